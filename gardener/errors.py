@@ -1,0 +1,27 @@
+"""Errors by whose fault they are.
+
+`LocalError`  a bug in this process: an invariant of ours does not hold.
+`RemoteError` a peer sent something it must not send: its link closes, nothing else dies.
+`PeerLost`    a peer went silent or its connection broke.
+`UserError`   what the user asked for cannot be done: one sentence with the way out, no traceback.
+"""
+
+
+class GardenerError(Exception):
+    """Base of all errors that Gardener raises on purpose."""
+
+
+class LocalError(GardenerError):
+    """An invariant of ours does not hold; please report it."""
+
+
+class RemoteError(GardenerError):
+    """A peer broke the protocol."""
+
+
+class PeerLost(GardenerError):
+    """A peer is gone: the connection broke, or nothing was heard for too long."""
+
+
+class UserError(GardenerError):
+    """The request cannot be carried out as given; the message says why and what to do."""

@@ -1,0 +1,231 @@
+"""What peers say to each other: frozen records, without a byte of I/O.
+
+Each message is an array on the wire, `[code, *fields]` (see `net/wire.py`). msgspec checks types
+and ranges when one is read from a peer; `__post_init__` checks what types cannot say, for instance
+that the rows agree with each other. A breach raises `ValueError`, which `net/wire.py` turns into a
+`RemoteError`.
+
+Words: a *segment* is a set of token-tree nodes that travels the ring together; each node is one
+*row*. Stage 0 is the draft holder, stages 1..N hold the layers. Times are whole microseconds.
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+PROTOCOL = 1
+"""Version of the protocol: peers with another one are refused."""
+
+MAX_ROWS = 4096
+"""Most rows a segment may carry."""
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+NodeId: TypeAlias = Annotated[int, Meta(ge=-1, le=2**53)]
+Ids: TypeAlias = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROWS)]
+Name: TypeAlias = Annotated[str, Meta(max_length=512)]
+DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+ITEM_SIZE: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes per element of each dtype that may cross the wire."""
+
+
+class Tensor(Struct, frozen=True, array_like=True):
+    """A tensor as it crosses the wire: raw little-endian bytes in C order."""
+
+    dtype: DType
+    shape: Annotated[tuple[Count, ...], Meta(max_length=4)]
+    data: bytes | memoryview
+
+    def __post_init__(self) -> None:
+        expected = ITEM_SIZE[self.dtype]
+        for length in self.shape:
+            expected *= length
+        size = self.data.nbytes if isinstance(self.data, memoryview) else len(self.data)
+        if size != expected:
+            raise ValueError(
+                f"a {self.dtype} tensor of shape {self.shape} takes {expected} bytes, got {size}"
+            )
+
+
+class Card(Struct, frozen=True, array_like=True):
+    """What a peer says about itself. Layers are the half-open range [first, end)."""
+
+    stage: Count
+    name: Name
+    version: Name
+    first: Count
+    end: Count
+    layers: Count  # of the whole model
+    width: Count  # hidden size
+    model: Name  # fingerprint, see `survey.same_model`
+    dtype: Name
+    quant: Name
+    memory: Count  # bytes that its weights take
+
+    def __post_init__(self) -> None:
+        if not self.first <= self.end <= self.layers:
+            raise ValueError(
+                f"layers {self.first} to {self.end} do not lie within a model of {self.layers}"
+            )
+
+
+class Timing(Struct, frozen=True, array_like=True):
+    """How long one stage kept a segment waiting, and how long it computed. In microseconds."""
+
+    wait: Count
+    compute: Count
+
+
+class Hello(Struct, frozen=True, array_like=True, tag=1):
+    """First message of the end that dialled: who it is."""
+
+    protocol: Count
+    card: Card
+    nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+
+class Welcome(Struct, frozen=True, array_like=True, tag=2):
+    """Answer to `Hello`: who answers, with the nonce that was sent."""
+
+    protocol: Count
+    card: Card
+    nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+
+class Survey(Struct, frozen=True, array_like=True, tag=3):
+    """Goes once round the ring; each stage appends its card."""
+
+    nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    cards: Annotated[tuple[Card, ...], Meta(max_length=1024)]
+
+
+class Open(Struct, frozen=True, array_like=True, tag=4):
+    """A request begins.
+
+    Node ids 0..prompt-1 are the prompt, a chain that is settled from the start; id prompt-1 is the
+    first root. `context` is the number of tokens that prompt and answer may have together.
+    """
+
+    request: Count
+    prompt: Annotated[int, Meta(ge=1, le=2**31)]
+    context: Annotated[int, Meta(ge=1, le=2**31)]
+
+
+class Close(Struct, frozen=True, array_like=True, tag=5):
+    """A request ends: everything it holds at a stage is freed."""
+
+    request: Count
+
+
+class Segment(Struct, frozen=True, array_like=True, tag=6):
+    """Rows on their way through the stages; parents come before their children.
+
+    Into stage 1 it carries `tokens`, from there on `hidden` of shape (rows, width), never both.
+    Rows that died are left out on the way; a segment without rows keeps the holder's count true.
+    `times` has one entry for every stage it has passed.
+    """
+
+    request: Count
+    seq: Count
+    ids: Ids
+    parents: Annotated[tuple[NodeId, ...], Meta(max_length=MAX_ROWS)]
+    positions: Ids
+    tokens: Ids
+    hidden: Tensor | None
+    times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
+
+    def __post_init__(self) -> None:
+        rows = len(self.ids)
+        if not len(self.parents) == len(self.positions) == rows:
+            raise ValueError(
+                f"{rows} ids, {len(self.parents)} parents and {len(self.positions)} positions"
+            )
+        if self.hidden is None:
+            if len(self.tokens) != rows:
+                raise ValueError(f"{rows} ids but {len(self.tokens)} tokens")
+        elif self.tokens:
+            raise ValueError("tokens and hidden states in one segment")
+        elif len(self.hidden.shape) != 2 or self.hidden.shape[0] != rows:
+            raise ValueError(f"{rows} ids but hidden states of shape {self.hidden.shape}")
+
+
+class Advance(Struct, frozen=True, array_like=True, tag=7):
+    """The root of a request is now `root`.
+
+    `settled`: ids accepted since the last one, in order, the new root not among them. All that is
+    neither settled, nor the root, nor below it is dead. Idempotent; overtakes queued segments, so
+    it may come before the segment that brings `root`.
+    """
+
+    request: Count
+    settled: Annotated[tuple[Count, ...], Meta(max_length=2**20)]
+    root: Count
+
+
+class Verdict(Struct, frozen=True, array_like=True, tag=8):
+    """The last stage's answer to a segment: for each surviving row that is judged, the target's
+    own next token (`picks`). Prompt rows before the last one are not judged."""
+
+    request: Count
+    seq: Count
+    ids: Ids
+    picks: Ids
+    times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.picks):
+            raise ValueError(f"{len(self.ids)} ids but {len(self.picks)} picks")
+
+
+class Ping(Struct, frozen=True, array_like=True, tag=9):
+    """Are you there? `stamp` is the sender's own clock and comes back untouched."""
+
+    stamp: Count
+
+
+class Pong(Struct, frozen=True, array_like=True, tag=10):
+    """Yes."""
+
+    stamp: Count
+
+
+class Lost(Struct, frozen=True, array_like=True, tag=11):
+    """A neighbour of stage `stage` has lost it. Travels on to the holder.
+
+    `request` and `seq` name the last segment that came from the lost stage; `silent` is how long
+    before the loss it was last heard.
+    """
+
+    stage: Count
+    request: Count
+    seq: Annotated[int, Meta(ge=-1, le=2**53)]  # -1: none
+    silent: Count
+    why: Name
+
+
+class Bye(Struct, frozen=True, array_like=True, tag=12):
+    """The sender closes the link on purpose, and says why."""
+
+    why: Name
+
+
+Message: TypeAlias = (
+    Hello | Welcome | Survey | Open | Close | Segment | Advance | Verdict | Ping | Pong | Lost | Bye
+)
+
+MESSAGES: tuple[type[Struct], ...] = (
+    Hello, Welcome, Survey, Open, Close, Segment, Advance, Verdict, Ping, Pong, Lost, Bye,
+)  # fmt: skip
+
+
+def code(message: type[Struct]) -> int:
+    """The number that names this kind of message on the wire."""
+    tag = message.__struct_config__.tag
+    assert isinstance(tag, int)
+    return tag
+
+
+def fields(message: type[Struct]) -> tuple[str, ...]:
+    """Names of the fields, in the order of the wire."""
+    return tuple(field.name for field in msgspec.structs.fields(message))
