@@ -22,6 +22,13 @@ class Node(NamedTuple):
     score: float
 
 
+class Guess(NamedTuple):
+    """A token that may follow some node, and the estimated probability that it does."""
+
+    token: int
+    probability: float
+
+
 def descendants(root: int, rows: Iterable[tuple[int, int]]) -> set[int]:
     """Ids of the `(id, parent)` rows below `root`; parents come before their children."""
     below: set[int] = set()

@@ -1,0 +1,313 @@
+"""One request as a state machine: `handle(event) -> commands`. No socket, clock or tensor.
+
+Whoever drives it carries out the commands in order and feeds back what happened:
+
+* every `Grow` is answered by exactly one `Grown`, sooner or later, empty if need be;
+* every segment sent is answered by exactly one `Judged`, in the order of sending;
+* `Room` says that the ring can take a segment; it is worth asking again after every event.
+
+The tokens emitted equal those of plain decoding whatever the drafter proposes and whenever events
+come, because a token is only ever emitted when it is the target's own pick after the root.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from gardener.errors import LocalError, RemoteError
+from gardener.messages import Advance, Close, Open, Segment, Verdict
+from gardener.policy import Policy, View
+from gardener.tree import Guess, Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """The drafter's answer: for each node that was to be expanded, what may follow it."""
+
+    children: tuple[tuple[int, tuple[Guess, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict came back from the last stage."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The ring can take a segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageLost:
+    """The ring is broken: nothing more can be computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """These tokens are now part of the answer."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Tell the ring."""
+
+    message: Open | Segment | Advance | Close
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """Ask the drafter what may follow these nodes."""
+
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The answer is complete: `eos`, `stop` (a stop string), `length`, `context` or `lost`."""
+
+    reason: str
+
+
+Event: TypeAlias = Grown | Judged | Room | StageLost
+Command: TypeAlias = Emit | Send | Grow | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an answer ends.
+
+    new_tokens: most tokens to emit. context: most tokens of prompt and answer together. eos: tokens
+    that end the answer and belong to it. ends: called once for each emitted token, in order; true
+    where the text now holds a stop string.
+    """
+
+    new_tokens: int
+    context: int
+    eos: frozenset[int] = frozenset()
+    ends: Callable[[int], bool] = lambda token: False
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a request cost and brought. Rows of the prompt before its last token are not counted."""
+
+    emitted: int = 0
+    segments: int = 0  # with tree rows
+    rows: int = 0  # tree rows sent
+    wasted: int = 0  # tree rows sent that did not come true, or came after the end
+    accepted: int = 0  # emitted tokens whose node stood in the tree already
+    missed: int = 0  # emitted tokens that had to be planted
+    drafted: int = 0  # nodes that the drafter added
+    prefill: int = 0  # segments of prompt rows alone
+
+
+@dataclass(slots=True)
+class _Flight:
+    seq: int
+    rows: int  # tree rows
+
+
+@dataclass(slots=True)
+class Decoding:
+    """The round of one request (design, section 6).
+
+    Raises ValueError if the prompt is empty or leaves no room for an answer.
+    """
+
+    request: int
+    prompt: Sequence[int]
+    policy: Policy
+    limits: Limits
+    chunk: int = 128  # prompt rows in one segment
+    tree: Tree = field(init=False)
+    counts: Counts = field(init=False, default_factory=Counts)
+    finished: str | None = field(init=False, default=None)
+    _limit: int = field(init=False)  # tokens that may be emitted
+    _why: str = field(init=False)  # which limit that is
+    _prefilled: int = field(init=False, default=0)  # prompt rows sent, the root not among them
+    _sent: dict[int, int] = field(init=False, default_factory=dict)  # living node -> seq
+    _expanded: set[int] = field(init=False, default_factory=set)
+    _picks: dict[int, int] = field(init=False, default_factory=dict)  # judged node -> next token
+    _flights: deque[_Flight] = field(init=False, default_factory=deque)
+    _seq: int = field(init=False, default=0)
+    _growing: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        room = self.limits.context - len(self.prompt)
+        if not self.prompt or room < 1 or self.limits.new_tokens < 1:
+            raise ValueError(
+                f"a prompt of {len(self.prompt)} tokens in a context of {self.limits.context} "
+                f"leaves no room for an answer of up to {self.limits.new_tokens}"
+            )
+        self._limit = min(self.limits.new_tokens, room)
+        self._why = "length" if self.limits.new_tokens <= room else "context"
+        self.tree = Tree(len(self.prompt) - 1, self.prompt[-1])
+
+    @property
+    def flying(self) -> int:
+        """Segments under way, those of the prompt included."""
+        return len(self._flights)
+
+    def start(self) -> list[Command]:
+        """The first commands."""
+        return [
+            Send(Open(self.request, len(self.prompt), self.limits.context)),
+            *self._grow(),
+        ]
+
+    def handle(self, event: Event) -> list[Command]:
+        """What to do now that `event` has happened. After the end: nothing."""
+        if self.finished:
+            return []
+        match event:
+            case Room():
+                return self._room()
+            case Judged(verdict):
+                return self._judged(verdict)
+            case Grown(children):
+                return self._grown(children)
+            case StageLost():
+                return self._finish("lost")
+
+    def view(self) -> View:
+        """What the policy may look at."""
+        return View(
+            tree=self.tree,
+            sent=self._sent,
+            expanded=self._expanded,
+            flying=sum(1 for flight in self._flights if flight.rows),
+            growing=self._growing,
+            reach=self._limit - self.counts.emitted,
+        )
+
+    # --- the drafter -------------------------------------------------------------------------
+
+    def _grow(self) -> list[Command]:
+        if self._growing:
+            return []
+        nodes = self.policy.grow(self.view())
+        if not nodes:
+            return []
+        self._growing = True
+        self._expanded.update(nodes)
+        return [Grow(tuple(nodes))]
+
+    def _grown(self, children: Sequence[tuple[int, Sequence[Guess]]]) -> list[Command]:
+        self._growing = False
+        for parent, guesses in children:
+            if parent not in self.tree:  # pruned while the drafter was at work
+                continue
+            for token, probability in guesses:
+                # Nothing is ever computed below an end of sequence, and its parent's pick suffices.
+                if token in self.limits.eos or self.tree.child(parent, token):
+                    continue
+                score = self.tree[parent].score + math.log(min(max(probability, 1e-9), 1.0))
+                self.tree.graft(parent, token, score)
+                self.counts.drafted += 1
+        return self._grow()
+
+    # --- sending -----------------------------------------------------------------------------
+
+    def _room(self) -> list[Command]:
+        last = len(self.prompt) - 1
+        if self._prefilled == last:
+            nodes = self.policy.choose(self.view())
+            return [self._segment([], nodes), *self._grow()] if nodes else []
+        if len(self._flights) >= self.policy.shape.window + 1:
+            return []
+        first, end = self._prefilled, min(self._prefilled + self.chunk, last)
+        self._prefilled = end
+        nodes = self.policy.choose(self.view()) if end == last else []
+        return [self._segment(range(first, end), nodes), *self._grow()]
+
+    def _segment(self, prompt: Sequence[int], nodes: Sequence[int]) -> Send:
+        seq, self._seq = self._seq, self._seq + 1
+        rows = [self.tree[node] for node in nodes]
+        for node in nodes:
+            if node in self._sent:
+                raise LocalError(f"policy {self.policy.name} chose node {node} a second time")
+            self._sent[node] = seq
+        root = len(self.prompt) - 1 + self.counts.emitted  # position of the root
+        self._flights.append(_Flight(seq, len(rows)))
+        self.counts.segments += bool(rows)
+        self.counts.prefill += not rows
+        self.counts.rows += len(rows)
+        return Send(
+            Segment(
+                request=self.request,
+                seq=seq,
+                ids=(*prompt, *nodes),
+                parents=(*(p - 1 for p in prompt), *(n.parent for n in rows)),
+                positions=(*prompt, *(root + self.tree.depth(node) for node in nodes)),
+                tokens=(*(self.prompt[p] for p in prompt), *(n.token for n in rows)),
+                hidden=None,
+                times=(),
+            )
+        )
+
+    # --- verdicts ----------------------------------------------------------------------------
+
+    def _judged(self, verdict: Verdict) -> list[Command]:
+        self._record(verdict)
+        tokens: list[int] = []
+        settled: list[int] = []
+        while (pick := self._picks.get(self.tree.root)) is not None:
+            settled.append(self.tree.root)
+            self._accept(pick)
+            tokens.append(pick)
+            reason = self._ended(pick)
+            if reason:
+                return [Emit(tuple(tokens)), *self._finish(reason)]
+        if not tokens:
+            return []
+        advance = Advance(self.request, tuple(settled), self.tree.root)
+        return [Emit(tuple(tokens)), Send(advance), *self._grow()]
+
+    def _record(self, verdict: Verdict) -> None:
+        """Note the picks of rows that still live; the rest came too late."""
+        if not self._flights or self._flights[0].seq != verdict.seq:
+            raise RemoteError(
+                f"a verdict for segment {verdict.seq}, but the next one due is "
+                f"{self._flights[0].seq if self._flights else 'none'}"
+            )
+        self._flights.popleft()
+        for node, pick in zip(verdict.ids, verdict.picks, strict=True):
+            if node in self.tree:
+                if self._sent.get(node) != verdict.seq:
+                    raise RemoteError(f"segment {verdict.seq} did not carry node {node}")
+                self._picks[node] = pick
+        if self._sent.get(self.tree.root) == verdict.seq and self.tree.root not in self._picks:
+            raise RemoteError(f"segment {verdict.seq} came back without a pick for the root")
+
+    def _accept(self, token: int) -> None:
+        """Move the root to `token` and forget what died."""
+        old = self.tree.root
+        known = self.tree.child(old, token) is not None
+        self.counts.accepted += known
+        self.counts.missed += not known
+        self.counts.emitted += 1
+        for node in self.tree.advance(token):
+            self.counts.wasted += self._sent.pop(node, None) is not None
+            self._expanded.discard(node)
+            self._picks.pop(node, None)
+        del self._sent[old], self._picks[old]
+        self._expanded.discard(old)
+
+    def _ended(self, token: int) -> str | None:
+        if token in self.limits.eos:
+            return "eos"
+        if self.limits.ends(token):
+            return "stop"
+        return self._why if self.counts.emitted == self._limit else None
+
+    def _finish(self, reason: str) -> list[Command]:
+        self.finished = reason
+        self.counts.wasted += len(self._sent)
+        close: list[Command] = [] if reason == "lost" else [Send(Close(self.request))]
+        return [*close, Finish(reason)]

@@ -1,0 +1,31 @@
+"""What every drafter can do. The target's text never depends on it, only the speed does."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gardener.tree import Guess
+
+
+class Drafter(Protocol):
+    """Guesses what follows. One request at a time; calls come from one thread."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def free(self) -> bool:
+        """Whether `expand` takes only microseconds, so that it may run before a send."""
+        ...
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        """A new request: these tokens are sure, the last one is the root."""
+
+    def settle(self, tokens: Sequence[int]) -> None:
+        """These tokens were accepted since, in order; the last one is the root now."""
+
+    def expand(self, paths: Sequence[Sequence[int]]) -> list[tuple[Guess, ...]]:
+        """For each path of tokens below the root (the root itself: empty), what may follow it.
+
+        Likeliest first; probabilities are calibrated and sum to at most 1 per path.
+        """
+        ...

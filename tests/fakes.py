@@ -1,0 +1,233 @@
+"""A target, drafters and a ring that need neither torch nor sockets.
+
+The fake target is a pure function of all tokens up to a row, so a row that sees a wrong ancestor,
+a sibling or nothing at all gets a different pick. The ring moves messages one step at a time in an
+order that a random generator chooses; every stage keeps the rows it holds by the same rule as a
+real one (`tree.descendants`).
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from gardener.decoding import (
+    Command,
+    Decoding,
+    Emit,
+    Finish,
+    Grow,
+    Grown,
+    Judged,
+    Limits,
+    Room,
+    Send,
+)
+from gardener.messages import Advance, Close, Message, Open, Segment, Verdict
+from gardener.policy import Policy
+from gardener.tree import Guess, descendants
+
+VOCABULARY = 5
+
+
+def target(tokens: Iterable[int]) -> int:
+    """The token that the fake target writes after these."""
+    state = 7
+    for token in tokens:
+        state = (state * 31 + token + 1) % 1009
+    return state % VOCABULARY
+
+
+def plain(prompt: Sequence[int], limits: Limits) -> tuple[list[int], str]:
+    """What the target alone writes, and why it ends."""
+    text = list(prompt)
+    while True:
+        text.append(target(text))
+        if text[-1] in limits.eos:
+            return text[len(prompt) :], "eos"
+        if len(text) - len(prompt) == limits.new_tokens:
+            return text[len(prompt) :], "length"
+        if len(text) == limits.context:
+            return text[len(prompt) :], "context"
+
+
+@dataclass
+class FakeStage:
+    """Keeps rows as a stage does, and their whole token path in place of keys and values."""
+
+    prompt: int = 0
+    root: int = -1
+    paths: dict[int, tuple[int, ...]] = field(default_factory=dict)  # every living row
+    parents: dict[int, int] = field(default_factory=dict)  # of rows that are not sure yet
+
+    def hear(self, message: Open | Advance) -> None:
+        if isinstance(message, Open):
+            self.prompt, self.root = message.prompt, message.prompt - 1
+            return
+        sure = {*message.settled, message.root}
+        self.root = message.root
+        self.parents = {n: p for n, p in self.parents.items() if n not in sure}
+        alive = descendants(self.root, self.parents.items())
+        for node in [n for n in self.parents if n not in alive]:
+            del self.parents[node], self.paths[node]
+
+    def take(self, segment: Segment) -> Segment:
+        """Keep the rows that live, drop the rest from the segment."""
+        kept = []
+        rows = zip(
+            segment.ids, segment.parents, segment.positions, segment.tokens, strict=True
+        )
+        for row in rows:
+            node, parent, position, token = row
+            sure = node < self.prompt or node == self.root
+            if not (sure or parent == self.root or parent in self.parents):
+                continue
+            assert node not in self.paths, "a row came twice"
+            above = () if parent < 0 else self.paths[parent]
+            assert len(above) == position, "a wrong position, or an ancestor is missing"
+            self.paths[node] = (*above, token)
+            if not sure:
+                self.parents[node] = parent
+            kept.append(row)
+        ids, parents, positions, tokens = zip(*kept, strict=True) if kept else ((), (), (), ())
+        return msgspec.structs.replace(
+            segment, ids=ids, parents=parents, positions=positions, tokens=tokens
+        )
+
+    def judge(self, segment: Segment) -> Verdict:
+        rows = [n for n in segment.ids if n >= self.prompt - 1]
+        picks = tuple(target(self.paths[n]) for n in rows)
+        return Verdict(segment.request, segment.seq, tuple(rows), picks, ())
+
+
+Drafts = Callable[[Sequence[int]], tuple[Guess, ...]]
+"""The children that a fake drafter proposes below a token path."""
+
+
+@dataclass
+class FakeRing:
+    """Drives a `Decoding` through stages with random delays. `step` does one thing."""
+
+    decoding: Decoding
+    drafts: Drafts
+    chance: random.Random
+    stages: int = 3
+    overtake: float = 0.5  # how often an Advance jumps the queue of a link
+    free: bool = True  # the drafter answers at once
+    emitted: list[int] = field(default_factory=list)
+    reason: str | None = None
+    sent: list[Message] = field(default_factory=list)
+    asked: list[tuple[int, ...]] = field(default_factory=list)  # the Grows not yet answered
+
+    def __post_init__(self) -> None:
+        self.members = [FakeStage() for _ in range(self.stages)]
+        self.links: list[deque[Open | Advance | Close | Segment]] = [
+            deque() for _ in range(self.stages)
+        ]
+        self.verdicts: deque[Verdict] = deque()
+        self.run(self.decoding.start())
+
+    def run(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            match command:
+                case Emit(tokens):
+                    self.emitted += tokens
+                case Finish(reason):
+                    assert self.reason is None, "finished twice"
+                    self.reason = reason
+                case Grow(nodes):
+                    self.asked.append(nodes)
+                    if self.free:
+                        self.draft()
+                case Send(message):
+                    self.sent.append(message)
+                    self.pass_on(0, message)
+
+    def pass_on(self, link: int, message: Open | Advance | Close | Segment) -> None:
+        queue = self.links[link]
+        queue.append(message)
+        if isinstance(message, Advance) and self.chance.random() < self.overtake:
+            # Forwarded at once by every stage: it may pass segments, never an Open or Advance.
+            at = len(queue) - 1
+            while at and isinstance(queue[at - 1], Segment):
+                queue[at], queue[at - 1] = queue[at - 1], queue[at]
+                at -= 1
+
+    def draft(self) -> None:
+        tree, prefix = self.decoding.tree, self.decoding.prompt
+        text = [*prefix, *self.emitted]
+        children = tuple(
+            (node, self.drafts([*text, *(n.token for n in tree.lineage(node)[1:])]))
+            for node in self.asked.pop(0)
+            if node in tree
+        )
+        self.run(self.decoding.handle(Grown(children)))
+
+    def deliver(self, link: int) -> None:
+        message = self.links[link].popleft()
+        stage = self.members[link]
+        last = link == self.stages - 1
+        if isinstance(message, Segment):
+            segment = stage.take(message)
+            if last:
+                self.verdicts.append(stage.judge(segment))
+            else:
+                self.pass_on(link + 1, segment)
+            return
+        if not isinstance(message, Close):
+            stage.hear(message)
+        if not last:
+            self.pass_on(link + 1, message)
+
+    def choices(self) -> list[Callable[[], None]]:
+        doable: list[Callable[[], None]] = [
+            lambda link=link: self.deliver(link)  # type: ignore[misc]
+            for link in range(self.stages)
+            if self.links[link]
+        ]
+        if self.verdicts:
+            doable.append(
+                lambda: self.run(self.decoding.handle(Judged(self.verdicts.popleft())))
+            )
+        if self.asked:
+            doable.append(self.draft)
+        return doable
+
+    def step(self) -> bool:
+        """Do one thing that can be done; false when there is nothing left to do."""
+        doable = self.choices()
+        room = self.decoding.handle(Room()) if self.chance.random() < 0.7 or not doable else []
+        if room:
+            self.run(room)
+        elif doable:
+            self.chance.choice(doable)()
+        else:
+            return False
+        return True
+
+    def finish(self, most: int = 20_000) -> None:
+        """Run until everything is still."""
+        for _ in range(most):
+            if not self.step():
+                return
+        raise AssertionError(f"not finished after {most} steps")
+
+
+def decode(
+    prompt: Sequence[int],
+    policy: Policy,
+    limits: Limits,
+    drafts: Drafts,
+    chance: random.Random,
+    stages: int = 3,
+    overtake: float = 0.5,
+    free: bool = True,
+    chunk: int = 4,
+) -> FakeRing:
+    """One request on a fake ring, run to its end."""
+    decoding = Decoding(1, prompt, policy, limits, chunk=chunk)
+    ring = FakeRing(decoding, drafts, chance, stages, overtake, free)
+    ring.finish()
+    return ring
