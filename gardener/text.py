@@ -1,0 +1,63 @@
+"""Tokens -> text, piece by piece, and the exact place where a stop string ends it.
+
+Imports `tokenizers` alone, so a test needs no model.
+"""
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+
+class TextStream:
+    """Decodes a growing answer. `push` says whether a stop string has come; `take` gives new text.
+
+    Text that may be the beginning of a stop string is held back until it is clear that it is not;
+    the stop string itself is never given out. Bytes of an unfinished character are held back too.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+        if not all(stops):
+            raise ValueError("a stop string must not be empty")
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stops = tuple(stops)
+        self._held = ""
+        self._ready = ""
+        self.stopped = False
+
+    def push(self, token: int) -> bool:
+        """Add one token; true if the text now holds a stop string."""
+        if self.stopped:
+            return True
+        self._held += self._stream.step(self._tokenizer, token) or ""
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self._ready += self._held[: min(found)]
+            self._held = ""
+            self.stopped = True
+            return True
+        keep = self._tail()
+        self._ready += self._held[: len(self._held) - keep]
+        self._held = self._held[len(self._held) - keep :]
+        return False
+
+    def take(self, final: bool = False) -> str:
+        """Text that is ready since the last call; with `final`, what was held back as well."""
+        text = self._ready + (self._held if final and not self.stopped else "")
+        self._ready = ""
+        if final:
+            self._held = ""
+        return text
+
+    def _tail(self) -> int:
+        """Length of the longest end of the held text that a stop string begins with."""
+        return max(
+            (
+                length
+                for stop in self._stops
+                for length in range(1, len(stop))
+                if self._held.endswith(stop[:length])
+            ),
+            default=0,
+        )

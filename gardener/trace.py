@@ -1,0 +1,59 @@
+"""Small records of what happened, in a bounded ring. The live view, metrics and plots read these.
+
+Writing one costs well under a microsecond; nothing is formatted until somebody looks.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, TypeAlias
+
+What: TypeAlias = Literal[
+    "queued",  # stage: a segment came in
+    "computed",  # stage: a forward pass is done; `seconds` of compute
+    "dropped",  # stage: rows that had died were not computed
+    "sent",  # holder: a segment went into the ring
+    "judged",  # holder: its verdict is back; `seconds` since it was sent
+    "emitted",  # holder: `rows` tokens were accepted
+    "pruned",  # holder: `rows` nodes died
+    "grown",  # holder: the drafter added `rows` nodes; `seconds` it took
+    "said",  # a line for the user, in `note`
+]
+
+
+class Record(NamedTuple):
+    """`at` and `seconds` are in seconds of the monotonic clock."""
+
+    at: float
+    what: What
+    request: int
+    seq: int
+    rows: int
+    seconds: float
+    note: str
+
+
+class Trace:
+    """The newest `size` records, oldest first."""
+
+    def __init__(self, size: int = 4096) -> None:
+        self._records: deque[Record] = deque(maxlen=size)
+
+    def add(
+        self,
+        what: What,
+        request: int = 0,
+        seq: int = 0,
+        rows: int = 0,
+        seconds: float = 0.0,
+        note: str = "",
+    ) -> None:
+        self._records.append(Record(time.monotonic(), what, request, seq, rows, seconds, note))
+
+    def __iter__(self) -> Iterator[Record]:
+        # A copy: the live view reads on another thread while records are added.
+        return iter(tuple(self._records))
+
+    def since(self, moment: float) -> list[Record]:
+        """Records not older than `moment`."""
+        return [record for record in self if record.at >= moment]
