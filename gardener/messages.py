@@ -35,16 +35,16 @@ class Tensor(Struct, frozen=True, array_like=True):
 
     dtype: DType
     shape: Annotated[tuple[Count, ...], Meta(max_length=4)]
-    data: bytes | memoryview
+    data: bytes
 
     def __post_init__(self) -> None:
         expected = ITEM_SIZE[self.dtype]
         for length in self.shape:
             expected *= length
-        size = self.data.nbytes if isinstance(self.data, memoryview) else len(self.data)
-        if size != expected:
+        if len(self.data) != expected:
             raise ValueError(
-                f"a {self.dtype} tensor of shape {self.shape} takes {expected} bytes, got {size}"
+                f"a {self.dtype} tensor of shape {self.shape} takes {expected} bytes, "
+                f"got {len(self.data)}"
             )
 
 
