@@ -1,0 +1,96 @@
+"""Where a stage listens or is dialled: HOST:PORT, [IPV6]:PORT, or an inherited socket."""
+
+import errno
+import os
+import socket
+from typing import NamedTuple
+
+from gardener.errors import UserError
+
+
+class Address(NamedTuple):
+    """A TCP address. `host` is a name, an IPv4 or an IPv6 address without its brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Inherited(NamedTuple):
+    """A listening socket that the parent process opened and left at this file descriptor."""
+
+    fd: int
+
+    def __str__(self) -> str:
+        return f"fd:{self.fd}"
+
+
+def parse(text: str) -> Address | Inherited:
+    """Read `HOST:PORT`, `[::1]:PORT` or `fd:N`. Raises UserError."""
+    host, colon, number = text.strip().rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise UserError(f"{text!r} is not an address: write an IPv6 one as [{host}]:{number}")
+    if not colon or not host or not (number.isascii() and number.isdigit()):
+        raise UserError(f"{text!r} is not an address: write HOST:PORT, for instance 127.0.0.1:7000")
+    if host == "fd":
+        return Inherited(int(number))
+    if int(number) > 65535:
+        raise UserError(f"{text!r} is not an address: ports end at 65535")
+    return Address(host, int(number))
+
+
+def parse_peer(text: str) -> Address:
+    """Read the address of a peer, which an inherited socket cannot be. Raises UserError."""
+    address = parse(text)
+    if isinstance(address, Inherited) or address.port == 0:
+        raise UserError(f"{text!r} cannot be dialled: give the HOST:PORT where the peer listens")
+    return address
+
+
+def of_peer(peername: object) -> str:
+    """The address of the other end, as a transport gives it."""
+    if isinstance(peername, tuple) and len(peername) >= 2:
+        return str(Address(str(peername[0]), int(peername[1])))
+    return "an unknown address"
+
+
+def inherited(place: Inherited) -> socket.socket:
+    """The listening socket at a file descriptor. Raises UserError if there is none."""
+    try:
+        sock = socket.socket(fileno=place.fd)
+    except OSError as error:
+        raise UserError(f"{place} is no socket that this process inherited") from error
+    tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
+    if not tcp or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.detach()  # not ours to close
+        raise UserError(f"{place} is not a listening TCP socket")
+    sock.setblocking(False)
+    return sock
+
+
+def bind_problem(place: Address, error: OSError) -> str:
+    """Why nobody can listen at `place`, and the way out."""
+    if error.errno == errno.EADDRINUSE:
+        return f"{place} is in use: stop what listens there, or choose another port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{place} is no address of this machine: choose one of its own, or 127.0.0.1"
+    if error.errno == errno.EACCES:
+        return f"{place} needs privileges: choose a port from 1024 on"
+    return f"cannot listen at {place}: {failure(error)}"
+
+
+def failure(error: BaseException) -> str:
+    """Why an operation on a socket failed, for people."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused, nothing listens there"
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, socket.gaierror):
+        return "the name of the machine is not known"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__

@@ -1,0 +1,529 @@
+"""One TCP connection to a neighbour in the ring.
+
+`dial` makes a link to the next stage, `listen` takes them from the stage before. A `Link` is an
+asyncio protocol: bytes come in as a callback and leave as messages in the same callback, with no
+task or queue between, which is as little delay as a Python process can have.
+
+Each end of a link pings the other, and each decides for itself when the other is lost.
+"""
+
+import asyncio
+import random
+import secrets
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
+
+from gardener.errors import GardenerError, PeerLost, RemoteError, UserError
+from gardener.messages import PROTOCOL, Bye, Card, Hello, Message, Ping, Pong, Welcome
+from gardener.net.address import (
+    Address,
+    Inherited,
+    bind_problem,
+    failure,
+    inherited,
+    of_peer,
+    parse,
+    parse_peer,
+)
+from gardener.net.session import End, Session
+from gardener.net.wire import FRAME_LIMIT, Decoder, encode
+
+HEARTBEAT = 0.5
+"""Seconds between the Pings on an open link."""
+
+SILENCE = 4.0
+"""Seconds without a byte from the peer after which it is lost."""
+
+GREETING = 5.0
+"""Seconds that connecting, and then the greeting, may take."""
+
+GREETINGS = 16
+"""Unfinished greetings a listener keeps; one more pushes out the oldest."""
+
+GREETING_FRAME = 16 * 2**10
+"""Frame limit, in bytes, for a peer that has not introduced itself yet."""
+
+LINGER = 1.0
+"""Seconds that our Bye, and what we sent before it, has to reach the peer."""
+
+HIGH_WATER = 2**20
+"""Bytes waiting to be sent above which `drain` waits."""
+
+FIRST_DELAY, LAST_DELAY = 0.05, 1.0  # seconds between two attempts to connect, before jitter
+
+Admit = Callable[[Card], str | None]
+"""Takes the peer's card; returns why the link is refused, or None."""
+
+
+class Handler(Protocol):
+    """What the owner of a link is told. Called on the loop; must not block."""
+
+    def heard(self, link: "Link", message: Message) -> None:
+        """A message other than the greeting, Ping, Pong and Bye. May raise RemoteError, which
+        ends the link as if the breach had been found here."""
+
+    def lost(self, link: "Link", error: GardenerError) -> None:
+        """Called once when an open link ends and we did not ask for it: PeerLost if the peer left,
+        broke off or went silent, RemoteError if it broke the protocol."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all links from one `dial` or `listen` have in common. Times in seconds."""
+
+    card: Card
+    handler: Handler
+    admit: Admit
+    heartbeat: float
+    silence: float
+    greeting: float
+
+
+class Link(asyncio.Protocol):
+    """A connection to a neighbour; get one from `dial` or `listen`."""
+
+    card: Card
+    """Ours."""
+    peer: Card
+    """Theirs; known once the link is open."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        *,
+        upstream: bool,
+        opened: Callable[["Link"], None],
+        failed: Callable[["Link", GardenerError], None],
+    ) -> None:
+        """`opened` or else `failed` is called once, at the end of the greeting."""
+        self.card = terms.card
+        self.upstream = upstream  # the peer is our upstream: it dialled, we accepted
+        self.last_heard = 0.0  # loop time
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self._terms = terms
+        self._opened = opened
+        self._failed = failed
+        self._session = Session(End.DOWNSTREAM if upstream else End.UPSTREAM)
+        self._decoder = Decoder(GREETING_FRAME)
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._open = False
+        self._owned = upstream  # one that we dial has no owner until `dial` returns it
+        self._ended: GardenerError | None = None
+        self._gone = asyncio.Event()  # the connection no longer exists
+        self._flowing = asyncio.Event()  # `drain` need not wait
+        self._flowing.set()
+        self._quiet_beats = 0
+        self._round_trips: deque[float] = deque(maxlen=32)
+        self._where = "an unknown address"
+
+    def __str__(self) -> str:
+        """`stage 2 at 10.0.0.3:7000`."""
+        if not hasattr(self, "peer"):
+            return f"the peer at {self._where}"
+        return f"{_stage(self.peer)} at {self._where}"
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds from Ping to Pong: the least of the last few, so without our own queues."""
+        return min(self._round_trips, default=None)
+
+    # What the owner calls.
+
+    def send(self, *messages: Message) -> None:
+        """Queue messages to go out in one write; never waits.
+
+        Raises PeerLost if the link has ended, LocalError if we may not say this.
+        """
+        transport = self._transport
+        if self._ended is not None:
+            raise PeerLost(str(self._ended))
+        if transport is None or transport.is_closing():
+            raise PeerLost(f"the connection to {self} is closed")
+        frames = []
+        for message in messages:
+            frames.append(encode(message))
+            self._session.sent(message)
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        self.sent_bytes += len(data)
+        transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait while too much waits to be sent. Raises PeerLost if the link ends meanwhile."""
+        await self._flowing.wait()
+        if self._ended is not None:
+            raise PeerLost(str(self._ended))
+
+    @property
+    def ended(self) -> GardenerError | None:
+        """Why the link has ended, or None while it lives."""
+        return self._ended
+
+    async def close(self, why: str) -> None:
+        """Say Bye, flush for at most `LINGER` seconds, and close. `lost` is not called."""
+        self._finish(PeerLost(f"we closed the link to {self}: {why}"), bye=why)
+        if self._transport is not None:
+            await self._gone.wait()
+
+    async def abort(self, why: str) -> None:
+        """Close at once, without a Bye and without flushing. `lost` is not called."""
+        self._finish(PeerLost(f"we closed the link to {self}: {why}"))
+        if self._transport is not None:
+            self._transport.abort()
+            await self._gone.wait()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self._ended is not None:  # pushed out before the connection was ours
+            self._transport.abort()
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._where = of_peer(transport.get_extra_info("peername"))
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        loop = asyncio.get_running_loop()
+        self.last_heard = loop.time()
+        self._timer = loop.call_later(self._terms.greeting, self._greeting_overdue)
+        if not self.upstream:
+            self.send(Hello(PROTOCOL, self.card, secrets.token_bytes(16)))
+
+    def data_received(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        self.last_heard = asyncio.get_running_loop().time()
+        self._quiet_beats = 0
+        if self._ended is not None:
+            return  # said before the peer knew that we are leaving
+        try:
+            for message in self._decoder.feed(data):
+                self._session.received(message)
+                self._receive(message)
+                if self._ended is not None:
+                    return
+        except RemoteError as error:
+            self._end(RemoteError(f"{self} broke the protocol: {error}"), bye=str(error))
+
+    def pause_writing(self) -> None:
+        self._flowing.clear()
+
+    def resume_writing(self) -> None:
+        self._flowing.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set()
+        if exc is None:
+            reason = f"{self} closed the connection without saying why"
+        else:
+            reason = f"the connection to {self} broke ({failure(exc)})"
+        self._end(PeerLost(f"{reason}, {self._last_heard()}"))
+        self._cancel_timer()
+
+    # The greeting, and then the life of the link.
+
+    def _receive(self, message: Message) -> None:
+        if isinstance(message, Ping):
+            if not self._open:
+                self._begin()
+            self.send(Pong(message.stamp))
+        elif isinstance(message, Pong):
+            self._measure(message.stamp)
+        elif isinstance(message, Hello | Welcome):
+            self._meet(message)
+        elif isinstance(message, Bye):
+            verb = "left" if self._open else "refused the link"
+            self._end(PeerLost(f"{self} {verb}: {_printable(message.why)}"))
+        else:
+            self._terms.handler.heard(self, message)
+
+    def _meet(self, message: Hello | Welcome) -> None:
+        """The peer has shown its card: refuse it, or take our next step of the greeting."""
+        self.peer = message.card
+        refusal = self._terms.admit(message.card)
+        if refusal is not None:
+            self._end(PeerLost(f"we refused {self}: {_printable(refusal)}"), bye=refusal)
+        elif isinstance(message, Hello):
+            self.send(Welcome(PROTOCOL, self.card, message.nonce))
+        else:
+            self._ping()  # tells the peer that we accept it too
+            self._begin()
+
+    def _begin(self) -> None:
+        self._open = True
+        self._decoder.limit = FRAME_LIMIT
+        self._cancel_timer()
+        self._schedule_beat()
+        self._opened(self)
+
+    def _schedule_beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._terms.heartbeat, self._beat)
+
+    def _beat(self) -> None:
+        # Beats are counted rather than seconds: if it was this process that stood still, the
+        # peer's bytes are still waiting to be read, and a clock would call it lost too early.
+        self._quiet_beats += 1
+        if self._quiet_beats * self._terms.heartbeat >= self._terms.silence:
+            self._end(PeerLost(f"{self} went silent, {self._last_heard()}"))
+            return
+        self._ping()
+        self._schedule_beat()
+
+    def _ping(self) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self.send(Ping(_microseconds()))
+
+    def _measure(self, stamp: int) -> None:
+        seconds = (_microseconds() - stamp) / 1e6
+        if 0 <= seconds <= self._terms.silence:  # a peer may send back any number
+            self._round_trips.append(seconds)
+
+    def _last_heard(self) -> str:
+        silent = asyncio.get_running_loop().time() - self.last_heard
+        return f"last heard {silent:.1f} s ago"
+
+    # The end.
+
+    def give_up(self) -> None:
+        """Drop a greeting that is not finished, for one that came later."""
+        self._end(PeerLost(f"{self}: the greeting was pushed out by newer ones"))
+
+    def _greeting_overdue(self) -> None:
+        why = f"the greeting was not finished within {self._terms.greeting:g} s"
+        self._end(PeerLost(f"{self}: {why}"), bye=why)
+
+    def _end(self, error: GardenerError, *, bye: str | None = None) -> None:
+        """The link ends for a reason not asked for by its owner, who is told."""
+        if not self._finish(error, bye=bye):
+            return
+        if not self._open:
+            self._failed(self, error)
+        elif self._owned:
+            self._terms.handler.lost(self, error)
+
+    def _finish(self, error: GardenerError, *, bye: str | None = None) -> bool:
+        """Stop listening and let go of the connection; False if that was done before."""
+        if self._ended is not None:
+            return False
+        self._cancel_timer()
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            if bye is not None and transport.can_write_eof():
+                self._part(transport, bye)
+            else:
+                transport.abort()
+        self._ended = error
+        self._flowing.set()
+        return True
+
+    def _part(self, transport: asyncio.Transport, why: str) -> None:
+        # To close with unread bytes in the socket would reset the connection, and the peer might
+        # never see the Bye. So: end only our direction, and read on until the peer closes.
+        self.send(Bye(_printable(why)[:512]))
+        transport.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(LINGER, transport.abort)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+# Dialling.
+
+
+async def dial(
+    address: Address | str,
+    card: Card,
+    handler: Handler,
+    *,
+    admit: Admit,
+    patience: float | None,
+    waiting: Callable[[str], None],
+    nudge: asyncio.Event | None = None,
+    heartbeat: float = HEARTBEAT,
+    silence: float = SILENCE,
+    greeting: float = GREETING,
+) -> Link:
+    """Connect to the next stage, trying again for `patience` seconds (None: for ever).
+
+    Each distinct reason for a failed attempt is told to `waiting` once. Setting `nudge` ends the
+    wait before the next attempt; it is cleared here. Raises PeerLost when patience runs out.
+    Await it directly: an open link may end in the moment before a task that wraps this is done.
+    """
+    place = address if isinstance(address, Address) else parse_peer(address)
+    terms = Terms(card, handler, admit, heartbeat, silence, greeting)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    delay, told = FIRST_DELAY, set[str]()
+    while True:
+        outcome = await _attempt(place, terms)
+        if isinstance(outcome, Link):
+            return outcome
+        if outcome not in told:
+            told.add(outcome)
+            waiting(f"waiting for the next stage at {place}: {outcome}")
+        left = float("inf") if patience is None else began + patience - loop.time()
+        if left <= 0:
+            raise PeerLost(f"gave up on the next stage at {place} after {patience:g} s: {outcome}")
+        nudged = await _pause(min(delay * random.uniform(0.5, 1.0), left), nudge)
+        delay = FIRST_DELAY if nudged else min(2 * delay, LAST_DELAY)
+
+
+async def _attempt(place: Address, terms: Terms) -> Link | str:
+    """One try: an open link, or the reason why there is none."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[GardenerError | None] = loop.create_future()
+
+    def settle(error: GardenerError | None) -> None:
+        if not outcome.done():
+            outcome.set_result(error)
+
+    link = Link(
+        terms,
+        upstream=False,
+        opened=lambda _: settle(None),
+        failed=lambda _, error: settle(error),
+    )
+    try:
+        async with asyncio.timeout(terms.greeting):
+            await loop.create_connection(lambda: link, place.host, place.port)
+    except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
+        return failure(error)
+    try:
+        reason = await outcome or link.ended
+        if reason is None:
+            link._owned = True
+            return link
+        await link.close(str(reason))
+        return str(reason)
+    except asyncio.CancelledError:
+        await link.abort("nobody waits for it any more")
+        raise
+
+
+async def _pause(seconds: float, nudge: asyncio.Event | None) -> bool:
+    """Sleep; True if `nudge` cut the sleep short, in which case it is cleared."""
+    if nudge is None:
+        await asyncio.sleep(seconds)
+        return False
+    try:
+        async with asyncio.timeout(seconds):
+            await nudge.wait()
+    except TimeoutError:
+        return False
+    nudge.clear()
+    return True
+
+
+# Listening.
+
+
+class Listener:
+    """A listening socket and the greetings under way on it. Links that are open are not its own."""
+
+    address: Address
+    """Where it listens, with the port that was really bound."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        card: Callable[[], Card],
+        met: Callable[[Link], None],
+        refused: Callable[[str], None],
+    ) -> None:
+        self._terms = terms
+        self._card = card
+        self._met = met
+        self._refused = refused
+        self._greetings: dict[Link, None] = {}  # unfinished ones, oldest first
+        self._server: asyncio.Server | None = None
+
+    async def close(self) -> None:
+        """Stop listening and drop unfinished greetings; open links go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for link in list(self._greetings):
+            await link.abort("we stop listening")
+        self._greetings.clear()
+        await asyncio.sleep(0)  # lets the loop close the socket
+
+    async def _serve(self, place: Address | Inherited) -> None:
+        loop = asyncio.get_running_loop()
+        if isinstance(place, Inherited):
+            self._server = await loop.create_server(self._accept, sock=inherited(place))
+        else:
+            try:
+                self._server = await loop.create_server(self._accept, place.host, place.port)
+            except OSError as error:
+                raise UserError(bind_problem(place, error)) from error
+        self.address = Address(*self._server.sockets[0].getsockname()[:2])
+
+    def _accept(self) -> Link:
+        if len(self._greetings) >= GREETINGS:
+            # The oldest goes: an honest peer is done in a moment, who dawdles is not one.
+            next(iter(self._greetings)).give_up()
+        link = Link(
+            replace(self._terms, card=self._card()),
+            upstream=True,
+            opened=self._opened,
+            failed=self._failed,
+        )
+        self._greetings[link] = None
+        return link
+
+    def _opened(self, link: Link) -> None:
+        del self._greetings[link]
+        self._met(link)
+
+    def _failed(self, link: Link, error: GardenerError) -> None:
+        self._greetings.pop(link, None)
+        self._refused(str(error))
+
+
+async def listen(
+    address: Address | Inherited | str,
+    card: Callable[[], Card] | Card,
+    handler: Handler,
+    *,
+    admit: Admit,
+    met: Callable[[Link], None],
+    refused: Callable[[str], None] = lambda sentence: None,
+    heartbeat: float = HEARTBEAT,
+    silence: float = SILENCE,
+    greeting: float = GREETING,
+) -> Listener:
+    """Accept links from upstream at `address`; `met` gets each one that is open.
+
+    A greeting that fails ends only its own connection; `refused` is told why, in a sentence.
+    Raises UserError if the address cannot be had.
+    """
+    place = parse(address) if isinstance(address, str) else address
+    show = card if callable(card) else lambda: card
+    terms = Terms(show(), handler, admit, heartbeat, silence, greeting)
+    listener = Listener(terms, show, met, refused)
+    await listener._serve(place)
+    return listener
+
+
+# Words.
+
+
+def _stage(card: Card) -> str:
+    return "the holder" if card.stage == 0 else f"stage {card.stage}"
+
+
+def _printable(text: str) -> str:
+    """`text` without what could steer a terminal: it may come from a peer."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _microseconds() -> int:
+    return int(asyncio.get_running_loop().time() * 1e6)
