@@ -1,0 +1,153 @@
+"""What a model looks like, read from its `config.json`, and whether Gardener can run it.
+
+One shape covers Llama 1/2/3, Vicuna, SmolLM2, Mistral (sliding window), Qwen2 (bias on q, k, v) and
+Qwen3 (norm on q and k). Anything else is refused by name: a model that is nearly right would write
+text that is nearly right.
+"""
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from gardener.errors import UserError
+from gardener.stages.layers import Slice, even_cut
+
+FAMILIES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+"""Supported `model_type`s and the class that each of them names in `architectures`."""
+
+QUANT_BYTES = {"none": 2.0, "int8": 1.0, "nf4": 0.56, "fp4": 0.56}
+"""Bytes per weight of the layers; the 4-bit formats carry a float32 scale per 64 weights."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of a model. `windows` has one entry per layer: how far it sees back, None: all."""
+
+    family: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    inner: int
+    vocab: int
+    eps: float
+    tied: bool
+    qkv_bias: bool
+    out_bias: bool
+    mlp_bias: bool
+    qk_norm: bool
+    windows: tuple[int | None, ...]
+    rope: dict[str, Any]
+    config: PretrainedConfig = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Architecture":
+        """From the `config.json` in a folder. Raises UserError if it is missing or foreign."""
+        raw = read_json(folder / "config.json")
+        _refuse_foreign(raw, folder)
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{folder / 'config.json'} cannot be read: {error}") from error
+        return cls.from_config(config)
+
+    @classmethod
+    def from_config(cls, config: PretrainedConfig) -> "Architecture":
+        """From a transformers config of a supported family. Raises UserError for odd variants."""
+        family = config.model_type
+        bias = bool(getattr(config, "attention_bias", False))
+        rope = dict(config.rope_parameters)
+        if config.hidden_act != "silu":
+            raise UserError(f"hidden_act '{config.hidden_act}' is not supported, only silu")
+        if rope.get("partial_rotary_factor", 1.0) != 1.0:
+            raise UserError("a model that rotates only part of each head is not supported")
+        return cls(
+            family=family,
+            layers=config.num_hidden_layers,
+            width=config.hidden_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim
+            if getattr(config, "head_dim", None)
+            else config.hidden_size // config.num_attention_heads,
+            inner=config.intermediate_size,
+            vocab=config.vocab_size,
+            eps=config.rms_norm_eps,
+            tied=bool(config.tie_word_embeddings),
+            qkv_bias=bias or family == "qwen2",
+            out_bias=bias,
+            mlp_bias=bool(getattr(config, "mlp_bias", False)),
+            qk_norm=family == "qwen3",
+            windows=_windows(config),
+            rope=rope,
+            config=config,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """All that decides what the model computes, but for its weights; for the fingerprint."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "config"}
+
+    def balance(self, stages: int, quant: str = "none") -> list[Slice]:
+        """Cut the model so that no stage is slower than it must be.
+
+        Counted from the sizes alone, so that every machine comes to the same cut.
+        """
+        queries = self.heads * self.head_dim
+        attention = self.width * (2 * queries + 2 * self.kv_heads * self.head_dim)
+        layer = (attention + 3 * self.width * self.inner) * QUANT_BYTES[quant]
+        head = self.vocab * self.width * QUANT_BYTES["none"]
+        return even_cut(layer, head, self.layers, stages)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises UserError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no {path.name} in {path.parent}: a model is a folder as Hugging Face "
+            "writes it, with config.json and safetensors files"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} does not hold a JSON object")
+    return value
+
+
+def _refuse_foreign(raw: dict[str, Any], folder: Path) -> None:
+    family = raw.get("model_type")
+    classes = raw.get("architectures") or []
+    if family not in FAMILIES or not all(
+        str(name).lower() == FAMILIES[family].lower() for name in classes
+    ):
+        kind = f"{', '.join(map(str, classes)) or 'unnamed'} (model_type {family})"
+        raise UserError(
+            f"{folder.name} is of architecture {kind}; supported are {', '.join(FAMILIES.values())}"
+        )
+    method = (raw.get("quantization_config") or {}).get("quant_method")
+    if method:
+        raise UserError(
+            f"{folder.name} is stored quantised ({method}): take the unquantised model, and "
+            "--quant nf4, fp4 or int8 if it must be small"
+        )
+
+
+def _windows(config: PretrainedConfig) -> tuple[int | None, ...]:
+    window: int | None = getattr(config, "sliding_window", None)
+    if config.model_type == "mistral":
+        return tuple(window for _ in range(config.num_hidden_layers))
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    odd = set(kinds) - {"full_attention", "sliding_attention"}
+    if odd:
+        raise UserError(f"layers of type {', '.join(sorted(odd))} are not supported")
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds)

@@ -1,0 +1,123 @@
+"""Which layers a stage holds: slices, people's ranges, and an even cut.
+
+A slice is half-open, `[first, end)`; people write ranges with both ends included, `10-19`.
+No torch.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gardener.errors import UserError
+
+_LAYER = re.compile(r"^model\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Layers [first, end) of a model with `layers` of them.
+
+    The first slice also holds the embedding, the last one the final norm and the head.
+    """
+
+    first: int
+    end: int
+    layers: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.end <= self.layers:
+            raise UserError(
+                f"there is no stage of {_span(self.first, self.end)} in a model with layers "
+                f"0-{self.layers - 1}"
+            )
+
+    @property
+    def is_first(self) -> bool:
+        return self.first == 0
+
+    @property
+    def is_last(self) -> bool:
+        return self.end == self.layers
+
+    def holds(self, name: str, tied: bool) -> bool:
+        """Does this slice need the tensor of this name? `tied`: the head is the embedding."""
+        layer = _LAYER.match(name)
+        if layer:
+            return self.first <= int(layer[1]) < self.end
+        if name.startswith("model.embed_tokens."):
+            return self.is_first or (self.is_last and tied)
+        if name.startswith("lm_head."):
+            return self.is_last and not tied
+        return name.startswith("model.norm.") and self.is_last
+
+
+def parse_layers(text: str, layers: int, stages: int | None = None) -> list[Slice]:
+    """`0-9,10-19,20-29` as slices that cover a model of `layers` layers without gap or overlap.
+
+    Raises UserError, also where `stages` is given and is not the number of ranges.
+    """
+    slices = [parse_range(part, layers) for part in text.split(",")]
+    expected = 0
+    for part in slices:
+        if part.first > expected:
+            raise UserError(f"{_span(expected, part.first)} {_are(expected, part.first)} missing")
+        if part.first < expected:
+            end = min(part.end, expected)
+            raise UserError(f"{_span(part.first, end)} {_are(part.first, end)} given twice")
+        expected = part.end
+    if expected < layers:
+        raise UserError(f"{_span(expected, layers)} {_are(expected, layers)} missing")
+    if stages is not None and len(slices) != stages:
+        raise UserError(f"--layers names {len(slices)} ranges but --stages is {stages}")
+    return slices
+
+
+def parse_range(text: str, layers: int) -> Slice:
+    """`10-19` or `7` as a slice of a model of `layers` layers. Raises UserError."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*(?:-\s*(\d{1,6})\s*)?", text)
+    if not match:
+        raise UserError(f"'{text.strip()}' is no range of layers: write it like 0-9")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        raise UserError(f"the range {first}-{last} ends before it begins")
+    if last >= layers:
+        raise UserError(f"there is no layer {last}: the model has layers 0-{layers - 1}")
+    return Slice(first, last + 1, layers)
+
+
+def even_cut(layer_cost: float, head_cost: float, layers: int, stages: int) -> list[Slice]:
+    """The contiguous cut into `stages` whose slowest stage is fastest.
+
+    Costs are bytes read per decoded token. The head counts in full for the last stage; the
+    embedding counts nothing, since a token reads one row of it. Among the best cuts, the one whose
+    other stages are most even. Raises UserError if there are more stages than layers.
+    """
+    if not 1 <= stages <= layers:
+        raise UserError(f"a model of {layers} layers cannot be cut into {stages} stages")
+    # best[n]: (slowest, sum of squares, ends) of the first n layers cut into k stages
+    best: dict[int, tuple[float, float, tuple[int, ...]]] = {0: (0.0, 0.0, ())}
+    for stage in range(1, stages + 1):
+        step: dict[int, tuple[float, float, tuple[int, ...]]] = {}
+        ends = [layers] if stage == stages else range(stage, layers - (stages - stage) + 1)
+        for end in ends:
+            for start, (slowest, squares, cut) in best.items():
+                if start >= end:
+                    continue
+                cost = (end - start) * layer_cost + (head_cost if end == layers else 0.0)
+                found = (max(slowest, cost), squares + cost * cost, (*cut, end))
+                if end not in step or found < step[end]:
+                    step[end] = found
+        best = step
+    return _slices(best[layers][2], layers)
+
+
+def _slices(ends: Sequence[int], layers: int) -> list[Slice]:
+    return [Slice(first, end, layers) for first, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _span(first: int, end: int) -> str:
+    return f"layer {first}" if end - first == 1 else f"layers {first}-{end - 1}"
+
+
+def _are(first: int, end: int) -> str:
+    return "is" if end - first == 1 else "are"

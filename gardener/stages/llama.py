@@ -1,0 +1,169 @@
+"""The transformer block of the Llama family, over rows of several requests at once.
+
+Linear layers, norms and rotation run over all rows of a forward pass; attention runs per request,
+each over its own cache. Masks, positions and slots come from outside. Norms compute in float32 and
+cast before the weight is applied, as in transformers. Inference only.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gardener.stages.architecture import Architecture
+from gardener.stages.cache import KVCache
+from gardener.stages.linear import Linear
+from gardener.stages.rotary import rotate
+
+_SCORES = 1 << 22  # attention works on blocks of rows whose scores are at most so many numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """The rows first..end-1 of a forward pass, which belong to one request.
+
+    slots   [rows] int64, where their keys and values go
+    high    they see none but slots 0..high-1
+    biases  by sliding window (None: no window): [rows, high] float32, 0 where a row sees and
+            -inf where it does not; None: every row sees every slot
+    """
+
+    first: int
+    end: int
+    cache: KVCache
+    slots: Tensor
+    high: int
+    biases: Mapping[int | None, Tensor | None]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockWeights:
+    """The weights of one layer; q, k, v are one linear layer, and so are gate and up."""
+
+    attention_norm: Tensor
+    qkv: Linear
+    out: Linear
+    mlp_norm: Tensor
+    gate_up: Linear
+    down: Linear
+    q_norm: Tensor | None = None
+    k_norm: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        norms = (self.attention_norm, self.mlp_norm, self.q_norm, self.k_norm)
+        return sum(part.nbytes for part in (self.qkv, self.out, self.gate_up, self.down)) + sum(
+            norm.nbytes for norm in norms if norm is not None
+        )
+
+
+class Block:
+    """One layer. `slot` of the cache that it uses is its index within the stage."""
+
+    def __init__(
+        self, shape: Architecture, weights: BlockWeights, index: int, window: int | None
+    ) -> None:
+        self._shape, self._weights, self._index, self._window = shape, weights, index, window
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._weights.nbytes
+
+    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Span]) -> Tensor:
+        """Hidden states [rows, width] to hidden states."""
+        w, eps = self._weights, self._shape.eps
+        x = x + w.out(self._attend(w.qkv(rms_norm(x, w.attention_norm, eps)), cos, sin, spans))
+        gate, up = w.gate_up(rms_norm(x, w.mlp_norm, eps)).chunk(2, -1)
+        return x + w.down(F.silu(gate) * up)
+
+    def _attend(self, qkv: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Span]) -> Tensor:
+        shape, w = self._shape, self._weights
+        heads, kv_heads = shape.heads, shape.kv_heads
+        qkv = qkv.view(len(qkv), heads + 2 * kv_heads, shape.head_dim)
+        qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
+        if w.q_norm is not None and w.k_norm is not None:
+            q = rms_norm(qk[:, :heads], w.q_norm, shape.eps)
+            qk = torch.cat((q, rms_norm(qk[:, heads:], w.k_norm, shape.eps)), 1)
+        qk = rotate(qk, cos, sin)
+        q, k = qk[:, :heads], qk[:, heads:]
+        seen = []
+        for span in spans:
+            rows = slice(span.first, span.end)
+            span.cache.write(self._index, span.slots, k[rows], v[rows])
+            keys, values = span.cache.read(self._index, span.high)
+            seen.append(attention(q[rows], keys, values, span.biases[self._window]))
+        return seen[0] if len(seen) == 1 else torch.cat(seen)
+
+
+def run_blocks(
+    blocks: Sequence[Block],
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    spans: Sequence[Span],
+    cancelled: Callable[[], bool],
+) -> Tensor | None:
+    """Hidden states [rows, width] through all blocks; None if `cancelled` fires on the way."""
+    for block in blocks:
+        if cancelled():
+            return None
+        x = block(x, cos, sin, spans)
+    return x
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Scale the last dimension to a root mean square of one, then by `weight`."""
+    wide = x.float()
+    scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+    return weight * (wide * scale).to(x.dtype)
+
+
+def attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Queries [rows, heads, head_dim] over keys and values [kv_heads, high, head_dim].
+
+    Returns [rows, heads * head_dim]. Each group of query heads that shares a key head is folded
+    into the rows of one matrix product.
+    """
+    rows, heads, head_dim = q.shape
+    kv_heads, high, _ = keys.shape
+    folded = q.view(rows, kv_heads, heads // kv_heads, head_dim).permute(1, 2, 0, 3)
+    kernel = _softmax_attention if q.device.type == "cpu" else _fused_attention
+    block = max(16, _SCORES // (heads * high))
+    parts = [
+        kernel(
+            folded[:, :, a : a + block], keys, values, None if bias is None else bias[a : a + block]
+        )
+        for a in range(0, rows, block)
+    ]
+    seen = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+    return seen.permute(2, 0, 1, 3).reshape(rows, heads * head_dim)
+
+
+def _softmax_attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention in plain steps, q [kv_heads, group, rows, head_dim].
+
+    Chosen for the CPU over `scaled_dot_product_attention` because in 16 bits a row's result does
+    not depend on how many rows or unseen slots there are beside it, and hardly on the order of the
+    slots (the fused kernel's does, in the third digit). It is also faster from 8 rows on.
+    """
+    kv_heads, group, rows, head_dim = q.shape
+    flat = q.reshape(kv_heads, group * rows, head_dim)
+    scores = torch.bmm(flat, keys.transpose(1, 2)).float().mul_(head_dim**-0.5)
+    if bias is not None:
+        scores.view(kv_heads, group, rows, -1).add_(bias)
+    weights = torch.softmax(scores, -1).to(q.dtype)
+    return torch.bmm(weights, values).view(kv_heads, group, rows, head_dim)
+
+
+def _fused_attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention in one kernel, q [kv_heads, group, rows, head_dim]."""
+    kv_heads, group, rows, head_dim = q.shape
+    mask = None if bias is None else bias.to(q.dtype).repeat(group, 1)
+    seen = F.scaled_dot_product_attention(
+        q.reshape(1, kv_heads, group * rows, head_dim), keys[None], values[None], attn_mask=mask
+    )
+    return seen.view(kv_heads, group, rows, head_dim)

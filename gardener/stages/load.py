@@ -1,0 +1,175 @@
+"""Build a stage from a checkpoint: read a layer, fuse it, bring it into its final form, forget it.
+
+At no time is more than one layer in memory twice, so loading takes little more than the slice.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gardener.errors import UserError
+from gardener.stages.architecture import Architecture, read_json
+from gardener.stages.layers import Slice
+from gardener.stages.linear import Linear, linear
+from gardener.stages.llama import Block, BlockWeights
+from gardener.stages.quant import quantised
+from gardener.stages.stage import Embed, HandOn, Head, Intake, Outlet, Receive, Stage
+from gardener.stages.tensors import dtype_of
+from gardener.stages.weights import EMBEDDING, HEAD, NORM, Checkpoint, fingerprint
+
+
+def load_stage(
+    folder: Path,
+    held: Slice | None = None,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    quant: str = "none",
+    threads: int | None = None,
+) -> Stage:
+    """The stage that holds these layers of the model in `folder`.
+
+    folder   a Hugging Face folder, or one written by `split`
+    held     which layers; None: all that the folder has
+    dtype    float32, bfloat16 or float16: weights, cache and hidden states
+    device   as torch names it: cpu, cuda, cuda:1, mps
+    quant    none, int8, nf4 or fp4: the linear layers of the blocks
+    threads  for torch on the CPU, process-wide; None: leave them
+
+    Raises UserError.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    target = _device(device)
+    shape = Architecture.read(folder)
+    held = _held(folder, shape, held)
+    loader = _Loader(folder, shape, dtype_of(dtype), target, quant)
+    with torch.inference_mode():
+        blocks = [loader.block(layer, layer - held.first) for layer in range(held.first, held.end)]
+        intake, outlet = loader.ends(held)
+    return Stage(
+        shape,
+        held,
+        blocks,
+        intake,
+        outlet,
+        dtype=dtype,
+        device=target,
+        quant=quant,
+        fingerprint=fingerprint(folder),
+    )
+
+
+def stored_slice(folder: Path) -> Slice | None:
+    """The layers that a folder written by `split` holds; None: an ordinary model folder."""
+    block = read_json(folder / "config.json").get("gardener")
+    return Slice(block["first"], block["end"], block["layers"]) if block else None
+
+
+def _held(folder: Path, shape: Architecture, held: Slice | None) -> Slice:
+    stored = stored_slice(folder)
+    if held is None:
+        return stored or Slice(0, shape.layers, shape.layers)
+    if held.layers != shape.layers:
+        raise UserError(f"{folder} has {shape.layers} layers, not {held.layers}")
+    if stored and held != stored:
+        raise UserError(
+            f"{folder} holds layers {stored.first}-{stored.end - 1} only, "
+            f"not {held.first}-{held.end - 1}"
+        )
+    return held
+
+
+def _device(name: str) -> torch.device:
+    """Raises UserError if this machine does not have it."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"device '{name}' cannot be used here: {reason}") from error
+    return device
+
+
+class _Loader:
+    """Reads the parts of one slice."""
+
+    def __init__(
+        self,
+        folder: Path,
+        shape: Architecture,
+        dtype: torch.dtype,
+        device: torch.device,
+        quant: str,
+    ) -> None:
+        self._checkpoint = Checkpoint(folder)
+        self._shape, self._dtype, self._device = shape, dtype, device
+        self._linear: Callable[[Tensor, Tensor | None], Linear] = (
+            linear if quant == "none" else quantised(quant)
+        )
+
+    def block(self, layer: int, index: int) -> Block:
+        """Layer `layer` of the model, the `index`th of the stage."""
+        s, p = self._shape, f"model.layers.{layer}."
+        queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
+        qkv = {
+            f"{p}self_attn.{n}_proj": rows
+            for n, rows in zip("qkv", (queries, keys, keys), strict=True)
+        }
+        gate_up = {f"{p}mlp.{n}_proj": s.inner for n in ("gate", "up")}
+        normed = ("q_norm", "k_norm") if s.qk_norm else ()
+        norms = {n: self._vector(f"{p}self_attn.{n}.weight", s.head_dim) for n in normed}
+        weights = BlockWeights(
+            attention_norm=self._vector(f"{p}input_layernorm.weight", s.width),
+            qkv=self._fused(qkv, s.width, s.qkv_bias),
+            out=self._fused({f"{p}self_attn.o_proj": s.width}, queries, s.out_bias),
+            mlp_norm=self._vector(f"{p}post_attention_layernorm.weight", s.width),
+            gate_up=self._fused(gate_up, s.width, s.mlp_bias),
+            down=self._fused({f"{p}mlp.down_proj": s.width}, s.inner, s.mlp_bias),
+            **norms,
+        )
+        self._checkpoint.release()
+        return Block(s, weights, index, s.windows[layer])
+
+    def ends(self, held: Slice) -> tuple[Intake, Outlet]:
+        """What the slice starts from and ends with."""
+        intake: Intake = Receive(self._shape.width, self._dtype, self._device)
+        outlet: Outlet = HandOn()
+        if held.is_first:
+            intake = Embed(self._table(), self._dtype)
+        self._checkpoint.release()
+        if held.is_last:
+            outlet = self._head()
+        self._checkpoint.release()
+        return intake, outlet
+
+    def _table(self) -> Tensor:
+        """On the CPU the embedding stays in the mapped file: only rows that are used get read."""
+        table = self._checkpoint.read(EMBEDDING, (self._shape.vocab, self._shape.width))
+        return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
+
+    def _head(self) -> Head:
+        name = EMBEDDING if self._shape.tied else HEAD
+        norm = self._vector(NORM, self._shape.width)
+        weight = self._tensor(name, (self._shape.vocab, self._shape.width))
+        return Head(norm, self._shape.eps, linear(weight, None))
+
+    def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
+        """One linear layer out of several that read the same rows: outputs by name."""
+        weight = self._join([self._tensor(f"{n}.weight", (k, inputs)) for n, k in parts.items()])
+        if not bias:
+            return self._linear(weight, None)
+        return self._linear(
+            weight, self._join([self._tensor(f"{n}.bias", (k,)) for n, k in parts.items()])
+        )
+
+    def _join(self, parts: list[Tensor]) -> Tensor:
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _vector(self, name: str, size: int) -> Tensor:
+        return self._tensor(name, (size,)).clone()
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return self._checkpoint.read(name, shape).to(self._device, self._dtype)

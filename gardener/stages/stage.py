@@ -1,0 +1,269 @@
+"""A stage: segments in, segments out. Runs on the worker thread, which owns all tensors.
+
+What a stage does at either end is a part it holds, not a case it tests for: the first one embeds
+tokens where others receive hidden states, the last one picks tokens where others hand them on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gardener import messages
+from gardener.errors import LocalError, RemoteError
+from gardener.stages.architecture import Architecture
+from gardener.stages.cache import KVCache
+from gardener.stages.layers import Slice
+from gardener.stages.linear import Linear
+from gardener.stages.llama import Block, Span, rms_norm, run_blocks
+from gardener.stages.rotary import Rotary
+from gardener.stages.slots import Placement, merge, within
+from gardener.stages.tensors import DTYPES, dtype_of, pack, unpack_into
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """The rows of one segment to compute.
+
+    request    whose cache they belong to
+    placement  their slots, mask and positions
+    tokens     [rows] token ids, at the first stage only
+    hidden     [rows, width], at the other stages
+    judged     indices of the rows whose picks are wanted; looked at by the last stage only
+    cancelled  may be set by another thread when all rows of the job have died
+    """
+
+    request: int
+    placement: Placement
+    tokens: Sequence[int] = ()
+    hidden: messages.Tensor | None = None
+    judged: Sequence[int] = ()
+    cancelled: Event = field(default_factory=Event)
+
+    @property
+    def rows(self) -> int:
+        return len(self.placement.slots)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What comes of a job: hidden states [rows, width], or at the last stage the greedy pick after
+    each judged row, in the order of `judged`."""
+
+    hidden: messages.Tensor | None = None
+    picks: tuple[int, ...] = ()
+
+
+class Intake(Protocol):
+    """What a stage starts from."""
+
+    nbytes: int
+
+    def check(self, segment: messages.Segment) -> None:
+        """Raise RemoteError for a segment that this stage cannot compute."""
+
+    def __call__(self, jobs: Sequence[Job]) -> torch.Tensor:
+        """The hidden states [rows, width] of all jobs, on the stage's device."""
+
+
+class Outlet(Protocol):
+    """What a stage ends with."""
+
+    nbytes: int
+
+    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
+        """One result per job from their hidden states [rows, width]."""
+
+
+class Embed:
+    """The first stage's intake. The table may stay in the checkpoint's own dtype, and there in the
+    mapped file: a token reads one row of it."""
+
+    def __init__(self, table: torch.Tensor, dtype: torch.dtype) -> None:
+        self._table, self._dtype = table, dtype
+        self.nbytes = table.nbytes
+
+    def check(self, segment: messages.Segment) -> None:
+        if segment.hidden is not None:
+            raise RemoteError("the first stage got hidden states instead of tokens")
+        if max(segment.tokens, default=0) >= len(self._table):
+            raise RemoteError(
+                f"token {max(segment.tokens)} is not in a vocabulary of {len(self._table)}"
+            )
+
+    def __call__(self, jobs: Sequence[Job]) -> torch.Tensor:
+        tokens = torch.tensor([token for job in jobs for token in job.tokens])
+        return F.embedding(tokens.to(self._table.device), self._table).to(self._dtype)
+
+
+class Receive:
+    """The intake of every other stage."""
+
+    nbytes = 0
+
+    def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._width, self._dtype, self._device = width, dtype, device
+
+    def check(self, segment: messages.Segment) -> None:
+        if segment.hidden is None:
+            if segment.ids:
+                raise RemoteError("a stage that is not the first got tokens")
+        elif segment.hidden.shape[1] != self._width:
+            raise RemoteError(
+                f"hidden states are {segment.hidden.shape[1]} wide, the model is {self._width}"
+            )
+        elif DTYPES[segment.hidden.dtype] != self._dtype:
+            raise RemoteError(f"hidden states came as {segment.hidden.dtype}")
+
+    def __call__(self, jobs: Sequence[Job]) -> torch.Tensor:
+        rows = torch.empty(sum(job.rows for job in jobs), self._width, dtype=self._dtype)
+        first = 0
+        for job in jobs:
+            if job.hidden is None:
+                raise LocalError("a job without hidden states reached a stage that needs them")
+            unpack_into(rows[first : first + job.rows], job.hidden)
+            first += job.rows
+        return rows.to(self._device)
+
+
+class HandOn:
+    """The outlet of every stage but the last."""
+
+    nbytes = 0
+
+    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
+        parts = torch.split(hidden.cpu(), [job.rows for job in jobs])
+        return [Result(hidden=pack(part)) for part in parts]
+
+
+class Head:
+    """The last stage's outlet: final norm, logits of the judged rows, greedy picks."""
+
+    def __init__(self, norm: torch.Tensor, eps: float, head: Linear) -> None:
+        self._norm, self._eps, self._head = norm, eps, head
+        self.nbytes = norm.nbytes + head.nbytes
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[rows, width] to [rows, vocabulary]."""
+        return self._head(rms_norm(hidden, self._norm, self._eps))
+
+    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
+        judged: list[int] = []
+        first = 0
+        for job in jobs:
+            judged += [first + row for row in job.judged]
+            first += job.rows
+        if not judged:
+            return [Result() for _ in jobs]
+        rows = hidden if len(judged) == len(hidden) else hidden[judged]
+        picks = iter(self.logits(rows).argmax(-1).tolist())
+        return [Result(picks=tuple(next(picks) for _ in job.judged)) for job in jobs]
+
+
+class Stage:
+    """A slice of the model with the caches of its requests."""
+
+    def __init__(
+        self,
+        shape: Architecture,
+        held: Slice,
+        blocks: Sequence[Block],
+        intake: Intake,
+        outlet: Outlet,
+        *,
+        dtype: str,
+        device: torch.device,
+        quant: str,
+        fingerprint: str,
+    ) -> None:
+        self.shape, self.slice, self.width = shape, held, shape.width
+        self.dtype, self.quant, self.fingerprint = dtype, quant, fingerprint
+        self.memory = sum(block.nbytes for block in blocks) + intake.nbytes + outlet.nbytes
+        self._device, self._torch_dtype = device, dtype_of(dtype)
+        self._blocks, self._intake, self._outlet = blocks, intake, outlet
+        self._windows = {shape.windows[layer] for layer in range(held.first, held.end)}
+        self._rotary = Rotary(shape, self._torch_dtype, device)
+        self._caches: dict[int, KVCache] = {}
+
+    def open(self, request: int) -> None:
+        """A request begins."""
+        self._caches[request] = KVCache(
+            len(self._blocks), self.shape, self._torch_dtype, self._device
+        )
+
+    def close(self, request: int) -> None:
+        """A request ends: its cache is freed. Closing twice is no error."""
+        self._caches.pop(request, None)
+
+    def check(self, segment: messages.Segment) -> None:
+        """Raise RemoteError for a segment that cannot be computed here. For the event loop: reads
+        nothing that the worker thread writes."""
+        self._intake.check(segment)
+
+    @torch.inference_mode()
+    def run(self, jobs: Sequence[Job]) -> list[Result] | None:
+        """One forward pass for all jobs, a result for each; None if all were cancelled on the way.
+
+        Every request must be open. Jobs of one request come in the order of their placements.
+        """
+        if not sum(job.rows for job in jobs):
+            return [Result() for _ in jobs]
+        order = sorted(range(len(jobs)), key=lambda i: jobs[i].request)
+        batch = [jobs[i] for i in order]
+        spans, positions = self._spans(batch)
+        cos, sin = self._rotary.at(
+            torch.from_numpy(positions).to(self._device), int(positions.max())
+        )
+        flags = [job.cancelled for job in batch]
+        hidden = run_blocks(
+            self._blocks,
+            self._intake(batch),
+            cos,
+            sin,
+            spans,
+            lambda: all(flag.is_set() for flag in flags),
+        )
+        if hidden is None:
+            return None
+        results = dict(zip(order, self._outlet(hidden, batch), strict=True))
+        return [results[i] for i in range(len(jobs))]
+
+    def _spans(self, batch: Sequence[Job]) -> tuple[list[Span], np.ndarray]:
+        """The batch as one span per request, and the positions [rows] of all rows."""
+        by_request: dict[int, list[Placement]] = {}
+        for job in batch:
+            by_request.setdefault(job.request, []).append(job.placement)
+        spans: list[Span] = []
+        positions = []
+        first = 0
+        for request, placements in by_request.items():
+            placement = merge(placements)
+            if not len(placement.slots):
+                continue
+            spans.append(self._span(first, self._caches[request], placement))
+            positions.append(placement.positions)
+            first += len(placement.slots)
+        return spans, np.concatenate(positions)
+
+    def _span(self, first: int, cache: KVCache, placement: Placement) -> Span:
+        cache.reserve(placement.high)
+        biases = {}
+        for window in self._windows:
+            mask = placement.mask if window is None else within(placement, window)
+            biases[window] = None if mask is None else self._bias(mask)
+        return Span(
+            first=first,
+            end=first + len(placement.slots),
+            cache=cache,
+            slots=torch.from_numpy(placement.slots).to(self._device),
+            high=placement.high,
+            biases=biases,
+        )
+
+    def _bias(self, mask: np.ndarray) -> torch.Tensor:
+        bias = np.where(mask, np.float32(0.0), np.float32("-inf"))
+        return torch.from_numpy(bias).to(self._device)

@@ -1,0 +1,243 @@
+"""Read a checkpoint: only the tensors that are needed, one layer in memory at a time.
+
+Safetensors (one file, or several with an index) and `pytorch_model.bin` (the same; `weights_only`,
+never a pickle with code). Names are those of `LlamaForCausalLM`; a checkpoint that leaves the
+`model.` prefix away reads the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from gardener.errors import UserError
+from gardener.stages.architecture import Architecture, read_json
+from gardener.stages.layers import Slice
+
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+NORM = "model.norm.weight"
+
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+INDEXES = tuple(f"{name}.index.json" for name in _SINGLE)
+"""Files that say which weight file holds which tensor."""
+
+_SAMPLE = 512  # bytes of each tensor that go into the fingerprint, twice
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where a tensor is: the file, the name it has there, its shape and its size in bytes."""
+
+    file: Path
+    stored: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+class Checkpoint:
+    """The tensors of a model folder, by canonical name. Nothing is read until it is asked for.
+
+    Files stay mapped until `release`; a tensor that was read and not copied keeps its own map.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UserError if there are no weights in the folder."""
+        self.folder = folder
+        self._files = {canonical(name): (file, name) for name, file in _weight_map(folder).items()}
+        self._open: dict[Path, _File] = {}
+
+    def names(self) -> list[str]:
+        """Canonical names of all tensors, sorted."""
+        return sorted(self._files)
+
+    def info(self, name: str) -> TensorInfo:
+        """Shape and size, without reading the data."""
+        file, stored = self._find(name)
+        shape, nbytes = self._file(file).info(stored)
+        return TensorInfo(file, stored, shape, nbytes)
+
+    def has(self, name: str) -> bool:
+        return name in self._files
+
+    @property
+    def whole(self) -> bool:
+        """Are all files here? Not so where only the layers of a slice were downloaded."""
+        return all(file.exists() for file in {file for file, _ in self._files.values()})
+
+    def read(self, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+        """A tensor as it is stored, mapped from the file: copy or convert what is to stay.
+
+        Raises UserError if it is missing, or has another shape than the one expected.
+        """
+        file, stored = self._find(name)
+        tensor = self._file(file).read(stored)
+        if shape is not None and tuple(tensor.shape) != shape:
+            raise UserError(
+                f"{name} in {file} has shape {tuple(tensor.shape)}, config.json says {shape}"
+            )
+        return tensor
+
+    def release(self) -> None:
+        """Let go of the mapped files, and with them of the pages that were read."""
+        self._open.clear()
+
+    def _find(self, name: str) -> tuple[Path, str]:
+        if name not in self._files:
+            raise UserError(f"the tensor {name} is missing from {self.folder}")
+        return self._files[name]
+
+    def _file(self, path: Path) -> "_File":
+        if path not in self._open:
+            self._open[path] = _Safetensors(path) if path.suffix == ".safetensors" else _Bin(path)
+        return self._open[path]
+
+
+class _File:
+    """One weight file, open."""
+
+    def info(self, name: str) -> tuple[tuple[int, ...], int]:
+        """Shape and bytes."""
+        raise NotImplementedError
+
+    def read(self, name: str) -> Tensor:
+        raise NotImplementedError
+
+
+class _Safetensors(_File):
+    def __init__(self, path: Path) -> None:
+        try:
+            self._handle: Any = safe_open(path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from error
+        self._path = path
+
+    def info(self, name: str) -> tuple[tuple[int, ...], int]:
+        part = self._handle.get_slice(name)
+        shape = tuple(part.get_shape())
+        return shape, _items(shape) * _STORED_BYTES.get(part.get_dtype(), 4)
+
+    def read(self, name: str) -> Tensor:
+        try:
+            tensor: Tensor = self._handle.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{name} cannot be read from {self._path}: {error}") from error
+        return tensor
+
+
+class _Bin(_File):
+    def __init__(self, path: Path) -> None:
+        try:
+            self._tensors: dict[str, Tensor] = _torch_load(path)
+        except (OSError, RuntimeError, ValueError, EOFError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from error
+
+    def info(self, name: str) -> tuple[tuple[int, ...], int]:
+        tensor = self.read(name)
+        return tuple(tensor.shape), tensor.nbytes
+
+    def read(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            raise UserError(f"{name} is not in the file that the index names for it")
+        return self._tensors[name]
+
+
+_STORED_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+
+
+def canonical(name: str) -> str:
+    """The name as `LlamaForCausalLM` has it: with the prefix `model.` on all but the head."""
+    if name.startswith(("model.", "lm_head.")):
+        return name
+    return f"model.{name}"
+
+
+def needed(weight_map: dict[str, str], held: Slice, tied: bool) -> set[str]:
+    """Which of the files in an index hold tensors of this slice."""
+    return {file for name, file in weight_map.items() if held.holds(canonical(name), tied)}
+
+
+def fingerprint(folder: Path) -> str:
+    """`structure:content`, for `survey.same_model`.
+
+    structure  over what the config says and the names of the tensors
+    content    over two samples of each tensor, as stored; empty where some files are not here
+
+    A folder written by `split` carries the fingerprint of its source.
+    """
+    carried = read_json(folder / "config.json").get("gardener")
+    if carried:
+        return str(carried["fingerprint"])
+    checkpoint = Checkpoint(folder)
+    facts = Architecture.read(folder).facts()
+    names = [name for name in checkpoint.names() if "rotary_emb" not in name]
+    structure = hashlib.sha256(json.dumps([facts, names], sort_keys=True).encode())
+    content = _content(checkpoint, names) if checkpoint.whole else ""
+    return f"{structure.hexdigest()[:16]}:{content}"
+
+
+def _content(checkpoint: Checkpoint, names: list[str]) -> str:
+    total = hashlib.sha256()
+    for name in names:
+        raw = checkpoint.read(name).contiguous().reshape(-1).view(torch.uint8)
+        middle = len(raw) // 2
+        for sample in (raw[:_SAMPLE], raw[middle : middle + _SAMPLE]):
+            total.update(sample.numpy().tobytes())
+    checkpoint.release()
+    return total.hexdigest()[:16]
+
+
+def _weight_map(folder: Path) -> dict[str, Path]:
+    """Stored name of each tensor, and its file."""
+    for single, index in zip(_SINGLE, INDEXES, strict=True):
+        if (folder / index).exists():
+            entries = read_json(folder / index).get("weight_map")
+            if not isinstance(entries, dict) or not entries:
+                raise UserError(f"{folder / index} has no weight_map")
+            return {str(name): _inside(folder, str(file)) for name, file in entries.items()}
+        if (folder / single).exists():
+            return dict.fromkeys(_names_in(folder / single), folder / single)
+    raise UserError(
+        f"there are no weights in {folder}: expected {', '.join(_SINGLE)} or one of their indexes"
+    )
+
+
+def _inside(folder: Path, file: str) -> Path:
+    """An index comes from outside: it must not name files elsewhere."""
+    if Path(file).name != file:
+        raise UserError(f"the index in {folder} names a file outside of it: {file}")
+    return folder / file
+
+
+def _names_in(path: Path) -> Iterator[str]:
+    if path.suffix != ".safetensors":
+        yield from _torch_load(path)
+        return
+    try:
+        with safe_open(path, framework="pt") as handle:
+            yield from handle.keys()
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _torch_load(path: Path) -> dict[str, Any]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # files from before torch 1.6 are no archives and cannot be mapped
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} does not hold tensors by name")
+    return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
+
+
+def _items(shape: tuple[int, ...]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count
