@@ -139,18 +139,11 @@ class Link(asyncio.Protocol):
 
         Raises PeerLost if the link has ended, LocalError if we may not say this.
         """
-        transport = self._transport
         if self._ended is not None:
             raise PeerLost(str(self._ended))
-        if transport is None or transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
             raise PeerLost(f"the connection to {self} is closed")
-        frames = []
-        for message in messages:
-            frames.append(encode(message))
-            self._session.sent(message)
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
-        self.sent_bytes += len(data)
-        transport.write(data)
+        self._say(*messages)
 
     async def drain(self) -> None:
         """Wait while too much waits to be sent. Raises PeerLost if the link ends meanwhile."""
@@ -192,7 +185,7 @@ class Link(asyncio.Protocol):
         self.last_heard = loop.time()
         self._timer = loop.call_later(self._terms.greeting, self._greeting_overdue)
         if not self.upstream:
-            self.send(Hello(PROTOCOL, self.card, secrets.token_bytes(16)))
+            self._say(Hello(PROTOCOL, self.card, secrets.token_bytes(16)))
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
@@ -226,11 +219,23 @@ class Link(asyncio.Protocol):
 
     # The greeting, and then the life of the link.
 
+    def _say(self, *messages: Message) -> None:
+        """`send` for the link itself: when the connection is closing, `connection_lost` tells."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        frames = []
+        for message in messages:
+            frames.append(encode(message))
+            self._session.sent(message)
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        self.sent_bytes += len(data)
+        self._transport.write(data)
+
     def _receive(self, message: Message) -> None:
         if isinstance(message, Ping):
             if not self._open:
                 self._begin()
-            self.send(Pong(message.stamp))
+            self._say(Pong(message.stamp))
         elif isinstance(message, Pong):
             self._measure(message.stamp)
         elif isinstance(message, Hello | Welcome):
@@ -248,17 +253,17 @@ class Link(asyncio.Protocol):
         if refusal is not None:
             self._end(PeerLost(f"we refused {self}: {_printable(refusal)}"), bye=refusal)
         elif isinstance(message, Hello):
-            self.send(Welcome(PROTOCOL, self.card, message.nonce))
+            self._say(Welcome(PROTOCOL, self.card, message.nonce))
         else:
-            self._ping()  # tells the peer that we accept it too
+            self._say(Ping(_microseconds()))  # tells the peer that we accept it too
             self._begin()
 
     def _begin(self) -> None:
-        self._open = True
         self._decoder.limit = FRAME_LIMIT
         self._cancel_timer()
         self._schedule_beat()
         self._opened(self)
+        self._open = True
 
     def _schedule_beat(self) -> None:
         loop = asyncio.get_running_loop()
@@ -271,13 +276,8 @@ class Link(asyncio.Protocol):
         if self._quiet_beats * self._terms.heartbeat >= self._terms.silence:
             self._end(PeerLost(f"{self} went silent, {self._last_heard()}"))
             return
-        self._ping()
+        self._say(Ping(_microseconds()))
         self._schedule_beat()
-
-    def _ping(self) -> None:
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            self.send(Ping(_microseconds()))
 
     def _measure(self, stamp: int) -> None:
         seconds = (_microseconds() - stamp) / 1e6
@@ -325,8 +325,12 @@ class Link(asyncio.Protocol):
     def _part(self, transport: asyncio.Transport, why: str) -> None:
         # To close with unread bytes in the socket would reset the connection, and the peer might
         # never see the Bye. So: end only our direction, and read on until the peer closes.
-        self.send(Bye(_printable(why)[:512]))
-        transport.write_eof()
+        self._say(Bye(_printable(why)[:512]))
+        try:
+            transport.write_eof()
+        except OSError:  # the peer has reset the connection, and our loop does not know yet
+            transport.abort()
+            return
         self._timer = asyncio.get_running_loop().call_later(LINGER, transport.abort)
 
     def _cancel_timer(self) -> None:
@@ -500,7 +504,8 @@ async def listen(
     silence: float = SILENCE,
     greeting: float = GREETING,
 ) -> Listener:
-    """Accept links from upstream at `address`; `met` gets each one that is open.
+    """Accept links from upstream at `address`; `met` gets each one that is open, and may still
+    raise RemoteError to refuse it.
 
     A greeting that fails ends only its own connection; `refused` is told why, in a sentence.
     Raises UserError if the address cannot be had.
