@@ -24,6 +24,10 @@ class Worker:
         future = self._pool.submit(work, *args, **kwargs)
         return await asyncio.wrap_future(future)
 
+    def submit(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Let `work` run in its turn; nobody waits for it."""
+        self._pool.submit(work, *args, **kwargs)
+
     def close(self) -> None:
         """Drop what has not begun, and wait for what has."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -107,10 +107,13 @@ class Counts:
     prefill: int = 0  # segments of prompt rows alone
 
 
-@dataclass(slots=True)
-class _Flight:
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A segment under way: all its rows, and those of the tree among them."""
+
     seq: int
-    rows: int  # tree rows
+    size: int
+    rows: int
 
 
 @dataclass(slots=True)
@@ -134,7 +137,7 @@ class Decoding:
     _sent: dict[int, int] = field(init=False, default_factory=dict)  # living node -> seq
     _expanded: set[int] = field(init=False, default_factory=set)
     _picks: dict[int, int] = field(init=False, default_factory=dict)  # judged node -> next token
-    _flights: deque[_Flight] = field(init=False, default_factory=deque)
+    _flights: deque[Flight] = field(init=False, default_factory=deque)
     _seq: int = field(init=False, default=0)
     _growing: bool = field(init=False, default=False)
 
@@ -149,10 +152,9 @@ class Decoding:
         self._why = "length" if self.limits.new_tokens <= room else "context"
         self.tree = Tree(len(self.prompt) - 1, self.prompt[-1])
 
-    @property
-    def flying(self) -> int:
-        """Segments under way, those of the prompt included."""
-        return len(self._flights)
+    def flights(self) -> list[Flight]:
+        """Segments under way, the oldest first."""
+        return list(self._flights)
 
     def start(self) -> list[Command]:
         """The first commands."""
@@ -234,7 +236,7 @@ class Decoding:
                 raise LocalError(f"policy {self.policy.name} chose node {node} a second time")
             self._sent[node] = seq
         root = len(self.prompt) - 1 + self.counts.emitted  # position of the root
-        self._flights.append(_Flight(seq, len(rows)))
+        self._flights.append(Flight(seq, len(prompt) + len(rows), len(rows)))
         self.counts.segments += bool(rows)
         self.counts.prefill += not rows
         self.counts.rows += len(rows)

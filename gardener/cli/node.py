@@ -1,0 +1,226 @@
+"""`gardener-node`: one stage of the model, between two neighbours."""
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import gardener
+from gardener.cli import options as o
+from gardener.cli.program import note, program, run
+from gardener.compute import Worker
+from gardener.errors import UserError
+from gardener.local import threads_for
+from gardener.messages import Card
+from gardener.models import resolve
+from gardener.net.address import parse, parse_peer
+from gardener.node import Node
+from gardener.survey import span
+from gardener.trace import Trace
+
+if TYPE_CHECKING:
+    from gardener.stages.layers import Slice
+
+app = typer.Typer(
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+StageOption = Annotated[
+    int, typer.Option(envvar="GARDENER_STAGE", min=1, help="Which stage this is; the first is 1.")
+]
+PeerOption = Annotated[
+    str,
+    typer.Option(
+        envvar="GARDENER_PEER",
+        metavar="HOST:PORT",
+        help="Where the next stage listens; for the last stage, the holder.",
+    ),
+]
+StagesOption = Annotated[
+    int | None,
+    typer.Option(envvar="GARDENER_STAGES", min=1, help="How many stages share the model."),
+]
+LayersOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GARDENER_LAYERS", metavar="A-B", help="The layers of this stage, both included."
+    ),
+]
+LeashOption = Annotated[
+    bool, typer.Option("--leash", hidden=True, help="End when standard input closes.")
+]
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """Where one stage stands and what it holds."""
+
+    stage: int
+    peer: str
+    listen: str
+    model: str
+    revision: str | None
+    stages: int | None
+    layers: str | None
+    dtype: str
+    device: str
+    threads: int
+    quant: str
+    patience: float
+    leash: bool
+    view: bool
+
+
+@app.command(name="node")
+def node(
+    stage: StageOption,
+    peer: PeerOption,
+    listen: o.Listen = "127.0.0.1:7000",
+    model: o.Model = o.DEFAULT_MODEL,
+    revision: o.Revision = None,
+    stages: StagesOption = None,
+    layers: LayersOption = None,
+    dtype: o.DType = "float32",
+    device: o.Device = "cpu",
+    threads: o.Threads = None,
+    quant: o.Quant = "none",
+    patience: o.Patience = 600.0,
+    no_view: o.NoView = False,
+    leash: LeashOption = False,
+    config: o.Config = None,
+) -> None:
+    """Hold one stage of a model and serve it to the ring.
+
+    Start the stages in any order; each one finds its neighbour. Example, the second of three:
+
+    gardener-node --stage 2 --stages 3 --listen 127.0.0.1:7002 --peer 127.0.0.1:7003
+    """
+    settings = NodeSettings(
+        stage=stage,
+        peer=peer,
+        listen=listen,
+        model=model,
+        revision=revision,
+        stages=stages,
+        layers=layers,
+        dtype=dtype,
+        device=device,
+        threads=threads or threads_for(1),
+        quant=quant,
+        patience=patience,
+        leash=leash,
+        view=not no_view and sys.stderr.isatty(),
+    )
+    try:
+        run(serve(settings))
+    except KeyboardInterrupt:
+        note(f"stage {stage} ends")
+
+
+async def serve(settings: NodeSettings) -> None:
+    """Load the slice, then serve until cancelled or let off the leash."""
+    # Late, since it imports torch: wrong usage should not take seconds to say so.
+    from gardener.stages.load import load_stage
+
+    def say(line: str) -> None:
+        note(f"stage {settings.stage}: {line}")
+
+    listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
+    worker = Worker("stage")
+    try:
+        begin = time.monotonic()
+        where = await worker.run(resolve, settings.model, settings.revision, say=say)
+        held = await worker.run(choose_slice, where, settings)
+        stage = await worker.run(
+            load_stage,
+            where,
+            held,
+            dtype=settings.dtype,
+            device=settings.device,
+            quant=settings.quant,
+            threads=settings.threads,
+        )
+        card = Card(
+            stage=settings.stage,
+            name=socket.gethostname(),
+            version=gardener.__version__,
+            first=stage.slice.first,
+            end=stage.slice.end,
+            layers=stage.slice.layers,
+            width=stage.width,
+            model=stage.fingerprint,
+            dtype=stage.dtype,
+            quant=stage.quant,
+            memory=stage.memory,
+        )
+        say(
+            f"{span(card)} of {card.layers} on {settings.device} in {stage.dtype}, "
+            f"{stage.memory / 1e6:.0f} MB, loaded in {time.monotonic() - begin:.1f} s"
+        )
+        this = Node(
+            stage,
+            card,
+            worker,
+            Trace(),
+            listen_at=listen_at,
+            peer=peer,
+            patience=settings.patience,
+            say=say,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(this.run())
+            if settings.leash:
+                tasks.create_task(_end_with_stdin(serving))
+    finally:
+        worker.close()
+
+
+def choose_slice(where: Path, settings: NodeSettings) -> "Slice | None":
+    """The layers that this stage is to hold; None: all that its folder has. Raises UserError."""
+    from gardener.stages.architecture import Architecture
+    from gardener.stages.layers import parse_range
+    from gardener.stages.load import stored_slice
+
+    shape = Architecture.read(where)
+    if settings.layers is not None:
+        return parse_range(settings.layers, shape.layers)
+    if settings.stages is None:
+        if stored_slice(where) is None:
+            raise UserError(
+                "say which layers this stage holds: --stages N shares the model evenly, --layers "
+                "A-B names them"
+            )
+        return None
+    if settings.stage > settings.stages:
+        raise UserError(f"there is no stage {settings.stage} of {settings.stages}")
+    return shape.balance(settings.stages, settings.quant)[settings.stage - 1]
+
+
+async def _end_with_stdin(serving: "asyncio.Task[None]") -> None:
+    """Wait until whoever holds the other end of standard input lets go."""
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+
+    def read() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            gone.set()
+
+    loop.add_reader(0, read)
+    await gone.wait()
+    serving.cancel()
+
+
+def main() -> None:
+    """Entry point of `gardener-node`."""
+    program(app)
+
+
+if __name__ == "__main__":
+    main()

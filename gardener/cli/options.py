@@ -1,0 +1,133 @@
+"""Options that several commands have, declared once. Each has a twin in the environment."""
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+from gardener.cli.program import settings
+from gardener.policy import POLICIES
+
+DEFAULT_MODEL = "smollm2-135m"
+
+
+DTypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
+QuantName: TypeAlias = Literal["none", "nf4", "fp4", "int8"]
+PolicyName: TypeAlias = Literal["plain", "serial", "gardener"]  # the keys of policy.POLICIES
+
+
+def policies(text: str) -> list[str]:
+    """The policies that a list with commas names, each once. Raises typer.BadParameter."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in POLICIES]
+    if unknown:
+        raise typer.BadParameter(f"no policy {unknown[0]!r}: choose from {', '.join(POLICIES)}")
+    return names
+
+
+Config: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="GARDENER_CONFIG",
+        callback=settings,
+        is_eager=True,
+        help="TOML file with defaults for these options, in a table named after the command.",
+    ),
+]
+Model: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="GARDENER_MODEL",
+        help="A Hugging Face directory, a .gguf file, a hub id, or the built-in smollm2-135m.",
+    ),
+]
+Revision: TypeAlias = Annotated[
+    str | None,
+    typer.Option(envvar="GARDENER_REVISION", help="Branch, tag or commit of a hub id."),
+]
+DType: TypeAlias = Annotated[
+    DTypeName, typer.Option(envvar="GARDENER_DTYPE", help="What the stages compute in.")
+]
+Device: TypeAlias = Annotated[
+    str, typer.Option(envvar="GARDENER_DEVICE", help="cpu, cuda, cuda:1 or mps.")
+]
+Threads: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        envvar="GARDENER_THREADS",
+        min=1,
+        help="Threads per stage. Default: this machine's cores, shared by the stages on it.",
+    ),
+]
+Quant: TypeAlias = Annotated[
+    QuantName,
+    typer.Option(envvar="GARDENER_QUANT", help="Quantise the linear layers (bitsandbytes)."),
+]
+Local: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        envvar="GARDENER_LOCAL",
+        min=1,
+        help="Start this many stages on this machine, and end them afterwards.",
+    ),
+]
+Peer: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GARDENER_PEER",
+        metavar="HOST:PORT",
+        help="Where stage 1 of a ring listens that is there already.",
+    ),
+]
+Listen: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="GARDENER_LISTEN",
+        metavar="HOST:PORT",
+        help="Where to listen for the stage before; the last stage's --peer is the holder.",
+    ),
+]
+Patience: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        envvar="GARDENER_PATIENCE",
+        min=0.1,
+        metavar="SECONDS",
+        help="How long to wait for the ring to close.",
+    ),
+]
+Rows: TypeAlias = Annotated[
+    int, typer.Option(envvar="GARDENER_ROWS", min=1, max=1024, help="Most rows in a segment.")
+]
+Window: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        envvar="GARDENER_WINDOW",
+        min=1,
+        max=64,
+        help="Most segments under way at once. Default: as many as there are stages.",
+    ),
+]
+Floor: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        envvar="GARDENER_FLOOR",
+        min=0.001,
+        max=1.0,
+        help="Guesses less likely than this are not sent.",
+    ),
+]
+NewTokens: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--max-new-tokens", envvar="GARDENER_MAX_NEW_TOKENS", min=1, help="Most tokens to write."
+    ),
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+NoView: TypeAlias = Annotated[
+    bool,
+    typer.Option("--no-view", envvar="GARDENER_NO_VIEW", help="No live view, even on a terminal."),
+]
+Verbose: TypeAlias = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show what the stages of a local ring print.")
+]

@@ -1,0 +1,145 @@
+"""A holder in a ring that stands: one of this machine's own, or one that is there already."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gardener
+from gardener.draft.ngram import NGram
+from gardener.errors import PeerLost, UserError
+from gardener.holder import Holder
+from gardener.local import LocalRing, threads_for
+from gardener.messages import Card
+from gardener.models import resolve
+from gardener.net.address import Address, Inherited, parse, parse_peer
+from gardener.policy import Shape
+from gardener.stages.architecture import Architecture
+from gardener.stages.weights import fingerprint
+from gardener.trace import Trace
+
+
+@dataclass(frozen=True)
+class RingSettings:
+    """How to come by a ring. Exactly one of `local` and `peer` is given."""
+
+    model: str
+    revision: str | None
+    local: int | None
+    peer: str | None
+    listen: str
+    dtype: str
+    device: str
+    threads: int | None
+    quant: str
+    patience: float
+
+    def __post_init__(self) -> None:
+        if (self.local is None) == (self.peer is None):
+            raise UserError(
+                "say where the stages are: --local N starts N of them here, --peer HOST:PORT uses "
+                "a ring whose stage 1 listens there"
+            )
+
+
+def shape(stages: int, rows: int, window: int | None, floor: float) -> Shape:
+    """The sizes for a ring of this many stages."""
+    return Shape(rows=rows, window=window or stages, floor=floor)
+
+
+@asynccontextmanager
+async def open_ring(
+    settings: RingSettings, say: Callable[[str], None], heard: Callable[[str], None]
+) -> AsyncIterator[tuple[Holder, Path]]:
+    """Connect, and leave nothing behind. `say` is for the user, `heard` gets the stages' lines.
+
+    Yields the holder and the model's directory. Raises UserError or PeerLost with one sentence.
+    """
+    model = await asyncio.to_thread(resolve, settings.model, settings.revision, say=say)
+    card = await asyncio.to_thread(holder_card, model)
+    if settings.local is None:
+        assert settings.peer is not None
+        holder = _holder(card, parse(settings.listen), parse_peer(settings.peer), settings, say)
+        async with _closing(holder):
+            await holder.connect()
+            yield holder, model
+        return
+    local = LocalRing(settings.local, model, node_options(settings), heard)
+    try:
+        await local.start()
+        holder = _holder(card, local.listen_at, local.peer, settings, lambda line: None)
+        async with _closing(holder):
+            await _connect_unless_one_dies(holder, local)
+            yield holder, model
+    finally:
+        await local.stop()
+
+
+def holder_card(model: Path) -> Card:
+    """What the holder says about itself."""
+    shape = Architecture.read(model)
+    return Card(
+        stage=0,
+        name="holder",
+        version=gardener.__version__,
+        first=0,
+        end=0,
+        layers=shape.layers,
+        width=shape.width,
+        model=fingerprint(model),
+        dtype="",
+        quant="",
+        memory=0,
+    )
+
+
+def node_options(settings: RingSettings) -> Sequence[str]:
+    """Options that the stages of a local ring get."""
+    assert settings.local is not None
+    return (
+        *("--dtype", settings.dtype, "--device", settings.device, "--quant", settings.quant),
+        *("--threads", str(settings.threads or threads_for(settings.local))),
+        *("--patience", str(settings.patience)),
+    )
+
+
+def _holder(
+    card: Card,
+    listen_at: Address | Inherited,
+    peer: Address,
+    settings: RingSettings,
+    say: Callable[[str], None],
+) -> Holder:
+    return Holder(
+        card,
+        NGram(),
+        Trace(),
+        listen_at=listen_at,
+        peer=peer,
+        patience=settings.patience,
+        say=say,
+    )
+
+
+@asynccontextmanager
+async def _closing(holder: Holder) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await holder.close()
+
+
+async def _connect_unless_one_dies(holder: Holder, local: LocalRing) -> None:
+    """A stage that ends while the ring forms is the reason why it never will."""
+    connect = asyncio.create_task(holder.connect())
+    died = asyncio.create_task(local.died())
+    try:
+        await asyncio.wait([connect, died], return_when=asyncio.FIRST_COMPLETED)
+        if not connect.done():
+            raise PeerLost(died.result())
+        connect.result()
+    finally:
+        for task in (connect, died):
+            task.cancel()
+        await asyncio.gather(connect, died, return_exceptions=True)

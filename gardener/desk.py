@@ -1,0 +1,258 @@
+"""Segments wait at a stage, are computed together, and leave in the order they came.
+
+The desk keeps what a stage knows of each request: which rows it holds and which still live. That is
+plain bookkeeping on the event loop; only finished arrays go to the worker thread, first in, first
+out. So an `Advance` takes effect at once, also on segments that wait or are being computed, and no
+lock is needed: a slot freed while an older job still writes to it is only reused by a younger one.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from gardener.compute import Worker
+from gardener.errors import RemoteError
+from gardener.messages import Advance, Open, Segment, Tensor, Timing, Verdict
+from gardener.stages.slots import SlotTable
+from gardener.stages.stage import Job, Result, Stage
+from gardener.trace import Trace
+
+BATCH_ROWS = 512
+"""Segments that wait are computed together up to this many rows."""
+
+QUEUE = 256
+"""More segments than this at one stage: the holder does not keep to its window."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    segment: Segment
+    since: float
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A segment in the batch. `job` is None where no row of it lives."""
+
+    segment: Segment
+    wait: float
+    job: Job | None
+
+
+class Desk:
+    """What one stage has on its table.
+
+    out: sends a finished segment or verdict on. drained: returns when `out` may be called again.
+    failed: the forward pass of a segment could not be done; the requests are closed.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        worker: Worker,
+        trace: Trace,
+        out: Callable[[Segment | Verdict], None],
+        drained: Callable[[], Awaitable[None]],
+        failed: Callable[[Segment, Exception], None],
+    ) -> None:
+        self._stage = stage
+        self._worker = worker
+        self._trace = trace
+        self._out = out
+        self._drained = drained
+        self._failed = failed
+        self._last = stage.slice.is_last
+        self._context: int = stage.shape.config.max_position_embeddings
+        self._tables: dict[int, SlotTable] = {}
+        self._prompts: dict[int, int] = {}
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._batch: list[_Entry] = []
+        self.latest = (0, -1)  # request and sequence number of the newest segment that came
+
+    @property
+    def requests(self) -> tuple[int, ...]:
+        """The requests that are open."""
+        return tuple(self._tables)
+
+    @property
+    def waiting(self) -> int:
+        """Segments that came and have not left."""
+        return len(self._queue) + len(self._batch)
+
+    def open(self, message: Open) -> None:
+        if message.request in self._tables:
+            raise RemoteError(f"request {message.request} was opened twice")
+        if message.prompt >= message.context or message.context > self._context:
+            raise RemoteError(
+                f"request {message.request} asks for a context of {message.context} with a prompt "
+                f"of {message.prompt}; this model has a context of {self._context}"
+            )
+        self._tables[message.request] = SlotTable(message.prompt, message.context)
+        self._prompts[message.request] = message.prompt
+        self._worker.submit(self._stage.open, message.request)
+
+    def close(self, request: int) -> None:
+        """Forget the request. Idempotent."""
+        if self._tables.pop(request, None) is None:
+            return
+        del self._prompts[request]
+        self._queue = deque(w for w in self._queue if w.segment.request != request)
+        self._cancel()
+        self._worker.submit(self._stage.close, request)
+
+    def advance(self, message: Advance) -> None:
+        table = self._tables.get(message.request)
+        if table is None:
+            raise RemoteError(f"an Advance for request {message.request}, which is not open")
+        table.advance(message.settled, message.root)
+        self._cancel()
+
+    def submit(self, segment: Segment) -> None:
+        if segment.request not in self._tables:
+            raise RemoteError(f"a segment of request {segment.request}, which is not open")
+        if len(self._queue) >= QUEUE:
+            raise RemoteError(f"more than {QUEUE} segments wait at one stage")
+        self._stage.check(segment)
+        self.latest = (segment.request, segment.seq)
+        self._trace.add("queued", segment.request, segment.seq, len(segment.ids))
+        self._queue.append(_Waiting(segment, time.monotonic()))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Compute what comes, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                self._batch = self._gather()
+                await self._compute()
+                self._batch = []
+                await self._drained()
+
+    # --- one batch ---------------------------------------------------------------------------
+
+    def _gather(self) -> list[_Entry]:
+        """What waits now, as far as it fits one forward pass, without the rows that died."""
+        entries: list[_Entry] = []
+        rows = 0
+        now = time.monotonic()
+        while self._queue and (not rows or rows + len(self._queue[0].segment.ids) <= BATCH_ROWS):
+            waiting = self._queue.popleft()
+            segment = self._alive(waiting.segment)
+            rows += len(segment.ids)
+            job = self._job(segment) if segment.ids else None
+            entries.append(_Entry(segment, now - waiting.since, job))
+        return entries
+
+    def _alive(self, segment: Segment) -> Segment:
+        table = self._tables[segment.request]
+        alive = table.alive(segment.ids, segment.parents)
+        if len(alive) == len(segment.ids):
+            return segment
+        dead = len(segment.ids) - len(alive)
+        self._trace.add("dropped", segment.request, segment.seq, dead)
+        return keep_rows(segment, alive)
+
+    def _job(self, segment: Segment) -> Job:
+        table = self._tables[segment.request]
+        root = self._prompts[segment.request] - 1  # rows before the first root are not judged
+        return Job(
+            request=segment.request,
+            placement=table.place(segment.ids, segment.parents, segment.positions),
+            tokens=segment.tokens,
+            hidden=segment.hidden,
+            judged=[i for i, node in enumerate(segment.ids) if node >= root],
+        )
+
+    def _cancel(self) -> None:
+        """Tell the worker about jobs of which no row lives any more."""
+        for entry in self._batch:
+            if entry.job is not None and not self._living(entry.segment):
+                entry.job.cancelled.set()
+
+    def _living(self, segment: Segment) -> list[int]:
+        """Indices of the rows that live now; none if the request is closed."""
+        table = self._tables.get(segment.request)
+        if table is None:
+            return []
+        return [row for row, lives in enumerate(table.living(segment.ids)) if lives]
+
+    async def _compute(self) -> None:
+        jobs = [entry.job for entry in self._batch if entry.job is not None]
+        results: Sequence[Result] | None = None
+        seconds = 0.0
+        if jobs:
+            try:
+                results, seconds = await self._worker.run(_timed, self._stage, jobs)
+            except Exception as error:
+                for request in {entry.segment.request for entry in self._batch}:
+                    self.close(request)
+                self._failed(self._batch[0].segment, error)
+                return
+            rows = sum(job.rows for job in jobs)
+            first = self._batch[0].segment
+            self._trace.add("computed", first.request, first.seq, rows, seconds)
+        answers = iter(results or [])
+        for entry in self._batch:
+            # Without a job no row lived; without results none lived to the end of the pass.
+            result = next(answers, None) if entry.job is not None else None
+            if entry.segment.request in self._tables:
+                self._out(self._answer(entry, result, seconds))
+
+    def _answer(self, entry: _Entry, result: Result | None, seconds: float) -> Segment | Verdict:
+        segment = entry.segment
+        spent = seconds if entry.job is not None else 0.0
+        times = (*segment.times, Timing(microseconds(entry.wait), microseconds(spent)))
+        if result is None:
+            empty = keep_rows(segment, [])
+            if self._last:
+                return Verdict(segment.request, segment.seq, (), (), times)
+            return msgspec.structs.replace(empty, times=times)
+        # Rows that were computed may be dead by now: nobody after this stage need see them.
+        living = self._living(segment)
+        if result.hidden is not None:
+            moved = msgspec.structs.replace(segment, tokens=(), hidden=result.hidden, times=times)
+            return keep_rows(moved, living)
+        assert entry.job is not None
+        judged = [
+            (segment.ids[row], pick)
+            for row, pick in zip(entry.job.judged, result.picks, strict=True)
+            if row in living
+        ]
+        ids, picks = zip(*judged, strict=True) if judged else ((), ())
+        return Verdict(segment.request, segment.seq, ids, picks, times)
+
+
+def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
+    """The segment with only these rows, given by index in ascending order."""
+    if len(rows) == len(segment.ids):
+        return segment
+    hidden = segment.hidden
+    if hidden is not None:
+        width = len(hidden.data) // len(segment.ids)
+        data = b"".join(hidden.data[row * width : (row + 1) * width] for row in rows)
+        hidden = Tensor(hidden.dtype, (len(rows), *hidden.shape[1:]), data) if rows else None
+    return msgspec.structs.replace(
+        segment,
+        ids=tuple(segment.ids[row] for row in rows),
+        parents=tuple(segment.parents[row] for row in rows),
+        positions=tuple(segment.positions[row] for row in rows),
+        tokens=tuple(segment.tokens[row] for row in rows) if segment.tokens else (),
+        hidden=hidden,
+    )
+
+
+def microseconds(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def _timed(stage: Stage, jobs: Sequence[Job]) -> tuple[Sequence[Result] | None, float]:
+    """Runs on the worker thread, so that the hand-over between threads is not counted."""
+    begin = time.perf_counter()
+    results = stage.run(jobs)
+    return results, time.perf_counter() - begin

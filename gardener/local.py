@@ -1,0 +1,117 @@
+"""A ring on this machine: starts the stages as processes of their own, and ends them.
+
+The listening sockets are opened here and inherited by the stages, so no port is guessed and none
+can be taken by somebody else meanwhile. Each stage is on a leash, its standard input: when this
+process ends, however it ends, the leash closes and the stage ends too.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gardener.errors import UserError
+from gardener.net.address import Address, Inherited
+
+GRACE = 5.0
+"""Seconds a stage has to end by itself once its leash is dropped."""
+
+
+def threads_for(stages: int) -> int:
+    """Threads for each of `stages` processes that share this machine's cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // stages)
+
+
+class LocalRing:
+    """`stages` node processes on loopback, and a listening socket for the holder."""
+
+    def __init__(
+        self, stages: int, model: Path, options: Sequence[str], heard: Callable[[str], None]
+    ) -> None:
+        """`options` go to every node; `heard` is told each line that a node prints."""
+        self._model = model
+        self._options = options
+        self._heard = heard
+        self._sockets = [_listening() for _ in range(stages + 1)]
+        ports = [sock.getsockname()[1] for sock in self._sockets]
+        self._addresses = [Address("127.0.0.1", port) for port in ports]
+        self.listen_at = Inherited(self._sockets[0].detach())
+        self.peer = self._addresses[1]
+        self.processes: list[asyncio.subprocess.Process] = []
+        self._lines: list[deque[str]] = [deque(maxlen=20) for _ in range(stages)]
+        self._readers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start all stages; returns before they are ready."""
+        stages = len(self._sockets) - 1
+        for stage in range(1, stages + 1):
+            sock = self._sockets[stage]
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gardener.cli.node"),
+                *("--stage", str(stage), "--stages", str(stages), "--leash", "--no-view"),
+                *("--peer", str(self._addresses[(stage + 1) % (stages + 1)])),
+                *("--listen", f"fd:{sock.fileno()}", "--model", str(self._model)),
+                *self._options,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=[sock.fileno()],
+                start_new_session=True,  # Ctrl-C is for the holder, which then ends the stages
+            )
+            sock.close()
+            self.processes.append(process)
+            self._readers.append(asyncio.create_task(self._read(stage, process)))
+
+    async def died(self) -> str:
+        """Wait until any stage ends, and say which and why."""
+        waits = [asyncio.create_task(process.wait()) for process in self.processes]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        stage, process = next(
+            (s, p) for s, p in enumerate(self.processes, 1) if p.returncode is not None
+        )
+        await asyncio.wait([self._readers[stage - 1]], timeout=1.0)
+        last = self._lines[stage - 1][-1] if self._lines[stage - 1] else "it printed nothing"
+        return f"stage {stage} ended with status {process.returncode}: {last}"
+
+    async def stop(self) -> None:
+        """End all stages; kills those that do not end within `GRACE`."""
+        for process in self.processes:
+            if process.stdin is not None:
+                process.stdin.close()
+        for process in self.processes:
+            try:
+                async with asyncio.timeout(GRACE):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        await asyncio.gather(*self._readers)
+        for sock in self._sockets:
+            sock.close()
+
+    async def _read(self, stage: int, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while line := await process.stderr.readline():
+            text = line.decode(errors="replace").rstrip()
+            self._lines[stage - 1].append(text)
+            self._heard(text)
+
+
+def _listening() -> socket.socket:
+    sock = socket.socket()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+    except OSError as error:
+        sock.close()
+        raise UserError(f"cannot listen on loopback: {error}") from error
+    return sock

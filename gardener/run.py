@@ -1,0 +1,112 @@
+"""One answer: runs a prompt through a holder, and keeps the figures of how it went."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from gardener.decoding import Counts, Limits
+from gardener.errors import GardenerError
+from gardener.holder import Holder, Passage
+from gardener.policy import Policy
+from gardener.prompts import Prompter
+from gardener.text import TextStream
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of the model. `tokens` is the prompt."""
+
+    tokens: Sequence[int]
+    new_tokens: int
+    stops: Sequence[str] = ()
+    chunk: int = 128
+
+
+@dataclass
+class Answer:
+    """What came of it. Times in seconds; `decode` runs from the first token to the last."""
+
+    policy: str
+    prompt_tokens: int
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    reason: str = ""
+    error: str | None = None
+    first_token: float = 0.0
+    total: float = 0.0
+    counts: Counts = field(default_factory=Counts)
+    passage: Passage = field(default_factory=Passage)
+
+    @property
+    def decode(self) -> float:
+        return self.total - self.first_token
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second of decoding; the first token belongs to the prefill."""
+        return (len(self.tokens) - 1) / self.decode if len(self.tokens) > 1 else 0.0
+
+    @property
+    def per_segment(self) -> float:
+        """Tokens emitted per segment verified."""
+        return len(self.tokens) / self.counts.segments if self.counts.segments else 0.0
+
+    def statistics(self) -> dict[str, Any]:
+        """The figures without the text."""
+        return {
+            "tokens": len(self.tokens),
+            "tokens_per_second": self.rate,
+            "tokens_per_segment": self.per_segment,
+            "seconds": {
+                "total": self.total,
+                "first_token": self.first_token,
+                "decode": self.decode,
+            },
+            "counts": asdict(self.counts),
+            "stages": [
+                {"wait_seconds": wait, "compute_seconds": compute}
+                for wait, compute in zip(self.passage.wait, self.passage.compute, strict=True)
+            ],
+        }
+
+
+async def answer(
+    holder: Holder,
+    prompter: Prompter,
+    policy: Policy,
+    wanted: Wanted,
+    show: Callable[[str], None] = lambda text: None,
+) -> Answer:
+    """Run one prompt; `show` gets the text as it is accepted.
+
+    A ring that breaks is no exception here: what was written is kept, `error` says what happened.
+    Raises ValueError if the prompt leaves no room for an answer.
+    """
+    stream = TextStream(prompter.backend, wanted.stops)
+    limits = Limits(wanted.new_tokens, prompter.context, prompter.eos, stream.push)
+    result = Answer(policy.name, len(wanted.tokens))
+    begin = time.monotonic()
+
+    def take(final: bool = False) -> None:
+        text = stream.take(final)
+        result.text += text
+        if text:
+            show(text)
+
+    try:
+        async for tokens in holder.generate(wanted.tokens, policy, limits, wanted.chunk):
+            result.total = time.monotonic() - begin
+            if not result.tokens:
+                result.first_token = result.total
+            result.tokens += tokens
+            take()
+    except GardenerError as error:
+        result.error = str(error)
+    take(final=True)
+    decoding = holder.decoding
+    if decoding is not None:
+        result.reason = decoding.finished or "lost"
+        result.counts = decoding.counts
+        result.passage = holder.passage
+    return result
