@@ -3,7 +3,6 @@
 At no time is more than one layer in memory twice, so loading takes little more than the slice.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture, read_json
 from gardener.stages.layers import Slice
-from gardener.stages.linear import Linear, linear
+from gardener.stages.linear import Linear, Make, linear
 from gardener.stages.llama import Block, BlockWeights
 from gardener.stages.quant import quantised
 from gardener.stages.stage import Embed, HandOn, Head, Intake, Outlet, Receive, Stage
@@ -106,9 +105,7 @@ class _Loader:
     ) -> None:
         self._checkpoint = Checkpoint(folder)
         self._shape, self._dtype, self._device = shape, dtype, device
-        self._linear: Callable[[Tensor, Tensor | None], Linear] = (
-            linear if quant == "none" else quantised(quant)
-        )
+        self._linear: Make = linear if quant == "none" else quantised(quant)
 
     def block(self, layer: int, index: int) -> Block:
         """Layer `layer` of the model, the `index`th of the stage."""

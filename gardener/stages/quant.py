@@ -8,14 +8,14 @@ nf4, fp4   weights in 4 bits with a scale per 64 of them, computed in the dtype 
 """
 
 import importlib
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.stages.linear import Linear, steadied
+from gardener.stages.linear import Make, steadied
 
 FORMATS = ("none", "int8", "nf4", "fp4")
 
@@ -23,7 +23,7 @@ _BLOCK = 64  # weights per scale of the 4-bit formats
 _TILE = 32  # outputs per tile of the 4-bit CPU kernel
 
 
-def quantised(quant: str) -> Callable[[Tensor, Tensor | None], Linear]:
+def quantised(quant: str) -> Make:
     """What makes a linear layer of this format out of weights [outputs, inputs] and a bias.
 
     Raises UserError for an unknown format, or if bitsandbytes is not installed.
@@ -32,12 +32,8 @@ def quantised(quant: str) -> Callable[[Tensor, Tensor | None], Linear]:
         raise UserError(f"quant '{quant}' is not one of {', '.join(FORMATS)}")
     bnb = _bitsandbytes()
 
-    def make(weight: Tensor, bias: Tensor | None) -> Linear:
-        eight = quant == "int8"
-        layer = _Int8(bnb, weight, bias) if eight else _FourBit(bnb, weight, bias, quant)
-        return steadied(layer, weight.shape[1], weight.dtype, weight.device)
-
-    return make
+    form = partial(_Int8, bnb) if quant == "int8" else partial(_FourBit, bnb, quant)
+    return partial(steadied, form)
 
 
 class _Int8:
@@ -60,7 +56,7 @@ class _Int8:
 class _FourBit:
     """Weights [outputs, inputs] in nf4 or fp4."""
 
-    def __init__(self, bnb: Any, weight: Tensor, bias: Tensor | None, quant: str) -> None:
+    def __init__(self, bnb: Any, quant: str, weight: Tensor, bias: Tensor | None) -> None:
         outputs, inputs = weight.shape
         self._layer = bnb.nn.Linear4bit(
             inputs,
