@@ -84,6 +84,11 @@ class Checkpoint:
             )
         return tensor
 
+    def sample(self, name: str) -> bytes:
+        """Some of the bytes of a tensor, as they are stored."""
+        file, stored = self._find(name)
+        return self._file(file).sample(stored)
+
     def release(self) -> None:
         """Let go of the mapped files, and with them of the pages that were read."""
         self._open.clear()
@@ -109,21 +114,46 @@ class _File:
     def read(self, name: str) -> Tensor:
         raise NotImplementedError
 
+    def sample(self, name: str) -> bytes:
+        """Some of the bytes of a tensor: its first ones, and as many from the middle on."""
+        raw = self.read(name).contiguous().reshape(-1).view(torch.uint8)
+        middle = len(raw) // 2
+        return bytes(torch.cat((raw[:_SAMPLE], raw[middle : middle + _SAMPLE])).tolist())
+
 
 class _Safetensors(_File):
     def __init__(self, path: Path) -> None:
         try:
-            self._handle: Any = safe_open(path, framework="pt")
-        except (OSError, SafetensorError) as error:
+            self._handle: Any = safe_open(path, framework="pt")  # checks the header, too
+            with path.open("rb") as stream:
+                size = int.from_bytes(stream.read(8), "little")
+                self._header: dict[str, Any] = json.loads(stream.read(size))
+        except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read: {error}") from error
-        self._path = path
+        self._path, self._data = path, 8 + size
 
     def info(self, name: str) -> tuple[tuple[int, ...], int]:
-        part = self._handle.get_slice(name)
-        shape = tuple(part.get_shape())
-        return shape, _items(shape) * _STORED_BYTES.get(part.get_dtype(), 4)
+        first, end = self._entry(name)["data_offsets"]
+        return tuple(self._entry(name)["shape"]), end - first
+
+    def sample(self, name: str) -> bytes:
+        # Read, not mapped: a page fault would bring in much more than the sample.
+        first, end = self._entry(name)["data_offsets"]
+        middle = first + (end - first) // 2
+        with self._path.open("rb") as stream:
+            stream.seek(self._data + first)
+            start = stream.read(min(_SAMPLE, end - first))
+            stream.seek(self._data + middle)
+            return start + stream.read(min(_SAMPLE, end - middle))
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        if name not in self._header:
+            raise UserError(f"{name} is not in {self._path}, where the index says it is")
+        entry: dict[str, Any] = self._header[name]
+        return entry
 
     def read(self, name: str) -> Tensor:
+        self._entry(name)
         try:
             tensor: Tensor = self._handle.get_tensor(name)
         except (OSError, SafetensorError) as error:
@@ -135,6 +165,7 @@ class _Bin(_File):
     def __init__(self, path: Path) -> None:
         try:
             self._tensors: dict[str, Tensor] = _torch_load(path)
+            self._path = path
         except (OSError, RuntimeError, ValueError, EOFError) as error:
             raise UserError(f"{path} cannot be read: {error}") from error
 
@@ -144,11 +175,8 @@ class _Bin(_File):
 
     def read(self, name: str) -> Tensor:
         if name not in self._tensors:
-            raise UserError(f"{name} is not in the file that the index names for it")
+            raise UserError(f"{name} is not in {self._path}, where the index says it is")
         return self._tensors[name]
-
-
-_STORED_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
 def canonical(name: str) -> str:
@@ -185,10 +213,7 @@ def fingerprint(folder: Path) -> str:
 def _content(checkpoint: Checkpoint, names: list[str]) -> str:
     total = hashlib.sha256()
     for name in names:
-        raw = checkpoint.read(name).contiguous().reshape(-1).view(torch.uint8)
-        middle = len(raw) // 2
-        for sample in (raw[:_SAMPLE], raw[middle : middle + _SAMPLE]):
-            total.update(sample.numpy().tobytes())
+        total.update(checkpoint.sample(name))
     checkpoint.release()
     return total.hexdigest()[:16]
 
@@ -234,10 +259,3 @@ def _torch_load(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise UserError(f"{path} does not hold tensors by name")
     return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
-
-
-def _items(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
