@@ -76,9 +76,7 @@ class FakeStage:
     def take(self, segment: Segment) -> Segment:
         """Keep the rows that live, drop the rest from the segment."""
         kept = []
-        rows = zip(
-            segment.ids, segment.parents, segment.positions, segment.tokens, strict=True
-        )
+        rows = zip(segment.ids, segment.parents, segment.positions, segment.tokens, strict=True)
         for row in rows:
             node, parent, position, token = row
             sure = node < self.prompt or node == self.root
@@ -188,9 +186,7 @@ class FakeRing:
             if self.links[link]
         ]
         if self.verdicts:
-            doable.append(
-                lambda: self.run(self.decoding.handle(Judged(self.verdicts.popleft())))
-            )
+            doable.append(lambda: self.run(self.decoding.handle(Judged(self.verdicts.popleft()))))
         if self.asked:
             doable.append(self.draft)
         return doable

@@ -1,0 +1,81 @@
+"""Settings from TOML, prompts from files, and what a difference looks like."""
+
+from pathlib import Path
+
+import pytest
+
+from gardener.check import compare
+from gardener.config import load
+from gardener.errors import UserError
+from gardener.prompts import read_prompts
+
+KNOWN = ["model", "max_new_tokens"]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_a_table_for_each_command(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.toml", '[node]\nmodel = "m"\n[generate]\nmax-new-tokens = 5\n')
+    assert load(path, "node", KNOWN) == {"model": "m"}
+    assert load(path, "generate", KNOWN) == {"max_new_tokens": 5}
+    assert load(path, "verify", KNOWN) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[node]\nmodle = 1", r"\[node\] knows no 'modle'; it knows max_new_tokens, model"),
+        ("node = 3", r"write \[node\]"),
+        ("[node", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        load(write(tmp_path / "g.toml", text), "node", KNOWN)
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path / "none.toml", "node", KNOWN)
+
+
+def test_prompts_from_jsonl_and_from_text(tmp_path: Path) -> None:
+    rows = '{"turns": ["one", "two"]}\n\n{"turns": ["three"]}\n'
+    assert read_prompts(write(tmp_path / "p.jsonl", rows)) == ["one", "three"]
+    assert read_prompts(write(tmp_path / "p.txt", "one\n\ntwo\n")) == ["one", "two"]
+
+
+@pytest.mark.parametrize("row", ["nonsense", "{}", '{"turns": []}', '{"turns": [3]}', "[1]"])
+def test_a_row_that_is_no_prompt_is_named(tmp_path: Path, row: str) -> None:
+    with pytest.raises(UserError, match=r"p\.jsonl:2 is not a row like"):
+        read_prompts(write(tmp_path / "p.jsonl", f'{{"turns": ["one"]}}\n{row}\n'))
+
+
+def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no prompt"):
+        read_prompts(write(tmp_path / "p.txt", "\n"))
+
+
+def test_equal_texts_are_the_same() -> None:
+    assert compare(0, "plain", ([1, 2], [0.5, 0.5]), [1, 2]).outcome == "same"
+
+
+def test_a_difference_has_its_position_and_gap() -> None:
+    found = compare(0, "gardener", ([1, 2, 3], [0.5, 0.25, 0.5]), [1, 7, 3])
+    assert (found.outcome, found.position, found.expected, found.got) == ("different", 1, 2, 7)
+    assert str(found) == (
+        "prompt 0, gardener: DIFFERENT at token 1: expected 2, got 7; "
+        "gap of the two best logits 2.50e-01"
+    )
+
+
+def test_a_tie_is_called_a_tie() -> None:
+    assert compare(0, "gardener", ([1, 2], [0.5, 5e-5]), [1, 7]).outcome == "tie"
+
+
+@pytest.mark.parametrize("got", [[1], [1, 2, 3]])
+def test_a_text_too_short_or_too_long_is_different(got: list[int]) -> None:
+    assert compare(0, "serial", ([1, 2], [0.5, 0.5]), got).outcome == "different"

@@ -1,0 +1,359 @@
+"""The round: truth under random schedules, and the exact commands for chosen events."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from fakes import VOCABULARY, Drafts, decode, plain, target
+
+from gardener.decoding import (
+    Command,
+    Decoding,
+    Emit,
+    Finish,
+    Grow,
+    Grown,
+    Judged,
+    Limits,
+    Room,
+    Send,
+    StageLost,
+)
+from gardener.errors import RemoteError
+from gardener.messages import Advance, Close, Open, Segment, Verdict
+from gardener.policy import POLICIES, Shape, make
+from gardener.tree import Guess
+
+
+def right(text: Sequence[int]) -> tuple[Guess, ...]:
+    return (Guess(target(text), 0.9),)
+
+
+def wrong(text: Sequence[int]) -> tuple[Guess, ...]:
+    return (Guess((target(text) + 1) % VOCABULARY, 0.9),)
+
+
+def silent(text: Sequence[int]) -> tuple[Guess, ...]:
+    return ()
+
+
+def mixed(chance: random.Random) -> Drafts:
+    def draft(text: Sequence[int]) -> tuple[Guess, ...]:
+        tokens = chance.sample(range(VOCABULARY), chance.randint(0, 3))
+        return tuple(Guess(t, chance.choice([0.2, 0.5, 1.0]) / len(tokens)) for t in tokens)
+
+    return draft
+
+
+def schedule(seed: int) -> tuple[list[int], Limits, dict[str, Any]]:
+    """A random prompt, limits, and everything about the ring and the drafter."""
+    chance = random.Random(seed)
+    prompt = [chance.randrange(VOCABULARY) for _ in range(chance.randint(1, 14))]
+    limits = Limits(
+        chance.randint(1, 16),
+        len(prompt) + chance.randint(1, 20),
+        frozenset(chance.sample(range(VOCABULARY), chance.choice([0, 0, 1]))),
+    )
+    shape = Shape(
+        rows=chance.randint(1, 8),
+        window=chance.randint(1, 5),
+        floor=chance.choice([0.01, 0.2, 0.5]),
+        batch=chance.randint(1, 4),
+    )
+    ring = {
+        "policy": make(chance.choice(list(POLICIES)), shape),
+        "drafts": chance.choice([right, wrong, silent, mixed(chance)]),
+        "chance": chance,
+        "stages": chance.randint(1, 5),
+        "overtake": chance.random(),
+        "free": chance.random() < 0.5,
+        "chunk": chance.randint(1, 5),
+    }
+    return prompt, limits, ring
+
+
+@pytest.mark.parametrize("block", range(20))
+def test_every_schedule_writes_what_plain_decoding_writes(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        prompt, limits, ring = schedule(seed)
+        done = decode(prompt, limits=limits, **ring)
+        assert (done.emitted, done.reason) == plain(prompt, limits), f"seed {seed}"
+        counts = done.decoding.counts
+        assert counts.emitted == len(done.emitted) == counts.accepted + counts.missed
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_what_is_sent_keeps_the_rules(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        prompt, limits, ring = schedule(seed + 10_000)
+        done = decode(prompt, limits=limits, **ring)
+        seen: set[int] = set()
+        places: set[tuple[int, int]] = set()
+        for message in done.sent:
+            if not isinstance(message, Segment):
+                continue
+            rows = list(zip(message.ids, message.parents, message.tokens, strict=True))
+            for node, parent, token in rows:
+                assert node not in seen, "a node was sent twice"
+                assert parent == -1 or parent in seen, "a parent was not sent before its child"
+                assert (parent, token) not in places, "two nodes for one parent and token"
+                seen.add(node)
+                places.add((parent, token))
+            tree_rows = [node for node in message.ids if node >= len(prompt) - 1]
+            assert len(tree_rows) <= ring["policy"].shape.rows
+
+
+# --- shapes: for this event, exactly these commands ------------------------------------------
+
+
+def begin(
+    prompt: Sequence[int] = (1, 2, 3),
+    policy: str = "gardener",
+    new_tokens: int = 10,
+    eos: Sequence[int] = (),
+    rows: int = 4,
+    window: int = 2,
+    chunk: int = 8,
+) -> Decoding:
+    shape = Shape(rows=rows, window=window, floor=0.1, batch=2)
+    limits = Limits(new_tokens, 100, frozenset(eos))
+    return Decoding(7, prompt, make(policy, shape), limits, chunk)
+
+
+def grown(*children: tuple[int, Sequence[tuple[int, float]]]) -> Grown:
+    return Grown(tuple((node, tuple(Guess(*g) for g in guesses)) for node, guesses in children))
+
+
+def judged(seq: int, picks: dict[int, int]) -> Judged:
+    return Judged(Verdict(7, seq, tuple(picks), tuple(picks.values()), ()))
+
+
+def segment(seq: int, rows: Sequence[tuple[int, int, int, int]]) -> Send:
+    """Rows are (id, parent, position, token)."""
+    ids, parents, positions, tokens = zip(*rows, strict=True)
+    return Send(Segment(7, seq, ids, parents, positions, tokens, None, ()))
+
+
+def test_the_start_opens_the_request_and_asks_the_drafter() -> None:
+    assert begin().start() == [Send(Open(7, 3, 100)), Grow((2,))]
+
+
+def test_plain_never_asks_the_drafter() -> None:
+    assert begin(policy="plain").start() == [Send(Open(7, 3, 100))]
+
+
+def test_the_prompt_goes_with_the_root_and_what_is_drafted_already() -> None:
+    decoding = begin()
+    decoding.start()
+    assert decoding.handle(grown((2, [(50, 0.6), (51, 0.3)]))) == [Grow((3, 4))]
+    assert decoding.handle(Room()) == [
+        segment(0, [(0, -1, 0, 1), (1, 0, 1, 2), (2, 1, 2, 3), (3, 2, 3, 50), (4, 2, 3, 51)])
+    ]
+
+
+def test_a_long_prompt_is_cut_into_chunks_that_fill_the_window() -> None:
+    decoding = begin(prompt=range(10), policy="plain", chunk=4, window=2)
+    decoding.start()
+    chunks = [[n for c in commands for n in ids(c)] for commands in rooms(decoding)]
+    assert chunks == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def rooms(decoding: Decoding) -> list[list[Command]]:
+    """What `Room` brings until it brings nothing."""
+    done = []
+    while commands := decoding.handle(Room()):
+        done.append(commands)
+    return done
+
+
+def ids(command: Command) -> tuple[int, ...]:
+    assert isinstance(command, Send)
+    assert isinstance(command.message, Segment)
+    return command.message.ids
+
+
+def ready(policy: str = "gardener", **more: Any) -> Decoding:
+    """A one-token prompt whose root (id 0, token 1) is under way as segment 0."""
+    decoding = begin(prompt=(1,), policy=policy, **more)
+    decoding.start()
+    if policy != "plain":
+        decoding.handle(grown((0, [])))
+    decoding.handle(Room())
+    return decoding
+
+
+def test_a_miss_goes_out_alone_at_once() -> None:
+    decoding = ready()
+    assert decoding.handle(judged(0, {0: 9})) == [
+        Emit((9,)),
+        Send(Advance(7, (0,), 1)),
+        Grow((1,)),
+    ]
+    assert decoding.handle(Room()) == [segment(1, [(1, 0, 1, 9)])]
+
+
+def test_a_miss_takes_free_guesses_along() -> None:
+    decoding = ready()
+    decoding.handle(judged(0, {0: 9}))
+    decoding.handle(grown((1, [(5, 0.5), (6, 0.05)])))  # 6 is below the floor
+    assert decoding.handle(Room())[0] == segment(1, [(1, 0, 1, 9), (2, 1, 2, 5)])
+
+
+def test_a_hit_needs_no_new_row_and_only_regrows() -> None:
+    decoding = begin(prompt=(1,))
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.8)])))
+    assert decoding.handle(Room()) == [segment(0, [(0, -1, 0, 1), (1, 0, 1, 9)])]
+    assert decoding.handle(grown((1, []))) == []
+    # Root and child are judged in one segment: two tokens, the second one a miss.
+    assert decoding.handle(judged(0, {0: 9, 1: 4})) == [
+        Emit((9, 4)),
+        Send(Advance(7, (0, 1), 2)),
+        Grow((2,)),
+    ]
+
+
+def test_siblings_die_everywhere_on_a_hit() -> None:
+    decoding = begin(prompt=(1,), rows=2)
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.5), (8, 0.4)])))
+    decoding.handle(grown((1, [(7, 0.9)]), (2, [(7, 0.9)])))
+    decoding.handle(Room())  # 0 and 1
+    assert decoding.handle(Room()) == [segment(1, [(3, 1, 2, 7), (2, 0, 1, 8)])]
+    # 1 came true while 3 is under way: it lives on as its child, 2 and 4 die.
+    decoding.handle(judged(0, {0: 9}))
+    assert sorted(node.id for node in decoding.tree) == [1, 3]
+
+
+def test_the_walk_goes_on_through_rows_judged_earlier() -> None:
+    decoding = begin(prompt=(1,), rows=1, window=4)
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.9)])))
+    decoding.handle(grown((1, [(8, 0.9)])))
+    assert [ids(c[0]) for c in rooms(decoding)] == [(0,), (1,), (2,)]
+    assert decoding.handle(judged(0, {0: 9}))[0] == Emit((9,))
+    assert decoding.handle(judged(1, {1: 8}))[0] == Emit((8,))
+    assert decoding.handle(judged(2, {2: 5}))[0] == Emit((5,))
+    assert (decoding.counts.accepted, decoding.counts.missed) == (2, 1)
+
+
+def test_a_verdict_without_rows_changes_nothing() -> None:
+    decoding = begin(prompt=(1,), rows=1, window=4)
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.9)])))
+    decoding.handle(grown((1, [])))
+    rooms(decoding)
+    decoding.handle(judged(0, {0: 4}))  # node 1 is dead
+    assert decoding.handle(judged(1, {})) == []
+    assert decoding.finished is None
+
+
+@pytest.mark.parametrize("depth", range(5))
+def test_a_miss_at_every_depth(depth: int) -> None:
+    decoding = begin(prompt=(1,), rows=8)
+    decoding.start()
+    for node in range(5):
+        decoding.handle(grown((node, [(10 + node, 0.95)])))
+    rooms(decoding)
+    picks = {node: 10 + node for node in range(6)}
+    picks[depth] = 99
+    first, advance, *_ = decoding.handle(judged(0, picks))
+    assert first == Emit((*range(10, 10 + depth), 99))
+    assert advance == Send(Advance(7, tuple(range(depth + 1)), decoding.tree.root))
+    assert len(decoding.tree) == 1
+
+
+def test_serial_waits_for_the_drafter_and_for_the_verdict() -> None:
+    decoding = begin(prompt=(1,), policy="serial", rows=3)
+    decoding.start()
+    assert decoding.handle(Room()) == []
+    decoding.handle(grown((0, [(9, 0.5), (8, 0.4)])))
+    assert decoding.handle(Room()) == [segment(0, [(0, -1, 0, 1), (1, 0, 1, 9), (2, 0, 1, 8)])]
+    assert decoding.handle(Room()) == []
+
+
+def test_guesses_that_come_too_late_are_dropped() -> None:
+    decoding = begin(prompt=(1,))
+    decoding.start()
+    decoding.handle(Room())
+    decoding.handle(judged(0, {0: 9}))  # the drafter is still at work on the old root
+    assert decoding.handle(grown((0, [(5, 0.9)]))) == [Grow((1,))]
+    assert len(decoding.tree) == 1
+
+
+def test_an_end_of_sequence_is_never_sent_and_ends_the_answer() -> None:
+    decoding = begin(prompt=(1,), eos=(5,))
+    decoding.start()
+    decoding.handle(grown((0, [(5, 0.9)])))
+    assert len(decoding.tree) == 1
+    decoding.handle(Room())
+    assert decoding.handle(judged(0, {0: 5})) == [Emit((5,)), Send(Close(7)), Finish("eos")]
+    assert decoding.handle(Room()) == []
+
+
+def test_nothing_after_the_last_token_is_emitted_or_counted() -> None:
+    decoding = begin(prompt=(1,), new_tokens=2, rows=8)
+    decoding.start()
+    for node in range(4):
+        decoding.handle(grown((node, [(10 + node, 0.95)])))
+    sent = [ids(c[0]) for c in rooms(decoding)]
+    assert sent == [(0, 1)], "rows that could only emit a third token were sent"
+    assert decoding.handle(judged(0, {0: 10, 1: 11})) == [
+        Emit((10, 11)),
+        Send(Close(7)),
+        Finish("length"),
+    ]
+    assert decoding.counts.emitted == 2
+
+
+def test_a_stop_string_ends_the_answer_with_its_token() -> None:
+    limits = Limits(10, 100, ends=lambda token: token == 11)
+    decoding = Decoding(7, (1,), make("plain", Shape()), limits)
+    decoding.start()
+    decoding.handle(Room())
+    decoding.handle(judged(0, {0: 10}))
+    decoding.handle(Room())
+    assert decoding.handle(judged(1, {1: 11}))[-1] == Finish("stop")
+
+
+def test_the_context_ends_the_answer() -> None:
+    assert (
+        decode([1, 2], make("plain", Shape()), Limits(10, 4), silent, random.Random(0)).reason
+        == "context"
+    )
+
+
+def test_a_lost_stage_ends_the_answer_and_tells_nobody() -> None:
+    decoding = ready()
+    assert decoding.handle(StageLost()) == [Finish("lost")]
+    assert decoding.handle(judged(0, {0: 1})) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "complaint"),
+    [
+        (judged(1, {0: 9}), "a verdict for segment 1, but the next one due is 0"),
+        (judged(0, {}), "without a pick for the root"),
+    ],
+)
+def test_a_verdict_that_cannot_be_is_refused(event: Judged, complaint: str) -> None:
+    with pytest.raises(RemoteError, match=complaint):
+        ready().handle(event)
+
+
+def test_a_verdict_for_a_row_that_was_not_sent_is_refused() -> None:
+    decoding = begin(prompt=(1,), rows=1)
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.9)])))
+    decoding.handle(Room())
+    with pytest.raises(RemoteError, match="did not carry node 1"):
+        decoding.handle(judged(0, {0: 9, 1: 3}))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "new_tokens", "context"), [((), 1, 10), ((1, 2), 1, 2), ((1,), 0, 10)]
+)
+def test_no_room_for_an_answer(prompt: Sequence[int], new_tokens: int, context: int) -> None:
+    with pytest.raises(ValueError, match="leaves no room"):
+        Decoding(1, prompt, make("plain", Shape()), Limits(new_tokens, context))

@@ -1,0 +1,93 @@
+"""The token tree: grafting, advancing, dying."""
+
+import random
+
+import pytest
+
+from gardener.tree import Tree, descendants
+
+
+def build() -> Tree:
+    """Root 3, two branches: 3-4-6 and 3-5-7, and 8 below 4."""
+    tree = Tree(3, 100)
+    for parent, token in ((3, 10), (3, 11), (4, 12), (5, 13), (4, 14)):
+        tree.graft(parent, token, -1.0)
+    return tree
+
+
+def test_ids_count_up_from_the_root() -> None:
+    assert [node.id for node in build()] == [3, 4, 5, 6, 7, 8]
+
+
+def test_graft_never_makes_a_second_node_for_one_parent_and_token() -> None:
+    tree = build()
+    assert tree.graft(3, 10, -5.0).id == 4
+    assert len(tree) == 6
+
+
+def test_graft_below_a_node_that_is_gone_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        build().graft(99, 1, 0.0)
+
+
+def test_advance_to_a_child_keeps_its_branch_and_names_the_dead() -> None:
+    tree = build()
+    assert sorted(tree.advance(10)) == [5, 7]
+    assert tree.root == 4
+    assert [node.id for node in tree] == [4, 6, 8]
+
+
+def test_a_miss_plants_the_token_and_kills_everything_else() -> None:
+    tree = build()
+    assert sorted(tree.advance(99)) == [4, 5, 6, 7, 8]
+    assert tree.root == 9
+    assert tree[9].parent == 3
+    assert len(tree) == 1
+
+
+def test_ids_are_never_used_twice() -> None:
+    tree = build()
+    tree.advance(99)
+    assert tree.graft(tree.root, 10, 0.0).id == 10
+
+
+def test_a_planted_root_keeps_the_scores_below_it_comparable() -> None:
+    tree = build()
+    tree.advance(99)
+    assert tree[tree.root].score == 0.0
+
+
+def test_lineage_and_depth() -> None:
+    tree = build()
+    assert [node.id for node in tree.lineage(6)] == [3, 4, 6]
+    assert (tree.depth(3), tree.depth(6)) == (0, 2)
+
+
+def test_children_and_child() -> None:
+    tree = build()
+    assert [node.id for node in tree.children(4)] == [6, 8]
+    found = tree.child(4, 14)
+    assert found is not None
+    assert found.id == 8
+    assert tree.child(4, 15) is None
+
+
+def test_descendants_needs_parents_before_children_and_leaves_out_the_root() -> None:
+    rows = [(4, 3), (5, 3), (6, 4), (7, 9), (8, 6)]
+    assert descendants(3, rows) == {4, 5, 6, 8}
+    assert descendants(4, rows) == {6, 8}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_advance_leaves_just_what_hangs_below_the_new_root(seed: int) -> None:
+    chance = random.Random(seed)
+    tree = Tree(0, 0)
+    for _ in range(30):
+        tree.graft(chance.choice(list(tree)).id, chance.randrange(3), 0.0)
+    rows = [(node.id, node.parent) for node in tree]
+    token = chance.randrange(4)
+    heir = tree.child(0, token)
+    dead = tree.advance(token)
+    alive = descendants(heir.id, rows) if heir else set()
+    assert {node.id for node in tree} == alive | {tree.root}
+    assert {*dead} == {i for i, _ in rows} - alive - {0, tree.root}
