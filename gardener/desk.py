@@ -16,7 +16,7 @@ import msgspec
 
 from gardener.compute import Worker
 from gardener.errors import RemoteError
-from gardener.messages import Advance, Open, Segment, Tensor, Timing, Verdict
+from gardener.messages import Advance, Open, Segment, Tensor, Timing, Verdict, microseconds
 from gardener.stages.slots import SlotTable
 from gardener.stages.stage import Job, Result, Stage
 from gardener.trace import Trace
@@ -245,10 +245,6 @@ def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
         tokens=tuple(segment.tokens[row] for row in rows) if segment.tokens else (),
         hidden=hidden,
     )
-
-
-def microseconds(seconds: float) -> int:
-    return round(seconds * 1e6)
 
 
 def _timed(stage: Stage, jobs: Sequence[Job]) -> tuple[Sequence[Result] | None, float]:

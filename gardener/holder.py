@@ -29,10 +29,18 @@ from gardener.decoding import (
     Send,
     StageLost,
 )
-from gardener.desk import microseconds
 from gardener.draft.drafter import Drafter
 from gardener.errors import GardenerError, PeerLost, RemoteError
-from gardener.messages import Card, Close, Lost, Message, Survey, Timing, Verdict
+from gardener.messages import (
+    Card,
+    Close,
+    Lost,
+    Message,
+    Survey,
+    Timing,
+    Verdict,
+    microseconds,
+)
 from gardener.net.address import Address, Inherited
 from gardener.net.link import Link, Listener, dial, listen
 from gardener.policy import Policy
@@ -48,12 +56,15 @@ GATHER = 0.25
 
 @dataclass(slots=True)
 class Passage:
-    """What the verdicts said about the time that segments took, summed per stage, in seconds."""
+    """What the verdicts said about the time that segments took, summed per stage, in seconds.
+
+    Only of segments judged after the first token: the prefill is another kind of work.
+    """
 
     wait: list[float] = field(default_factory=list)
     compute: list[float] = field(default_factory=list)
     flight: float = 0.0  # from sending to verdict, summed over segments
-    verdicts: int = 0
+    segments: int = 0
 
     def add(self, times: Sequence[Timing], seconds: float) -> None:
         for sums in (self.wait, self.compute):
@@ -62,7 +73,7 @@ class Passage:
             self.wait[stage] += timing.wait / 1e6
             self.compute[stage] += timing.compute / 1e6
         self.flight += seconds
-        self.verdicts += 1
+        self.segments += 1
 
 
 class Holder:
@@ -102,6 +113,7 @@ class Holder:
         self._failure: GardenerError | None = None
         self._listener: Listener | None = None
         self._requests = 0
+        self._verdicts = 0  # of all requests
 
     # --- the ring ----------------------------------------------------------------------------
 
@@ -184,12 +196,12 @@ class Holder:
     async def _next(self) -> tuple[int, ...] | str:
         """The next tokens, or the reason for the end. Gives up when no verdict comes at all."""
         while True:
-            judged = self.passage.verdicts
+            judged = self._verdicts
             try:
                 async with asyncio.timeout(self._stall):
                     return await self._output.get()
             except TimeoutError:
-                if self.passage.verdicts == judged:
+                if self._verdicts == judged:
                     self._fail(PeerLost(self._stalled()))
 
     def _abandon(self, decoding: Decoding) -> None:
@@ -262,7 +274,7 @@ class Holder:
             return
         if link.upstream:
             self.upstream = None
-        silent = microseconds(max(asyncio.get_running_loop().time() - link.last_heard, 0.0))
+        silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
         self._report(Lost(link.peer.stage, 0, -1, silent, str(error)[:500]))
 
     def _judged(self, verdict: Verdict) -> None:
@@ -270,7 +282,9 @@ class Holder:
         if decoding is None or verdict.request != decoding.request or decoding.finished:
             return  # of a request that has ended
         seconds = time.monotonic() - self._sent_at.pop(verdict.seq, time.monotonic())
-        self.passage.add(verdict.times, seconds)
+        self._verdicts += 1
+        if decoding.counts.emitted:
+            self.passage.add(verdict.times, seconds)
         self.trace.add("judged", verdict.request, verdict.seq, len(verdict.ids), seconds)
         self._handle(Judged(verdict))
 

@@ -219,6 +219,11 @@ MESSAGES: tuple[type[Struct], ...] = (
 )  # fmt: skip
 
 
+def microseconds(seconds: float) -> int:
+    """Whole microseconds, as they go into a message; never negative."""
+    return max(round(seconds * 1e6), 0)
+
+
 def code(message: type[Struct]) -> int:
     """The number that names this kind of message on the wire."""
     tag = message.__struct_config__.tag

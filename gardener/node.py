@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from gardener.compute import Worker
-from gardener.desk import Desk, microseconds
+from gardener.desk import Desk
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.messages import (
     Advance,
@@ -24,6 +24,7 @@ from gardener.messages import (
     Open,
     Segment,
     Survey,
+    microseconds,
 )
 from gardener.net.address import Address, Inherited
 from gardener.net.link import Link, Listener, dial, listen
@@ -183,7 +184,7 @@ class Node:
 
     def lost(self, link: Link, error: GardenerError) -> None:
         self._say(str(error))
-        silent = microseconds(max(asyncio.get_running_loop().time() - link.last_heard, 0.0))
+        silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
         if link is self.upstream:
             self.upstream = None
             if link.peer.stage:

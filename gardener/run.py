@@ -64,6 +64,7 @@ class Answer:
                 "decode": self.decode,
             },
             "counts": asdict(self.counts),
+            "flight_seconds": self.passage.flight,
             "stages": [
                 {"wait_seconds": wait, "compute_seconds": compute}
                 for wait, compute in zip(self.passage.wait, self.passage.compute, strict=True)
