@@ -23,7 +23,9 @@ import uvloop
 
 from gardener.errors import GardenerError
 from gardener.messages import Card, Message, Segment, Tensor, Timing
-from gardener.net.link import Link, dial, listen
+from gardener.net.dial import dial
+from gardener.net.link import Link
+from gardener.net.listen import listen
 from gardener.net.wire import Decoder, encode
 
 SHAPES = ((16, 576), (64, 4096))  # rows, width

@@ -36,13 +36,16 @@ from gardener.messages import (
     Close,
     Lost,
     Message,
+    Segment,
     Survey,
     Timing,
     Verdict,
     microseconds,
 )
 from gardener.net.address import Address, Inherited
-from gardener.net.link import Link, Listener, dial, listen
+from gardener.net.dial import dial
+from gardener.net.link import Link
+from gardener.net.listen import Listener, listen
 from gardener.policy import Policy
 from gardener.survey import mismatch, ring_problem
 from gardener.trace import Trace
@@ -229,7 +232,7 @@ class Holder:
                 case Emit(tokens):
                     self.drafter.settle(tokens)
                     self._output.put_nowait(tokens)
-                    self.trace.add("emitted", rows=len(tokens))
+                    self.trace.add("emitted", rows=len(tokens), items=tokens)
                 case Grow(nodes):
                     self._grow(nodes)
                 case Finish(reason):
@@ -237,9 +240,10 @@ class Holder:
 
     def _send(self, message: Message) -> None:
         assert self.downstream is not None
-        seq = getattr(message, "seq", None)
-        if seq is not None:
-            self._sent_at[seq] = time.monotonic()
+        if isinstance(message, Segment):
+            self._sent_at[message.seq] = time.monotonic()
+            rows = len(message.ids)
+            self.trace.add("sent", message.request, message.seq, rows, items=message.ids)
         # A broken link reports itself through `lost`; nothing more is to be done here.
         with contextlib.suppress(PeerLost):
             self.downstream.send(message)
@@ -286,7 +290,10 @@ class Holder:
         if decoding.counts.emitted:
             self.passage.add(verdict.times, seconds)
         self.trace.add("judged", verdict.request, verdict.seq, len(verdict.ids), seconds)
+        missed = decoding.counts.missed
         self._handle(Judged(verdict))
+        if decoding.counts.missed > missed:
+            self.trace.add("missed", verdict.request, verdict.seq, 1)
 
     def _survey(self, survey: Survey) -> None:
         if survey.nonce != self._nonce or self._surveyed is None:

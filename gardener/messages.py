@@ -224,6 +224,11 @@ def microseconds(seconds: float) -> int:
     return max(round(seconds * 1e6), 0)
 
 
+def printable(text: str) -> str:
+    """`text` without what could steer a terminal, on one line: it may come from a peer."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 def code(message: type[Struct]) -> int:
     """The number that names this kind of message on the wire."""
     tag = message.__struct_config__.tag

@@ -27,7 +27,9 @@ from gardener.messages import (
     microseconds,
 )
 from gardener.net.address import Address, Inherited
-from gardener.net.link import Link, Listener, dial, listen
+from gardener.net.dial import dial
+from gardener.net.link import Link
+from gardener.net.listen import Listener, listen
 from gardener.stages.stage import Stage
 from gardener.survey import mismatch
 from gardener.trace import Trace

@@ -12,7 +12,9 @@ import uvloop
 from gardener import messages as m
 from gardener.errors import GardenerError, LocalError, PeerLost, RemoteError, UserError
 from gardener.net.address import Address, Inherited, parse, parse_peer
-from gardener.net.link import GREETINGS, Handler, Link, Listener, dial, listen
+from gardener.net.dial import dial
+from gardener.net.link import Handler, Link
+from gardener.net.listen import GREETINGS, Listener, listen
 from gardener.net.wire import Decoder, encode
 
 Scenario = Callable[[], Awaitable[None]]
@@ -253,8 +255,8 @@ def test_a_port_that_does_not_greet_is_a_failed_attempt(
 
 
 def test_a_nudge_ends_the_wait(run: Callable[[Scenario], None], monkeypatch: Any) -> None:
-    monkeypatch.setattr("gardener.net.link.FIRST_DELAY", 1000.0)
-    monkeypatch.setattr("gardener.net.link.LAST_DELAY", 1000.0)
+    monkeypatch.setattr("gardener.net.dial.FIRST_DELAY", 1000.0)
+    monkeypatch.setattr("gardener.net.dial.LAST_DELAY", 1000.0)
 
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:

@@ -1,33 +1,23 @@
 """One TCP connection to a neighbour in the ring.
 
-`dial` makes a link to the next stage, `listen` takes them from the stage before. A `Link` is an
-asyncio protocol: bytes come in as a callback and leave as messages in the same callback, with no
+`dial.py` makes a link to the next stage, `listen.py` takes them from the stage before. A `Link` is
+an asyncio protocol: bytes come in as a callback and leave as messages in the same callback, with no
 task or queue between, which is as little delay as a Python process can have.
 
 Each end of a link pings the other, and each decides for itself when the other is lost.
 """
 
 import asyncio
-import random
 import secrets
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, cast
 
-from gardener.errors import GardenerError, PeerLost, RemoteError, UserError
-from gardener.messages import PROTOCOL, Bye, Card, Hello, Message, Ping, Pong, Welcome
-from gardener.net.address import (
-    Address,
-    Inherited,
-    bind_problem,
-    failure,
-    inherited,
-    of_peer,
-    parse,
-    parse_peer,
-)
+from gardener.errors import GardenerError, PeerLost, RemoteError
+from gardener.messages import PROTOCOL, Bye, Card, Hello, Message, Ping, Pong, Welcome, printable
+from gardener.net.address import failure, of_peer
 from gardener.net.session import End, Session
 from gardener.net.wire import FRAME_LIMIT, Decoder, encode
 
@@ -40,9 +30,6 @@ SILENCE = 4.0
 GREETING = 5.0
 """Seconds that connecting, and then the greeting, may take."""
 
-GREETINGS = 16
-"""Unfinished greetings a listener keeps; one more pushes out the oldest."""
-
 GREETING_FRAME = 16 * 2**10
 """Frame limit, in bytes, for a peer that has not introduced itself yet."""
 
@@ -52,7 +39,8 @@ LINGER = 1.0
 HIGH_WATER = 2**20
 """Bytes waiting to be sent above which `drain` waits."""
 
-FIRST_DELAY, LAST_DELAY = 0.05, 1.0  # seconds between two attempts to connect, before jitter
+BACKLOG = 256 * 2**20
+"""Bytes waiting to be sent with which a peer counts as lost: it reads too slowly, or not at all."""
 
 Admit = Callable[[Card], str | None]
 """Takes the peer's card; returns why the link is refused, or None."""
@@ -102,6 +90,7 @@ class Link(asyncio.Protocol):
         self.card = terms.card
         self.upstream = upstream  # the peer is our upstream: it dialled, we accepted
         self.last_heard = 0.0  # loop time
+        self.cause = ""  # why the open link ended, said of "it": `it went silent`
         self.sent_bytes = 0
         self.received_bytes = 0
         self._terms = terms
@@ -112,7 +101,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._open = False
-        self._owned = upstream  # one that we dial has no owner until `dial` returns it
+        self._owned = upstream  # one that we dial has no owner until it is adopted
         self._ended: GardenerError | None = None
         self._gone = asyncio.Event()  # the connection no longer exists
         self._flowing = asyncio.Event()  # `drain` need not wait
@@ -134,6 +123,10 @@ class Link(asyncio.Protocol):
 
     # What the owner calls.
 
+    def adopt(self) -> None:
+        """From now on the handler is told of the end."""
+        self._owned = True
+
     def send(self, *messages: Message) -> None:
         """Queue messages to go out in one write; never waits.
 
@@ -144,6 +137,8 @@ class Link(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             raise PeerLost(f"the connection to {self} is closed")
         self._say(*messages)
+        if self._ended is not None:
+            raise PeerLost(str(self._ended))
 
     async def drain(self) -> None:
         """Wait while too much waits to be sent. Raises PeerLost if the link ends meanwhile."""
@@ -200,6 +195,7 @@ class Link(asyncio.Protocol):
                 if self._ended is not None:
                     return
         except RemoteError as error:
+            self.cause = f"it broke the protocol: {error}"
             self._end(RemoteError(f"{self} broke the protocol: {error}"), bye=str(error))
 
     def pause_writing(self) -> None:
@@ -214,6 +210,7 @@ class Link(asyncio.Protocol):
             reason = f"{self} closed the connection without saying why"
         else:
             reason = f"the connection to {self} broke ({failure(exc)})"
+        self.cause = self.cause or "the connection broke"
         self._end(PeerLost(f"{reason}, {self._last_heard()}"))
         self._cancel_timer()
 
@@ -230,6 +227,8 @@ class Link(asyncio.Protocol):
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         self.sent_bytes += len(data)
         self._transport.write(data)
+        if self._transport.get_write_buffer_size() > BACKLOG:
+            self._overflow(self._transport)
 
     def _receive(self, message: Message) -> None:
         if isinstance(message, Ping):
@@ -242,7 +241,8 @@ class Link(asyncio.Protocol):
             self._meet(message)
         elif isinstance(message, Bye):
             verb = "left" if self._open else "refused the link"
-            self._end(PeerLost(f"{self} {verb}: {_printable(message.why)}"))
+            self.cause = f"it {verb}: {printable(message.why)}"
+            self._end(PeerLost(f"{self} {verb}: {printable(message.why)}"))
         else:
             self._terms.handler.heard(self, message)
 
@@ -251,7 +251,7 @@ class Link(asyncio.Protocol):
         self.peer = message.card
         refusal = self._terms.admit(message.card)
         if refusal is not None:
-            self._end(PeerLost(f"we refused {self}: {_printable(refusal)}"), bye=refusal)
+            self._end(PeerLost(f"we refused {self}: {printable(refusal)}"), bye=refusal)
         elif isinstance(message, Hello):
             self._say(Welcome(PROTOCOL, self.card, message.nonce))
         else:
@@ -274,10 +274,15 @@ class Link(asyncio.Protocol):
         # peer's bytes are still waiting to be read, and a clock would call it lost too early.
         self._quiet_beats += 1
         if self._quiet_beats * self._terms.heartbeat >= self._terms.silence:
+            self.cause = "it went silent"
             self._end(PeerLost(f"{self} went silent, {self._last_heard()}"))
             return
         self._say(Ping(_microseconds()))
         self._schedule_beat()
+
+    def _overflow(self, transport: asyncio.Transport) -> None:
+        self.cause = f"it left {transport.get_write_buffer_size()} bytes unread"
+        self._end(PeerLost(f"{self} does not read what it is sent: {self.cause}"))
 
     def _measure(self, stamp: int) -> None:
         seconds = (_microseconds() - stamp) / 1e6
@@ -325,7 +330,7 @@ class Link(asyncio.Protocol):
     def _part(self, transport: asyncio.Transport, why: str) -> None:
         # To close with unread bytes in the socket would reset the connection, and the peer might
         # never see the Bye. So: end only our direction, and read on until the peer closes.
-        self._say(Bye(_printable(why)[:512]))
+        self._say(Bye(printable(why)[:512]))
         try:
             transport.write_eof()
         except OSError:  # the peer has reset the connection, and our loop does not know yet
@@ -339,195 +344,8 @@ class Link(asyncio.Protocol):
             self._timer = None
 
 
-# Dialling.
-
-
-async def dial(
-    address: Address | str,
-    card: Card,
-    handler: Handler,
-    *,
-    admit: Admit,
-    patience: float | None,
-    waiting: Callable[[str], None],
-    nudge: asyncio.Event | None = None,
-    heartbeat: float = HEARTBEAT,
-    silence: float = SILENCE,
-    greeting: float = GREETING,
-) -> Link:
-    """Connect to the next stage, trying again for `patience` seconds (None: for ever).
-
-    Each distinct reason for a failed attempt is told to `waiting` once. Setting `nudge` ends the
-    wait before the next attempt; it is cleared here. Raises PeerLost when patience runs out.
-    Await it directly: an open link may end in the moment before a task that wraps this is done.
-    """
-    place = address if isinstance(address, Address) else parse_peer(address)
-    terms = Terms(card, handler, admit, heartbeat, silence, greeting)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    delay, told = FIRST_DELAY, set[str]()
-    while True:
-        outcome = await _attempt(place, terms)
-        if isinstance(outcome, Link):
-            return outcome
-        if outcome not in told:
-            told.add(outcome)
-            waiting(f"waiting for the next stage at {place}: {outcome}")
-        left = float("inf") if patience is None else began + patience - loop.time()
-        if left <= 0:
-            raise PeerLost(f"gave up on the next stage at {place} after {patience:g} s: {outcome}")
-        nudged = await _pause(min(delay * random.uniform(0.5, 1.0), left), nudge)
-        delay = FIRST_DELAY if nudged else min(2 * delay, LAST_DELAY)
-
-
-async def _attempt(place: Address, terms: Terms) -> Link | str:
-    """One try: an open link, or the reason why there is none."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[GardenerError | None] = loop.create_future()
-
-    def settle(error: GardenerError | None) -> None:
-        if not outcome.done():
-            outcome.set_result(error)
-
-    link = Link(
-        terms,
-        upstream=False,
-        opened=lambda _: settle(None),
-        failed=lambda _, error: settle(error),
-    )
-    try:
-        async with asyncio.timeout(terms.greeting):
-            await loop.create_connection(lambda: link, place.host, place.port)
-    except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
-        return failure(error)
-    try:
-        reason = await outcome or link.ended
-        if reason is None:
-            link._owned = True
-            return link
-        await link.close(str(reason))
-        return str(reason)
-    except asyncio.CancelledError:
-        await link.abort("nobody waits for it any more")
-        raise
-
-
-async def _pause(seconds: float, nudge: asyncio.Event | None) -> bool:
-    """Sleep; True if `nudge` cut the sleep short, in which case it is cleared."""
-    if nudge is None:
-        await asyncio.sleep(seconds)
-        return False
-    try:
-        async with asyncio.timeout(seconds):
-            await nudge.wait()
-    except TimeoutError:
-        return False
-    nudge.clear()
-    return True
-
-
-# Listening.
-
-
-class Listener:
-    """A listening socket and the greetings under way on it. Links that are open are not its own."""
-
-    address: Address
-    """Where it listens, with the port that was really bound."""
-
-    def __init__(
-        self,
-        terms: Terms,
-        card: Callable[[], Card],
-        met: Callable[[Link], None],
-        refused: Callable[[str], None],
-    ) -> None:
-        self._terms = terms
-        self._card = card
-        self._met = met
-        self._refused = refused
-        self._greetings: dict[Link, None] = {}  # unfinished ones, oldest first
-        self._server: asyncio.Server | None = None
-
-    async def close(self) -> None:
-        """Stop listening and drop unfinished greetings; open links go on."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for link in list(self._greetings):
-            await link.abort("we stop listening")
-        self._greetings.clear()
-        await asyncio.sleep(0)  # lets the loop close the socket
-
-    async def _serve(self, place: Address | Inherited) -> None:
-        loop = asyncio.get_running_loop()
-        if isinstance(place, Inherited):
-            self._server = await loop.create_server(self._accept, sock=inherited(place))
-        else:
-            try:
-                self._server = await loop.create_server(self._accept, place.host, place.port)
-            except OSError as error:
-                raise UserError(bind_problem(place, error)) from error
-        self.address = Address(*self._server.sockets[0].getsockname()[:2])
-
-    def _accept(self) -> Link:
-        if len(self._greetings) >= GREETINGS:
-            # The oldest goes: an honest peer is done in a moment, who dawdles is not one.
-            next(iter(self._greetings)).give_up()
-        link = Link(
-            replace(self._terms, card=self._card()),
-            upstream=True,
-            opened=self._opened,
-            failed=self._failed,
-        )
-        self._greetings[link] = None
-        return link
-
-    def _opened(self, link: Link) -> None:
-        del self._greetings[link]
-        self._met(link)
-
-    def _failed(self, link: Link, error: GardenerError) -> None:
-        self._greetings.pop(link, None)
-        self._refused(str(error))
-
-
-async def listen(
-    address: Address | Inherited | str,
-    card: Callable[[], Card] | Card,
-    handler: Handler,
-    *,
-    admit: Admit,
-    met: Callable[[Link], None],
-    refused: Callable[[str], None] = lambda sentence: None,
-    heartbeat: float = HEARTBEAT,
-    silence: float = SILENCE,
-    greeting: float = GREETING,
-) -> Listener:
-    """Accept links from upstream at `address`; `met` gets each one that is open, and may still
-    raise RemoteError to refuse it.
-
-    A greeting that fails ends only its own connection; `refused` is told why, in a sentence.
-    Raises UserError if the address cannot be had.
-    """
-    place = parse(address) if isinstance(address, str) else address
-    show = card if callable(card) else lambda: card
-    terms = Terms(show(), handler, admit, heartbeat, silence, greeting)
-    listener = Listener(terms, show, met, refused)
-    await listener._serve(place)
-    return listener
-
-
-# Words.
-
-
 def _stage(card: Card) -> str:
     return "the holder" if card.stage == 0 else f"stage {card.stage}"
-
-
-def _printable(text: str) -> str:
-    """`text` without what could steer a terminal: it may come from a peer."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _microseconds() -> int:

@@ -1,0 +1,110 @@
+"""Dialling: a link to the next stage, tried again until somebody answers."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from gardener.errors import GardenerError, PeerLost
+from gardener.messages import Card
+from gardener.net.address import Address, failure, parse_peer
+from gardener.net.link import GREETING, HEARTBEAT, SILENCE, Admit, Handler, Link, Terms
+
+FIRST_DELAY, LAST_DELAY = 0.05, 1.0  # seconds between two attempts to connect, before jitter
+
+ATTEMPT = 1.0
+"""Seconds that an attempt gets even when patience is about to run out."""
+
+
+async def dial(
+    address: Address | str,
+    card: Card,
+    handler: Handler,
+    *,
+    admit: Admit,
+    patience: float | None,
+    waiting: Callable[[str], None],
+    whom: str = "the next stage",
+    nudge: asyncio.Event | None = None,
+    heartbeat: float = HEARTBEAT,
+    silence: float = SILENCE,
+    greeting: float = GREETING,
+) -> Link:
+    """Connect to `whom`, trying again for `patience` seconds (None: for ever).
+
+    Each distinct reason for a failed attempt is told to `waiting` once. Setting `nudge` ends the
+    wait before the next attempt; it is cleared here. Raises PeerLost when patience runs out.
+    Await it directly: an open link may end in the moment before a task that wraps this is done.
+    """
+    place = address if isinstance(address, Address) else parse_peer(address)
+    terms = Terms(card, handler, admit, heartbeat, silence, greeting)
+    loop = asyncio.get_running_loop()
+    deadline = None if patience is None else loop.time() + patience
+    delay, told = FIRST_DELAY, set[str]()
+    while True:
+        outcome = await _attempt(place, terms, deadline)
+        if isinstance(outcome, Link):
+            outcome.adopt()
+            return outcome
+        if outcome not in told:
+            told.add(outcome)
+            waiting(f"waiting for {whom} at {place}: {outcome}")
+        left = float("inf") if deadline is None else deadline - loop.time()
+        if left <= 0:
+            raise PeerLost(f"gave up on {whom} at {place} after {patience:g} s: {outcome}")
+        nudged = await _pause(min(delay * random.uniform(0.5, 1.0), left), nudge)
+        delay = FIRST_DELAY if nudged else min(2 * delay, LAST_DELAY)
+
+
+async def _attempt(place: Address, terms: Terms, deadline: float | None) -> Link | str:
+    """One try, until `deadline` of the loop's clock: an open link, or why there is none."""
+    if deadline is not None:
+        deadline = max(deadline, asyncio.get_running_loop().time() + ATTEMPT)
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await _connect(place, terms)
+    except TimeoutError:
+        return failure(TimeoutError())
+
+
+async def _connect(place: Address, terms: Terms) -> Link | str:
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[GardenerError | None] = loop.create_future()
+
+    def settle(error: GardenerError | None) -> None:
+        if not outcome.done():
+            outcome.set_result(error)
+
+    link = Link(
+        terms,
+        upstream=False,
+        opened=lambda _: settle(None),
+        failed=lambda _, error: settle(error),
+    )
+    try:
+        async with asyncio.timeout(terms.greeting):
+            await loop.create_connection(lambda: link, place.host, place.port)
+    except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
+        return failure(error)
+    try:
+        reason = await outcome or link.ended
+        if reason is None:
+            return link
+        await link.close(str(reason))
+        return str(reason)
+    except asyncio.CancelledError:
+        await link.abort("nobody waits for it any more")
+        raise
+
+
+async def _pause(seconds: float, nudge: asyncio.Event | None) -> bool:
+    """Sleep; True if `nudge` cut the sleep short, in which case it is cleared."""
+    if nudge is None:
+        await asyncio.sleep(seconds)
+        return False
+    try:
+        async with asyncio.timeout(seconds):
+            await nudge.wait()
+    except TimeoutError:
+        return False
+    nudge.clear()
+    return True
