@@ -12,10 +12,10 @@ What: TypeAlias = Literal[
     "queued",  # stage: a segment came in
     "computed",  # stage: a forward pass is done; `seconds` of compute
     "dropped",  # stage: rows that had died were not computed
-    "sent",  # holder: a segment went into the ring
+    "sent",  # holder: a segment went into the ring; `items` are its ids
     "judged",  # holder: its verdict is back; `seconds` since it was sent
-    "emitted",  # holder: `rows` tokens were accepted
-    "pruned",  # holder: `rows` nodes died
+    "emitted",  # holder: `rows` tokens were accepted; `items` are the tokens
+    "missed",  # holder: the last of the tokens emitted before this had stood in no tree
     "grown",  # holder: the drafter added `rows` nodes; `seconds` it took
     "said",  # a line for the user, in `note`
 ]
@@ -31,6 +31,7 @@ class Record(NamedTuple):
     rows: int
     seconds: float
     note: str
+    items: tuple[int, ...]
 
 
 class Trace:
@@ -47,12 +48,25 @@ class Trace:
         rows: int = 0,
         seconds: float = 0.0,
         note: str = "",
+        items: tuple[int, ...] = (),
     ) -> None:
-        self._records.append(Record(time.monotonic(), what, request, seq, rows, seconds, note))
+        self._records.append(
+            Record(time.monotonic(), what, request, seq, rows, seconds, note, items)
+        )
 
     def __iter__(self) -> Iterator[Record]:
         # A copy: the live view reads on another thread while records are added.
         return iter(tuple(self._records))
+
+    def after(self, last: Record | None) -> list[Record]:
+        """Records younger than `last`; all there are if it is None or has left the ring."""
+        found: list[Record] = []
+        for record in reversed(tuple(self._records)):
+            if record is last:
+                break
+            found.append(record)
+        found.reverse()
+        return found
 
     def since(self, moment: float) -> list[Record]:
         """Records not older than `moment`."""
