@@ -191,6 +191,14 @@ def needed(weight_map: dict[str, str], held: Slice, tied: bool) -> set[str]:
     return {file for name, file in weight_map.items() if held.holds(canonical(name), tied)}
 
 
+def ends(held: Slice, tied: bool) -> list[str]:
+    """The tensors that a slice needs besides its layers."""
+    names = [EMBEDDING] if held.is_first else []
+    if held.is_last:
+        names += [NORM, EMBEDDING if tied else HEAD]
+    return names
+
+
 def fingerprint(folder: Path) -> str:
     """`structure:content`, for `survey.same_model`.
 

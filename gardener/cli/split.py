@@ -1,0 +1,82 @@
+"""`gardener split`: a folder per stage, so that each machine needs only its own files."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from gardener.cli import options as o
+from gardener.cli.program import note, result
+from gardener.errors import UserError
+
+ModelArgument = Annotated[
+    str, typer.Argument(help="A Hugging Face directory, a .gguf file, a hub id, or smollm2-135m.")
+]
+OutOption = Annotated[Path, typer.Option("--out", help="A folder that does not exist yet.")]
+StagesOption = Annotated[
+    int | None, typer.Option(min=1, help="How many stages. Without --layers they are balanced.")
+]
+LayersOption = Annotated[
+    str | None, typer.Option(metavar="A-B,...", help="Layers of each stage: 0-9,10-19,20-29.")
+]
+StoredOption = Annotated[
+    Literal["keep", "float32", "bfloat16", "float16"],
+    typer.Option("--dtype", help="What to store the weights in; keep: as they are."),
+]
+
+
+def split(
+    model: ModelArgument,
+    out: OutOption,
+    stages: StagesOption = None,
+    layers: LayersOption = None,
+    dtype: StoredOption = "keep",
+    revision: o.Revision = None,
+    as_json: o.Json = False,
+) -> None:
+    """Cut a model into one folder per stage, and one for the draft holder.
+
+    gardener split smollm2-135m --stages 3 --out smollm2-split
+    """
+    # Only here: these import torch, which other commands start without.
+    from gardener import models
+    from gardener.stages.architecture import Architecture
+    from gardener.stages.layers import parse_layers
+    from gardener.stages.split import split as cut
+
+    began = time.monotonic()
+    source = models.resolve(model, revision, say=note)
+    shape = Architecture.read(source)
+    if layers is not None:
+        slices = parse_layers(layers, shape.layers, stages)
+    elif stages is not None:
+        slices = shape.balance(stages)
+    else:
+        raise UserError("say how to cut: --stages N balances them, --layers 0-9,10-19 names them")
+    manifest = cut(source, slices, out, dtype=dtype, name=model, say=note)
+    manifest["out"] = str(out)
+    manifest["seconds"] = round(time.monotonic() - began, 2)
+    manifest["peak_bytes"] = _peak_bytes()
+    if as_json:
+        result(json.dumps(manifest) + "\n")
+    else:
+        _report(manifest)
+
+
+def _report(manifest: dict[str, Any]) -> None:
+    for stage in manifest["stages"]:
+        note(f"{stage['folder']}: layers {stage['layers']}, {stage['bytes'] / 1e6:.0f} MB")
+    note(
+        f"{manifest['out']} written in {manifest['seconds']:.1f} s; "
+        f"peak memory {manifest['peak_bytes'] / 1e6:.0f} MB"
+    )
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

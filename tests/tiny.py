@@ -1,0 +1,91 @@
+"""Tiny random models of every family, as transformers writes them, and what transformers says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+VOCAB = 61
+LAYERS = 4
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": False,
+}
+
+
+def _rope(kind: str, **more: float) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, **more}}
+
+
+_LLAMA3 = _rope(
+    "llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64
+)
+CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+    "llama": (LlamaConfig, {}),
+    "vicuna": (LlamaConfig, {"num_key_value_heads": 4}),
+    "smollm": (LlamaConfig, {"tie_word_embeddings": True, "num_key_value_heads": 1}),
+    "biased": (LlamaConfig, {"attention_bias": True, "mlp_bias": True}),
+    "wide-heads": (LlamaConfig, {"head_dim": 16}),
+    "llama3": (LlamaConfig, _LLAMA3),
+    "linear": (LlamaConfig, _rope("linear")),
+    "yarn": (LlamaConfig, _rope("yarn", original_max_position_embeddings=64)),
+    "dynamic": (LlamaConfig, {**_rope("dynamic"), "max_position_embeddings": 16}),
+    "mistral": (MistralConfig, {"sliding_window": 6}),
+    "qwen2": (Qwen2Config, {"tie_word_embeddings": True}),
+    "qwen2-sliding": (
+        Qwen2Config,
+        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2},
+    ),
+    "qwen3": (Qwen3Config, {"head_dim": 16}),
+}
+
+
+def make(kind: str, folder: Path, seed: int = 0, **changes: Any) -> Any:
+    """Save a model of this kind to `folder` and return it, in float32."""
+    config_class, own = CONFIGS[kind]
+    build: Any = AutoModelForCausalLM.from_config
+    model = build(config_class(**{**_SIZES, **own, **changes}))
+    random = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=random) * 0.2
+        parameter.data.copy_(1 + noise if "norm" in name else noise)
+    model.eval()
+    model.save_pretrained(folder)
+    return model
+
+
+@torch.no_grad()
+def logits(model: Any, tokens: Sequence[int]) -> torch.Tensor:
+    """[tokens, vocabulary], all in one pass."""
+    out: torch.Tensor = model(torch.tensor([list(tokens)])).logits[0]
+    return out
+
+
+@torch.no_grad()
+def last_logits(model: Any, tokens: Sequence[int]) -> torch.Tensor:
+    """[vocabulary] after the last token. Dynamic scaling is run token by token, which is how a
+    text is decoded: in one pass transformers takes other frequencies for the whole of it."""
+    if model.config.rope_parameters["rope_type"] != "dynamic":
+        return logits(model, tokens)[-1]
+    past = None
+    for token in tokens:
+        out = model(torch.tensor([[token]]), past_key_values=past, use_cache=True)
+        past = out.past_key_values
+    row: torch.Tensor = out.logits[0, -1]
+    return row
