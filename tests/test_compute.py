@@ -1,0 +1,86 @@
+"""The worker thread: order, results, errors, and an end that loses nobody."""
+
+import asyncio
+import threading
+
+import pytest
+
+from gardener.compute import Worker
+
+
+def test_work_runs_in_order_on_one_other_thread() -> None:
+    async def main() -> None:
+        worker = Worker("test")
+        seen: list[tuple[int, int]] = []
+        for number in range(5):
+            worker.submit(lambda n=number: seen.append((n, threading.get_ident())))
+        last = await worker.run(threading.get_ident)
+        worker.close()
+        assert seen == [(number, last) for number in range(5)]
+        assert last != threading.get_ident()
+
+    asyncio.run(main())
+
+
+def test_what_work_raises_reaches_who_waits() -> None:
+    async def main() -> None:
+        worker = Worker("test")
+        with pytest.raises(ZeroDivisionError):
+            await worker.run(lambda: 1 // 0)
+        assert await worker.run(lambda: 3) == 3
+        worker.close()
+
+    asyncio.run(main())
+
+
+def test_done_is_called_on_the_loop() -> None:
+    async def main() -> None:
+        worker = Worker("test")
+        came: asyncio.Future[tuple[object, object, int]] = asyncio.Future()
+        worker.call(
+            lambda result, error: came.set_result((result, error, threading.get_ident())),
+            lambda: "result",
+        )
+        assert await came == ("result", None, threading.get_ident())
+        worker.close()
+
+    asyncio.run(main())
+
+
+def test_closing_drops_what_has_not_begun() -> None:
+    async def main() -> None:
+        worker = Worker("test")
+        hold, begun = threading.Event(), threading.Event()
+        seen: list[int] = []
+
+        def first() -> None:
+            begun.set()
+            hold.wait()
+            seen.append(1)
+
+        worker.submit(first)
+        worker.submit(seen.append, 2)
+        begun.wait()
+        closing = threading.Thread(target=worker.close)
+        closing.start()
+        while not worker._closed:
+            await asyncio.sleep(0)
+        hold.set()
+        await asyncio.to_thread(closing.join)
+        assert seen == [1]
+
+    asyncio.run(main())
+
+
+def test_a_waiter_that_left_is_no_problem() -> None:
+    async def main() -> None:
+        worker = Worker("test")
+        hold = threading.Event()
+        waiting = asyncio.create_task(worker.run(hold.wait))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        hold.set()
+        assert await worker.run(lambda: 4) == 4
+        worker.close()
+
+    asyncio.run(main())
