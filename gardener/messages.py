@@ -5,6 +5,9 @@ and ranges when one is read from a peer; `__post_init__` checks what types canno
 that the rows agree with each other. A breach raises `ValueError`, which `net/wire.py` turns into a
 `RemoteError`.
 
+Peers introduce themselves with a `Card` in `Hello` or `Welcome`: only these may have more fields at
+their end than are known here, so that a newer peer is understood as far as its version.
+
 Words: a *segment* is a set of token-tree nodes that travels the ring together; each node is one
 *row*. Stage 0 is the draft holder, stages 1..N hold the layers. Times are whole microseconds.
 """
@@ -30,7 +33,7 @@ ITEM_SIZE: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes per element of each dtype that may cross the wire."""
 
 
-class Tensor(Struct, frozen=True, array_like=True):
+class Tensor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A tensor as it crosses the wire: raw little-endian bytes in C order."""
 
     dtype: DType
@@ -70,7 +73,7 @@ class Card(Struct, frozen=True, array_like=True):
             )
 
 
-class Timing(Struct, frozen=True, array_like=True):
+class Timing(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """How long one stage kept a segment waiting, and how long it computed. In microseconds."""
 
     wait: Count
@@ -159,7 +162,7 @@ class Advance(Struct, frozen=True, array_like=True, tag=7):
     """
 
     request: Count
-    settled: Annotated[tuple[Count, ...], Meta(max_length=2**20)]
+    settled: Ids
     root: Count
 
 
@@ -191,10 +194,11 @@ class Pong(Struct, frozen=True, array_like=True, tag=10):
 
 
 class Lost(Struct, frozen=True, array_like=True, tag=11):
-    """A neighbour of stage `stage` has lost it. Travels on to the holder.
+    """A neighbour of stage `stage` has lost it. Travels away from it, on to the holder.
 
-    `request` and `seq` name the last segment that came from the lost stage; `silent` is how long
-    before the loss it was last heard.
+    `request` and `seq` name the newest segment that the neighbour gave to the lost stage, if it
+    stands before it, or had from it, if it stands after it. `silent` is how long before the loss
+    the stage was last heard. `why` is said of "it": `it went silent`.
     """
 
     stage: Count
@@ -210,12 +214,32 @@ class Bye(Struct, frozen=True, array_like=True, tag=12):
     why: Name
 
 
+class Failed(Struct, frozen=True, array_like=True, tag=13):
+    """Stage `stage` could not compute this segment. It has given the request up, but stands.
+    Travels both ways to the holder."""
+
+    stage: Count
+    request: Count
+    seq: Count
+    why: Name
+
+
+class Waiting(Struct, frozen=True, array_like=True, tag=14):
+    """Stage `stage` holds the holder's Survey and cannot pass it on; `why` is a whole sentence.
+    Travels back to the holder."""
+
+    stage: Count
+    why: Name
+
+
 Message: TypeAlias = (
-    Hello | Welcome | Survey | Open | Close | Segment | Advance | Verdict | Ping | Pong | Lost | Bye
-)
+    Hello | Welcome | Survey | Open | Close | Segment | Advance | Verdict
+    | Ping | Pong | Lost | Bye | Failed | Waiting
+)  # fmt: skip
 
 MESSAGES: tuple[type[Struct], ...] = (
     Hello, Welcome, Survey, Open, Close, Segment, Advance, Verdict, Ping, Pong, Lost, Bye,
+    Failed, Waiting,
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ def test_codes_are_distinct_and_stay() -> None:
     assert {kind.__name__: m.code(kind) for kind in m.MESSAGES} == {
         "Hello": 1, "Welcome": 2, "Survey": 3, "Open": 4, "Close": 5, "Segment": 6,
         "Advance": 7, "Verdict": 8, "Ping": 9, "Pong": 10, "Lost": 11, "Bye": 12,
+        "Failed": 13, "Waiting": 14,
     }  # fmt: skip
 
 
@@ -46,6 +47,12 @@ def test_the_rows_of_a_segment_agree() -> None:
 def test_every_judged_row_has_a_pick() -> None:
     with pytest.raises(ValueError, match="1 ids but 2 picks"):
         m.Verdict(1, 1, (1,), (7, 8), ())
+
+
+def test_what_is_printed_cannot_steer_a_terminal() -> None:
+    assert m.printable("stage 2\x1b[2J left:\r\n bye\x07\u202e\ud800 \u00e9") == (
+        "stage 2?[2J left: bye??? \u00e9"
+    )
 
 
 def test_messages_are_frozen_and_compare_by_value() -> None:

@@ -66,6 +66,8 @@ some = st.one_of(
     st.builds(m.Pong, counts),
     st.builds(m.Lost, counts, counts, st.integers(-1, 2**53), counts, names),
     st.builds(m.Bye, names),
+    st.builds(m.Failed, counts, counts, counts, names),
+    st.builds(m.Waiting, counts, names),
 )
 
 
@@ -109,7 +111,7 @@ def test_messages_survive_the_wire_in_random_cuts(
 
 
 def test_every_kind_of_message_is_tried() -> None:
-    assert len(m.MESSAGES) == 12  # and `some` above has as many
+    assert len(m.MESSAGES) == 14  # and `some` above has as many
 
 
 def test_a_large_frame_comes_in_pieces() -> None:
@@ -179,6 +181,11 @@ MALFORMED = {
         frame(segment(hidden=["bfloat16", [3, 2], bytes(12)])), "hidden states of shape",
     ),
     "picks that disagree": (frame([8, 1, 2, [1], [], []]), "1 ids but 0 picks"),
+    "settled too long": (frame([7, 1, [1] * 4097, 5]), "not msgpack"),
+    "tensor with a field too many": (
+        frame(segment(hidden=["bfloat16", [2, 3], bytes(12), 0])), "not a valid Segment",
+    ),
+    "timing with a field too many": (frame(segment(times=[[1, 2, 3]])), "not a valid Segment"),
     "too many rows": (frame([8, 1, 2, [1] * 4097, [1] * 4097, []]), "4096"),
 }  # fmt: skip
 
@@ -205,6 +212,7 @@ def test_the_limit_is_checked_before_the_frame_has_come() -> None:
 
 def test_a_greeting_may_have_grown() -> None:
     card = msgspec.to_builtins(m.Card(1, "n", "v", 0, 1, 2, 3, "m", "d", "q", 4))
+    card = (*card, "something new")
     message = decode(msgpack.packb([1, 2, card, bytes(16), "something new"]))
     assert isinstance(message, m.Hello)
     assert message.protocol == 2
@@ -253,6 +261,6 @@ builtins = st.recursive(
 
 
 @settings(max_examples=50)
-@given(st.integers(1, 12), st.lists(builtins, max_size=4))
+@given(st.integers(1, 14), st.lists(builtins, max_size=4))
 def test_random_fields_raise_nothing_but_remote_errors(code: int, items: list[object]) -> None:
     feed_garbage(frame([code, *items]))

@@ -22,6 +22,7 @@ from gardener.messages import (
     Advance,
     Bye,
     Close,
+    Failed,
     Hello,
     Lost,
     Message,
@@ -31,6 +32,7 @@ from gardener.messages import (
     Segment,
     Survey,
     Verdict,
+    Waiting,
     Welcome,
     code,
     fields,
@@ -56,7 +58,7 @@ class State(StrEnum):
 
 _UP, _DOWN = End.UPSTREAM, End.DOWNSTREAM
 _WORK = (Survey, Open, Close, Segment, Advance, Verdict)
-_ALWAYS = (Ping, Pong, Lost)
+_ALWAYS = (Ping, Pong, Lost, Failed)
 
 TABLE: Mapping[State, Mapping[End, Mapping[type[Struct], State]]] = {
     State.GREETING: {
@@ -73,7 +75,7 @@ TABLE: Mapping[State, Mapping[End, Mapping[type[Struct], State]]] = {
     },
     State.OPEN: {
         _UP: {**dict.fromkeys((*_WORK, *_ALWAYS), State.OPEN), Bye: State.CLOSED},
-        _DOWN: {**dict.fromkeys(_ALWAYS, State.OPEN), Bye: State.CLOSED},
+        _DOWN: {**dict.fromkeys((*_ALWAYS, Waiting), State.OPEN), Bye: State.CLOSED},
     },
     State.CLOSED: {_UP: {}, _DOWN: {}},
 }

@@ -13,15 +13,15 @@ import msgpack  # type: ignore[import-untyped]
 import msgspec
 
 from gardener.errors import LocalError, RemoteError
-from gardener.messages import MESSAGES, Hello, Message, Welcome, code, fields
+from gardener.messages import MAX_ROWS, MESSAGES, Hello, Message, Welcome, code, fields
 
 FRAME_LIMIT = 64 * 2**20
 """Most bytes a frame may have after its length, unless a `Decoder` is told otherwise."""
 
-MAX_ITEMS = 2**20
-"""Longest array in a frame; `Advance.settled` may come near it."""
+MAX_ITEMS = MAX_ROWS
+"""Longest array in a frame: nothing is longer than the rows of a segment."""
 
-MAX_ARRAYS = 4096
+MAX_ARRAYS = 2048
 """Most arrays in a frame: no message has more, and an empty one takes 64 times its byte."""
 
 LENGTH = 4  # bytes of the length before each frame
