@@ -10,7 +10,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -163,11 +165,8 @@ class _Safetensors(_File):
 
 class _Bin(_File):
     def __init__(self, path: Path) -> None:
-        try:
-            self._tensors: dict[str, Tensor] = _torch_load(path)
-            self._path = path
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from error
+        self._tensors = _torch_load(path)
+        self._path = path
 
     def info(self, name: str) -> tuple[tuple[int, ...], int]:
         tensor = self.read(name)
@@ -259,11 +258,13 @@ def _names_in(path: Path) -> Iterator[str]:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
-def _torch_load(path: Path) -> dict[str, Any]:
+def _torch_load(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, mapped where its format allows. Never runs code from the file."""
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # files from before torch 1.6 are no archives and cannot be mapped
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        # Files from before torch 1.6 are no archives and cannot be mapped.
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} does not hold tensors by name")
     return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}

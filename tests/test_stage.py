@@ -1,0 +1,232 @@
+"""What a node asks of a stage: picks, batches, early stop, refusals, quantisation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from gardener import messages
+from gardener.errors import RemoteError, UserError
+from gardener.stages.cache import KVCache
+from gardener.stages.layers import Slice
+from gardener.stages.linear import linear
+from gardener.stages.load import load_stage
+from gardener.stages.quant import quantised
+from gardener.stages.slots import SlotTable
+from gardener.stages.stage import Job, Stage
+from gardener.stages.tensors import dtype_of, pack, unpack, unpack_into
+
+PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("model")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Any:
+    return tiny.make("llama", folder)
+
+
+def _decode(stages: Sequence[Stage], tokens: Sequence[int], count: int) -> list[int]:
+    """Greedy, one token at a time, through stages one behind the other."""
+    table = SlotTable(len(tokens), 100)
+    for stage in stages:
+        stage.open(7)
+    ids, new = list(range(len(tokens))), list(tokens)
+    text: list[int] = []
+    while len(text) < count:
+        placement = table.place(ids, [i - 1 for i in ids], ids)
+        job = Job(7, placement, tokens=new, judged=[len(ids) - 1])
+        for stage in stages:
+            done = stage.run([job])
+            assert done is not None
+            job = Job(7, placement, hidden=done[0].hidden, judged=job.judged)
+            text += done[0].picks
+        table.advance(ids[-1:], ids[-1] + 1)
+        ids, new = [ids[-1] + 1], text[-1:]
+    for stage in stages:
+        stage.close(7)
+        stage.close(7)
+    return text
+
+
+def _halves(folder: Path, **options: Any) -> list[Stage]:
+    return [load_stage(folder, held, **options) for held in (Slice(0, 1, 4), Slice(1, 4, 4))]
+
+
+def test_greedy_text_equals_transformers(model: Any, folder: Path) -> None:
+    expected = model.generate(torch.tensor([PROMPT]), max_new_tokens=20, do_sample=False)
+    assert _decode(_halves(folder), PROMPT, 20) == expected[0, len(PROMPT) :].tolist()
+
+
+@pytest.mark.usefixtures("model")
+def test_picks_are_for_the_judged_rows_only(folder: Path) -> None:
+    stage = load_stage(folder)
+    jobs = []
+    for request in (5, 2, 9):
+        stage.open(request)
+        placement = SlotTable(8, 50).place(range(8), range(-1, 7), range(8))
+        jobs.append(Job(request, placement, tokens=PROMPT, judged=[7, 2] if request != 9 else []))
+    done = stage.run(jobs)
+    assert done is not None
+    assert [len(result.picks) for result in done] == [2, 2, 0]
+    assert done[0].picks == done[1].picks
+    whole = stage.run([Job(2, jobs[1].placement, tokens=PROMPT, judged=range(8))])
+    assert whole is not None
+    assert (whole[0].picks[7], whole[0].picks[2]) == done[0].picks
+
+
+@pytest.mark.usefixtures("model")
+def test_a_batch_of_dead_jobs_stops_early(folder: Path) -> None:
+    stage = load_stage(folder)
+    stage.open(0)
+    table = SlotTable(8, 50)
+    dead, alive = Event(), Event()
+    first = table.place(range(4), range(-1, 3), range(4))
+    second = table.place(range(4, 8), range(3, 7), range(4, 8))
+    jobs = [
+        Job(0, first, tokens=PROMPT[:4], cancelled=dead),
+        Job(0, second, tokens=PROMPT[4:], judged=[3], cancelled=alive),
+    ]
+    dead.set()
+    assert stage.run(jobs) is not None  # one of two still lives
+    alive.set()
+    assert stage.run(jobs) is None
+
+
+@pytest.mark.usefixtures("model")
+def test_a_stop_in_the_middle_leaves_the_stage_usable(folder: Path) -> None:
+    """Rows of a stopped pass may be half written; whoever takes their slots is not disturbed."""
+    stage = load_stage(folder)
+    want = _decode([load_stage(folder)], PROMPT, 3)
+
+    class AfterTwo(Event):
+        asked = 0
+
+        def is_set(self) -> bool:
+            self.asked += 1
+            return self.asked > 2
+
+    table = SlotTable(8, 50)
+    stage.open(0)
+    prompt = table.place(range(8), range(-1, 7), range(8))
+    done = stage.run([Job(0, prompt, tokens=PROMPT, judged=[7])])
+    assert done is not None
+    assert done[0].picks[0] == want[0]
+    wrong = table.place([8, 9], [7, 8], [8, 9])
+    assert stage.run([Job(0, wrong, tokens=[1, 2], cancelled=AfterTwo())]) is None
+    table.advance([], 10)
+    right = table.place([10], [7], [8])
+    assert right.slots[0] == wrong.slots[0]
+    done = stage.run([Job(0, right, tokens=want[:1], judged=[0])])
+    assert done is not None
+    assert done[0].picks[0] == want[1]
+
+
+def _segment(tokens: Sequence[int] = (), hidden: messages.Tensor | None = None) -> messages.Segment:
+    rows = len(tokens) or (hidden.shape[0] if hidden else 0)
+    ids = tuple(range(rows))
+    parents = tuple(range(-1, rows - 1))
+    return messages.Segment(0, 0, ids, parents, ids, tuple(tokens), hidden, ())
+
+
+@pytest.mark.usefixtures("model")
+def test_segments_that_cannot_be_computed_are_refused(folder: Path) -> None:
+    first, last = _halves(folder)
+    first.check(_segment([0, 60]))
+    last.check(_segment(hidden=pack(torch.zeros(2, 32))))
+    last.check(_segment())
+    with pytest.raises(RemoteError, match="token 61 is not in a vocabulary of 61"):
+        first.check(_segment([1, 61]))
+    with pytest.raises(RemoteError, match="instead of tokens"):
+        first.check(_segment(hidden=pack(torch.zeros(1, 32))))
+    with pytest.raises(RemoteError, match="not the first got tokens"):
+        last.check(_segment([1]))
+    with pytest.raises(RemoteError, match="33 wide"):
+        last.check(_segment(hidden=pack(torch.zeros(1, 33))))
+    with pytest.raises(RemoteError, match="bfloat16"):
+        last.check(_segment(hidden=pack(torch.zeros(1, 32, dtype=torch.bfloat16))))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_tensors_survive_the_wire(dtype: str) -> None:
+    tensor = torch.randn(3, 5).to(dtype_of(dtype))
+    assert torch.equal(unpack(pack(tensor)), tensor)
+    assert torch.equal(unpack(pack(tensor[1:, ::2])), tensor[1:, ::2])
+    assert unpack(pack(tensor[:0])).shape == (0, 5)
+    with pytest.raises(RemoteError, match="expected"):
+        unpack_into(torch.empty(2, 5), pack(tensor))
+    with pytest.raises(UserError, match="float64"):
+        dtype_of("float64")
+
+
+@pytest.mark.usefixtures("model")
+def test_the_cache_doubles_and_moves_nothing(folder: Path) -> None:
+    cache = KVCache(2, load_stage(folder).shape, torch.float32, torch.device("cpu"))
+    rows = torch.randn(3, 2, 8)
+    cache.write(1, torch.tensor([7, 0, 255]), rows, -rows)
+    before = cache.nbytes
+    cache.reserve(256)
+    assert cache.nbytes == before
+    cache.reserve(600)
+    assert cache.nbytes == 4 * before
+    keys, values = cache.read(1, 256)
+    assert torch.equal(keys[:, [7, 0, 255]], rows.transpose(0, 1))
+    assert torch.equal(values[:, [7, 0, 255]], -rows.transpose(0, 1))
+    assert not cache.read(0, 256)[0].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rows", [1, 2, 5, 16])
+def test_a_linear_layer_is_what_torch_computes(dtype: torch.dtype, rows: int) -> None:
+    weight, bias, x = torch.randn(24, 2048), torch.randn(24), torch.randn(rows, 2048)
+    weight, bias, x = weight.to(dtype), bias.to(dtype), x.to(dtype)
+    got = linear(weight, bias)(x).float()
+    expected = torch.nn.functional.linear(x.float(), weight.float(), bias.float())
+    torch.testing.assert_close(got, expected, atol=torch.finfo(dtype).eps * 300, rtol=0.01)
+
+
+@pytest.mark.parametrize("quant", ["int8", "nf4", "fp4"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_quantised_model_is_one_model_however_it_is_cut(
+    tmp_path: Path, quant: str, dtype: str
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    tiny.make("biased", tmp_path, hidden_size=64, intermediate_size=128)
+    whole = load_stage(tmp_path, dtype=dtype, quant=quant)
+    assert whole.memory < load_stage(tmp_path, dtype="float32").memory
+    cut = _halves(tmp_path, dtype=dtype, quant=quant)
+    assert _decode([whole], PROMPT, 12) == _decode(cut, PROMPT, 12)
+
+
+@pytest.mark.parametrize(("quant", "error"), [("int8", 0.02), ("nf4", 0.15), ("fp4", 0.2)])
+@pytest.mark.parametrize(("outputs", "inputs"), [(96, 128), (70, 100)])
+def test_quantised_layers_are_close(quant: str, error: float, outputs: int, inputs: int) -> None:
+    pytest.importorskip("bitsandbytes")
+    random = np.random.default_rng(0)
+    weight, bias, x = (
+        torch.from_numpy(random.standard_normal(shape, np.float32))
+        for shape in ((outputs, inputs), (outputs,), (4, inputs))
+    )
+    got = quantised(quant)(weight, bias)(x)
+    expected = torch.nn.functional.linear(x, weight, bias)
+    assert (got - expected).norm() < error * expected.norm()
+
+
+@pytest.mark.usefixtures("model")
+def test_settings_that_cannot_be(folder: Path) -> None:
+    with pytest.raises(UserError, match="device 'nope'"):
+        load_stage(folder, device="nope")
+    with pytest.raises(UserError, match="quant 'int3'"):
+        load_stage(folder, quant="int3")
+    with pytest.raises(UserError, match="dtype 'float8'"):
+        load_stage(folder, dtype="float8")
+    with pytest.raises(UserError, match="has 4 layers, not 5"):
+        load_stage(folder, Slice(0, 5, 5))
