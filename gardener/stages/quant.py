@@ -8,6 +8,7 @@ nf4, fp4   weights in 4 bits with a scale per 64 of them, computed in the dtype 
 """
 
 import importlib
+import logging
 from functools import partial
 from typing import Any
 
@@ -93,6 +94,8 @@ def _size(tensor: Tensor | None) -> int:
 
 
 def _bitsandbytes() -> Any:
+    # It warns of an optional package with one more kernel; its own kernels are the ones used here.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         return importlib.import_module("bitsandbytes")
     except ImportError as error:
