@@ -1,8 +1,11 @@
-"""What one hop between two stages costs on this machine, over loopback.
+"""What one hop between two stages costs on this machine, over loopback, and what a ring adds.
 
-Two processes with a link each way, as in a ring of two. A segment goes there and back; half of
+Part 1: two processes with a link each way, as in a ring of two. A segment goes there and back; half of
 that is one hop: serialise, send, receive, parse. The hidden states are random bytes, so no tensor
-is involved. Run from the checkout: `python -m benchmarks.hop [--json] [--runs N] [--loop asyncio]`.
+is involved. Part 2: a ring on loopback decodes plainly with the default model; what a token takes
+beyond the sum of what the stages computed is what the ring adds.
+
+Run from the checkout: `python -m benchmarks.hop [--json] [--stages 2 3]`.
 """
 
 import argparse
@@ -10,23 +13,27 @@ import asyncio
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict, dataclass, fields
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from benchmarks.machine import machine
+from gardener.cli.program import ignore
+from gardener.cli.ring import RingSettings, open_ring, shape
 from gardener.errors import GardenerError
 from gardener.messages import Card, Message, Segment, Tensor, Timing
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.net.wire import Decoder, encode
+from gardener.policy import make
+from gardener.prompts import Prompter
+from gardener.run import Answer, Wanted, answer
 
 SHAPES = ((16, 576), (64, 4096))  # rows, width
 WARM_UP = 20  # runs that are not counted
@@ -48,6 +55,17 @@ class Cost:
     encode: float
     decode: float
     hop: float
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Milliseconds per token of plain decoding: in all, computed by the stages, and the rest; and
+    the rest as a share of all. The rest is hops, bookkeeping and hand-overs between threads."""
+
+    token: float
+    compute: float
+    added: float
+    share: float
 
 
 def segment(rows: int, width: int) -> Segment:
@@ -178,14 +196,46 @@ def measure_hops(runs: int, loop: str) -> list[Cost]:
     return costs
 
 
-def machine() -> dict[str, object]:
-    """What the numbers were measured on."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [s for s in info.read_text().splitlines() if s.startswith("model name")]
-        cpu = models[0].partition(":")[2].strip() if models else cpu
-    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
+async def overheads(stages: int, runs: int, dtype: str) -> list[Overhead]:
+    """Part 2: the same answer `runs` times, and once to warm up, by plain decoding."""
+    settings = RingSettings(
+        model="smollm2-135m",
+        revision=None,
+        local=stages,
+        peer=None,
+        listen="127.0.0.1:0",
+        dtype=dtype,
+        device="cpu",
+        threads=1,
+        quant="none",
+        patience=120.0,
+    )
+    found = []
+    async with open_ring(settings, ignore, ignore) as (holder, folder):
+        prompter = Prompter(folder)
+        wanted = Wanted(prompter.encode("Write a long story about a harbour."), 128)
+        policy = make("plain", shape(stages, 1, None, 1.0))
+        for _ in range(runs + 1):
+            got = await answer(holder, prompter, policy, wanted)
+            if got.error:
+                raise SystemExit(got.error)
+            found.append(overhead(got))
+    return found[1:]
+
+
+def overhead(got: Answer) -> Overhead:
+    """What the ring adds to a token, from the times that its verdicts carried."""
+    segments = got.passage.segments
+    token = 1e3 * got.decode / segments
+    compute = 1e3 * sum(got.passage.compute) / segments
+    return Overhead(token, compute, token - compute, (token - compute) / token)
+
+
+def summary(stages: int, dtype: str, found: Sequence[Overhead]) -> dict[str, object]:
+    """Medians over the runs."""
+    names = [field.name for field in fields(Overhead)]
+    medians = {name: statistics.median(getattr(each, name) for each in found) for name in names}
+    return {"stages": stages, "dtype": dtype, "runs": len(found), **medians}
 
 
 def show(report: dict[str, Any]) -> None:
@@ -200,6 +250,12 @@ def show(report: dict[str, Any]) -> None:
             f"{shape:>9} {cost['bytes']:>8} {cost['runs']:>5} "
             f"{cost['encode']:>7.3f} {cost['decode']:>7.3f} {cost['hop']:>7.3f}"
         )
+    for ring in report["rings"]:
+        print(
+            f"\n{ring['stages']} stages, {ring['dtype']}, plain: {ring['token']:.2f} ms a token, of "
+            f"which {ring['compute']:.2f} ms are computed; the ring adds {ring['added']:.2f} ms, "
+            f"{ring['share']:.1%} (median of {ring['runs']} runs)"
+        )
 
 
 def main() -> None:
@@ -207,9 +263,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--runs", type=int, default=500, help="segments measured per shape")
     parser.add_argument("--loop", choices=LOOPS, default="uvloop")
+    parser.add_argument("--stages", type=int, nargs="*", default=[2], help="rings to measure")
+    parser.add_argument("--ring-runs", type=int, default=5, help="answers measured per ring")
+    parser.add_argument("--dtype", default="float32", help="what the stages compute in")
     options = parser.parse_args()
     hop_costs = [asdict(cost) for cost in measure_hops(options.runs, options.loop)]
-    report = {"machine": machine(), "loop": options.loop, "hops": hop_costs}
+    rings = [
+        summary(n, options.dtype, uvloop.run(overheads(n, options.ring_runs, options.dtype)))
+        for n in options.stages
+    ]
+    report = {"machine": machine(), "loop": options.loop, "hops": hop_costs, "rings": rings}
     if options.json:
         print(json.dumps(report))
     else:
