@@ -1,9 +1,9 @@
 """What one hop between two stages costs on this machine, over loopback, and what a ring adds.
 
-Part 1: two processes with a link each way, as in a ring of two. A segment goes there and back; half of
-that is one hop: serialise, send, receive, parse. The hidden states are random bytes, so no tensor
-is involved. Part 2: a ring on loopback decodes plainly with the default model; what a token takes
-beyond the sum of what the stages computed is what the ring adds.
+Part 1: two processes with a link each way, as in a ring of two. A segment goes there and back; half
+of that is one hop: serialise, send, receive, parse. The hidden states are random bytes, so no
+tensor is involved. Part 2: a ring on loopback decodes plainly with the default model; what a token
+takes beyond the sum of what the stages computed is what the ring adds.
 
 Run from the checkout: `python -m benchmarks.hop [--json] [--stages 2 3]`.
 """
@@ -252,8 +252,8 @@ def show(report: dict[str, Any]) -> None:
         )
     for ring in report["rings"]:
         print(
-            f"\n{ring['stages']} stages, {ring['dtype']}, plain: {ring['token']:.2f} ms a token, of "
-            f"which {ring['compute']:.2f} ms are computed; the ring adds {ring['added']:.2f} ms, "
+            f"\n{ring['stages']} stages, {ring['dtype']}, plain: {ring['token']:.2f} ms a token, "
+            f"of which {ring['compute']:.2f} ms are computed; the ring adds {ring['added']:.2f} ms, "
             f"{ring['share']:.1%} (median of {ring['runs']} runs)"
         )
 
