@@ -253,8 +253,8 @@ def show(report: dict[str, Any]) -> None:
     for ring in report["rings"]:
         print(
             f"\n{ring['stages']} stages, {ring['dtype']}, plain: {ring['token']:.2f} ms a token, "
-            f"of which {ring['compute']:.2f} ms are computed; the ring adds {ring['added']:.2f} ms, "
-            f"{ring['share']:.1%} (median of {ring['runs']} runs)"
+            f"of which {ring['compute']:.2f} ms are computed; the ring adds {ring['added']:.2f} "
+            f"ms, {ring['share']:.1%} (median of {ring['runs']} runs)"
         )
 
 
