@@ -66,6 +66,11 @@ class Worker:
         """Let `work`, which must not fail, run in its turn; nobody waits for it."""
         self._jobs.put(partial(work, *args, **kwargs))
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        return self._jobs.qsize()
+
     def close(self) -> None:
         """Drop what has not begun, and wait for what has."""
         self._closed = True

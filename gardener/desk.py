@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -26,6 +27,15 @@ BATCH_ROWS = 512
 
 QUEUE = 256
 """More segments than this at one stage: the holder does not keep to its window."""
+
+QUEUE_BYTES = 2**30
+"""And this many bytes of hidden states in them."""
+
+REQUESTS = 64
+"""Most requests open at one stage."""
+
+ERRANDS = 1024
+"""Most openings and closings that may wait for the worker."""
 
 
 @dataclass(slots=True)
@@ -47,7 +57,7 @@ class Desk:
     """What one stage has on its table.
 
     out: sends a finished segment or verdict on. drained: returns when `out` may be called again.
-    failed: the forward pass of a segment could not be done; the requests are closed.
+    failed: this segment of a request, which has been given up, could not be computed.
     """
 
     def __init__(
@@ -57,7 +67,7 @@ class Desk:
         trace: Trace,
         out: Callable[[Segment | Verdict], None],
         drained: Callable[[], Awaitable[None]],
-        failed: Callable[[Segment, Exception], None],
+        failed: Callable[[int, int, BaseException], None],
     ) -> None:
         self._stage = stage
         self._worker = worker
@@ -69,6 +79,7 @@ class Desk:
         self._context: int = stage.shape.config.max_position_embeddings
         self._tables: dict[int, SlotTable] = {}
         self._prompts: dict[int, int] = {}
+        self._given_up: set[int] = set()  # not yet closed from upstream: more may come, for nothing
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._batch: list[_Entry] = []
@@ -85,8 +96,10 @@ class Desk:
         return len(self._queue) + len(self._batch)
 
     def open(self, message: Open) -> None:
-        if message.request in self._tables:
+        if message.request in self._tables or message.request in self._given_up:
             raise RemoteError(f"request {message.request} was opened twice")
+        if len(self._tables) + len(self._given_up) >= REQUESTS or self._worker.waiting >= ERRANDS:
+            raise RemoteError(f"more than {REQUESTS} requests are opened at one stage")
         if message.prompt >= message.context or message.context > self._context:
             raise RemoteError(
                 f"request {message.request} asks for a context of {message.context} with a prompt "
@@ -94,10 +107,36 @@ class Desk:
             )
         self._tables[message.request] = SlotTable(message.prompt, message.context)
         self._prompts[message.request] = message.prompt
-        self._worker.submit(self._stage.open, message.request)
+        self._worker.call(
+            partial(self._opened, message.request), partial(self._stage.open, message.request)
+        )
+
+    def _opened(self, request: int, _: None, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(request, 0, error)
 
     def close(self, request: int) -> None:
         """Forget the request. Idempotent."""
+        self._given_up.discard(request)
+        self._free(request)
+
+    def clear(self) -> list[int]:
+        """Forget all requests, for who opened them is gone; returns them."""
+        requests = [*self.requests, *self._given_up]
+        for request in requests:
+            self.close(request)
+        return requests
+
+    def give_up(self, request: int) -> None:
+        """Free what the request holds; what still comes of it until it is closed is ignored."""
+        if request in self._tables:
+            self._given_up.add(request)
+            self._free(request)
+
+    def gave_up(self, request: int) -> bool:
+        return request in self._given_up
+
+    def _free(self, request: int) -> None:
         if self._tables.pop(request, None) is None:
             return
         del self._prompts[request]
@@ -105,7 +144,14 @@ class Desk:
         self._cancel()
         self._worker.submit(self._stage.close, request)
 
+    def _fail(self, request: int, seq: int, error: BaseException) -> None:
+        if request in self._tables:
+            self.give_up(request)
+            self._failed(request, seq, error)
+
     def advance(self, message: Advance) -> None:
+        if self.gave_up(message.request):
+            return
         table = self._tables.get(message.request)
         if table is None:
             raise RemoteError(f"an Advance for request {message.request}, which is not open")
@@ -113,10 +159,13 @@ class Desk:
         self._cancel()
 
     def submit(self, segment: Segment) -> None:
+        if self.gave_up(segment.request):
+            return
         if segment.request not in self._tables:
             raise RemoteError(f"a segment of request {segment.request}, which is not open")
-        if len(self._queue) >= QUEUE:
-            raise RemoteError(f"more than {QUEUE} segments wait at one stage")
+        held = sum(len(w.segment.hidden.data) for w in self._queue if w.segment.hidden)
+        if len(self._queue) >= QUEUE or held >= QUEUE_BYTES:
+            raise RemoteError(f"{len(self._queue)} segments of {held} bytes wait: that is too much")
         self._stage.check(segment)
         self.latest = (segment.request, segment.seq)
         self._trace.add("queued", segment.request, segment.seq, len(segment.ids))
@@ -144,10 +193,14 @@ class Desk:
         while self._queue and (not rows or rows + len(self._queue[0].segment.ids) <= BATCH_ROWS):
             waiting = self._queue.popleft()
             segment = self._alive(waiting.segment)
+            try:
+                job = self._job(segment) if segment.ids else None
+            except RemoteError as error:  # rows that do not fit together, or do not fit
+                self._fail(segment.request, segment.seq, error)
+                continue
             rows += len(segment.ids)
-            job = self._job(segment) if segment.ids else None
             entries.append(_Entry(segment, now - waiting.since, job))
-        return entries
+        return [entry for entry in entries if entry.segment.request in self._tables]
 
     def _alive(self, segment: Segment) -> Segment:
         table = self._tables[segment.request]
@@ -190,9 +243,8 @@ class Desk:
             try:
                 results, seconds = await self._worker.run(_timed, self._stage, jobs)
             except Exception as error:
-                for request in {entry.segment.request for entry in self._batch}:
-                    self.close(request)
-                self._failed(self._batch[0].segment, error)
+                for entry in self._batch:
+                    self._fail(entry.segment.request, entry.segment.seq, error)
                 return
             rows = sum(job.rows for job in jobs)
             first = self._batch[0].segment

@@ -3,6 +3,7 @@
 `LocalError`  a bug in this process: an invariant of ours does not hold.
 `RemoteError` a peer sent something it must not send: its link closes, nothing else dies.
 `PeerLost`    a peer went silent or its connection broke.
+`StageFailed` a stage could not compute a request: that request is over, nothing else.
 `UserError`   what the user asked for cannot be done: one sentence with the way out, no traceback.
 """
 
@@ -21,6 +22,10 @@ class RemoteError(GardenerError):
 
 class PeerLost(GardenerError):
     """A peer is gone: the connection broke, or nothing was heard for too long."""
+
+
+class StageFailed(GardenerError):
+    """A stage could not compute a request, for instance for lack of memory. The ring stands."""
 
 
 class UserError(GardenerError):

@@ -1,6 +1,6 @@
 """Stage 0: drives a decoding, its drafter and the ring.
 
-The holder dials stage 1 and is dialled by the last stage. A verdict is handled in the callback in
+A verdict is handled in the callback in
 which it arrives, and what follows from it is sent before that callback returns: nothing waits for a
 task to be scheduled. The consumer of the text reads from a queue and cannot slow the ring down.
 
@@ -8,7 +8,6 @@ What this does not do yet: more than one request at a time, or going on after a 
 """
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,7 +19,6 @@ from gardener.decoding import (
     Emit,
     Event,
     Finish,
-    Flight,
     Grow,
     Grown,
     Judged,
@@ -30,31 +28,21 @@ from gardener.decoding import (
     StageLost,
 )
 from gardener.draft.drafter import Drafter
-from gardener.errors import GardenerError, PeerLost, RemoteError
-from gardener.messages import (
-    Card,
-    Close,
-    Lost,
-    Message,
-    Segment,
-    Survey,
-    Timing,
-    Verdict,
-    microseconds,
-)
+from gardener.errors import GardenerError, LocalError, PeerLost, RemoteError, StageFailed
+from gardener.loss import Report, ring_broke, stage_failed, stalled
+from gardener.messages import Card, Close, Failed, Message, Segment, Timing, Verdict
 from gardener.net.address import Address, Inherited
-from gardener.net.dial import dial
-from gardener.net.link import Link
-from gardener.net.listen import Listener, listen
 from gardener.policy import Policy
-from gardener.survey import mismatch, ring_problem
+from gardener.ring import Ring
 from gardener.trace import Trace
 
 STALL = 120.0
 """Seconds without any verdict after which a request is given up, though all links are alive."""
 
-GATHER = 0.25
-"""Seconds to wait for the report of the other neighbour once one reports a loss."""
+
+def start_again(stage: int) -> str:
+    """What to do about a lost stage of a ring that others started."""
+    return f"start stage {stage} again, then repeat the request"
 
 
 @dataclass(slots=True)
@@ -93,80 +81,39 @@ class Holder:
         patience: float,
         say: Callable[[str], None],
         stall: float = STALL,
+        advise: Callable[[int], str] = start_again,
     ) -> None:
-        self.card = card
-        self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stands
+        """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do."""
         self.drafter = drafter
         self.trace = trace
         self.decoding: Decoding | None = None
         self.passage = Passage()
-        self.downstream: Link | None = None  # stage 1
-        self.upstream: Link | None = None  # the last stage
-        self._listen_at = listen_at
-        self._peer = peer
-        self._patience = patience
+        self.ring = Ring(card, self, listen_at=listen_at, peer=peer, patience=patience, say=say)
         self._stall = stall
-        self._say = say
-        self._nonce = secrets.token_bytes(16)
-        self._surveyed: asyncio.Future[tuple[Card, ...]] | None = None
-        self._obstacle = "nothing was heard of the last stage"
+        self._advise = advise
         self._output: asyncio.Queue[tuple[int, ...] | str] = asyncio.Queue()
         self._sent_at: dict[int, float] = {}
-        self._reports: list[Lost] = []
-        self._failure: GardenerError | None = None
-        self._listener: Listener | None = None
-        self._requests = 0
+        self._failure: GardenerError | None = None  # of the ring, for good
+        self._refusal: GardenerError | None = None  # of the request alone
+        # Stages may still be busy with requests of the holder before this one: never their numbers.
+        self._requests = secrets.randbits(40)
         self._verdicts = 0  # of all requests
 
-    # --- the ring ----------------------------------------------------------------------------
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """Of the stages, once the ring stands."""
+        return self.ring.cards
 
     async def connect(self) -> tuple[Card, ...]:
         """Close the ring and check it; returns the stages' cards.
 
         Raises PeerLost, with what it waited for, when that takes longer than `patience`.
         """
-        deadline = asyncio.get_running_loop().time() + self._patience
-        self._surveyed = asyncio.get_running_loop().create_future()
-        self._listener = await listen(
-            self._listen_at, self.card, self, admit=self._admit, met=self._met
-        )
-        self.downstream = await dial(
-            self._peer,
-            self.card,
-            self,
-            admit=lambda peer: mismatch(self.card, peer),
-            patience=self._patience,
-            waiting=self._say,
-        )
-        self.downstream.send(Survey(self._nonce, (self.card,)))
-        try:
-            async with asyncio.timeout_at(deadline):
-                cards = await self._surveyed
-        except TimeoutError:
-            raise PeerLost(
-                f"the ring did not close within {self._patience:g} s: {self._obstacle}"
-            ) from None
-        problem = ring_problem(cards)
-        if problem:
-            raise PeerLost(problem)
-        self.cards = cards[1:]
-        return self.cards
+        return await self.ring.connect()
 
     async def close(self) -> None:
         """Leave the ring politely."""
-        if self._listener is not None:
-            await self._listener.close()
-        for link in (self.downstream, self.upstream):
-            if link is not None:
-                await link.close("the holder is done")
-
-    def _admit(self, peer: Card) -> str | None:
-        if self.upstream is not None:
-            return f"the holder is already served by {self.upstream}"
-        return mismatch(peer, self.card)
-
-    def _met(self, link: Link) -> None:
-        self.upstream = link
+        await self.ring.close()
 
     # --- a request ---------------------------------------------------------------------------
 
@@ -175,44 +122,50 @@ class Holder:
     ) -> AsyncIterator[tuple[int, ...]]:
         """Tokens of the answer, as they are accepted. Ends when `decoding.finished` is set.
 
+        A request that was left half-way ends here, for there is only one at a time.
+
         Raises ValueError for a prompt that leaves no room; PeerLost or RemoteError when the ring
-        breaks, after all tokens accepted until then were given out.
+        breaks, StageFailed when a stage cannot compute it, after all tokens accepted until then
+        were given out.
         """
         if self._failure is not None:
-            raise self._failure
+            raise type(self._failure)(str(self._failure))
+        if self.decoding is not None:
+            self._abandon(self.decoding)
         self._requests += 1
-        self._output = asyncio.Queue()
+        self._refusal = None
+        output = self._output = asyncio.Queue()
         self._sent_at.clear()
         self.passage = Passage()
-        self.decoding = Decoding(self._requests, prompt, policy, limits, chunk)
+        decoding = self.decoding = Decoding(self._requests, prompt, policy, limits, chunk)
         self.drafter.begin(prompt)
         try:
-            self._run(self.decoding.start())
+            self._run(decoding.start())
             self._fill()
-            while not isinstance(item := await self._next(), str):
+            while not isinstance(item := await self._next(output), str):
                 yield item
-            if self._failure is not None:
-                raise self._failure
+            if item == "lost":
+                raise self._refusal or self._failure or LocalError("lost for no reason")
         finally:
-            self._abandon(self.decoding)
+            self._abandon(decoding)
 
-    async def _next(self) -> tuple[int, ...] | str:
+    async def _next(self, output: "asyncio.Queue[tuple[int, ...] | str]") -> tuple[int, ...] | str:
         """The next tokens, or the reason for the end. Gives up when no verdict comes at all."""
         while True:
             judged = self._verdicts
             try:
                 async with asyncio.timeout(self._stall):
-                    return await self._output.get()
+                    return await output.get()
             except TimeoutError:
-                if self._verdicts == judged:
-                    self._fail(PeerLost(self._stalled()))
+                if self._verdicts == judged and self.decoding is not None:
+                    self._fail(PeerLost(stalled(self._stall, self.decoding)))
 
     def _abandon(self, decoding: Decoding) -> None:
         """The consumer left before the end: free what the stages hold."""
-        if decoding.finished is None and self.downstream is not None:
+        if decoding.finished is None:
             decoding.finished = "abandoned"
-            with contextlib.suppress(PeerLost):
-                self.downstream.send(Close(decoding.request))
+            self._output.put_nowait(decoding.finished)
+            self.ring.send(Close(decoding.request))
 
     def _handle(self, event: Event) -> None:
         if self.decoding is not None:
@@ -239,14 +192,11 @@ class Holder:
                     self._output.put_nowait(reason)
 
     def _send(self, message: Message) -> None:
-        assert self.downstream is not None
         if isinstance(message, Segment):
             self._sent_at[message.seq] = time.monotonic()
             rows = len(message.ids)
             self.trace.add("sent", message.request, message.seq, rows, items=message.ids)
-        # A broken link reports itself through `lost`; nothing more is to be done here.
-        with contextlib.suppress(PeerLost):
-            self.downstream.send(message)
+        self.ring.send(message)
 
     def _grow(self, nodes: Sequence[int]) -> None:
         """Ask the drafter. All drafters so far are `free`: they answer at once."""
@@ -260,28 +210,9 @@ class Holder:
         self.trace.add("grown", rows=len(tree) - before, seconds=time.monotonic() - begin)
         self._run(commands)
 
-    # --- what the links tell -----------------------------------------------------------------
+    # --- what the ring tells -----------------------------------------------------------------
 
-    def heard(self, link: Link, message: Message) -> None:
-        match message:
-            case Verdict() if link.upstream:
-                self._judged(message)
-            case Survey() if link.upstream:
-                self._survey(message)
-            case Lost():
-                self._report(message)
-            case _:
-                raise RemoteError(f"the holder has no use for {type(message).__name__}")
-
-    def lost(self, link: Link, error: GardenerError) -> None:
-        if link.upstream and link is not self.upstream:
-            return
-        if link.upstream:
-            self.upstream = None
-        silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
-        self._report(Lost(link.peer.stage, 0, -1, silent, str(error)[:500]))
-
-    def _judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: Verdict) -> None:
         decoding = self.decoding
         if decoding is None or verdict.request != decoding.request or decoding.finished:
             return  # of a request that has ended
@@ -291,66 +222,36 @@ class Holder:
             self.passage.add(verdict.times, seconds)
         self.trace.add("judged", verdict.request, verdict.seq, len(verdict.ids), seconds)
         missed = decoding.counts.missed
-        self._handle(Judged(verdict))
+        try:
+            self._handle(Judged(verdict))
+        except RemoteError:
+            raise
+        except Exception as error:  # ours, the drafter's for instance: no stage is to blame
+            self._give_up(decoding, error)
         if decoding.counts.missed > missed:
             self.trace.add("missed", verdict.request, verdict.seq, 1)
 
-    def _survey(self, survey: Survey) -> None:
-        if survey.nonce != self._nonce or self._surveyed is None:
-            raise RemoteError("a survey came round that this holder never sent")
-        if not self._surveyed.done():
-            self._surveyed.set_result(survey.cards)
+    def failed(self, report: Failed) -> None:
+        decoding = self.decoding
+        if decoding is not None and report.request == decoding.request and not decoding.finished:
+            self._give_up(decoding, StageFailed(stage_failed(report, decoding)))
 
-    # --- loss --------------------------------------------------------------------------------
+    def broke(self, reports: Sequence[Report]) -> None:
+        stages = len(self.cards)
+        self._fail(PeerLost(ring_broke(reports, stages, self.decoding, self._advise)))
 
-    def _report(self, report: Lost) -> None:
-        if not self.cards:  # the ring is not closed yet: stages may still be starting
-            self._obstacle = report.why
-            self._say(report.why)
-            return
-        self._reports.append(report)
-        if len(self._reports) == 1:
-            # The neighbour on the other side knows more, and it reports within a moment.
-            asyncio.get_running_loop().call_later(GATHER, self._conclude)
-
-    def _conclude(self) -> None:
-        self._fail(PeerLost(self._obituary(self._reports)))
+    def _give_up(self, decoding: Decoding, error: Exception) -> None:
+        """The request ends, and the ring is ready for the next one."""
+        if not isinstance(error, GardenerError):
+            kind = type(error).__name__
+            error = LocalError(f"{kind} at the holder: {error}; this is a bug, please report it")
+        self._refusal = error
+        self._run(decoding.handle(StageLost()))
+        self.ring.send(Close(decoding.request))
 
     def _fail(self, error: GardenerError) -> None:
+        """The ring is of no more use."""
         if self._failure is None:
             self._failure = error
             if self.decoding is not None:
                 self._run(self.decoding.handle(StageLost()))
-
-    def _obituary(self, reports: Sequence[Lost]) -> str:
-        """One sentence: which stage, what it was doing, when it was last heard, what to do."""
-        stage = reports[0].stage
-        mine = [r for r in reports if r.stage == stage]
-        silent = min(r.silent for r in mine) / 1e6
-        passed = max(r.seq for r in mine)
-        kept = self.decoding.counts.emitted if self.decoding is not None else 0
-        return (
-            f"stage {stage} was lost {self._occupation(stage, passed)}: {mine[0].why.rstrip('.')} "
-            f"(last heard {silent:.1f} s before that); {kept} tokens are kept; start stage {stage} "
-            "again and repeat the request"
-        )
-
-    def _occupation(self, stage: int, passed: int) -> str:
-        """What a stage was doing that has let the segments up to `passed` go."""
-        ahead = [f for f in self._flights() if f.seq > passed]
-        if not ahead:
-            return "while it was idle"
-        first = ahead[0]
-        where = "had" if stage == 1 else "had, or was about to get,"
-        return f"while it {where} segment {first.seq} of {first.size} rows to compute"
-
-    def _stalled(self) -> str:
-        flights = self._flights()
-        first = f"segment {flights[0].seq} of {flights[0].size} rows" if flights else "no segment"
-        return (
-            f"no verdict came for {self._stall:g} s, though every link is alive: {first} is under "
-            "way; see what the stages say on their own terminals"
-        )
-
-    def _flights(self) -> list[Flight]:
-        return self.decoding.flights() if self.decoding is not None else []

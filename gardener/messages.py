@@ -225,10 +225,11 @@ class Failed(Struct, frozen=True, array_like=True, tag=13):
 
 
 class Waiting(Struct, frozen=True, array_like=True, tag=14):
-    """Stage `stage` holds the holder's Survey and cannot pass it on; `why` is a whole sentence.
-    Travels back to the holder."""
+    """Stage `stage` has the holder's Survey and cannot pass it on to stage `peer` (0: the holder);
+    `why` is a whole sentence. Travels back to the holder."""
 
     stage: Count
+    peer: Count
     why: Name
 
 

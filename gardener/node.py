@@ -19,12 +19,16 @@ from gardener.messages import (
     Advance,
     Card,
     Close,
+    Failed,
     Lost,
     Message,
     Open,
     Segment,
     Survey,
+    Verdict,
+    Waiting,
     microseconds,
+    printable,
 )
 from gardener.net.address import Address, Inherited
 from gardener.net.dial import dial
@@ -59,7 +63,7 @@ class Node:
         self.upstream: Link | None = None
         self.downstream: Link | None = None
         self.desk = Desk(stage, worker, trace, self._pass_on, self._drained, self._failed)
-        self._last = stage.slice.is_last
+        self._following = 0 if stage.slice.is_last else card.stage + 1
         self._listen_at = listen_at
         self._peer = peer
         self._patience = patience
@@ -67,7 +71,8 @@ class Node:
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
         self._pending: Survey | None = None  # came while there was nobody to pass it to
-        self._obstacle = "it was not tried yet"
+        self._obstacle = ""  # why there is nobody
+        self._given = (0, -1)  # request and number of the newest segment passed on
 
     async def run(self) -> None:
         """Serve until cancelled. Raises PeerLost when patience runs out, UserError when the
@@ -92,7 +97,7 @@ class Node:
     # --- downstream --------------------------------------------------------------------------
 
     async def _keep_downstream(self) -> None:
-        patience = None if self._last else self._patience
+        patience = self._patience if self._following else None
         while True:
             self._broken.clear()
             self.downstream = await dial(
@@ -101,16 +106,17 @@ class Node:
                 self,
                 admit=lambda peer: mismatch(self.card, peer),
                 patience=patience,
-                waiting=self._waiting,
+                waiting=self._waits,
+                whom=f"stage {self._following}" if self._following else "the holder",
                 nudge=self._nudge,
             )
             self._say(f"connected to {self.downstream}")
-            patience = None
+            patience, self._obstacle = None, ""
             if self._pending is not None:
                 self._survey(self._pending)
             await self._broken.wait()
 
-    def _waiting(self, sentence: str) -> None:
+    def _waits(self, sentence: str) -> None:
         self._obstacle = sentence
         self._say(sentence)
         if self._pending is not None:
@@ -118,22 +124,24 @@ class Node:
 
     def _report_obstacle(self) -> None:
         """Tell the holder, which waits for its survey to come round, what is in the way."""
-        following = 0 if self._last else self.card.stage + 1
-        why = f"stage {self.card.stage} is {self._obstacle}"
-        self._tell_upstream(Lost(following, 0, -1, 0, why[:500]))
+        if self._obstacle:
+            why = printable(f"stage {self.card.stage} is {self._obstacle}")
+            self._tell_upstream(Waiting(self.card.stage, self._following, why[:500]))
 
     def _pass_on(self, message: Message) -> None:
         """Send downstream; into the void when there is nobody, the holder knows by then."""
+        if isinstance(message, Segment | Verdict):
+            self._given = (message.request, message.seq)
         if self.downstream is not None:
             with contextlib.suppress(PeerLost):
                 self.downstream.send(message)
 
     def _forward(self, message: Open | Close | Advance) -> None:
         """Pass on what the holder tells all stages; it need not hear it back."""
-        if not self._last:
+        if self._following:
             self._pass_on(message)
 
-    def _tell_upstream(self, message: Lost) -> None:
+    def _tell_upstream(self, message: Lost | Failed | Waiting) -> None:
         if self.upstream is not None:
             with contextlib.suppress(PeerLost):
                 self.upstream.send(message)
@@ -167,8 +175,9 @@ class Node:
             case Segment() if link.upstream:
                 self.desk.submit(message)
             case Advance() if link.upstream:
-                self._forward(message)  # at once: it overtakes what is computed here
-                self.desk.advance(message)
+                if not self.desk.gave_up(message.request):
+                    self._forward(message)  # at once: it overtakes what is computed here
+                    self.desk.advance(message)
             case Open() if link.upstream:
                 self.desk.open(message)
                 self._forward(message)
@@ -177,28 +186,30 @@ class Node:
                 self._forward(message)
             case Survey() if link.upstream:
                 self._survey(message)
-            case Lost() if link.upstream:
+            case Lost() | Failed() if link.upstream:
                 self._pass_on(message)
-            case Lost():
+            case Lost() | Failed() | Waiting():
                 self._tell_upstream(message)
             case _:
-                raise RemoteError(f"stage {self.card.stage} has no use for {message}")
+                kind = type(message).__name__
+                raise RemoteError(f"stage {self.card.stage} has no use for {kind}")
 
     def lost(self, link: Link, error: GardenerError) -> None:
-        self._say(str(error))
         silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
+        why = printable(link.cause)[:500]
         if link is self.upstream:
-            self.upstream = None
+            self.upstream, self._pending = None, None
             if link.peer.stage:
-                self._pass_on(Lost(link.peer.stage, *self.desk.latest, silent, str(error)[:500]))
-            for request in self.desk.requests:
-                self.desk.close(request)
+                self._pass_on(Lost(link.peer.stage, *self.desk.latest, silent, why))
+            for request in self.desk.clear():
                 self._forward(Close(request))
         elif not link.upstream:
             self.downstream = None
-            self._obstacle = str(error)
-            self._tell_upstream(Lost(link.peer.stage, 0, -1, silent, str(error)[:500]))
+            self._tell_upstream(Lost(link.peer.stage, *self._given, silent, why))
+            for request in self.desk.requests:
+                self.desk.give_up(request)
             self._broken.set()
+        self._say(str(error))
 
     def _survey(self, survey: Survey) -> None:
         if self.downstream is None:
@@ -209,11 +220,10 @@ class Node:
         self._pending = None
         self._pass_on(msgspec.structs.replace(survey, cards=(*survey.cards, self.card)))
 
-    def _failed(self, segment: Segment, error: Exception) -> None:
-        """A forward pass failed, for instance for lack of memory. The node stays up."""
-        kind = type(error).__name__
-        why = f"{kind} while it computed {len(segment.ids)} rows: {error}"
-        self._say(why)
-        report = Lost(self.card.stage, segment.request, segment.seq, 0, why[:500])
+    def _failed(self, request: int, seq: int, error: BaseException) -> None:
+        """A segment could not be computed, for instance for lack of memory. The node stays up."""
+        why = printable(f"{type(error).__name__}: {error}")
+        self._say(f"segment {seq} could not be computed: {why}")
+        report = Failed(self.card.stage, request, seq, why[:500])
         self._tell_upstream(report)
         self._pass_on(report)

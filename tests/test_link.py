@@ -184,7 +184,8 @@ def test_ends_start_in_either_order(run: Callable[[Scenario], None]) -> None:
         up = await dialling
         await below.until(lambda: below.links)
         assert above.whys == [
-            f"waiting for the next stage at {address}: connection refused, nothing listens there"
+            f"waiting for the next stage at {address}: connection refused, "
+            "nothing listens there (start it, or correct the address)"
         ]
         await up.close("done")
         await below.until(lambda: below.errors)
@@ -234,7 +235,7 @@ def test_patience_runs_out_with_a_sentence(run: Callable[[Scenario], None]) -> N
             await call(Ear(), address, patience=0.1)
         assert str(caught.value) == (
             f"gave up on the next stage at {address} after 0.1 s: "
-            "connection refused, nothing listens there"
+            "connection refused, nothing listens there (start it, or correct the address)"
         )
 
     run(scenario)

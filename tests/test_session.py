@@ -18,7 +18,7 @@ SAMPLES: dict[type[msgspec.Struct], m.Message] = {
     m.Close: CLOSE, m.Segment: m.Segment(1, 1, (), (), (), (), None, ()),
     m.Advance: m.Advance(1, (), 1), m.Verdict: m.Verdict(1, 1, (), (), ()), m.Ping: PING,
     m.Pong: m.Pong(1), m.Lost: m.Lost(1, 1, -1, 0, "why"), m.Bye: BYE,
-    m.Failed: m.Failed(1, 1, 1, "why"), m.Waiting: m.Waiting(1, "why"),
+    m.Failed: m.Failed(1, 1, 1, "why"), m.Waiting: m.Waiting(1, 2, "why"),
 }  # fmt: skip
 
 GREETING: list[tuple[End, m.Message]] = [(UP, HELLO), (DOWN, WELCOME), (UP, PING)]

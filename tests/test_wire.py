@@ -67,7 +67,7 @@ some = st.one_of(
     st.builds(m.Lost, counts, counts, st.integers(-1, 2**53), counts, names),
     st.builds(m.Bye, names),
     st.builds(m.Failed, counts, counts, counts, names),
-    st.builds(m.Waiting, counts, names),
+    st.builds(m.Waiting, counts, counts, names),
 )
 
 

@@ -86,7 +86,7 @@ def bind_problem(place: Address, error: OSError) -> str:
 def failure(error: BaseException) -> str:
     """Why an operation on a socket failed, for people."""
     if isinstance(error, ConnectionRefusedError):
-        return "connection refused, nothing listens there"
+        return "connection refused, nothing listens there (start it, or correct the address)"
     if isinstance(error, TimeoutError):
         return "no answer"
     if isinstance(error, socket.gaierror):

@@ -1,0 +1,239 @@
+"""The holder's side of the ring: closes it, checks it, keeps it, and hears of a loss.
+
+The holder dials stage 1 and is dialled by the last stage. The ring stands once a Survey has come
+round. Once it has broken it stays broken: a holder that wants another go makes another `Ring`.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gardener.errors import GardenerError, PeerLost, RemoteError
+from gardener.loss import Report, complete
+from gardener.messages import (
+    Card,
+    Failed,
+    Lost,
+    Message,
+    Segment,
+    Survey,
+    Verdict,
+    Waiting,
+    microseconds,
+    printable,
+)
+from gardener.net.address import Address, Inherited
+from gardener.net.dial import dial
+from gardener.net.link import Link
+from gardener.net.listen import Listener, listen
+from gardener.survey import mismatch, ring_problem
+
+GATHER = 0.75
+"""Seconds to wait for the other neighbour's report of a loss: it notices a heartbeat later."""
+
+SETTLE = 0.1
+"""Seconds that go by before a loss is told even if all is known: the loss of a second stage, or the
+end of a process, is noticed meanwhile."""
+
+ASK = 1.0
+"""Seconds between two Surveys while the ring is not closed: one may be lost with a link."""
+
+
+class Owner(Protocol):
+    """What the owner of a ring is told. Called on the loop; must not block."""
+
+    def judged(self, verdict: Verdict) -> None:
+        """A verdict came round. May raise RemoteError if it does not fit."""
+
+    def failed(self, report: Failed) -> None:
+        """A stage gave a request up. The ring stands."""
+
+    def broke(self, reports: Sequence[Report]) -> None:
+        """The ring, which stood, broke. Called once."""
+
+
+class Ring:
+    """Two links, and what is known of what lies between them."""
+
+    def __init__(
+        self,
+        card: Card,
+        owner: Owner,
+        *,
+        listen_at: Address | Inherited,
+        peer: Address,
+        patience: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.card = card
+        self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stands
+        self.downstream: Link | None = None  # stage 1
+        self.upstream: Link | None = None  # the last stage
+        self._owner = owner
+        self._listen_at, self._peer, self._patience = listen_at, peer, patience
+        self._tell = say
+        self._told: set[str] = set()
+        self._obstacle = "nothing was heard of the last stage"
+        self._nonce = secrets.token_bytes(16)
+        self._surveyed: asyncio.Future[tuple[Card, ...]] | None = None
+        self._changed = asyncio.Event()  # a link came or went while the ring closes
+        self._listener: Listener | None = None
+        self._reports: list[Report] = []
+        self._conclusion: asyncio.TimerHandle | None = None
+        self._given = (0, -1)  # request and number of the newest segment sent
+        self._passed = (0, -1)  # and of the newest verdict
+
+    # --- closing it --------------------------------------------------------------------------
+
+    async def connect(self) -> tuple[Card, ...]:
+        """Close the ring and check it; returns the stages' cards.
+
+        Raises PeerLost, with what it waited for, when that takes longer than `patience`, or when
+        the stages do not fit; UserError when it cannot listen.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience
+        self._surveyed = loop.create_future()
+        self._listener = await listen(
+            self._listen_at, self.card, self, admit=self._admit, met=self._met
+        )
+        while not self._surveyed.done():
+            if self.downstream is None:
+                self.downstream = await self._dial(deadline - loop.time())
+            await self._ask(deadline)
+        cards = self._surveyed.result()
+        problem = ring_problem(cards)
+        if problem:
+            raise PeerLost(problem)
+        self.cards = cards[1:]
+        return self.cards
+
+    async def close(self) -> None:
+        """Leave the ring politely."""
+        if self._conclusion is not None:
+            self._conclusion.cancel()
+        if self._listener is not None:
+            await self._listener.close()
+        links = [link for link in (self.downstream, self.upstream) if link is not None]
+        await asyncio.gather(*(link.close("the holder is done") for link in links))
+
+    async def _dial(self, patience: float) -> Link:
+        try:
+            return await dial(
+                self._peer,
+                self.card,
+                self,
+                admit=lambda peer: mismatch(self.card, peer),
+                patience=max(patience, 0.0),
+                waiting=self._say,
+                whom="stage 1",
+            )
+        except PeerLost:
+            raise self._overdue() from None
+
+    async def _ask(self, deadline: float) -> None:
+        """Send the survey, then wait until it is back or there is reason to send it again."""
+        assert self._surveyed is not None
+        self._changed.clear()
+        self.send(Survey(self._nonce, (self.card,)))
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(min(deadline, loop.time() + ASK)):
+                await self._changed.wait()
+        if loop.time() >= deadline and not self._surveyed.done():
+            raise self._overdue()
+
+    def _overdue(self) -> PeerLost:
+        return PeerLost(f"the ring did not close within {self._patience:g} s: {self._obstacle}")
+
+    def _admit(self, peer: Card) -> str | None:
+        if self.upstream is not None:
+            return f"the holder is already served by {self.upstream}"
+        return mismatch(peer, self.card)
+
+    def _met(self, link: Link) -> None:
+        if self.upstream is not None:  # two greetings at once; the first one wins
+            raise RemoteError(f"the holder is already served by {self.upstream}")
+        self.upstream = link
+        self._changed.set()
+
+    def _say(self, sentence: str) -> None:
+        """Tell the user what the ring waits for, each thing once."""
+        self._obstacle = sentence
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._tell(sentence)
+
+    # --- using it ----------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Into the ring. A broken link reports itself through `lost`: nothing is raised here."""
+        if isinstance(message, Segment):
+            self._given = (message.request, message.seq)
+        if self.downstream is not None:
+            with contextlib.suppress(PeerLost):
+                self.downstream.send(message)
+
+    def heard(self, link: Link, message: Message) -> None:
+        match message:
+            case Verdict() if link.upstream:
+                self._passed = (message.request, message.seq)
+                self._owner.judged(message)
+            case Survey() if link.upstream:
+                self._round(message)
+            case Lost():
+                self._lost(Report(message, before=not link.upstream))
+            case Failed():
+                self._owner.failed(message)
+            case Waiting() if not link.upstream:
+                self._waits(message)
+            case _:
+                raise RemoteError(f"the holder has no use for {type(message).__name__}")
+
+    def _round(self, survey: Survey) -> None:
+        """A survey came round. One that another holder sent may still be on its way: let it go."""
+        if survey.nonce == self._nonce and self._surveyed and not self._surveyed.done():
+            self._surveyed.set_result(survey.cards)
+            self._changed.set()
+
+    def _waits(self, message: Waiting) -> None:
+        if self.cards:
+            return
+        sentence = printable(message.why)
+        if not message.peer and self._listener is not None:
+            here = self._listener.address
+            sentence += f"; this holder listens at {here}, --peer of stage {message.stage}"
+        self._say(sentence)
+
+    # --- losing it ---------------------------------------------------------------------------
+
+    def lost(self, link: Link, error: GardenerError) -> None:
+        if link is self.upstream:
+            self.upstream, newest = None, self._passed
+        elif link is self.downstream:
+            self.downstream, newest = None, self._given
+        else:
+            return
+        self._changed.set()
+        silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
+        report = Lost(link.peer.stage, *newest, silent, printable(link.cause)[:500])
+        self._lost(Report(report, before=not link.upstream))
+
+    def _lost(self, report: Report) -> None:
+        if not self.cards:  # not closed yet: stages may still be starting, or starting again
+            if report.lost.stage:
+                why = printable(report.lost.why)
+                self._say(f"stage {report.lost.stage} was lost while the ring closed: {why}")
+            return
+        self._reports.append(report)
+        loop = asyncio.get_running_loop()
+        if self._conclusion is None:
+            self._conclusion = loop.call_later(GATHER, self._conclude)
+        elif complete(self._reports) and self._conclusion.when() > loop.time() + SETTLE:
+            self._conclusion.cancel()
+            self._conclusion = loop.call_later(SETTLE, self._conclude)
+
+    def _conclude(self) -> None:
+        self._owner.broke(self._reports)
