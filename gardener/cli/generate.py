@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -13,10 +14,12 @@ from gardener.cli import options as o
 from gardener.cli.program import ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring, shape
 from gardener.errors import UserError
-from gardener.policy import make
+from gardener.policy import Shape, make
 from gardener.prompts import Prompter
 from gardener.run import Answer, Wanted, answer
 from gardener.survey import span
+from gardener.view import live
+from gardener.view.watch import HolderWatch
 
 PromptArgument = Annotated[
     str, typer.Argument(help="What to ask the model; - reads it from standard input.")
@@ -77,34 +80,18 @@ def generate(
         quant=quant,
         patience=patience,
     )
-    text = sys.stdin.read() if prompt == "-" else prompt
-    policies = o.policies(f"{policy},{compare}")
-
-    async def main() -> list[Answer]:
-        async with open_ring(settings, note, note if verbose else ignore) as (holder, folder):
-            prompter = Prompter(folder)
-            tokens = prompter.encode(text, raw=raw)
-            if len(tokens) >= prompter.context:
-                raise UserError(
-                    f"the prompt has {len(tokens)} tokens, and this model has room for "
-                    f"{prompter.context} with the answer: shorten it"
-                )
-            wanted = Wanted(tokens, max_new_tokens, tuple(stop or ()))
-            sizes = shape(len(holder.cards), rows, window, floor)
-            for card in holder.cards if not as_json else ():
-                note(f"stage {card.stage}: {span(card)} on {card.name}, {card.dtype}")
-            answers: list[Answer] = []
-            for name in policies:
-                first = not answers and not as_json
-                show = result if first else ignore
-                answers.append(await answer(holder, prompter, make(name, sizes), wanted, show))
-                if first:
-                    result("\n")
-                if answers[-1].error:
-                    break
-            return answers
-
-    answers = run(main())
+    job = Job(
+        text=sys.stdin.read() if prompt == "-" else prompt,
+        raw=raw,
+        policies=o.policies(f"{policy},{compare}"),
+        sizes=lambda stages: shape(stages, rows, window, floor),
+        new_tokens=max_new_tokens,
+        stops=tuple(stop or ()),
+        quiet=as_json,
+        verbose=verbose,
+    )
+    watched = not no_view and not as_json and live.possible()
+    answers = run(_watched(settings, job) if watched else _answers(settings, job, None))
     if as_json:
         result(json.dumps(_object(answers)) + "\n")
     else:
@@ -112,6 +99,70 @@ def generate(
     if answers[-1].error:
         note(f"error: {answers[-1].error}")
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked for. `sizes`: those of a policy, from the number of stages."""
+
+    text: str
+    raw: bool
+    policies: Sequence[str]
+    sizes: Callable[[int], Shape]
+    new_tokens: int
+    stops: Sequence[str]
+    quiet: bool
+    verbose: bool
+
+
+async def _watched(settings: RingSettings, job: Job) -> list[Answer]:
+    """Answer under the live view, which closes before the ring does."""
+    waiting = f"starting {settings.local} stages here" if settings.local else "closing the ring"
+    view = HolderWatch(waiting, settings.local or 0)
+    async with view.live:
+        return await _answers(settings, job, view)
+
+
+async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -> list[Answer]:
+    """The prompt under every policy; the text of the first goes out as it comes."""
+
+    def heard(line: str) -> None:
+        if job.verbose:
+            note(line)
+        if view is not None:
+            view.heard(line)
+
+    async with open_ring(settings, note, heard) as (holder, folder):
+        prompter = Prompter(folder)
+        wanted = Wanted(_prompt(prompter, job), job.new_tokens, job.stops)
+        for card in holder.cards if not job.quiet else ():
+            note(f"stage {card.stage}: {span(card)} on {card.name}, {card.dtype}")
+        if view is not None:
+            view.begin(holder, prompter.backend)
+        answers: list[Answer] = []
+        for name in job.policies:
+            first = not answers and not job.quiet
+            show = result if first else ignore
+            policy = make(name, job.sizes(len(holder.cards)))
+            answers.append(await answer(holder, prompter, policy, wanted, show))
+            if first:
+                result("\n")
+            if answers[-1].error:
+                break
+        if view is not None:
+            await view.live.close()
+        return answers
+
+
+def _prompt(prompter: Prompter, job: Job) -> list[int]:
+    """The prompt as tokens. Raises UserError if it leaves no room for an answer."""
+    tokens = prompter.encode(job.text, raw=job.raw)
+    if len(tokens) >= prompter.context:
+        raise UserError(
+            f"the prompt has {len(tokens)} tokens, and this model has room for "
+            f"{prompter.context} with the answer: shorten it"
+        )
+    return tokens
 
 
 def _object(answers: Sequence[Answer]) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """`gardener-node`: one stage of the model, between two neighbours."""
 
 import asyncio
-import os
 import socket
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gardener
+from gardener.cli import leash, start
 from gardener.cli import options as o
 from gardener.cli.program import note, program, run
 from gardener.compute import Worker
@@ -19,10 +19,12 @@ from gardener.errors import UserError
 from gardener.local import threads_for
 from gardener.messages import Card
 from gardener.models import resolve
-from gardener.net.address import parse, parse_peer
+from gardener.net.address import check_free, parse, parse_peer
 from gardener.node import Node
 from gardener.survey import span
 from gardener.trace import Trace
+from gardener.view import live
+from gardener.view.nodewatch import NodeWatch
 
 if TYPE_CHECKING:
     from gardener.stages.layers import Slice
@@ -55,6 +57,10 @@ LayersOption = Annotated[
 LeashOption = Annotated[
     bool, typer.Option("--leash", hidden=True, help="End when standard input closes.")
 ]
+
+
+CLOSING = 1.0
+"""Seconds to wait at the end for what is being computed."""
 
 
 @dataclass(frozen=True)
@@ -115,23 +121,33 @@ def node(
         quant=quant,
         patience=patience,
         leash=leash,
-        view=not no_view and sys.stderr.isatty(),
+        view=not no_view and live.possible(),
     )
     try:
-        run(serve(settings))
+        run(_watched(settings) if settings.view else serve(settings))
     except KeyboardInterrupt:
         note(f"stage {stage} ends")
 
 
-async def serve(settings: NodeSettings) -> None:
-    """Load the slice, then serve until cancelled or let off the leash."""
+async def _watched(settings: NodeSettings) -> None:
+    """Serve under the live view."""
+    view = NodeWatch(settings.stage, settings.device, settings.listen, settings.peer)
+    async with view.live:
+        await serve(settings, view.begin)
+
+
+async def serve(settings: NodeSettings, watch: Callable[[Node], None] = lambda node: None) -> None:
+    """Load the slice, then serve until cancelled or let off the leash. `watch` gets the node."""
     # Late, since it imports torch: wrong usage should not take seconds to say so.
     from gardener.stages.load import load_stage
 
     def say(line: str) -> None:
         note(f"stage {settings.stage}: {line}")
 
+    if settings.leash:
+        leash.wear()
     listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
+    check_free(listen_at)
     worker = Worker("stage")
     try:
         begin = time.monotonic()
@@ -173,12 +189,10 @@ async def serve(settings: NodeSettings) -> None:
             patience=settings.patience,
             say=say,
         )
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(this.run())
-            if settings.leash:
-                tasks.create_task(_end_with_stdin(serving))
+        watch(this)
+        await this.run()
     finally:
-        worker.close()
+        worker.close(CLOSING)
 
 
 def choose_slice(where: Path, settings: NodeSettings) -> "Slice | None":
@@ -202,25 +216,10 @@ def choose_slice(where: Path, settings: NodeSettings) -> "Slice | None":
     return shape.balance(settings.stages, settings.quant)[settings.stage - 1]
 
 
-async def _end_with_stdin(serving: "asyncio.Task[None]") -> None:
-    """Wait until whoever holds the other end of standard input lets go."""
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-
-    def read() -> None:
-        if not os.read(0, 4096):
-            loop.remove_reader(0)
-            gone.set()
-
-    loop.add_reader(0, read)
-    await gone.wait()
-    serving.cancel()
-
-
 def main() -> None:
     """Entry point of `gardener-node`."""
     program(app)
 
 
 if __name__ == "__main__":
-    main()
+    start.node()

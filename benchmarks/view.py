@@ -1,0 +1,195 @@
+"""What the live view costs: the same answer with and without it, in one ring on this machine.
+
+The view draws on a pseudo-terminal that another process reads, as a terminal does. Runs with and
+without take turns, and the order of each pair changes, so that a machine that grows slower or
+faster meanwhile does the same to both. From the checkout:
+`python -m benchmarks.view [--json] [--runs N] [--stages N] [--tokens N]`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import pty
+import statistics
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import uvloop
+
+from gardener.cli.ring import RingSettings, open_ring, shape
+from gardener.holder import Holder
+from gardener.policy import make
+from gardener.prompts import Prompter
+from gardener.run import Answer, Wanted, answer
+from gardener.view.watch import HolderWatch
+
+PROMPT = "Write a long story about a gardener who plants a tree of tokens."
+
+READER = """
+import os, sys
+while True:
+    try:
+        if not os.read(0, 65536):
+            break
+    except OSError:  # how Linux says that the other end is closed
+        break
+"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Tokens per second, medians. `ratio`: with the view, as a part of without; the median over the
+    pairs, for the two runs of a pair stand next to each other. `look_ms` and `draw_ms`: processor
+    time of one picture on the loop, and of one frame on the drawing thread."""
+
+    policy: str
+    stages: int
+    tokens: int
+    runs: int
+    columns: int
+    rows: int
+    without: float
+    with_view: float
+    ratio: float
+    ratios: list[float]
+    look_ms: float
+    draw_ms: float
+    machine: str
+
+
+class TimedWatch(HolderWatch):
+    """The view, which notes the processor time, in seconds, of its pictures and frames."""
+
+    looks: ClassVar[list[float]] = []
+    draws: ClassVar[list[float]] = []
+
+    def __init__(self) -> None:
+        super().__init__("starting")
+        for name, times in (("_look", self.looks), ("_draw", self.draws)):
+            setattr(self.live, name, timed(getattr(self.live, name), times))
+
+
+def timed(work: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
+    """`work`, which adds the processor time of each call to `times`."""
+
+    def call(*arguments: Any) -> Any:
+        begin = time.thread_time()
+        try:
+            return work(*arguments)
+        finally:
+            times.append(time.thread_time() - begin)
+
+    return call
+
+
+@contextmanager
+def terminal(columns: int, rows: int) -> Iterator[None]:
+    """stderr is a terminal of this size, read by a process of its own."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (rows, columns))
+    reader = subprocess.Popen([sys.executable, "-c", READER], stdin=master)
+    os.close(master)
+    try:
+        with open(slave, "w", encoding="utf-8") as stream, redirect_stderr(stream):
+            yield
+    finally:
+        reader.wait(timeout=10)
+
+
+async def measured(
+    holder: Holder, prompter: Prompter, policy: str, wanted: Wanted, size: tuple[int, int] | None
+) -> Answer:
+    """One answer; under the view, in a terminal of this size, if there is one."""
+    sizes = shape(len(holder.cards), 16, None, 0.2)
+    if size is None:
+        return await answer(holder, prompter, make(policy, sizes), wanted)
+    with terminal(*size):
+        view = TimedWatch()
+        view.begin(holder, prompter.backend)
+        async with view.live:
+            return await answer(holder, prompter, make(policy, sizes), wanted)
+
+
+async def compare(options: argparse.Namespace) -> Comparison:
+    """All runs, in one ring."""
+    settings = RingSettings(
+        model=options.model,
+        revision=None,
+        local=options.stages,
+        peer=None,
+        listen="",
+        dtype="float32",
+        device="cpu",
+        threads=None,
+        quant="none",
+        patience=120.0,
+    )
+    size = (options.columns, options.rows)
+    os.environ.update(COLUMNS=str(size[0]), LINES=str(size[1]), TERM="xterm-256color")
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    async with open_ring(settings, print_error, lambda line: None) as (holder, folder):
+        prompter = Prompter(folder)
+        wanted = Wanted(prompter.encode(PROMPT), options.tokens)
+        await measured(holder, prompter, options.policy, wanted, size)  # warm-up
+        for run in range(options.runs):
+            for view in (False, True) if run % 2 else (True, False):
+                done = await measured(
+                    holder, prompter, options.policy, wanted, size if view else None
+                )
+                if done.error:
+                    raise SystemExit(done.error)
+                rates[view].append(done.rate)
+    ratios = [with_it / without for without, with_it in zip(rates[False], rates[True], strict=True)]
+    return Comparison(
+        policy=options.policy,
+        stages=options.stages,
+        tokens=options.tokens,
+        runs=options.runs,
+        columns=size[0],
+        rows=size[1],
+        without=statistics.median(rates[False]),
+        with_view=statistics.median(rates[True]),
+        ratio=statistics.median(ratios),
+        ratios=ratios,
+        look_ms=1e3 * statistics.median(TimedWatch.looks),
+        draw_ms=1e3 * statistics.median(TimedWatch.draws),
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+    )
+
+
+def print_error(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one object")
+    parser.add_argument("--runs", type=int, default=7, help="pairs of runs")
+    parser.add_argument("--stages", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=200, help="tokens of each answer, at most")
+    parser.add_argument("--policy", default="gardener")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--columns", type=int, default=160)
+    parser.add_argument("--rows", type=int, default=50)
+    options = parser.parse_args()
+    found: dict[str, Any] = asdict(uvloop.run(compare(options)))
+    if options.json:
+        print(json.dumps(found))
+        return
+    print(
+        f"{found['policy']}, {found['stages']} stages, {found['columns']}x{found['rows']}: "
+        f"{found['without']:.1f} tokens/s without, {found['with_view']:.1f} with the view, "
+        f"ratio {found['ratio']:.3f} (median of {found['runs']} pairs); a picture takes "
+        f"{found['look_ms']:.2f} ms, a frame {found['draw_ms']:.2f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()
