@@ -71,11 +71,11 @@ class Worker:
         """Jobs that have not begun."""
         return self._jobs.qsize()
 
-    def close(self) -> None:
-        """Drop what has not begun, and wait for what has."""
+    def close(self, patience: float | None = None) -> None:
+        """Drop what has not begun, and wait for what has, at most `patience` seconds."""
         self._closed = True
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(patience)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -6,7 +6,9 @@ process ends, however it ends, the leash closes and the stage ends too.
 """
 
 import asyncio
+import codecs
 import os
+import signal
 import socket
 import sys
 from collections import deque
@@ -18,6 +20,12 @@ from gardener.net.address import Address, Inherited
 
 GRACE = 5.0
 """Seconds a stage has to end by itself once its leash is dropped."""
+
+LAST_WORDS = 1.0
+"""Seconds to read what a stage printed before it ended."""
+
+LINE = 4096
+"""Longest line that is told whole; a longer one is cut in pieces."""
 
 
 def threads_for(stages: int) -> int:
@@ -51,7 +59,7 @@ class LocalRing:
         for stage in range(1, stages + 1):
             sock = self._sockets[stage]
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gardener.cli.node"),
+                *(sys.executable, "-m", "gardener.cli.start"),
                 *("--stage", str(stage), "--stages", str(stages), "--leash", "--no-view"),
                 *("--peer", str(self._addresses[(stage + 1) % (stages + 1)])),
                 *("--listen", f"fd:{sock.fileno()}", "--model", str(self._model)),
@@ -77,32 +85,70 @@ class LocalRing:
         stage, process = next(
             (s, p) for s, p in enumerate(self.processes, 1) if p.returncode is not None
         )
-        await asyncio.wait([self._readers[stage - 1]], timeout=1.0)
+        await asyncio.wait([self._readers[stage - 1]], timeout=LAST_WORDS)
         last = self._lines[stage - 1][-1] if self._lines[stage - 1] else "it printed nothing"
-        return f"stage {stage} ended with status {process.returncode}: {last}"
+        return f"stage {stage} {_fate(process)}: {last}"
+
+    def advise(self, stage: int) -> str:
+        """What became of the process of a lost stage, and what to do."""
+        process = self.processes[stage - 1]
+        if process.returncode is None:
+            return "repeat the command, it starts all stages anew"
+        return f"its process {_fate(process)}; repeat the command, it starts all stages anew"
 
     async def stop(self) -> None:
-        """End all stages; kills those that do not end within `GRACE`."""
-        for process in self.processes:
-            if process.stdin is not None:
-                process.stdin.close()
-        for process in self.processes:
-            try:
-                async with asyncio.timeout(GRACE):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        await asyncio.gather(*self._readers)
+        """End all stages, within `GRACE` and a moment: those that do not end are killed."""
+        await asyncio.gather(*(_end(process) for process in self.processes))
+        if self._readers:
+            await asyncio.wait(self._readers, timeout=LAST_WORDS)
+        for reader in self._readers:
+            reader.cancel()
         for sock in self._sockets:
             sock.close()
 
     async def _read(self, stage: int, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
-        while line := await process.stderr.readline():
-            text = line.decode(errors="replace").rstrip()
-            self._lines[stage - 1].append(text)
-            self._heard(text)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        rest = ""
+        while data := await process.stderr.read(LINE):
+            *lines, rest = (rest + decoder.decode(data)).split("\n")
+            if len(rest) >= LINE:
+                lines, rest = [*lines, rest], ""
+            for line in lines:
+                self._line(stage, line)
+        if rest:
+            self._line(stage, rest)
+
+    def _line(self, stage: int, line: str) -> None:
+        line = line.rstrip()
+        if line:
+            self._lines[stage - 1].append(line)
+            self._heard(line)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Drop the leash; kill what does not let itself be ended."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(GRACE):
+            await process.wait()
+    except TimeoutError:
+        process.kill()  # the kernel does this even to a process that is stopped
+        await process.wait()
+
+
+def _fate(process: asyncio.subprocess.Process) -> str:
+    """`was killed by SIGKILL`, or how it ended otherwise."""
+    status = process.returncode
+    if status is None or status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # a real-time signal has no name
+        name = f"signal {-status}"
+    memory = ", which is what the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"was killed by {name}{memory}"
 
 
 def _listening() -> socket.socket:

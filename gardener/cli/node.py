@@ -1,6 +1,5 @@
 """`gardener-node`: one stage of the model, between two neighbours."""
 
-import asyncio
 import socket
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gardener
-from gardener.cli import leash, start
+from gardener.cli import leash
 from gardener.cli import options as o
 from gardener.cli.program import note, program, run
 from gardener.compute import Worker
@@ -219,7 +218,3 @@ def choose_slice(where: Path, settings: NodeSettings) -> "Slice | None":
 def main() -> None:
     """Entry point of `gardener-node`."""
     program(app)
-
-
-if __name__ == "__main__":
-    start.node()

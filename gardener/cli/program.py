@@ -1,12 +1,14 @@
-"""What every command shares: how it runs, how it ends, what it prints where.
+"""What every command shares: how it runs and how it ends.
 
 Exit status: 0 done; 1 it could not be done (one sentence on stderr says why); 2 wrong usage;
-130 Ctrl-C.
+130 Ctrl-C; 143 SIGTERM.
 """
 
 import asyncio
+import os
 import signal
 import sys
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +16,15 @@ from typing import Any, TypeVar
 import typer
 import uvloop
 
+from gardener.cli.output import finish, ignore, note, result
+from gardener.cli.start import end_at_once
 from gardener.config import load
 from gardener.errors import GardenerError
+
+__all__ = ["ignore", "note", "program", "result", "run", "settings"]
+
+CLOSING = 3.0
+"""Seconds that the event loop has to close once the command is done."""
 
 T = TypeVar("T")
 
@@ -23,47 +32,61 @@ T = TypeVar("T")
 def program(app: typer.Typer) -> None:
     """Run a typer app; an expected failure is one sentence, without a traceback."""
     try:
-        app()
-    except GardenerError as error:
-        note(f"error: {error}")
-        sys.exit(1)
-    except KeyboardInterrupt:
+        try:
+            app()
+        except GardenerError as error:
+            note(f"error: {error}")
+            sys.exit(1)
+        finally:
+            if not isinstance(sys.exception(), KeyboardInterrupt):
+                finish()
+    except KeyboardInterrupt as interrupt:
         note("interrupted")
-        sys.exit(130)
+        sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
     except BrokenPipeError:  # the reader of our output has left
         sys.stderr.close()
         sys.exit(1)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run under uvloop. SIGTERM ends it as Ctrl-C does, with all clean-up."""
+    """Run under uvloop. The first Ctrl-C or SIGTERM ends it with all clean-up and raises
+    KeyboardInterrupt with the number of the signal; the second one ends the process."""
+    got: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def give_up() -> None:
+        note("interrupted" if got else f"error: the event loop was not done {CLOSING:g} s after us")
+        os._exit(128 + got[0] if got else 1)
+
+    overdue = threading.Timer(CLOSING, give_up)
+    overdue.daemon = True
 
     async def guarded() -> T:
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await main
+
+        def stop(number: int) -> None:
+            if got:
+                end_at_once(number)
+            got.append(number)
+            task.cancel()
+
+        loop = asyncio.get_running_loop()
+        for number in before:
+            loop.add_signal_handler(number, stop, number)
+        try:
+            return await main
+        finally:
+            overdue.start()  # the loop waits for threads and sockets without a limit of its own
 
     try:
         return uvloop.run(guarded())
     except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-
-
-def note(text: str) -> None:
-    """A line for the person at the terminal; stdout is for results."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-
-
-def ignore(text: str) -> None:
-    """Where a line may go and nobody wants it."""
-
-
-def result(text: str) -> None:
-    """Part of what the command was asked for."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+        raise KeyboardInterrupt(*got) from None
+    finally:
+        overdue.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def settings(ctx: typer.Context, path: Path | None) -> Path | None:

@@ -13,7 +13,7 @@ from gardener.holder import Holder
 from gardener.local import LocalRing, threads_for
 from gardener.messages import Card
 from gardener.models import resolve
-from gardener.net.address import Address, Inherited, parse, parse_peer
+from gardener.net.address import parse, parse_peer
 from gardener.policy import Shape
 from gardener.stages.architecture import Architecture
 from gardener.stages.weights import fingerprint
@@ -60,7 +60,15 @@ async def open_ring(
     card = await asyncio.to_thread(holder_card, model)
     if settings.local is None:
         assert settings.peer is not None
-        holder = _holder(card, parse(settings.listen), parse_peer(settings.peer), settings, say)
+        holder = Holder(
+            card,
+            NGram(),
+            Trace(),
+            listen_at=parse(settings.listen),
+            peer=parse_peer(settings.peer),
+            patience=settings.patience,
+            say=say,
+        )
         async with _closing(holder):
             await holder.connect()
             yield holder, model
@@ -68,7 +76,16 @@ async def open_ring(
     local = LocalRing(settings.local, model, node_options(settings), heard)
     try:
         await local.start()
-        holder = _holder(card, local.listen_at, local.peer, settings, lambda line: None)
+        holder = Holder(
+            card,
+            NGram(),
+            Trace(),
+            listen_at=local.listen_at,
+            peer=local.peer,
+            patience=settings.patience,
+            say=lambda line: None,
+            advise=local.advise,
+        )
         async with _closing(holder):
             await _connect_unless_one_dies(holder, local)
             yield holder, model
@@ -101,24 +118,6 @@ def node_options(settings: RingSettings) -> Sequence[str]:
         *("--dtype", settings.dtype, "--device", settings.device, "--quant", settings.quant),
         *("--threads", str(settings.threads or threads_for(settings.local))),
         *("--patience", str(settings.patience)),
-    )
-
-
-def _holder(
-    card: Card,
-    listen_at: Address | Inherited,
-    peer: Address,
-    settings: RingSettings,
-    say: Callable[[str], None],
-) -> Holder:
-    return Holder(
-        card,
-        NGram(),
-        Trace(),
-        listen_at=listen_at,
-        peer=peer,
-        patience=settings.patience,
-        say=say,
     )
 
 

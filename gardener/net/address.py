@@ -72,6 +72,20 @@ def inherited(place: Inherited) -> socket.socket:
     return sock
 
 
+def check_free(place: Address | Inherited) -> None:
+    """Raise UserError if nobody can listen at `place`: better now than after minutes of loading."""
+    if isinstance(place, Inherited):
+        return
+    try:
+        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found[:1]:
+            with socket.socket(family, kind, protocol) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(address)
+    except OSError as error:
+        raise UserError(bind_problem(place, error)) from error
+
+
 def bind_problem(place: Address, error: OSError) -> str:
     """Why nobody can listen at `place`, and the way out."""
     if error.errno == errno.EADDRINUSE:

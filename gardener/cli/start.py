@@ -1,0 +1,53 @@
+"""Where the processes begin and end.
+
+The commands import for seconds, and may be stopped while they do: that ends in a line, not in a
+traceback. The end waits for nobody: not for a thread that still loads a model, nor for a library.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from types import FrameType
+
+
+def gardener() -> None:
+    """Entry point of `gardener`."""
+    _run("gardener.cli.main")
+
+
+def node() -> None:
+    """Entry point of `gardener-node`."""
+    _run("gardener.cli.node")
+
+
+def end_at_once(number: int, frame: FrameType | None = None) -> None:
+    """Signal handler: leave now, with the status that a shell gives for the signal."""
+    with contextlib.suppress(OSError):
+        # A live view may be on: back to the screen before it, with a cursor.
+        view = b"\x1b[?1049l\x1b[?25h" if os.isatty(2) else b""
+        os.write(2, view + b"interrupted\n")
+    os._exit(128 + number)
+
+
+def _run(module: str) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end_at_once)
+    status = 0
+    try:
+        import_module(module).main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":  # how a local ring starts its stages
+    node()
