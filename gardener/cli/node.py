@@ -1,7 +1,5 @@
 """`gardener-node`: one stage of the model, between two neighbours."""
 
-import asyncio
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gardener
+from gardener.cli import leash
 from gardener.cli import options as o
 from gardener.cli.program import note, program, run
 from gardener.compute import Worker
@@ -19,7 +18,7 @@ from gardener.errors import UserError
 from gardener.local import threads_for
 from gardener.messages import Card
 from gardener.models import resolve
-from gardener.net.address import parse, parse_peer
+from gardener.net.address import check_free, parse, parse_peer
 from gardener.node import Node
 from gardener.survey import span
 from gardener.trace import Trace
@@ -57,6 +56,10 @@ LayersOption = Annotated[
 LeashOption = Annotated[
     bool, typer.Option("--leash", hidden=True, help="End when standard input closes.")
 ]
+
+
+CLOSING = 1.0
+"""Seconds to wait at the end for what is being computed."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,10 @@ async def serve(settings: NodeSettings, watch: Callable[[Node], None] = lambda n
     def say(line: str) -> None:
         note(f"stage {settings.stage}: {line}")
 
+    if settings.leash:
+        leash.wear()
     listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
+    check_free(listen_at)
     worker = Worker("stage")
     try:
         begin = time.monotonic()
@@ -183,12 +189,9 @@ async def serve(settings: NodeSettings, watch: Callable[[Node], None] = lambda n
             say=say,
         )
         watch(this)
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(this.run())
-            if settings.leash:
-                tasks.create_task(_end_with_stdin(serving))
+        await this.run()
     finally:
-        worker.close()
+        worker.close(CLOSING)
 
 
 def choose_slice(where: Path, settings: NodeSettings) -> "Slice | None":
@@ -212,25 +215,6 @@ def choose_slice(where: Path, settings: NodeSettings) -> "Slice | None":
     return shape.balance(settings.stages, settings.quant)[settings.stage - 1]
 
 
-async def _end_with_stdin(serving: "asyncio.Task[None]") -> None:
-    """Wait until whoever holds the other end of standard input lets go."""
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-
-    def read() -> None:
-        if not os.read(0, 4096):
-            loop.remove_reader(0)
-            gone.set()
-
-    loop.add_reader(0, read)
-    await gone.wait()
-    serving.cancel()
-
-
 def main() -> None:
     """Entry point of `gardener-node`."""
     program(app)
-
-
-if __name__ == "__main__":
-    main()
