@@ -147,7 +147,7 @@ def _fate(process: asyncio.subprocess.Process) -> str:
         name = signal.Signals(-status).name
     except ValueError:  # a real-time signal has no name
         name = f"signal {-status}"
-    memory = ", which is what the system does when memory runs out" if name == "SIGKILL" else ""
+    memory = " (the system does that when memory runs out)" if name == "SIGKILL" else ""
     return f"was killed by {name}{memory}"
 
 

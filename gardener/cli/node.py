@@ -12,7 +12,7 @@ import typer
 import gardener
 from gardener.cli import leash
 from gardener.cli import options as o
-from gardener.cli.program import note, program, run
+from gardener.cli.program import Interrupted, note, program, run
 from gardener.compute import Worker
 from gardener.errors import UserError
 from gardener.local import threads_for
@@ -124,7 +124,7 @@ def node(
     )
     try:
         run(_watched(settings) if settings.view else serve(settings))
-    except KeyboardInterrupt:
+    except Interrupted:
         note(f"stage {stage} ends")
 
 

@@ -21,12 +21,20 @@ from gardener.cli.start import end_at_once
 from gardener.config import load
 from gardener.errors import GardenerError
 
-__all__ = ["ignore", "note", "program", "result", "run", "settings"]
+__all__ = ["Interrupted", "ignore", "note", "program", "result", "run", "settings"]
 
 CLOSING = 3.0
 """Seconds that the event loop has to close once the command is done."""
 
 T = TypeVar("T")
+
+
+class Interrupted(BaseException):
+    """The user has had enough. Not KeyboardInterrupt, of which typer makes an exit of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number
 
 
 def program(app: typer.Typer) -> None:
@@ -38,11 +46,11 @@ def program(app: typer.Typer) -> None:
             note(f"error: {error}")
             sys.exit(1)
         finally:
-            if not isinstance(sys.exception(), KeyboardInterrupt):
+            if not isinstance(sys.exception(), Interrupted):  # then nobody waits for a slow reader
                 finish()
-    except KeyboardInterrupt as interrupt:
+    except Interrupted as interrupt:
         note("interrupted")
-        sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
+        sys.exit(interrupt.status)
     except BrokenPipeError:  # the reader of our output has left
         sys.stderr.close()
         sys.exit(1)
@@ -50,7 +58,7 @@ def program(app: typer.Typer) -> None:
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run under uvloop. The first Ctrl-C or SIGTERM ends it with all clean-up and raises
-    KeyboardInterrupt with the number of the signal; the second one ends the process."""
+    Interrupted; the second one ends the process."""
     got: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -82,7 +90,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     try:
         return uvloop.run(guarded())
     except asyncio.CancelledError:
-        raise KeyboardInterrupt(*got) from None
+        raise Interrupted(*got or (signal.SIGINT,)) from None
     finally:
         overdue.cancel()
         for number, handler in before.items():
