@@ -16,7 +16,7 @@ from functools import partial
 import msgspec
 
 from gardener.compute import Worker
-from gardener.errors import RemoteError
+from gardener.errors import LocalError, RemoteError
 from gardener.messages import Advance, Open, Segment, Tensor, Timing, Verdict, microseconds
 from gardener.stages.slots import SlotTable
 from gardener.stages.stage import Job, Result, Stage
@@ -56,7 +56,8 @@ class _Entry:
 class Desk:
     """What one stage has on its table.
 
-    out: sends a finished segment or verdict on. drained: returns when `out` may be called again.
+    out: sends a finished segment or verdict on. drained: None while `out` may be called, or else
+    something to wait for until it may again.
     failed: this segment of a request, which has been given up, could not be computed.
     """
 
@@ -66,7 +67,7 @@ class Desk:
         worker: Worker,
         trace: Trace,
         out: Callable[[Segment | Verdict], None],
-        drained: Callable[[], Awaitable[None]],
+        drained: Callable[[], Awaitable[None] | None],
         failed: Callable[[int, int, BaseException], None],
     ) -> None:
         self._stage = stage
@@ -81,8 +82,9 @@ class Desk:
         self._prompts: dict[int, int] = {}
         self._given_up: set[int] = set()  # not yet closed from upstream: more may come, for nothing
         self._queue: deque[_Waiting] = deque()
-        self._wake = asyncio.Event()
-        self._batch: list[_Entry] = []
+        self._batch: list[_Entry] = []  # what is computed now
+        self._busy = False
+        self._pause: asyncio.Future[None] | None = None
         self.latest = (0, -1)  # request and sequence number of the newest segment that came
 
     @property
@@ -170,18 +172,57 @@ class Desk:
         self.latest = (segment.request, segment.seq)
         self._trace.add("queued", segment.request, segment.seq, len(segment.ids))
         self._queue.append(_Waiting(segment, time.monotonic()))
-        self._wake.set()
+        self._begin()
 
-    async def run(self) -> None:
-        """Compute what comes, for ever."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                self._batch = self._gather()
-                await self._compute()
-                self._batch = []
-                await self._drained()
+    def _begin(self) -> None:
+        """Compute what waits, unless something is computed already.
+
+        No task and no event stand between a segment and its forward pass, or between that and the
+        answer: each would cost a turn of the loop on the way of every token.
+        """
+        while self._queue and not self._busy:
+            self._batch = self._gather()
+            jobs = [entry.job for entry in self._batch if entry.job is not None]
+            if jobs:
+                self._busy = True
+                self._worker.call(self._computed, partial(_timed, self._stage, jobs))
+            else:
+                self._deliver([], 0.0)
+
+    def _computed(
+        self, outcome: tuple[Sequence[Result] | None, float] | None, error: BaseException | None
+    ) -> None:
+        """The worker is done with the batch."""
+        if outcome is None:
+            for entry in self._batch:
+                self._fail(entry.segment.request, entry.segment.seq, error or LocalError("lost"))
+            self._batch = []
+        else:
+            results, seconds = outcome
+            rows = sum(entry.job.rows for entry in self._batch if entry.job is not None)
+            first = self._batch[0].segment
+            self._trace.add("computed", first.request, first.seq, rows, seconds)
+            self._deliver(results or [], seconds)
+        slow = self._drained()
+        if slow is None:
+            self._go_on()
+        else:
+            self._pause = asyncio.ensure_future(slow)
+            self._pause.add_done_callback(lambda _: self._go_on())
+
+    def _go_on(self) -> None:
+        self._busy = False
+        self._begin()
+
+    def _deliver(self, results: Sequence[Result], seconds: float) -> None:
+        """Send the batch on, in the order in which it came."""
+        answers = iter(results)
+        for entry in self._batch:
+            # Without a job no row lived; without results none lived to the end of the pass.
+            result = next(answers, None) if entry.job is not None else None
+            if entry.segment.request in self._tables:
+                self._out(self._answer(entry, result, seconds))
+        self._batch = []
 
     # --- one batch ---------------------------------------------------------------------------
 
@@ -234,27 +275,6 @@ class Desk:
         if table is None:
             return []
         return [row for row, lives in enumerate(table.living(segment.ids)) if lives]
-
-    async def _compute(self) -> None:
-        jobs = [entry.job for entry in self._batch if entry.job is not None]
-        results: Sequence[Result] | None = None
-        seconds = 0.0
-        if jobs:
-            try:
-                results, seconds = await self._worker.run(_timed, self._stage, jobs)
-            except Exception as error:
-                for entry in self._batch:
-                    self._fail(entry.segment.request, entry.segment.seq, error)
-                return
-            rows = sum(job.rows for job in jobs)
-            first = self._batch[0].segment
-            self._trace.add("computed", first.request, first.seq, rows, seconds)
-        answers = iter(results or [])
-        for entry in self._batch:
-            # Without a job no row lived; without results none lived to the end of the pass.
-            result = next(answers, None) if entry.job is not None else None
-            if entry.segment.request in self._tables:
-                self._out(self._answer(entry, result, seconds))
 
     def _answer(self, entry: _Entry, result: Result | None, seconds: float) -> Segment | Verdict:
         segment = entry.segment

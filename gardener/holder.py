@@ -93,6 +93,7 @@ class Holder:
         self._advise = advise
         self._output: asyncio.Queue[tuple[int, ...] | str] = asyncio.Queue()
         self._sent_at: dict[int, float] = {}
+        self._unsettled: list[int] = []  # accepted tokens that the drafter does not know of yet
         self._failure: GardenerError | None = None  # of the ring, for good
         self._refusal: GardenerError | None = None  # of the request alone
         # Stages may still be busy with requests of the holder before this one: never their numbers.
@@ -139,6 +140,7 @@ class Holder:
         self.passage = Passage()
         decoding = self.decoding = Decoding(self._requests, prompt, policy, limits, chunk)
         self.drafter.begin(prompt)
+        self._unsettled = []
         try:
             self._run(decoding.start())
             self._fill()
@@ -171,6 +173,13 @@ class Holder:
         if self.decoding is not None:
             self._run(self.decoding.handle(event))
             self._fill()
+            self._settle()
+
+    def _settle(self) -> None:
+        """Tell the drafter what was accepted: before it is asked, else after all has been sent."""
+        if self._unsettled:
+            self.drafter.settle(self._unsettled)
+            self._unsettled = []
 
     def _fill(self) -> None:
         """Give the ring what the policy has for it."""
@@ -183,7 +192,7 @@ class Holder:
                 case Send(message):
                     self._send(message)
                 case Emit(tokens):
-                    self.drafter.settle(tokens)
+                    self._unsettled += tokens
                     self._output.put_nowait(tokens)
                     self.trace.add("emitted", rows=len(tokens), items=tokens)
                 case Grow(nodes):
@@ -202,6 +211,7 @@ class Holder:
         """Ask the drafter. All drafters so far are `free`: they answer at once."""
         assert self.decoding is not None
         begin = time.monotonic()
+        self._settle()
         tree = self.decoding.tree
         paths = [[n.token for n in tree.lineage(node)[1:]] for node in nodes]
         children = tuple(zip(nodes, self.drafter.expand(paths), strict=True))

@@ -8,7 +8,7 @@ whichever side is whole. A node outlives its neighbours: it keeps its weights an
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -80,11 +80,7 @@ class Node:
         listener = await listen(self._listen_at, self.card, self, admit=self._admit, met=self._met)
         self._say(f"listening at {listener.address}")
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.desk.run())
-                tasks.create_task(self._keep_downstream())
-        except* GardenerError as group:
-            raise group.exceptions[0] from None
+            await self._keep_downstream()
         finally:
             await self._leave(listener)
 
@@ -146,11 +142,15 @@ class Node:
             with contextlib.suppress(PeerLost):
                 self.upstream.send(message)
 
-    async def _drained(self) -> None:
-        """Wait while the next stage reads too slowly."""
-        if self.downstream is not None:
-            with contextlib.suppress(PeerLost):
-                await self.downstream.drain()
+    def _drained(self) -> Awaitable[None] | None:
+        """Something to wait for while the next stage reads too slowly."""
+        if self.downstream is None or not self.downstream.congested:
+            return None
+        return self._drain(self.downstream)
+
+    async def _drain(self, link: Link) -> None:
+        with contextlib.suppress(PeerLost):
+            await link.drain()
 
     # --- upstream ----------------------------------------------------------------------------
 

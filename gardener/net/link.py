@@ -147,6 +147,11 @@ class Link(asyncio.Protocol):
             raise PeerLost(str(self._ended))
 
     @property
+    def congested(self) -> bool:
+        """Whether `drain` would wait."""
+        return not self._flowing.is_set()
+
+    @property
     def ended(self) -> GardenerError | None:
         """Why the link has ended, or None while it lives."""
         return self._ended
