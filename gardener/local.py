@@ -7,6 +7,7 @@ process ends, however it ends, the leash closes and the stage ends too.
 
 import asyncio
 import codecs
+import contextlib
 import os
 import signal
 import socket
@@ -130,6 +131,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """Drop the leash; kill what does not let itself be ended."""
     if process.stdin is not None:
         process.stdin.close()
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()  # so that one which still imports does not have to finish that first
     try:
         async with asyncio.timeout(GRACE):
             await process.wait()
