@@ -9,6 +9,7 @@ each line of Python there costs several times what it does in a loop.
 """
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -79,5 +80,9 @@ class Worker:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if not self._closed:
+            if self._closed:
+                continue
+            try:
                 job()
+            except BaseException:  # without this thread everybody would wait for ever
+                traceback.print_exc()

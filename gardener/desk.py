@@ -193,16 +193,18 @@ class Desk:
         self, outcome: tuple[Sequence[Result] | None, float] | None, error: BaseException | None
     ) -> None:
         """The worker is done with the batch."""
-        if outcome is None:
-            for entry in self._batch:
-                self._fail(entry.segment.request, entry.segment.seq, error or LocalError("lost"))
-            self._batch = []
-        else:
+        try:
+            if outcome is None:
+                raise error or LocalError("a forward pass without an outcome")
             results, seconds = outcome
             rows = sum(entry.job.rows for entry in self._batch if entry.job is not None)
             first = self._batch[0].segment
             self._trace.add("computed", first.request, first.seq, rows, seconds)
             self._deliver(results or [], seconds)
+        except Exception as problem:  # whatever it is: the next segment must find a free desk
+            for entry in self._batch:
+                self._fail(entry.segment.request, entry.segment.seq, problem)
+            self._batch = []
         slow = self._drained()
         if slow is None:
             self._go_on()
@@ -233,10 +235,11 @@ class Desk:
         now = time.monotonic()
         while self._queue and (not rows or rows + len(self._queue[0].segment.ids) <= BATCH_ROWS):
             waiting = self._queue.popleft()
-            segment = self._alive(waiting.segment)
+            segment = waiting.segment
             try:
+                segment = self._alive(segment)
                 job = self._job(segment) if segment.ids else None
-            except RemoteError as error:  # rows that do not fit together, or do not fit
+            except Exception as error:  # RemoteError: rows that do not fit together, or do not fit
                 self._fail(segment.request, segment.seq, error)
                 continue
             rows += len(segment.ids)
