@@ -12,31 +12,23 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import huggingface_hub
 import platformdirs
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from gardener.errors import UserError
-from gardener.stages.architecture import Architecture, read_json
-from gardener.stages.folders import building, sha256
+from gardener.stages.folders import building, read_json, sha256
 from gardener.stages.layers import Slice
-from gardener.stages.weights import INDEXES, needed
+
+if TYPE_CHECKING:
+    from gardener.stages.architecture import Architecture
 
 Say: TypeAlias = Callable[[str], None]
-Choose: TypeAlias = Callable[[Architecture], Slice]
+Choose: TypeAlias = Callable[["Architecture"], Slice | None]
 
 
 @dataclass(frozen=True)
@@ -60,10 +52,6 @@ BUILT_IN = {
 DEFAULT = "smollm2-135m"
 
 _DOWNLOAD_SECONDS = 1800.0
-# The hub's errors derive from those of the HTTP library it uses, which changes with its version.
-_TRANSPORT: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError)
-_SMALL_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
-_WHOLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def home() -> Path:
@@ -83,8 +71,8 @@ def resolve(
 
     model     built-in name, folder, GGUF file, or hub id
     revision  branch, tag or commit on the hub
-    choose    picks the layers that are needed once the config is known; from the hub only the
-              files that hold those are then downloaded
+    choose    picks the layers that are needed once the config is known, None for no weights at
+              all; from the hub only the files that hold those are then downloaded
     say       gets progress, a line at a time
 
     Raises UserError.
@@ -105,7 +93,9 @@ def resolve(
         or path.suffix == ".gguf"
     ):
         raise UserError(f"there is no {model}: {_OTHER_WAYS}")
-    return _Hub(model, revision, say).fetch(choose)
+    from gardener.hub import Repository  # late: a folder needs neither the hub nor torch
+
+    return Repository(model, revision, _OTHER_WAYS, say).fetch(choose)
 
 
 _OTHER_WAYS = (
@@ -259,71 +249,3 @@ def _write_model(model: Any, folder: Path) -> None:
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
     model.generation_config.save_pretrained(folder)
-
-
-class _Hub:
-    """One repository on the Hugging Face hub; downloads land in the hub's own cache."""
-
-    def __init__(self, repository: str, revision: str | None, say: Say) -> None:
-        self._repository, self._revision, self._say = repository, revision, say
-
-    def fetch(self, choose: Choose | None) -> Path:
-        """The snapshot folder with all that is needed."""
-        folder = self._download(_SMALL_FILES)
-        if not (folder / "config.json").exists():
-            raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
-        held = choose(Architecture.read(folder)) if choose else None
-        for index in INDEXES:
-            if (folder / index).exists():
-                return self._fetch_indexed(folder, index, held)
-        for single in _WHOLE_WEIGHTS:
-            if (folder / single).exists() or (self._download([single]) / single).exists():
-                return folder
-        raise UserError(
-            f"{self._repository} has no weights that can be read ({', '.join(_WHOLE_WEIGHTS)}) "
-            f"here: {self._way_out()}"
-        )
-
-    def _fetch_indexed(self, folder: Path, index: str, held: Slice | None) -> Path:
-        weight_map: dict[str, str] = read_json(folder / index).get("weight_map", {})
-        files = set(weight_map.values())
-        if held is not None:
-            files = needed(weight_map, held, Architecture.read(folder).tied)
-        missing = sorted(file for file in files if not (folder / file).exists())
-        if missing:
-            self._say(f"downloading {len(missing)} weight files of {self._repository}")
-            self._download(missing)
-        lost = [file for file in missing if not (folder / file).exists()]
-        if lost:
-            raise UserError(f"{lost[0]} of {self._repository} is not here: {self._way_out()}")
-        return folder
-
-    def _download(self, patterns: Sequence[str]) -> Path:
-        try:
-            return Path(
-                huggingface_hub.snapshot_download(
-                    self._repository, revision=self._revision, allow_patterns=list(patterns)
-                )
-            )
-        except GatedRepoError as error:
-            raise UserError(
-                f"{self._repository} is gated: accept its terms on the hub and set HF_TOKEN"
-            ) from error
-        except (RepositoryNotFoundError, HFValidationError) as error:
-            raise UserError(
-                f"there is no {self._repository} on the hub, or HF_TOKEN may not see it; "
-                f"{_OTHER_WAYS}"
-            ) from error
-        except RevisionNotFoundError as error:
-            raise UserError(f"{self._repository} has no revision '{self._revision}'") from error
-        except LocalEntryNotFoundError as error:
-            raise UserError(
-                f"{self._repository} is not in the hub's cache: {self._way_out()}"
-            ) from error
-        except _TRANSPORT as error:
-            raise UserError(f"{self._repository} could not be downloaded: {error}") from error
-
-    def _way_out(self) -> str:
-        if huggingface_hub.constants.HF_HUB_OFFLINE:
-            return "unset HF_HUB_OFFLINE to download it, or give a folder with --model"
-        return f"check the connection to the hub; {_OTHER_WAYS}"

@@ -3,18 +3,17 @@
 import errno
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-import typer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
-from gardener.cli.split import split as command
 from gardener.errors import UserError
 from gardener.stages.layers import Slice, parse_layers
 from gardener.stages.load import load_stage
@@ -144,13 +143,24 @@ def test_a_missing_layer_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_prints_one_object(folder: Path, tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(command)
-    arguments = [str(folder), "--stages", "2", "--out", str(tmp_path / "out"), "--json"]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
+    done = gardener("split", str(folder), "--stages", "2", "--out", str(tmp_path / "out"), "--json")
+    assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert [stage["layers"] for stage in said["stages"]] == ["0-1", "2-3"]
     assert said["peak_bytes"] > 0
-    refused = CliRunner().invoke(app, [str(folder), "--out", str(tmp_path / "other")])
-    assert isinstance(refused.exception, UserError)
+
+
+def test_the_command_says_what_it_needs(folder: Path, tmp_path: Path) -> None:
+    done = gardener("split", str(folder), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "--stages" in done.stderr
+    assert done.stdout == ""
+
+
+def gardener(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command as a user does."""
+    start = "from gardener.cli.start import gardener; gardener()"
+    return subprocess.run(
+        [sys.executable, "-c", start, *arguments], capture_output=True, text=True, check=False
+    )

@@ -4,8 +4,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,13 +19,14 @@ from gardener.messages import Card
 from gardener.models import resolve
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.node import Node
+from gardener.stages.architecture import Architecture
+from gardener.stages.layers import Slice, parse_range
+from gardener.stages.load import load_stage, stored_slice
+from gardener.stages.stage import Stage
 from gardener.survey import span
 from gardener.trace import Trace
 from gardener.view import live
 from gardener.view.nodewatch import NodeWatch
-
-if TYPE_CHECKING:
-    from gardener.stages.layers import Slice
 
 app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -137,8 +137,6 @@ async def _watched(settings: NodeSettings) -> None:
 
 async def serve(settings: NodeSettings, watch: Callable[[Node], None] = lambda node: None) -> None:
     """Load the slice, then serve until cancelled or let off the leash. `watch` gets the node."""
-    # Late, since it imports torch: wrong usage should not take seconds to say so.
-    from gardener.stages.load import load_stage
 
     def say(line: str) -> None:
         note(f"stage {settings.stage}: {line}")
@@ -150,30 +148,8 @@ async def serve(settings: NodeSettings, watch: Callable[[Node], None] = lambda n
     worker = Worker("stage")
     try:
         begin = time.monotonic()
-        where = await worker.run(resolve, settings.model, settings.revision, say=say)
-        held = await worker.run(choose_slice, where, settings)
-        stage = await worker.run(
-            load_stage,
-            where,
-            held,
-            dtype=settings.dtype,
-            device=settings.device,
-            quant=settings.quant,
-            threads=settings.threads,
-        )
-        card = Card(
-            stage=settings.stage,
-            name=socket.gethostname(),
-            version=gardener.__version__,
-            first=stage.slice.first,
-            end=stage.slice.end,
-            layers=stage.slice.layers,
-            width=stage.width,
-            model=stage.fingerprint,
-            dtype=stage.dtype,
-            quant=stage.quant,
-            memory=stage.memory,
-        )
+        stage = await worker.run(load, settings, say)
+        card = card_of(stage, settings.stage)
         say(
             f"{span(card)} of {card.layers} on {settings.device} in {stage.dtype}, "
             f"{stage.memory / 1e6:.0f} MB, loaded in {time.monotonic() - begin:.1f} s"
@@ -194,25 +170,56 @@ async def serve(settings: NodeSettings, watch: Callable[[Node], None] = lambda n
         worker.close(CLOSING)
 
 
-def choose_slice(where: Path, settings: NodeSettings) -> "Slice | None":
-    """The layers that this stage is to hold; None: all that its folder has. Raises UserError."""
-    from gardener.stages.architecture import Architecture
-    from gardener.stages.layers import parse_range
-    from gardener.stages.load import stored_slice
+def load(settings: NodeSettings, say: Callable[[str], None]) -> Stage:
+    """The stage that is asked for; from a hub, only the files it needs. Raises UserError."""
+    where = resolve(
+        settings.model,
+        settings.revision,
+        choose=lambda shape: choose_slice(shape, settings),
+        say=say,
+    )
+    held = None
+    if stored_slice(where) is None or settings.layers is not None or settings.stages is not None:
+        held = choose_slice(Architecture.read(where), settings)
+    return load_stage(
+        where,
+        held,
+        dtype=settings.dtype,
+        device=settings.device,
+        quant=settings.quant,
+        threads=settings.threads,
+    )
 
-    shape = Architecture.read(where)
+
+def choose_slice(shape: Architecture, settings: NodeSettings) -> Slice:
+    """The layers that this stage is to hold. Raises UserError."""
     if settings.layers is not None:
         return parse_range(settings.layers, shape.layers)
     if settings.stages is None:
-        if stored_slice(where) is None:
-            raise UserError(
-                "say which layers this stage holds: --stages N shares the model evenly, --layers "
-                "A-B names them"
-            )
-        return None
+        raise UserError(
+            "say which layers this stage holds: --stages N shares the model evenly, --layers A-B "
+            "names them"
+        )
     if settings.stage > settings.stages:
         raise UserError(f"there is no stage {settings.stage} of {settings.stages}")
     return shape.balance(settings.stages, settings.quant)[settings.stage - 1]
+
+
+def card_of(stage: Stage, number: int) -> Card:
+    """What stage `number` says about itself."""
+    return Card(
+        stage=number,
+        name=socket.gethostname(),
+        version=gardener.__version__,
+        first=stage.slice.first,
+        end=stage.slice.end,
+        layers=stage.slice.layers,
+        width=stage.width,
+        model=stage.fingerprint,
+        dtype=stage.dtype,
+        quant=stage.quant,
+        memory=stage.memory,
+    )
 
 
 def main() -> None:

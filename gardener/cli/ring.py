@@ -15,8 +15,6 @@ from gardener.messages import Card
 from gardener.models import resolve
 from gardener.net.address import parse, parse_peer
 from gardener.policy import Shape
-from gardener.stages.architecture import Architecture
-from gardener.stages.weights import fingerprint
 from gardener.trace import Trace
 
 
@@ -56,12 +54,13 @@ async def open_ring(
 
     Yields the holder and the model's directory. Raises UserError or PeerLost with one sentence.
     """
-    model = await asyncio.to_thread(resolve, settings.model, settings.revision, say=say)
-    card = await asyncio.to_thread(holder_card, model)
     if settings.local is None:
         assert settings.peer is not None
+        model = await asyncio.to_thread(
+            resolve, settings.model, settings.revision, choose=lambda shape: None, say=say
+        )
         holder = Holder(
-            card,
+            await asyncio.to_thread(holder_card, model),
             NGram(),
             Trace(),
             listen_at=parse(settings.listen),
@@ -73,11 +72,12 @@ async def open_ring(
             await holder.connect()
             yield holder, model
         return
+    model = await asyncio.to_thread(resolve, settings.model, settings.revision, say=say)
     local = LocalRing(settings.local, model, node_options(settings), heard)
     try:
         await local.start()
         holder = Holder(
-            card,
+            await asyncio.to_thread(holder_card, model),
             NGram(),
             Trace(),
             listen_at=local.listen_at,
@@ -95,6 +95,10 @@ async def open_ring(
 
 def holder_card(model: Path) -> Card:
     """What the holder says about itself."""
+    # Late, since these import torch, which takes a second: the stages of a local ring start first.
+    from gardener.stages.architecture import Architecture
+    from gardener.stages.weights import fingerprint
+
     shape = Architecture.read(model)
     return Card(
         stage=0,

@@ -5,7 +5,6 @@ Qwen3 (norm on q and k). Anything else is refused by name: a model that is nearl
 text that is nearly right.
 """
 
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig
 
 from gardener.errors import UserError
+from gardener.stages.folders import read_json
 from gardener.stages.layers import Slice, even_cut
 
 FAMILIES = {
@@ -112,22 +112,6 @@ class Architecture:
         layer = (attention + 3 * self.width * self.inner) * QUANT_BYTES[quant] + LAYER_BYTES
         head = self.vocab * self.width * QUANT_BYTES["none"]
         return even_cut(layer, head, self.layers, stages)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises UserError."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"there is no {path.name} in {path.parent}: a model is a folder as Hugging Face "
-            "writes it, with config.json and safetensors files"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} does not hold a JSON object")
-    return value
 
 
 def _refuse_foreign(raw: dict[str, Any], folder: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.stages.architecture import Architecture, read_json
+from gardener.stages.architecture import Architecture
+from gardener.stages.folders import read_json
 from gardener.stages.layers import Slice
 from gardener.stages.linear import Linear, Make, linear
 from gardener.stages.llama import Block, BlockWeights

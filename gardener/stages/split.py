@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from gardener.errors import UserError
-from gardener.stages.architecture import Architecture, read_json
-from gardener.stages.folders import building, check_room, is_empty, sha256
+from gardener.stages.architecture import Architecture
+from gardener.stages.folders import building, check_room, is_empty, read_json, sha256
 from gardener.stages.layers import Slice
 from gardener.stages.tensors import dtype_of
 from gardener.stages.weights import Checkpoint, ends, fingerprint

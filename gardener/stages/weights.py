@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.stages.architecture import Architecture, read_json
+from gardener.stages.architecture import Architecture
+from gardener.stages.folders import read_json
 from gardener.stages.layers import Slice
 
 EMBEDDING = "model.embed_tokens.weight"

@@ -1,0 +1,106 @@
+"""A model on the Hugging Face hub: only the files that are needed, into the hub's own cache.
+
+Honours `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE` and `HF_ENDPOINT`, as huggingface_hub does.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from gardener.errors import UserError
+from gardener.stages.architecture import Architecture
+from gardener.stages.folders import read_json
+from gardener.stages.layers import Slice
+from gardener.stages.weights import INDEXES, needed
+
+# The hub's errors derive from those of the HTTP library it uses, which changes with its version.
+_TRANSPORT: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError)
+_SMALL_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+_WHOLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+class Repository:
+    """One repository on the Hugging Face hub; downloads land in the hub's own cache."""
+
+    def __init__(
+        self,
+        repository: str,
+        revision: str | None,
+        other_ways: str,
+        say: Callable[[str], None],
+    ) -> None:
+        """`other_ways` says what else a model may be; it ends the errors that need a way out."""
+        self._repository, self._revision = repository, revision
+        self._other_ways, self._say = other_ways, say
+
+    def fetch(self, choose: Callable[[Architecture], Slice | None] | None) -> Path:
+        """The snapshot folder with all that is needed: the whole model, or the slice that `choose`
+        picks. Without weights (None) a checkpoint in one file is fetched all the same, since only
+        that file names its tensors. Raises UserError."""
+        folder = self._download(_SMALL_FILES)
+        if not (folder / "config.json").exists():
+            raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
+        shape = Architecture.read(folder)
+        whole = Slice(0, shape.layers, shape.layers)
+        held = choose(shape) if choose else whole
+        for index in INDEXES:
+            if (folder / index).exists():
+                return self._fetch_indexed(folder, index, held, shape.tied)
+        for single in _WHOLE_WEIGHTS:
+            if (folder / single).exists() or (self._download([single]) / single).exists():
+                return folder
+        raise UserError(
+            f"{self._repository} has no weights that can be read ({', '.join(_WHOLE_WEIGHTS)}) "
+            f"here: {self._way_out()}"
+        )
+
+    def _fetch_indexed(self, folder: Path, index: str, held: Slice | None, tied: bool) -> Path:
+        weight_map: dict[str, str] = read_json(folder / index).get("weight_map", {})
+        files = needed(weight_map, held, tied) if held is not None else set[str]()
+        missing = sorted(file for file in files if not (folder / file).exists())
+        if missing:
+            self._say(f"downloading {len(missing)} weight files of {self._repository}")
+            self._download(missing)
+        lost = [file for file in missing if not (folder / file).exists()]
+        if lost:
+            raise UserError(f"{lost[0]} of {self._repository} is not here: {self._way_out()}")
+        return folder
+
+    def _download(self, patterns: Sequence[str]) -> Path:
+        try:
+            return Path(
+                huggingface_hub.snapshot_download(
+                    self._repository, revision=self._revision, allow_patterns=list(patterns)
+                )
+            )
+        except GatedRepoError as error:
+            raise UserError(
+                f"{self._repository} is gated: accept its terms on the hub and set HF_TOKEN"
+            ) from error
+        except (RepositoryNotFoundError, HFValidationError) as error:
+            raise UserError(
+                f"there is no {self._repository} on the hub, or HF_TOKEN may not see it; "
+                f"{self._other_ways}"
+            ) from error
+        except RevisionNotFoundError as error:
+            raise UserError(f"{self._repository} has no revision '{self._revision}'") from error
+        except LocalEntryNotFoundError as error:
+            raise UserError(
+                f"{self._repository} is not in the hub's cache: {self._way_out()}"
+            ) from error
+        except _TRANSPORT as error:
+            raise UserError(f"{self._repository} could not be downloaded: {error}") from error
+
+    def _way_out(self) -> str:
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            return "unset HF_HUB_OFFLINE to download it, or give a folder with --model"
+        return f"check the connection to the hub; {self._other_ways}"
