@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,6 +33,14 @@ PromptsOption = Annotated[
         "Default: a small set of Gardener's own.",
     ),
 ]
+ReferenceOption = Annotated[
+    Literal["auto", "transformers", "plain"],
+    typer.Option(
+        help="What is right: transformers in this process, or the ring's own plain decoding. "
+        "auto: transformers in float32, plain in 16 bits and quantised, where two programs round "
+        "differently and only the same one can be held to its own text.",
+    ),
+]
 CountOption = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")]
 
 
@@ -55,6 +63,7 @@ def verify(
     policies: PoliciesOption = ALL,
     prompts: PromptsOption = None,
     count: CountOption = None,
+    reference: ReferenceOption = "auto",
     max_new_tokens: o.NewTokens = 64,
     rows: o.Rows = 16,
     window: o.Window = None,
@@ -71,7 +80,7 @@ def verify(
     """Compare plain transformers in this process with the ring under every policy.
 
     Exits with 1 on any difference. A difference where the two best logits are within 1e-4 of each
-    other is a tie and reported as one. A quantised ring is compared with itself decoding plainly.
+    other is a tie and reported as one.
     """
     names = o.policies(policies)
     settings = RingSettings(
@@ -87,9 +96,11 @@ def verify(
         patience=patience,
     )
     texts = _texts(prompts)[:count]
+    if reference == "auto":
+        reference = "transformers" if (dtype, quant) == ("float32", "none") else "plain"
 
     async def main() -> list[Comparison]:
-        check, prompter = await _prepare(settings, texts, names, max_new_tokens)
+        check, prompter = await _prepare(settings, texts, names, max_new_tokens, reference)
         async with open_ring(settings, note, note if verbose else ignore) as (holder, _):
             sizes = shape(len(holder.cards), rows, window, floor)
             done: list[Comparison] = []
@@ -99,16 +110,20 @@ def verify(
                     note(str(each))
             return done
 
-    _report(run(main()), as_json, "transformers" if quant == "none" else "plain", len(texts))
+    _report(run(main()), as_json, reference, len(texts))
 
 
 async def _prepare(
-    settings: RingSettings, texts: Sequence[str], policies: Sequence[str], new_tokens: int
+    settings: RingSettings,
+    texts: Sequence[str],
+    policies: Sequence[str],
+    new_tokens: int,
+    against: str,
 ) -> tuple[Check, Prompter]:
     folder = await asyncio.to_thread(resolve, settings.model, settings.revision, say=note)
     prompter = Prompter(folder)
     prompts = [prompter.encode(text) for text in texts]
-    if settings.quant != "none":
+    if against == "plain":
         ordered = ["plain", *(name for name in policies if name != "plain")]
         return Check(prompts, None, ordered, new_tokens), prompter
     note(f"transformers decodes {len(texts)} prompts in {settings.dtype} ...")
