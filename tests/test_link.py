@@ -379,6 +379,33 @@ def test_a_slow_reader_holds_drain_up(run: Callable[[Scenario], None]) -> None:
     run(scenario)
 
 
+def test_a_peer_that_reads_nothing_is_lost(
+    run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gardener.net.link.BACKLOG", 2**16)
+
+    async def scenario() -> None:
+        ear = Ear()
+        async with raw_peer(ear) as sock:
+            theirs = ear.links[0]._transport
+            assert theirs is not None
+            for one, which in (
+                (sock, socket.SO_RCVBUF),
+                (theirs.get_extra_info("socket"), socket.SO_SNDBUF),
+            ):
+                one.setsockopt(socket.SOL_SOCKET, which, 4096)  # or it takes long to fill them
+            # Each Ping is answered, and the answers are never read.
+            pings = encode(m.Ping(1)) * 2**14
+            with contextlib.suppress(OSError):
+                while not ear.errors:
+                    await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(sock, pings), 5)
+            await ear.until(lambda: ear.errors)
+            assert isinstance(ear.errors[0], PeerLost)
+            assert "does not read what it is sent: it left" in str(ear.errors[0])
+
+    run(scenario)
+
+
 def test_drain_and_send_fail_when_the_link_is_lost(run: Callable[[Scenario], None]) -> None:
     hidden = m.Tensor("float32", (1, 2**18), bytes(2**20))
     segment = m.Segment(1, 1, (1,), (0,), (0,), (), hidden, ())

@@ -14,6 +14,7 @@ from gardener.cli import options as o
 from gardener.cli.program import ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring, shape
 from gardener.errors import UserError
+from gardener.messages import printable
 from gardener.policy import Shape, make
 from gardener.prompts import Prompter
 from gardener.run import Answer, Wanted, answer
@@ -136,7 +137,7 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
         prompter = Prompter(folder)
         wanted = Wanted(_prompt(prompter, job), job.new_tokens, job.stops)
         for card in holder.cards if not job.quiet else ():
-            note(f"stage {card.stage}: {span(card)} on {card.name}, {card.dtype}")
+            note(f"stage {card.stage}: {span(card)} on {printable(card.name)}, {card.dtype}")
         if view is not None:
             view.begin(holder, prompter.backend)
         answers: list[Answer] = []
