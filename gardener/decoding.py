@@ -137,6 +137,7 @@ class Decoding:
     _sent: dict[int, int] = field(init=False, default_factory=dict)  # living node -> seq
     _expanded: set[int] = field(init=False, default_factory=set)
     _picks: dict[int, int] = field(init=False, default_factory=dict)  # judged node -> next token
+    _settled: list[int] = field(init=False, default_factory=list)  # the stages do not know yet
     _flights: deque[Flight] = field(init=False, default_factory=deque)
     _seq: int = field(init=False, default=0)
     _growing: bool = field(init=False, default=False)
@@ -220,7 +221,7 @@ class Decoding:
         last = len(self.prompt) - 1
         if self._prefilled == last:
             nodes = self.policy.choose(self.view())
-            return [self._segment([], nodes), *self._grow()] if nodes else []
+            return [self._segment([], nodes), *self._settle(), *self._grow()] if nodes else []
         if len(self._flights) >= self.policy.shape.window + 1:
             return []
         first, end = self._prefilled, min(self._prefilled + self.chunk, last)
@@ -258,9 +259,9 @@ class Decoding:
     def _judged(self, verdict: Verdict) -> list[Command]:
         self._record(verdict)
         tokens: list[int] = []
-        settled: list[int] = []
+        wasted = self.counts.wasted
         while (pick := self._picks.get(self.tree.root)) is not None:
-            settled.append(self.tree.root)
+            self._settled.append(self.tree.root)
             self._accept(pick)
             tokens.append(pick)
             reason = self._ended(pick)
@@ -268,8 +269,17 @@ class Decoding:
                 return [Emit(tuple(tokens)), *self._finish(reason)]
         if not tokens:
             return []
-        advance = Advance(self.request, tuple(settled), self.tree.root)
-        return [Emit(tuple(tokens)), Send(advance), *self._grow()]
+        # Where rows died that are under way, all stages should know before anything else. Where
+        # none did, there is nothing to stop: the news goes behind the next segment.
+        urgent = self._settle() if self.counts.wasted > wasted else []
+        return [Emit(tuple(tokens)), *urgent, *self._grow()]
+
+    def _settle(self) -> list[Command]:
+        """Tell the stages what was accepted since they were told last."""
+        if not self._settled:
+            return []
+        settled, self._settled = tuple(self._settled), []
+        return [Send(Advance(self.request, settled, self.tree.root))]
 
     def _record(self, verdict: Verdict) -> None:
         """Note the picks of rows that still live; the rest came too late."""

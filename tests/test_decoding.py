@@ -185,12 +185,8 @@ def ready(policy: str = "gardener", **more: Any) -> Decoding:
 
 def test_a_miss_goes_out_alone_at_once() -> None:
     decoding = ready()
-    assert decoding.handle(judged(0, {0: 9})) == [
-        Emit((9,)),
-        Send(Advance(7, (0,), 1)),
-        Grow((1,)),
-    ]
-    assert decoding.handle(Room()) == [segment(1, [(1, 0, 1, 9)])]
+    assert decoding.handle(judged(0, {0: 9})) == [Emit((9,)), Grow((1,))]
+    assert decoding.handle(Room()) == [segment(1, [(1, 0, 1, 9)]), Send(Advance(7, (0,), 1))]
 
 
 def test_a_miss_takes_free_guesses_along() -> None:
@@ -207,11 +203,29 @@ def test_a_hit_needs_no_new_row_and_only_regrows() -> None:
     assert decoding.handle(Room()) == [segment(0, [(0, -1, 0, 1), (1, 0, 1, 9)])]
     assert decoding.handle(grown((1, []))) == []
     # Root and child are judged in one segment: two tokens, the second one a miss.
-    assert decoding.handle(judged(0, {0: 9, 1: 4})) == [
-        Emit((9, 4)),
-        Send(Advance(7, (0, 1), 2)),
-        Grow((2,)),
+    assert decoding.handle(judged(0, {0: 9, 1: 4})) == [Emit((9, 4)), Grow((2,))]
+
+
+def test_an_advance_goes_first_where_rows_under_way_have_died() -> None:
+    decoding = begin(prompt=(1,))
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.8)])))
+    decoding.handle(Room())
+    assert decoding.handle(judged(0, {0: 4, 1: 6}))[:2] == [
+        Emit((4,)),
+        Send(Advance(7, (0,), 2)),
     ]
+
+
+def test_an_advance_names_all_that_was_settled_since_the_last_one() -> None:
+    decoding = begin(prompt=(1,), rows=1, window=3)
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.9)])))
+    decoding.handle(grown((1, [])))
+    rooms(decoding)
+    assert decoding.handle(judged(0, {0: 9})) == [Emit((9,))]  # nothing died, nothing to send
+    decoding.handle(judged(1, {1: 4}))
+    assert decoding.handle(Room())[1] == Send(Advance(7, (0, 1), 2))
 
 
 def test_siblings_die_everywhere_on_a_hit() -> None:
@@ -258,9 +272,10 @@ def test_a_miss_at_every_depth(depth: int) -> None:
     rooms(decoding)
     picks = {node: 10 + node for node in range(6)}
     picks[depth] = 99
-    first, advance, *_ = decoding.handle(judged(0, picks))
-    assert first == Emit((*range(10, 10 + depth), 99))
-    assert advance == Send(Advance(7, tuple(range(depth + 1)), decoding.tree.root))
+    commands = decoding.handle(judged(0, picks))
+    assert commands[0] == Emit((*range(10, 10 + depth), 99))
+    advance = Send(Advance(7, tuple(range(depth + 1)), decoding.tree.root))
+    assert advance in [*commands, *decoding.handle(Room())]
     assert len(decoding.tree) == 1
 
 
