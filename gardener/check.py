@@ -9,7 +9,7 @@ TIE = 1e-4
 """Two logits this close are a tie: which one wins is up to the order of a sum."""
 
 Reference = tuple[list[int], list[float]]
-"""Tokens, and for each the gap between the two best logits where it was picked."""
+"""Tokens, and for each the gap between the two best logits where it was picked, if known."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,32 @@ def plain_reference(
     folder: Path,
     prompts: Sequence[Sequence[int]],
     new_tokens: int,
+    context: int,
     eos: Collection[int],
     dtype: str,
     device: str,
 ) -> list[Reference]:
-    """What `transformers` generates greedily from each prompt, in this process."""
+    """What `transformers` generates greedily from each prompt, in this process.
+
+    Penalties and the like from the model's `generation_config.json` are left aside: they are no
+    part of the model, and a ring knows none.
+    """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     model.to(device).eval()
+    settings: Any = GenerationConfig  # its constructor has no types
+    model.generation_config = settings(
+        do_sample=False, eos_token_id=sorted(eos) or None, pad_token_id=min(eos, default=0)
+    )
     done: list[Reference] = []
     for prompt in prompts:
         ids = torch.tensor([list(prompt)], device=device)
         out = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=new_tokens,
-            do_sample=False,
-            eos_token_id=sorted(eos) or None,
-            pad_token_id=min(eos, default=0),
+            max_new_tokens=min(new_tokens, context - len(prompt)),
             return_dict_in_generate=True,
             output_logits=True,
         )

@@ -129,15 +129,15 @@ class Holder:
         breaks, StageFailed when a stage cannot compute it, after all tokens accepted until then
         were given out.
         """
-        if self._failure is not None:
-            raise type(self._failure)(str(self._failure))
         if self.decoding is not None:
             self._abandon(self.decoding)
+        self.decoding, self.passage = None, Passage()
+        if self._failure is not None:
+            raise type(self._failure)(str(self._failure))
         self._requests += 1
         self._refusal = None
         output = self._output = asyncio.Queue()
         self._sent_at.clear()
-        self.passage = Passage()
         decoding = self.decoding = Decoding(self._requests, prompt, policy, limits, chunk)
         self.drafter.begin(prompt)
         self._unsettled = []

@@ -33,23 +33,30 @@ class Prompter:
         return int(self._config.get("max_position_embeddings", 2048))
 
     def encode(self, text: str, *, raw: bool = False) -> list[int]:
-        """One user turn in the chat template, or `raw` text as it is."""
-        if raw:
-            return list(self._tokenizer(text).input_ids)
-        return self.chat([{"role": "user", "content": text}])
+        """One user turn in the chat template, or `raw` text as it is.
 
-    def chat(self, turns: Sequence[dict[str, str]]) -> list[int]:
-        """A dialogue in the model's chat template, ready for the next answer."""
+        Raises UserError if nothing is left of it, or no room for an answer.
+        """
+        if raw:
+            tokens = list(self._tokenizer(text).input_ids)
+        else:
+            tokens = self._chat([{"role": "user", "content": text}])
+        if not tokens:
+            raise UserError("the prompt is empty: say something")
+        if len(tokens) >= self.context:
+            raise UserError(
+                f"the prompt has {len(tokens)} tokens, and this model has room for "
+                f"{self.context} with the answer: shorten it"
+            )
+        return tokens
+
+    def _chat(self, turns: Sequence[dict[str, str]]) -> list[int]:
         if self._tokenizer.chat_template is None:
             raise UserError("this model has no chat template: use --raw")
         encoded = self._tokenizer.apply_chat_template(
             list(turns), add_generation_prompt=True, return_dict=True
         )
         return list(encoded["input_ids"])
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text of these tokens without special ones."""
-        return str(self.backend.decode(list(tokens), skip_special_tokens=True))
 
 
 def read_prompts(path: Path) -> list[str]:

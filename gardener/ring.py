@@ -99,7 +99,7 @@ class Ring:
         self._listener = await listen(
             self._listen_at, self.card, self, admit=self._admit, met=self._met
         )
-        while not self._surveyed.done():
+        while not (self._surveyed.done() and self.upstream and self.downstream):
             if self.downstream is None:
                 self.downstream = await self._dial(deadline - loop.time())
             await self._ask(deadline)
@@ -217,6 +217,10 @@ class Ring:
         else:
             return
         self._changed.set()
+        if not self.cards and self._surveyed is not None:
+            # A survey that was under way, or is back already, says nothing of the ring to come.
+            self._nonce = secrets.token_bytes(16)
+            self._surveyed = asyncio.get_running_loop().create_future()
         silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
         report = Lost(link.peer.stage, *newest, silent, printable(link.cause)[:500])
         self._lost(Report(report, before=not link.upstream))

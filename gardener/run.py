@@ -25,7 +25,8 @@ class Wanted:
 
 @dataclass
 class Answer:
-    """What came of it. Times in seconds; `decode` runs from the first token to the last."""
+    """What came of it. Times in seconds; `decode` runs from the first emission to the last, and
+    `at_once` is how many tokens came with the first one, which belong to the prefill."""
 
     policy: str
     prompt_tokens: int
@@ -34,6 +35,7 @@ class Answer:
     reason: str = ""
     error: str | None = None
     first_token: float = 0.0
+    at_once: int = 0
     total: float = 0.0
     counts: Counts = field(default_factory=Counts)
     passage: Passage = field(default_factory=Passage)
@@ -44,8 +46,8 @@ class Answer:
 
     @property
     def rate(self) -> float:
-        """Tokens per second of decoding; the first token belongs to the prefill."""
-        return (len(self.tokens) - 1) / self.decode if len(self.tokens) > 1 else 0.0
+        """Tokens per second of decoding; 0 if nothing came after the first emission."""
+        return (len(self.tokens) - self.at_once) / self.decode if self.decode > 0 else 0.0
 
     @property
     def per_segment(self) -> float:
@@ -100,11 +102,13 @@ async def answer(
             result.total = time.monotonic() - begin
             if not result.tokens:
                 result.first_token = result.total
+                result.at_once = len(tokens)
             result.tokens += tokens
             take()
     except GardenerError as error:
         result.error = str(error)
     take(final=True)
+    result.reason = "lost"
     decoding = holder.decoding
     if decoding is not None:
         result.reason = decoding.finished or "lost"

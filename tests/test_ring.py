@@ -35,7 +35,9 @@ def truth() -> dict[str, list[int]]:
     folder = model_folder()
     prompter = Prompter(folder)
     prompts = [prompter.encode(prompt) for prompt in PROMPTS]
-    texts = plain_reference(folder, prompts, NEW_TOKENS, prompter.eos, "float32", "cpu")
+    texts = plain_reference(
+        folder, prompts, NEW_TOKENS, prompter.context, prompter.eos, "float32", "cpu"
+    )
     return {prompt: tokens for prompt, (tokens, _) in zip(PROMPTS, texts, strict=True)}
 
 

@@ -81,6 +81,8 @@ def generate(
         quant=quant,
         patience=patience,
     )
+    if stop and not all(stop):
+        raise UserError("--stop '' would end every answer at once: give it some text")
     job = Job(
         text=sys.stdin.read() if prompt == "-" else prompt,
         raw=raw,
@@ -99,6 +101,7 @@ def generate(
         _summary(answers)
     if answers[-1].error:
         note(f"error: {answers[-1].error}")
+    if answers[-1].error or not _agree(answers):
         raise typer.Exit(1)
 
 
@@ -135,7 +138,7 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
 
     async with open_ring(settings, note, heard) as (holder, folder):
         prompter = Prompter(folder)
-        wanted = Wanted(_prompt(prompter, job), job.new_tokens, job.stops)
+        wanted = Wanted(prompter.encode(job.text, raw=job.raw), job.new_tokens, job.stops)
         for card in holder.cards if not job.quiet else ():
             note(f"stage {card.stage}: {span(card)} on {printable(card.name)}, {card.dtype}")
         if view is not None:
@@ -155,15 +158,10 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
         return answers
 
 
-def _prompt(prompter: Prompter, job: Job) -> list[int]:
-    """The prompt as tokens. Raises UserError if it leaves no room for an answer."""
-    tokens = prompter.encode(job.text, raw=job.raw)
-    if len(tokens) >= prompter.context:
-        raise UserError(
-            f"the prompt has {len(tokens)} tokens, and this model has room for "
-            f"{prompter.context} with the answer: shorten it"
-        )
-    return tokens
+def _agree(answers: Sequence[Answer]) -> bool:
+    """Whether all answers that were not cut short are the same."""
+    whole = [each.tokens for each in answers if not each.error]
+    return all(tokens == whole[0] for tokens in whole)
 
 
 def _object(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -175,7 +173,7 @@ def _object(answers: Sequence[Answer]) -> dict[str, Any]:
         "error": answers[-1].error,
         "prompt_tokens": first.prompt_tokens,
         "policy": first.policy,
-        "agree": all(other.tokens == first.tokens for other in answers),
+        "agree": _agree(answers),
         "policies": {each.policy: each.statistics() for each in answers},
     }
 
@@ -197,5 +195,4 @@ def _summary(answers: Sequence[Answer]) -> None:
     console.print()
     console.print(table)
     if len(answers) > 1 and not answers[-1].error:
-        same = all(other.tokens == answers[0].tokens for other in answers)
-        console.print("all texts agree" if same else "[bold red]THE TEXTS DIFFER[/]")
+        console.print("all texts agree" if _agree(answers) else "[bold red]THE TEXTS DIFFER[/]")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +16,7 @@ from gardener.cli.program import ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring, shape
 from gardener.errors import GardenerError
 from gardener.holder import Holder
+from gardener.messages import Card
 from gardener.models import resolve
 from gardener.policy import POLICIES, Shape, make
 from gardener.prompts import Prompter, read_prompts
@@ -77,10 +78,10 @@ def verify(
     verbose: o.Verbose = False,
     config: o.Config = None,
 ) -> None:
-    """Compare plain transformers in this process with the ring under every policy.
+    """Compare what the ring writes under every policy with a reference, token by token.
 
-    Exits with 1 on any difference. A difference where the two best logits are within 1e-4 of each
-    other is a tie and reported as one.
+    Exits with 1 on any difference but a tie, where the two best logits are within 1e-4 of each
+    other.
     """
     names = o.policies(policies)
     settings = RingSettings(
@@ -96,63 +97,71 @@ def verify(
         patience=patience,
     )
     texts = _texts(prompts)[:count]
-    if reference == "auto":
-        reference = "transformers" if (dtype, quant) == ("float32", "none") else "plain"
 
-    async def main() -> list[Comparison]:
-        check, prompter = await _prepare(settings, texts, names, max_new_tokens, reference)
-        async with open_ring(settings, note, note if verbose else ignore) as (holder, _):
+    async def main() -> tuple[list[Comparison], str]:
+        async with open_ring(settings, note, note if verbose else ignore) as (holder, folder):
+            prompter = Prompter(folder)
+            against = _against(reference, holder.cards[0])
+            check = Check([prompter.encode(text) for text in texts], None, names, max_new_tokens)
+            if against == "transformers":
+                check = await _with_reference(check, settings, holder.cards[0].dtype, prompter)
             sizes = shape(len(holder.cards), rows, window, floor)
             done: list[Comparison] = []
             for number in range(len(check.prompts)):
-                done += await _compare(holder, prompter, sizes, check, number)
-                for each in () if as_json else done[-len(check.policies) :]:
+                found = await _compare(holder, prompter, sizes, check, number)
+                for each in () if as_json else found:
                     note(str(each))
-            return done
+                done += found
+            return done, against
 
-    _report(run(main()), as_json, reference, len(texts))
+    done, against = run(main())
+    _report(done, as_json, against, len(texts))
 
 
-async def _prepare(
-    settings: RingSettings,
-    texts: Sequence[str],
-    policies: Sequence[str],
-    new_tokens: int,
-    against: str,
-) -> tuple[Check, Prompter]:
+def _against(reference: str, card: Card) -> str:
+    """What the ring, of which this is a stage, is compared with."""
+    if reference != "auto":
+        return reference
+    return "transformers" if (card.dtype, card.quant) == ("float32", "none") else "plain"
+
+
+async def _with_reference(
+    check: Check, settings: RingSettings, dtype: str, prompter: Prompter
+) -> Check:
+    """The same with the texts of transformers, which needs the whole model."""
     folder = await asyncio.to_thread(resolve, settings.model, settings.revision, say=note)
-    prompter = Prompter(folder)
-    prompts = [prompter.encode(text) for text in texts]
-    if against == "plain":
-        ordered = ["plain", *(name for name in policies if name != "plain")]
-        return Check(prompts, None, ordered, new_tokens), prompter
-    note(f"transformers decodes {len(texts)} prompts in {settings.dtype} ...")
-    reference = await asyncio.to_thread(
+    note(f"transformers decodes {len(check.prompts)} prompts in {dtype} ...")
+    texts = await asyncio.to_thread(
         plain_reference,
         folder,
-        prompts,
-        new_tokens,
+        check.prompts,
+        check.new_tokens,
+        prompter.context,
         prompter.eos,
-        settings.dtype,
+        dtype,
         settings.device,
     )
-    return Check(prompts, reference, policies, new_tokens), prompter
+    return replace(check, reference=texts)
 
 
 async def _compare(
     holder: Holder, prompter: Prompter, sizes: Shape, check: Check, number: int
 ) -> list[Comparison]:
     """One prompt under every policy. Raises the ring's failure, if it fails."""
-    wanted = Wanted(check.prompts[number], check.new_tokens)
-    truth = check.reference[number] if check.reference else None
-    done = []
-    for name in check.policies:
-        got = await answer(holder, prompter, make(name, sizes), wanted)
+
+    async def write(policy: str) -> list[int]:
+        wanted = Wanted(check.prompts[number], check.new_tokens)
+        got = await answer(holder, prompter, make(policy, sizes), wanted)
         if got.error:
             raise GardenerError(got.error)
-        truth = truth or (got.tokens, [])
-        done.append(compare(number, name, truth, got.tokens))
-    return done
+        return got.tokens
+
+    if check.reference is not None:
+        truth, policies = check.reference[number], list(check.policies)
+    else:
+        truth = await write("plain"), []
+        policies = [name for name in check.policies if name != "plain"]
+    return [compare(number, name, truth, await write(name)) for name in policies]
 
 
 def _texts(path: Path | None) -> list[str]:

@@ -65,6 +65,8 @@ def load_stage(
 def stored_slice(folder: Path) -> Slice | None:
     """The layers that a folder written by `split` holds; None: an ordinary model folder."""
     block = read_json(folder / "config.json").get("gardener")
+    if block and not block["stage"]:
+        raise UserError(f"{folder} is the holder's folder of a split model: it has no layers")
     return Slice(block["first"], block["end"], block["layers"]) if block else None
 
 

@@ -62,8 +62,10 @@ def split(
     plan = [_names(checkpoint, shape, held) for held in slices]
     check_room(out, _size(checkpoint, plan, target) + _SLACK)
     mark = fingerprint(source)
+    if dtype != "keep":  # rounded weights are another model
+        mark = f"{dtype}-{mark}"
     with building(out) as folder:
-        _write_holder(source, folder / "holder")
+        _write_holder(source, folder / "holder", mark)
         for stage, (held, names) in enumerate(zip(slices, plan, strict=True), 1):
             say(f"stage {stage}: layers {held.first}-{held.end - 1}")
             _write_stage(checkpoint, names, folder / f"stage-{stage}", target)
@@ -133,12 +135,15 @@ def _write_config(
     _write_json(folder / "config.json", config)
 
 
-def _write_holder(source: Path, folder: Path) -> None:
+def _write_holder(source: Path, folder: Path, mark: str) -> None:
     folder.mkdir()
     for pattern in _HOLDER_FILES:
         for file in sorted(source.glob(pattern)):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
+    config = read_json(source / "config.json")
+    config["gardener"] = {"stage": 0, "fingerprint": mark}
+    _write_json(folder / "config.json", config)
 
 
 def _manifest(
