@@ -9,29 +9,36 @@ one table for each command:
 """
 
 import tomllib
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gardener.errors import UserError
 
+SECTIONS = ("node", "generate", "verify")
+"""The tables that a file may have."""
 
-def load(path: Path, section: str, known: Collection[str]) -> dict[str, Any]:
-    """The settings of one command. Keys are the long options, with - or _.
 
-    Raises UserError for a file that cannot be read, is no TOML, or has a key that is not known.
+def load(path: Path, section: str, known: Mapping[str, str]) -> dict[str, Any]:
+    """The settings of one command, by parameter. `known`: parameter by long option, without --.
+
+    Raises UserError for a file that cannot be read, is no TOML, or has a table or a key that is not
+    known.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"the settings in {path} cannot be read: {error}") from error
+    strange = sorted(tables.keys() - set(SECTIONS))
+    if strange:
+        raise UserError(f"{path}: no table [{strange[0]}]; there are {', '.join(SECTIONS)}")
     table = tables.get(section, {})
     if not isinstance(table, dict):
         raise UserError(f"{path}: {section} must be a table, write [{section}]")
-    settings = {key.replace("-", "_"): value for key, value in table.items()}
-    unknown = sorted(settings.keys() - set(known))
+    settings = {key.replace("_", "-"): value for key, value in table.items()}
+    unknown = sorted(settings.keys() - known.keys())
     if unknown:
         raise UserError(
             f"{path}: [{section}] knows no {unknown[0]!r}; it knows {', '.join(sorted(known))}"
         )
-    return settings
+    return {known[key]: value for key, value in settings.items()}

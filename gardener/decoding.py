@@ -83,8 +83,8 @@ class Limits:
     """When an answer ends.
 
     new_tokens: most tokens to emit. context: most tokens of prompt and answer together. eos: tokens
-    that end the answer and belong to it. ends: called once for each emitted token, in order; true
-    where the text now holds a stop string.
+    that end the answer and belong to it. ends: called once for each emitted token but those,
+    in order; true where the text now holds a stop string.
     """
 
     new_tokens: int

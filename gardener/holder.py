@@ -208,7 +208,7 @@ class Holder:
         self.ring.send(message)
 
     def _grow(self, nodes: Sequence[int]) -> None:
-        """Ask the drafter. All drafters so far are `free`: they answer at once."""
+        """Ask the drafter, which answers at once."""
         assert self.decoding is not None
         begin = time.monotonic()
         self._settle()

@@ -69,6 +69,7 @@ class LocalRing:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=[sock.fileno()],
+                env=_environment(),
                 start_new_session=True,  # Ctrl-C is for the holder, which then ends the stages
             )
             sock.close()
@@ -152,6 +153,12 @@ def _fate(process: asyncio.subprocess.Process) -> str:
         name = f"signal {-status}"
     memory = " (the system does that when memory runs out)" if name == "SIGKILL" else ""
     return f"was killed by {name}{memory}"
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without settings that are for the holder: a stage here gets its own as options."""
+    kept = ("GARDENER_HOME",)
+    return {k: v for k, v in os.environ.items() if not k.startswith("GARDENER_") or k in kept}
 
 
 def _listening() -> socket.socket:

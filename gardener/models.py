@@ -49,7 +49,6 @@ BUILT_IN = {
         member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     )
 }
-DEFAULT = "smollm2-135m"
 
 _DOWNLOAD_SECONDS = 1800.0
 
@@ -217,9 +216,7 @@ def _load_gguf(gguf: Path) -> tuple[Any, Any]:
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except ImportError as error:
-        raise UserError(
-            "GGUF files need more packages: pip install 'gardener-node[gguf]'"
-        ) from error
+        raise UserError("GGUF files need two packages more: pip install gguf accelerate") from error
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{gguf} cannot be read: {error}") from error
     finally:

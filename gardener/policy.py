@@ -9,7 +9,7 @@ What this does not know yet: measured costs. `Shape.rows` and `Shape.floor` are 
 
 import heapq
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,10 +49,6 @@ class View:
     flying: int
     growing: bool
     reach: int
-
-    def probability(self, node: Node) -> float:
-        """Estimated probability that `node` comes true, given the root."""
-        return math.exp(node.score - self.tree[self.tree.root].score)
 
     def best(self, want: Callable[[Node], bool], count: int, floor: float) -> list[Node]:
         """The `count` likeliest wanted nodes, likeliest first and parents before children."""
@@ -110,7 +106,7 @@ class Serial:
     def grow(self, view: View) -> list[int]:
         if view.flying or len(view.tree) >= self.shape.rows:
             return []
-        return _leaves(view, self.shape)
+        return _unexpanded(view, self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +124,7 @@ class Gardener:
 
     def grow(self, view: View) -> list[int]:
         ready = view.best(lambda n: n.id not in view.sent, 2 * self.shape.rows, self.shape.floor)
-        return [] if len(ready) >= 2 * self.shape.rows else _leaves(view, self.shape)
+        return [] if len(ready) >= 2 * self.shape.rows else _unexpanded(view, self.shape)
 
 
 def _root_and_best(view: View, shape: Shape) -> list[int]:
@@ -136,7 +132,7 @@ def _root_and_best(view: View, shape: Shape) -> list[int]:
     return [n.id for n in view.best(lambda n: n.id not in view.sent, shape.rows, shape.floor)]
 
 
-def _leaves(view: View, shape: Shape) -> list[int]:
+def _unexpanded(view: View, shape: Shape) -> list[int]:
     """The likeliest nodes that were never expanded, if their children may still be emitted."""
     found = view.best(lambda n: n.id not in view.expanded, shape.batch, shape.floor)
     return [n.id for n in found]
@@ -152,8 +148,3 @@ POLICIES: dict[str, Callable[[Shape], Policy]] = {
 def make(name: str, shape: Shape) -> Policy:
     """The policy of this name. Raises KeyError if there is none."""
     return POLICIES[name](shape)
-
-
-def names() -> Iterator[str]:
-    """All policies, the reference first."""
-    return iter(POLICIES)

@@ -64,10 +64,6 @@ class Tree:
         node = self._children.get(parent, {}).get(token)
         return None if node is None else self._nodes[node]
 
-    def children(self, parent: int) -> list[Node]:
-        """The children of `parent` in order of id."""
-        return [self._nodes[node] for node in self._children.get(parent, {}).values()]
-
     def graft(self, parent: int, token: int, score: float) -> Node:
         """Add a child; where `parent` already has one with this token, that one is returned.
 

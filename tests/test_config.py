@@ -9,7 +9,7 @@ from gardener.config import load
 from gardener.errors import UserError
 from gardener.prompts import read_prompts
 
-KNOWN = ["model", "max_new_tokens"]
+KNOWN = {"model": "model", "max-new-tokens": "max_new_tokens", "json": "as_json"}
 
 
 def write(path: Path, text: str) -> Path:
@@ -24,10 +24,16 @@ def test_a_table_for_each_command(tmp_path: Path) -> None:
     assert load(path, "verify", KNOWN) == {}
 
 
+def test_keys_are_the_long_options(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.toml", "[verify]\njson = true\nmax_new_tokens = 3\n")
+    assert load(path, "verify", KNOWN) == {"as_json": True, "max_new_tokens": 3}
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("[node]\nmodle = 1", r"\[node\] knows no 'modle'; it knows max_new_tokens, model"),
+        ("[node]\nmodle = 1", r"\[node\] knows no 'modle'; it knows json, max-new-tokens, model"),
+        ("[nodes]\nmodel = 1", r"no table \[nodes\]; there are node, generate, verify"),
         ("node = 3", r"write \[node\]"),
         ("[node", "cannot be read"),
     ],

@@ -1,4 +1,5 @@
-"""Options that several commands have, declared once. Each has a twin in the environment."""
+"""Options that several commands have, declared once. Settings have a twin in the environment;
+what belongs to a single call (`--json`, `--verbose`) has none."""
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -56,7 +57,7 @@ Threads: TypeAlias = Annotated[
     typer.Option(
         envvar="GARDENER_THREADS",
         min=1,
-        help="Threads per stage. Default: this machine's cores, shared by the stages on it.",
+        help="Threads per stage. Default: all cores, which the stages of a local ring share.",
     ),
 ]
 Quant: TypeAlias = Annotated[
@@ -74,7 +75,7 @@ Local: TypeAlias = Annotated[
 Peer: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        envvar="GARDENER_PEER",
+        envvar="GARDENER_RING",
         metavar="HOST:PORT",
         help="Where stage 1 of a ring listens that is there already.",
     ),
@@ -93,7 +94,7 @@ Patience: TypeAlias = Annotated[
         envvar="GARDENER_PATIENCE",
         min=0.1,
         metavar="SECONDS",
-        help="How long to wait for the ring to close.",
+        help="How long to wait for the ring to close; a node: for the next stage to be there.",
     ),
 ]
 Rows: TypeAlias = Annotated[

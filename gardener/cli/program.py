@@ -100,6 +100,12 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 def settings(ctx: typer.Context, path: Path | None) -> Path | None:
     """Callback of `--config`: what the file says becomes the default of the other options."""
     if path is not None and not ctx.resilient_parsing:
-        known = [p.name for p in ctx.command.params if p.name and p.name != "config"]
+        known = {
+            option.removeprefix("--"): param.name
+            for param in ctx.command.params
+            if param.name and param.name != "config"
+            for option in param.opts
+            if option.startswith("--")
+        }
         ctx.default_map = load(path, ctx.command.name or "node", known)
     return path

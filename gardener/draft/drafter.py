@@ -7,15 +7,11 @@ from gardener.tree import Guess
 
 
 class Drafter(Protocol):
-    """Guesses what follows. One request at a time; calls come from one thread."""
+    """Guesses what follows. One request at a time; calls come from one thread.
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def free(self) -> bool:
-        """Whether `expand` takes only microseconds, so that it may run before a send."""
-        ...
+    `expand` is called on the event loop, before a segment leaves: it may take microseconds, not
+    more.
+    """
 
     def begin(self, prompt: Sequence[int]) -> None:
         """A new request: these tokens are sure, the last one is the root."""

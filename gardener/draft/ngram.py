@@ -56,9 +56,6 @@ class _Follower:
 class NGram:
     """A drafter without a model. Memory grows with `longest` entries for each token of text."""
 
-    name = "ngram"
-    free = True
-
     def __init__(self, longest: int = 6, width: int = 3) -> None:
         if longest < 1 or width < 1:
             raise ValueError(f"longest and width start at 1, got {longest} and {width}")

@@ -99,4 +99,4 @@ def _bitsandbytes() -> Any:
     try:
         return importlib.import_module("bitsandbytes")
     except ImportError as error:
-        raise UserError("--quant needs bitsandbytes: pip install 'gardener-node[quant]'") from error
+        raise UserError("--quant needs one package more: pip install bitsandbytes") from error
