@@ -15,7 +15,7 @@ class Prompter:
 
     def __init__(self, directory: Path) -> None:
         # Late, since importing transformers takes a second and most modules need none of it.
-        from transformers import AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory)
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
@@ -24,13 +24,11 @@ class Prompter:
                 f"{directory} has no fast tokenizer (tokenizer.json): convert it with transformers"
             )
         self.backend: Tokenizer = backend
-        self._config = _read(directory / "config.json")
-        self.eos = _eos(_read(directory / "generation_config.json"), self._config)
-
-    @property
-    def context(self) -> int:
-        """Most tokens that prompt and answer may have together."""
-        return int(self._config.get("max_position_embeddings", 2048))
+        self.eos = _eos(
+            _read(directory / "generation_config.json"), _read(directory / "config.json")
+        )
+        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        self.context = int(config.max_position_embeddings)  # of prompt and answer together
 
     def encode(self, text: str, *, raw: bool = False) -> list[int]:
         """One user turn in the chat template, or `raw` text as it is.

@@ -47,7 +47,7 @@ Revision: TypeAlias = Annotated[
     typer.Option(envvar="GARDENER_REVISION", help="Branch, tag or commit of a hub id."),
 ]
 DType: TypeAlias = Annotated[
-    DTypeName, typer.Option(envvar="GARDENER_DTYPE", help="What the stages compute in.")
+    DTypeName, typer.Option(envvar="GARDENER_DTYPE", help="What stages started here compute in.")
 ]
 Device: TypeAlias = Annotated[
     str, typer.Option(envvar="GARDENER_DEVICE", help="cpu, cuda, cuda:1 or mps.")
