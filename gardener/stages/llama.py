@@ -7,6 +7,7 @@ cast before the weight is applied, as in transformers. Inference only.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -61,12 +62,19 @@ class BlockWeights:
 
 
 class Block:
-    """One layer. `slot` of the cache that it uses is its index within the stage."""
+    """One layer, the `index`th of its stage. `steady`: see `_steady_attention`."""
 
     def __init__(
-        self, shape: Architecture, weights: BlockWeights, index: int, window: int | None
+        self,
+        shape: Architecture,
+        weights: BlockWeights,
+        index: int,
+        window: int | None,
+        *,
+        steady: bool,
     ) -> None:
         self._shape, self._weights, self._index, self._window = shape, weights, index, window
+        self._kernel = _steady_attention if steady else _softmax_attention
 
     @property
     def nbytes(self) -> int:
@@ -95,7 +103,8 @@ class Block:
             rows = slice(span.first, span.end)
             span.cache.write(self._index, span.slots, k[rows], v[rows])
             keys, values = span.cache.read(self._index, span.high)
-            seen.append(attention(q[rows], keys, values, span.biases[self._window]))
+            kernel = self._kernel if qk.device.type == "cpu" else _fused_attention
+            seen.append(attention(kernel, q[rows], keys, values, span.biases[self._window]))
         return seen[0] if len(seen) == 1 else torch.cat(seen)
 
 
@@ -122,7 +131,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * (wide * scale).to(x.dtype)
 
 
-def attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""Queries [kv_heads, group, rows, head_dim], keys, values and bias to what the queries see."""
+
+
+def attention(
+    kernel: Kernel, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
+) -> Tensor:
     """Queries [rows, heads, head_dim] over keys and values [kv_heads, high, head_dim].
 
     Returns [rows, heads * head_dim]. Each group of query heads that shares a key head is folded
@@ -131,7 +146,6 @@ def attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> T
     rows, heads, head_dim = q.shape
     kv_heads, high, _ = keys.shape
     folded = q.view(rows, kv_heads, heads // kv_heads, head_dim).permute(1, 2, 0, 3)
-    kernel = _softmax_attention if q.device.type == "cpu" else _fused_attention
     block = max(16, _SCORES // (heads * high))
     parts = [
         kernel(
@@ -143,13 +157,27 @@ def attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> T
     return seen.permute(2, 0, 1, 3).reshape(rows, heads * head_dim)
 
 
-def _softmax_attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention in plain steps, q [kv_heads, group, rows, head_dim].
+def _steady_attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention in plain steps with sums in float64: the order of the slots leaves no trace.
 
-    Chosen for the CPU over `scaled_dot_product_attention` because in 16 bits a row's result does
-    not depend on how many rows or unseen slots there are beside it, and hardly on the order of the
-    slots (the fused kernel's does, in the third digit). It is also faster from 8 rows on.
+    An accepted guess sits in another slot than it would in plain decoding, so sums over slots come
+    in another order. In float32 that is seen in the last bit, which decides nothing. Where numbers
+    are rounded to 16 bits afterwards, here or in a quantised layer, the last bit now and then
+    decides how, and that a token. Scores in 16 bits are exact products in a fixed order already.
     """
+    kv_heads, group, rows, head_dim = q.shape
+    wide = torch.float64 if q.dtype == torch.float32 else q.dtype
+    flat = q.reshape(kv_heads, group * rows, head_dim).to(wide)
+    scores = torch.bmm(flat, keys.to(wide).transpose(1, 2)).float().mul_(head_dim**-0.5)
+    if bias is not None:
+        scores.view(kv_heads, group, rows, -1).add_(bias)
+    weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_().double()
+    weights /= weights.sum(-1, keepdim=True)
+    return torch.bmm(weights, values.double()).to(q.dtype).view(kv_heads, group, rows, head_dim)
+
+
+def _softmax_attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention in plain steps, for the CPU: faster than the fused kernel from 8 rows on."""
     kv_heads, group, rows, head_dim = q.shape
     flat = q.reshape(kv_heads, group * rows, head_dim)
     scores = torch.bmm(flat, keys.transpose(1, 2)).float().mul_(head_dim**-0.5)

@@ -108,6 +108,7 @@ class _Loader:
     ) -> None:
         self._checkpoint = Checkpoint(folder)
         self._shape, self._dtype, self._device = shape, dtype, device
+        self._steady = dtype != torch.float32 or quant != "none"
         self._linear: Make = linear if quant == "none" else quantised(quant)
 
     def block(self, layer: int, index: int) -> Block:
@@ -131,7 +132,7 @@ class _Loader:
             **norms,
         )
         self._checkpoint.release()
-        return Block(s, weights, index, s.windows[layer])
+        return Block(s, weights, index, s.windows[layer], steady=self._steady)
 
     def ends(self, held: Slice) -> tuple[Intake, Outlet]:
         """What the slice starts from and ends with."""
