@@ -18,6 +18,7 @@ from gardener import messages
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
 from gardener.stages.layers import Slice
+from gardener.stages.llama import _steady_attention, attention
 from gardener.stages.load import load_stage
 from gardener.stages.slots import Placement, SlotTable
 from gardener.stages.stage import Head, Job, Result, Stage
@@ -221,3 +222,16 @@ def test_a_config_that_is_missing_or_broken(tmp_path: Path) -> None:
 def test_windows_are_known_per_layer() -> None:
     assert Architecture.from_config(MistralConfig(num_hidden_layers=2)).windows == (4096, 4096)
     assert Architecture.from_config(LlamaConfig(num_hidden_layers=2)).windows == (None, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steady_attention_does_not_see_where_things_are_kept(dtype: torch.dtype) -> None:
+    chance = torch.Generator().manual_seed(5)
+    keys, values = (torch.randn(3, 300, 64, generator=chance).to(dtype) for _ in range(2))
+    q = torch.randn(16, 9, 64, generator=chance).to(dtype)
+    order = torch.cat((torch.randperm(200, generator=chance), torch.arange(200, 300)))
+    unseen = torch.zeros(16, 300)
+    unseen[:, 200:] = -torch.inf  # what other branches of the tree keep there
+    alone = attention(_steady_attention, q[:1], keys[:, :200], values[:, :200], None)
+    among = attention(_steady_attention, q, keys[:, order], values[:, order], unseen)
+    assert torch.equal(alone, among[:1])
