@@ -14,6 +14,7 @@ app = typer.Typer(
     name="gardener",
     help="One large language model across several machines, one request made fast.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -7,6 +7,7 @@ never a pickle with code). Names are those of `LlamaForCausalLM`; a checkpoint t
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,15 +108,16 @@ class Checkpoint:
         return self._open[path]
 
 
-class _File:
+class _File(ABC):
     """One weight file, open."""
 
+    @abstractmethod
     def info(self, name: str) -> tuple[tuple[int, ...], int]:
         """Shape and bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, name: str) -> Tensor:
-        raise NotImplementedError
+        """The whole tensor."""
 
     def sample(self, name: str) -> bytes:
         """Some of the bytes of a tensor: its first ones, and as many from the middle on."""
