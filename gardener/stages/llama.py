@@ -7,7 +7,7 @@ cast before the weight is applied, as in transformers. Inference only.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,30 @@ from gardener.stages.rotary import rotate
 _SCORES = 1 << 22  # attention works on blocks of rows whose scores are at most so many numbers
 
 
+Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""Queries [kv_heads, group, rows, head_dim], keys, values and bias to what the queries see."""
+
+
+class Rows(Protocol):
+    """The rows first..end-1 of a forward pass, with the cache they write to and look back on."""
+
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+    def attend(
+        self, layer: int, window: int | None, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor
+    ) -> Tensor:
+        """Store keys and values [rows, kv_heads, head_dim] of a layer; what the queries see,
+        [rows, heads * head_dim]."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Span:
-    """The rows first..end-1 of a forward pass, which belong to one request.
+    """Rows of one request.
 
     slots   [rows] int64, where their keys and values go
     high    they see none but slots 0..high-1
@@ -37,6 +58,13 @@ class Span:
     slots: Tensor
     high: int
     biases: Mapping[int | None, Tensor | None]
+
+    def attend(
+        self, layer: int, window: int | None, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor
+    ) -> Tensor:
+        self.cache.write(layer, self.slots, k, v)
+        keys, values = self.cache.read(layer, self.high)
+        return attention(kernel, q, keys, values, self.biases[window])
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +109,14 @@ class Block:
         """Bytes held."""
         return self._weights.nbytes
 
-    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Span]) -> Tensor:
+    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Rows]) -> Tensor:
         """Hidden states [rows, width] to hidden states."""
         w, eps = self._weights, self._shape.eps
         x = x + w.out(self._attend(w.qkv(rms_norm(x, w.attention_norm, eps)), cos, sin, spans))
         gate, up = w.gate_up(rms_norm(x, w.mlp_norm, eps)).chunk(2, -1)
         return x + w.down(F.silu(gate) * up)
 
-    def _attend(self, qkv: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Span]) -> Tensor:
+    def _attend(self, qkv: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Rows]) -> Tensor:
         shape, w = self._shape, self._weights
         heads, kv_heads = shape.heads, shape.kv_heads
         qkv = qkv.view(len(qkv), heads + 2 * kv_heads, shape.head_dim)
@@ -98,13 +126,11 @@ class Block:
             qk = torch.cat((q, rms_norm(qk[:, heads:], w.k_norm, shape.eps)), 1)
         qk = rotate(qk, cos, sin)
         q, k = qk[:, :heads], qk[:, heads:]
+        kernel = self._kernel if qk.device.type == "cpu" else _fused_attention
         seen = []
         for span in spans:
             rows = slice(span.first, span.end)
-            span.cache.write(self._index, span.slots, k[rows], v[rows])
-            keys, values = span.cache.read(self._index, span.high)
-            kernel = self._kernel if qk.device.type == "cpu" else _fused_attention
-            seen.append(attention(kernel, q[rows], keys, values, span.biases[self._window]))
+            seen.append(span.attend(self._index, self._window, kernel, q[rows], k[rows], v[rows]))
         return seen[0] if len(seen) == 1 else torch.cat(seen)
 
 
@@ -113,7 +139,7 @@ def run_blocks(
     x: Tensor,
     cos: Tensor,
     sin: Tensor,
-    spans: Sequence[Span],
+    spans: Sequence[Rows],
     cancelled: Callable[[], bool],
 ) -> Tensor | None:
     """Hidden states [rows, width] through all blocks; None if `cancelled` fires on the way."""
@@ -129,10 +155,6 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     wide = x.float()
     scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
     return weight * (wide * scale).to(x.dtype)
-
-
-Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""Queries [kv_heads, group, rows, head_dim], keys, values and bias to what the queries see."""
 
 
 def attention(

@@ -3,6 +3,8 @@
 At no time is more than one layer in memory twice, so loading takes little more than the slice.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from gardener.stages.layers import Slice
 from gardener.stages.linear import Linear, Make, linear
 from gardener.stages.llama import Block, BlockWeights
 from gardener.stages.quant import quantised
+from gardener.stages.rotary import Rotary
 from gardener.stages.stage import Embed, HandOn, Head, Intake, Outlet, Receive, Stage
 from gardener.stages.tensors import dtype_of
 from gardener.stages.weights import EMBEDDING, HEAD, NORM, Checkpoint, fingerprint
@@ -60,6 +63,32 @@ def load_stage(
         quant=quant,
         fingerprint=fingerprint(folder),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """All parts of a model, for who runs them in another way than a stage does.
+
+    table: the embedding [vocab, width], on the CPU in the checkpoint's own dtype.
+    """
+
+    shape: Architecture
+    blocks: Sequence[Block]
+    table: Tensor
+    head: Head
+    rotary: Rotary
+
+
+def load_whole(folder: Path, *, dtype: str, device: str) -> Whole:
+    """All layers of the model in `folder`. Raises UserError."""
+    target = _device(device)
+    shape = Architecture.read(folder)
+    _held(folder, shape, Slice(0, shape.layers, shape.layers))
+    loader = _Loader(folder, shape, dtype_of(dtype), target, "none")
+    with torch.inference_mode():
+        blocks = [loader.block(layer, layer) for layer in range(shape.layers)]
+        table, head = loader.table(), loader.head()
+    return Whole(shape, blocks, table, head, Rotary(shape, dtype_of(dtype), target))
 
 
 def stored_slice(folder: Path) -> Slice | None:
@@ -139,19 +168,19 @@ class _Loader:
         intake: Intake = Receive(self._shape.width, self._dtype, self._device)
         outlet: Outlet = HandOn()
         if held.is_first:
-            intake = Embed(self._table(), self._dtype)
+            intake = Embed(self.table(), self._dtype)
         self._checkpoint.release()
         if held.is_last:
-            outlet = self._head()
+            outlet = self.head()
         self._checkpoint.release()
         return intake, outlet
 
-    def _table(self) -> Tensor:
+    def table(self) -> Tensor:
         """On the CPU the embedding stays in the mapped file: only rows that are used get read."""
         table = self._checkpoint.read(EMBEDDING, (self._shape.vocab, self._shape.width))
         return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
 
-    def _head(self) -> Head:
+    def head(self) -> Head:
         name = EMBEDDING if self._shape.tied else HEAD
         norm = self._vector(NORM, self._shape.width)
         weight = self._tensor(name, (self._shape.vocab, self._shape.width))

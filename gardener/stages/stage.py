@@ -151,9 +151,25 @@ class Head:
         self._norm, self._eps, self._head = norm, eps, head
         self.nbytes = norm.nbytes + head.nbytes
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._norm.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._norm.device
+
+    def normed(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The final norm, [rows, width] to the same."""
+        return rms_norm(hidden, self._norm, self._eps)
+
+    def project(self, normed: torch.Tensor) -> torch.Tensor:
+        """What comes out of the norm to logits [rows, vocabulary]."""
+        return self._head(normed)
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[rows, width] to [rows, vocabulary]."""
-        return self._head(rms_norm(hidden, self._norm, self._eps))
+        return self.project(self.normed(hidden))
 
     def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
         judged: list[int] = []

@@ -1,0 +1,69 @@
+"""Dialogues on disk, in files that are whole or not there at all.
+
+A chunk is a safetensors file: `tokens` int32 [n], `roles` uint8 [n] (see `dialogue`), `starts`
+int64 [dialogues + 1], and `features` [n, taps * width], all dialogues end to end.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gardener.draft.train.dialogue import Dialogue
+from gardener.errors import LocalError, UserError
+
+
+class Text(NamedTuple):
+    """One dialogue: tokens and roles [n], features [n, taps * width]."""
+
+    tokens: Tensor
+    roles: Tensor
+    features: Tensor
+
+
+def write(path: Path, dialogues: Sequence[Dialogue], facts: dict[str, str]) -> None:
+    """Write a chunk; `facts` say what it was made of."""
+    features = [d.features for d in dialogues if d.features is not None]
+    if len(features) != len(dialogues):
+        raise LocalError("a dialogue without features is not worth keeping")
+    lengths = torch.tensor([0, *(len(d.tokens) for d in dialogues)])
+    tensors = {
+        "tokens": torch.tensor([t for d in dialogues for t in d.tokens], dtype=torch.int32),
+        "roles": torch.tensor([r for d in dialogues for r in d.roles], dtype=torch.uint8),
+        "starts": lengths.cumsum(0),
+        "features": torch.cat(features),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".part")
+    save_file(tensors, scratch, metadata=facts)
+    os.replace(scratch, path)
+
+
+def read(path: Path, facts: dict[str, str]) -> list[Text]:
+    """The dialogues of a chunk. Raises UserError if it is broken, or made of something else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            made = file.metadata() or {}
+            for name, value in facts.items():
+                if made.get(name) != value:
+                    raise UserError(
+                        f"{path} was made with {name} {made.get(name)}, not {value}: use another "
+                        "--out, or take this file away"
+                    )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read ({error}): take it away") from error
+    starts = tensors["starts"].tolist()
+    return list(_texts(tensors, starts))
+
+
+def _texts(tensors: dict[str, Tensor], starts: list[int]) -> Iterator[Text]:
+    for first, end in pairwise(starts):
+        parts = (tensors[name][first:end] for name in ("tokens", "roles", "features"))
+        yield Text(*parts)

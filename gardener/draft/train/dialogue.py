@@ -1,0 +1,162 @@
+"""What to train on: the target writes the user's turns and answers them.
+
+A chat template has fixed text around what each side says. Given only the text before the first user
+turn, an instruction model goes on to write what a user would ask (Xu et al. 2024, Magpie); given
+the text after it, it answers. So no data set is needed, and answers are the target's own. Or the
+user's turns come from a file, and only the answers are written here.
+"""
+
+import random
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from torch import Tensor
+
+from gardener.draft.train.lanes import Lanes
+
+TEMPLATE, USER, ANSWER = 0, 1, 2
+"""Who wrote a token."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """The fixed text of a chat template, as tokens: before the first user turn, between user turn
+    and answer, between answer and next user turn. `ends`: tokens that end a turn."""
+
+    opening: tuple[int, ...]
+    answering: tuple[int, ...]
+    asking: tuple[int, ...]
+    ends: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How dialogues are written.
+
+    rounds   most user turns in one; each further one is as likely as not
+    asked    most tokens of a user turn
+    answered most tokens of an answer
+    greedy   share of answers that are written greedily, the others are sampled
+    heats    lowest and highest temperature of a sampled turn
+    spark    temperature of the first token of a user turn: high, so that turns begin differently
+    """
+
+    rounds: int = 2
+    asked: int = 96
+    answered: int = 160
+    greedy: float = 0.75
+    heats: tuple[float, float] = (0.7, 1.1)
+    spark: float = 2.0
+
+
+@dataclass
+class Dialogue:
+    """A text, who wrote each token, and after it was written, features [tokens, taps * width]."""
+
+    tokens: list[int] = field(default_factory=list)
+    roles: list[int] = field(default_factory=list)
+    features: Tensor | None = None
+
+
+Lines: TypeAlias = Generator[tuple[int, float], int, Dialogue]
+"""A dialogue in the making: yields the next token of the text and the temperature at which to draw
+a token after it, and is sent what was drawn."""
+
+
+def written(
+    script: Script, style: Style, room: int, rng: random.Random, asked: Sequence[Sequence[int]] = ()
+) -> Lines:
+    """One dialogue of at most `room` tokens, whose opening but for its last token is there already.
+
+    asked: user turns that are given, as tokens.
+    """
+    there = list(script.opening[:-1])
+    made = Dialogue(there, [TEMPLATE] * len(there))
+    rounds = len(asked) or 1 + sum(rng.random() < 0.5 for _ in range(style.rounds - 1))
+    given = script.opening[-1:]
+    for turn in range(rounds):
+        heat = rng.uniform(*style.heats)
+        if asked:
+            yield from _recite(made, given, TEMPLATE, 0.0)
+            yield from _recite(made, asked[turn], USER, 0.0)
+        else:
+            token = yield from _recite(made, given, TEMPLATE, style.spark)
+            room_left = min(style.asked, room - len(made.tokens))
+            yield from _improvise(made, token, USER, heat, script.ends, room_left)
+        if len(made.tokens) + len(script.answering) >= room:
+            break
+        heat = 0.0 if rng.random() < style.greedy else heat
+        token = yield from _recite(made, script.answering, TEMPLATE, heat)
+        room_left = min(style.answered, room - len(made.tokens))
+        ended = yield from _improvise(made, token, ANSWER, heat, script.ends, room_left)
+        given = script.asking
+        if not ended or len(made.tokens) + len(given) + 16 > room:
+            break
+    return made
+
+
+def _recite(
+    made: Dialogue, tokens: Sequence[int], role: int, heat: float
+) -> Generator[tuple[int, float], int, int]:
+    """Given text. Returns what was drawn after its end."""
+    drawn = -1
+    for token in tokens:
+        made.tokens.append(token)
+        made.roles.append(role)
+        drawn = yield token, heat
+    return drawn
+
+
+def _improvise(
+    made: Dialogue, token: int, role: int, heat: float, ends: frozenset[int], most: int
+) -> Generator[tuple[int, float], int, bool]:
+    """Text that is drawn, beginning with `token`. Returns whether it came to its end; the token
+    that ends it is the template's."""
+    for _ in range(most):
+        if token in ends:
+            return True
+        made.tokens.append(token)
+        made.roles.append(role)
+        token = yield token, heat
+    return token in ends
+
+
+def play(lanes: Lanes, opening: Sequence[int], pieces: Iterator[Lines]) -> Iterator[Dialogue]:
+    """Write all pieces, as many at a time as there are lanes, in the order in which they end."""
+    for position, token in enumerate(opening[:-1]):  # the same in all lanes for good
+        lanes.step([token] * lanes.count, [position] * lanes.count, [0.0] * lanes.count)
+    playing = [_Part(pieces, len(opening) - 1) for _ in range(lanes.count)]
+    while any(part.lines is not None for part in playing):
+        drawn = lanes.step(
+            [part.token for part in playing],
+            [part.position for part in playing],
+            [part.heat for part in playing],
+        )
+        for lane, part in enumerate(playing):
+            made = part.go_on(drawn[lane])
+            if made is not None:
+                made.features = lanes.features(lane, len(made.tokens))
+                yield made
+                playing[lane] = _Part(pieces, len(opening) - 1)
+
+
+class _Part:
+    """What a lane plays now: nothing any more where there were no pieces left."""
+
+    def __init__(self, pieces: Iterator[Lines], position: int) -> None:
+        self.lines = next(pieces, None)
+        self.position = position
+        self.token, self.heat = (0, 0.0) if self.lines is None else next(self.lines)
+
+    def go_on(self, drawn: int) -> Dialogue | None:
+        """Take in what was drawn; the dialogue if this was its end."""
+        if self.lines is None:
+            return None
+        self.position += 1
+        try:
+            self.token, self.heat = self.lines.send(drawn)
+        except StopIteration as end:
+            made: Dialogue = end.value
+            return made
+        return None

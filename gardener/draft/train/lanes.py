@@ -1,0 +1,115 @@
+"""The whole target on one machine, writing many texts at once, one token of each per pass.
+
+A *lane* is a row of the batch with a cache of its own. Lanes begin and end independently: when one
+text has ended, the next one starts in its lane at position 0 and overwrites what was there. There
+is no prefill; tokens that are given are fed one by one like those that were written, for the pass
+is made anyway.
+
+What this does not do: sliding windows, which are refused.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gardener.errors import UserError
+from gardener.stages.llama import Kernel
+from gardener.stages.load import Whole
+
+TOP_K = 64
+"""Tokens are drawn from so many likeliest ones."""
+
+
+class _Batch:
+    """One row of each lane, as what the blocks ask to attend."""
+
+    def __init__(self, keys: Tensor, values: Tensor, positions: Tensor, high: int) -> None:
+        self.first, self.end = 0, len(positions)
+        self._keys, self._values, self._high = keys, values, high
+        self._lanes = torch.arange(len(positions), device=positions.device)
+        self._positions = positions
+        sees = torch.arange(high, device=positions.device)[None] <= positions[:, None]
+        self._bias = torch.zeros(sees.shape, dtype=keys.dtype, device=keys.device)
+        self._bias.masked_fill_(~sees, -torch.inf)
+
+    def attend(
+        self, layer: int, window: int | None, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor
+    ) -> Tensor:
+        """The kernel made for one request is of no use for a batch: the fused one is taken."""
+        keys, values = self._keys[layer], self._values[layer]
+        keys[self._lanes, :, self._positions] = k
+        values[self._lanes, :, self._positions] = v
+        lanes, kv_heads, _, size = keys.shape
+        seen = F.scaled_dot_product_attention(
+            q.view(lanes, kv_heads, -1, size),
+            keys[:, :, : self._high],
+            values[:, :, : self._high],
+            attn_mask=self._bias[:, None, None],
+        )
+        return seen.reshape(lanes, -1)
+
+
+class Lanes:
+    """`count` lanes of at most `room` tokens.
+
+    taps: which features to keep of every token, see `features`.
+    """
+
+    def __init__(self, whole: Whole, count: int, room: int, taps: Sequence[int], seed: int) -> None:
+        """Raises UserError for a model with sliding windows."""
+        shape = whole.shape
+        if any(window is not None for window in shape.windows):
+            raise UserError("a head cannot be trained yet for a model with sliding windows")
+        self._whole, self.taps, self.count, self.room = whole, tuple(taps), count, room
+        dtype, device = whole.head.dtype, whole.head.device
+        size = (shape.layers, count, shape.kv_heads, room, shape.head_dim)
+        self._keys = torch.zeros(size, dtype=dtype, device=device)
+        self._values = torch.zeros(size, dtype=dtype, device=device)
+        self._kept = torch.zeros(count, room, len(taps) * shape.width, dtype=dtype)
+        self._random = torch.Generator(device).manual_seed(seed)
+
+    @torch.inference_mode()
+    def step(
+        self, tokens: Sequence[int], positions: Sequence[int], temperatures: Sequence[float]
+    ) -> list[int]:
+        """Feed every lane its token at its position; returns what each would write next.
+
+        temperatures: per lane, 0 for the likeliest token.
+        """
+        device = self._keys.device
+        at = torch.tensor(positions, device=device)
+        whole, high = self._whole, max(positions) + 1
+        x = F.embedding(torch.tensor(tokens).to(whole.table.device), whole.table)
+        x = x.to(device, self._keys.dtype)
+        cos, sin = whole.rotary.at(at, high - 1)
+        rows = [_Batch(self._keys, self._values, at, high)]
+        kept = {}
+        for layer, block in enumerate(whole.blocks):
+            if layer in self.taps:
+                kept[layer] = x
+            x = block(x, cos, sin, rows)
+        x = whole.head.normed(x)
+        kept[len(whole.blocks)] = x
+        features = torch.cat([kept[tap] for tap in self.taps], -1)
+        self._kept[torch.arange(self.count), at.cpu()] = features.cpu()
+        return self._draw(whole.head.project(x), torch.tensor(temperatures, device=device))
+
+    def features(self, lane: int, length: int) -> Tensor:
+        """Features [length, len(taps) * width] of the first tokens of a lane, a copy.
+
+        Tap k is the hidden state that enters layer k; tap `layers` is what the head reads, the
+        last hidden state after the final norm.
+        """
+        return self._kept[lane, :length].clone()
+
+    def _draw(self, logits: Tensor, temperatures: Tensor) -> list[int]:
+        picks = logits.argmax(-1)
+        drawn = temperatures.nonzero().squeeze(1)
+        if len(drawn):
+            top, ids = logits[drawn].float().topk(TOP_K, -1)
+            odds = torch.softmax(top / temperatures[drawn, None], -1)
+            chosen = torch.multinomial(odds, 1, generator=self._random)
+            picks[drawn] = ids.gather(1, chosen).squeeze(1)
+        return picks.tolist()
