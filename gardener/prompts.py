@@ -48,9 +48,39 @@ class Prompter:
             )
         return tokens
 
-    def _chat(self, turns: Sequence[dict[str, str]]) -> list[int]:
+    def tokens(self, text: str) -> list[int]:
+        """Text alone, without a template or special tokens."""
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+    def fixed_text(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """What the chat template writes itself, as tokens: before the first user turn, between a
+        user turn and its answer, and between an answer and the next user turn.
+
+        Raises UserError if there is no template, or one that changes what is put into it.
+        """
+        self._check_template()
+        marks = ("(first turn)", "(answer)", "(second turn)")
+        roles = ("user", "assistant", "user")
+        turns = [{"role": r, "content": m} for r, m in zip(roles, marks, strict=True)]
+        rest = str(
+            self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        )
+        parts = []
+        for mark in marks:
+            part, found, rest = rest.partition(mark)
+            if not found:
+                raise UserError("this model's chat template does not write turns as they are")
+            parts.append(tuple(self.tokens(part)))
+        if not parts[0] or not parts[1]:
+            raise UserError("this model's chat template writes nothing before a user turn")
+        return parts[0], parts[1], parts[2]
+
+    def _check_template(self) -> None:
         if self._tokenizer.chat_template is None:
             raise UserError("this model has no chat template: use --raw")
+
+    def _chat(self, turns: Sequence[dict[str, str]]) -> list[int]:
+        self._check_template()
         encoded = self._tokenizer.apply_chat_template(
             list(turns), add_generation_prompt=True, return_dict=True
         )
@@ -59,25 +89,33 @@ class Prompter:
 
 def read_prompts(path: Path) -> list[str]:
     """First turns of a JSONL file (rows with `turns`), or else one prompt a line."""
+    return [turns[0] for turns in read_chats(path)]
+
+
+def read_chats(path: Path) -> list[list[str]]:
+    """The user turns of each row of a JSONL file (rows with `turns`), or else one a line.
+
+    Raises UserError.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the prompts in {path} cannot be read: {error}") from error
-    prompts = [
-        _first_turn(line, f"{path}:{number}") if path.suffix == ".jsonl" else line
+    chats = [
+        _turns(line, f"{path}:{number}") if path.suffix == ".jsonl" else [line]
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
-    if not prompts:
+    if not chats:
         raise UserError(f"{path} holds no prompt")
-    return prompts
+    return chats
 
 
-def _first_turn(line: str, where: str) -> str:
+def _turns(line: str, where: str) -> list[str]:
     try:
         turns = json.loads(line)["turns"]
-        if isinstance(turns, list) and turns and isinstance(turns[0], str):
-            return turns[0]
+        if isinstance(turns, list) and turns and all(isinstance(turn, str) for turn in turns):
+            return turns
     except (ValueError, KeyError, TypeError):
         pass
     raise UserError(f'{where} is not a row like {{"turns": ["a prompt"]}}')

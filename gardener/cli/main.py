@@ -8,6 +8,7 @@ import gardener
 from gardener.cli.generate import generate
 from gardener.cli.program import program
 from gardener.cli.split import split
+from gardener.cli.train_draft import train_draft
 from gardener.cli.verify import verify
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(verify)
 app.command()(split)
+app.command("train-draft")(train_draft)
 
 
 def _version(wanted: bool) -> None:

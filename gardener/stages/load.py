@@ -69,12 +69,14 @@ def load_stage(
 class Whole:
     """All parts of a model, for who runs them in another way than a stage does.
 
-    table: the embedding [vocab, width], on the CPU in the checkpoint's own dtype.
+    table   the embedding [vocab, width], on the CPU in the checkpoint's own dtype
+    matrix  what the head multiplies with, [vocab, width]; the table where the two are tied
     """
 
     shape: Architecture
     blocks: Sequence[Block]
     table: Tensor
+    matrix: Tensor
     head: Head
     rotary: Rotary
 
@@ -87,8 +89,8 @@ def load_whole(folder: Path, *, dtype: str, device: str) -> Whole:
     loader = _Loader(folder, shape, dtype_of(dtype), target, "none")
     with torch.inference_mode():
         blocks = [loader.block(layer, layer) for layer in range(shape.layers)]
-        table, head = loader.table(), loader.head()
-    return Whole(shape, blocks, table, head, Rotary(shape, dtype_of(dtype), target))
+        table, matrix, head = loader.table(), loader.matrix(), loader.head()
+    return Whole(shape, blocks, table, matrix, head, Rotary(shape, dtype_of(dtype), target))
 
 
 def stored_slice(folder: Path) -> Slice | None:
@@ -181,10 +183,14 @@ class _Loader:
         return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
 
     def head(self) -> Head:
-        name = EMBEDDING if self._shape.tied else HEAD
         norm = self._vector(NORM, self._shape.width)
-        weight = self._tensor(name, (self._shape.vocab, self._shape.width))
+        weight = self.matrix().to(self._device, self._dtype)
         return Head(norm, self._shape.eps, linear(weight, None))
+
+    def matrix(self) -> Tensor:
+        """The output matrix as it is stored."""
+        name = EMBEDDING if self._shape.tied else HEAD
+        return self._checkpoint.read(name, (self._shape.vocab, self._shape.width))
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
         """One linear layer out of several that read the same rows: outputs by name."""

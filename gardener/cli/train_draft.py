@@ -1,0 +1,185 @@
+"""`gardener train-draft`: makes a draft head for a model, or makes a head better."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gardener.cli import options as o
+from gardener.cli.program import note
+from gardener.errors import UserError
+
+if TYPE_CHECKING:
+    from gardener.draft.train.dialogue import Script
+    from gardener.draft.train.plan import Plan
+    from gardener.draft.train.trainer import Progress
+    from gardener.prompts import Prompter
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for the head, its dialogues and report.")]
+Hours = Annotated[
+    float,
+    typer.Option(min=0.001, help="How long to work, in all sessions on this folder."),
+]
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="HEAD", help="A head to go on from: a folder, or `shipped`."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="JSONL of chats (rows with `turns`); the model answers them anew."),
+]
+Taps = Annotated[
+    str,
+    typer.Option(
+        metavar="K,...",
+        help="Hidden states for the head: layers, or `final` for the last one alone.",
+    ),
+]
+Vocab = Annotated[int, typer.Option(min=16, help="Tokens that the head can guess.")]
+Inner = Annotated[int, typer.Option(min=0, help="Width of its MLP; 0: as in the model.")]
+Steps = Annotated[int, typer.Option(min=5, help="Passes of the training-time test.")]
+Passes = Annotated[float, typer.Option(min=1, help="How often a token is trained on.")]
+Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+Lanes = Annotated[int, typer.Option(min=1, help="Dialogues that are written at a time.")]
+Room = Annotated[int, typer.Option(min=64, help="Most tokens in a dialogue.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Most user turns in a dialogue.")]
+Seed = Annotated[int, typer.Option(help="Another seed gives other dialogues.")]
+
+
+def train_draft(
+    out: Out,
+    model: o.Model = o.DEFAULT_MODEL,
+    revision: o.Revision = None,
+    hours: Hours = 2.0,
+    start: From = None,
+    data: Data = None,
+    taps: Taps = "final",
+    vocab: Vocab = 12288,
+    inner: Inner = 0,
+    steps: Steps = 5,
+    passes: Passes = 2.5,
+    rate: Rate = 1e-2,
+    lanes: Lanes = 128,
+    room: Room = 256,
+    rounds: Rounds = 1,
+    seed: Seed = 1,
+    dtype: o.DType = "bfloat16",
+    device: o.Device = "cpu",
+    threads: o.Threads = None,
+    config: o.Config = None,
+) -> None:
+    """Train a small head that drafts for a model, on dialogues that the model writes itself.
+
+    gardener train-draft --model smollm2-135m --out head --hours 2
+
+    Interrupt it at any time: the same command goes on. More --hours make the head better.
+    """
+    from gardener import models
+    from gardener.draft.train.plan import Plan
+    from gardener.draft.train.run import Run
+    from gardener.prompts import Prompter, read_chats
+
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    folder = models.resolve(model, revision, say=note)
+    plan = Plan(
+        hours=hours,
+        taps=_taps(taps),
+        vocab=vocab,
+        inner=inner,
+        steps=steps,
+        passes=passes,
+        rate=rate,
+        lanes=lanes,
+        room=room,
+        rounds=rounds,
+        seed=seed,
+    )
+    prompter = Prompter(folder)
+    asked = [[prompter.tokens(t) for t in turns] for turns in read_chats(data)] if data else []
+    with _Bar(plan) as bar:
+        run = Run(
+            out,
+            folder,
+            plan,
+            _script(prompter),
+            bar.tell,
+            dtype=dtype,
+            device=device,
+            asked=asked,
+            start=_start(start),
+        )
+        run.work()
+        from gardener.draft.train.report import finish
+
+        finish(run, model, shlex.join(["gardener", *sys.argv[1:]]))
+    note(f"the head is in {out}; {out / 'report.md'} says how good it is")
+
+
+def _taps(text: str) -> tuple[int, ...]:
+    if text == "final":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--taps {text}: name layers like 2,15,30, or say final") from None
+
+
+def _start(name: str | None) -> Path | None:
+    if name != "shipped":
+        return None if name is None else Path(name).expanduser()
+    from gardener.draft.shipped import shipped_head
+
+    return shipped_head("smollm2-135m")
+
+
+def _script(prompter: "Prompter") -> "Script":
+    from gardener.draft.train.dialogue import Script
+
+    opening, answering, asking = prompter.fixed_text()
+    return Script(opening, answering, asking, prompter.eos | {answering[0]})
+
+
+class _Bar:
+    """The progress of a run on the terminal, with the time that is left."""
+
+    def __init__(self, plan: "Plan") -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._hours = plan.hours
+        self._told = 0  # chunks, where there is no terminal
+        self._bar = Progress(
+            TextColumn("{task.percentage:3.0f}%"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("starting", total=plan.hours * 3600)
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def tell(self, seconds: float, progress: "Progress", what: str) -> None:
+        """Show how far the run is."""
+        left = max(self._hours * 3600 - seconds, 0)
+        parts = [f"{int(left // 60)}:{int(left % 60):02d} left", what]
+        if progress.losses:
+            parts.append(f"loss {progress.losses[-1][0]:.2f}")
+        if progress.curve:
+            right = progress.curve[-1][1]
+            parts.append(f"right {right[0]:.0%} at depth 1, {right[4]:.0%} at 5")
+        text = ", ".join(parts)
+        self._bar.update(self._task, completed=seconds, description=text)
+        if not self._bar.console.is_terminal and progress.chunks > self._told:
+            self._told = progress.chunks
+            note(text)

@@ -1,0 +1,55 @@
+"""What a training run is to be: all its settings, in one place."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gardener.errors import UserError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings of a run.
+
+    hours        how long to work, in all sessions together; the learning rate follows this clock
+    taps         which hidden states the head gets, see `Lanes.features`; the number of layers is
+                 the last hidden state
+    vocab        tokens that the head can guess
+    inner        width of its MLP; 0: as in the model
+    steps        passes of the training-time test; decay: how much less each further one counts
+    passes       how often a token is trained on, in the mean
+    chunk        tokens in a chunk of dialogues; keep: chunks that stay on disk
+    lanes, room  dialogues written at a time, and most tokens in one
+    rounds       most user turns in a dialogue
+    batch        tokens in a step; rate: the highest learning rate
+    """
+
+    hours: float = 2.0
+    taps: tuple[int, ...] = ()
+    vocab: int = 12288
+    inner: int = 0
+    steps: int = 5
+    decay: float = 0.9
+    passes: float = 2.5
+    chunk: int = 60_000
+    keep: int = 64
+    lanes: int = 128
+    room: int = 256
+    rounds: int = 1
+    batch: int = 3072
+    rate: float = 1e-2
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        least = {"steps": 5, "vocab": 16, "lanes": 1, "room": 64, "batch": 256, "keep": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise UserError(f"{name} is {getattr(self, name)}, but must be {value} or more")
+        if self.hours <= 0 or self.passes < 1 or not 0 < self.decay <= 1 or self.rate <= 0:
+            raise UserError(
+                f"hours ({self.hours:g}) and rate ({self.rate:g}) must be above 0, passes "
+                f"({self.passes:g}) at least 1, and decay ({self.decay:g}) at most 1"
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """All settings by name, for the report."""
+        return asdict(self)

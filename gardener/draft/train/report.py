@@ -1,0 +1,127 @@
+"""What a run came to: a page, a picture and the same as JSON, beside the head."""
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import gardener
+from gardener.draft.calibration import Calibration, expected_error
+from gardener.draft.train.evaluate import Observations
+from gardener.draft.train.run import Run
+from gardener.draft.train.vocabulary import coverage
+from gardener.errors import UserError
+
+CALIBRATION = "calibration.json"
+
+
+def finish(run: Run, model: str, command: str) -> None:
+    """Judge the head on all held-out dialogues, calibrate it, and write the report.
+
+    The calibration is fitted on one half of the dialogues and its error measured on the other.
+    """
+    seen = run.judge()
+    facts = _facts(run, seen, model, command)
+    facts["calibration"] = _calibrate(run.out / CALIBRATION, seen)
+    (run.out / "report.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (run.out / "report.md").write_text(_page(facts), encoding="utf-8")
+    draw(run.out / "acceptance.png", facts)
+
+
+def _calibrate(path: Path, seen: Observations) -> dict[str, float]:
+    """Fit and write the map; returns the expected calibration error without and with it."""
+    half = len(seen.depth) // 2
+    first, second = seen.part(0, half), seen.part(half, len(seen.depth))
+    trial = Calibration.fit(*first.flat())
+    error = {
+        "error_before": expected_error(*second.raw()),
+        "error_after": expected_error(trial.probabilities(*second.flat()[:3]), second.flat()[3]),
+    }
+    Calibration.fit(*seen.flat()).write(path)
+    return error
+
+
+def _facts(run: Run, seen: Observations, model: str, command: str) -> dict[str, Any]:
+    progress = run.progress
+    held_out = run.held_out()
+    return {
+        "model": model,
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "versions": {
+            "gardener": gardener.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "plan": run.plan.facts() | {"taps": run.taps},
+        "hours": round(progress.seconds / 3600, 2),
+        "tokens_written": progress.written,
+        "tokens_trained": progress.tokens,
+        "held_out_tokens": sum(len(text.tokens) for text in held_out),
+        "vocabulary_coverage": coverage(held_out, run.kept),
+        "losses": progress.losses,
+        "first_guess_right": seen.curve(1),
+        "one_of_four_right": seen.curve(4),
+        "curve": progress.curve,
+    }
+
+
+def _page(facts: dict[str, Any]) -> str:
+    first, four = facts["first_guess_right"], facts["one_of_four_right"]
+    rows = "\n".join(
+        f"| {depth} | {a:.1%} | {b:.1%} |"
+        for depth, (a, b) in enumerate(zip(first, four, strict=True), 1)
+    )
+    last = facts["losses"][-1] if facts["losses"] else []
+    losses = ", ".join(f"{value:.2f}" for value in last)
+    return f"""# A draft head for {facts["model"]}
+
+    {facts["command"]}
+
+{facts["hours"]} hours on {facts["machine"]}, {facts["date"]}; gardener \
+{facts["versions"]["gardener"]}, torch {facts["versions"]["torch"]}.
+
+* Dialogues: {facts["tokens_written"]:,} tokens, written by the model itself, trained on \
+{facts["tokens_trained"] / max(facts["tokens_written"], 1):.1f} times in the mean.
+* Cross-entropy of each pass on the last chunk: {losses}.
+* Draft vocabulary: {facts["plan"]["vocab"]:,} tokens, which are \
+{facts["vocabulary_coverage"]:.1%} of what the model writes.
+* Expected calibration error: {facts["calibration"]["error_before"]:.1%} before, \
+{facts["calibration"]["error_after"]:.1%} after calibration.
+
+How often the guesses were right on {facts["held_out_tokens"]:,} tokens of dialogues that were not
+trained on, by the number of tokens since the last true feature:
+
+| depth | the first guess | one of four |
+|---|---|---|
+{rows}
+
+![acceptance by depth](acceptance.png)
+"""
+
+
+def draw(path: Path, facts: dict[str, Any]) -> None:
+    """Acceptance by depth, and how it grew. Raises UserError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("the plot needs matplotlib: pip install matplotlib") from error
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    by_depth, over_time = figure.subplots(1, 2, sharey=True)
+    depths = range(1, len(facts["first_guess_right"]) + 1)
+    by_depth.plot(depths, facts["first_guess_right"], marker="o", label="first guess")
+    by_depth.plot(depths, facts["one_of_four_right"], marker="o", label="one of four")
+    by_depth.set(xlabel="tokens since the last true feature", ylabel="right", ylim=(0, 1))
+    by_depth.legend()
+    chunks = [at for at, _ in facts["curve"]]
+    for depth in (1, 3, 5, 10):
+        values = [curve[depth - 1] for _, curve in facts["curve"]]
+        over_time.plot(chunks, values, label=f"depth {depth}")
+    over_time.set(xlabel="chunks of dialogues", title="first guess, held-out dialogues")
+    over_time.legend()
+    figure.savefig(path, dpi=110)

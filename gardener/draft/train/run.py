@@ -1,0 +1,197 @@
+"""A training run: write a chunk of dialogues, train on it and on older ones, keep what came of it.
+
+    OUT/dialogues/         the chunks, and `held-out.safetensors`, which is never trained on
+    OUT/state.pt           all that is needed to go on, written after every chunk
+    OUT/config.json, model.safetensors, calibration.json
+                           the head as it is, written after every chunk
+    OUT/report.json, report.md, acceptance.png
+
+The learning rate follows the clock: it rises, falls along a cosine, and is lowest when the hours
+are over. A run that was over goes on when it is given more hours.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gardener.draft.train.chunks import Text
+from gardener.draft.train.corpus import Corpus
+from gardener.draft.train.dialogue import Script
+from gardener.draft.train.evaluate import Observations, observe
+from gardener.draft.train.export import read_head, write_head
+from gardener.draft.train.head import DraftHead
+from gardener.draft.train.objective import Batch, Target, batches, borrow
+from gardener.draft.train.plan import Plan
+from gardener.draft.train.trainer import Progress, Trainer, read_state
+from gardener.draft.train.vocabulary import likeliest
+from gardener.errors import UserError
+from gardener.stages.load import load_whole
+from gardener.stages.weights import fingerprint
+
+STATE = "state.pt"
+
+GLANCE = 8000
+"""Held-out tokens looked at after a chunk; at the end it is all of them."""
+
+Tell = Callable[[float, Progress, str], None]
+"""Told the seconds worked, how far the run is, and what is being done."""
+
+
+class Run:
+    """One session of a run in the folder `out`."""
+
+    def __init__(
+        self,
+        out: Path,
+        model: Path,
+        plan: Plan,
+        script: Script,
+        tell: Tell,
+        *,
+        dtype: str,
+        device: str,
+        asked: Sequence[Sequence[Sequence[int]]] = (),
+        start: Path | None = None,
+    ) -> None:
+        """`start`: a head to begin with, when the run is new. `asked`: see `Corpus`.
+
+        Raises UserError.
+        """
+        self.out, self.plan, self._tell = out, plan, tell
+        self._began, self._before = time.monotonic(), 0.0
+        self.progress = Progress()
+        self.whole = load_whole(model, dtype=dtype, device=device)
+        self.taps = plan.taps or (self.whole.shape.layers,)
+        self._check_taps()
+        self.corpus = Corpus(
+            out / "dialogues", plan, self.whole, script, fingerprint(model), self.taps, asked
+        )
+        self._random = random.Random(plan.seed)
+        state = read_state(out / STATE) if (out / STATE).exists() else None
+        torch.manual_seed(plan.seed)
+        head, kept = self._head(start, state)
+        self.trainer = Trainer(head, self._borrow(kept), plan)
+        if state is not None:
+            self.trainer.restore(state)
+        self._before = self.trainer.progress.seconds
+        self.progress = self.trainer.progress
+
+    def _check_taps(self) -> None:
+        layers = self.whole.shape.layers
+        ascending = list(self.taps) == sorted(set(self.taps))
+        if not ascending or not 0 <= self.taps[0] <= self.taps[-1] <= layers:
+            raise UserError(
+                f"taps {self.taps}: name layers in ascending order, from 0 to {layers}, where "
+                f"{layers} is the last hidden state"
+            )
+
+    def _borrow(self, kept: torch.Tensor) -> Target:
+        columns = [tap in self.taps for tap in self.corpus.taps]
+        return borrow(self.whole, kept, columns)
+
+    def _head(
+        self, start: Path | None, state: dict[str, Any] | None
+    ) -> tuple[DraftHead, torch.Tensor]:
+        """The head to train and its draft vocabulary: of this run, of another one, or new."""
+        shape = self.whole.shape
+        if state is None and start is not None:
+            head, kept, taps = read_head(start, shape)
+            if taps != self.taps:
+                raise UserError(f"the head in {start} has taps {taps}, not {self.taps}")
+            return head, kept
+        head = DraftHead(shape, len(self.taps), self.plan.inner or shape.inner)
+        if state is not None:
+            return head, state["kept"]
+        texts = self._chunk(0)
+        self._say("choosing the draft vocabulary")
+        return head, likeliest(self.whole, texts, self.plan.vocab)
+
+    # --- the work ----------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Until the hours are over."""
+        held_out = self.held_out()
+        while self.done < 1:
+            self._one_chunk(self.progress.chunks)
+            glance = observe(self._trained, self._target, _some(held_out, GLANCE), self.plan.batch)
+            self.progress.curve.append((self.progress.chunks, glance.curve(1)))
+            self.save()
+
+    def held_out(self) -> list[Text]:
+        """The dialogues that are not trained on."""
+        return self.corpus.held_out(lambda n: self._say(f"writing dialogues to test on: {n:,}"))
+
+    def judge(self) -> Observations:
+        """What the head guesses on all of the held-out dialogues."""
+        self._say("looking at the held-out dialogues")
+        return observe(self._trained, self._target, self.held_out(), self.plan.batch)
+
+    def save(self) -> None:
+        """Write the head and the state."""
+        self.progress.seconds = self.seconds
+        write_head(self.out, self._trained, self._target.kept, self.taps)
+        self.trainer.save(self.out / STATE)
+
+    @property
+    def kept(self) -> torch.Tensor:
+        """The tokens of the draft vocabulary."""
+        return self._target.kept
+
+    @property
+    def seconds(self) -> float:
+        """Worked so far, in all sessions."""
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def done(self) -> float:
+        """Which share of the hours is over."""
+        return self.seconds / (self.plan.hours * 3600)
+
+    @property
+    def _trained(self) -> DraftHead:
+        return self.trainer.head
+
+    @property
+    def _target(self) -> Target:
+        return self.trainer.target
+
+    def _say(self, what: str) -> None:
+        self._tell(self.seconds, self.progress, what)
+
+    def _one_chunk(self, index: int) -> None:
+        texts = self.corpus.chunk(
+            index, lambda n: self._say(f"writing chunk {index}: {n:,} tokens")
+        )
+        new = sum(len(text.tokens) for text in texts)
+        texts = texts + self.corpus.replay(index, round(new * (self.plan.passes - 1)))
+        losses = self.trainer.train(self._shuffled(texts, index), lambda: self.done)
+        self.progress.losses.append(losses)
+        self.progress.chunks += 1
+        self.progress.written += new
+
+    def _chunk(self, index: int) -> list[Text]:
+        return self.corpus.chunk(index, lambda n: self._say(f"writing chunk {index}: {n:,} tokens"))
+
+    def _shuffled(self, texts: Sequence[Text], index: int) -> Iterator[Batch]:
+        made = list(batches(texts, self.plan.batch))
+        self._random.shuffle(made)
+        for number, batch in enumerate(made, 1):
+            if self.done >= 1:
+                return
+            self._say(f"training on chunk {index}: step {number} of {len(made)}")
+            yield batch
+
+
+def _some(texts: Sequence[Text], tokens: int) -> list[Text]:
+    """The first of these texts, about so many tokens."""
+    found: list[Text] = []
+    for text in texts:
+        if tokens <= 0:
+            break
+        found.append(text)
+        tokens -= len(text.tokens)
+    return found
