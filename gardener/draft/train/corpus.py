@@ -8,7 +8,7 @@ from pathlib import Path
 from gardener.draft.train import chunks
 from gardener.draft.train.chunks import Text
 from gardener.draft.train.dialogue import Dialogue, Lines, Script, Style, play, written
-from gardener.draft.train.lanes import Lanes
+from gardener.stages.lanes import Lanes
 from gardener.draft.train.plan import Plan
 from gardener.stages.load import Whole
 

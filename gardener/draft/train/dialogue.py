@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from gardener.draft.train.lanes import Lanes
+from gardener.stages.lanes import Lanes
 
 TEMPLATE, USER, ANSWER = 0, 1, 2
 """Who wrote a token."""
