@@ -111,7 +111,7 @@ def train_draft(
             dtype=dtype,
             device=device,
             asked=asked,
-            start=_start(start),
+            start=_start(start, folder),
         )
         run.work()
         from gardener.draft.train.report import finish
@@ -129,12 +129,17 @@ def _taps(text: str) -> tuple[int, ...]:
         raise UserError(f"--taps {text}: name layers like 2,15,30, or say final") from None
 
 
-def _start(name: str | None) -> Path | None:
+def _start(name: str | None, model: Path) -> Path | None:
+    """The folder of the head to begin with. Raises UserError if none is shipped."""
+    from gardener.stages.weights import fingerprint
+    from gardener.trained import head_for
+
     if name != "shipped":
         return None if name is None else Path(name).expanduser()
-    from gardener.draft.shipped import shipped_head
-
-    return shipped_head("smollm2-135m")
+    found = head_for(fingerprint(model))
+    if found is None:
+        raise UserError("no head is shipped for this model: leave --from away to make a new one")
+    return found
 
 
 def _script(prompter: "Prompter") -> "Script":

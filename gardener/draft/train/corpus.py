@@ -8,8 +8,8 @@ from pathlib import Path
 from gardener.draft.train import chunks
 from gardener.draft.train.chunks import Text
 from gardener.draft.train.dialogue import Dialogue, Lines, Script, Style, play, written
-from gardener.stages.lanes import Lanes
 from gardener.draft.train.plan import Plan
+from gardener.stages.lanes import Lanes
 from gardener.stages.load import Whole
 
 HELD_OUT = "held-out.safetensors"

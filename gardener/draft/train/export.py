@@ -22,8 +22,10 @@ WEIGHTS = "model.safetensors"
 TAPS = "eagle_aux_hidden_state_layer_ids"
 
 
-def write_head(folder: Path, head: DraftHead, kept: Tensor, taps: tuple[int, ...]) -> None:
-    """Write the head; `kept`: the tokens of the draft vocabulary."""
+def write_head(
+    folder: Path, head: DraftHead, kept: Tensor, taps: tuple[int, ...], fingerprint: str
+) -> None:
+    """Write the head; `kept`: the tokens of the draft vocabulary; `fingerprint`: of the target."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: p.detach().to(torch.bfloat16) for name, p in head.state_dict().items()}
     chosen = torch.zeros(head.shape.vocab, dtype=torch.bool)
@@ -32,7 +34,8 @@ def write_head(folder: Path, head: DraftHead, kept: Tensor, taps: tuple[int, ...
     tensors["t2d"] = chosen
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)
-    text = json.dumps(_config(head, len(kept), taps), indent=2, sort_keys=True)
+    config = _config(head, len(kept), taps) | {"target_fingerprint": fingerprint}
+    text = json.dumps(config, indent=2, sort_keys=True)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -67,8 +67,9 @@ class Run:
         self.whole = load_whole(model, dtype=dtype, device=device)
         self.taps = plan.taps or (self.whole.shape.layers,)
         self._check_taps()
+        self._mark = fingerprint(model)
         self.corpus = Corpus(
-            out / "dialogues", plan, self.whole, script, fingerprint(model), self.taps, asked
+            out / "dialogues", plan, self.whole, script, self._mark, self.taps, asked
         )
         self._random = random.Random(plan.seed)
         state = read_state(out / STATE) if (out / STATE).exists() else None
@@ -133,7 +134,7 @@ class Run:
     def save(self) -> None:
         """Write the head and the state."""
         self.progress.seconds = self.seconds
-        write_head(self.out, self._trained, self._target.kept, self.taps)
+        write_head(self.out, self._trained, self.kept, self.taps, self._mark)
         self.trainer.save(self.out / STATE)
 
     @property
