@@ -108,7 +108,7 @@ class Lanes:
         picks = logits.argmax(-1)
         drawn = temperatures.nonzero().squeeze(1)
         if len(drawn):
-            top, ids = logits[drawn].float().topk(TOP_K, -1)
+            top, ids = logits[drawn].float().topk(min(TOP_K, logits.shape[-1]), -1)
             odds = torch.softmax(top / temperatures[drawn, None], -1)
             chosen = torch.multinomial(odds, 1, generator=self._random)
             picks[drawn] = ids.gather(1, chosen).squeeze(1)

@@ -1,0 +1,68 @@
+"""Many texts at once are each what the model alone would write, with its hidden states."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from gardener.errors import UserError
+from gardener.recording import record
+from gardener.stages.lanes import Lanes
+from gardener.stages.load import Whole, load_whole
+
+PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [3], [5, 8, 9, 7], [9, 3, 2]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Whole]:
+    folder = tmp_path_factory.mktemp("model")
+    return tiny.make("llama", folder), load_whole(folder, dtype="float32", device="cpu")
+
+
+def _greedy(model: Any, prompt: Sequence[int], count: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(int(tiny.logits(model, tokens)[-1].argmax()))
+    return tokens
+
+
+def test_recordings_are_what_the_model_alone_writes(model: tuple[Any, Whole]) -> None:
+    alone, whole = model
+    recordings = record(whole, PROMPTS, 12, frozenset(), [0, 2, tiny.LAYERS], lanes=2)
+    for prompt, made in zip(PROMPTS, recordings, strict=True):
+        assert list(made.tokens) == _greedy(alone, prompt, 12)
+        assert made.prompt == len(prompt)
+        with torch.no_grad():
+            states = alone(torch.tensor([made.tokens]), output_hidden_states=True).hidden_states
+        expected = torch.cat([states[tap][0, :-1] for tap in (0, 2, tiny.LAYERS)], -1)
+        assert torch.allclose(made.features, expected, atol=1e-4)
+
+
+def test_a_recording_ends_with_the_end_of_sequence(model: tuple[Any, Whole]) -> None:
+    alone, whole = model
+    text = _greedy(alone, PROMPTS[0], 12)
+    eos = text[7]
+    (made,) = record(whole, PROMPTS[:1], 12, frozenset({eos}), [tiny.LAYERS])
+    assert list(made.tokens) == text[: text.index(eos, len(PROMPTS[0])) + 1]
+
+
+def test_sampling_draws_likely_tokens_and_repeats_itself(model: tuple[Any, Whole]) -> None:
+    _, whole = model
+
+    def draw(seed: int, heat: float) -> list[list[int]]:
+        lanes = Lanes(whole, 4, 8, [tiny.LAYERS], seed)
+        return [lanes.step([7] * 4, [at] * 4, [heat] * 4) for at in range(8)]
+
+    assert draw(1, 1.0) == draw(1, 1.0)
+    assert draw(1, 1.0) != draw(2, 1.0)
+    assert all(len(set(row)) == 1 for row in draw(1, 0.0))
+
+
+def test_sliding_windows_are_refused(tmp_path: Path) -> None:
+    tiny.make("mistral", tmp_path)
+    whole = load_whole(tmp_path, dtype="float32", device="cpu")
+    with pytest.raises(UserError, match="sliding windows"):
+        Lanes(whole, 1, 8, [0], 0)

@@ -1,0 +1,273 @@
+"""Training a head: what it is trained on, towards what, and that it can be interrupted."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+
+from gardener.draft.train import chunks
+from gardener.draft.train.chunks import Text
+from gardener.draft.train.dialogue import ANSWER, TEMPLATE, USER, Dialogue, Script, Style, written
+from gardener.draft.train.evaluate import DEPTHS, observe
+from gardener.draft.train.export import read_head
+from gardener.draft.train.head import DraftHead, cross_entropy
+from gardener.draft.train.objective import batches, borrow, collate, loss, outputs, reach
+from gardener.draft.train.plan import Plan
+from gardener.draft.train.run import Run
+from gardener.draft.train.vocabulary import coverage, likeliest
+from gardener.errors import UserError
+from gardener.stages.architecture import Architecture
+from gardener.stages.load import Whole, load_whole
+
+SCRIPT = Script(opening=(50, 51), answering=(52, 53), asking=(52, 54, 51), ends=frozenset({52, 0}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny.make("smollm", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Whole:
+    return load_whole(folder, dtype="float32", device="cpu")
+
+
+def _perform(drawn: Sequence[int], asked: Sequence[Sequence[int]] = ()) -> Dialogue:
+    """A dialogue for which these tokens are drawn, whoever's turn it is."""
+    lines = written(SCRIPT, Style(rounds=1), 40, random.Random(1), asked)
+    fed = [next(lines)]
+    turns = (53,) if asked else (51, 53)  # after these, a turn begins that is drawn
+    supply = iter(drawn)
+    last = -1
+    try:
+        while True:
+            # Tokens drawn within given text are of no interest: a marker that must not show up.
+            token = 60
+            if fed[-1][0] in turns or fed[-1][0] == last != 52:
+                token = last = next(supply)
+            fed.append(lines.send(token))
+    except StopIteration as end:
+        made: Dialogue = end.value
+        return made
+
+
+def test_the_model_writes_both_sides_within_the_template() -> None:
+    made = _perform([1, 2, 3, 52, 4, 5, 52])
+    assert made.tokens == [50, 51, 1, 2, 3, 52, 53, 4, 5]
+    assert made.roles == [TEMPLATE] * 2 + [USER] * 3 + [TEMPLATE] * 2 + [ANSWER] * 2
+
+
+def test_given_turns_are_recited_and_only_answers_drawn() -> None:
+    made = _perform([4, 52, 6, 52], asked=[[1, 2], [3]])
+    assert made.tokens == [50, 51, 1, 2, 52, 53, 4, 52, 54, 51, 3, 52, 53, 6]
+    assert [role for role in made.roles if role == ANSWER] == [ANSWER] * 2
+
+
+def test_a_turn_without_end_is_cut() -> None:
+    lines = written(SCRIPT, Style(rounds=1, asked=3, answered=4), 40, random.Random(1))
+    next(lines)
+    for token in range(1, 10):
+        lines.send(token)
+    with pytest.raises(StopIteration) as end:
+        lines.send(10)
+    made = end.value.value
+    assert made.roles == [TEMPLATE] * 2 + [USER] * 3 + [TEMPLATE] * 2 + [ANSWER] * 4
+
+
+def _texts(shape: Architecture, lengths: Sequence[int], taps: int = 1) -> list[Text]:
+    source = torch.Generator().manual_seed(5)
+    return [
+        Text(
+            torch.randint(shape.vocab, (n,), generator=source, dtype=torch.int32),
+            torch.tensor([TEMPLATE] * 2 + [USER] * 2 + [TEMPLATE] + [ANSWER] * (n - 5)).byte(),
+            torch.randn(n, taps * shape.width, generator=source),
+        )
+        for n in lengths
+    ]
+
+
+def test_chunks_come_back_as_they_were_and_only_for_what_they_were_made(tmp_path: Path) -> None:
+    made = [Dialogue([1, 2, 3], [0, 1, 2], torch.randn(3, 4)), Dialogue([4], [2], torch.ones(1, 4))]
+    path = tmp_path / "folder" / "chunk.safetensors"
+    chunks.write(path, made, {"model": "a"})
+    back = chunks.read(path, {"model": "a"})
+    assert [text.tokens.tolist() for text in back] == [[1, 2, 3], [4]]
+    assert [text.roles.tolist() for text in back] == [[0, 1, 2], [2]]
+    assert made[0].features is not None
+    assert torch.equal(back[0].features, made[0].features)
+    with pytest.raises(UserError, match="model a, not b"):
+        chunks.read(path, {"model": "b"})
+    path.write_bytes(b"short")
+    with pytest.raises(UserError, match="take it away"):
+        chunks.read(path, {})
+
+
+def test_a_batch_knows_what_follows_and_where_nothing_can_be_guessed(whole: Whole) -> None:
+    texts = _texts(whole.shape, [9, 7])
+    batch = collate(texts)
+    for text, at, weight, following in zip(
+        batch.text.tolist(), batch.at.tolist(), batch.weights.tolist(), batch.next.tolist(),
+        strict=True,
+    ):  # fmt: skip
+        tokens = texts[text].tokens.tolist()
+        assert following == (tokens[at + 1] if at + 1 < len(tokens) else -1)
+        assert weight == (1.0 if at >= 4 else pytest.approx(0.1))
+    assert len(batch.at) == (9 - 2) + (7 - 2)
+    assert [len(b.tokens) for b in batches(texts, 9)] == [1, 1]
+    assert [len(b.tokens) for b in batches(texts, 18)] == [2]
+
+
+def test_the_loss_and_its_gradient_are_those_of_plain_cross_entropy() -> None:
+    source = torch.Generator().manual_seed(2)
+    rows = torch.randn(700, 16, generator=source, requires_grad=True)
+    matrix = torch.randn(40, 16, generator=source)
+    targets = torch.softmax(torch.randn(700, 40, generator=source), -1)
+    weights = torch.rand(700, generator=source)
+    ours = cross_entropy(rows, matrix, targets, weights)
+    (slope,) = torch.autograd.grad(3 * ours, rows)
+    plain = (F.cross_entropy(rows @ matrix.T, targets, reduction="none") * weights).sum()
+    (expected,) = torch.autograd.grad(3 * plain, rows)
+    assert torch.allclose(ours, plain, rtol=1e-5)
+    assert torch.allclose(slope, expected, atol=1e-5)
+
+
+def _moved(head: DraftHead) -> DraftHead:
+    """A head as it might be after training: all of its weights are something."""
+    source = torch.Generator().manual_seed(3)
+    for parameter in head.parameters():
+        parameter.data += 0.2 * torch.randn(parameter.shape, generator=source)
+    return head
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+def test_a_pass_sees_true_features_only_up_to_its_row(whole: Whole, taps: int) -> None:
+    """What pass k guesses after token p must not change with features from p - k on."""
+    columns = [True] * taps
+    target = borrow(whole, torch.arange(0, 60, 2), columns)
+    head = _moved(DraftHead(whole.shape, taps, 24))
+    (text,) = _texts(whole.shape, [12], taps)
+    steps = 5
+    before = [out.detach() for out in outputs(head, target, collate([text]), steps)]
+    batch = collate([text])
+    place = {at: i for i, at in enumerate(batch.at.tolist())}
+    changed = text.features.clone()
+    changed[6] += 1.0
+    after = list(outputs(head, target, collate([text._replace(features=changed)]), steps))
+    for k in range(steps):
+        for at, i in place.items():
+            if not reach(batch, k)[i]:
+                continue
+            same = torch.allclose(before[k][i], after[k][i], atol=1e-6)
+            assert same == (at - 1 - k < 6), (k, at)
+
+
+def test_training_lowers_the_loss(whole: Whole) -> None:
+    torch.manual_seed(0)
+    target = borrow(whole, torch.arange(40), [True])
+    head = DraftHead(whole.shape, 1, 24)
+    batch = collate(_texts(whole.shape, [30, 25]))
+    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-2)
+    values = []
+    for _ in range(30):
+        value, means = loss(head, target, batch, 5, 0.9)
+        assert len(means) == 5
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        optimiser.zero_grad()
+        values.append(float(value.detach()))
+    assert values[-1] < 0.8 * values[0]
+
+
+def test_the_vocabulary_is_what_the_model_finds_likely(whole: Whole) -> None:
+    texts = _texts(whole.shape, [30, 20])
+    kept = likeliest(whole, texts, 20)
+    states = torch.cat([text.features[5:] for text in texts])
+    mean = torch.softmax(states @ whole.matrix.T, -1).mean(0)
+    assert set(kept.tolist()) == set(mean.topk(20).indices.tolist())
+    assert kept.tolist() == sorted(kept.tolist())
+    assert coverage(texts, torch.arange(whole.shape.vocab)) == 1.0
+    assert coverage(texts, torch.arange(0)) == 0.0
+
+
+def _plan(**changes: Any) -> Plan:
+    sizes: dict[str, Any] = {
+        "vocab": 32, "inner": 24, "chunk": 300, "lanes": 4, "room": 64, "batch": 256, "hours": 1.0,
+    }  # fmt: skip
+    return Plan(**(sizes | changes))
+
+
+def _run(out: Path, model: Path, plan: Plan, **options: Any) -> Run:
+    return Run(
+        out, model, plan, SCRIPT, lambda *what: None, dtype="float32", device="cpu", **options
+    )
+
+
+def test_a_run_goes_on_where_it_was_interrupted(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "head"
+    run = _run(out, folder, _plan())
+    for index in range(2):
+        run._one_chunk(index)
+    run.save()
+    weights = {name: p.clone() for name, p in run.trainer.head.state_dict().items()}
+    again = _run(out, folder, _plan())
+    assert again.progress.chunks == 2
+    assert again.progress.tokens == run.progress.tokens
+    assert again.seconds >= run.progress.seconds
+    assert torch.equal(again.kept, run.kept)
+    for name, p in again.trainer.head.state_dict().items():
+        assert torch.equal(p, weights[name])
+    again._one_chunk(2)
+    assert [path.name for path in again.corpus.chunks()] == [
+        f"chunk-{index:05d}.safetensors" for index in range(3)
+    ]
+
+
+def test_a_run_can_start_from_a_head(folder: Path, tmp_path: Path) -> None:
+    first = _run(tmp_path / "first", folder, _plan())
+    first._one_chunk(0)
+    first.save()
+    second = _run(tmp_path / "second", folder, _plan(seed=2), start=tmp_path / "first")
+    assert torch.equal(second.kept, first.kept)
+    for ours, theirs in zip(
+        first.trainer.head.parameters(), second.trainer.head.parameters(), strict=True
+    ):
+        assert torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3)  # it was stored in 16 bits
+    with pytest.raises(UserError, match="has taps"):
+        _run(tmp_path / "third", folder, _plan(taps=(0, 2)), start=tmp_path / "first")
+
+
+def test_old_chunks_go_and_held_out_dialogues_stay(folder: Path, tmp_path: Path) -> None:
+    run = _run(tmp_path, folder, _plan(keep=2))
+    held_out = run.held_out()
+    for index in range(4):
+        run._one_chunk(index)
+    assert [path.stem for path in run.corpus.chunks()] == ["chunk-00002", "chunk-00003"]
+    seen = observe(run.trainer.head, run.trainer.target, held_out, 256)
+    assert len(seen.curve(1)) == DEPTHS
+    assert all(
+        0 <= one <= four <= 1 for one, four in zip(seen.curve(1), seen.curve(4), strict=True)
+    )
+    log_q, rank, depth, hit = seen.flat()
+    assert len(log_q) == len(rank) == len(depth) == len(hit) == seen.log_q.numel()
+
+
+def test_foreign_heads_are_not_trained_further(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="only heads that `train-draft` wrote"):
+        read_head(tmp_path, Architecture.read(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"steps": 4}, "steps is 4"), ({"hours": 0.0}, "hours"), ({"passes": 0.5}, "passes")],
+)
+def test_plans_are_checked(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        Plan(**changes)
