@@ -2,7 +2,8 @@
 
 Whoever drives it carries out the commands in order and feeds back what happened:
 
-* every `Grow` is answered by exactly one `Grown`, sooner or later, empty if need be;
+* every `Grow` is answered by exactly one `Grown` of that drafter, sooner or later, empty if need
+  be;
 * every segment sent is answered by exactly one `Judged`, in the order of sending;
 * `Room` says that the ring can take a segment; it is worth asking again after every event.
 
@@ -10,7 +11,6 @@ The tokens emitted equal those of plain decoding whatever the drafter proposes a
 come, because a token is only ever emitted when it is the target's own pick after the root.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +19,15 @@ from typing import TypeAlias
 from gardener.errors import LocalError, RemoteError
 from gardener.messages import Advance, Close, Open, Segment, Verdict
 from gardener.policy import Policy, View
-from gardener.tree import Guess, Tree
+from gardener.tree import Guess, Node, Tree
 
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """The drafter's answer: for each node that was to be expanded, what may follow it."""
+    """A drafter's answer: for each node that was to be expanded, what may follow it."""
 
     children: tuple[tuple[int, tuple[Guess, ...]], ...]
+    source: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,10 @@ class StageLost:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """These tokens are now part of the answer."""
+    """These tokens are now part of the answer; `nodes` are the same in the tree."""
 
     tokens: tuple[int, ...]
+    nodes: tuple[Node, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Grow:
-    """Ask the drafter what may follow these nodes."""
+    """Ask a drafter what may follow these nodes."""
 
     nodes: tuple[int, ...]
+    source: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ class Counts:
     wasted: int = 0  # tree rows sent that did not come true, or came after the end
     accepted: int = 0  # emitted tokens whose node stood in the tree already
     missed: int = 0  # emitted tokens that had to be planted
-    drafted: int = 0  # nodes that the drafter added
+    drafted: int = 0  # nodes that the drafters added
+    named: dict[int, int] = field(default_factory=dict)  # accepted, by drafters that named them
     prefill: int = 0  # segments of prompt rows alone
 
 
@@ -120,6 +124,10 @@ class Flight:
 class Decoding:
     """The round of one request (design, section 6).
 
+    Several drafters may grow the tree, each at its own pace: `sources` says of each whether it
+    looks again at a node that has become the root, for it knows more about it then. `taps` are the
+    features that one of them wants from the ring.
+
     Raises ValueError if the prompt is empty or leaves no room for an answer.
     """
 
@@ -128,6 +136,8 @@ class Decoding:
     policy: Policy
     limits: Limits
     chunk: int = 128  # prompt rows in one segment
+    sources: tuple[bool, ...] = (False,)
+    taps: tuple[int, ...] = ()
     tree: Tree = field(init=False)
     counts: Counts = field(init=False, default_factory=Counts)
     finished: str | None = field(init=False, default=None)
@@ -135,12 +145,12 @@ class Decoding:
     _why: str = field(init=False)  # which limit that is
     _prefilled: int = field(init=False, default=0)  # prompt rows sent, the root not among them
     _sent: dict[int, int] = field(init=False, default_factory=dict)  # living node -> seq
-    _expanded: set[int] = field(init=False, default_factory=set)
+    _expanded: list[set[int]] = field(init=False)  # by drafter: nodes it has looked at
     _picks: dict[int, int] = field(init=False, default_factory=dict)  # judged node -> next token
     _settled: list[int] = field(init=False, default_factory=list)  # the stages do not know yet
     _flights: deque[Flight] = field(init=False, default_factory=deque)
     _seq: int = field(init=False, default=0)
-    _growing: bool = field(init=False, default=False)
+    _growing: set[int] = field(init=False, default_factory=set)  # drafters that are at work
 
     def __post_init__(self) -> None:
         room = self.limits.context - len(self.prompt)
@@ -152,6 +162,7 @@ class Decoding:
         self._limit = min(self.limits.new_tokens, room)
         self._why = "length" if self.limits.new_tokens <= room else "context"
         self.tree = Tree(len(self.prompt) - 1, self.prompt[-1])
+        self._expanded = [set() for _ in self.sources]
 
     def flights(self) -> list[Flight]:
         """Segments under way, the oldest first."""
@@ -160,7 +171,7 @@ class Decoding:
     def start(self) -> list[Command]:
         """The first commands."""
         return [
-            Send(Open(self.request, len(self.prompt), self.limits.context)),
+            Send(Open(self.request, len(self.prompt), self.limits.context, self.taps)),
             *self._grow(),
         ]
 
@@ -173,46 +184,45 @@ class Decoding:
                 return self._room()
             case Judged(verdict):
                 return self._judged(verdict)
-            case Grown(children):
-                return self._grown(children)
+            case Grown(children, source):
+                return self._grown(children, source)
             case StageLost():
                 return self._finish("lost")
 
-    def view(self) -> View:
-        """What the policy may look at."""
+    def view(self, source: int = 0) -> View:
+        """What the policy may look at; the drafter `source` is the one it may ask."""
         return View(
             tree=self.tree,
             sent=self._sent,
-            expanded=self._expanded,
+            expanded=self._expanded[source],
             flying=sum(1 for flight in self._flights if flight.rows),
-            growing=self._growing,
+            growing=bool(self._growing),
             reach=self._limit - self.counts.emitted,
         )
 
-    # --- the drafter -------------------------------------------------------------------------
+    # --- the drafters ------------------------------------------------------------------------
 
     def _grow(self) -> list[Command]:
-        if self._growing:
-            return []
-        nodes = self.policy.grow(self.view())
-        if not nodes:
-            return []
-        self._growing = True
-        self._expanded.update(nodes)
-        return [Grow(tuple(nodes))]
+        """Ask the drafters that are idle, if the policy has a use for them."""
+        commands: list[Command] = []
+        for source, expanded in enumerate(self._expanded):
+            if source in self._growing:
+                continue
+            nodes = self.policy.grow(self.view(source))
+            if nodes:
+                self._growing.add(source)
+                expanded.update(nodes)
+                commands.append(Grow(tuple(nodes), source))
+        return commands
 
-    def _grown(self, children: Sequence[tuple[int, Sequence[Guess]]]) -> list[Command]:
-        self._growing = False
+    def _grown(self, children: Sequence[tuple[int, Sequence[Guess]]], source: int) -> list[Command]:
+        self._growing.discard(source)
         for parent, guesses in children:
             if parent not in self.tree:  # pruned while the drafter was at work
                 continue
-            for token, probability in guesses:
-                # Nothing is ever computed below an end of sequence, and its parent's pick suffices.
-                if token in self.limits.eos or self.tree.child(parent, token):
-                    continue
-                score = self.tree[parent].score + math.log(min(max(probability, 1e-9), 1.0))
-                self.tree.graft(parent, token, score)
-                self.counts.drafted += 1
+            # Nothing is ever computed below an end of sequence, and its parent's pick suffices.
+            useful = [guess for guess in guesses if guess.token not in self.limits.eos]
+            self.counts.drafted += self.tree.propose(parent, source, useful)
         return self._grow()
 
     # --- sending -----------------------------------------------------------------------------
@@ -259,20 +269,22 @@ class Decoding:
     def _judged(self, verdict: Verdict) -> list[Command]:
         self._record(verdict)
         tokens: list[int] = []
+        nodes: list[Node] = []
         wasted = self.counts.wasted
         while (pick := self._picks.get(self.tree.root)) is not None:
             self._settled.append(self.tree.root)
             self._accept(pick)
             tokens.append(pick)
+            nodes.append(self.tree[self.tree.root])
             reason = self._ended(pick)
             if reason:
-                return [Emit(tuple(tokens)), *self._finish(reason)]
+                return [Emit(tuple(tokens), tuple(nodes)), *self._finish(reason)]
         if not tokens:
             return []
         # Where rows died that are under way, all stages should know before anything else. Where
         # none did, there is nothing to stop: the news goes behind the next segment.
         urgent = self._settle() if self.counts.wasted > wasted else []
-        return [Emit(tuple(tokens)), *urgent, *self._grow()]
+        return [Emit(tuple(tokens), tuple(nodes)), *urgent, *self._grow()]
 
     def _settle(self) -> list[Command]:
         """Tell the stages what was accepted since they were told last."""
@@ -300,16 +312,25 @@ class Decoding:
     def _accept(self, token: int) -> None:
         """Move the root to `token` and forget what died."""
         old = self.tree.root
-        known = self.tree.child(old, token) is not None
-        self.counts.accepted += known
-        self.counts.missed += not known
+        heir = self.tree.child(old, token)
+        self.counts.accepted += heir is not None
+        self.counts.missed += heir is None
         self.counts.emitted += 1
+        for source in self.tree.source(heir.id) if heir else ():
+            self.counts.named[source] = self.counts.named.get(source, 0) + 1
         for node in self.tree.advance(token):
             self.counts.wasted += self._sent.pop(node, None) is not None
-            self._expanded.discard(node)
+            self._forget(node)
             self._picks.pop(node, None)
         del self._sent[old], self._picks[old]
-        self._expanded.discard(old)
+        self._forget(old)
+        for again, expanded in zip(self.sources, self._expanded, strict=True):
+            if again:
+                expanded.discard(self.tree.root)
+
+    def _forget(self, node: int) -> None:
+        for expanded in self._expanded:
+            expanded.discard(node)
 
     def _ended(self, token: int) -> str | None:
         if token in self.limits.eos:

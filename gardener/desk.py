@@ -77,9 +77,11 @@ class Desk:
         self._drained = drained
         self._failed = failed
         self._last = stage.slice.is_last
+        self._layers = stage.slice.layers
         self._context: int = stage.shape.config.max_position_embeddings
         self._tables: dict[int, SlotTable] = {}
         self._prompts: dict[int, int] = {}
+        self._taps: dict[int, tuple[int, ...]] = {}
         self._given_up: set[int] = set()  # not yet closed from upstream: more may come, for nothing
         self._queue: deque[_Waiting] = deque()
         self._batch: list[_Entry] = []  # what is computed now
@@ -107,8 +109,11 @@ class Desk:
                 f"request {message.request} asks for a context of {message.context} with a prompt "
                 f"of {message.prompt}; this model has a context of {self._context}"
             )
+        if max(message.taps, default=0) > self._layers:
+            raise RemoteError(f"tap {message.taps[-1]} of a model with {self._layers} layers")
         self._tables[message.request] = SlotTable(message.prompt, message.context)
         self._prompts[message.request] = message.prompt
+        self._taps[message.request] = message.taps
         self._worker.call(
             partial(self._opened, message.request), partial(self._stage.open, message.request)
         )
@@ -141,7 +146,7 @@ class Desk:
     def _free(self, request: int) -> None:
         if self._tables.pop(request, None) is None:
             return
-        del self._prompts[request]
+        del self._prompts[request], self._taps[request]
         self._queue = deque(w for w in self._queue if w.segment.request != request)
         self._cancel()
         self._worker.submit(self._stage.close, request)
@@ -165,7 +170,7 @@ class Desk:
             return
         if segment.request not in self._tables:
             raise RemoteError(f"a segment of request {segment.request}, which is not open")
-        held = sum(len(w.segment.hidden.data) for w in self._queue if w.segment.hidden)
+        held = sum(_size(w.segment) for w in self._queue)
         if len(self._queue) >= QUEUE or held >= QUEUE_BYTES:
             raise RemoteError(f"{len(self._queue)} segments of {held} bytes wait: that is too much")
         self._stage.check(segment)
@@ -264,6 +269,7 @@ class Desk:
             tokens=segment.tokens,
             hidden=segment.hidden,
             judged=[i for i, node in enumerate(segment.ids) if node >= root],
+            taps=self._taps[segment.request],
         )
 
     def _cancel(self) -> None:
@@ -290,36 +296,59 @@ class Desk:
             return msgspec.structs.replace(empty, times=times)
         # Rows that were computed may be dead by now: nobody after this stage need see them.
         living = self._living(segment)
+        features = (*segment.features, *result.features)
         if result.hidden is not None:
-            moved = msgspec.structs.replace(segment, tokens=(), hidden=result.hidden, times=times)
+            moved = msgspec.structs.replace(
+                segment, tokens=(), hidden=result.hidden, times=times, features=features
+            )
             return keep_rows(moved, living)
         assert entry.job is not None
-        judged = [
-            (segment.ids[row], pick)
-            for row, pick in zip(entry.job.judged, result.picks, strict=True)
-            if row in living
-        ]
-        ids, picks = zip(*judged, strict=True) if judged else ((), ())
-        return Verdict(segment.request, segment.seq, ids, picks, times)
+        return _verdict(segment, entry.job.judged, result.picks, living, times, features)
+
+
+def _verdict(
+    segment: Segment,
+    judged: Sequence[int],
+    picks: Sequence[int],
+    living: Sequence[int],
+    times: tuple[Timing, ...],
+    features: tuple[Tensor, ...],
+) -> Verdict:
+    """The answer for the judged rows that live."""
+    kept = [(row, pick) for row, pick in zip(judged, picks, strict=True) if row in living]
+    if features:
+        rows = [row for row in range(len(segment.ids)) if row not in judged]
+        rows += [row for row, _ in kept]
+        features = tuple(tensor.take(rows) for tensor in features)
+    return Verdict(
+        segment.request,
+        segment.seq,
+        tuple(segment.ids[row] for row, _ in kept),
+        tuple(pick for _, pick in kept),
+        times,
+        features,
+    )
 
 
 def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
     """The segment with only these rows, given by index in ascending order."""
     if len(rows) == len(segment.ids):
         return segment
-    hidden = segment.hidden
-    if hidden is not None:
-        width = len(hidden.data) // len(segment.ids)
-        data = b"".join(hidden.data[row * width : (row + 1) * width] for row in rows)
-        hidden = Tensor(hidden.dtype, (len(rows), *hidden.shape[1:]), data) if rows else None
     return msgspec.structs.replace(
         segment,
         ids=tuple(segment.ids[row] for row in rows),
         parents=tuple(segment.parents[row] for row in rows),
         positions=tuple(segment.positions[row] for row in rows),
         tokens=tuple(segment.tokens[row] for row in rows) if segment.tokens else (),
-        hidden=hidden,
+        hidden=segment.hidden.take(rows) if segment.hidden and rows else None,
+        features=tuple(tensor.take(rows) for tensor in segment.features) if rows else (),
     )
+
+
+def _size(segment: Segment) -> int:
+    """Bytes of tensors."""
+    hidden = len(segment.hidden.data) if segment.hidden else 0
+    return hidden + sum(len(tensor.data) for tensor in segment.features)
 
 
 def _timed(stage: Stage, jobs: Sequence[Job]) -> tuple[Sequence[Result] | None, float]:

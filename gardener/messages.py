@@ -12,6 +12,7 @@ Words: a *segment* is a set of token-tree nodes that travels the ring together; 
 *row*. Stage 0 is the draft holder, stages 1..N hold the layers. Times are whole microseconds.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -22,6 +23,9 @@ PROTOCOL = 1
 
 MAX_ROWS = 4096
 """Most rows a segment may carry."""
+
+MAX_TAPS = 8
+"""Most features a request may ask for, per row."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 NodeId: TypeAlias = Annotated[int, Meta(ge=-1, le=2**53)]
@@ -49,6 +53,14 @@ class Tensor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
                 f"a {self.dtype} tensor of shape {self.shape} takes {expected} bytes, "
                 f"got {len(self.data)}"
             )
+
+    def take(self, rows: Sequence[int]) -> "Tensor":
+        """The tensor with only these rows of its first dimension, in this order."""
+        if len(rows) == self.shape[0] and all(i == row for i, row in enumerate(rows)):
+            return self
+        size = len(self.data) // self.shape[0]
+        data = b"".join(self.data[row * size : (row + 1) * size] for row in rows)
+        return Tensor(self.dtype, (len(rows), *self.shape[1:]), data)
 
 
 class Card(Struct, frozen=True, array_like=True):
@@ -108,11 +120,20 @@ class Open(Struct, frozen=True, array_like=True, tag=4):
 
     Node ids 0..prompt-1 are the prompt, a chain that is settled from the start; id prompt-1 is the
     first root. `context` is the number of tokens that prompt and answer may have together.
+
+    `taps`: hidden states that the holder's drafter wants of every row, ascending. Tap k is what
+    enters layer k; a tap as high as the model has layers is what its head reads, after the last
+    norm.
     """
 
     request: Count
     prompt: Annotated[int, Meta(ge=1, le=2**31)]
     context: Annotated[int, Meta(ge=1, le=2**31)]
+    taps: Annotated[tuple[Count, ...], Meta(max_length=MAX_TAPS)] = ()
+
+    def __post_init__(self) -> None:
+        if list(self.taps) != sorted(set(self.taps)):
+            raise ValueError(f"the taps {self.taps} are not in ascending order")
 
 
 class Close(Struct, frozen=True, array_like=True, tag=5):
@@ -121,12 +142,22 @@ class Close(Struct, frozen=True, array_like=True, tag=5):
     request: Count
 
 
+Features: TypeAlias = Annotated[tuple[Tensor, ...], Meta(max_length=MAX_TAPS)]
+"""One tensor (rows, width) per tap, in the order of the taps."""
+
+
+def _check_features(features: tuple[Tensor, ...]) -> None:
+    if any(len(t.shape) != 2 or t.shape != features[0].shape for t in features):
+        raise ValueError(f"features of shapes {[t.shape for t in features]}")
+
+
 class Segment(Struct, frozen=True, array_like=True, tag=6):
     """Rows on their way through the stages; parents come before their children.
 
     Into stage 1 it carries `tokens`, from there on `hidden` of shape (rows, width), never both.
     Rows that died are left out on the way; a segment without rows keeps the holder's count true.
-    `times` has one entry for every stage it has passed.
+    `times` has one entry for every stage it has passed, `features` one tensor (rows, width) for
+    every tap it has passed.
     """
 
     request: Count
@@ -137,6 +168,7 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
     tokens: Ids
     hidden: Tensor | None
     times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
+    features: Features = ()
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
@@ -151,6 +183,9 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
             raise ValueError("tokens and hidden states in one segment")
         elif len(self.hidden.shape) != 2 or self.hidden.shape[0] != rows:
             raise ValueError(f"{rows} ids but hidden states of shape {self.hidden.shape}")
+        _check_features(self.features)
+        if self.features and self.features[0].shape[0] != rows:
+            raise ValueError(f"{rows} ids but features of shape {self.features[0].shape}")
 
 
 class Advance(Struct, frozen=True, array_like=True, tag=7):
@@ -168,17 +203,25 @@ class Advance(Struct, frozen=True, array_like=True, tag=7):
 
 class Verdict(Struct, frozen=True, array_like=True, tag=8):
     """The last stage's answer to a segment: for each surviving row that is judged, the target's
-    own next token (`picks`). Prompt rows before the last one are not judged."""
+    own next token (`picks`). Prompt rows before the last one are not judged.
+
+    `features`: one tensor (rows, width) for every tap of the request. Its rows are those of the
+    prompt that are not judged, then those of `ids`.
+    """
 
     request: Count
     seq: Count
     ids: Ids
     picks: Ids
     times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
+    features: Features = ()
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.picks):
             raise ValueError(f"{len(self.ids)} ids but {len(self.picks)} picks")
+        _check_features(self.features)
+        if self.features and self.features[0].shape[0] < len(self.ids):
+            raise ValueError(f"{len(self.ids)} ids but features of shape {self.features[0].shape}")
 
 
 class Ping(Struct, frozen=True, array_like=True, tag=9):

@@ -38,9 +38,9 @@ class Shape:
 class View:
     """What a policy may look at.
 
-    sent: nodes of the tree that are in the ring or have passed it. expanded: nodes whose children
-    the drafter has given. flying: segments under way that carry tree rows. growing: the drafter is
-    at work. reach: rows this deep below the root or deeper can no longer be emitted.
+    sent: nodes of the tree that are in the ring or have passed it. expanded: nodes that the drafter
+    in question has looked at. flying: segments under way that carry tree rows. growing: some
+    drafter is at work. reach: rows this deep below the root or deeper can no longer be emitted.
     """
 
     tree: Tree
@@ -104,9 +104,11 @@ class Serial:
         return _root_and_best(view, self.shape)
 
     def grow(self, view: View) -> list[int]:
-        if view.flying or len(view.tree) >= self.shape.rows:
+        if view.flying:
             return []
-        return _unexpanded(view, self.shape)
+        # Until the best nodes have all been looked at: then no better ones can be found.
+        best = view.best(lambda n: True, self.shape.rows, self.shape.floor)
+        return [n.id for n in best if n.id not in view.expanded][: self.shape.batch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,10 @@ class Gardener:
 
     def grow(self, view: View) -> list[int]:
         ready = view.best(lambda n: n.id not in view.sent, 2 * self.shape.rows, self.shape.floor)
-        return [] if len(ready) >= 2 * self.shape.rows else _unexpanded(view, self.shape)
+        if len(ready) < 2 * self.shape.rows:
+            return _unexpanded(view, self.shape)
+        root = view.tree.root  # what follows it decides first
+        return [] if root in view.expanded else [root]
 
 
 def _root_and_best(view: View, shape: Shape) -> list[int]:

@@ -4,12 +4,20 @@ One rule decides life everywhere, at the holder and at every stage: a node lives
 an ancestor of the root, or a descendant of the root. Ids count up within a request and are never
 used twice; nothing is ever renumbered. Depth and paths are derived when needed and then forgotten.
 
+Several drafters may guess at what follows a node. Each child keeps the probability that every one
+of them gave it, `pool` makes one of these, and where that changes, the whole branch below is scored
+anew.
+
 Plain ints, no torch, no asyncio. The tree does not know what a token means, nor which nodes are
 under way in the ring.
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+LEAST = 1e-6
+"""Probability of a child that no drafter names any more."""
 
 
 class Node(NamedTuple):
@@ -38,12 +46,22 @@ def descendants(root: int, rows: Iterable[tuple[int, int]]) -> set[int]:
     return below
 
 
+def pool(opinions: Mapping[int, float]) -> float:
+    """One probability of a child from what each drafter says: that of the surest one.
+
+    Drafters see different things, one the meaning and one the repetition: what one of them does not
+    see is no evidence against the other.
+    """
+    return min(max(opinions.values(), default=LEAST), 1.0)
+
+
 class Tree:
     """The root and all that lives below it, in order of id (so parents before children)."""
 
     def __init__(self, root: int, token: int) -> None:
         self._nodes = {root: Node(root, root - 1, token, 0.0)}
         self._children: dict[int, dict[int, int]] = {}
+        self._opinions: dict[int, dict[int, float]] = {}  # node -> drafter -> probability
         self._next = root + 1
         self.root = root
 
@@ -79,6 +97,45 @@ class Tree:
         siblings[token] = node.id
         return node
 
+    def propose(self, parent: int, source: int, guesses: Sequence[Guess]) -> int:
+        """What drafter `source` says may follow `parent`, in place of what it said before.
+
+        Children that it does not name any more stay, at what the others say of them: they may be
+        under way. Returns how many children are new. Raises KeyError if `parent` is not in the
+        tree.
+        """
+        siblings = self._children.setdefault(parent, {})
+        before = len(siblings)
+        for node in siblings.values():
+            self._opinions.get(node, {}).pop(source, None)
+        for token, probability in guesses:
+            child = self.graft(parent, token, self._nodes[parent].score)
+            self._opinions.setdefault(child.id, {})[source] = max(probability, LEAST)
+        self._score(parent, siblings.values())
+        return len(siblings) - before
+
+    def source(self, node: int) -> frozenset[int]:
+        """The drafters that stand by this node."""
+        return frozenset(self._opinions.get(node, ()))
+
+    def _score(self, parent: int, children: Iterable[int]) -> None:
+        """Score the branches of these children, all of `parent`, after drafters spoke."""
+        pooled = {child: pool(self._opinions.get(child, {})) for child in children}
+        total = max(sum(pooled.values()), 1.0)
+        for child, probability in pooled.items():
+            score = self._nodes[parent].score + math.log(probability / total)
+            self._shift(child, score - self._nodes[child].score)
+
+    def _shift(self, top: int, by: float) -> None:
+        """Add to the scores of a node and of all below it."""
+        if abs(by) < 1e-9:
+            return
+        stack = [top]
+        while stack:
+            node = stack.pop()
+            self._nodes[node] = self._nodes[node]._replace(score=self._nodes[node].score + by)
+            stack.extend(self._children.get(node, {}).values())
+
     def advance(self, token: int) -> list[int]:
         """Make the root's child with this token the root, planting it if it is not there (a miss).
 
@@ -89,12 +146,14 @@ class Tree:
         )
         stack = [n for n in self._children.pop(self.root).values() if n != heir.id]
         del self._nodes[self.root]
+        self._opinions.pop(self.root, None)
         self.root = heir.id
         dead: list[int] = []
         while stack:
             node = stack.pop()
             dead.append(node)
             del self._nodes[node]
+            self._opinions.pop(node, None)
             stack.extend(self._children.pop(node, {}).values())
         return dead
 

@@ -141,11 +141,17 @@ def run_blocks(
     sin: Tensor,
     spans: Sequence[Rows],
     cancelled: Callable[[], bool],
+    taps: dict[int, Tensor | None],
 ) -> Tensor | None:
-    """Hidden states [rows, width] through all blocks; None if `cancelled` fires on the way."""
-    for block in blocks:
+    """Hidden states [rows, width] through all blocks; None if `cancelled` fires on the way.
+
+    What enters the blocks whose indices are in `taps` is put there.
+    """
+    for index, block in enumerate(blocks):
         if cancelled():
             return None
+        if index in taps:
+            taps[index] = x
         x = block(x, cos, sin, spans)
     return x
 

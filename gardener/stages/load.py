@@ -185,7 +185,7 @@ class _Loader:
     def head(self) -> Head:
         norm = self._vector(NORM, self._shape.width)
         weight = self.matrix().to(self._device, self._dtype)
-        return Head(norm, self._shape.eps, linear(weight, None))
+        return Head(norm, self._shape.eps, linear(weight, None), self._shape.layers)
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""

@@ -5,7 +5,7 @@ tokens where others receive hidden states, the last one picks tokens where other
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Protocol
 
@@ -38,6 +38,7 @@ class Job:
     tokens     [rows] token ids, at the first stage only
     hidden     [rows, width], at the other stages
     judged     indices of the rows whose picks are wanted; looked at by the last stage only
+    taps       hidden states of all rows to give back; those of other stages are left to them
     cancelled  may be set by another thread when all rows of the job have died
     """
 
@@ -46,6 +47,7 @@ class Job:
     tokens: Sequence[int] = ()
     hidden: messages.Tensor | None = None
     judged: Sequence[int] = ()
+    taps: Sequence[int] = ()
     cancelled: Event = field(default_factory=Event)
 
     @property
@@ -56,10 +58,11 @@ class Job:
 @dataclass(frozen=True, eq=False)
 class Result:
     """What comes of a job: hidden states [rows, width], or at the last stage the greedy pick after
-    each judged row, in the order of `judged`."""
+    each judged row, in the order of `judged`. And a tensor [rows, width] for each tap here."""
 
     hidden: messages.Tensor | None = None
     picks: tuple[int, ...] = ()
+    features: tuple[messages.Tensor, ...] = ()
 
 
 class Intake(Protocol):
@@ -147,8 +150,9 @@ class HandOn:
 class Head:
     """The last stage's outlet: final norm, logits of the judged rows, greedy picks."""
 
-    def __init__(self, norm: torch.Tensor, eps: float, head: Linear) -> None:
-        self._norm, self._eps, self._head = norm, eps, head
+    def __init__(self, norm: torch.Tensor, eps: float, head: Linear, layers: int) -> None:
+        """`layers` of the whole model: the number by which its last hidden state is asked for."""
+        self._norm, self._eps, self._head, self._tap = norm, eps, head, layers
         self.nbytes = norm.nbytes + head.nbytes
 
     @property
@@ -172,16 +176,38 @@ class Head:
         return self.project(self.normed(hidden))
 
     def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
+        tapped = any(self._tap in job.taps for job in jobs)
+        normed = self.normed(hidden) if tapped else None
         judged: list[int] = []
         first = 0
         for job in jobs:
             judged += [first + row for row in job.judged]
             first += job.rows
-        if not judged:
-            return [Result() for _ in jobs]
-        rows = hidden if len(judged) == len(hidden) else hidden[judged]
-        picks = iter(self.logits(rows).argmax(-1).tolist())
-        return [Result(picks=tuple(next(picks) for _ in job.judged)) for job in jobs]
+        picks = iter(self._picks(hidden, normed, judged) if judged else ())
+        results = [Result(picks=tuple(next(picks) for _ in job.judged)) for job in jobs]
+        return results if normed is None else _add_tap(self._tap, normed, jobs, results)
+
+    def _picks(
+        self, hidden: torch.Tensor, normed: torch.Tensor | None, judged: Sequence[int]
+    ) -> list[int]:
+        every = len(judged) == len(hidden)
+        if normed is None:
+            normed = self.normed(hidden if every else hidden[judged])
+        elif not every:
+            normed = normed[judged]
+        picks: list[int] = self.project(normed).argmax(-1).tolist()
+        return picks
+
+
+def _add_tap(
+    tap: int, states: torch.Tensor, jobs: Sequence[Job], results: Sequence[Result]
+) -> list[Result]:
+    """The results with these states [rows of all jobs, width] for the jobs that asked for them."""
+    parts = torch.split(states.cpu(), [job.rows for job in jobs])
+    return [
+        replace(result, features=(*result.features, pack(part))) if tap in job.taps else result
+        for job, part, result in zip(jobs, parts, results, strict=True)
+    ]
 
 
 class Stage:
@@ -248,11 +274,24 @@ class Stage:
             sin,
             spans,
             lambda: all(flag.is_set() for flag in flags),
+            taps := self._taps(batch),
         )
         if hidden is None:
             return None
-        results = dict(zip(order, self._outlet(hidden, batch), strict=True))
+        own: list[Result] = [Result() for _ in batch]
+        for index, states in taps.items():
+            assert states is not None
+            own = _add_tap(self.slice.first + index, states, batch, own)
+        results = {}
+        for i, early, late in zip(order, own, self._outlet(hidden, batch), strict=True):
+            results[i] = replace(late, features=early.features + late.features) if taps else late
         return [results[i] for i in range(len(jobs))]
+
+    def _taps(self, batch: Sequence[Job]) -> dict[int, torch.Tensor | None]:
+        """The blocks before which somebody wants the hidden states, by index, ascending."""
+        first, end = self.slice.first, self.slice.end
+        wanted = {tap for job in batch for tap in job.taps if first <= tap < end}
+        return {tap - first: None for tap in sorted(wanted)}
 
     def _spans(self, batch: Sequence[Job]) -> tuple[list[Span], np.ndarray]:
         """The batch as one span per request, and the positions [rows] of all rows."""
