@@ -30,10 +30,11 @@ from gardener.decoding import (
 from gardener.draft.drafter import Drafter
 from gardener.errors import GardenerError, LocalError, PeerLost, RemoteError, StageFailed
 from gardener.loss import Report, ring_broke, stage_failed, stalled
-from gardener.messages import Card, Close, Failed, Message, Segment, Timing, Verdict
+from gardener.messages import Card, Close, Failed, Message, Segment, Tensor, Timing, Verdict
 from gardener.net.address import Address, Inherited
 from gardener.policy import Policy
 from gardener.ring import Ring
+from gardener.sources import Guesses, Sources, rows_of
 from gardener.trace import Trace
 
 STALL = 120.0
@@ -73,7 +74,7 @@ class Holder:
     def __init__(
         self,
         card: Card,
-        drafter: Drafter,
+        drafters: Sequence[Drafter],
         trace: Trace,
         *,
         listen_at: Address | Inherited,
@@ -84,7 +85,7 @@ class Holder:
         advise: Callable[[int], str] = start_again,
     ) -> None:
         """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do."""
-        self.drafter = drafter
+        self.sources = Sources(drafters, self._answered, self._drafter_failed)
         self.trace = trace
         self.decoding: Decoding | None = None
         self.passage = Passage()
@@ -93,7 +94,7 @@ class Holder:
         self._advise = advise
         self._output: asyncio.Queue[tuple[int, ...] | str] = asyncio.Queue()
         self._sent_at: dict[int, float] = {}
-        self._unsettled: list[int] = []  # accepted tokens that the drafter does not know of yet
+        self._verdict: Verdict | None = None  # the one that is being handled
         self._failure: GardenerError | None = None  # of the ring, for good
         self._refusal: GardenerError | None = None  # of the request alone
         # Stages may still be busy with requests of the holder before this one: never their numbers.
@@ -114,6 +115,7 @@ class Holder:
 
     async def close(self) -> None:
         """Leave the ring politely."""
+        self.sources.close()
         await self.ring.close()
 
     # --- a request ---------------------------------------------------------------------------
@@ -138,9 +140,11 @@ class Holder:
         self._refusal = None
         output = self._output = asyncio.Queue()
         self._sent_at.clear()
-        decoding = self.decoding = Decoding(self._requests, prompt, policy, limits, chunk)
-        self.drafter.begin(prompt)
-        self._unsettled = []
+        sources = self.sources
+        decoding = self.decoding = Decoding(
+            self._requests, prompt, policy, limits, chunk, sources.again, sources.taps
+        )
+        sources.begin(prompt)
         try:
             self._run(decoding.start())
             self._fill()
@@ -173,13 +177,7 @@ class Holder:
         if self.decoding is not None:
             self._run(self.decoding.handle(event))
             self._fill()
-            self._settle()
-
-    def _settle(self) -> None:
-        """Tell the drafter what was accepted: before it is asked, else after all has been sent."""
-        if self._unsettled:
-            self.drafter.settle(self._unsettled)
-            self._unsettled = []
+            self.sources.tell()
 
     def _fill(self) -> None:
         """Give the ring what the policy has for it."""
@@ -191,12 +189,14 @@ class Holder:
             match command:
                 case Send(message):
                     self._send(message)
-                case Emit(tokens):
-                    self._unsettled += tokens
+                case Emit(tokens, nodes):
+                    self.sources.settle(nodes, self._features([node.parent for node in nodes]))
                     self._output.put_nowait(tokens)
                     self.trace.add("emitted", rows=len(tokens), items=tokens)
-                case Grow(nodes):
-                    self._grow(nodes)
+                case Grow(nodes, source):
+                    assert self.decoding is not None
+                    tree = self.decoding.tree
+                    self.sources.expand(source, nodes, [tree.lineage(node) for node in nodes])
                 case Finish(reason):
                     self._output.put_nowait(reason)
 
@@ -207,18 +207,53 @@ class Holder:
             self.trace.add("sent", message.request, message.seq, rows, items=message.ids)
         self.ring.send(message)
 
-    def _grow(self, nodes: Sequence[int]) -> None:
-        """Ask the drafter, which answers at once."""
-        assert self.decoding is not None
-        begin = time.monotonic()
-        self._settle()
-        tree = self.decoding.tree
-        paths = [[n.token for n in tree.lineage(node)[1:]] for node in nodes]
-        children = tuple(zip(nodes, self.drafter.expand(paths), strict=True))
-        before = len(tree)
-        commands = self.decoding.handle(Grown(children))
-        self.trace.add("grown", rows=len(tree) - before, seconds=time.monotonic() - begin)
+    # --- the drafters ------------------------------------------------------------------------
+
+    def _answered(
+        self, source: int, nodes: Sequence[int], guesses: Guesses, seconds: float
+    ) -> None:
+        decoding = self.decoding
+        if decoding is None:
+            return
+        before = len(decoding.tree)
+        commands = decoding.handle(Grown(tuple(zip(nodes, guesses, strict=True)), source))
+        self.trace.add("grown", rows=len(decoding.tree) - before, seconds=seconds)
         self._run(commands)
+        if not self.sources.drafters[source].instant:  # nobody else looks whether there is room
+            self._fill()
+
+    def _drafter_failed(self, error: Exception) -> None:
+        if self.decoding is not None and not self.decoding.finished:
+            self._give_up(self.decoding, error)
+
+    def _features(self, nodes: Sequence[int]) -> tuple[Tensor, ...]:
+        """Of rows that the verdict at hand judged.
+
+        All accepted tokens of one verdict follow rows of that same verdict: rows are judged in the
+        order in which they were sent, parents first, and a token is accepted as soon as the row
+        before it is judged.
+        """
+        if not self.sources.taps or self._verdict is None:
+            return ()
+        ids, features = self._verdict.ids, self._verdict.features
+        lead = features[0].shape[0] - len(ids)
+        return rows_of(features, [lead + ids.index(node) for node in nodes])
+
+    def _receive_features(self, verdict: Verdict) -> None:
+        """Check them, and hand on those of the prompt. Raises RemoteError."""
+        self._verdict = verdict
+        taps, features = self.sources.taps, verdict.features
+        if not features and not (taps and verdict.ids):
+            return
+        card = self.cards[0]
+        given = [(tensor.shape[1], tensor.dtype) for tensor in features]
+        if given != [(card.width, card.dtype)] * len(taps):
+            raise RemoteError(
+                f"segment {verdict.seq} came back with features {given}, asked for were taps {taps}"
+            )
+        lead = features[0].shape[0] - len(verdict.ids)
+        if lead:
+            self.sources.settle((), rows_of(features, range(lead)))
 
     # --- what the ring tells -----------------------------------------------------------------
 
@@ -233,10 +268,11 @@ class Holder:
         self.trace.add("judged", verdict.request, verdict.seq, len(verdict.ids), seconds)
         missed = decoding.counts.missed
         try:
+            self._receive_features(verdict)
             self._handle(Judged(verdict))
         except RemoteError:
             raise
-        except Exception as error:  # ours, the drafter's for instance: no stage is to blame
+        except Exception as error:  # ours, a drafter's for instance: no stage is to blame
             self._give_up(decoding, error)
         if decoding.counts.missed > missed:
             self.trace.add("missed", verdict.request, verdict.seq, 1)

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
 from gardener.stages.folders import read_json
-from gardener.stages.layers import Slice
+from gardener.stages.layers import Ends, Slice
 from gardener.stages.weights import INDEXES, needed
 
 # The hub's errors derive from those of the HTTP library it uses, which changes with its version.
@@ -42,7 +42,7 @@ class Repository:
         self._repository, self._revision = repository, revision
         self._other_ways, self._say = other_ways, say
 
-    def fetch(self, choose: Callable[[Architecture], Slice | None] | None) -> Path:
+    def fetch(self, choose: Callable[[Architecture], Slice | Ends | None] | None) -> Path:
         """The snapshot folder with all that is needed: the whole model, or the slice that `choose`
         picks. Without weights (None) a checkpoint in one file is fetched all the same, since only
         that file names its tensors. Raises UserError."""
@@ -50,8 +50,7 @@ class Repository:
         if not (folder / "config.json").exists():
             raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
         shape = Architecture.read(folder)
-        whole = Slice(0, shape.layers, shape.layers)
-        held = choose(shape) if choose else whole
+        held = choose(shape) if choose else Slice(0, shape.layers, shape.layers)
         for index in INDEXES:
             if (folder / index).exists():
                 return self._fetch_indexed(folder, index, held, shape.tied)
@@ -63,7 +62,9 @@ class Repository:
             f"here: {self._way_out()}"
         )
 
-    def _fetch_indexed(self, folder: Path, index: str, held: Slice | None, tied: bool) -> Path:
+    def _fetch_indexed(
+        self, folder: Path, index: str, held: Slice | Ends | None, tied: bool
+    ) -> Path:
         weight_map: dict[str, str] = read_json(folder / index).get("weight_map", {})
         files = needed(weight_map, held, tied) if held is not None else set[str]()
         missing = sorted(file for file in files if not (folder / file).exists())
@@ -73,6 +74,13 @@ class Repository:
         lost = [file for file in missing if not (folder / file).exists()]
         if lost:
             raise UserError(f"{lost[0]} of {self._repository} is not here: {self._way_out()}")
+        return folder
+
+    def fetch_head(self) -> Path:
+        """The snapshot folder of a draft head, which is no whole model. Raises UserError."""
+        folder = self._download((*_SMALL_FILES, *_WHOLE_WEIGHTS))
+        if not (folder / "config.json").exists():
+            raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
         return folder
 
     def _download(self, patterns: Sequence[str]) -> Path:

@@ -22,13 +22,13 @@ import platformdirs
 
 from gardener.errors import UserError
 from gardener.stages.folders import building, read_json, sha256
-from gardener.stages.layers import Slice
+from gardener.stages.layers import Ends, Slice
 
 if TYPE_CHECKING:
     from gardener.stages.architecture import Architecture
 
 Say: TypeAlias = Callable[[str], None]
-Choose: TypeAlias = Callable[["Architecture"], Slice | None]
+Choose: TypeAlias = Callable[["Architecture"], Slice | Ends | None]
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,28 @@ def resolve(
         return _converted(path, f"{path.stem}-{sha256(path)[:12]}", say)
     if path.exists():
         raise UserError(f"{model} is neither a model folder nor a .gguf file")
-    if (
-        not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model)
-        or model.startswith(".")
-        or path.suffix == ".gguf"
-    ):
+    if not _HUB_ID.fullmatch(model) or path.suffix == ".gguf":
         raise UserError(f"there is no {model}: {_OTHER_WAYS}")
     from gardener.hub import Repository  # late: a folder needs neither the hub nor torch
 
     return Repository(model, revision, _OTHER_WAYS, say).fetch(choose)
 
 
+def resolve_head(head: str, say: Say = lambda text: None) -> Path:
+    """The folder of a draft head: a folder, or a repository on the hub. Raises UserError."""
+    path = Path(head).expanduser()
+    if path.is_dir():
+        read_json(path / "config.json")
+        return path
+    other_ways = "--head takes a folder or a hub id like owner/name"
+    if not _HUB_ID.fullmatch(head) or path.exists():
+        raise UserError(f"there is no head {head}: {other_ways}")
+    from gardener.hub import Repository  # late: a folder needs neither the hub nor torch
+
+    return Repository(head, None, other_ways, say).fetch_head()
+
+
+_HUB_ID = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")
 _OTHER_WAYS = (
     f"--model takes a folder, a .gguf file, a hub id like owner/name, or {', '.join(BUILT_IN)}"
 )

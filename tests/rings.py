@@ -145,7 +145,7 @@ class Ring:
             "patience": 20.0,
             "say": self.said.append,
         }
-        return Holder(card(0, self.stages), NGram(), Trace(), **(defaults | options))
+        return Holder(card(0, self.stages), [NGram()], Trace(), **(defaults | options))
 
     def quiet(self) -> bool:
         """Whether no stage holds anything of any request."""

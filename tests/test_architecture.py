@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "survey": {"messages"},
     "policy": {"tree"},
     "decoding": {"errors", "messages", "policy", "tree"},
-    "draft": {"draft", "tree", "stages", "errors"},
+    "draft": {"draft", "tree", "stages", "errors", "messages"},
     "net": {"net", "errors", "messages"},
     "stages": {"stages", "errors", "messages", "tree"},
 }

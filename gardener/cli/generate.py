@@ -59,6 +59,11 @@ def generate(
     device: o.Device = "cpu",
     threads: o.Threads = None,
     quant: o.Quant = "none",
+    draft: o.Draft = "auto",
+    head: o.Head = None,
+    draft_model: o.DraftModel = None,
+    draft_dtype: o.DraftDType = None,
+    draft_device: o.DraftDevice = "cpu",
     patience: o.Patience = 120.0,
     no_view: o.NoView = False,
     as_json: o.Json = False,
@@ -80,6 +85,7 @@ def generate(
         threads=threads,
         quant=quant,
         patience=patience,
+        draft=o.drafting(draft, head, draft_model, draft_dtype or dtype, draft_device),
     )
     if stop and not all(stop):
         raise UserError("--stop '' would end every answer at once: give it some text")

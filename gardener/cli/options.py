@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from gardener.cli.program import settings
+from gardener.drafting import DraftSettings
 from gardener.policy import POLICIES
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -24,6 +25,16 @@ def policies(text: str) -> list[str]:
     if unknown:
         raise typer.BadParameter(f"no policy {unknown[0]!r}: choose from {', '.join(POLICIES)}")
     return names
+
+
+def drafting(
+    draft: str, head: str | None, model: str | None, dtype: str, device: str
+) -> DraftSettings:
+    """What the options about drafting say. Raises UserError."""
+    kinds = tuple(kind.strip() for kind in draft.split(",") if kind.strip())
+    if kinds == ("auto",):
+        return DraftSettings(None, head, model, dtype, device)
+    return DraftSettings(() if kinds == ("none",) else kinds, head, model, dtype, device)
 
 
 Config: TypeAlias = Annotated[
@@ -117,6 +128,32 @@ Floor: TypeAlias = Annotated[
         max=1.0,
         help="Guesses less likely than this are not sent.",
     ),
+]
+Draft: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="GARDENER_DRAFT",
+        metavar="KIND,...",
+        help="Drafters: ngram, eagle, model, none. auto: n-gram, and all that is there for the "
+        "model (--head, --draft-model, a head that is shipped).",
+    ),
+]
+Head: TypeAlias = Annotated[
+    str | None,
+    typer.Option(envvar="GARDENER_HEAD", help="EAGLE-1 or EAGLE-3 head: a folder or a hub id."),
+]
+DraftModel: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GARDENER_DRAFT_MODEL", help="A small model of the same vocabulary, to draft with."
+    ),
+]
+DraftDType: TypeAlias = Annotated[
+    DTypeName | None,
+    typer.Option(envvar="GARDENER_DRAFT_DTYPE", help="What drafters compute in: as --dtype."),
+]
+DraftDevice: TypeAlias = Annotated[
+    str, typer.Option(envvar="GARDENER_DRAFT_DEVICE", help="cpu, cuda, cuda:1 or mps.")
 ]
 NewTokens: TypeAlias = Annotated[
     int,

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import gardener
-from gardener.draft.ngram import NGram
+from gardener.draft.drafter import Drafter
+from gardener.drafting import DraftSettings, drafters
 from gardener.errors import PeerLost, UserError
 from gardener.holder import Holder
 from gardener.local import LocalRing, threads_for
 from gardener.messages import Card
-from gardener.models import resolve
+from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
 from gardener.policy import Shape
+from gardener.stages.layers import Ends
 from gardener.trace import Trace
 
 
@@ -32,6 +34,7 @@ class RingSettings:
     threads: int | None
     quant: str
     patience: float
+    draft: DraftSettings = field(default_factory=DraftSettings)
 
     def __post_init__(self) -> None:
         if (self.local is None) == (self.peer is None):
@@ -56,12 +59,13 @@ async def open_ring(
     """
     if settings.local is None:
         assert settings.peer is not None
+        borrowed = Ends() if settings.draft.borrows else None
         model = await asyncio.to_thread(
-            resolve, settings.model, settings.revision, choose=lambda shape: None, say=say
+            resolve, settings.model, settings.revision, choose=lambda shape: borrowed, say=say
         )
         holder = Holder(
             await asyncio.to_thread(holder_card, model),
-            NGram(),
+            await asyncio.to_thread(_drafters, settings, model, say),
             Trace(),
             listen_at=parse(settings.listen),
             peer=parse_peer(settings.peer),
@@ -78,7 +82,7 @@ async def open_ring(
         await local.start()
         holder = Holder(
             await asyncio.to_thread(holder_card, model),
-            NGram(),
+            await asyncio.to_thread(_drafters, settings, model, say),
             Trace(),
             listen_at=local.listen_at,
             peer=local.peer,
@@ -91,6 +95,11 @@ async def open_ring(
             yield holder, model
     finally:
         await local.stop()
+
+
+def _drafters(settings: RingSettings, model: Path, say: Callable[[str], None]) -> Sequence[Drafter]:
+    """Made on a thread: loading a head takes a while."""
+    return drafters(settings.draft, model, lambda name: resolve_head(name, say))
 
 
 def holder_card(model: Path) -> Card:

@@ -73,6 +73,11 @@ def verify(
     device: o.Device = "cpu",
     threads: o.Threads = None,
     quant: o.Quant = "none",
+    draft: o.Draft = "auto",
+    head: o.Head = None,
+    draft_model: o.DraftModel = None,
+    draft_dtype: o.DraftDType = None,
+    draft_device: o.DraftDevice = "cpu",
     patience: o.Patience = 120.0,
     as_json: o.Json = False,
     verbose: o.Verbose = False,
@@ -95,6 +100,7 @@ def verify(
         threads=threads,
         quant=quant,
         patience=patience,
+        draft=o.drafting(draft, head, draft_model, draft_dtype or dtype, draft_device),
     )
     texts = _texts(prompts)[:count]
 

@@ -3,24 +3,40 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from gardener.tree import Guess
+from gardener.messages import Tensor
+from gardener.tree import Guess, Node
 
 
 class Drafter(Protocol):
-    """Guesses what follows. One request at a time; calls come from one thread.
+    """Guesses what follows. One request at a time; calls come from one thread, one by one."""
 
-    `expand` is called on the event loop, before a segment leaves: it may take microseconds, not
-    more.
-    """
+    @property
+    def name(self) -> str:
+        """For people: what kind it is."""
+
+    @property
+    def instant(self) -> bool:
+        """It is called on the event loop, before a segment leaves, and takes microseconds. Or else
+        on a thread of its own, and the ring does not wait for it."""
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Features that it wants from the ring (see `messages.Open`); empty: none."""
 
     def begin(self, prompt: Sequence[int]) -> None:
-        """A new request: these tokens are sure, the last one is the root."""
+        """A new request: these tokens are sure, the last one is the root. Their nodes have the ids
+        0..len(prompt)-1."""
 
-    def settle(self, tokens: Sequence[int]) -> None:
-        """These tokens were accepted since, in order; the last one is the root now."""
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        """`nodes` were accepted since, in order; the last one is the root now. There may be none,
+        while the prompt is computed.
 
-    def expand(self, paths: Sequence[Sequence[int]]) -> list[tuple[Guess, ...]]:
-        """For each path of tokens below the root (the root itself: empty), what may follow it.
+        features: one tensor [rows, width] per tap for the next rows of the text, from its first
+        token on. Once there are nodes, they reach up to the token before the root.
+        """
+
+    def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        """For each path of nodes, from the root down, what may follow its last one.
 
         Likeliest first; probabilities are calibrated and sum to at most 1 per path.
         """

@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gardener.tree import Guess
+from gardener.messages import Tensor
+from gardener.tree import Guess, Node
 
 Kind = tuple[int, int, bool]
 """Length of the matching suffix, rank among the guesses, whether only one continuation was seen."""
@@ -56,6 +57,10 @@ class _Follower:
 class NGram:
     """A drafter without a model. Memory grows with `longest` entries for each token of text."""
 
+    name = "ngram"
+    instant = True
+    taps: tuple[int, ...] = ()
+
     def __init__(self, longest: int = 6, width: int = 3) -> None:
         if longest < 1 or width < 1:
             raise ValueError(f"longest and width start at 1, got {longest} and {width}")
@@ -70,14 +75,14 @@ class NGram:
         for token in prompt:
             self._append(token)
 
-    def settle(self, tokens: Sequence[int]) -> None:
-        for token in tokens:
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor] = ()) -> None:
+        for token in (node.token for node in nodes):
             for guess, kind in self._guesses(tuple(self._text[-self.longest :])):
                 self.calibration.observe(kind, guess == token)
             self._append(token)
 
-    def expand(self, paths: Sequence[Sequence[int]]) -> list[tuple[Guess, ...]]:
-        return [self._expand(path) for path in paths]
+    def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        return [self._expand([node.token for node in path[1:]]) for path in paths]
 
     def _expand(self, path: Sequence[int]) -> tuple[Guess, ...]:
         suffix = (*self._text[-self.longest :], *path)[-self.longest :]

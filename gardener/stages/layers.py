@@ -51,6 +51,15 @@ class Slice:
         return name.startswith("model.norm.") and self.is_last
 
 
+@dataclass(frozen=True)
+class Ends:
+    """No layer at all, but what a draft head may borrow: the embedding and the output matrix."""
+
+    def holds(self, name: str, tied: bool) -> bool:
+        """See `Slice.holds`."""
+        return name.startswith("model.embed_tokens.") or (name.startswith("lm_head.") and not tied)
+
+
 def parse_layers(text: str, layers: int, stages: int | None = None) -> list[Slice]:
     """`0-9,10-19,20-29` as slices that cover a model of `layers` layers without gap or overlap.
 

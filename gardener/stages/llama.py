@@ -69,9 +69,12 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class BlockWeights:
-    """The weights of one layer; q, k, v are one linear layer, and so are gate and up."""
+    """The weights of one layer; q, k, v are one linear layer, and so are gate and up.
 
-    attention_norm: Tensor
+    attention_norm: None in a draft head, which brings its own input to `Block.attend`.
+    """
+
+    attention_norm: Tensor | None
     qkv: Linear
     out: Linear
     mlp_norm: Tensor
@@ -111,14 +114,21 @@ class Block:
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Rows]) -> Tensor:
         """Hidden states [rows, width] to hidden states."""
-        w, eps = self._weights, self._shape.eps
-        x = x + w.out(self._attend(w.qkv(rms_norm(x, w.attention_norm, eps)), cos, sin, spans))
-        gate, up = w.gate_up(rms_norm(x, w.mlp_norm, eps)).chunk(2, -1)
+        norm = self._weights.attention_norm
+        normed = x if norm is None else rms_norm(x, norm, self._shape.eps)
+        return self.feed(x + self.attend(normed, cos, sin, spans))
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The second half of the layer: [rows, width] to the same."""
+        w = self._weights
+        gate, up = w.gate_up(rms_norm(x, w.mlp_norm, self._shape.eps)).chunk(2, -1)
         return x + w.down(F.silu(gate) * up)
 
-    def _attend(self, qkv: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Rows]) -> Tensor:
+    def attend(self, x: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Rows]) -> Tensor:
+        """Attention alone: what q, k and v read, [rows, inputs], to [rows, width]."""
         shape, w = self._shape, self._weights
         heads, kv_heads = shape.heads, shape.kv_heads
+        qkv = w.qkv(x)
         qkv = qkv.view(len(qkv), heads + 2 * kv_heads, shape.head_dim)
         qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
         if w.q_norm is not None and w.k_norm is not None:
@@ -131,7 +141,7 @@ class Block:
         for span in spans:
             rows = slice(span.first, span.end)
             seen.append(span.attend(self._index, self._window, kernel, q[rows], k[rows], v[rows]))
-        return seen[0] if len(seen) == 1 else torch.cat(seen)
+        return w.out(seen[0] if len(seen) == 1 else torch.cat(seen))
 
 
 def run_blocks(

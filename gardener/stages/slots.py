@@ -131,6 +131,32 @@ class SlotTable:
             slot_positions=self._positions[:high].copy(),
         )
 
+    def again(self, ids: Sequence[int]) -> Placement:
+        """Where rows of the tree that have slots stand, to compute them once more.
+
+        Raises KeyError for a row that has none or is certain.
+        """
+        rows = [self._rows[row] for row in ids]
+        high = self.high
+        mask = np.zeros((len(rows), high), np.bool_)
+        for line, row in zip(mask, rows, strict=True):
+            width = min(high, len(row.sees))
+            line[:width] = row.sees[:width]
+        return Placement(
+            slots=np.array([row.slot for row in rows], np.int64),
+            mask=mask,
+            high=high,
+            positions=np.array([row.position for row in rows], np.int64),
+            slot_positions=self._positions[:high].copy(),
+        )
+
+    def slot(self, row: int) -> int:
+        """Where a row of the tree stands. Raises KeyError if it has no slot, or is certain."""
+        return self._rows[row].slot
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._rows
+
     def advance(self, settled: Sequence[int], root: int) -> None:
         """The root is now `root`; `settled` are the accepted ids before it that were not settled.
 

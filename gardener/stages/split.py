@@ -1,7 +1,8 @@
 """Cut a model into one folder per stage, so that each machine needs only its own files.
 
     DIR/stage-1 ... stage-N   config.json (with a `gardener` block), model.safetensors
-    DIR/holder                config and tokenizer; the holder needs no weights
+    DIR/holder                config and tokenizer, and what a draft head may borrow: embedding
+                              and output matrix
     DIR/manifest.json         ranges, sizes, sha256 of every file, fingerprint, source
 
 One stage is in memory at a time. DIR appears when all of it is written, or not at all.
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
 from gardener.stages.folders import building, check_room, is_empty, read_json, sha256
-from gardener.stages.layers import Slice
+from gardener.stages.layers import Ends, Slice
 from gardener.stages.tensors import dtype_of
 from gardener.stages.weights import Checkpoint, ends, fingerprint
 
@@ -66,9 +67,12 @@ def split(
         mark = f"{dtype}-{mark}"
     with building(out) as folder:
         _write_holder(source, folder / "holder", mark)
+        borrowed = [name for name in checkpoint.names() if Ends().holds(name, shape.tied)]
+        _write_weights(checkpoint, borrowed, folder / "holder", target)
         for stage, (held, names) in enumerate(zip(slices, plan, strict=True), 1):
             say(f"stage {stage}: layers {held.first}-{held.end - 1}")
-            _write_stage(checkpoint, names, folder / f"stage-{stage}", target)
+            (folder / f"stage-{stage}").mkdir()
+            _write_weights(checkpoint, names, folder / f"stage-{stage}", target)
             _write_config(source, folder / f"stage-{stage}", stage, held, mark, dtype)
         manifest = _manifest(folder, slices, name or source.name, mark, dtype)
         _write_json(folder / "manifest.json", manifest)
@@ -97,10 +101,9 @@ def _size(checkpoint: Checkpoint, plan: list[list[str]], dtype: torch.dtype | No
     return sum(torch.Size(info.shape).numel() for info in infos) * dtype.itemsize
 
 
-def _write_stage(
+def _write_weights(
     checkpoint: Checkpoint, names: list[str], folder: Path, dtype: torch.dtype | None
 ) -> None:
-    folder.mkdir()
     tensors = {}
     for name in names:
         # As stored, a tensor stays a view of the mapped file: written without being held.

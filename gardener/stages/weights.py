@@ -22,7 +22,7 @@ from torch import Tensor
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
 from gardener.stages.folders import read_json
-from gardener.stages.layers import Slice
+from gardener.stages.layers import Ends, Slice
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -188,7 +188,7 @@ def canonical(name: str) -> str:
     return f"model.{name}"
 
 
-def needed(weight_map: dict[str, str], held: Slice, tied: bool) -> set[str]:
+def needed(weight_map: dict[str, str], held: Slice | Ends, tied: bool) -> set[str]:
     """Which of the files in an index hold tensors of this slice."""
     return {file for name, file in weight_map.items() if held.holds(canonical(name), tied)}
 

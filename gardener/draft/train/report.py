@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
@@ -37,9 +38,10 @@ def _calibrate(path: Path, seen: Observations) -> dict[str, float]:
     half = len(seen.depth) // 2
     first, second = seen.part(0, half), seen.part(half, len(seen.depth))
     trial = Calibration.fit(*first.flat())
+    log_q, rank, depth, hit = second.flat()
     error = {
-        "error_before": expected_error(*second.raw()),
-        "error_after": expected_error(trial.probabilities(*second.flat()[:3]), second.flat()[3]),
+        "error_before": expected_error(np.exp(log_q), hit),
+        "error_after": expected_error(trial.probabilities(log_q, rank, depth), hit),
     }
     Calibration.fit(*seen.flat()).write(path)
     return error

@@ -1,0 +1,252 @@
+"""Draft heads from files: EAGLE-1 and EAGLE-3 as they are published, and our own.
+
+Which of the two it is, the tensors tell. EAGLE-1 has `embed_tokens`, `fc` (with a bias unless its
+config says no) and `layers.0` without an input norm; the target's head reads what it gives. EAGLE-3
+has `fc` over several taps, `midlayer` or `layers.0` whose q, k and v read two widths, norms, and an
+`lm_head` over a draft vocabulary, which `d2t` maps to the target's. Our own heads are EAGLE-3 whose
+`lm_head` is left out: it is the target's, at the tokens of `d2t`.
+
+A head that does not fit the model, or has something that is not known here, is refused: one that is
+nearly right would be slow for no visible reason.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig
+
+from gardener.draft.eagle import Borrowed, Eagle1, Eagle3
+from gardener.errors import UserError
+from gardener.stages.architecture import Architecture
+from gardener.stages.folders import read_json
+from gardener.stages.linear import Linear, linear
+from gardener.stages.llama import Block, BlockWeights
+from gardener.stages.rotary import Rotary
+from gardener.stages.tensors import dtype_of
+from gardener.stages.weights import EMBEDDING, HEAD, Checkpoint
+
+TAPS = "eagle_aux_hidden_state_layer_ids"
+"""Key in a head's config: its taps, see `messages.Open`."""
+
+_LAYERS = ("midlayer.", "layers.0.")
+_ATTENTION = ("q_proj", "k_proj", "v_proj")
+
+
+def load_eagle(folder: Path, model: Path, *, dtype: str, device: str) -> Eagle1 | Eagle3:
+    """The head in `folder`, for the target in the folder `model`. Raises UserError."""
+    reader = _Reader(folder, model, dtype_of(dtype), torch.device(device))
+    with torch.inference_mode():
+        return reader.eagle3() if reader.has("hidden_norm.weight") else reader.eagle1()
+
+
+class _Reader:
+    """Takes a checkpoint apart, and knows what is left of it."""
+
+    def __init__(self, folder: Path, model: Path, dtype: torch.dtype, device: torch.device) -> None:
+        self._folder, self._model, self._dtype, self._device = folder, model, dtype, device
+        self._config = read_json(folder / "config.json")
+        self._shape, self._target = _shape(folder), Architecture.read(model)
+        self._file, self._target_file = Checkpoint(folder), Checkpoint(model)
+        names = (name.removeprefix("model.") for name in self._file.names())
+        self._left = {name for name in names if "rotary_emb" not in name}
+        self._layer = next((p for p in _LAYERS if f"{p}mlp.up_proj.weight" in self._left), "")
+        if not self._layer:
+            raise self._refusal("it has no layer named midlayer or layers.0")
+        self._check()
+
+    def has(self, name: str) -> bool:
+        """Does the layer have this tensor?"""
+        return f"{self._layer}{name}" in self._left
+
+    # --- whole heads -------------------------------------------------------------------------
+
+    def eagle1(self) -> Eagle1:
+        """EAGLE-1: bias of `fc` as the config says, true by default."""
+        width = self._shape.width
+        if width != self._target.width:
+            raise self._misfit("hidden_size", width, self._target.width)
+        bias = self._take("fc.bias", (width,)) if self._config.get("bias", True) else None
+        fc = linear(self._take("fc.weight", (width, 2 * width)), bias)
+        block = self._block(width)
+        table = self._table(width)
+        head = linear(self._borrowed_matrix().to(self._device, self._dtype), None)
+        self._nothing_left()
+        return Eagle1(self._parts(block, fc, table, head, None, (self._target.layers,)))
+
+    def eagle3(self) -> Eagle3:
+        """EAGLE-3, published or our own."""
+        width, target = self._shape.width, self._target
+        taps = self._taps()
+        stated = self._config.get("target_hidden_size", width)
+        if stated != target.width:
+            key = "target_hidden_size" if "target_hidden_size" in self._config else "hidden_size"
+            raise self._misfit(key, stated, target.width)
+        fc = linear(self._take("fc.weight", (width, len(taps) * target.width)), None)
+        block = self._block(2 * width)
+        norms = [
+            self._take(f"{self._layer}{name}.weight", (width,)).clone()
+            for name in ("input_layernorm", "hidden_norm")
+        ]
+        norm = self._take("norm.weight", (width,)).clone()
+        tokens = self._tokens()
+        head = self._head3(width, tokens)
+        table = self._table(width)
+        self._nothing_left()
+        parts = self._parts(block, fc, table, head, tokens, taps)
+        return Eagle3(parts, norms[0], norms[1], norm)
+
+    def _parts(
+        self,
+        block: Block,
+        fc: Linear,
+        table: Tensor,
+        head: Linear,
+        tokens: Tensor | None,
+        taps: tuple[int, ...],
+    ) -> Borrowed:
+        rotary = Rotary(self._shape, self._dtype, self._device)
+        return Borrowed(
+            self._shape, block, fc, table, head, tokens, taps, rotary, self._dtype, self._device
+        )
+
+    # --- parts -------------------------------------------------------------------------------
+
+    def _block(self, inputs: int) -> Block:
+        s, p = self._shape, self._layer
+        rows = dict(zip(_ATTENTION, (s.heads, s.kv_heads, s.kv_heads), strict=True))
+        biased = self.has("self_attn.q_proj.bias")
+        qkv = [
+            self._take(f"{p}self_attn.{name}.weight", (count * s.head_dim, inputs))
+            for name, count in rows.items()
+        ]
+        biases = [
+            self._take(f"{p}self_attn.{name}.bias", (count * s.head_dim,))
+            for name, count in rows.items()
+            if biased
+        ]
+        gate_up = [
+            self._take(f"{p}mlp.{name}.weight", (s.inner, s.width))
+            for name in ("gate_proj", "up_proj")
+        ]
+        out = self._take(f"{p}self_attn.o_proj.weight", (s.width, s.heads * s.head_dim))
+        weights = BlockWeights(
+            attention_norm=None,
+            qkv=linear(torch.cat(qkv), torch.cat(biases) if biases else None),
+            out=linear(out, None),
+            mlp_norm=self._take(f"{p}post_attention_layernorm.weight", (s.width,)).clone(),
+            gate_up=linear(torch.cat(gate_up), None),
+            down=linear(self._take(f"{p}mlp.down_proj.weight", (s.width, s.inner)), None),
+        )
+        return Block(s, weights, 0, None, steady=False)
+
+    def _tokens(self) -> Tensor | None:
+        """The target's token of each logit; None where all of them are there in order."""
+        count = int(self._config.get("draft_vocab_size") or self._target.vocab)
+        self._left.discard("t2d")
+        if "d2t" not in self._left:
+            if count != self._target.vocab:
+                raise self._refusal(f"draft_vocab_size is {count}, but there is no d2t")
+            return None
+        offsets = self._raw("d2t", (count,)).long()
+        tokens = offsets + torch.arange(count)
+        if not 0 <= int(tokens.min()) <= int(tokens.max()) < self._target.vocab:
+            raise self._refusal(
+                f"d2t names tokens up to {int(tokens.max())}, the model has {self._target.vocab}"
+            )
+        return tokens.to(self._device)
+
+    def _head3(self, width: int, tokens: Tensor | None) -> Linear:
+        if "lm_head.weight" in self._left:
+            count = self._target.vocab if tokens is None else len(tokens)
+            return linear(self._take("lm_head.weight", (count, width)), None)
+        if width != self._target.width:
+            raise self._refusal(
+                f"it has no lm_head, and hidden_size {width} is not the model's "
+                f"{self._target.width}, whose head it could use"
+            )
+        matrix = self._borrowed_matrix()
+        chosen = matrix if tokens is None else matrix[tokens.cpu()]
+        return linear(chosen.to(self._device, self._dtype), None)
+
+    def _table(self, width: int) -> Tensor:
+        """The head's own embedding, else the target's, which stays in the mapped file."""
+        if "embed_tokens.weight" in self._left:
+            return self._raw("embed_tokens.weight", (self._target.vocab, width))
+        if width != self._target.width:
+            raise self._refusal("it has no embed_tokens, and the model's are of another width")
+        return self._target_file.read(EMBEDDING, (self._target.vocab, width))
+
+    def _borrowed_matrix(self) -> Tensor:
+        name = EMBEDDING if self._target.tied else HEAD
+        return self._target_file.read(name, (self._target.vocab, self._target.width))
+
+    def _taps(self) -> tuple[int, ...]:
+        layers = self._target.layers
+        nested = self._config.get("eagle_config") or {}
+        stated = self._config.get(TAPS, nested.get(TAPS))
+        taps = tuple(stated) if stated else (2, layers // 2, layers - 3)
+        if list(taps) != sorted(set(taps)) or not 0 <= taps[0] <= taps[-1] <= layers:
+            raise self._refusal(
+                f"{TAPS} is {list(taps)}, but must ascend within a model of {layers} layers"
+            )
+        return taps
+
+    # --- reading and refusing ----------------------------------------------------------------
+
+    def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return self._raw(name, shape).to(self._device, self._dtype)
+
+    def _raw(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """A tensor as it is stored; it is not left any more."""
+        self._left.discard(name)
+        return self._file.read(name if name == HEAD else f"model.{name}", shape)
+
+    def _check(self) -> None:
+        """What config and tokenizer say, before any weight is read."""
+        vocab = int(self._config.get("vocab_size", self._target.vocab))
+        if vocab != self._target.vocab:
+            raise self._misfit("vocab_size", vocab, self._target.vocab)
+        if self._shape.layers != 1:
+            raise self._refusal(f"num_hidden_layers is {self._shape.layers}, only 1 is supported")
+        for key in ("fc_norm", "norm_output"):
+            if self._config.get(key):
+                raise self._refusal(f"{key} is not supported")
+        own, theirs = (_tokenizer(folder) for folder in (self._folder, self._model))
+        if own and theirs and own != theirs:
+            raise self._refusal("its tokenizer.json has another vocabulary than the model's")
+
+    def _nothing_left(self) -> None:
+        if self._left:
+            raise self._refusal(
+                f"it has tensors that are not known: {', '.join(sorted(self._left))}"
+            )
+
+    def _misfit(self, key: str, ours: int, theirs: int) -> UserError:
+        return self._refusal(f"{key} is {ours}, the model's is {theirs}")
+
+    def _refusal(self, why: str) -> UserError:
+        return UserError(
+            f"the head in {self._folder} does not fit the model in {self._model}: {why}; give "
+            "--head one that was trained for this model"
+        )
+
+
+def _shape(folder: Path) -> Architecture:
+    """The layer's sizes. The classes that heads name are their own, so these are not looked at."""
+    try:
+        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+        return Architecture.from_config(config)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / 'config.json'} cannot be read: {error}") from error
+
+
+def _tokenizer(folder: Path) -> str | None:
+    """A hash of the vocabulary; None where there is no tokenizer."""
+    if not (folder / "tokenizer.json").exists():
+        return None
+    vocabulary = (read_json(folder / "tokenizer.json").get("model") or {}).get("vocab")
+    return hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode()).hexdigest()

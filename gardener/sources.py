@@ -1,0 +1,124 @@
+"""The drafters of a holder, each at its own pace.
+
+An instant one is asked on the event loop. Any other has a thread of its own: what it is told and
+asked waits there in a queue, and its answers come when they come. The ring never waits for it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from gardener.compute import Worker
+from gardener.draft.drafter import Drafter
+from gardener.errors import LocalError
+from gardener.messages import Tensor
+from gardener.tree import Guess, Node
+
+Guesses: TypeAlias = Sequence[tuple[Guess, ...]]
+Answered: TypeAlias = Callable[[int, Sequence[int], Guesses, float], None]
+"""Told which drafter answered about which nodes, with what, and how many seconds it took."""
+
+
+class Sources:
+    """`answered` and `failed` are called on the event loop, for the request that is on."""
+
+    def __init__(
+        self, drafters: Sequence[Drafter], answered: Answered, failed: Callable[[Exception], None]
+    ) -> None:
+        """Raises LocalError if two drafters want features."""
+        wanting = [drafter.taps for drafter in drafters if drafter.taps]
+        if len(wanting) > 1:
+            raise LocalError("only one drafter may ask the ring for features")
+        self.taps: tuple[int, ...] = wanting[0] if wanting else ()
+        self.drafters = tuple(drafters)
+        self._answered, self._failed = answered, failed
+        self._workers = [None if d.instant else Worker(f"drafter {d.name}") for d in drafters]
+        self._request = 0  # counts up; what was asked for an earlier one is dropped
+        self._untold: list[Node] = []  # accepted tokens that instant drafters do not know of
+
+    @property
+    def again(self) -> tuple[bool, ...]:
+        """Which drafters know more about a node once it is the root."""
+        return tuple(bool(drafter.taps) for drafter in self.drafters)
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        """A new request."""
+        self._request += 1
+        self._untold = []
+        for drafter, worker in zip(self.drafters, self._workers, strict=True):
+            if worker is None:
+                drafter.begin(prompt)
+            else:
+                self._queue(worker, partial(drafter.begin, prompt))
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        """See `Drafter.settle`; `features` for the one that wants them."""
+        self._untold += nodes
+        for drafter, worker in zip(self.drafters, self._workers, strict=True):
+            if worker is not None and (nodes or drafter.taps):
+                given = features if drafter.taps else ()
+                self._queue(worker, partial(drafter.settle, tuple(nodes), given))
+
+    def tell(self) -> None:
+        """Tell the instant drafters what was accepted: before they are asked, or when there is
+        time for it."""
+        if self._untold:
+            for drafter in self.drafters:
+                if drafter.instant:
+                    drafter.settle(self._untold, ())
+            self._untold = []
+
+    def expand(self, source: int, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> None:
+        """Ask a drafter about these nodes, to each of which a path leads down from the root."""
+        drafter, worker = self.drafters[source], self._workers[source]
+        if worker is None:
+            self.tell()
+            begin = time.perf_counter()
+            guesses = drafter.expand(paths)
+            self._answered(source, nodes, guesses, time.perf_counter() - begin)
+            return
+        self._queue(
+            worker,
+            partial(_timed, drafter, paths),
+            lambda outcome: self._answered(source, nodes, *outcome),
+        )
+
+    def close(self) -> None:
+        """End the threads; one that is at work ends when it is done."""
+        for worker in self._workers:
+            if worker is not None:
+                worker.close(patience=0.0)
+
+    def _queue(
+        self,
+        worker: Worker,
+        work: Callable[[], object],
+        then: Callable[[tuple[Guesses, float]], None] | None = None,
+    ) -> None:
+        request = self._request
+
+        def job() -> object:
+            return work() if request == self._request else None
+
+        def done(outcome: object, error: BaseException | None) -> None:
+            if request != self._request:
+                return
+            if error is not None:
+                self._failed(error if isinstance(error, Exception) else LocalError(repr(error)))
+            elif then is not None:
+                then(outcome)  # type: ignore[arg-type]  # what `_timed` gave
+
+        worker.call(done, job)
+
+
+def _timed(drafter: Drafter, paths: Sequence[Sequence[Node]]) -> tuple[Guesses, float]:
+    """Runs on the drafter's thread, so that waiting there is not counted."""
+    begin = time.perf_counter()
+    guesses = drafter.expand(paths)
+    return guesses, time.perf_counter() - begin
+
+
+def rows_of(features: Sequence[Tensor], rows: Sequence[int]) -> tuple[Tensor, ...]:
+    """These rows of every tap."""
+    return tuple(tensor.take(rows) for tensor in features)
