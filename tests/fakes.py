@@ -113,11 +113,11 @@ class FakeRing:
     chance: random.Random
     stages: int = 3
     overtake: float = 0.5  # how often an Advance jumps the queue of a link
-    free: bool = True  # the drafter answers at once
+    free: tuple[bool, ...] = (True,)  # which drafters answer at once
     emitted: list[int] = field(default_factory=list)
     reason: str | None = None
     sent: list[Message] = field(default_factory=list)
-    asked: list[tuple[int, ...]] = field(default_factory=list)  # the Grows not yet answered
+    asked: list[Grow] = field(default_factory=list)  # not yet answered
 
     def __post_init__(self) -> None:
         self.members = [FakeStage() for _ in range(self.stages)]
@@ -135,10 +135,11 @@ class FakeRing:
                 case Finish(reason):
                     assert self.reason is None, "finished twice"
                     self.reason = reason
-                case Grow(nodes):
-                    self.asked.append(nodes)
-                    if self.free:
-                        self.draft()
+                case Grow(source=source):
+                    assert all(grow.source != source for grow in self.asked), "asked twice"
+                    self.asked.append(command)
+                    if self.free[source]:
+                        self.draft(command)
                 case Send(message):
                     self.sent.append(message)
                     self.pass_on(0, message)
@@ -153,15 +154,16 @@ class FakeRing:
                 queue[at], queue[at - 1] = queue[at - 1], queue[at]
                 at -= 1
 
-    def draft(self) -> None:
+    def draft(self, grow: Grow) -> None:
+        self.asked.remove(grow)
         tree, prefix = self.decoding.tree, self.decoding.prompt
         text = [*prefix, *self.emitted]
         children = tuple(
             (node, self.drafts([*text, *(n.token for n in tree.lineage(node)[1:])]))
-            for node in self.asked.pop(0)
+            for node in grow.nodes
             if node in tree
         )
-        self.run(self.decoding.handle(Grown(children)))
+        self.run(self.decoding.handle(Grown(children, grow.source)))
 
     def deliver(self, link: int) -> None:
         message = self.links[link].popleft()
@@ -187,8 +189,7 @@ class FakeRing:
         ]
         if self.verdicts:
             doable.append(lambda: self.run(self.decoding.handle(Judged(self.verdicts.popleft()))))
-        if self.asked:
-            doable.append(self.draft)
+        doable += [lambda grow=grow: self.draft(grow) for grow in self.asked]  # type: ignore[misc]
         return doable
 
     def step(self) -> bool:
@@ -219,11 +220,12 @@ def decode(
     chance: random.Random,
     stages: int = 3,
     overtake: float = 0.5,
-    free: bool = True,
+    free: tuple[bool, ...] = (True,),
     chunk: int = 4,
 ) -> FakeRing:
     """One request on a fake ring, run to its end."""
-    decoding = Decoding(1, prompt, policy, limits, chunk=chunk)
+    again = tuple(not at_once for at_once in free)
+    decoding = Decoding(1, prompt, policy, limits, chunk, again)
     ring = FakeRing(decoding, drafts, chance, stages, overtake, free)
     ring.finish()
     return ring

@@ -145,7 +145,8 @@ class Ring:
             "patience": 20.0,
             "say": self.said.append,
         }
-        return Holder(card(0, self.stages), [NGram()], Trace(), **(defaults | options))
+        drafters = options.pop("drafters", [NGram()])
+        return Holder(card(0, self.stages), drafters, Trace(), **(defaults | options))
 
     def quiet(self) -> bool:
         """Whether no stage holds anything of any request."""

@@ -1,5 +1,6 @@
 """The round: truth under random schedules, and the exact commands for chosen events."""
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -67,7 +68,7 @@ def schedule(seed: int) -> tuple[list[int], Limits, dict[str, Any]]:
         "chance": chance,
         "stages": chance.randint(1, 5),
         "overtake": chance.random(),
-        "free": chance.random() < 0.5,
+        "free": tuple(chance.random() < 0.5 for _ in range(chance.randint(1, 3))),
         "chunk": chance.randint(1, 5),
     }
     return prompt, limits, ring
@@ -283,9 +284,62 @@ def test_serial_waits_for_the_drafter_and_for_the_verdict() -> None:
     decoding = begin(prompt=(1,), policy="serial", rows=3)
     decoding.start()
     assert decoding.handle(Room()) == []
-    decoding.handle(grown((0, [(9, 0.5), (8, 0.4)])))
+    assert decoding.handle(grown((0, [(9, 0.5), (8, 0.4)]))) == [Grow((1, 2))]
+    assert decoding.handle(Room()) == []
+    assert decoding.handle(grown((1, []), (2, []))) == []  # the best nodes have all been looked at
     assert decoding.handle(Room()) == [segment(0, [(0, -1, 0, 1), (1, 0, 1, 9), (2, 0, 1, 8)])]
     assert decoding.handle(Room()) == []
+
+
+def two_sources() -> Decoding:
+    """A drafter that answers at once, and one that looks again at what has become the root."""
+    shape = Shape(rows=4, window=2, floor=0.1, batch=2)
+    policy = make("gardener", shape)
+    return Decoding(7, (1,), policy, Limits(10, 100), 8, (False, True), (3, 4))
+
+
+def test_drafters_are_asked_each_for_itself_and_the_stages_for_features() -> None:
+    decoding = two_sources()
+    assert decoding.start() == [Send(Open(7, 1, 100, (3, 4))), Grow((0,)), Grow((0,), 1)]
+    assert decoding.handle(grown((0, [(9, 0.5)]))) == [Grow((1,))]  # the other is still at work
+    late = Grown(((0, (Guess(9, 0.7), Guess(8, 0.2))),), source=1)
+    assert decoding.handle(late) == [Grow((1, 2), 1)]
+    scores = {node.token: node.score for node in decoding.tree}
+    assert scores[9] == pytest.approx(math.log(0.7))  # the surest of the two
+    assert scores[8] == pytest.approx(math.log(0.2))
+
+
+def test_a_drafter_with_new_features_looks_again_at_the_root_and_scores_the_branch_anew() -> None:
+    decoding = two_sources()
+    decoding.start()
+    decoding.handle(grown())
+    decoding.handle(Grown(((0, (Guess(9, 0.5),)),), 1))
+    decoding.handle(Grown(((1, (Guess(5, 0.5), Guess(6, 0.3))),), 1))
+    decoding.handle(Grown(((2, (Guess(4, 0.9),)),), 1))
+    decoding.handle(Grown((), 1))
+    decoding.handle(Room())
+    before = {node.token: node.score for node in decoding.tree}
+    emitted, *rest = decoding.handle(judged(0, {0: 9}))
+    assert emitted == Emit((9,))
+    assert isinstance(emitted, Emit)
+    assert emitted.nodes == (decoding.tree[decoding.tree.root],)
+    assert any(isinstance(each, Grow) and each.source == 1 and 1 in each.nodes for each in rest)
+    decoding.handle(Grown(((1, (Guess(6, 0.8),)),), 1))
+    after = {node.token: node.score for node in decoding.tree}
+    assert after[6] - before[6] == pytest.approx(math.log(0.8 / 0.3))
+    assert after[5] < before[5] - 5  # it is not named any more, but it may be under way
+    assert after[4] - after[5] == pytest.approx(before[4] - before[5])
+
+
+def test_who_named_a_token_is_counted() -> None:
+    decoding = two_sources()
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.5)])))
+    decoding.handle(Grown(((0, (Guess(9, 0.5),)),), 1))
+    decoding.handle(Room())
+    decoding.handle(judged(0, {0: 9, 1: 7}))
+    assert decoding.counts.named == {0: 1, 1: 1}
+    assert (decoding.counts.accepted, decoding.counts.missed) == (1, 1)
 
 
 def test_guesses_that_come_too_late_are_dropped() -> None:

@@ -12,9 +12,10 @@ from rings import holding, limits, ring, run, slow, truth, until, write
 from gardener import messages as m
 from gardener.errors import LocalError, PeerLost, StageFailed, UserError
 from gardener.holder import Holder
+from gardener.messages import Tensor
 from gardener.net.address import Address
 from gardener.policy import Shape, make
-from gardener.tree import Guess
+from gardener.tree import Guess, Node
 
 
 @pytest.mark.parametrize("policy", ["plain", "serial", "gardener"])
@@ -185,21 +186,25 @@ def test_a_cache_that_cannot_be_made_ends_the_request_alone() -> None:
     run(scenario)
 
 
-def test_a_drafter_that_fails_blames_no_stage() -> None:
+@pytest.mark.parametrize("instant", [True, False])
+def test_a_drafter_that_fails_blames_no_stage(instant: bool) -> None:
     class Broken:
-        name, free, calls = "broken", True, 0
+        name, calls = "broken", 0
+        taps: tuple[int, ...] = ()
+
+        def __init__(self, instant: bool) -> None:
+            self.instant = instant
 
         def begin(self, prompt: Sequence[int]) -> None: ...
-        def settle(self, tokens: Sequence[int]) -> None: ...
-        def expand(self, paths: Sequence[Sequence[int]]) -> list[tuple[Guess, ...]]:
+        def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None: ...
+        def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
             self.calls += 1
             if self.calls == 5:
                 raise ZeroDivisionError("odd")
             return [() for _ in paths]
 
     async def scenario() -> None:
-        async with ring(2) as made, holding(made) as holder:
-            holder.drafter = Broken()
+        async with ring(2) as made, holding(made, drafters=[Broken(instant)]) as holder:
             with pytest.raises(LocalError, match="ZeroDivisionError at the holder: odd; this is a"):
                 await write(holder, 100)
             assert await write(holder) == truth()

@@ -1,10 +1,18 @@
 """The n-gram drafter: what it proposes, and that its probabilities follow what happens."""
 
+from collections.abc import Sequence
+
 from gardener.draft.ngram import PRIOR_WEIGHT, Calibration, NGram, prior
+from gardener.tree import Node
+
+
+def nodes(tokens: Sequence[int]) -> list[Node]:
+    return [Node(i, i - 1, token, 0.0) for i, token in enumerate(tokens)]
 
 
 def tokens(drafter: NGram, *path: int) -> list[int]:
-    return [guess.token for guess in drafter.expand([path])[0]]
+    """What follows a path below the root, whose own token is of no interest."""
+    return [guess.token for guess in drafter.expand([nodes([-1, *path])])[0]]
 
 
 def test_the_longest_suffix_decides() -> None:
@@ -43,14 +51,14 @@ def test_a_text_without_repetition_gives_nothing() -> None:
 def test_settled_tokens_are_learnt() -> None:
     drafter = NGram()
     drafter.begin([1])
-    drafter.settle([2, 1])
+    drafter.settle(nodes([2, 1]))
     assert tokens(drafter) == [2]
 
 
 def test_a_new_request_forgets_the_text_but_not_what_it_learnt_of_itself() -> None:
     drafter = NGram()
     drafter.begin([1, 2])
-    drafter.settle([1, 2, 1, 2, 1])
+    drafter.settle(nodes([1, 2, 1, 2, 1]))
     before = drafter.calibration.probability((2, 0, True))
     drafter.begin([7])
     assert tokens(drafter) == []
@@ -63,7 +71,7 @@ def test_probabilities_never_sum_above_one() -> None:
     for _ in range(30):
         drafter.calibration.observe((1, 0, False), True)
         drafter.calibration.observe((1, 1, False), True)
-    assert sum(guess.probability for guess in drafter.expand([()])[0]) <= 1.0
+    assert sum(guess.probability for guess in drafter.expand([nodes([-1])])[0]) <= 1.0
 
 
 def test_where_nothing_repeats_probabilities_sink_and_rise_again() -> None:

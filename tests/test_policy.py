@@ -79,8 +79,10 @@ def test_the_likeliest_leaves_are_expanded_first() -> None:
 
 def test_enough_is_enough() -> None:
     wide = tree(*((0, 0.9 - token / 100) for token in range(7)))
-    assert Gardener(SHAPE).grow(view(wide)) == []
-    assert Serial(SHAPE).grow(view(wide)) == []
+    assert Gardener(SHAPE).grow(view(wide)) == [0]  # what follows the root is always wanted
+    assert Gardener(SHAPE).grow(view(wide, expanded={0})) == []
+    assert Serial(SHAPE).grow(view(wide, expanded={0, 1, 2})) == []
+    assert Serial(SHAPE).grow(view(wide, expanded={0, 2})) == [1]
 
 
 @pytest.mark.parametrize(
