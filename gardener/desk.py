@@ -77,7 +77,7 @@ class Desk:
         self._drained = drained
         self._failed = failed
         self._last = stage.slice.is_last
-        self._layers = stage.slice.layers
+        self._first, self._layers = stage.slice.first, stage.slice.layers
         self._context: int = stage.shape.config.max_position_embeddings
         self._tables: dict[int, SlotTable] = {}
         self._prompts: dict[int, int] = {}
@@ -174,10 +174,20 @@ class Desk:
         if len(self._queue) >= QUEUE or held >= QUEUE_BYTES:
             raise RemoteError(f"{len(self._queue)} segments of {held} bytes wait: that is too much")
         self._stage.check(segment)
+        self._check_features(segment)
         self.latest = (segment.request, segment.seq)
         self._trace.add("queued", segment.request, segment.seq, len(segment.ids))
         self._queue.append(_Waiting(segment, time.monotonic()))
         self._begin()
+
+    def _check_features(self, segment: Segment) -> None:
+        """Every stage before this one must have added its taps, and no other."""
+        taps = self._taps[segment.request] if segment.ids else ()
+        due = sum(tap < self._first for tap in taps)
+        if len(segment.features) != due:
+            raise RemoteError(
+                f"segment {segment.seq} brings {len(segment.features)} features, due are {due}"
+            )
 
     def _begin(self) -> None:
         """Compute what waits, unless something is computed already.
@@ -315,10 +325,12 @@ def _verdict(
     features: tuple[Tensor, ...],
 ) -> Verdict:
     """The answer for the judged rows that live."""
-    kept = [(row, pick) for row, pick in zip(judged, picks, strict=True) if row in living]
+    lives = set(living)
+    kept = [(row, pick) for row, pick in zip(judged, picks, strict=True) if row in lives]
     if features:
-        rows = [row for row in range(len(segment.ids)) if row not in judged]
-        rows += [row for row, _ in kept]
+        # What stands before the first judged row is prompt, which never dies.
+        lead = judged[0] if judged else len(segment.ids)
+        rows = [*range(lead), *(row for row, _ in kept)]
         features = tuple(tensor.take(rows) for tensor in features)
     return Verdict(
         segment.request,

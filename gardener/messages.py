@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the protocol: peers with another one are refused."""
 
 MAX_ROWS = 4096
@@ -56,10 +56,17 @@ class Tensor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
     def take(self, rows: Sequence[int]) -> "Tensor":
         """The tensor with only these rows of its first dimension, in this order."""
-        if len(rows) == self.shape[0] and all(i == row for i, row in enumerate(rows)):
+        if not rows:
+            return Tensor(self.dtype, (0, *self.shape[1:]), b"")
+        first, end = rows[0], rows[0] + len(rows)
+        run = list(rows) == list(range(first, end))
+        if run and len(rows) == self.shape[0]:
             return self
         size = len(self.data) // self.shape[0]
-        data = b"".join(self.data[row * size : (row + 1) * size] for row in rows)
+        if run:
+            data = self.data[first * size : end * size]
+        else:
+            data = b"".join(self.data[row * size : (row + 1) * size] for row in rows)
         return Tensor(self.dtype, (len(rows), *self.shape[1:]), data)
 
 
@@ -147,8 +154,9 @@ Features: TypeAlias = Annotated[tuple[Tensor, ...], Meta(max_length=MAX_TAPS)]
 
 
 def _check_features(features: tuple[Tensor, ...]) -> None:
-    if any(len(t.shape) != 2 or t.shape != features[0].shape for t in features):
-        raise ValueError(f"features of shapes {[t.shape for t in features]}")
+    kinds = [(tensor.dtype, tensor.shape) for tensor in features]
+    if any(len(shape) != 2 or (dtype, shape) != kinds[0] for dtype, shape in kinds):
+        raise ValueError(f"features of different kinds: {kinds}")
 
 
 class Segment(Struct, frozen=True, array_like=True, tag=6):

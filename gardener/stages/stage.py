@@ -4,7 +4,7 @@ What a stage does at either end is a part it holds, not a case it tests for: the
 tokens where others receive hidden states, the last one picks tokens where others hand them on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Protocol
@@ -148,7 +148,8 @@ class HandOn:
 
 
 class Head:
-    """The last stage's outlet: final norm, logits of the judged rows, greedy picks."""
+    """The last stage's outlet: final norm, logits of the judged rows, greedy picks. What comes out
+    of the norm is the highest tap."""
 
     def __init__(self, norm: torch.Tensor, eps: float, head: Linear, layers: int) -> None:
         """`layers` of the whole model: the number by which its last hidden state is asked for."""
@@ -176,38 +177,39 @@ class Head:
         return self.project(self.normed(hidden))
 
     def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
-        tapped = any(self._tap in job.taps for job in jobs)
-        normed = self.normed(hidden) if tapped else None
-        judged: list[int] = []
+        rows: list[int] = []  # that are needed: the judged ones, or all where they are tapped
+        judged: list[int] = []  # where among these
+        tapped: list[slice | None] = []  # by job
         first = 0
         for job in jobs:
-            judged += [first + row for row in job.judged]
+            at = len(rows)
+            if self._tap in job.taps:
+                rows += range(first, first + job.rows)
+                judged += [at + row for row in job.judged]
+                tapped.append(slice(at, len(rows)))
+            else:
+                rows += [first + row for row in job.judged]
+                judged += range(at, len(rows))
+                tapped.append(None)
             first += job.rows
-        picks = iter(self._picks(hidden, normed, judged) if judged else ())
-        results = [Result(picks=tuple(next(picks) for _ in job.judged)) for job in jobs]
-        return results if normed is None else _add_tap(self._tap, normed, jobs, results)
+        if not rows:
+            return [Result() for _ in jobs]
+        normed = self.normed(hidden if len(rows) == len(hidden) else hidden[rows])
+        picks = iter(self._picks(normed, judged))
+        return [
+            Result(
+                picks=tuple(next(picks) for _ in job.judged),
+                features=() if part is None else (pack(normed[part]),),
+            )
+            for job, part in zip(jobs, tapped, strict=True)
+        ]
 
-    def _picks(
-        self, hidden: torch.Tensor, normed: torch.Tensor | None, judged: Sequence[int]
-    ) -> list[int]:
-        every = len(judged) == len(hidden)
-        if normed is None:
-            normed = self.normed(hidden if every else hidden[judged])
-        elif not every:
-            normed = normed[judged]
-        picks: list[int] = self.project(normed).argmax(-1).tolist()
+    def _picks(self, normed: torch.Tensor, judged: Sequence[int]) -> list[int]:
+        if not judged:
+            return []
+        rows = normed if len(judged) == len(normed) else normed[judged]
+        picks: list[int] = self.project(rows).argmax(-1).tolist()
         return picks
-
-
-def _add_tap(
-    tap: int, states: torch.Tensor, jobs: Sequence[Job], results: Sequence[Result]
-) -> list[Result]:
-    """The results with these states [rows of all jobs, width] for the jobs that asked for them."""
-    parts = torch.split(states.cpu(), [job.rows for job in jobs])
-    return [
-        replace(result, features=(*result.features, pack(part))) if tap in job.taps else result
-        for job, part, result in zip(jobs, parts, results, strict=True)
-    ]
 
 
 class Stage:
@@ -251,6 +253,13 @@ class Stage:
         """Raise RemoteError for a segment that cannot be computed here. For the event loop: reads
         nothing that the worker thread writes."""
         self._intake.check(segment)
+        if segment.features:
+            tap = segment.features[0]
+            if tap.shape[1] != self.width or DTYPES[tap.dtype] != self._torch_dtype:
+                raise RemoteError(
+                    f"features came as {tap.dtype}, {tap.shape[1]} wide; the hidden states here "
+                    f"are {self.dtype}, {self.width} wide"
+                )
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job]) -> list[Result] | None:
@@ -278,13 +287,10 @@ class Stage:
         )
         if hidden is None:
             return None
-        own: list[Result] = [Result() for _ in batch]
-        for index, states in taps.items():
-            assert states is not None
-            own = _add_tap(self.slice.first + index, states, batch, own)
-        results = {}
-        for i, early, late in zip(order, own, self._outlet(hidden, batch), strict=True):
-            results[i] = replace(late, features=early.features + late.features) if taps else late
+        done = self._outlet(hidden, batch)
+        if taps:
+            done = self._add_taps(taps, batch, done)
+        results = dict(zip(order, done, strict=True))
         return [results[i] for i in range(len(jobs))]
 
     def _taps(self, batch: Sequence[Job]) -> dict[int, torch.Tensor | None]:
@@ -292,6 +298,24 @@ class Stage:
         first, end = self.slice.first, self.slice.end
         wanted = {tap for job in batch for tap in job.taps if first <= tap < end}
         return {tap - first: None for tap in sorted(wanted)}
+
+    def _add_taps(
+        self, taps: Mapping[int, torch.Tensor | None], batch: Sequence[Job], done: Sequence[Result]
+    ) -> list[Result]:
+        """The outlet's results with what each job asked for of `taps`, [rows of the batch, width],
+        which stand before what the outlet may have added."""
+        rows = [job.rows for job in batch]
+        own: list[list[messages.Tensor]] = [[] for _ in batch]
+        for index, states in taps.items():
+            assert states is not None  # all blocks have run
+            parts = torch.split(states.cpu(), rows)
+            for job, part, features in zip(batch, parts, own, strict=True):
+                if self.slice.first + index in job.taps:
+                    features.append(pack(part))
+        return [
+            replace(result, features=(*features, *result.features))
+            for result, features in zip(done, own, strict=True)
+        ]
 
     def _spans(self, batch: Sequence[Job]) -> tuple[list[Span], np.ndarray]:
         """The batch as one span per request, and the positions [rows] of all rows."""
