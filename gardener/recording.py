@@ -47,7 +47,7 @@ def record(
         for number, lane in enumerate(playing):
             if lane.index is None or not lane.take(drawn[number], new_tokens, eos):
                 continue
-            features = batch.features(number, len(lane.tokens) - 1)
+            features = batch.kept(number, len(lane.tokens) - 1).features
             made[lane.index] = Recording(tuple(lane.tokens), lane.prompt, features)
             playing[number] = _Lane(prompts, next(waiting, None))
     return [recording for recording in made if recording is not None]

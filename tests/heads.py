@@ -142,7 +142,7 @@ class Plain:
         size = self.config.get("head_dim", self.config["hidden_size"] // heads)
         x = torch.stack([each for each, _ in inputs])
         q, k, v = (
-            (x @ self.t[f"{self.layer}.self_attn.{n}_proj.weight"].T).unflatten(1, (-1, size))
+            (x @ self.t[f"{self.layer}.self_attn.{n}_proj.weight"].T).view(len(x), -1, size)
             for n in "qkv"
         )
         at = torch.arange(len(x))

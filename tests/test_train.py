@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,27 @@ import torch.nn.functional as F
 
 from gardener.draft.train import chunks
 from gardener.draft.train.chunks import Text
-from gardener.draft.train.dialogue import ANSWER, TEMPLATE, USER, Dialogue, Script, Style, written
+from gardener.draft.train.dialogue import (
+    ANSWER,
+    TEMPLATE,
+    USER,
+    Dialogue,
+    Script,
+    Style,
+    read_openings,
+    written,
+)
 from gardener.draft.train.evaluate import DEPTHS, observe
 from gardener.draft.train.export import read_head
 from gardener.draft.train.head import DraftHead, cross_entropy
-from gardener.draft.train.objective import batches, borrow, collate, loss, outputs, reach
+from gardener.draft.train.muon import orthogonal
+from gardener.draft.train.objective import batches, borrow, collate, loss, passes
 from gardener.draft.train.plan import Plan
 from gardener.draft.train.run import Run
 from gardener.draft.train.vocabulary import coverage, likeliest
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
+from gardener.stages.lanes import Kept
 from gardener.stages.load import Whole, load_whole
 
 SCRIPT = Script(opening=(50, 51), answering=(52, 53), asking=(52, 54, 51), ends=frozenset({52, 0}))
@@ -64,6 +76,22 @@ def test_the_model_writes_both_sides_within_the_template() -> None:
     assert made.roles == [TEMPLATE] * 2 + [USER] * 3 + [TEMPLATE] * 2 + [ANSWER] * 2
 
 
+def test_a_turn_goes_on_from_given_first_words() -> None:
+    script = replace(SCRIPT, openings=((7, 8),))
+    lines = written(script, Style(rounds=1, opened=1.0), 40, random.Random(1))
+    assert next(lines) == (51, 2.0)
+    fed = [lines.send(60)[0], lines.send(60)[0], lines.send(9)[0], lines.send(52)[0]]
+    assert fed == [7, 8, 9, 52]
+
+
+def test_openings_are_read_from_a_file_or_from_the_package(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("# what for\nWrite a\ndef f:\\n\n")
+    assert read_openings(tmp_path / "mine.txt") == ["Write a", "def f:\n"]
+    assert len(read_openings(None)) > 100
+    with pytest.raises(UserError, match="--openings"):
+        read_openings(tmp_path / "none.txt")
+
+
 def test_given_turns_are_recited_and_only_answers_drawn() -> None:
     made = _perform([4, 52, 6, 52], asked=[[1, 2], [3]])
     assert made.tokens == [50, 51, 1, 2, 52, 53, 4, 52, 54, 51, 3, 52, 53, 6]
@@ -87,21 +115,30 @@ def _texts(shape: Architecture, lengths: Sequence[int], taps: int = 1) -> list[T
         Text(
             torch.randint(shape.vocab, (n,), generator=source, dtype=torch.int32),
             torch.tensor([TEMPLATE] * 2 + [USER] * 2 + [TEMPLATE] + [ANSWER] * (n - 5)).byte(),
-            torch.randn(n, taps * shape.width, generator=source),
+            *_kept(n, taps * shape.width, shape.vocab, source),
         )
         for n in lengths
     ]
 
 
+def _kept(tokens: int, width: int, vocab: int, source: torch.Generator | None = None) -> Kept:
+    """Something that might have been kept of a text."""
+    odds = torch.softmax(torch.randn(tokens, vocab, generator=source), -1)
+    top, likely = odds.topk(min(4, vocab), -1)
+    return Kept(torch.randn(tokens, width, generator=source), likely.int(), top.half())
+
+
 def test_chunks_come_back_as_they_were_and_only_for_what_they_were_made(tmp_path: Path) -> None:
-    made = [Dialogue([1, 2, 3], [0, 1, 2], torch.randn(3, 4)), Dialogue([4], [2], torch.ones(1, 4))]
+    made = [Dialogue([1, 2, 3], [0, 1, 2], _kept(3, 4, 9)), Dialogue([4], [2], _kept(1, 4, 9))]
     path = tmp_path / "folder" / "chunk.safetensors"
     chunks.write(path, made, {"model": "a"})
     back = chunks.read(path, {"model": "a"})
     assert [text.tokens.tolist() for text in back] == [[1, 2, 3], [4]]
     assert [text.roles.tolist() for text in back] == [[0, 1, 2], [2]]
-    assert made[0].features is not None
-    assert torch.equal(back[0].features, made[0].features)
+    for text, dialogue in zip(back, made, strict=True):
+        assert dialogue.kept is not None
+        for name, tensor in dialogue.kept._asdict().items():
+            assert torch.equal(getattr(text, name), tensor)
     with pytest.raises(UserError, match="model a, not b"):
         chunks.read(path, {"model": "b"})
     path.write_bytes(b"short")
@@ -118,8 +155,9 @@ def test_a_batch_knows_what_follows_and_where_nothing_can_be_guessed(whole: Whol
     ):  # fmt: skip
         tokens = texts[text].tokens.tolist()
         assert following == (tokens[at + 1] if at + 1 < len(tokens) else -1)
-        assert weight == (1.0 if at >= 4 else pytest.approx(0.1))
-    assert len(batch.at) == (9 - 2) + (7 - 2)
+        assert weight == 1.0
+        assert at >= 4  # the template's last token before the answer
+    assert len(batch.at) == (9 - 4) + (7 - 4)
     assert [len(b.tokens) for b in batches(texts, 9)] == [1, 1]
     assert [len(b.tokens) for b in batches(texts, 18)] == [2]
 
@@ -149,28 +187,47 @@ def _moved(head: DraftHead) -> DraftHead:
 @pytest.mark.parametrize("taps", [1, 3])
 def test_a_pass_sees_true_features_only_up_to_its_row(whole: Whole, taps: int) -> None:
     """What pass k guesses after token p must not change with features from p - k on."""
-    columns = [True] * taps
-    target = borrow(whole, torch.arange(0, 60, 2), columns)
+    target = borrow(whole, torch.arange(0, 60, 2))
     head = _moved(DraftHead(whole.shape, taps, 24))
     (text,) = _texts(whole.shape, [12], taps)
     steps = 5
-    before = [out.detach() for out in outputs(head, target, collate([text]), steps)]
     batch = collate([text])
-    place = {at: i for i, at in enumerate(batch.at.tolist())}
     changed = text.features.clone()
     changed[6] += 1.0
-    after = list(outputs(head, target, collate([text._replace(features=changed)]), steps))
-    for k in range(steps):
-        for at, i in place.items():
-            if not reach(batch, k)[i]:
-                continue
-            same = torch.allclose(before[k][i], after[k][i], atol=1e-6)
-            assert same == (at - 1 - k < 6), (k, at)
+    before = list(passes(head, target, batch, steps))
+    after = list(passes(head, target, collate([text._replace(features=changed)]), steps))
+    for k, (first, second) in enumerate(zip(before, after, strict=True)):
+        at = batch.at[first.places]
+        assert at.tolist() == [a for a in batch.at.tolist() if a - 1 - k >= 0]
+        same = (first.outputs - second.outputs).abs().amax(-1) < 1e-6
+        assert same.tolist() == (at - 1 - k < 6).tolist(), k
+
+
+def test_a_share_of_the_rows_gives_the_same_for_its_places(whole: Whole) -> None:
+    target = borrow(whole, torch.arange(0, 60, 2))
+    head = _moved(DraftHead(whole.shape, 1, 24))
+    batch = collate(_texts(whole.shape, [30, 22]))
+    torch.manual_seed(7)
+    for k, (all_of_them, some) in enumerate(
+        zip(passes(head, target, batch, 5), passes(head, target, batch, 5, 0.4), strict=True)
+    ):
+        expected = dict(zip(all_of_them.places.tolist(), all_of_them.outputs, strict=True))
+        assert len(some.places) == len(expected) if k == 0 else 0 < len(some.places) < len(expected)
+        for place, output in zip(some.places.tolist(), some.outputs, strict=True):
+            assert torch.allclose(output, expected[place], atol=1e-5)
+
+
+def test_orthogonal_steps_have_all_directions_alike() -> None:
+    source = torch.Generator().manual_seed(4)
+    for shape in ((24, 60), (60, 24)):
+        matrix = torch.randn(shape, generator=source)
+        values = torch.linalg.svdvals(orthogonal(matrix))
+        assert 0.5 < float(values.min()) < float(values.max()) < 1.5
 
 
 def test_training_lowers_the_loss(whole: Whole) -> None:
     torch.manual_seed(0)
-    target = borrow(whole, torch.arange(40), [True])
+    target = borrow(whole, torch.arange(40))
     head = DraftHead(whole.shape, 1, 24)
     batch = collate(_texts(whole.shape, [30, 25]))
     optimiser = torch.optim.AdamW(head.parameters(), lr=1e-2)
@@ -187,11 +244,14 @@ def test_training_lowers_the_loss(whole: Whole) -> None:
 
 def test_the_vocabulary_is_what_the_model_finds_likely(whole: Whole) -> None:
     texts = _texts(whole.shape, [30, 20])
-    kept = likeliest(whole, texts, 20)
-    states = torch.cat([text.features[5:] for text in texts])
-    mean = torch.softmax(states @ whole.matrix.T, -1).mean(0)
-    assert set(kept.tolist()) == set(mean.topk(20).indices.tolist())
-    assert kept.tolist() == sorted(kept.tolist())
+    kept = likeliest(whole.shape.vocab, texts, 20)
+    sums = [0.0] * whole.shape.vocab
+    for text in texts:
+        for tokens, odds in zip(text.likely[5:].tolist(), text.odds[5:].tolist(), strict=True):
+            for token, odd in zip(tokens, odds, strict=True):
+                sums[token] += odd
+    best = sorted(range(len(sums)), key=lambda token: -sums[token])[:20]
+    assert kept.tolist() == sorted(best)
     assert coverage(texts, torch.arange(whole.shape.vocab)) == 1.0
     assert coverage(texts, torch.arange(0)) == 0.0
 

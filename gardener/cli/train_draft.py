@@ -30,6 +30,14 @@ Data = Annotated[
     Path | None,
     typer.Option(help="JSONL of chats (rows with `turns`); the model answers them anew."),
 ]
+Openings = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="First words of user turns, one a line; the package has some.",
+    ),
+]
 Taps = Annotated[
     str,
     typer.Option(
@@ -45,6 +53,10 @@ Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
 Lanes = Annotated[int, typer.Option(min=1, help="Dialogues that are written at a time.")]
 Room = Annotated[int, typer.Option(min=64, help="Most tokens in a dialogue.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Most user turns in a dialogue.")]
+OwnDType = Annotated[
+    o.DTypeName | None,
+    typer.Option("--dtype", help="What the model computes in; tried out if it is not given."),
+]
 Seed = Annotated[int, typer.Option(help="Another seed gives other dialogues.")]
 
 
@@ -55,17 +67,18 @@ def train_draft(
     hours: Hours = 2.0,
     start: From = None,
     data: Data = None,
+    openings: Openings = None,
     taps: Taps = "final",
-    vocab: Vocab = 12288,
+    vocab: Vocab = 8192,
     inner: Inner = 0,
     steps: Steps = 5,
-    passes: Passes = 2.5,
+    passes: Passes = 4.0,
     rate: Rate = 1e-2,
-    lanes: Lanes = 128,
+    lanes: Lanes = 256,
     room: Room = 256,
     rounds: Rounds = 1,
     seed: Seed = 1,
-    dtype: o.DType = "bfloat16",
+    dtype: OwnDType = None,
     device: o.Device = "cpu",
     threads: o.Threads = None,
     config: o.Config = None,
@@ -80,6 +93,7 @@ def train_draft(
     from gardener.draft.train.plan import Plan
     from gardener.draft.train.run import Run
     from gardener.prompts import Prompter, read_chats
+    from gardener.stages.linear import quick_dtype
 
     if threads is not None:
         import torch
@@ -106,9 +120,9 @@ def train_draft(
             out,
             folder,
             plan,
-            _script(prompter),
+            _script(prompter, openings),
             bar.tell,
-            dtype=dtype,
+            dtype=dtype or quick_dtype(device),
             device=device,
             asked=asked,
             start=_start(start, folder),
@@ -142,11 +156,12 @@ def _start(name: str | None, model: Path) -> Path | None:
     return found
 
 
-def _script(prompter: "Prompter") -> "Script":
-    from gardener.draft.train.dialogue import Script
+def _script(prompter: "Prompter", openings: Path | None) -> "Script":
+    from gardener.draft.train.dialogue import Script, read_openings
 
     opening, answering, asking = prompter.fixed_text()
-    return Script(opening, answering, asking, prompter.eos | {answering[0]})
+    words = tuple(tuple(prompter.tokens(line)) for line in read_openings(openings))
+    return Script(opening, answering, asking, prompter.eos | {answering[0]}, words)
 
 
 class _Bar:

@@ -9,6 +9,7 @@ What this does not do: sliding windows, which are refused.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,23 @@ from gardener.stages.load import Whole
 
 TOP_K = 64
 """Tokens are drawn from so many likeliest ones."""
+
+LIKELY = 16
+"""So many likeliest tokens are kept with their probabilities."""
+
+
+class Kept(NamedTuple):
+    """What is kept of the tokens of a text.
+
+    features  [tokens, taps * width]. Tap k is the hidden state that enters layer k; tap `layers` is
+              what the head reads, the last hidden state after the final norm
+    likely    [tokens, LIKELY] int32, the likeliest next tokens, likeliest first
+    odds      [tokens, LIKELY] float16, their probabilities
+    """
+
+    features: Tensor
+    likely: Tensor
+    odds: Tensor
 
 
 class _Batch:
@@ -54,7 +72,7 @@ class _Batch:
 class Lanes:
     """`count` lanes of at most `room` tokens.
 
-    taps: which features to keep of every token, see `features`.
+    taps: which features to keep of every token, see `Kept`.
     """
 
     def __init__(self, whole: Whole, count: int, room: int, taps: Sequence[int], seed: int) -> None:
@@ -67,7 +85,12 @@ class Lanes:
         size = (shape.layers, count, shape.kv_heads, room, shape.head_dim)
         self._keys = torch.zeros(size, dtype=dtype, device=device)
         self._values = torch.zeros(size, dtype=dtype, device=device)
-        self._kept = torch.zeros(count, room, len(taps) * shape.width, dtype=dtype)
+        likely = min(LIKELY, shape.vocab)
+        self._kept = Kept(
+            torch.zeros(count, room, len(taps) * shape.width, dtype=dtype),
+            torch.zeros(count, room, likely, dtype=torch.int32),
+            torch.zeros(count, room, likely, dtype=torch.float16),
+        )
         self._random = torch.Generator(device).manual_seed(seed)
 
     @torch.inference_mode()
@@ -92,24 +115,26 @@ class Lanes:
             x = block(x, cos, sin, rows)
         x = whole.head.normed(x)
         kept[len(whole.blocks)] = x
+        logits = whole.head.project(x).float()
+        top, ids = logits.topk(min(TOP_K, logits.shape[-1]), -1)
+        odds = (top - logits.logsumexp(-1, keepdim=True)).exp()
         features = torch.cat([kept[tap] for tap in self.taps], -1)
-        self._kept[torch.arange(self.count), at.cpu()] = features.cpu()
-        return self._draw(whole.head.project(x), torch.tensor(temperatures, device=device))
+        for there, new in zip(self._kept, (features, ids, odds), strict=True):
+            there[torch.arange(self.count), at.cpu()] = new[:, : there.shape[-1]].to(
+                "cpu", there.dtype
+            )
+        return self._draw(top, ids, torch.tensor(temperatures, device=device))
 
-    def features(self, lane: int, length: int) -> Tensor:
-        """Features [length, len(taps) * width] of the first tokens of a lane, a copy.
+    def kept(self, lane: int, length: int) -> Kept:
+        """Of the first tokens of a lane, a copy."""
+        return Kept(*(tensor[lane, :length].clone() for tensor in self._kept))
 
-        Tap k is the hidden state that enters layer k; tap `layers` is what the head reads, the
-        last hidden state after the final norm.
-        """
-        return self._kept[lane, :length].clone()
-
-    def _draw(self, logits: Tensor, temperatures: Tensor) -> list[int]:
-        picks = logits.argmax(-1)
+    def _draw(self, top: Tensor, ids: Tensor, temperatures: Tensor) -> list[int]:
+        """One token per lane, from the highest logits and their tokens [lanes, TOP_K]."""
+        picks = ids[:, 0].clone()
         drawn = temperatures.nonzero().squeeze(1)
         if len(drawn):
-            top, ids = logits[drawn].float().topk(min(TOP_K, logits.shape[-1]), -1)
-            odds = torch.softmax(top / temperatures[drawn, None], -1)
+            odds = torch.softmax(top[drawn] / temperatures[drawn, None], -1)
             chosen = torch.multinomial(odds, 1, generator=self._random)
-            picks[drawn] = ids.gather(1, chosen).squeeze(1)
+            picks[drawn] = ids[drawn].gather(1, chosen).squeeze(1)
         return picks.tolist()

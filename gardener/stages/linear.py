@@ -5,6 +5,7 @@ same, or greedy text in 16 bits would depend on what was speculated. A kernel th
 differently is found when the layer is built, and there a lone row is computed as a pair.
 """
 
+import time
 from collections.abc import Callable
 from functools import cache
 from typing import Protocol, TypeAlias
@@ -100,6 +101,21 @@ class _Paired:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._inner(x) if len(x) != 1 else self._inner(x.repeat(2, 1))[:1]
+
+
+@cache
+def quick_dtype(device: str) -> str:
+    """bfloat16 or float32: in which of them this device multiplies faster. Tried out: a processor
+    without instructions for 16 bits takes several times as long with them."""
+    seconds = {}
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+        x = torch.ones(256, 1024, device=device, dtype=dtype)
+        weight = torch.ones(1024, 1024, device=device, dtype=dtype)
+        for _ in range(3):  # the first one finds its kernel
+            begin = time.perf_counter()
+            F.linear(x, weight).sum().item()
+            seconds[name] = time.perf_counter() - begin
+    return min(seconds, key=lambda name: seconds[name])
 
 
 @cache

@@ -1,7 +1,7 @@
 """Dialogues on disk, in files that are whole or not there at all.
 
 A chunk is a safetensors file: `tokens` int32 [n], `roles` uint8 [n] (see `dialogue`), `starts`
-int64 [dialogues + 1], and `features` [n, taps * width], all dialogues end to end.
+int64 [dialogues + 1], and what `Kept` has, all dialogues end to end.
 """
 
 import os
@@ -17,28 +17,30 @@ from torch import Tensor
 
 from gardener.draft.train.dialogue import Dialogue
 from gardener.errors import LocalError, UserError
+from gardener.stages.lanes import Kept
 
 
 class Text(NamedTuple):
-    """One dialogue: tokens and roles [n], features [n, taps * width]."""
+    """One dialogue: tokens and roles [n], and what `Kept` has of them."""
 
     tokens: Tensor
     roles: Tensor
     features: Tensor
+    likely: Tensor
+    odds: Tensor
 
 
 def write(path: Path, dialogues: Sequence[Dialogue], facts: dict[str, str]) -> None:
     """Write a chunk; `facts` say what it was made of."""
-    features = [d.features for d in dialogues if d.features is not None]
-    if len(features) != len(dialogues):
+    kept = [d.kept for d in dialogues if d.kept is not None]
+    if len(kept) != len(dialogues):
         raise LocalError("a dialogue without features is not worth keeping")
     lengths = torch.tensor([0, *(len(d.tokens) for d in dialogues)])
     tensors = {
         "tokens": torch.tensor([t for d in dialogues for t in d.tokens], dtype=torch.int32),
         "roles": torch.tensor([r for d in dialogues for r in d.roles], dtype=torch.uint8),
         "starts": lengths.cumsum(0),
-        "features": torch.cat(features),
-    }
+    } | {name: torch.cat([getattr(k, name) for k in kept]) for name in Kept._fields}
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".part")
     save_file(tensors, scratch, metadata=facts)
@@ -65,5 +67,4 @@ def read(path: Path, facts: dict[str, str]) -> list[Text]:
 
 def _texts(tensors: dict[str, Tensor], starts: list[int]) -> Iterator[Text]:
     for first, end in pairwise(starts):
-        parts = (tensors[name][first:end] for name in ("tokens", "roles", "features"))
-        yield Text(*parts)
+        yield Text(*(tensors[name][first:end] for name in Text._fields))

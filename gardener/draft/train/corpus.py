@@ -33,9 +33,8 @@ class Corpus:
     ) -> None:
         self._folder, self._plan, self._whole = folder, plan, whole
         self._script, self._asked = script, asked
-        # The final hidden state is always kept: the target's distribution follows from it.
-        self.taps = tuple(sorted({*taps, whole.shape.layers}))
-        self._facts = {"model": fingerprint, "taps": " ".join(map(str, self.taps))}
+        self._taps = tuple(taps)
+        self._facts = {"model": fingerprint, "taps": " ".join(map(str, taps))}
         self._talk: Iterator[Dialogue] | None = None
         self._read: dict[Path, list[Text]] = {}
         self._random = random.Random(plan.seed)
@@ -91,7 +90,7 @@ class Corpus:
         """Dialogues without end; another `index` begins with others."""
         plan = self._plan
         seed = plan.seed * 1_000_003 + index
-        lanes = Lanes(self._whole, plan.lanes, plan.room, self.taps, seed)
+        lanes = Lanes(self._whole, plan.lanes, plan.room, self._taps, seed)
         return play(lanes, self._script.opening, self._pieces(random.Random(seed)))
 
     def _pieces(self, rng: random.Random) -> Iterator[Lines]:

@@ -2,18 +2,20 @@
 
 A chat template has fixed text around what each side says. Given only the text before the first user
 turn, an instruction model goes on to write what a user would ask (Xu et al. 2024, Magpie); given
-the text after it, it answers. So no data set is needed, and answers are the target's own. Or the
-user's turns come from a file, and only the answers are written here.
+the text after it, it answers. So no data set is needed, and answers are the target's own. The
+first words of a turn may be given, so that all kinds of things are asked. Or the user's turns come
+from a file, and only the answers are written here.
 """
 
 import random
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
 from typing import TypeAlias
 
-from torch import Tensor
-
-from gardener.stages.lanes import Lanes
+from gardener.errors import UserError
+from gardener.stages.lanes import Kept, Lanes
 
 TEMPLATE, USER, ANSWER = 0, 1, 2
 """Who wrote a token."""
@@ -22,12 +24,14 @@ TEMPLATE, USER, ANSWER = 0, 1, 2
 @dataclass(frozen=True)
 class Script:
     """The fixed text of a chat template, as tokens: before the first user turn, between user turn
-    and answer, between answer and next user turn. `ends`: tokens that end a turn."""
+    and answer, between answer and next user turn. `ends`: tokens that end a turn. `openings`: first
+    words of user turns, one of which begins most dialogues."""
 
     opening: tuple[int, ...]
     answering: tuple[int, ...]
     asking: tuple[int, ...]
     ends: frozenset[int]
+    openings: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Style:
     greedy   share of answers that are written greedily, the others are sampled
     heats    lowest and highest temperature of a sampled turn
     spark    temperature of the first token of a user turn: high, so that turns begin differently
+    opened   share of dialogues that begin with given words
     """
 
     rounds: int = 2
@@ -48,15 +53,27 @@ class Style:
     greedy: float = 0.75
     heats: tuple[float, float] = (0.7, 1.1)
     spark: float = 2.0
+    opened: float = 0.85
 
 
 @dataclass
 class Dialogue:
-    """A text, who wrote each token, and after it was written, features [tokens, taps * width]."""
+    """A text, who wrote each token, and after it was written, what is kept of the target."""
 
     tokens: list[int] = field(default_factory=list)
     roles: list[int] = field(default_factory=list)
-    features: Tensor | None = None
+    kept: Kept | None = None
+
+
+def read_openings(path: Path | None) -> list[str]:
+    """First words of user turns: the lines of a file, or those of the package, in which \\n stands
+    for a new line. Raises UserError."""
+    source = path or files("gardener.draft.train") / "openings.txt"
+    try:
+        lines = source.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--openings {path}: {error}") from error
+    return [line.replace("\\n", "\n") for line in lines if line and not line.startswith("#")]
 
 
 Lines: TypeAlias = Generator[tuple[int, float], int, Dialogue]
@@ -82,6 +99,8 @@ def written(
             yield from _recite(made, asked[turn], USER, 0.0)
         else:
             token = yield from _recite(made, given, TEMPLATE, style.spark)
+            if turn == 0 and script.openings and rng.random() < style.opened:
+                token = yield from _recite(made, rng.choice(script.openings), USER, heat)
             room_left = min(style.asked, room - len(made.tokens))
             yield from _improvise(made, token, USER, heat, script.ends, room_left)
         if len(made.tokens) + len(script.answering) >= room:
@@ -136,7 +155,7 @@ def play(lanes: Lanes, opening: Sequence[int], pieces: Iterator[Lines]) -> Itera
         for lane, part in enumerate(playing):
             made = part.go_on(drawn[lane])
             if made is not None:
-                made.features = lanes.features(lane, len(made.tokens))
+                made.kept = lanes.kept(lane, len(made.tokens))
                 yield made
                 playing[lane] = _Part(pieces, len(opening) - 1)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gardener.draft.train.chunks import Text
 from gardener.draft.train.head import DraftHead
-from gardener.draft.train.objective import WEIGHT, Target, batches, outputs, reach
+from gardener.draft.train.objective import WEIGHT, Target, batches, passes, precision
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -65,13 +65,13 @@ def observe(head: DraftHead, target: Target, texts: Sequence[Text], tokens: int)
     log_q, hit, depth = [], [], []
     for batch in batches(texts, tokens):
         counts = (batch.weights == max(WEIGHT.values())) & (batch.next >= 0)
-        with torch.autocast(head.fc.weight.device.type, dtype=torch.bfloat16):
-            passes = list(outputs(head, target, batch, DEPTHS))
-        for k, out in enumerate(passes):
-            at = counts & reach(batch, k)
-            logits = F.linear(out[at].to(target.matrix.dtype), target.matrix).float()
-            best, places = torch.log_softmax(logits, -1).topk(RANKS, -1)
+        with precision(target):
+            done = list(passes(head, target, batch, DEPTHS))
+        for k, (out, places) in enumerate(done):
+            counted = counts[places]
+            logits = F.linear(out[counted].to(target.matrix.dtype), target.matrix).float()
+            best, guesses = torch.log_softmax(logits, -1).topk(RANKS, -1)
             log_q.append(best)
-            hit.append(target.kept[places] == batch.next[at, None])
+            hit.append(target.kept[guesses] == batch.next[places[counted], None])
             depth.append(torch.full((len(best),), k))
     return Observations(torch.cat(log_q), torch.cat(hit), torch.cat(depth))

@@ -83,26 +83,35 @@ class DraftHead(nn.Module):
             nn.init.zeros_(layer.weight)  # the layer begins as the identity
 
     def unrolled(
-        self, embedded: Tensor, features: Tensor, cos: Tensor, sin: Tensor, steps: int
+        self,
+        embedded: Tensor,
+        features: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        steps: int,
+        further: Tensor,
     ) -> Iterator[Tensor]:
         """Outputs, after the last norm, of `steps` passes, each on the outputs of the one before.
 
         embedded  [texts, rows + steps - 1, width], row i of the token after feature i
         features  [texts, rows, taps * width] of the target
         cos, sin  [rows + steps - 1, head_dim], from `Rotary`, by position
+        further   [some] int64, the rows that take part in the passes after the first
 
-        Pass k computes for every row i what a drafter would that has true features up to i only and
-        has drafted k tokens since, which happened to be the right ones: it stands k places further,
-        and sees the first pass up to row i and the k passes since of row i itself.
+        Pass k computes for row i what a drafter would that has true features up to i only and has
+        drafted k tokens since, which happened to be the right ones: it stands k places further, and
+        sees the first pass up to row i and the k passes since of row i itself.
         """
         rows = features.shape[1]
+        at = torch.arange(rows, device=features.device)
         g = self.fc(features)
         causal = torch.full((rows, rows), -torch.inf, device=g.device).triu_(1)
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for k in range(steps):
-            at = slice(k, k + rows)
-            q, key, value = self._qkv(embedded[:, at], g, cos[at], sin[at])
+            if k == 1:
+                at, g, causal = further, g[:, further], causal[further]
+            q, key, value = self._qkv(embedded[:, at + k], g, cos[at + k], sin[at + k])
             keys.append(key)
             values.append(value)
             g = g + self.midlayer["self_attn"]["o_proj"](_see(q, keys, values, causal))
@@ -128,20 +137,18 @@ def _split(x: Tensor, size: int) -> Tensor:
 
 
 def _see(q: Tensor, keys: list[Tensor], values: list[Tensor], causal: Tensor) -> Tensor:
-    """Attention of queries [texts, heads, rows, head_dim] over the first keys, causally, and over
-    the later ones each row of its own; [texts, rows, heads * head_dim]."""
+    """Attention of queries [texts, heads, rows, head_dim] over the first keys, as far as `causal`
+    lets them, and over the later ones each row of its own; [texts, rows, heads * head_dim]."""
     texts, heads, rows, size = q.shape
-    group = heads // keys[0].shape[1]
-    q = (
-        q.reshape(texts, -1, group, rows, size) * size**-0.5
-    )  # [texts, kv_heads, group, rows, head_dim]
-    first = (q.flatten(2, 3) @ keys[0].transpose(-1, -2)).view(*q.shape[:-1], rows)
+    group, first_rows = heads // keys[0].shape[1], keys[0].shape[2]
+    q = q.reshape(texts, -1, group, rows, size) * size**-0.5
+    first = (q.flatten(2, 3) @ keys[0].transpose(-1, -2)).view(*q.shape[:-1], first_rows)
     scores = [first.float() + causal]
     scores += [(q * key[:, :, None]).sum(-1, keepdim=True).float() for key in keys[1:]]
     weights = torch.softmax(torch.cat(scores, -1), -1).to(q.dtype)
-    seen = (weights[..., :rows].flatten(2, 3) @ values[0]).view(q.shape)
+    seen = (weights[..., :first_rows].flatten(2, 3) @ values[0]).view(q.shape)
     for step, value in enumerate(values[1:]):
-        seen = seen + weights[..., rows + step, None] * value[:, :, None]
+        seen = seen + weights[..., first_rows + step, None] * value[:, :, None]
     return seen.flatten(1, 2).transpose(1, 2).reshape(texts, rows, heads * size)
 
 

@@ -1,7 +1,9 @@
 """What the head is trained for: the target's own distribution, several steps into the unknown."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +12,16 @@ from torch import Tensor
 from gardener.draft.train.chunks import Text
 from gardener.draft.train.dialogue import ANSWER, TEMPLATE, USER
 from gardener.draft.train.head import DraftHead, cross_entropy
+from gardener.stages.lanes import Kept
 from gardener.stages.load import Whole
+from gardener.stages.rotary import Rotary
 
-WEIGHT = {TEMPLATE: 0.0, USER: 0.1, ANSWER: 1.0}
-"""How much it matters to guess the token after one of this kind. Drafting is for answers; what a
-user writes is there to learn from, too, but nothing is gained where it is guessed."""
+WEIGHT = {TEMPLATE: 0.0, USER: 0.0, ANSWER: 1.0}
+"""How much it matters to guess the token after one of this kind: drafting is for answers."""
+
+EXTRA = 512
+"""Tokens that no row of a batch finds likely, among the outputs of that batch all the same: so that
+what is hardly ever likely is not guessed either."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,35 +32,22 @@ class Target:
     matrix  [draft, width], its output rows for the draft vocabulary
     kept    [draft] int64, the tokens of the draft vocabulary, ascending
     place   [vocab] int64, where each token is in `kept`, -1 for those that are not
-    taps    columns of the stored features that the head gets, int64
     """
 
-    whole: Whole
+    rotary: Rotary
     table: Tensor
     matrix: Tensor
     kept: Tensor
     place: Tensor
-    taps: Tensor
-
-    @property
-    def width(self) -> int:
-        return self.table.shape[1]
 
 
-def borrow(whole: Whole, kept: Tensor, columns: Sequence[bool]) -> Target:
-    """`columns`: which of the stored taps the head gets."""
-    width, vocab = whole.shape.width, whole.shape.vocab
-    place = torch.full((vocab,), -1)
+def borrow(whole: Whole, kept: Tensor) -> Target:
+    """`kept`: the tokens of the draft vocabulary, ascending."""
+    place = torch.full((whole.shape.vocab,), -1)
     place[kept] = torch.arange(len(kept))
     dtype = whole.head.dtype
-    return Target(
-        whole,
-        whole.table.to(dtype),
-        whole.matrix[kept].to(dtype).contiguous(),
-        kept,
-        place,
-        torch.tensor(columns).repeat_interleave(width).nonzero().squeeze(1),
-    )
+    matrix = whole.matrix[kept].to(dtype).contiguous()
+    return Target(whole.rotary, whole.table.to(dtype), matrix, kept, place)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +55,12 @@ class Batch:
     """Texts side by side, padded at their ends.
 
     tokens    [texts, length]
-    features  [texts, length, stored taps * width]
+    features  [texts, length, taps * width]
     text, at  [n] the places that count: where the token after tokens[text, at] is to be guessed
     weights   [n]
     next      [n] the token that follows there; -1 where the text ends
+    likely    [n, LIKELY] the tokens that the target finds likeliest there
+    odds      [n, LIKELY] their probabilities
     """
 
     tokens: Tensor
@@ -73,6 +69,8 @@ class Batch:
     at: Tensor
     weights: Tensor
     next: Tensor
+    likely: Tensor
+    odds: Tensor
 
 
 def collate(texts: Sequence[Text]) -> Batch:
@@ -80,7 +78,9 @@ def collate(texts: Sequence[Text]) -> Batch:
     pad = torch.nn.utils.rnn.pad_sequence
     tokens = pad([t.tokens.long() for t in texts], batch_first=True)
     roles = pad([t.roles for t in texts], batch_first=True, padding_value=TEMPLATE)
-    features = pad([t.features for t in texts], batch_first=True)
+    features, likely, odds = (
+        pad([getattr(t, name) for t in texts], batch_first=True) for name in Kept._fields
+    )
     # The last token of the template before an answer counts as the answer's first guess.
     leads = torch.zeros_like(roles, dtype=torch.bool)
     leads[:, :-1] = (roles[:, :-1] == TEMPLATE) & (roles[:, 1:] == ANSWER)
@@ -90,13 +90,16 @@ def collate(texts: Sequence[Text]) -> Batch:
     following = F.pad(tokens[:, 1:], (0, 1), value=-1)
     lengths = torch.tensor([len(t.tokens) for t in texts])
     following[torch.arange(len(texts)), lengths - 1] = -1
-    text, at = (weights > 0).nonzero(as_tuple=True)
-    return Batch(tokens, features, text, at, weights[text, at], following[text, at])
+    at = (weights > 0).nonzero(as_tuple=True)
+    found = (t[at] for t in (weights, following, likely.long(), odds.float()))
+    return Batch(tokens, features, *at, *found)
 
 
 def batches(texts: Sequence[Text], tokens: int) -> Iterator[Batch]:
-    """All texts, in batches of about so many tokens; neighbours in length go together."""
-    order = sorted(texts, key=lambda text: len(text.tokens))
+    """All texts with an answer, in batches of about so many tokens; neighbours in length go
+    together."""
+    answered = [text for text in texts if (text.roles == ANSWER).any()]
+    order = sorted(answered, key=lambda text: len(text.tokens))
     batch: list[Text] = []
     for text in order:
         if batch and (len(batch) + 1) * len(text.tokens) > tokens:
@@ -107,48 +110,93 @@ def batches(texts: Sequence[Text], tokens: int) -> Iterator[Batch]:
         yield collate(batch)
 
 
-def outputs(head: DraftHead, target: Target, batch: Batch, steps: int) -> Iterator[Tensor]:
-    """For each pass the outputs [n, width] from which the tokens after `text, at` are guessed.
+def precision(target: Target) -> AbstractContextManager[None]:
+    """In which passes are computed: in 16 bits where the target is in 16 bits."""
+    matrix = target.matrix
+    if matrix.dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(matrix.device.type, dtype=matrix.dtype)
 
-    Pass k guesses from features that end k + 1 tokens before. Where the text has no such feature,
-    the first row stands in; `reach` says where.
+
+class Pass(NamedTuple):
+    """Outputs [some, width], and which places of the batch they are for, [some] int64."""
+
+    outputs: Tensor
+    places: Tensor
+
+
+def passes(
+    head: DraftHead, target: Target, batch: Batch, steps: int, share: float = 1.0
+) -> Iterator[Pass]:
+    """From which the tokens after `text, at` are guessed: pass k from features that end k + 1
+    tokens before, for places that have as many before them.
+
+    share: of the rows that take part in the passes after the first, at random.
     """
     rows = batch.tokens.shape[1] - 1
     ids = F.pad(batch.tokens[:, 1:], (0, steps - 1))
     embedded = F.embedding(ids, target.table)
     positions = torch.arange(rows + steps - 1)
-    cos, sin = target.whole.rotary.at(positions, len(positions) - 1)
-    features = batch.features[:, :-1]
-    if len(target.taps) != features.shape[-1]:
-        features = features[:, :, target.taps]
-    passes = head.unrolled(embedded, features, cos.squeeze(1), sin.squeeze(1), steps)
-    for k, out in enumerate(passes):
-        yield out[batch.text, (batch.at - 1 - k).clamp_min(0)]
+    cos, sin = target.rotary.at(positions, len(positions) - 1)
+    further = _some_rows(batch, rows, share)
+    where = torch.arange(rows)  # of each row in the outputs
+    done = head.unrolled(
+        embedded, batch.features[:, :-1], cos.squeeze(1), sin.squeeze(1), steps, further
+    )
+    for k, out in enumerate(done):
+        if k == 1:
+            where = torch.full((rows,), -1)
+            where[further] = torch.arange(len(further))
+        row = batch.at - 1 - k
+        places = ((row >= 0) & (where[row.clamp_min(0)] >= 0)).nonzero().squeeze(1)
+        yield Pass(out[batch.text[places], where[row[places]]], places)
 
 
-def reach(batch: Batch, k: int) -> Tensor:
-    """[n] bool: is there a row from which pass k guesses what follows here?"""
-    return batch.at - 1 - k >= 0
+def _some_rows(batch: Batch, rows: int, share: float) -> Tensor:
+    """Rows that places of the batch can follow, so many of them, ascending."""
+    if share >= 1:
+        return torch.arange(rows)
+    first = int(batch.at.min()) - 1
+    count = max(round(share * (rows - first)), 1)
+    return first + torch.randperm(rows - first)[:count].sort().values
+
+
+def _columns(target: Target, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The target's distribution over those outputs that matter in this batch.
+
+    Returns which outputs, [columns]; probabilities [n, columns] that sum to one; and how likely the
+    target finds the draft vocabulary as a whole, [n].
+    """
+    place = target.place[batch.likely]
+    odds = batch.odds * (place >= 0)
+    mass = odds.sum(-1)
+    draft = len(target.kept)
+    chosen = torch.zeros(draft, dtype=torch.bool)
+    chosen[place[place >= 0]] = True
+    chosen[torch.randint(draft, (EXTRA,))] = True
+    columns = chosen.nonzero().squeeze(1)
+    index = (chosen.cumsum(0) - 1)[place.clamp_min(0)].clamp_min(0)
+    odds = odds / mass.clamp_min(1e-6)[:, None]
+    return columns, torch.zeros(len(place), len(columns)).scatter_add_(1, index, odds), mass
 
 
 def loss(
-    head: DraftHead, target: Target, batch: Batch, steps: int, decay: float
+    head: DraftHead, target: Target, batch: Batch, steps: int, decay: float, share: float = 1.0
 ) -> tuple[Tensor, list[float]]:
     """The loss to be minimised, and the mean cross-entropy of each pass.
 
-    Pass k counts decay**k. Tokens that are not in the draft vocabulary cannot be guessed and are
-    left out.
+    Pass k counts decay**k. Tokens that are not in the draft vocabulary cannot be guessed: a place
+    counts as much as the target finds that vocabulary likely. `share`: see `passes`.
     """
-    known = (batch.next < 0) | (target.place[batch.next] >= 0)
-    with torch.no_grad():
-        final = batch.features[batch.text, batch.at, -target.width :]
-        wanted = torch.softmax(F.linear(final.to(target.matrix.dtype), target.matrix).float(), -1)
+    columns, wanted, mass = _columns(target, batch)
+    matrix = target.matrix[columns]
+    weights = batch.weights * mass
     total = torch.zeros(())
     means = []
-    for k, out in enumerate(outputs(head, target, batch, steps)):
-        weights = batch.weights * known * reach(batch, k)
-        part = cross_entropy(out.to(target.matrix.dtype), target.matrix, wanted, weights)
-        part = part / weights.sum().clamp_min(1.0)
+    for k, (out, places) in enumerate(passes(head, target, batch, steps, share)):
+        counts = weights[places]
+        part = cross_entropy(out.to(matrix.dtype), matrix, wanted[places], counts)
+        part = part / counts.sum().clamp_min(1.0)
         total = total + decay**k * part
         means.append(float(part.detach()))
     return total / sum(decay**k for k in range(steps)), means

@@ -16,6 +16,7 @@ class Plan:
     vocab        tokens that the head can guess
     inner        width of its MLP; 0: as in the model
     steps        passes of the training-time test; decay: how much less each further one counts
+    share        of the rows that take part in the passes after the first
     passes       how often a token is trained on, in the mean
     chunk        tokens in a chunk of dialogues; keep: chunks that stay on disk
     lanes, room  dialogues written at a time, and most tokens in one
@@ -25,14 +26,15 @@ class Plan:
 
     hours: float = 2.0
     taps: tuple[int, ...] = ()
-    vocab: int = 12288
+    vocab: int = 8192
     inner: int = 0
     steps: int = 5
     decay: float = 0.9
-    passes: float = 2.5
+    share: float = 0.4
+    passes: float = 4.0
     chunk: int = 60_000
     keep: int = 64
-    lanes: int = 128
+    lanes: int = 256
     room: int = 256
     rounds: int = 1
     batch: int = 3072
@@ -44,6 +46,8 @@ class Plan:
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise UserError(f"{name} is {getattr(self, name)}, but must be {value} or more")
+        if not 0 < self.share <= 1:
+            raise UserError(f"share is {self.share:g}, but must be above 0 and at most 1")
         if self.hours <= 0 or self.passes < 1 or not 0 < self.decay <= 1 or self.rate <= 0:
             raise UserError(
                 f"hours ({self.hours:g}) and rate ({self.rate:g}) must be above 0, passes "

@@ -34,8 +34,12 @@ from gardener.stages.weights import fingerprint
 
 STATE = "state.pt"
 
-GLANCE = 8000
+GLANCE = 4000
 """Held-out tokens looked at after a chunk; at the end it is all of them."""
+
+FRESH = 0.85
+"""Share of the time in which dialogues are written. The last steps are small ones: for these, what
+there is will do."""
 
 Tell = Callable[[float, Progress, str], None]
 """Told the seconds worked, how far the run is, and what is being done."""
@@ -91,8 +95,7 @@ class Run:
             )
 
     def _borrow(self, kept: torch.Tensor) -> Target:
-        columns = [tap in self.taps for tap in self.corpus.taps]
-        return borrow(self.whole, kept, columns)
+        return borrow(self.whole, kept)
 
     def _head(
         self, start: Path | None, state: dict[str, Any] | None
@@ -109,7 +112,7 @@ class Run:
             return head, state["kept"]
         texts = self._chunk(0)
         self._say("choosing the draft vocabulary")
-        return head, likeliest(self.whole, texts, self.plan.vocab)
+        return head, likeliest(shape.vocab, texts, self.plan.vocab)
 
     # --- the work ----------------------------------------------------------------------------
 
@@ -117,7 +120,10 @@ class Run:
         """Until the hours are over."""
         held_out = self.held_out()
         while self.done < 1:
-            self._one_chunk(self.progress.chunks)
+            if self.done < FRESH:
+                self._one_chunk(self.progress.chunks)
+            else:
+                self._train([], self.plan.chunk, "old chunks")
             glance = observe(self._trained, self._target, _some(held_out, GLANCE), self.plan.batch)
             self.progress.curve.append((self.progress.chunks, glance.curve(1)))
             self.save()
@@ -164,26 +170,28 @@ class Run:
         self._tell(self.seconds, self.progress, what)
 
     def _one_chunk(self, index: int) -> None:
-        texts = self.corpus.chunk(
-            index, lambda n: self._say(f"writing chunk {index}: {n:,} tokens")
-        )
+        texts = self._chunk(index)
         new = sum(len(text.tokens) for text in texts)
-        texts = texts + self.corpus.replay(index, round(new * (self.plan.passes - 1)))
-        losses = self.trainer.train(self._shuffled(texts, index), lambda: self.done)
-        self.progress.losses.append(losses)
+        self._train(texts, round(new * (self.plan.passes - 1)), f"chunk {index}")
         self.progress.chunks += 1
         self.progress.written += new
+
+    def _train(self, texts: Sequence[Text], again: int, what: str) -> None:
+        """On these dialogues, and on about `again` tokens of older ones."""
+        texts = [*texts, *self.corpus.replay(self.progress.chunks, again)]
+        losses = self.trainer.train(self._shuffled(texts, what), lambda: self.done)
+        self.progress.losses.append(losses)
 
     def _chunk(self, index: int) -> list[Text]:
         return self.corpus.chunk(index, lambda n: self._say(f"writing chunk {index}: {n:,} tokens"))
 
-    def _shuffled(self, texts: Sequence[Text], index: int) -> Iterator[Batch]:
+    def _shuffled(self, texts: Sequence[Text], what: str) -> Iterator[Batch]:
         made = list(batches(texts, self.plan.batch))
         self._random.shuffle(made)
         for number, batch in enumerate(made, 1):
             if self.done >= 1:
                 return
-            self._say(f"training on chunk {index}: step {number} of {len(made)}")
+            self._say(f"training on {what}: step {number} of {len(made)}")
             yield batch
 
 

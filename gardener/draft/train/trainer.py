@@ -1,7 +1,6 @@
 """The head with its optimisers: steps, and a state on disk from which to go on.
 
-Matrices are trained with Muon (Jordan et al. 2024), which makes far more of few tokens than AdamW
-does; where torch is too old to have it (before 2.9), AdamW is taken for all. Norms use AdamW.
+Matrices are trained with Muon, which makes far more of few tokens than AdamW does. Norms use AdamW.
 """
 
 import math
@@ -14,7 +13,8 @@ from typing import Any
 import torch
 
 from gardener.draft.train.head import DraftHead
-from gardener.draft.train.objective import Batch, Target, loss
+from gardener.draft.train.muon import Muon
+from gardener.draft.train.objective import Batch, Target, loss, precision
 from gardener.draft.train.plan import Plan
 from gardener.errors import UserError
 
@@ -51,16 +51,10 @@ class Trainer:
         self.progress = Progress()
         matrices = [p for p in head.parameters() if p.ndim == 2]
         norms = [p for p in head.parameters() if p.ndim == 1]
-        muon = getattr(torch.optim, "Muon", None)
-        adam = {"betas": (0.9, 0.95), "weight_decay": 0.0}
         self._optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(norms, lr=plan.rate / 2, **adam)  # type: ignore[arg-type]
+            torch.optim.AdamW(norms, lr=plan.rate / 2, betas=(0.9, 0.95), weight_decay=0.0),
+            Muon(matrices, lr=plan.rate, decay=0.01, dtype=target.matrix.dtype),
         ]
-        if muon is not None:
-            options = {"weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
-            self._optimisers.append(muon(matrices, lr=plan.rate, **options))
-        else:
-            self._optimisers.append(torch.optim.AdamW(matrices, lr=plan.rate / 4, **adam))  # type: ignore[arg-type]
         self._highest = [group["lr"] for o in self._optimisers for group in o.param_groups]
 
     def train(self, batches: Iterable[Batch], done: Callable[[], float]) -> list[float]:
@@ -72,8 +66,10 @@ class Trainer:
         steps = 0
         for batch in batches:
             self._set_rate(done())
-            with torch.autocast(self.head.fc.weight.device.type, dtype=torch.bfloat16):
-                value, means = loss(self.head, self.target, batch, self.plan.steps, self.plan.decay)
+            with precision(self.target):
+                value, means = loss(
+                    self.head, self.target, batch, self.plan.steps, self.plan.decay, self.plan.share
+                )
             value.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
             for optimiser in self._optimisers:
