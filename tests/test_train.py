@@ -244,7 +244,7 @@ def test_training_lowers_the_loss(whole: Whole) -> None:
 
 def test_the_vocabulary_is_what_the_model_finds_likely(whole: Whole) -> None:
     texts = _texts(whole.shape, [30, 20])
-    kept = likeliest(whole.shape.vocab, texts, 20)
+    kept = likeliest(torch.arange(whole.shape.vocab), texts, 20)
     sums = [0.0] * whole.shape.vocab
     for text in texts:
         for tokens, odds in zip(text.likely[5:].tolist(), text.odds[5:].tolist(), strict=True):
@@ -252,6 +252,8 @@ def test_the_vocabulary_is_what_the_model_finds_likely(whole: Whole) -> None:
                 sums[token] += odd
     best = sorted(range(len(sums)), key=lambda token: -sums[token])[:20]
     assert kept.tolist() == sorted(best)
+    fewer = likeliest(torch.tensor(sorted(best[5:])), texts, 5)
+    assert fewer.tolist() == sorted(best[5:10])
     assert coverage(texts, torch.arange(whole.shape.vocab)) == 1.0
     assert coverage(texts, torch.arange(0)) == 0.0
 
@@ -287,6 +289,18 @@ def test_a_run_goes_on_where_it_was_interrupted(folder: Path, tmp_path: Path) ->
     assert [path.name for path in again.corpus.chunks()] == [
         f"chunk-{index:05d}.safetensors" for index in range(3)
     ]
+
+
+def test_a_run_can_go_on_with_fewer_tokens(folder: Path, tmp_path: Path) -> None:
+    run = _run(tmp_path, folder, _plan())
+    run._one_chunk(0)
+    run.save()
+    again = _run(tmp_path, folder, _plan(vocab=16))
+    assert len(again.kept) == 16
+    assert set(again.kept.tolist()) < set(run.kept.tolist())
+    again._one_chunk(1)
+    again.save()
+    assert torch.equal(read_head(tmp_path, again.whole.shape)[1], again.kept)
 
 
 def test_a_run_can_start_from_a_head(folder: Path, tmp_path: Path) -> None:

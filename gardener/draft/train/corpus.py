@@ -12,6 +12,9 @@ from gardener.draft.train.plan import Plan
 from gardener.stages.lanes import Lanes
 from gardener.stages.load import Whole
 
+ALL = 99_999
+"""No chunk has a higher number."""
+
 HELD_OUT = "held-out.safetensors"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from gardener.draft.train.chunks import Text
-from gardener.draft.train.corpus import Corpus
+from gardener.draft.train.corpus import ALL, Corpus
 from gardener.draft.train.dialogue import Script
 from gardener.draft.train.evaluate import Observations, observe
 from gardener.draft.train.export import read_head, write_head
@@ -36,6 +36,9 @@ STATE = "state.pt"
 
 GLANCE = 4000
 """Held-out tokens looked at after a chunk; at the end it is all of them."""
+
+SAMPLE = 60_000
+"""Tokens of dialogues from which the draft vocabulary is chosen."""
 
 FRESH = 0.85
 """Share of the time in which dialogues are written. The last steps are small ones: for these, what
@@ -106,13 +109,20 @@ class Run:
             head, kept, taps = read_head(start, shape)
             if taps != self.taps:
                 raise UserError(f"the head in {start} has taps {taps}, not {self.taps}")
-            return head, kept
+            return head, self._likeliest(kept)
         head = DraftHead(shape, len(self.taps), self.plan.inner or shape.inner)
         if state is not None:
-            return head, state["kept"]
-        texts = self._chunk(0)
+            return head, self._likeliest(state["kept"])
+        return head, self._likeliest(torch.arange(shape.vocab))
+
+    def _likeliest(self, among: torch.Tensor) -> torch.Tensor:
+        """As many of these tokens as the plan wants. The head itself knows no tokens, so it may go
+        on with fewer than it began with."""
+        if self.plan.vocab >= len(among):
+            return among
+        texts = self.corpus.replay(ALL, SAMPLE) or self._chunk(0)
         self._say("choosing the draft vocabulary")
-        return head, likeliest(shape.vocab, texts, self.plan.vocab)
+        return likeliest(among, texts, self.plan.vocab)
 
     # --- the work ----------------------------------------------------------------------------
 

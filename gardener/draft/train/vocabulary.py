@@ -9,8 +9,8 @@ from gardener.draft.train.chunks import Text
 from gardener.draft.train.dialogue import ANSWER
 
 
-def likeliest(vocab: int, texts: Sequence[Text], count: int) -> Tensor:
-    """The `count` tokens of `vocab` with the highest mean probability after the tokens of answers,
+def likeliest(among: Tensor, texts: Sequence[Text], count: int) -> Tensor:
+    """The `count` tokens among these with the highest mean probability after the tokens of answers,
     ascending.
 
     Means of distributions say much more about rare tokens than counts of what was written do.
@@ -18,8 +18,9 @@ def likeliest(vocab: int, texts: Sequence[Text], count: int) -> Tensor:
     answers = [text.roles == ANSWER for text in texts]
     likely = torch.cat([text.likely[at].flatten() for text, at in zip(texts, answers, strict=True)])
     odds = torch.cat([text.odds[at].flatten() for text, at in zip(texts, answers, strict=True)])
-    total = torch.zeros(vocab).index_add_(0, likely.long(), odds.float())
-    return total.topk(min(count, vocab)).indices.sort().values
+    size = int(torch.cat([among, likely]).max()) + 1
+    total = torch.zeros(size).index_add_(0, likely.long(), odds.float())[among]
+    return among[total.topk(min(count, len(among))).indices].sort().values
 
 
 def coverage(texts: Sequence[Text], kept: Tensor) -> float:

@@ -1,0 +1,151 @@
+"""What drafting costs: an expansion of ten nodes and a re-anchoring of four tokens, next to a
+segment of eight rows at one of three stages.
+
+The three are measured in turns, after a text of a few hundred tokens, in this process with one
+thread. Run from the checkout: `python -m benchmarks.drafting [--head FOLDER] [--json]`.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import machine
+from gardener.cli.program import note
+from gardener.draft.drafter import Drafter
+from gardener.drafting import DraftSettings, drafters
+from gardener.models import resolve
+from gardener.stages.layers import Slice
+from gardener.stages.load import load_stage
+from gardener.stages.slots import SlotTable
+from gardener.stages.stage import Job
+from gardener.stages.tensors import dtype_of, pack
+from gardener.tree import Node, Tree
+
+TEXT, NODES, ACCEPTED, ROWS = 256, 10, 4, 8
+
+
+class Segments:
+    """A stage in the middle that computes segments of `ROWS` rows after a text."""
+
+    def __init__(self, model: Path, dtype: str, layers: int) -> None:
+        third = layers // 3
+        self._stage = load_stage(model, Slice(third, 2 * third, layers), dtype=dtype)
+        self._width, self._dtype = self._stage.width, dtype_of(dtype)
+        self._stage.open(1)
+        self._table = SlotTable(TEXT, 4 * TEXT)
+        self._next = TEXT
+        ids = range(TEXT)
+        self._run(self._job(ids, [i - 1 for i in ids], ids))
+
+    def _job(self, ids: Any, parents: Any, positions: Any) -> Job:
+        hidden = pack(torch.randn(len(ids), self._width).to(self._dtype))
+        return Job(1, self._table.place(ids, parents, positions), hidden=hidden)
+
+    def _run(self, job: Job) -> None:
+        assert self._stage.run([job]) is not None
+
+    def once(self) -> float:
+        """Seconds for one segment, a chain of guesses."""
+        ids = [self._next + i for i in range(ROWS)]
+        parents = [TEXT - 1, *ids[:-1]]
+        job = self._job(ids, parents, [TEXT + i for i in range(ROWS)])
+        self._next += ROWS
+        seconds = timed(lambda: self._run(job))
+        self._table.advance([], TEXT - 1)  # these rows are dead now
+        return seconds
+
+
+class Drafts:
+    """A drafter with a text and a tree; tokens are random, for what they are costs nothing."""
+
+    def __init__(self, drafter: Drafter, width: int, dtype: str, vocab: int) -> None:
+        self._drafter, self._width, self._dtype = drafter, width, dtype_of(dtype)
+        self._random, self._vocab = random.Random(1), vocab
+        drafter.begin([self._token() for _ in range(TEXT)])
+        drafter.settle((), self._features(TEXT - 1))
+        self._tree = Tree(TEXT - 1, 0)
+        drafter.expand([[self._root]])
+
+    @property
+    def _root(self) -> Node:
+        return self._tree[self._tree.root]
+
+    def _token(self) -> int:
+        return self._random.randrange(self._vocab)
+
+    def _features(self, rows: int) -> list[Any]:
+        taps = len(self._drafter.taps)
+        return [pack(torch.randn(rows, self._width).to(self._dtype)) for _ in range(taps)]
+
+    def expansion(self) -> float:
+        """Seconds to expand `NODES` new children of the root."""
+        nodes = [self._tree.graft(self._tree.root, self._token(), 0.0) for _ in range(NODES)]
+        paths = [[self._root, node] for node in nodes]
+        return timed(lambda: self._drafter.expand(paths))
+
+    def re_anchoring(self) -> float:
+        """Seconds to take in `ACCEPTED` tokens with their features, and to guess what follows."""
+        nodes = []
+        for _ in range(ACCEPTED):
+            self._tree.advance(self._token())
+            nodes.append(self._root)
+        self._drafter.settle(nodes, self._features(ACCEPTED))
+        return timed(lambda: self._drafter.expand([[self._root]]))
+
+
+def timed(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Medians in milliseconds."""
+    torch.set_num_threads(1)
+    model = resolve(arguments.model, None, say=note)
+    settings = DraftSettings(("eagle",), arguments.head, dtype=arguments.dtype)
+    (drafter,) = drafters(settings, model, lambda name: Path(name))
+    config = json.loads((model / "config.json").read_text())
+    segments = Segments(model, arguments.dtype, config["num_hidden_layers"])
+    drafts = Drafts(drafter, config["hidden_size"], arguments.dtype, config["vocab_size"])
+    times: dict[str, list[float]] = {"segment": [], "expansion": [], "re_anchoring": []}
+    for turn in range(arguments.repeat + 5):
+        got = segments.once(), drafts.expansion(), drafts.re_anchoring()
+        for (_, values), seconds in zip(times.items(), got, strict=True):
+            if turn >= 5:
+                values.append(1000 * seconds)
+    ratios = [e / s for e, s in zip(times["expansion"], times["segment"], strict=True)]
+    return {
+        "machine": machine(),
+        "dtype": arguments.dtype,
+        "milliseconds": {name: statistics.median(values) for name, values in times.items()},
+        "expansion_to_segment": statistics.median(ratios),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--head", help="a head instead of the one that is shipped")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--repeat", type=int, default=50)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    report = measure(arguments)
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+        return
+    for name, value in report["milliseconds"].items():
+        print(f"{name:13} {value:6.2f} ms")
+    print(f"expansion / segment {report['expansion_to_segment']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
