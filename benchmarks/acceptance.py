@@ -90,7 +90,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     def ready(kinds: str) -> list[Drafter]:
         head = arguments.head if "eagle" in kinds else None
         settings = DraftSettings(tuple(kinds.split("+")), head)
-        return drafters(settings, model, lambda name: Path(name))
+        return drafters(settings, model, Path, Path)
 
     (eagle,) = ready("eagle")
     files = arguments.data or [OWN]

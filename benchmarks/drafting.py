@@ -111,7 +111,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     model = resolve(arguments.model, None, say=note)
     settings = DraftSettings(("eagle",), arguments.head, dtype=arguments.dtype)
-    (drafter,) = drafters(settings, model, lambda name: Path(name))
+    (drafter,) = drafters(settings, model, Path, Path)
     config = json.loads((model / "config.json").read_text())
     segments = Segments(model, arguments.dtype, config["num_hidden_layers"])
     drafts = Drafts(drafter, config["hidden_size"], arguments.dtype, config["vocab_size"])

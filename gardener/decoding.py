@@ -194,7 +194,7 @@ class Decoding:
         return View(
             tree=self.tree,
             sent=self._sent,
-            expanded=self._expanded[source],
+            expanded=self._expanded[source] if self._expanded else (),
             flying=sum(1 for flight in self._flights if flight.rows),
             growing=bool(self._growing),
             reach=self._limit - self.counts.emitted,

@@ -12,7 +12,7 @@ KINDS = ("ngram", "eagle", "model")
 """Kinds of drafters, in the order in which they are asked."""
 
 Resolve = Callable[[str], Path]
-"""From a folder or hub id to a folder."""
+"""From what the user names to a folder."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,18 @@ class DraftSettings:
         return self.head is not None or "eagle" in (self.kinds or ())
 
 
-def drafters(settings: DraftSettings, model: Path, resolve: Resolve) -> list[Drafter]:
+def drafters(
+    settings: DraftSettings, model: Path, resolve_head: Resolve, resolve_model: Resolve
+) -> list[Drafter]:
     """The drafters for the target in the folder `model`. Raises UserError."""
     found: list[Drafter] = []
     if settings.kinds is None or "ngram" in settings.kinds:
         found.append(NGram())
-    head = _head(settings, model, resolve)
+    head = _head(settings, model, resolve_head)
     if head is not None:
         found.append(_eagle(head, model, settings))
     if settings.model is not None:
-        found.append(_small_model(resolve(settings.model), model, settings))
+        found.append(_small_model(resolve_model(settings.model), model, settings))
     return found
 
 

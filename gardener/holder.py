@@ -239,19 +239,21 @@ class Holder:
         lead = features[0].shape[0] - len(ids)
         return rows_of(features, [lead + ids.index(node) for node in nodes])
 
-    def _receive_features(self, verdict: Verdict) -> None:
+    def _receive_features(self, decoding: Decoding, verdict: Verdict) -> None:
         """Check them, and hand on those of the prompt. Raises RemoteError."""
         self._verdict = verdict
         taps, features = self.sources.taps, verdict.features
-        if not features and not (taps and verdict.ids):
+        lead = next((f.size - f.rows for f in decoding.flights() if f.seq == verdict.seq), 0)
+        rows = lead + len(verdict.ids)  # prompt rows never die
+        if not features and not (taps and rows):
             return
         card = self.cards[0]
-        given = [(tensor.shape[1], tensor.dtype) for tensor in features]
-        if given != [(card.width, card.dtype)] * len(taps):
+        given = [(tensor.shape, tensor.dtype) for tensor in features]
+        if given != [((rows, card.width), card.dtype)] * len(taps):
             raise RemoteError(
-                f"segment {verdict.seq} came back with features {given}, asked for were taps {taps}"
+                f"segment {verdict.seq} came back with features {given}, asked for were taps "
+                f"{taps} of {rows} rows"
             )
-        lead = features[0].shape[0] - len(verdict.ids)
         if lead:
             self.sources.settle((), rows_of(features, range(lead)))
 
@@ -268,7 +270,7 @@ class Holder:
         self.trace.add("judged", verdict.request, verdict.seq, len(verdict.ids), seconds)
         missed = decoding.counts.missed
         try:
-            self._receive_features(verdict)
+            self._receive_features(decoding, verdict)
             self._handle(Judged(verdict))
         except RemoteError:
             raise

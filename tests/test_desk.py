@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable
+from threading import Event
 from typing import cast
 
+import msgspec
 import pytest
-from rings import FakeStage, run, slow, until
+from rings import FakeStage, column, feature, run, slow, until, values
 
 from gardener import desk as desks
 from gardener.compute import Worker
@@ -17,10 +19,10 @@ from gardener.trace import Trace
 
 
 class Table:
-    """A desk of a stage that is the first and the last, and what comes off it."""
+    """A desk of a stage, which is the first and the last by default, and what comes off it."""
 
-    def __init__(self) -> None:
-        self.stage = FakeStage()
+    def __init__(self, number: int = 1, stages: int = 1) -> None:
+        self.stage = FakeStage(number, stages)
         self.worker = Worker("stage")
         self.out: list[Segment | Verdict] = []
         self.failures: list[tuple[int, int, str]] = []
@@ -221,5 +223,131 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(RemoteError, match="requests are opened"):
             churn()
         table.worker.close()
+
+    run(scenario)
+
+
+# --- features ------------------------------------------------------------------------------------
+
+
+PLACES = {0: (-1, 0), 1: (0, 1), 2: (1, 2), 3: (2, 3), 4: (2, 3), 5: (3, 4), 6: (4, 4), 7: (5, 5)}
+"""Parent and position of some nodes; the token of each is its id and one."""
+
+
+def of(tap: int, *nodes: int) -> list[float]:
+    """What a tap gives for these nodes."""
+    return [feature(tap, PLACES[node][1], node + 1) for node in nodes]
+
+
+def rows(seq: int, *nodes: int, taps: tuple[int, ...] | None = None) -> Segment:
+    """As the holder sends them; or with `taps`, as a stage in the middle gets them."""
+    whole = segment(seq, *((node, *PLACES[node]) for node in nodes))
+    tokens = tuple(node + 1 for node in nodes)
+    if taps is None:
+        return msgspec.structs.replace(whole, tokens=tokens)
+    features = tuple(column(of(tap, *nodes)) for tap in taps)
+    return msgspec.structs.replace(whole, tokens=(), hidden=column(tokens), features=features)
+
+
+def features(message: Segment | Verdict) -> list[list[float]]:
+    return [values(tensor) for tensor in message.features]
+
+
+def test_the_features_of_a_verdict_are_those_of_the_prompt_then_those_of_its_rows() -> None:
+    async def scenario() -> None:
+        table = Table()
+        table.desk.open(Open(9, 3, 64, (0, 1)))
+        table.desk.submit(rows(0, 0))
+        table.desk.submit(rows(1, 1, 2, 3, 4))
+        table.desk.submit(rows(2, 5, 6))
+        await table.settle()
+        assert [each.ids for each in table.out] == [(), (2, 3, 4), (5, 6)]
+        assert [features(each) for each in table.out] == [
+            [of(0, 0), of(1, 0)],
+            [of(0, 1, 2, 3, 4), of(1, 1, 2, 3, 4)],
+            [of(0, 5, 6), of(1, 5, 6)],
+        ]
+        table.worker.close()
+
+    run(scenario)
+
+
+def test_rows_that_die_while_they_are_computed_have_no_features_in_the_verdict() -> None:
+    async def scenario() -> None:
+        table, gate = Table(), Event()
+        table.stage.trouble = lambda: assert_set(gate)
+        table.desk.open(Open(9, 3, 64, (1,)))
+        table.desk.submit(rows(0, 0, 1, 2, 3, 4, 5, 6))
+        table.desk.submit(rows(1, 7))
+        table.desk.advance(Advance(9, (2,), 4))
+        gate.set()
+        await table.settle()
+        assert table.stage.passes == [[7]]
+        verdict, empty = table.out
+        assert (verdict.ids, features(verdict)) == ((2, 4, 6), [of(1, 0, 1, 2, 4, 6)])
+        assert (empty.ids, empty.features) == ((), ())
+        table.worker.close()
+
+    run(scenario)
+
+
+def assert_set(gate: Event) -> None:
+    """A stage's trouble: it waits for the gate."""
+    assert gate.wait(20)
+
+
+def test_rows_that_die_at_a_stage_in_the_middle_leave_all_features() -> None:
+    """While they are computed, and while they wait."""
+
+    async def scenario() -> None:
+        table, gate = Table(2, 3), Event()
+        table.stage.trouble = lambda: assert_set(gate)
+        table.desk.open(Open(9, 3, 64, (0, 1, 2, 3)))
+        table.desk.submit(rows(0, 0, 1, 2, 3, 4, taps=(0,)))
+        table.desk.submit(rows(1, 5, 6, taps=(0,)))
+        table.desk.submit(rows(2, 7, taps=(0,)))
+        table.desk.advance(Advance(9, (2,), 4))
+        gate.set()
+        await table.settle()
+        assert table.stage.passes == [[5], [1]]
+        assert [each.ids for each in table.out] == [(0, 1, 2, 4), (6,), ()]
+        assert [features(each) for each in table.out] == [
+            [of(0, 0, 1, 2, 4), of(1, 0, 1, 2, 4)],
+            [of(0, 6), of(1, 6)],
+            [],
+        ]
+        table.worker.close()
+
+    run(scenario)
+
+
+def test_a_segment_brings_the_features_of_the_stages_before_and_no_other() -> None:
+    async def scenario() -> None:
+        first, last = Table(1, 2), Table(2, 2)
+        with pytest.raises(RemoteError, match="tap 3 of a model with 2 layers"):
+            last.desk.open(Open(9, 1, 64, (0, 3)))
+        for table in (first, last):
+            table.desk.open(Open(9, 1, 64, (0, 1, 2)))
+            table.desk.open(Open(8, 1, 64))
+        with pytest.raises(RemoteError, match="segment 0 brings 0 features, due are 1"):
+            last.desk.submit(rows(0, 0, taps=()))
+        with pytest.raises(RemoteError, match="segment 0 brings 2 features, due are 1"):
+            last.desk.submit(rows(0, 0, taps=(0, 1)))
+        with pytest.raises(RemoteError, match="segment 0 brings 1 features, due are 0"):
+            last.desk.submit(msgspec.structs.replace(rows(0, 0, taps=(0,)), request=8))
+        with pytest.raises(RemoteError, match="segment 1 brings 1 features, due are 0"):
+            last.desk.submit(Segment(9, 1, (), (), (), (), None, (), (column([]),)))
+        with pytest.raises(RemoteError, match="segment 0 brings 1 features, due are 0"):
+            first.desk.submit(msgspec.structs.replace(rows(0, 0), features=(column([1.0]),)))
+        assert (first.desk.waiting, last.desk.waiting) == (0, 0)
+        first.desk.submit(rows(0, 0))
+        last.desk.submit(rows(0, 0, taps=(0,)))
+        last.desk.submit(Segment(9, 1, (), (), (), (), None, ()))
+        for table in (first, last):
+            await table.settle()
+        assert [features(each) for each in first.out] == [[of(0, 0)]]
+        assert [features(each) for each in last.out] == [[of(0, 0), of(1, 0), of(2, 0)], []]
+        for table in (first, last):
+            table.worker.close()
 
     run(scenario)

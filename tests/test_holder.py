@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
+import fakes
 import msgspec
 import pytest
 import rings
 from processes import free_ports
-from rings import holding, limits, ring, run, slow, truth, until, write
+from rings import feature, holding, limits, ring, run, slow, truth, until, values, write
 
 from gardener import messages as m
+from gardener.draft.ngram import NGram
 from gardener.errors import LocalError, PeerLost, StageFailed, UserError
 from gardener.holder import Holder
 from gardener.messages import Tensor
@@ -400,6 +403,164 @@ def test_what_a_holder_does_not_expect_ends_the_link() -> None:
             link.send(m.Open(1, 1, 2))
             await until(lambda: holder._failure)
             with pytest.raises(PeerLost, match="broke the protocol: the holder has no use for Ope"):
+                await write(holder)
+
+    run(scenario)
+
+
+# --- features ------------------------------------------------------------------------------------
+
+
+class Tapper:
+    """Guesses right two times out of three, and keeps what the ring gives it."""
+
+    name, instant = "tapper", False
+
+    def __init__(self, *taps: int) -> None:
+        self.taps = taps
+        self.begin(())
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        self.prompt, self.text = len(prompt), list(prompt)
+        self.features: list[list[float]] = [[] for _ in self.taps]  # by tap
+        self.late = False  # were features ever due when nodes came?
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        for kept, new in zip(self.features, features, strict=True):
+            kept += values(new)
+        self.text += [node.token for node in nodes]
+        due = len(self.text) - 1 if nodes else self.prompt - 1
+        self.late |= any(len(kept) != due if nodes else len(kept) > due for kept in self.features)
+
+    def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        return [self._guess([*self.text, *(node.token for node in path[1:])]) for path in paths]
+
+    def _guess(self, text: Sequence[int]) -> tuple[Guess, ...]:
+        right = fakes.target(text)
+        others = [(right + step) % fakes.VOCABULARY for step in (1, 2)]
+        named = [others[0], right] if len(text) % 3 else others
+        return tuple(map(Guess, named, (0.5, 0.4)))
+
+
+async def told(holder: Holder) -> None:
+    """Until the drafters on threads have heard all that was sent to them."""
+    for worker in holder.sources._workers:
+        if worker is not None:
+            await worker.run(lambda: None)
+
+
+@pytest.mark.parametrize("policy", ["plain", "serial", "gardener"])
+@pytest.mark.parametrize(("stages", "taps"), [(1, (0, 1)), (3, (1, 3)), (3, (0, 1, 2, 3))])
+def test_a_drafter_gets_the_features_of_the_text_and_of_nothing_else(
+    stages: int, taps: tuple[int, ...], policy: str
+) -> None:
+    async def scenario() -> None:
+        drafter = Tapper(*taps)
+        async with ring(stages) as made, holding(made, drafters=[NGram(), drafter]) as holder:
+            for prompt in (rings.PROMPT, (4,), (2, 0, 2)):  # in pieces of three
+                written = await write(holder, 40, policy=policy, prompt=prompt)
+                assert written == truth(40, prompt)
+                await told(holder)
+                text = [*prompt, *written]
+                assert drafter.text == text
+                assert drafter.features == [
+                    [feature(tap, *row) for row in enumerate(text[:-1])] for tap in taps
+                ]
+                assert not drafter.late
+                assert holder.decoding is not None
+                counts = holder.decoding.counts
+                assert counts.missed > 0
+                if policy == "serial":  # which waits for its drafters
+                    assert counts.accepted > 0
+                    assert counts.named[1] > 0
+                    assert counts.wasted > 0
+
+    run(scenario)
+
+
+def test_a_drafter_that_wants_none_is_given_no_features() -> None:
+    given: list[Sequence[Tensor]] = []
+
+    class Asking(Tapper):
+        def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+            assert nodes
+            given.append(features)
+            super().settle(nodes, features)
+
+    async def scenario() -> None:
+        drafter = Asking()
+        async with ring(2) as made, holding(made, drafters=[drafter, Tapper(2)]) as holder:
+            assert await write(holder) == truth()
+            await told(holder)
+            assert drafter.text == [*rings.PROMPT, *truth()]
+            assert given
+            assert not any(given)
+
+    run(scenario)
+
+
+def test_a_ring_without_any_drafter_writes_the_same() -> None:
+    async def scenario() -> None:
+        async with ring(2) as made, holding(made, drafters=[]) as holder:
+            for policy in ("plain", "serial", "gardener"):
+                assert await write(holder, policy=policy) == truth()
+
+    run(scenario)
+
+
+def wide(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(Tensor("float32", (t.shape[0], 2), 2 * t.data) for t in features)
+
+
+def narrow(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(Tensor("bfloat16", t.shape, t.data[::2]) for t in features)
+
+
+SPOILT = {
+    "wide": (wide, r"features \[\(2, 'float32'\), \(2, 'float32'\)\]"),
+    "other-dtype": (narrow, r"features \[\(1, 'bfloat16'\), \(1, 'bfloat16'\)\]"),
+    "one-left-out": (lambda features: features[:1], r"features \[\(1, 'float32'\)\]"),
+    "none": (lambda features: (), r"features \[\]"),
+    "one-too-many": (lambda features: (*features, features[0]), r"features \[.*, .*, .*\]"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "said"), SPOILT.values(), ids=SPOILT)
+def test_features_that_were_not_asked_for_end_the_ring_with_a_reason(spoil: Any, said: str) -> None:
+    async def scenario() -> None:
+        drafter = Tapper(1, 2)
+        async with ring(2) as made, holding(made, drafters=[drafter]) as holder:
+            node = made.seats[2].node
+
+            def send(message: m.Segment | m.Verdict) -> None:
+                if isinstance(message, m.Verdict) and message.seq >= 4 and message.ids:
+                    features = spoil(message.features)
+                    message = msgspec.structs.replace(message, features=features)
+                node._pass_on(message)
+
+            node.desk._out = send
+            with pytest.raises(PeerLost, match=rf"segment \d+ came back with {said}, asked for"):
+                await write(holder, 60)
+            await told(holder)
+            text = drafter.text
+            assert drafter.features == [
+                [feature(tap, *row) for row in enumerate(text[:-1])] for tap in (1, 2)
+            ]
+
+    run(scenario)
+
+
+def test_features_that_nobody_wants_end_the_ring_with_a_reason() -> None:
+    async def scenario() -> None:
+        async with ring(1) as made, holding(made) as holder:
+            node = made.seats[1].node
+
+            def send(message: m.Segment | m.Verdict) -> None:
+                features = (rings.column([0.0] * len(message.ids)),)
+                node._pass_on(msgspec.structs.replace(message, features=features))
+
+            node.desk._out = send
+            with pytest.raises(PeerLost, match=r"asked for were taps \(\)"):
                 await write(holder)
 
     run(scenario)

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 
@@ -70,3 +71,74 @@ def test_messages_need_neither_torch_nor_asyncio() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ((1, 2), b"cdef"),
+        ((0, 1, 2, 3), b"abcdefgh"),
+        ((3,), b"gh"),
+        ((0, 2, 3), b"abefgh"),
+        ((2, 0), b"efab"),
+        ((3, 2, 1, 0), b"ghefcdab"),
+        ((1, 1), b"cdcd"),
+        ((), b""),
+    ],
+)
+@pytest.mark.parametrize("shape", [(4, 1), (4,), (4, 1, 1)])
+def test_rows_are_taken_out_of_a_tensor(
+    shape: tuple[int, ...], rows: tuple[int, ...], kept: bytes
+) -> None:
+    tensor = m.Tensor("float16", shape, b"abcdefgh")
+    taken = m.Tensor("float16", (len(rows), *shape[1:]), kept)
+    assert tensor.take(rows) == tensor.take(list(rows)) == taken
+
+
+def test_a_tensor_without_elements_has_rows_all_the_same() -> None:
+    assert m.Tensor("float32", (3, 0), b"").take((2, 0)) == m.Tensor("float32", (2, 0), b"")
+    assert m.Tensor("float32", (0, 5), b"").take(()) == m.Tensor("float32", (0, 5), b"")
+    whole = m.Tensor("float32", (2, 1), bytes(8))
+    assert whole.take(range(2)) is whole  # nothing is copied
+
+
+def half(*shape: int, dtype: m.DType = "float16") -> m.Tensor:
+    return m.Tensor(dtype, shape, bytes(2 * math.prod(shape)))
+
+
+def test_the_features_of_a_segment_are_of_one_kind_and_have_its_rows() -> None:
+    def make(*features: m.Tensor) -> m.Segment:
+        return m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (), half(2, 3), (), features)
+
+    assert make(half(2, 3), half(2, 3)).features == (half(2, 3),) * 2
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2, 3), half(2, 4))
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2, 3), half(2, 3, dtype="bfloat16"))
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2))
+    for rows in (1, 3):
+        with pytest.raises(ValueError, match="2 ids but features of shape"):
+            make(half(rows, 3))
+
+
+def test_the_features_of_a_verdict_are_of_one_kind_and_have_its_rows() -> None:
+    def make(*features: m.Tensor) -> m.Verdict:
+        return m.Verdict(1, 1, (1, 2), (7, 8), (), features)
+
+    for rows in (2, 5):  # with rows of the prompt before them
+        assert make(half(rows, 3)).features == (half(rows, 3),)
+    assert m.Verdict(1, 1, (), (), (), (half(2, 3),)).features == (half(2, 3),)
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2, 3), half(3, 3))
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2, 3), half(2, 3, dtype="bfloat16"))
+    with pytest.raises(ValueError, match="2 ids but features of shape"):
+        make(half(1, 3))
+
+
+def test_taps_ascend() -> None:
+    assert m.Open(1, 2, 3, (0, 4, 30)).taps == (0, 4, 30)
+    for taps in ((4, 0), (4, 4)):
+        with pytest.raises(ValueError, match="are not in ascending order"):
+            m.Open(1, 2, 3, taps)

@@ -6,12 +6,17 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import heads
 import pytest
+import torch
 from processes import HandMade, Process, at, go_on, gone, hand_made, model_folder, pause
 
 from gardener.check import plain_reference
+from gardener.draft.checkpoint import TAPS
 from gardener.prompts import Prompter
 
 PROMISED = 5.0
@@ -229,3 +234,93 @@ def test_a_stage_that_cannot_start_is_told_at_once() -> None:
         assert holder.status() == 1
         assert re.match(r"error: stage [12] ended with status 1: error: .*nonsense", holder.err)
         assert holder.out == ""
+
+
+# --- drafters ------------------------------------------------------------------------------------
+
+HEADS: dict[str, tuple[int, ...]] = {"one-tap": (30,), "three-taps": (2, 15, 27), "eagle-1": ()}
+"""Taps of EAGLE-3 heads for the default model; the last one is no EAGLE-3."""
+
+
+def random_head(kind: str, folder: Path, tokens: Sequence[int]) -> Path:
+    """It knows nothing. But an EAGLE-3 names no other tokens than these, so some come true."""
+    config = heads.config(
+        49152, 576, num_attention_heads=9, num_key_value_heads=3, max_position_embeddings=8192
+    )
+    taps = HEADS[kind]
+    if not taps:
+        tensors = heads.eagle1_tensors(config)
+        del tensors["embed_tokens.weight"]  # 113 MB; it takes the model's
+        return heads.write(folder, config, tensors, pickled=True)
+    kept = torch.tensor(sorted(set(tokens)))
+    config |= {"draft_vocab_size": len(kept), TAPS: taps}
+    tensors = heads.eagle3_tensors(config, len(taps), lm_head=len(taps) > 1)
+    del tensors["t2d"]
+    tensors["d2t"] = kept - torch.arange(len(kept))
+    return heads.write(folder, config, tensors, pickled=False)
+
+
+def policies(holder: Process, expected: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """The counts of every policy, all of which wrote what was expected."""
+    assert holder.status() == 0, holder.err
+    found = json.loads(holder.out)
+    assert found["error"] is None
+    assert found["token_ids"] == expected
+    assert found["agree"]
+    return {name: figures["counts"] for name, figures in found["policies"].items()}
+
+
+ALL = ("--policy", "gardener", "--compare", "plain,serial", "--json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "draft", "stages", "prompt"),
+    [
+        ("one-tap", "eagle", 2, PROMPTS[0]),
+        ("three-taps", "ngram,eagle", 3, PROMPTS[1]),
+        ("eagle-1", "eagle", 2, PROMPTS[2]),
+    ],
+)
+def test_heads_change_no_text(
+    tmp_path: Path, kind: str, draft: str, stages: int, prompt: str, truth: dict[str, list[int]]
+) -> None:
+    head = random_head(kind, tmp_path, truth[prompt])
+    with Process(
+        *("generate", prompt, "--local", str(stages), "--max-new-tokens", str(NEW_TOKENS)),
+        *("--draft", draft, "--head", str(head), "--floor", "0.001", *ALL),
+    ) as holder:
+        counts = policies(holder, truth[prompt])
+    assert set(counts) == {"gardener", "plain", "serial"}
+    assert counts["plain"]["drafted"] == 0
+    serial = counts["serial"]  # which waits for its drafters
+    assert serial["rows"] > serial["segments"]
+    assert serial["wasted"] > 0
+    if HEADS[kind]:
+        eagle = str(draft.split(",").index("eagle"))
+        assert serial["named"][eagle] > 0
+        assert serial["missed"] > 0
+
+
+def test_a_model_that_drafts_for_itself_is_right(truth: dict[str, list[int]]) -> None:
+    with Process(
+        *("generate", STORY, "--local", "2", "--max-new-tokens", str(NEW_TOKENS)),
+        *("--draft", "model", "--draft-model", str(model_folder()), *ALL),
+    ) as holder:
+        counts = policies(holder, truth[STORY])
+    assert counts["plain"]["accepted"] == 0
+    assert counts["serial"]["accepted"] > NEW_TOKENS // 2
+    assert counts["gardener"]["accepted"] > 0
+
+
+@pytest.mark.parametrize("draft", ["ngram", "none"])
+def test_a_ring_serves_holders_with_other_drafters(
+    ring: HandMade, draft: str, truth: dict[str, list[int]]
+) -> None:
+    prompt = PROMPTS[1]
+    with ring.generate(
+        *(prompt, "--max-new-tokens", str(NEW_TOKENS), "--draft", draft, *ALL)
+    ) as holder:
+        counts = policies(holder, truth[prompt])
+    for name in ("gardener", "serial"):
+        assert (counts[name]["accepted"] > 0) == (draft == "ngram")
+        assert (counts[name]["drafted"] > 0) == (draft == "ngram")

@@ -1,6 +1,7 @@
 """What a node asks of a stage: picks, batches, early stop, refusals, quantisation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -230,3 +231,124 @@ def test_settings_that_cannot_be(folder: Path) -> None:
         load_stage(folder, dtype="float8")
     with pytest.raises(UserError, match="has 4 layers, not 5"):
         load_stage(folder, Slice(0, 5, 5))
+
+
+# --- features ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _states(model: Any, tokens: Sequence[int]) -> list[torch.Tensor]:
+    """What transformers has before every layer, and after the last norm: [tokens, width] each."""
+    out = model(torch.tensor([list(tokens)]), output_hidden_states=True)
+    return [states[0] for states in out.hidden_states]
+
+
+def _tapped(stages: Sequence[Stage], jobs: Sequence[Job]) -> list[list[torch.Tensor]]:
+    """One pass through stages one behind the other: what each job gets for its taps."""
+    found: list[list[torch.Tensor]] = [[] for _ in jobs]
+    for stage in stages:
+        done = stage.run(jobs)
+        assert done is not None
+        for features, result in zip(found, done, strict=True):
+            features += map(unpack, result.features)
+        jobs = [replace(job, tokens=(), hidden=r.hidden) for job, r in zip(jobs, done, strict=True)]
+    return found
+
+
+def _chain(table: SlotTable, first: int, tokens: Sequence[int], request: int, **more: Any) -> Job:
+    """Rows of a text from position `first` on."""
+    ids = range(first, first + len(tokens))
+    placement = table.place(ids, [i - 1 for i in ids], ids)
+    return Job(request, placement, tokens=tokens, **more)
+
+
+def _is(got: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> None:
+    assert len(got) == len(expected)
+    for have, want in zip(got, expected, strict=True):
+        torch.testing.assert_close(have, want, atol=1e-4, rtol=1e-4)
+
+
+CUTS = {"whole": [Slice(0, 4, 4)], "halves": [Slice(0, 1, 4), Slice(1, 4, 4)]}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_taps_are_what_transformers_has_there(model: Any, folder: Path, cut: list[Slice]) -> None:
+    """At the ends of a stage, in its middle, and after the last norm, for each job its own."""
+    stages = [load_stage(folder, held) for held in cut]
+    texts = {7: PROMPT, 5: [8, 60, 0], 6: [2, 7, 1, 8], 3: [9, 9]}
+    taps = {7: (1, 2, 4), 5: (0, 3), 6: (), 3: (4,)}
+    jobs = []
+    for request, text in texts.items():
+        for stage in stages:
+            stage.open(request)
+        judged = [0] if request == 6 else []
+        table = SlotTable(len(text), 50)
+        jobs.append(_chain(table, 0, text, request, taps=taps[request], judged=judged))
+    for request, got in zip(texts, _tapped(stages, jobs), strict=True):
+        states = _states(model, texts[request])
+        _is(got, [states[tap] for tap in taps[request]])
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_taps_of_a_text_in_pieces_and_of_branches(
+    model: Any, folder: Path, cut: list[Slice]
+) -> None:
+    stages = [load_stage(folder, held) for held in cut]
+    for stage in stages:
+        stage.open(7)
+    table, taps = SlotTable(8, 50), (0, 1, 3, 4)
+    tree = [(8, 7, 11), (9, 7, 12), (10, 9, 13)]  # id, parent, token
+    pieces = [
+        _chain(table, 0, PROMPT[:5], 7, taps=taps),
+        _chain(table, 5, PROMPT[5:], 7, taps=taps, judged=[2]),
+        Job(
+            7,
+            table.place([8, 9, 10], [7, 7, 9], [8, 8, 9]),
+            tokens=[token for _, _, token in tree],
+            taps=taps,
+            judged=[2, 0],
+        ),
+    ]
+    first, second, branches = _tapped(stages, pieces)
+    states = _states(model, PROMPT)
+    _is(first, [states[tap][:5] for tap in taps])
+    _is(second, [states[tap][5:] for tap in taps])
+    for row, path in enumerate(([11], [12], [12, 13])):
+        states = _states(model, PROMPT + path)
+        _is([feature[row] for feature in branches], [states[tap][-1] for tap in taps])
+
+
+@pytest.mark.usefixtures("model")
+def test_taps_change_no_pick(folder: Path) -> None:
+    """The last norm is taken of all rows then, but only the judged ones are picked for."""
+    stage = load_stage(folder)
+    picks = []
+    for taps in ((), (2,), (4,), (0, 4)):
+        for request, other in ((1, 2), (2, 1)):  # before one that has none, and behind it
+            stage.open(request)
+            job = _chain(SlotTable(8, 50), 0, PROMPT, request, taps=taps, judged=[7, 2])
+            stage.open(other)
+            plain = _chain(SlotTable(8, 50), 0, PROMPT[::-1], other, judged=[4])
+            done = stage.run([job, plain])
+            assert done is not None
+            assert [len(result.features) for result in done] == [len(taps), 0]
+            picks.append([result.picks for result in done])
+    assert picks == picks[:1] * 8
+    assert [len(each) for each in picks[0]] == [2, 1]
+
+
+@pytest.mark.usefixtures("model")
+def test_features_of_another_kind_are_refused(folder: Path) -> None:
+    _, last = _halves(folder)
+
+    def check(*features: torch.Tensor) -> None:
+        packed = tuple(map(pack, features))
+        hidden = pack(torch.zeros(2, 32))
+        last.check(messages.Segment(0, 0, (0, 1), (-1, 0), (0, 1), (), hidden, (), packed))
+
+    check()
+    check(torch.zeros(2, 32), torch.zeros(2, 32))
+    with pytest.raises(RemoteError, match=r"as float32, 33 wide; .* are float32, 32 wide"):
+        check(torch.zeros(2, 33))
+    with pytest.raises(RemoteError, match="features came as bfloat16, 32 wide"):
+        check(torch.zeros(2, 32, dtype=torch.bfloat16))

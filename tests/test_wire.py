@@ -1,3 +1,4 @@
+import math
 import random
 import struct
 from typing import Any
@@ -16,6 +17,7 @@ counts = st.integers(0, 2**53)
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 nonces = st.binary(min_size=16, max_size=16)
 timings = st.lists(st.builds(m.Timing, counts, counts), max_size=4).map(tuple)
+taps = st.lists(counts, max_size=m.MAX_TAPS, unique=True).map(sorted).map(tuple)
 
 
 @st.composite
@@ -28,6 +30,15 @@ def cards(draw: st.DrawFn) -> m.Card:
     )  # fmt: skip
 
 
+def tensors(draw: st.DrawFn, rows: int, count: int) -> tuple[m.Tensor, ...]:
+    """Of one dtype and width."""
+    dtype = draw(st.sampled_from(["float32", "bfloat16", "float16"]))
+    width = draw(st.integers(0, 3))
+    data = st.binary(min_size=(size := rows * width * m.ITEM_SIZE[dtype]), max_size=size)
+    shape = (rows, width)
+    return tuple(m.Tensor(dtype, shape, draw(data)) for _ in range(count))  # type: ignore[arg-type]
+
+
 @st.composite
 def segments(draw: st.DrawFn) -> m.Segment:
     rows = draw(st.integers(0, 5))
@@ -35,14 +46,10 @@ def segments(draw: st.DrawFn) -> m.Segment:
     parents = st.lists(st.integers(-1, 2**53), min_size=rows, max_size=rows).map(tuple)
     hidden, tokens = None, draw(ids)
     if draw(st.booleans()):
-        dtype = draw(st.sampled_from(["float32", "bfloat16", "float16"]))
-        width = draw(st.integers(0, 3))
-        size = rows * width * m.ITEM_SIZE[dtype]
-        data = draw(st.binary(min_size=size, max_size=size))
-        hidden, tokens = m.Tensor(dtype, (rows, width), data), ()  # type: ignore[arg-type]
+        (hidden,), tokens = tensors(draw, rows, 1), ()
     return m.Segment(
         draw(counts), draw(counts), draw(ids), draw(parents), draw(ids), tokens, hidden,
-        draw(timings),
+        draw(timings), tensors(draw, rows, draw(st.integers(0, 3))),
     )  # fmt: skip
 
 
@@ -50,14 +57,15 @@ def segments(draw: st.DrawFn) -> m.Segment:
 def verdicts(draw: st.DrawFn) -> m.Verdict:
     pairs = draw(st.lists(st.tuples(counts, counts), max_size=5))
     ids, picks = tuple(i for i, _ in pairs), tuple(p for _, p in pairs)
-    return m.Verdict(draw(counts), draw(counts), ids, picks, draw(timings))
+    features = tensors(draw, len(ids) + draw(st.integers(0, 3)), draw(st.integers(0, 3)))
+    return m.Verdict(draw(counts), draw(counts), ids, picks, draw(timings), features)
 
 
 some = st.one_of(
     st.builds(m.Hello, counts, cards(), nonces),
     st.builds(m.Welcome, counts, cards(), nonces),
     st.builds(m.Survey, nonces, st.lists(cards(), max_size=3).map(tuple)),
-    st.builds(m.Open, counts, st.integers(1, 2**31), st.integers(1, 2**31)),
+    st.builds(m.Open, counts, st.integers(1, 2**31), st.integers(1, 2**31), taps),
     st.builds(m.Close, counts),
     segments(),
     st.builds(m.Advance, counts, st.lists(counts, max_size=5).map(tuple), counts),
@@ -86,6 +94,11 @@ def segment(**changes: object) -> list[Any]:
         "tokens": [], "hidden": ["bfloat16", [2, 3], bytes(12)], "times": [],
     }  # fmt: skip
     return [6, *(good | changes).values()]
+
+
+def tap(*shape: int, dtype: str = "float16") -> list[Any]:
+    """A feature of 16 bits per element as builtins."""
+    return [dtype, list(shape), bytes(2 * math.prod(shape))]
 
 
 @given(st.lists(some, max_size=4))
@@ -124,6 +137,20 @@ def test_a_large_frame_comes_in_pieces() -> None:
     for start in range(0, len(stream), 65536):
         heard += decoder.feed(stream[start : start + 65536])
     assert heard == [sent, m.Ping(3)]
+
+
+def test_features_survive_the_wire_each_in_its_place() -> None:
+    data = random.Random(0).randbytes(3 * 2 * 5 * 4)
+    features = tuple(m.Tensor("float32", (2, 5), data[at : at + 40]) for at in (0, 40, 80))
+    hidden = m.Tensor("float32", (2, 1), bytes(8))
+    sent: list[m.Message] = [
+        m.Open(1, 2, 3, (0, 7, 30)),
+        m.Segment(1, 2, (4, 5), (3, 4), (4, 5), (), hidden, (), features),
+        m.Segment(1, 3, (6, 7), (5, 6), (6, 7), (1, 2), None, (), features[:1]),
+        m.Verdict(1, 2, (5,), (9,), (), features),  # with a row of the prompt
+        m.Verdict(1, 3, (), (), (), features[1:]),
+    ]
+    assert list(Decoder().feed(b"".join(map(encode, sent)))) == sent
 
 
 def test_many_small_frames_in_one_piece() -> None:
@@ -187,6 +214,36 @@ MALFORMED = {
     ),
     "timing with a field too many": (frame(segment(times=[[1, 2, 3]])), "not a valid Segment"),
     "too many rows": (frame([8, 1, 2, [1] * 4097, [1] * 4097, []]), "4096"),
+    "taps out of order": (frame([4, 1, 1, 5, [3, 2]]), "not in ascending order"),
+    "a tap twice": (frame([4, 1, 1, 5, [2, 2]]), "not in ascending order"),
+    "too many taps": (frame([4, 1, 1, 5, [*range(9)]]), "not a valid Open"),
+    "features of different widths": (
+        frame(segment(features=[tap(2, 3), tap(2, 4)])), "features of different kinds",
+    ),
+    "features of different dtypes": (
+        frame(segment(features=[tap(2, 3), tap(2, 3, dtype="bfloat16")])),
+        "features of different kinds",
+    ),
+    "features of one dimension": (frame(segment(features=[tap(2)])), "features of different kin"),
+    "features of too few rows": (
+        frame(segment(features=[tap(1, 3)])), r"2 ids but features of shape \(1, 3\)",
+    ),
+    "features of too many rows": (
+        frame(segment(features=[tap(3, 3)])), r"2 ids but features of shape \(3, 3\)",
+    ),
+    "features of more taps than there may be": (
+        frame(segment(features=[tap(2, 3)] * 9)), "not a valid Segment",
+    ),
+    "features without their bytes": (
+        frame(segment(features=[["float16", [2, 3], bytes(11)]])), "takes 12 bytes, got 11",
+    ),
+    "a verdict's features of different rows": (
+        frame([8, 1, 2, [1], [4], [], [tap(1, 3), tap(2, 3)]]), "features of different kinds",
+    ),
+    "a verdict's features of too few rows": (
+        frame([8, 1, 2, [1, 2], [4, 5], [], [tap(1, 3)]]),
+        r"2 ids but features of shape \(1, 3\)",
+    ),
 }  # fmt: skip
 
 

@@ -99,7 +99,12 @@ async def open_ring(
 
 def _drafters(settings: RingSettings, model: Path, say: Callable[[str], None]) -> Sequence[Drafter]:
     """Made on a thread: loading a head takes a while."""
-    return drafters(settings.draft, model, lambda name: resolve_head(name, say))
+    return drafters(
+        settings.draft,
+        model,
+        lambda name: resolve_head(name, say),
+        lambda name: resolve(name, None, say=say),
+    )
 
 
 def holder_card(model: Path) -> Card:

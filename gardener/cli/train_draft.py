@@ -73,7 +73,7 @@ def train_draft(
     inner: Inner = 0,
     steps: Steps = 5,
     passes: Passes = 4.0,
-    rate: Rate = 1e-2,
+    rate: Rate = 5e-3,
     lanes: Lanes = 256,
     room: Room = 256,
     rounds: Rounds = 1,

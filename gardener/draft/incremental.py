@@ -33,6 +33,9 @@ from gardener.tree import Guess, Node
 AT_ONCE = 256
 """Most rows in one pass: a long prompt is computed in pieces."""
 
+LONGEST = 1 << 20
+"""Rows of a text: one that is longer than the network was made for is guessed worse, no more."""
+
 SPARE = 4096
 """Rows of trees beyond the text."""
 
@@ -97,11 +100,10 @@ class Incremental:
 
     def begin(self, prompt: Sequence[int]) -> None:
         """See `Drafter`."""
-        lead, network = self.network.lead, self.network
-        rows = max(len(prompt) - lead, 0)
-        context = int(network.shape.config.max_position_embeddings)
+        network = self.network
+        rows = max(len(prompt) - network.lead, 0)
         self._tokens = list(prompt)  # the certain text
-        self._table = SlotTable(rows, max(context, rows), SPARE) if rows else None
+        self._table = SlotTable(rows, LONGEST, SPARE) if rows else None
         self._cache = KVCache(network.layers, network.shape, network.dtype, network.device)
         self._outputs = torch.zeros(0, 0)  # by slot
         self._done = 0  # certain rows that are computed

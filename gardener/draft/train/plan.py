@@ -37,8 +37,8 @@ class Plan:
     lanes: int = 256
     room: int = 256
     rounds: int = 1
-    batch: int = 3072
-    rate: float = 1e-2
+    batch: int = 1024
+    rate: float = 5e-3
     seed: int = 1
 
     def __post_init__(self) -> None:

@@ -1,0 +1,341 @@
+"""From settings to drafters, and from what a user calls a head to its folder."""
+
+import json
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import heads
+import numpy as np
+import pytest
+import tiny
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from gardener import trained
+from gardener.draft.calibration import IDENTITY, Calibration
+from gardener.draft.checkpoint import TAPS, load_eagle
+from gardener.draft.drafter import Drafter
+from gardener.draft.eagle import Eagle3
+from gardener.draft.incremental import Incremental
+from gardener.drafting import KINDS, DraftSettings, drafters, names
+from gardener.errors import UserError
+from gardener.models import resolve_head
+from gardener.stages.weights import fingerprint
+from gardener.trained import TARGET, head_for
+
+THREE = {"num_key_value_heads": 2, "draft_vocab_size": 30}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny.make("llama", folder, num_hidden_layers=8)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package whose heads are in this folder, which has none yet."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setattr(trained, "__file__", str(folder / "__init__.py"))
+    return folder
+
+
+def plant(folder: Path, **more: Any) -> Path:
+    """A head for the model."""
+    config = heads.config(**THREE | more)
+    return heads.write(folder, config, heads.eagle3_tensors(config, taps=3), pickled=False)
+
+
+def no_names(name: str) -> Path:
+    raise AssertionError(f"{name} was asked for")
+
+
+def listed(*folders: Path) -> tuple[Callable[[str], Path], list[str]]:
+    """Finds folders by name, and what it was asked for."""
+    asked: list[str] = []
+
+    def resolve(name: str) -> Path:
+        asked.append(name)
+        return next(folder for folder in folders if folder.name == name)
+
+    return resolve, asked
+
+
+def kinds(found: Sequence[Drafter]) -> list[str]:
+    return [drafter.name for drafter in found]
+
+
+# --- settings --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["oak", "Eagle", "", "ngram,eagle", "none"])
+def test_unknown_kinds_are_refused(kind: str) -> None:
+    with pytest.raises(UserError, match=f"no drafter '{kind}': --draft takes ngram, eagle, model"):
+        DraftSettings(kinds=("ngram", kind))
+
+
+@pytest.mark.parametrize("chosen", [(), ("ngram",), ("ngram", "model")])
+def test_a_head_needs_eagle_among_the_kinds(chosen: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="--head is given, but --draft leaves eagle out"):
+        DraftSettings(kinds=chosen, head="some/head", model="some/model")
+
+
+@pytest.mark.parametrize("chosen", [(), ("ngram",), ("ngram", "eagle")])
+def test_a_draft_model_needs_model_among_the_kinds(chosen: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="--draft-model is given, but --draft leaves model out"):
+        DraftSettings(kinds=chosen, model="some/model")
+
+
+def test_model_among_the_kinds_needs_a_draft_model() -> None:
+    with pytest.raises(UserError, match="--draft model needs --draft-model"):
+        DraftSettings(kinds=("model",))
+
+
+def test_what_fits_together_is_taken() -> None:
+    DraftSettings()
+    DraftSettings(head="some/head", model="some/model")
+    DraftSettings(kinds=KINDS, head="some/head", model="some/model")
+    DraftSettings(kinds=("eagle",))
+    DraftSettings(kinds=())
+
+
+def test_the_models_matrices_are_borrowed_by_heads_only() -> None:
+    assert DraftSettings(head="some/head").borrows
+    assert DraftSettings(kinds=("ngram", "eagle")).borrows
+    assert not DraftSettings(kinds=()).borrows
+    assert not DraftSettings(kinds=("ngram", "model"), model="some/model").borrows
+
+
+# --- drafters --------------------------------------------------------------------------------
+
+
+def test_without_a_word_there_is_the_ngram_drafter(model: Path) -> None:
+    found = drafters(DraftSettings(), model, no_names, no_names)
+    assert kinds(found) == ["ngram"]
+    assert [drafter.instant for drafter in found] == [True]
+
+
+def test_no_kinds_are_no_drafters(model: Path, shelf: Path) -> None:
+    plant(shelf / "head", **{TARGET: fingerprint(model)})
+    assert drafters(DraftSettings(kinds=()), model, no_names, no_names) == []
+
+
+def test_a_head_by_name_comes_after_the_ngram_drafter(model: Path, tmp_path: Path) -> None:
+    resolve, asked = listed(plant(tmp_path / "head"))
+    found = drafters(DraftSettings(head="head"), model, resolve, resolve)
+    assert kinds(found) == ["ngram", "eagle"]
+    assert asked == ["head"]
+    assert found[1].taps == (2, 4, 5)
+    assert not found[1].instant
+    assert kinds(
+        drafters(DraftSettings(kinds=("eagle",), head="head"), model, resolve, resolve)
+    ) == ["eagle"]
+
+
+def test_a_head_brings_its_calibration(model: Path, tmp_path: Path) -> None:
+    head = plant(tmp_path / "head")
+    resolve, _ = listed(head)
+
+    def weights() -> list[float]:
+        (found,) = drafters(DraftSettings(kinds=("eagle",), head="head"), model, resolve, resolve)
+        assert isinstance(found, Incremental)
+        return list(found.calibration.weights.tolist())
+
+    assert weights() == list(IDENTITY)
+    Calibration(np.arange(8.0)).write(head / "calibration.json")
+    assert weights() == [0, 1, 2, 3, 4, 5, 6, 7]
+    (head / "calibration.json").write_text("{}")
+    with pytest.raises(UserError, match="take it away"):
+        weights()
+
+
+def test_a_head_that_does_not_fit_is_refused(model: Path, tmp_path: Path) -> None:
+    resolve, _ = listed(plant(tmp_path / "head", num_hidden_layers=2))
+    with pytest.raises(UserError, match="does not fit the model"):
+        drafters(DraftSettings(head="head"), model, resolve, resolve)
+
+
+def test_a_small_model_comes_last(model: Path, tmp_path: Path) -> None:
+    tiny.make("smollm", tmp_path / "small")
+    resolve, asked = listed(tmp_path / "small", plant(tmp_path / "head"))
+    found = drafters(DraftSettings(model="small"), model, resolve, resolve)
+    assert kinds(found) == ["ngram", "model"]
+    assert not found[1].instant
+    assert found[1].taps == ()
+    assert kinds(
+        drafters(DraftSettings(head="head", model="small"), model, resolve, resolve)
+    ) == list(KINDS)
+    mixed = DraftSettings(kinds=("model", "eagle", "ngram"), head="head", model="small")
+    assert kinds(drafters(mixed, model, resolve, resolve)) == list(KINDS)
+    assert asked == ["small", "head", "small", "head", "small"]
+
+
+def test_dtypes_reach_the_networks(model: Path, tmp_path: Path) -> None:
+    tiny.make("smollm", tmp_path / "small")
+    resolve, _ = listed(tmp_path / "small", plant(tmp_path / "head"))
+    settings = DraftSettings(kinds=("eagle", "model"), head="head", model="small", dtype="bfloat16")
+    for drafter in drafters(settings, model, resolve, resolve):
+        assert isinstance(drafter, Incremental)
+        assert str(drafter.network.dtype) == "torch.bfloat16"
+
+
+def test_drafters_have_names_for_people(model: Path, tmp_path: Path) -> None:
+    resolve, _ = listed(plant(tmp_path / "head"))
+    assert names(drafters(DraftSettings(head="head"), model, resolve, resolve)) == "ngram + eagle"
+    assert names(drafters(DraftSettings(), model, no_names, no_names)) == "ngram"
+    assert names([]) == "none"
+
+
+# --- heads that are shipped ------------------------------------------------------------------
+
+
+def test_the_shipped_head_of_the_model_is_found(model: Path, shelf: Path, tmp_path: Path) -> None:
+    tiny.make("llama", tmp_path / "other", num_hidden_layers=8, seed=1)
+    plant(shelf / "a", **{TARGET: fingerprint(tmp_path / "other"), TAPS: [0, 1, 2]})
+    plant(shelf / "b", **{TARGET: fingerprint(model), TAPS: [1, 2, 3]})
+    plant(shelf / "c", **{TAPS: [2, 3, 4]})
+    for settings in (DraftSettings(), DraftSettings(kinds=("ngram", "eagle"))):
+        found = drafters(settings, model, no_names, no_names)
+        assert kinds(found) == ["ngram", "eagle"]
+        assert found[1].taps == (1, 2, 3)
+
+
+def test_heads_of_other_models_are_not_taken(model: Path, shelf: Path) -> None:
+    plant(shelf / "a", **{TARGET: "0" * 16 + ":" + fingerprint(model).partition(":")[2]})
+    plant(shelf / "b")
+    assert kinds(drafters(DraftSettings(), model, no_names, no_names)) == ["ngram"]
+    with pytest.raises(UserError, match="no head is shipped for this model: say with --head"):
+        drafters(DraftSettings(kinds=("eagle",)), model, no_names, no_names)
+
+
+def test_kinds_without_eagle_leave_the_shipped_head_alone(model: Path, shelf: Path) -> None:
+    plant(shelf / "head", **{TARGET: fingerprint(model)})
+    assert kinds(drafters(DraftSettings(kinds=("ngram",)), model, no_names, no_names)) == ["ngram"]
+
+
+def test_a_head_by_name_goes_before_the_shipped_one(
+    model: Path, shelf: Path, tmp_path: Path
+) -> None:
+    plant(shelf / "head", **{TARGET: fingerprint(model), TAPS: [1, 2, 3]})
+    resolve, _ = listed(plant(tmp_path / "mine", **{TAPS: [4, 5, 6]}))
+    found = drafters(DraftSettings(head="mine"), model, resolve, resolve)
+    assert [drafter.taps for drafter in found] == [(), (4, 5, 6)]
+
+
+def test_the_structure_decides_where_the_weights_are_not_all_here(shelf: Path) -> None:
+    head = plant(shelf / "head", **{TARGET: "structure:content"})
+    assert head_for("structure:content") == head
+    assert head_for("structure:") == head
+    assert head_for("structure:other") is None
+    assert head_for("other:content") is None
+    assert [*trained.heads()] == [head]
+
+
+# --- resolve_head ----------------------------------------------------------------------------
+
+
+def test_the_folder_of_a_head_is_itself(tmp_path: Path) -> None:
+    head = plant(tmp_path / "head")
+    assert resolve_head(str(head)) == head
+    with pytest.raises(UserError, match=r"there is no config\.json"):
+        resolve_head(str(tmp_path))
+
+
+def test_a_home_folder_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    head = plant(tmp_path / "head")
+    assert resolve_head("~/head") == head
+
+
+@pytest.mark.parametrize("name", ["./nope", "/no/such/folder", "a b", "a/b/c", ".hidden"])
+def test_a_name_that_is_no_head_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"no head {name}: --head takes a folder or a hub id"):
+        resolve_head(name)
+
+
+def test_a_file_is_no_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "head.bin").write_text("hello")
+    for name in ("head.bin", str(tmp_path / "head.bin")):
+        with pytest.raises(UserError, match=r"there is no head .*head\.bin: --head takes"):
+            resolve_head(name)
+
+
+class Hub:
+    """Stands in for `snapshot_download`: copies matching files, lists what it was asked for."""
+
+    def __init__(self, source: Path, cache: Path) -> None:
+        self.source, self.cache = source, cache
+        self.asked: list[str] = []
+
+    def __call__(
+        self, repository: str, *, revision: str | None, allow_patterns: Sequence[str]
+    ) -> str:
+        self.asked.append(repository)
+        self.cache.mkdir(exist_ok=True)
+        for file in self.source.iterdir():
+            if any(fnmatch(file.name, pattern) for pattern in allow_patterns):
+                (self.cache / file.name).write_bytes(file.read_bytes())
+        return str(self.cache)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    found = Hub(plant(tmp_path / "there"), tmp_path / "cache")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", found)
+    return found
+
+
+def test_a_head_from_the_hub_is_fetched_with_all_it_has(hub: Hub, model: Path) -> None:
+    Calibration(np.arange(8.0)).write(hub.source / "calibration.json")
+    (hub.source / "training.log").write_text("long")
+    folder = resolve_head("owner/name")
+    assert hub.asked == ["owner/name"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "calibration.json",
+        "config.json",
+        "model.safetensors",
+    ]
+    assert isinstance(load_eagle(folder, model, dtype="float32", device="cpu"), Eagle3)
+
+
+def test_a_pickled_head_from_the_hub_is_fetched(hub: Hub) -> None:
+    (hub.source / "model.safetensors").rename(hub.source / "pytorch_model.bin")
+    assert (resolve_head("owner/name") / "pytorch_model.bin").exists()
+
+
+def test_a_folder_goes_before_the_hub(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plant(tmp_path / "owner" / "name")
+    assert resolve_head("owner/name") == Path("owner/name")
+    assert hub.asked == []
+
+
+def test_a_repository_without_config_is_no_head(hub: Hub) -> None:
+    (hub.source / "config.json").unlink()
+    with pytest.raises(UserError, match=r"owner/name has no config\.json here: .*--head takes"):
+        resolve_head("owner/name")
+
+
+def test_a_hub_that_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: Any, **kwargs: Any) -> str:
+        raise LocalEntryNotFoundError("not cached")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(UserError, match=r"owner/name is not in the hub's cache: .*--head takes"):
+        resolve_head("owner/name")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="unset HF_HUB_OFFLINE to download it"):
+        resolve_head("owner/name")
+
+
+def test_a_shipped_head_with_a_broken_config_is_named(shelf: Path) -> None:
+    head = plant(shelf / "head")
+    (head / "config.json").write_text(json.dumps([]))
+    with pytest.raises(UserError, match="does not hold a JSON object"):
+        head_for("structure:content")
