@@ -1,7 +1,7 @@
 """A small model as a drafter guesses what the plain transformers model would, and nothing twice."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,15 @@ WIDTH = 6
 
 
 @pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Passes so small are many times slower on several threads where the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
 def _no_correction(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probabilities as the model gives them."""
     monkeypatch.setattr(Calibration, "corrected", lambda self, chance, *where: chance)
@@ -30,8 +39,10 @@ def _no_correction(monkeypatch: pytest.MonkeyPatch) -> None:
 class Play:
     """A text, a tree of guesses, a drafter, and the model that it should agree with."""
 
-    def __init__(self, kind: str, folder: Path, prompt: Sequence[int] = PROMPT) -> None:
-        self.model = tiny.make(kind, folder / "small", seed=3)
+    def __init__(
+        self, kind: str, folder: Path, prompt: Sequence[int] = PROMPT, **changes: Any
+    ) -> None:
+        self.model = tiny.make(kind, folder / "small", seed=3, **changes)
         tiny.make("llama", folder / "target")
         self.network = SmallModel(
             folder / "small", folder / "target", dtype="float32", device="cpu"
@@ -182,6 +193,16 @@ def test_a_long_prompt_is_computed_in_pieces(play: Play, monkeypatch: pytest.Mon
     children = [play.graft(play.tree.root, token)[0] for token in range(10, 17)]
     play.check(*children)
     assert play.passes == [3, 3, 2, 3, 3, 1]
+
+
+def test_a_text_longer_than_the_model_was_made_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incremental, "SPARE", 4)
+    play = Play("llama", tmp_path, max_position_embeddings=16)
+    for token in range(20):
+        play.accept(token)
+        play.check()
 
 
 def test_a_new_request_knows_nothing_of_the_one_before(play: Play) -> None:

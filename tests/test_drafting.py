@@ -173,6 +173,14 @@ def test_a_small_model_comes_last(model: Path, tmp_path: Path) -> None:
     assert asked == ["small", "head", "small", "head", "small"]
 
 
+def test_heads_and_models_are_looked_for_each_in_its_own_way(model: Path, tmp_path: Path) -> None:
+    tiny.make("smollm", tmp_path / "small")
+    find_head, heads_asked = listed(plant(tmp_path / "head"))
+    find_model, models_asked = listed(tmp_path / "small")
+    drafters(DraftSettings(head="head", model="small"), model, find_head, find_model)
+    assert (heads_asked, models_asked) == (["head"], ["small"])
+
+
 def test_dtypes_reach_the_networks(model: Path, tmp_path: Path) -> None:
     tiny.make("smollm", tmp_path / "small")
     resolve, _ = listed(tmp_path / "small", plant(tmp_path / "head"))

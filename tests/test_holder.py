@@ -516,12 +516,18 @@ def narrow(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(Tensor("bfloat16", t.shape, t.data[::2]) for t in features)
 
 
+def longer(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """As if a row of the prompt stood before the others."""
+    return tuple(Tensor(t.dtype, (t.shape[0] + 1, 1), bytes(4) + t.data) for t in features)
+
+
 SPOILT = {
-    "wide": (wide, r"features \[\(2, 'float32'\), \(2, 'float32'\)\]"),
-    "other-dtype": (narrow, r"features \[\(1, 'bfloat16'\), \(1, 'bfloat16'\)\]"),
-    "one-left-out": (lambda features: features[:1], r"features \[\(1, 'float32'\)\]"),
+    "wide": (wide, r"features \[\(\(\d, 2\), 'float32'\), \(\(\d, 2\), 'float32'\)\]"),
+    "other-dtype": (narrow, r"features \[\(.*, 'bfloat16'\), \(.*, 'bfloat16'\)\]"),
+    "one-left-out": (lambda features: features[:1], r"features \[\(\(\d, 1\), 'float32'\)\]"),
     "none": (lambda features: (), r"features \[\]"),
     "one-too-many": (lambda features: (*features, features[0]), r"features \[.*, .*, .*\]"),
+    "one-row-too-many": (longer, r"features \[.*\]"),
 }
 
 

@@ -27,6 +27,7 @@ class Plant:
     """A drafter that notes what it hears, and guesses the last token of each path plus one.
 
     gate    closed, it waits in `expand` until it is opened
+    gated   the tokens at which it does so; None: at all of them
     raises  where to raise what
     """
 
@@ -36,9 +37,11 @@ class Plant:
         self.name, self.instant, self.taps = name, instant, taps
         self.heard: list[tuple[Any, ...]] = []
         self.threads: set[int] = set()
-        self.gate, self.inside = threading.Event(), threading.Event()
+        self.gate = threading.Event()
         self.gate.set()
+        self.gated: set[int] | None = None
         self.raises: dict[str, BaseException] = {}
+        self._more = threading.Condition()
 
     def begin(self, prompt: Sequence[int]) -> None:
         self._note("begin", *prompt)
@@ -48,13 +51,20 @@ class Plant:
 
     def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
         self._note("expand", *(path[-1].token for path in paths))
-        self.inside.set()
-        assert self.gate.wait(PATIENCE)
+        if self.gated is None or self.gated & {path[-1].token for path in paths}:
+            assert self.gate.wait(PATIENCE)
         return [(Guess(path[-1].token + 1, 0.5),) for path in paths]
+
+    def reached(self, *what: Any) -> bool:
+        """Waits until it hears this, and the loop waits with it."""
+        with self._more:
+            return self._more.wait_for(lambda: what in self.heard, PATIENCE)
 
     def _note(self, call: str, *what: Any) -> None:
         self.threads.add(threading.get_ident())
-        self.heard.append((call, *what))
+        with self._more:
+            self.heard.append((call, *what))
+            self._more.notify_all()
         if call in self.raises:
             raise self.raises[call]
 
@@ -184,7 +194,7 @@ def test_a_slow_drafter_answers_later_on_the_loop() -> None:
         ear = Ear(slow)
         ear.sources.begin([1, 2])
         ear.ask(5, 6, node=4)
-        assert await asyncio.to_thread(slow.inside.wait, PATIENCE)
+        assert slow.reached("expand", 5, 6)
         assert ear.answers == []  # it is at work, and we are not
         slow.gate.set()
         await ear.news(1)
@@ -206,7 +216,7 @@ def test_nobody_waits_for_a_slow_drafter() -> None:
         ear = Ear(slow, quick, other)
         ear.sources.begin([1])
         ear.ask(5, source=0)
-        assert await asyncio.to_thread(slow.inside.wait, PATIENCE)
+        assert slow.reached("expand", 5)
         ear.sources.settle([ROOT], ())
         ear.ask(6, source=0)
         ear.ask(5, source=1)
@@ -297,7 +307,7 @@ def test_what_was_asked_for_an_earlier_request_is_dropped() -> None:
         ear = Ear(slow)
         ear.sources.begin([1])
         ear.ask(10)
-        assert await asyncio.to_thread(slow.inside.wait, PATIENCE)
+        assert slow.reached("expand", 10)
         ear.ask(20)
         ear.sources.settle([ROOT], ())
         ear.sources.begin([2])
@@ -315,14 +325,13 @@ def test_what_was_asked_for_an_earlier_request_is_dropped() -> None:
 def test_an_answer_that_is_on_its_way_when_a_request_begins_is_dropped() -> None:
     async def main() -> None:
         slow = Plant()
+        slow.gated = {20}
+        slow.gate.clear()
         ear = Ear(slow)
         ear.sources.begin([1])
         ear.ask(10)
-        slow.gate.clear()
         ear.ask(20)
-        # The loop stands still meanwhile, so that the first answer waits for it.
-        while ("expand", 20) not in slow.heard:
-            slow.inside.wait(0.001)
+        assert slow.reached("expand", 20)  # so the answer about 10 waits for the loop
         ear.sources.begin([2])
         slow.gate.set()
         ear.ask(30)
@@ -340,8 +349,8 @@ def test_an_error_in_an_earlier_request_is_dropped() -> None:
         ear = Ear(slow)
         ear.sources.begin([1])
         ear.sources.settle([ROOT], ())
-        while ("settle", [7], 0) not in slow.heard:
-            slow.inside.wait(0.001)
+        ear.ask(10)
+        assert slow.reached("expand", 10)  # so the error waits for the loop
         ear.sources.begin([2])
         ear.ask(30)
         await ear.news(1)
@@ -443,7 +452,7 @@ def test_closing_waits_for_nobody_and_ends_the_threads() -> None:
         ear.sources.begin([1])
         ear.ask(5)
         ear.ask(6)
-        assert await asyncio.to_thread(slow.inside.wait, PATIENCE)
+        assert slow.reached("expand", 5)
         (thread,) = (t for t in threading.enumerate() if t.name == "drafter a-slow-one")
         ear.sources.close()
         assert thread.is_alive()  # still at work, and we are here
