@@ -47,6 +47,16 @@ def test_a_new_map_leaves_probabilities_as_they_are() -> None:
     assert np.allclose(Calibration().probabilities(log_q, rank, depth), np.exp(log_q))
 
 
+def test_a_map_in_a_file_means_the_same_for_ever() -> None:
+    log_q, rank, depth = np.array([-0.7, -2.0]), np.array([2.0, 0.0]), np.array([3.0, 1.0])
+    place, deep = np.log(1 + rank), np.log(1 + depth)
+    odds = np.log(np.exp(log_q) / (1 - np.exp(log_q)))
+    terms = [1.0, log_q, odds, place, deep, odds * deep, odds * place, place * deep]
+    score = sum(weight * term for weight, term in zip(KNOWN, terms, strict=True))
+    told = Calibration(KNOWN).probabilities(log_q, rank, depth)
+    assert told == pytest.approx(1 / (1 + np.exp(-score)))
+
+
 def test_fitting_recovers_the_map_that_made_the_guesses() -> None:
     log_q, rank, depth = situations(2000, seed=3)
     found = fitted().probabilities(log_q, rank, depth)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -454,7 +455,9 @@ def test_closing_waits_for_nobody_and_ends_the_threads() -> None:
         ear.ask(6)
         assert slow.reached("expand", 5)
         (thread,) = (t for t in threading.enumerate() if t.name == "drafter a-slow-one")
+        begin = time.perf_counter()
         ear.sources.close()
+        assert time.perf_counter() - begin < PATIENCE / 10
         assert thread.is_alive()  # still at work, and we are here
         slow.gate.set()
         await asyncio.to_thread(thread.join, PATIENCE)

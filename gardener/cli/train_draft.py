@@ -69,7 +69,7 @@ def train_draft(
     data: Data = None,
     openings: Openings = None,
     taps: Taps = "final",
-    vocab: Vocab = 8192,
+    vocab: Vocab = 12288,
     inner: Inner = 0,
     steps: Steps = 5,
     passes: Passes = 4.0,

@@ -26,7 +26,7 @@ class Plan:
 
     hours: float = 2.0
     taps: tuple[int, ...] = ()
-    vocab: int = 8192
+    vocab: int = 12288
     inner: int = 0
     steps: int = 5
     decay: float = 0.9

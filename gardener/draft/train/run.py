@@ -206,9 +206,10 @@ class Run:
 
 
 def _some(texts: Sequence[Text], tokens: int) -> list[Text]:
-    """The first of these texts, about so many tokens."""
+    """Some of these texts, about so many tokens, always the same ones: not the first ones, for short
+    dialogues are the first to end."""
     found: list[Text] = []
-    for text in texts:
+    for text in random.Random(0).sample(texts, len(texts)):
         if tokens <= 0:
             break
         found.append(text)
