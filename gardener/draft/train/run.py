@@ -206,8 +206,8 @@ class Run:
 
 
 def _some(texts: Sequence[Text], tokens: int) -> list[Text]:
-    """Some of these texts, about so many tokens, always the same ones: not the first ones, for short
-    dialogues are the first to end."""
+    """Some of these texts, about so many tokens, always the same ones. Not the first: short
+    dialogues end first."""
     found: list[Text] = []
     for text in random.Random(0).sample(texts, len(texts)):
         if tokens <= 0:
