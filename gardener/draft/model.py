@@ -48,5 +48,6 @@ class SmallModel:
 
     def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The likeliest tokens after each row, and the natural logs of their probabilities."""
-        log_q, tokens = torch.log_softmax(self._whole.head.project(outputs).float(), -1).topk(count)
+        logits = self._whole.head.project(outputs).float()
+        log_q, tokens = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]))
         return tokens, log_q

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
@@ -266,8 +265,9 @@ def _torch_load(path: Path) -> dict[str, Tensor]:
     try:
         # Files from before torch 1.6 are no archives and cannot be mapped.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged pickle ends in nearly any of them
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} cannot be read: {reason}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} does not hold tensors by name")
     return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
