@@ -457,7 +457,9 @@ def test_the_trap_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
-@pytest.mark.parametrize("content", [b"garbage", b"version https://git-lfs.github.com/spec/v1"])
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", b"version https://git-lfs.github.com/spec/v1"]
+)
 def test_files_that_hold_no_tensors_are_refused(
     name: str, content: bytes, model: Path, tmp_path: Path
 ) -> None:
