@@ -16,6 +16,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import ParamSpec, TypeVar
 
+from gardener import clock
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ class Worker:
         """Run `work` on the thread and return what it returns, or raise what it raises."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-        def settle(result: T | None, error: BaseException | None) -> None:
+        def settle(result: T | None, error: BaseException | None, _: float) -> None:
             if future.cancelled():
                 return
             if error is None:
@@ -45,19 +47,21 @@ class Worker:
         return await future
 
     def call(
-        self, done: Callable[[T | None, BaseException | None], None], work: Callable[[], T]
+        self, done: Callable[[T | None, BaseException | None, float], None], work: Callable[[], T]
     ) -> None:
-        """Run `work` in its turn, then `done(result, error)` on this loop; one of them is None."""
+        """Run `work` in its turn, then `done(result, error, seconds)` on this loop: one of the
+        first two is None, and `seconds` is how long the work itself took."""
         loop = asyncio.get_running_loop()
 
         def job() -> None:
             result, error = None, None
+            begin = clock.now()
             try:
                 result = work()
             except BaseException as caught:
                 error = caught
             try:
-                loop.call_soon_threadsafe(done, result, error)
+                loop.call_soon_threadsafe(done, result, error, clock.now() - begin)
             except RuntimeError:  # the loop has closed, nobody waits any more
                 return
 

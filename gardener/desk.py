@@ -7,7 +7,6 @@ lock is needed: a slot freed while an older job still writes to it is only reuse
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from functools import partial
 
 import msgspec
 
+from gardener import clock
 from gardener.compute import Worker
-from gardener.errors import LocalError, RemoteError
+from gardener.errors import RemoteError
 from gardener.messages import Advance, Open, Segment, Tensor, Timing, Verdict, microseconds
 from gardener.stages.slots import SlotTable
 from gardener.stages.stage import Job, Result, Stage
@@ -118,7 +118,7 @@ class Desk:
             partial(self._opened, message.request), partial(self._stage.open, message.request)
         )
 
-    def _opened(self, request: int, _: None, error: BaseException | None) -> None:
+    def _opened(self, request: int, _: None, error: BaseException | None, __: float) -> None:
         if error is not None:
             self._fail(request, 0, error)
 
@@ -177,7 +177,7 @@ class Desk:
         self._check_features(segment)
         self.latest = (segment.request, segment.seq)
         self._trace.add("queued", segment.request, segment.seq, len(segment.ids))
-        self._queue.append(_Waiting(segment, time.monotonic()))
+        self._queue.append(_Waiting(segment, clock.now()))
         self._begin()
 
     def _check_features(self, segment: Segment) -> None:
@@ -200,18 +200,17 @@ class Desk:
             jobs = [entry.job for entry in self._batch if entry.job is not None]
             if jobs:
                 self._busy = True
-                self._worker.call(self._computed, partial(_timed, self._stage, jobs))
+                self._worker.call(self._computed, partial(self._stage.run, jobs))
             else:
                 self._deliver([], 0.0)
 
     def _computed(
-        self, outcome: tuple[Sequence[Result] | None, float] | None, error: BaseException | None
+        self, results: Sequence[Result] | None, error: BaseException | None, seconds: float
     ) -> None:
         """The worker is done with the batch."""
         try:
-            if outcome is None:
-                raise error or LocalError("a forward pass without an outcome")
-            results, seconds = outcome
+            if error is not None:
+                raise error
             rows = sum(entry.job.rows for entry in self._batch if entry.job is not None)
             first = self._batch[0].segment
             self._trace.add("computed", first.request, first.seq, rows, seconds)
@@ -247,7 +246,7 @@ class Desk:
         """What waits now, as far as it fits one forward pass, without the rows that died."""
         entries: list[_Entry] = []
         rows = 0
-        now = time.monotonic()
+        now = clock.now()
         while self._queue and (not rows or rows + len(self._queue[0].segment.ids) <= BATCH_ROWS):
             waiting = self._queue.popleft()
             segment = waiting.segment
@@ -361,10 +360,3 @@ def _size(segment: Segment) -> int:
     """Bytes of tensors."""
     hidden = len(segment.hidden.data) if segment.hidden else 0
     return hidden + sum(len(tensor.data) for tensor in segment.features)
-
-
-def _timed(stage: Stage, jobs: Sequence[Job]) -> tuple[Sequence[Result] | None, float]:
-    """Runs on the worker thread, so that the hand-over between threads is not counted."""
-    begin = time.perf_counter()
-    results = stage.run(jobs)
-    return results, time.perf_counter() - begin

@@ -9,10 +9,11 @@ What this does not do yet: more than one request at a time, or going on after a 
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from gardener import clock
+from gardener.compute import Worker
 from gardener.decoding import (
     Command,
     Decoding,
@@ -83,9 +84,11 @@ class Holder:
         say: Callable[[str], None],
         stall: float = STALL,
         advise: Callable[[int], str] = start_again,
+        make_worker: Callable[[str], Worker] = Worker,
     ) -> None:
-        """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do."""
-        self.sources = Sources(drafters, self._answered, self._drafter_failed)
+        """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do.
+        `make_worker` gives the drafters that take time what they run on."""
+        self.sources = Sources(drafters, self._answered, self._drafter_failed, make_worker)
         self.trace = trace
         self.decoding: Decoding | None = None
         self.passage = Passage()
@@ -202,7 +205,7 @@ class Holder:
 
     def _send(self, message: Message) -> None:
         if isinstance(message, Segment):
-            self._sent_at[message.seq] = time.monotonic()
+            self._sent_at[message.seq] = clock.now()
             rows = len(message.ids)
             self.trace.add("sent", message.request, message.seq, rows, items=message.ids)
         self.ring.send(message)
@@ -263,7 +266,7 @@ class Holder:
         decoding = self.decoding
         if decoding is None or verdict.request != decoding.request or decoding.finished:
             return  # of a request that has ended
-        seconds = time.monotonic() - self._sent_at.pop(verdict.seq, time.monotonic())
+        seconds = clock.now() - self._sent_at.pop(verdict.seq, clock.now())
         self._verdicts += 1
         if decoding.counts.emitted:
             self.passage.add(verdict.times, seconds)

@@ -1,10 +1,10 @@
 """One answer: runs a prompt through a holder, and keeps the figures of how it went."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gardener import clock
 from gardener.decoding import Counts, Limits
 from gardener.errors import GardenerError
 from gardener.holder import Holder, Passage
@@ -89,7 +89,7 @@ async def answer(
     stream = TextStream(prompter.backend, wanted.stops)
     limits = Limits(wanted.new_tokens, prompter.context, prompter.eos, stream.push)
     result = Answer(policy.name, len(wanted.tokens))
-    begin = time.monotonic()
+    begin = clock.now()
 
     def take(final: bool = False) -> None:
         text = stream.take(final)
@@ -99,7 +99,7 @@ async def answer(
 
     try:
         async for tokens in holder.generate(wanted.tokens, policy, limits, wanted.chunk):
-            result.total = time.monotonic() - begin
+            result.total = clock.now() - begin
             if not result.tokens:
                 result.first_token = result.total
                 result.at_once = len(tokens)

@@ -4,11 +4,11 @@ An instant one is asked on the event loop. Any other has a thread of its own: wh
 asked waits there in a queue, and its answers come when they come. The ring never waits for it.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
+from gardener import clock
 from gardener.compute import Worker
 from gardener.draft.drafter import Drafter
 from gardener.errors import LocalError
@@ -16,6 +16,7 @@ from gardener.messages import Tensor
 from gardener.tree import Guess, Node
 
 Guesses: TypeAlias = Sequence[tuple[Guess, ...]]
+T = TypeVar("T")
 Answered: TypeAlias = Callable[[int, Sequence[int], Guesses, float], None]
 """Told which drafter answered about which nodes, with what, and how many seconds it took."""
 
@@ -24,16 +25,20 @@ class Sources:
     """`answered` and `failed` are called on the event loop, for the request that is on."""
 
     def __init__(
-        self, drafters: Sequence[Drafter], answered: Answered, failed: Callable[[Exception], None]
+        self,
+        drafters: Sequence[Drafter],
+        answered: Answered,
+        failed: Callable[[Exception], None],
+        make_worker: Callable[[str], Worker] = Worker,
     ) -> None:
-        """Raises LocalError if two drafters want features."""
+        """`make_worker` takes a name. Raises LocalError if two drafters want features."""
         wanting = [drafter.taps for drafter in drafters if drafter.taps]
         if len(wanting) > 1:
             raise LocalError("only one drafter may ask the ring for features")
         self.taps: tuple[int, ...] = wanting[0] if wanting else ()
         self.drafters = tuple(drafters)
         self._answered, self._failed = answered, failed
-        self._workers = [None if d.instant else Worker(f"drafter {d.name}") for d in drafters]
+        self._workers = [None if d.instant else make_worker(f"drafter {d.name}") for d in drafters]
         self._request = 0  # counts up; what was asked for an earlier one is dropped
         self._untold: list[Node] = []  # accepted tokens that instant drafters do not know of
 
@@ -74,14 +79,14 @@ class Sources:
         drafter, worker = self.drafters[source], self._workers[source]
         if worker is None:
             self.tell()
-            begin = time.perf_counter()
+            begin = clock.now()
             guesses = drafter.expand(paths)
-            self._answered(source, nodes, guesses, time.perf_counter() - begin)
+            self._answered(source, nodes, guesses, clock.now() - begin)
             return
         self._queue(
             worker,
-            partial(_timed, drafter, paths),
-            lambda outcome: self._answered(source, nodes, *outcome),
+            partial(drafter.expand, paths),
+            lambda guesses, seconds: self._answered(source, nodes, guesses, seconds),
         )
 
     def close(self) -> None:
@@ -93,30 +98,23 @@ class Sources:
     def _queue(
         self,
         worker: Worker,
-        work: Callable[[], object],
-        then: Callable[[tuple[Guesses, float]], None] | None = None,
+        work: Callable[[], T],
+        then: Callable[[T, float], None] | None = None,
     ) -> None:
         request = self._request
 
-        def job() -> object:
+        def job() -> T | None:
             return work() if request == self._request else None
 
-        def done(outcome: object, error: BaseException | None) -> None:
+        def done(outcome: T | None, error: BaseException | None, seconds: float) -> None:
             if request != self._request:
                 return
             if error is not None:
                 self._failed(error if isinstance(error, Exception) else LocalError(repr(error)))
             elif then is not None:
-                then(outcome)  # type: ignore[arg-type]  # what `_timed` gave
+                then(outcome, seconds)  # type: ignore[arg-type]  # T may be None itself
 
         worker.call(done, job)
-
-
-def _timed(drafter: Drafter, paths: Sequence[Sequence[Node]]) -> tuple[Guesses, float]:
-    """Runs on the drafter's thread, so that waiting there is not counted."""
-    begin = time.perf_counter()
-    guesses = drafter.expand(paths)
-    return guesses, time.perf_counter() - begin
 
 
 def rows_of(features: Sequence[Tensor], rows: Sequence[int]) -> tuple[Tensor, ...]:

@@ -3,10 +3,11 @@
 Writing one costs well under a microsecond; nothing is formatted until somebody looks.
 """
 
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
+
+from gardener import clock
 
 What: TypeAlias = Literal[
     "queued",  # stage: a segment came in
@@ -22,7 +23,7 @@ What: TypeAlias = Literal[
 
 
 class Record(NamedTuple):
-    """`at` and `seconds` are in seconds of the monotonic clock."""
+    """`at` and `seconds` are in seconds of `gardener.clock`."""
 
     at: float
     what: What
@@ -50,9 +51,7 @@ class Trace:
         note: str = "",
         items: tuple[int, ...] = (),
     ) -> None:
-        self._records.append(
-            Record(time.monotonic(), what, request, seq, rows, seconds, note, items)
-        )
+        self._records.append(Record(clock.now(), what, request, seq, rows, seconds, note, items))
 
     def __iter__(self) -> Iterator[Record]:
         # A copy: the live view reads on another thread while records are added.

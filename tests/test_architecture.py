@@ -15,8 +15,9 @@ PURE = ("tree", "messages", "survey", "decoding", "policy", "errors", "config", 
 
 MAY_IMPORT = {
     "errors": set[str](),
-    "trace": set[str](),
-    "compute": set[str](),
+    "clock": set[str](),
+    "trace": {"clock"},
+    "compute": {"clock"},
     "tree": set[str](),
     "text": set[str](),
     "messages": set[str](),

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from gardener import clock
 from gardener.compute import Worker
 
 
@@ -38,10 +39,26 @@ def test_done_is_called_on_the_loop() -> None:
         worker = Worker("test")
         came: asyncio.Future[tuple[object, object, int]] = asyncio.Future()
         worker.call(
-            lambda result, error: came.set_result((result, error, threading.get_ident())),
+            lambda result, error, _: came.set_result((result, error, threading.get_ident())),
             lambda: "result",
         )
         assert await came == ("result", None, threading.get_ident())
+        worker.close()
+
+    asyncio.run(main())
+
+
+def test_it_says_how_long_the_work_took_without_the_wait() -> None:
+    times = iter([10.0, 11.5, 20.0, 20.25])
+
+    async def main() -> None:
+        worker = Worker("test")
+        first: asyncio.Future[float] = asyncio.Future()
+        second: asyncio.Future[float] = asyncio.Future()
+        with clock.using(lambda: next(times)):
+            worker.call(lambda _, error, seconds: first.set_result(seconds), lambda: None)
+            worker.call(lambda _, error, seconds: second.set_result(seconds), lambda: 1 // 0)
+            assert (await first, await second) == (1.5, 0.25)
         worker.close()
 
     asyncio.run(main())
