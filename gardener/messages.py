@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the protocol: peers with another one are refused."""
 
 MAX_ROWS = 4096
@@ -31,6 +31,9 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 NodeId: TypeAlias = Annotated[int, Meta(ge=-1, le=2**53)]
 Ids: TypeAlias = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROWS)]
 Name: TypeAlias = Annotated[str, Meta(max_length=512)]
+Costs: TypeAlias = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=32)]
+"""Rows, ascending, each with the microseconds that a pass of so many takes."""
+
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 ITEM_SIZE: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -84,19 +87,33 @@ class Card(Struct, frozen=True, array_like=True):
     dtype: Name
     quant: Name
     memory: Count  # bytes that its weights take
+    costs: Costs = ()  # of a pass, at a short context
+    long: Costs = ()  # and at a long one
+    delay: Count = 0  # microseconds to the next peer, one way
+    bandwidth: Count = 0  # bytes/s to the next peer; 0: unknown
+    context: Count = 0  # tokens of the long context
 
     def __post_init__(self) -> None:
         if not self.first <= self.end <= self.layers:
             raise ValueError(
                 f"layers {self.first} to {self.end} do not lie within a model of {self.layers}"
             )
+        for points in (self.costs, self.long):
+            rows = [point[0] for point in points]
+            if rows != sorted(set(rows)) or 0 in rows:
+                raise ValueError(f"costs of {rows} rows: these are not in ascending order")
 
 
 class Timing(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """How long one stage kept a segment waiting, and how long it computed. In microseconds."""
+    """How long one stage kept a segment waiting, and how long it computed, in microseconds.
+
+    `rows` of the whole pass, which may have computed other segments too; 0 if there was none, or
+    if it was stopped half-way, so that its time says nothing about its rows.
+    """
 
     wait: Count
     compute: Count
+    rows: Count = 0
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1):

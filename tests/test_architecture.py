@@ -10,7 +10,9 @@ import gardener
 ROOT = Path(gardener.__file__).parent
 HEAVY = {"torch", "transformers", "asyncio", "rich", "uvloop", "typer"}
 
-PURE = ("tree", "messages", "survey", "decoding", "policy", "errors", "config", "draft.ngram")
+PURE = (
+    "tree", "messages", "survey", "costs", "decoding", "policy", "errors", "config", "draft.ngram",
+)  # fmt: skip
 """No socket, clock, tensor or terminal: these import nothing heavy."""
 
 MAY_IMPORT = {
@@ -23,6 +25,7 @@ MAY_IMPORT = {
     "messages": set[str](),
     "config": {"errors"},
     "survey": {"messages"},
+    "costs": {"messages"},
     "policy": {"tree"},
     "decoding": {"errors", "messages", "policy", "tree"},
     "draft": {"draft", "tree", "stages", "errors", "messages"},
