@@ -290,6 +290,12 @@ def d2t(at: int, offset: int) -> Edit:
     return edit
 
 
+def changed(name: str, dtype: torch.dtype) -> Edit:
+    return lambda tensors: tensors | {name: tensors[name].to(dtype)}
+
+
+GROUPS_OF_THREE = {"num_key_value_heads": 3}
+
 MISFITS = {
     "width-of-eagle1": Misfit(one, "hidden_size is 16, the model's is 32", {"hidden_size": 16}),
     "width-of-eagle3": Misfit(three, "hidden_size is 16, the model's is 32", {"hidden_size": 16}),
@@ -313,8 +319,69 @@ MISFITS = {
         "not known: layers.1.mlp.up_proj.weight",
         edit=plus(layers__1__mlp__up_proj__weight=torch.ones(1)),
     ),
-    "d2t-beyond": Misfit(three, "d2t names tokens up to 61, the model has 61", edit=d2t(-1, 32)),
-    "d2t-below": Misfit(three, "d2t names tokens", edit=d2t(0, -1)),
+    "d2t-beyond": Misfit(
+        three,
+        r"d2t\[29\] is 32, which makes draft token 29 the model's token 61, and that has",
+        edit=d2t(-1, 32),
+    ),
+    "d2t-below": Misfit(
+        three,
+        r"d2t\[2\] is -3, which makes draft token 2 the model's token -1, and that has tokens 0 to",
+        edit=d2t(2, -3),
+    ),
+    "d2t-far-beyond": Misfit(three, r"d2t\[1\] is 9223372036854775807", edit=d2t(1, 2**63 - 1)),
+    "d2t-far-below": Misfit(three, r"d2t\[29\] is -9223372036854775808", edit=d2t(29, -(2**63))),
+    "d2t-twice": Misfit(
+        three,
+        "d2t makes two draft tokens, 0 and 1, the model's token 0;",
+        edit=lambda tensors: tensors | {"d2t": -torch.arange(DRAFT)},
+    ),
+    "d2t-float": Misfit(
+        three,
+        "d2t holds float32, not whole numbers;",
+        edit=lambda tensors: tensors | {"d2t": tensors["d2t"].float()},
+    ),
+    "d2t-bool": Misfit(
+        three,
+        "d2t holds bool, not whole numbers;",
+        edit=lambda tensors: tensors | {"d2t": tensors["d2t"].bool()},
+    ),
+    "heads-and-groups": Misfit(
+        one, "num_attention_heads is 4, no multiple of num_key_value_heads, 3;", GROUPS_OF_THREE
+    ),
+    "whole-numbers": Misfit(
+        three, "fc.weight holds int64, not one of float32", edit=changed("fc.weight", torch.long)
+    ),
+    "eight-bits": Misfit(
+        three,
+        "midlayer.mlp.down_proj.weight holds float8_e4m3fn, not one of",
+        edit=changed("midlayer.mlp.down_proj.weight", torch.float8_e4m3fn),
+    ),
+    "embedding-of-whole-numbers": Misfit(
+        one, "embed_tokens.weight holds int32", edit=changed("embed_tokens.weight", torch.int32)
+    ),
+    "not-a-number": Misfit(
+        three,
+        "norm.weight holds values that are no finite numbers in float32;",
+        edit=plus(norm__weight=torch.full((WIDTH,), float("nan"))),
+    ),
+    "infinite": Misfit(
+        one, "fc.bias holds values", edit=plus(fc__bias=torch.full((WIDTH,), float("inf")))
+    ),
+    "longrope-of-another-length": Misfit(
+        three,
+        "its rotary settings make no sense",
+        {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "factor": 4.0,
+                "original_max_position_embeddings": 64,
+                "short_factor": [1.0] * 4,
+                "long_factor": [1.0],
+            }
+        },
+    ),
     "no-d2t": Misfit(three, "draft_vocab_size is 30, but there is no d2t", edit=without("d2t")),
     "taps-descend": taps(r"\[5, 2, 7\]", 5, 2, 7),
     "taps-repeat": taps(r"\[2, 2, 7\]", 2, 2, 7),
@@ -401,6 +468,134 @@ def test_tensors_that_are_missing_or_of_another_shape_are_named(
         saved(tmp_path, model, config, damage.edit(tensors))
 
 
+def test_offsets_may_be_negative_within_the_vocabulary(model: Path, tmp_path: Path) -> None:
+    config, tensors = three()
+    told = guesses(saved(tmp_path / "up", model, config, tensors))
+    order = torch.arange(DRAFT).flip(0)
+    down = (tensors["d2t"] + torch.arange(DRAFT))[order] - torch.arange(DRAFT)
+    assert down.min() < 0
+    for dtype in (torch.int64, torch.int32, torch.int16):
+        turned = {"d2t": down.to(dtype), "lm_head.weight": tensors["lm_head.weight"][order]}
+        assert same(guesses(saved(tmp_path / "down", model, config, tensors | turned)), told)
+
+
+# --- configs that say nonsense ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Nonsense:
+    """A field of the config, and what is said of it."""
+
+    field: str
+    value: Any
+    why: str
+
+
+def rope(value: Any, why: str) -> list[Nonsense]:
+    return [Nonsense(name, value, why) for name in ("rope_scaling", "rope_parameters")]
+
+
+NONSENSE = [
+    Nonsense(TAPS, 5, r"is 5 \(expected array"),
+    Nonsense(TAPS, ["a", 2], r"is \['a', 2\] \(expected int, got str"),
+    Nonsense(TAPS, [True, 2], "expected int, got bool"),
+    Nonsense(TAPS, [*range(9)], "of length <= 8"),
+    Nonsense("eagle_config", [1], r"is \[1\] \(expected object"),
+    Nonsense("eagle_config", {TAPS: "x"}, "expected array"),
+    Nonsense("draft_vocab_size", "x", r"is 'x' \(expected int"),
+    Nonsense("draft_vocab_size", 0, "is 0 .*>= 1"),
+    Nonsense("vocab_size", None, r"is None \(expected int, got null"),
+    Nonsense("vocab_size", float("inf"), r"is inf \(expected int, got float"),
+    Nonsense("hidden_size", "32", r"is '32' \(expected int, got str"),
+    Nonsense("hidden_size", 10**400, r"is 1000.*\.\.\..*0 \(expected int <= "),
+    Nonsense("target_hidden_size", [32], "expected int"),
+    Nonsense("intermediate_size", 40.0, "expected int, got float"),
+    Nonsense("num_attention_heads", 0, r"is 0 \(expected int >= 1"),
+    Nonsense("num_attention_heads", -4, r"is -4 \(expected int >= 1"),
+    Nonsense("num_key_value_heads", 0, "is 0 .*>= 1"),
+    Nonsense("num_hidden_layers", 10**9, "is 1000000000 .*<= 1024"),
+    Nonsense("head_dim", "x", "expected int"),
+    Nonsense("max_position_embeddings", "x", "expected int"),
+    Nonsense("rms_norm_eps", "x", "expected float"),
+    Nonsense("rms_norm_eps", float("nan"), "is nan .*>= 0"),
+    Nonsense("rope_theta", "x", "expected float"),
+    Nonsense("rope_theta", 0, "is 0 .*> 0"),
+    *rope(5, "expected object"),
+    *rope([1], "expected object"),
+    *rope({"rope_type": 5}, "expected str"),
+    *rope({"rope_type": "linear", "factor": "a"}, "expected float"),
+    *rope({"rope_type": "longrope", "long_factor": [1.0, "x"]}, "expected float"),
+    Nonsense("hidden_act", 5, "expected str"),
+    Nonsense("attention_bias", "yes", "expected bool"),
+    Nonsense("bias", "no", r"is 'no' \(expected bool"),
+    Nonsense("fc_norm", 1, "expected bool"),
+]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda n: f"{n.field}={n.value!r:.30}")
+def test_a_field_of_the_wrong_kind_is_named(
+    nonsense: Nonsense, model: Path, tmp_path: Path
+) -> None:
+    config, tensors = three()
+    config[nonsense.field] = nonsense.value
+    with pytest.raises(UserError, match=f"{nonsense.field} .*{nonsense.why}") as refused:
+        saved(tmp_path, model, config, tensors)
+    said = str(refused.value)
+    assert said.startswith(f"{tmp_path / 'config.json'}: {nonsense.field} is ")
+    assert said.endswith("mend the file, or give --head another head")
+    assert len(said) < 400
+
+
+UNREADABLE: dict[str, tuple[Config, str]] = {
+    "odd-heads": ({"head_dim": 7}, "even"),
+    "scaling-without-factor": ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
+    "scaling-without-value": (
+        {"rope_scaling": {"rope_type": "linear", "factor": None}},
+        r"config\.json",
+    ),
+    "unknown-scaling": ({"rope_parameters": {"rope_type": "oak"}}, "'oak' is not supported"),
+    "activation": ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
+    "kind-of-another-shape": ({"model_type": "gpt2"}, "rope_parameters"),
+    "kind-that-is-no-text": ({"model_type": [1]}, r"config\.json"),
+    "dtype": ({"torch_dtype": "oak"}, "oak"),
+    "labels": ({"id2label": 5}, "items"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_transformers_cannot_read_is_named(name: str, model: Path, tmp_path: Path) -> None:
+    more, why = UNREADABLE[name]
+    config, tensors = three()
+    with pytest.raises(UserError, match=why) as refused:
+        saved(tmp_path, model, config | more, tensors)
+    said = str(refused.value)
+    assert said.startswith(f"{tmp_path / 'config.json'} cannot be read (")
+    assert said.endswith("mend the file, or give --head another head")
+
+
+def test_nobody_is_asked_whether_to_run_code(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*question: object) -> str:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr("builtins.input", ask)
+    config, tensors = three(model_type="oak", auto_map={"AutoConfig": "configuration.Oak"})
+    (tmp_path / "configuration.py").write_text("raise AssertionError('run')")
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        saved(tmp_path, model, config, tensors)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_json_without_end_is_refused(name: str, model: Path, tmp_path: Path) -> None:
+    target = Path(shutil.copytree(model, tmp_path / "model"))
+    _tokenizer(target, {"a": 0})
+    head = heads.write(tmp_path / "head", *three(), pickled=False)
+    (head / name).write_text('{"a": ' + "[" * 100_000)
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        load(head, target)
+
+
 def _tokenizer(folder: Path, vocabulary: dict[str, int], **more: Any) -> None:
     text = json.dumps({"model": {"type": "BPE", "vocab": vocabulary}} | more)
     (folder / "tokenizer.json").write_text(text)
@@ -418,6 +613,17 @@ def test_a_tokenizer_with_another_vocabulary_is_refused(model: Path, tmp_path: P
         load(head, target)
     (target / "tokenizer.json").unlink()
     load(head, target)  # nothing to compare with
+
+
+@pytest.mark.parametrize("content", ["BPE", [1], 5])
+def test_a_tokenizer_without_a_model_is_named(content: Any, model: Path, tmp_path: Path) -> None:
+    target = Path(shutil.copytree(model, tmp_path / "model"))
+    _tokenizer(target, {"a": 0})
+    head = heads.write(tmp_path / "head", *three(), pickled=False)
+    (head / "tokenizer.json").write_text(json.dumps({"model": content}))
+    with pytest.raises(UserError, match=r"model is .*, not an object: mend the file, or take") as no:
+        load(head, target)
+    assert str(no.value).startswith(str(head / "tokenizer.json"))
 
 
 # --- files that are no heads -----------------------------------------------------------------
@@ -482,6 +688,46 @@ def test_a_pickle_of_something_else_is_refused(model: Path, tmp_path: Path) -> N
     head = heads.write(tmp_path, *one(), pickled=True)
     torch.save([torch.ones(1)], head / "pytorch_model.bin")
     with pytest.raises(UserError, match="does not hold tensors by name"):
+        load(head, model)
+
+
+PLAIN = torch.ones(WIDTH, 2 * WIDTH)
+ODD: dict[str, Callable[[], Tensor]] = {
+    "sparse": PLAIN.to_sparse,
+    "without-values": lambda: torch.empty(WIDTH, 2 * WIDTH, device="meta"),
+}
+
+
+@pytest.mark.parametrize("name", ["fc.weight", "embed_tokens.weight", "what.ever"])
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_tensors_in_a_pickle_are_refused(
+    kind: str, name: str, model: Path, tmp_path: Path
+) -> None:
+    config, tensors = one()
+    head = heads.write(tmp_path, config, tensors | {name: ODD[kind]()}, pickled=True)
+    with pytest.raises(UserError, match=f"{name} is sparse, quantised or without values"):
+        load(head, model)
+
+
+def test_a_pickle_with_names_that_are_no_text_is_refused(model: Path, tmp_path: Path) -> None:
+    config, tensors = one()
+    head = heads.write(tmp_path, config, tensors, pickled=True)
+    torch.save({**tensors, 1: torch.ones(1)}, head / "pytorch_model.bin")
+    with pytest.raises(UserError, match="tensors that are not known: 1;"):
+        load(head, model)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["..", "", "nope.safetensors", "a\0b.safetensors", "a\0b", "x" * 300, "config.json", "folder"],
+)
+def test_an_index_that_leads_nowhere_is_refused(file: str, model: Path, tmp_path: Path) -> None:
+    config, tensors = one()
+    head = heads.write(tmp_path, config, tensors, pickled=False)
+    (head / "folder").mkdir()
+    index = {"weight_map": dict.fromkeys(tensors, file)}
+    (head / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"cannot be read|outside of it"):
         load(head, model)
 
 

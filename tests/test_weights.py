@@ -116,6 +116,14 @@ def test_fingerprints_tell_models_apart(tmp_path: Path, folder: Path) -> None:
     assert not same_model(one, fingerprint(tmp_path / "deeper"))
 
 
+@pytest.mark.parametrize("carried", [5, "x", [1], {"stage": 0}, {"fingerprint": 5}])
+def test_a_folder_that_carries_no_fingerprint_is_named(folder: Path, carried: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"gardener": carried}))
+    with pytest.raises(UserError, match=r"config\.json: gardener holds no fingerprint: split"):
+        fingerprint(folder)
+
+
 def test_what_is_missing_or_wrong_is_named(folder: Path) -> None:
     file = folder / "model.safetensors"
     tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}

@@ -12,13 +12,17 @@ nearly right would be slow for no visible reason.
 
 import hashlib
 import json
+import reprlib
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import UNSET
 from torch import Tensor
 from transformers import AutoConfig
 
+from gardener.draft.config import HeadConfig
 from gardener.draft.eagle import Borrowed, Eagle1, Eagle3
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
@@ -33,6 +37,8 @@ TAPS = "eagle_aux_hidden_state_layer_ids"
 """Key in a head's config: its taps, see `messages.Open`."""
 
 _LAYERS = ("midlayer.", "layers.0.")
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_WHOLE = (torch.int64, torch.int32, torch.int16)
 _ATTENTION = ("q_proj", "k_proj", "v_proj")
 
 
@@ -48,7 +54,7 @@ class _Reader:
 
     def __init__(self, folder: Path, model: Path, dtype: torch.dtype, device: torch.device) -> None:
         self._folder, self._model, self._dtype, self._device = folder, model, dtype, device
-        self._config = read_json(folder / "config.json")
+        self._config = HeadConfig.read(folder / "config.json")
         self._shape, self._target = _shape(folder), Architecture.read(model)
         self._file, self._target_file = Checkpoint(folder), Checkpoint(model)
         names = (name.removeprefix("model.") for name in self._file.names())
@@ -69,7 +75,7 @@ class _Reader:
         width = self._shape.width
         if width != self._target.width:
             raise self._misfit("hidden_size", width, self._target.width)
-        bias = self._take("fc.bias", (width,)) if self._config.get("bias", True) else None
+        bias = self._take("fc.bias", (width,)) if self._config.bias else None
         fc = linear(self._take("fc.weight", (width, 2 * width)), bias)
         block = self._block(width)
         table = self._table(width)
@@ -81,10 +87,10 @@ class _Reader:
         """EAGLE-3, published or our own."""
         width, target = self._shape.width, self._target
         taps = self._taps()
-        stated = self._config.get("target_hidden_size", width)
-        if stated != target.width:
-            key = "target_hidden_size" if "target_hidden_size" in self._config else "hidden_size"
-            raise self._misfit(key, stated, target.width)
+        stated = self._config.target_hidden_size
+        if (stated or width) != target.width:
+            key = "target_hidden_size" if stated else "hidden_size"
+            raise self._misfit(key, stated or width, target.width)
         fc = linear(self._take("fc.weight", (width, len(taps) * target.width)), None)
         block = self._block(2 * width)
         norms = [
@@ -108,10 +114,24 @@ class _Reader:
         tokens: Tensor | None,
         taps: tuple[int, ...],
     ) -> Borrowed:
-        rotary = Rotary(self._shape, self._dtype, self._device)
+        rotary = self._rotary()
         return Borrowed(
             self._shape, block, fc, table, head, tokens, taps, rotary, self._dtype, self._device
         )
+
+    def _rotary(self) -> Rotary:
+        """Tried out, since it trusts what the config says of its scaling."""
+        try:
+            rotary = Rotary(self._shape, self._dtype, self._device)
+            sound = bool(torch.stack(rotary.at(torch.tensor([1]), 1)).isfinite().all())
+        except Exception as error:  # settings that are missing or of odd lengths end in any of them
+            raise _unreadable(self._folder, error) from error
+        # Those of longrope are used beyond the original context only, when it is too late.
+        factors = (self._shape.rope.get(key) for key in ("short_factor", "long_factor"))
+        lengths = {len(each) for each in factors if each} - {self._shape.head_dim // 2}
+        if not sound or lengths:
+            raise self._refusal(f"its rotary settings make no sense: {self._shape.rope}")
+        return rotary
 
     # --- parts -------------------------------------------------------------------------------
 
@@ -145,19 +165,38 @@ class _Reader:
 
     def _tokens(self) -> Tensor | None:
         """The target's token of each logit; None where all of them are there in order."""
-        count = int(self._config.get("draft_vocab_size") or self._target.vocab)
+        count, vocab = self._config.draft_vocab_size or self._target.vocab, self._target.vocab
         self._left.discard("t2d")
         if "d2t" not in self._left:
-            if count != self._target.vocab:
+            if count != vocab:
                 raise self._refusal(f"draft_vocab_size is {count}, but there is no d2t")
             return None
-        offsets = self._raw("d2t", (count,)).long()
-        tokens = offsets + torch.arange(count)
-        if not 0 <= int(tokens.min()) <= int(tokens.max()) < self._target.vocab:
-            raise self._refusal(
-                f"d2t names tokens up to {int(tokens.max())}, the model has {self._target.vocab}"
-            )
+        offsets = self._raw("d2t", (count,))
+        if offsets.dtype not in _WHOLE:
+            raise self._refusal(f"d2t holds {_name(offsets.dtype)}, not whole numbers")
+        tokens = self._mapped(offsets.long(), vocab)
         return tokens.to(self._device)
+
+    def _mapped(self, offsets: Tensor, vocab: int) -> Tensor:
+        """Draft token i is the target's token i + d2t[i], and no other draft token is."""
+        own = torch.arange(len(offsets))
+        outside = (offsets < -own) | (offsets >= vocab - own)  # before a sum could overflow
+        if outside.any():
+            i = int(outside.nonzero()[0])
+            offset = int(offsets[i])
+            raise self._refusal(
+                f"d2t[{i}] is {offset}, which makes draft token {i} the model's token "
+                f"{i + offset}, and that has tokens 0 to {vocab - 1}"
+            )
+        tokens = offsets + own
+        times = tokens.bincount(minlength=vocab)
+        if times.max() > 1:
+            token = int((times > 1).nonzero()[0])
+            first, second = (int(i) for i in (tokens == token).nonzero()[:2])
+            raise self._refusal(
+                f"d2t makes two draft tokens, {first} and {second}, the model's token {token}"
+            )
+        return tokens
 
     def _head3(self, width: int, tokens: Tensor | None) -> Linear:
         if "lm_head.weight" in self._left:
@@ -175,7 +214,7 @@ class _Reader:
     def _table(self, width: int) -> Tensor:
         """The head's own embedding, else the target's, which stays in the mapped file."""
         if "embed_tokens.weight" in self._left:
-            return self._raw("embed_tokens.weight", (self._target.vocab, width))
+            return self._weight("embed_tokens.weight", (self._target.vocab, width))
         if width != self._target.width:
             raise self._refusal("it has no embed_tokens, and the model's are of another width")
         return self._target_file.read(EMBEDDING, (self._target.vocab, width))
@@ -186,9 +225,7 @@ class _Reader:
 
     def _taps(self) -> tuple[int, ...]:
         layers = self._target.layers
-        nested = self._config.get("eagle_config") or {}
-        stated = self._config.get(TAPS, nested.get(TAPS))
-        taps = tuple(stated) if stated else (2, layers // 2, layers - 3)
+        taps = self._config.taps or (2, layers // 2, layers - 3)
         if list(taps) != sorted(set(taps)) or not 0 <= taps[0] <= taps[-1] <= layers:
             raise self._refusal(
                 f"{TAPS} is {list(taps)}, but must ascend within a model of {layers} layers"
@@ -198,7 +235,22 @@ class _Reader:
     # --- reading and refusing ----------------------------------------------------------------
 
     def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return self._raw(name, shape).to(self._device, self._dtype)
+        """A weight, as it is computed with."""
+        tensor = self._weight(name, shape).to(self._device, self._dtype)
+        if not tensor.isfinite().all():
+            raise self._refusal(
+                f"{name} holds values that are no finite numbers in {_name(self._dtype)}"
+            )
+        return tensor
+
+    def _weight(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """As it is stored: integers and 8-bit floats would need scales, which are not read."""
+        tensor = self._raw(name, shape)
+        if tensor.dtype not in _FLOATS:
+            raise self._refusal(
+                f"{name} holds {_name(tensor.dtype)}, not one of {', '.join(map(_name, _FLOATS))}"
+            )
+        return tensor
 
     def _raw(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor as it is stored; it is not left any more."""
@@ -207,13 +259,18 @@ class _Reader:
 
     def _check(self) -> None:
         """What config and tokenizer say, before any weight is read."""
-        vocab = int(self._config.get("vocab_size", self._target.vocab))
-        if vocab != self._target.vocab:
+        vocab = self._config.vocab_size
+        if vocab is not UNSET and vocab != self._target.vocab:
             raise self._misfit("vocab_size", vocab, self._target.vocab)
+        heads, groups = self._shape.heads, self._shape.kv_heads
+        if heads % groups:
+            raise self._refusal(
+                f"num_attention_heads is {heads}, no multiple of num_key_value_heads, {groups}"
+            )
         if self._shape.layers != 1:
             raise self._refusal(f"num_hidden_layers is {self._shape.layers}, only 1 is supported")
         for key in ("fc_norm", "norm_output"):
-            if self._config.get(key):
+            if getattr(self._config, key):
                 raise self._refusal(f"{key} is not supported")
         own, theirs = (_tokenizer(folder) for folder in (self._folder, self._model))
         if own and theirs and own != theirs:
@@ -238,15 +295,36 @@ class _Reader:
 def _shape(folder: Path) -> Architecture:
     """The layer's sizes. The classes that heads name are their own, so these are not looked at."""
     try:
-        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config: Any = AutoConfig.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,  # else it asks the user whether to run what the head brings
+        )
         return Architecture.from_config(config)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    except Exception as error:  # transformers computes with what the file says: nearly any of them
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UserError(
+        f"{folder / 'config.json'} cannot be read ({textwrap.shorten(reason, 300)}): mend the "
+        "file, or give --head another head"
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _tokenizer(folder: Path) -> str | None:
     """A hash of the vocabulary; None where there is no tokenizer."""
-    if not (folder / "tokenizer.json").exists():
+    file = folder / "tokenizer.json"
+    if not file.exists():
         return None
-    vocabulary = (read_json(folder / "tokenizer.json").get("model") or {}).get("vocab")
-    return hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode()).hexdigest()
+    model = read_json(file).get("model") or {}
+    if not isinstance(model, dict):
+        raise UserError(
+            f"{file}: model is {reprlib.repr(model)}, not an object: mend the file, or take it away"
+        )
+    return hashlib.sha256(json.dumps(model.get("vocab"), sort_keys=True).encode()).hexdigest()

@@ -79,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"there is no {path.name} in {path.parent}: a model is a folder as Hugging Face "
             "writes it, with config.json and safetensors files"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object")

@@ -210,7 +210,12 @@ def fingerprint(folder: Path) -> str:
     """
     carried = read_json(folder / "config.json").get("gardener")
     if carried:
-        return str(carried["fingerprint"])
+        mark = carried.get("fingerprint") if isinstance(carried, dict) else None
+        if not isinstance(mark, str):
+            raise UserError(
+                f"{folder / 'config.json'}: gardener holds no fingerprint: split the model anew"
+            )
+        return mark
     checkpoint = Checkpoint(folder)
     facts = Architecture.read(folder).facts()
     names = [name for name in checkpoint.names() if "rotary_emb" not in name]
@@ -270,4 +275,9 @@ def _torch_load(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} cannot be read: {reason}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} does not hold tensors by name")
-    return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
+    tensors = {str(name): each for name, each in loaded.items() if isinstance(each, Tensor)}
+    for name, tensor in tensors.items():
+        odd = tensor.is_nested or tensor.is_meta or tensor.is_quantized
+        if odd or tensor.layout != torch.strided:
+            raise UserError(f"{path} cannot be read: {name} is sparse, quantised or without values")
+    return tensors
