@@ -293,6 +293,13 @@ def test_without_a_file_probabilities_stay_as_they_are(tmp_path: Path) -> None:
         '{"weights": [0, 0, 1, 0, null, 0, 0, 0]}',
         '{"weights": [0, 0, 1, 0, NaN, 0, 0, 0]}',
         '{"weights": [0, 0, 1, 0, Infinity, 0, 0, 0]}',
+        '{"weights": [0, 0, 1, 0, 1e999, 0, 0, 0]}',
+        '{"weights": [0, 0, 1, 0, 1' + "0" * 400 + ", 0, 0, 0]}",
+        '{"weights": [0, 0, 1, 0, 1' + "0" * 5000 + ", 0, 0, 0]}",
+        '{"weights": [0, 0, 1, 0, 1e300, 0, 0, 0]}',
+        '{"weights": [0, 0, 1, 0, true, 0, 0, 0]}',
+        '{"weights": 0, "more": ' + "[" * 100_000,
+        '{"more": ' + "[" * 100_000,
     ],
 )
 def test_a_broken_file_is_refused(text: str, tmp_path: Path) -> None:

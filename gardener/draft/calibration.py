@@ -11,9 +11,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from gardener.errors import UserError
@@ -40,6 +42,15 @@ def _terms(log_q: Floats, rank: Floats, depth: Floats) -> Floats:
 
 IDENTITY = (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 """Leaves probabilities as they are."""
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """The file. Weights beyond a million are no fit of anything, and their sums may overflow."""
+
+    weights: Annotated[
+        list[Annotated[float, Meta(ge=-1e6, le=1e6)]],
+        Meta(min_length=len(IDENTITY), max_length=len(IDENTITY)),
+    ]
 
 
 def _chance(terms: Floats, weights: Floats) -> Floats:
@@ -77,12 +88,10 @@ class Calibration:
         if not path.exists():
             return cls()
         try:
-            weights = np.array(json.loads(path.read_text(encoding="utf-8"))["weights"], float)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
+        except (OSError, msgspec.DecodeError, RecursionError) as error:
             raise UserError(f"{path} cannot be read ({error}): take it away") from error
-        if weights.shape != (len(IDENTITY),) or not np.isfinite(weights).all():
-            raise UserError(f"{path} does not hold {len(IDENTITY)} weights: take it away")
-        return cls(weights)
+        return cls(np.array(stored.weights))
 
     def write(self, path: Path) -> None:
         """The map alone."""
