@@ -621,7 +621,9 @@ def test_a_tokenizer_without_a_model_is_named(content: Any, model: Path, tmp_pat
     _tokenizer(target, {"a": 0})
     head = heads.write(tmp_path / "head", *three(), pickled=False)
     (head / "tokenizer.json").write_text(json.dumps({"model": content}))
-    with pytest.raises(UserError, match=r"model is .*, not an object: mend the file, or take") as no:
+    with pytest.raises(
+        UserError, match=r"model is .*, not an object: mend the file, or take"
+    ) as no:
         load(head, target)
     assert str(no.value).startswith(str(head / "tokenizer.json"))
 
