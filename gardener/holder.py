@@ -270,7 +270,9 @@ class Holder:
         self._verdicts += 1
         if decoding.counts.emitted:
             self.passage.add(verdict.times, seconds)
-        self.trace.add("judged", verdict.request, verdict.seq, len(verdict.ids), seconds)
+        spent = tuple(part for each in verdict.times for part in (each.wait, each.compute))
+        rows = len(verdict.ids)
+        self.trace.add("judged", verdict.request, verdict.seq, rows, seconds, items=spent)
         missed = decoding.counts.missed
         try:
             self._receive_features(decoding, verdict)

@@ -14,7 +14,7 @@ What: TypeAlias = Literal[
     "computed",  # stage: a forward pass is done; `seconds` of compute
     "dropped",  # stage: rows that had died were not computed
     "sent",  # holder: a segment went into the ring; `items` are its ids
-    "judged",  # holder: its verdict is back; `seconds` since it was sent
+    "judged",  # holder: its verdict is back; `seconds` since it was sent; `items`: see below
     "emitted",  # holder: `rows` tokens were accepted; `items` are the tokens
     "missed",  # holder: the last of the tokens emitted before this had stood in no tree
     "grown",  # holder: the drafter added `rows` nodes; `seconds` it took
@@ -23,7 +23,11 @@ What: TypeAlias = Literal[
 
 
 class Record(NamedTuple):
-    """`at` and `seconds` are in seconds of `gardener.clock`."""
+    """`at` and `seconds` are in seconds of `gardener.clock`.
+
+    `items` of a verdict: for each stage how long the segment waited there and was computed, in
+    microseconds.
+    """
 
     at: float
     what: What
