@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from gardener import clock
 
@@ -22,8 +22,32 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class AnyWorker(Protocol):
+    """First in, first out; one at a time. All calls come from the event loop."""
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` in its turn and return what it returns, or raise what it raises."""
+
+    def call(
+        self, done: Callable[[T | None, BaseException | None, float], None], work: Callable[[], T]
+    ) -> None:
+        """Run `work` in its turn, then `done(result, error, seconds)` on this loop: one of the
+        first two is None, and `seconds` is how long the work itself took."""
+
+    def submit(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Let `work`, which must not fail, run in its turn; nobody waits for it."""
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        ...
+
+    def close(self, patience: float | None = None) -> None:
+        """Drop what has not begun, and wait for what has, at most `patience` seconds."""
+
+
 class Worker:
-    """First in, first out; one at a time."""
+    """On a thread of its own. See `AnyWorker`."""
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -32,7 +56,7 @@ class Worker:
         self._thread.start()
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` on the thread and return what it returns, or raise what it raises."""
+        """See `AnyWorker`."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def settle(result: T | None, error: BaseException | None, _: float) -> None:
@@ -49,8 +73,7 @@ class Worker:
     def call(
         self, done: Callable[[T | None, BaseException | None, float], None], work: Callable[[], T]
     ) -> None:
-        """Run `work` in its turn, then `done(result, error, seconds)` on this loop: one of the
-        first two is None, and `seconds` is how long the work itself took."""
+        """See `AnyWorker`."""
         loop = asyncio.get_running_loop()
 
         def job() -> None:
@@ -68,16 +91,16 @@ class Worker:
         self._jobs.put(job)
 
     def submit(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Let `work`, which must not fail, run in its turn; nobody waits for it."""
+        """See `AnyWorker`."""
         self._jobs.put(partial(work, *args, **kwargs))
 
     @property
     def waiting(self) -> int:
-        """Jobs that have not begun."""
+        """See `AnyWorker`."""
         return self._jobs.qsize()
 
     def close(self, patience: float | None = None) -> None:
-        """Drop what has not begun, and wait for what has, at most `patience` seconds."""
+        """See `AnyWorker`."""
         self._closed = True
         self._jobs.put(None)
         self._thread.join(patience)

@@ -11,15 +11,17 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
 from gardener import clock
-from gardener.compute import Worker
+from gardener.compute import AnyWorker
 from gardener.errors import RemoteError
 from gardener.messages import Advance, Open, Segment, Tensor, Timing, Verdict, microseconds
+from gardener.stages.layers import Slice
 from gardener.stages.slots import SlotTable
-from gardener.stages.stage import Job, Result, Stage
+from gardener.stages.stage import Job, Result
 from gardener.trace import Trace
 
 BATCH_ROWS = 512
@@ -53,6 +55,24 @@ class _Entry:
     job: Job | None
 
 
+class Computes(Protocol):
+    """What a desk asks of a stage; see `stages.stage.Stage`."""
+
+    slice: Slice
+
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and answer together."""
+
+    def open(self, request: int) -> None: ...
+
+    def close(self, request: int) -> None: ...
+
+    def check(self, segment: Segment) -> None: ...
+
+    def run(self, jobs: Sequence[Job]) -> list[Result] | None: ...
+
+
 class Desk:
     """What one stage has on its table.
 
@@ -63,8 +83,8 @@ class Desk:
 
     def __init__(
         self,
-        stage: Stage,
-        worker: Worker,
+        stage: Computes,
+        worker: AnyWorker,
         trace: Trace,
         out: Callable[[Segment | Verdict], None],
         drained: Callable[[], Awaitable[None] | None],
@@ -78,7 +98,7 @@ class Desk:
         self._failed = failed
         self._last = stage.slice.is_last
         self._first, self._layers = stage.slice.first, stage.slice.layers
-        self._context: int = stage.shape.config.max_position_embeddings
+        self._context = stage.context
         self._tables: dict[int, SlotTable] = {}
         self._prompts: dict[int, int] = {}
         self._taps: dict[int, tuple[int, ...]] = {}

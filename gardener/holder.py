@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from gardener import clock
-from gardener.compute import Worker
+from gardener.compute import AnyWorker, Worker
 from gardener.decoding import (
     Command,
     Decoding,
@@ -84,7 +84,7 @@ class Holder:
         say: Callable[[str], None],
         stall: float = STALL,
         advise: Callable[[int], str] = start_again,
-        make_worker: Callable[[str], Worker] = Worker,
+        make_worker: Callable[[str], AnyWorker] = Worker,
     ) -> None:
         """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do.
         `make_worker` gives the drafters that take time what they run on."""

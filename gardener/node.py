@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from gardener.compute import Worker
-from gardener.desk import Desk
+from gardener.compute import AnyWorker
+from gardener.desk import Computes, Desk
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.messages import (
     Advance,
@@ -34,7 +34,6 @@ from gardener.net.address import Address, Inherited
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
-from gardener.stages.stage import Stage
 from gardener.survey import mismatch
 from gardener.trace import Trace
 
@@ -48,9 +47,9 @@ class Node:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: Computes,
         card: Card,
-        worker: Worker,
+        worker: AnyWorker,
         trace: Trace,
         *,
         listen_at: Address | Inherited,

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeAlias, TypeVar
 
 from gardener import clock
-from gardener.compute import Worker
+from gardener.compute import AnyWorker, Worker
 from gardener.draft.drafter import Drafter
 from gardener.errors import LocalError
 from gardener.messages import Tensor
@@ -29,7 +29,7 @@ class Sources:
         drafters: Sequence[Drafter],
         answered: Answered,
         failed: Callable[[Exception], None],
-        make_worker: Callable[[str], Worker] = Worker,
+        make_worker: Callable[[str], AnyWorker] = Worker,
     ) -> None:
         """`make_worker` takes a name. Raises LocalError if two drafters want features."""
         wanting = [drafter.taps for drafter in drafters if drafter.taps]
@@ -97,7 +97,7 @@ class Sources:
 
     def _queue(
         self,
-        worker: Worker,
+        worker: AnyWorker,
         work: Callable[[], T],
         then: Callable[[T, float], None] | None = None,
     ) -> None:

@@ -10,8 +10,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import fakes
 import uvloop
@@ -28,7 +27,7 @@ from gardener.net.link import Link
 from gardener.node import Node
 from gardener.policy import Shape, make
 from gardener.stages.layers import Slice
-from gardener.stages.stage import Job, Result, Stage
+from gardener.stages.stage import Job, Result
 from gardener.trace import Trace
 
 CONTEXT = 512
@@ -40,7 +39,7 @@ class FakeStage:
 
     def __init__(self, number: int = 1, stages: int = 1) -> None:
         self.slice = Slice(number - 1, number, stages)
-        self.shape = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=CONTEXT))
+        self.context = CONTEXT
         self.trouble: Callable[[], None] = lambda: None
         self.open_trouble: Callable[[], None] = lambda: None
         self.passes: list[list[int]] = []  # rows of each job of each forward pass
@@ -131,7 +130,7 @@ class Ring:
         stage = FakeStage(number, self.stages)
         worker, said = Worker("stage"), list[str]()
         node = Node(
-            cast(Stage, stage),
+            stage,
             shown or card(number, self.stages),
             worker,
             Trace(),

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable
 from threading import Event
-from typing import cast
 
 import msgspec
 import pytest
@@ -14,7 +13,6 @@ from gardener.compute import Worker
 from gardener.desk import Desk
 from gardener.errors import RemoteError
 from gardener.messages import Advance, Open, Segment, Verdict
-from gardener.stages.stage import Stage
 from gardener.trace import Trace
 
 
@@ -29,7 +27,7 @@ class Table:
         self.slow: Awaitable[None] | None = None
         self.trace = Trace()
         self.desk = Desk(
-            cast(Stage, self.stage),
+            self.stage,
             self.worker,
             self.trace,
             self.out.append,

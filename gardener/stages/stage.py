@@ -239,6 +239,11 @@ class Stage:
         self._rotary = Rotary(shape, self._torch_dtype, device)
         self._caches: dict[int, KVCache] = {}
 
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return int(self.shape.config.max_position_embeddings)
+
     def open(self, request: int) -> None:
         """A request begins."""
         self._caches[request] = KVCache(

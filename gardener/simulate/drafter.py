@@ -1,0 +1,48 @@
+"""The real drafters, with a bill for every pass of their networks."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gardener.costs import Curve
+from gardener.draft.drafter import Drafter
+from gardener.draft.incremental import Batch, Incremental, Network
+from gardener.errors import LocalError
+from gardener.simulate.worker import Meter
+from gardener.stages.architecture import Architecture
+from gardener.stages.rotary import Rotary
+
+
+class Metered:
+    """A network that says what its passes cost. See `draft.incremental.Network`."""
+
+    def __init__(self, network: Network, curve: Curve, meter: Meter) -> None:
+        self._network, self._curve, self._meter = network, curve, meter
+        self.name: str = network.name
+        self.lead: int = network.lead
+        self.layers: int = network.layers
+        self.shape: Architecture = network.shape
+        self.taps: tuple[int, ...] = network.taps
+        self.rotary: Rotary = network.rotary
+        self.dtype: torch.dtype = network.dtype
+        self.device: torch.device = network.device
+
+    def run(self, batch: Batch) -> Tensor:
+        self._meter.charge(self._curve(len(batch.tokens)))
+        return self._network.run(batch)
+
+    def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        return self._network.guesses(outputs, count)
+
+
+def meter_drafters(drafters: Sequence[Drafter], curve: Curve, meter: Meter) -> None:
+    """Let the drafters that take time charge `curve` for each pass; those that do not are free.
+
+    Raises LocalError for one that has no network.
+    """
+    for drafter in drafters:
+        if isinstance(drafter, Incremental):
+            drafter.network = Metered(drafter.network, curve, meter)
+        elif not drafter.instant:
+            raise LocalError(f"nobody knows what the drafter {drafter.name} costs")
