@@ -8,9 +8,10 @@ What this does not do yet: more than one request at a time, or going on after a 
 """
 
 import asyncio
-import secrets
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from gardener import clock
 from gardener.compute import AnyWorker, Worker
@@ -45,6 +46,15 @@ STALL = 120.0
 def start_again(stage: int) -> str:
     """What to do about a lost stage of a ring that others started."""
     return f"start stage {stage} again, then repeat the request"
+
+
+Prepare: TypeAlias = Callable[[Sequence[Sequence[int]], int], None]
+"""Told prompts that will be asked, and for how many tokens each, before any time is measured: a
+simulated ring needs what the model writes. Takes a while. Raises UserError."""
+
+
+def nothing(prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+    """A real ring needs no preparation."""
 
 
 @dataclass(slots=True)
@@ -101,8 +111,9 @@ class Holder:
         self._failure: GardenerError | None = None  # of the ring, for good
         self._refusal: GardenerError | None = None  # of the request alone
         # Stages may still be busy with requests of the holder before this one: never their numbers.
-        self._requests = secrets.randbits(40)
+        self._requests = random.getrandbits(40)
         self._verdicts = 0  # of all requests
+        self.prepare: Prepare = nothing
 
     @property
     def cards(self) -> tuple[Card, ...]:

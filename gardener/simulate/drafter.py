@@ -18,7 +18,7 @@ class Metered:
     """A network that says what its passes cost. See `draft.incremental.Network`."""
 
     def __init__(self, network: Network, curve: Curve, meter: Meter) -> None:
-        self._network, self._curve, self._meter = network, curve, meter
+        self.bare, self._curve, self._meter = network, curve, meter
         self.name: str = network.name
         self.lead: int = network.lead
         self.layers: int = network.layers
@@ -30,10 +30,10 @@ class Metered:
 
     def run(self, batch: Batch) -> Tensor:
         self._meter.charge(self._curve(len(batch.tokens)))
-        return self._network.run(batch)
+        return self.bare.run(batch)
 
     def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        return self._network.guesses(outputs, count)
+        return self.bare.guesses(outputs, count)
 
 
 def meter_drafters(drafters: Sequence[Drafter], curve: Curve, meter: Meter) -> None:
@@ -43,6 +43,8 @@ def meter_drafters(drafters: Sequence[Drafter], curve: Curve, meter: Meter) -> N
     """
     for drafter in drafters:
         if isinstance(drafter, Incremental):
-            drafter.network = Metered(drafter.network, curve, meter)
+            network = drafter.network
+            bare = network.bare if isinstance(network, Metered) else network
+            drafter.network = Metered(bare, curve, meter)
         elif not drafter.instant:
             raise LocalError(f"nobody knows what the drafter {drafter.name} costs")

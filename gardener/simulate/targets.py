@@ -1,0 +1,120 @@
+"""What the target writes, recorded once for each prompt and kept in the cache folder.
+
+One file for each prompt, by all that decides what is written: the model, its dtype (float32), the
+features, the tokens that end an answer, and the prompt. It holds as many tokens as somebody once
+asked for; where more are wanted, it is made anew.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from gardener.errors import UserError
+from gardener.models import home
+from gardener.prompts import Prompter
+from gardener.recording import Recording, record
+from gardener.simulate.library import Library
+from gardener.stages.architecture import Architecture
+from gardener.stages.load import load_whole
+from gardener.stages.weights import fingerprint
+
+LANES = 32
+"""Texts that are written at once: they share the reading of the weights."""
+
+GROUP = 64
+"""Prompts after which what was recorded is saved."""
+
+
+class Targets:
+    """Fills a library with what the model in a folder writes."""
+
+    def __init__(
+        self, folder: Path, taps: Sequence[int] = (), say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """`taps`: the features that a drafter wants. Raises UserError for what is no model."""
+        self._folder, self._say = folder, say
+        self.shape = Architecture.read(folder)
+        self.fingerprint = fingerprint(folder)
+        self.eos = Prompter(folder).eos
+        # Without a drafter that wants any, those of most heads: they may come in handy.
+        self.library = Library(taps=tuple(taps) or (self.shape.layers,), eos=self.eos)
+
+    def prepare(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+        """Have answers of so many tokens to these prompts, or up to their end. Takes a while for
+        each that was never recorded. Raises UserError."""
+        count = new_tokens + 1  # a policy may send the row of the last token, which has a pick too
+        wanted = dict.fromkeys(tuple(prompt) for prompt in prompts)
+        missing = [prompt for prompt in wanted if not self._have(prompt, count)]
+        if not missing:
+            return
+        self._say(f"recording what the model writes for {len(missing)} prompts (once) ...")
+        whole = load_whole(self._folder, dtype="float32", device="cpu")
+        missing.sort(key=len)  # alike together: the longest decides what all lanes of a group take
+        for first in range(0, len(missing), GROUP):
+            group = missing[first : first + GROUP]
+            taps = self.library.taps
+            for made in record(whole, group, count, self.eos, taps, LANES):
+                self._save(made)
+                self.library.add(made)
+            self._say(f"recorded {first + len(group)} of {len(missing)}")
+
+    def _have(self, prompt: tuple[int, ...], new_tokens: int) -> bool:
+        """Whether so much of an answer is known; looks on the disk if need be."""
+        if self._suffices(self.library.get(prompt), new_tokens):
+            return True
+        found = self._load(prompt)
+        if found is not None:
+            self.library.add(found)
+        return self._suffices(found, new_tokens)
+
+    def _suffices(self, recording: Recording | None, new_tokens: int) -> bool:
+        if recording is None:
+            return False
+        written = len(recording.tokens) - recording.prompt
+        return written >= new_tokens or recording.tokens[-1] in self.eos
+
+    # --- on the disk -------------------------------------------------------------------------
+
+    def _path(self, prompt: Sequence[int]) -> Path:
+        key = ["float32", list(self.library.taps), sorted(self.eos), list(prompt)]
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+        model = self.fingerprint.replace(":", "-")
+        return home() / "recordings" / model / f"{digest}.safetensors"
+
+    def _load(self, prompt: tuple[int, ...]) -> Recording | None:
+        path = self._path(prompt)
+        if not path.exists():
+            return None
+        try:
+            held = load_file(path)
+            tokens = tuple(held["tokens"].tolist())
+            features = held["features"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise UserError(f"{path} cannot be read ({error}): delete it") from error
+        size = (len(self.library.taps) * self.shape.width,)
+        if tokens[: len(prompt)] != prompt or features.shape[1:] != size:
+            raise UserError(f"{path} is not what its name says: delete it")
+        return Recording(tokens, len(prompt), features)
+
+    def _save(self, recording: Recording) -> None:
+        path = self._path(recording.tokens[: recording.prompt])
+        draft = path.with_suffix(f".{os.getpid()}")
+        held = {
+            "tokens": torch.tensor(recording.tokens, dtype=torch.int32),
+            "features": recording.features.contiguous(),
+        }
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(held, draft)
+            draft.replace(path)
+        except (OSError, SafetensorError) as error:
+            draft.unlink(missing_ok=True)
+            raise UserError(
+                f"cannot write {path} ({error}): set GARDENER_HOME to a folder that can be written"
+            ) from error
