@@ -14,13 +14,16 @@ KINDS = ("ngram", "eagle", "model")
 Resolve = Callable[[str], Path]
 """From what the user names to a folder."""
 
+Say = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class DraftSettings:
     """What a user says about drafting.
 
     kinds   of drafters; None: n-gram, and whatever `head`, `model` and the package bring
-    head    an EAGLE checkpoint, folder or hub id; None: the one shipped for the model, if any
+    head    an EAGLE checkpoint: folder, hub id or the name of a shipped one; None: the one that is
+            shipped for the model, if any
     model   a small model of the same vocabulary
     """
 
@@ -42,19 +45,36 @@ class DraftSettings:
             raise UserError("--draft model needs --draft-model, a small model to draft with")
 
     @property
-    def borrows(self) -> bool:
-        """May a drafter need the model's embedding and output matrix?"""
-        return self.head is not None or "eagle" in (self.kinds or ())
+    def eagle(self) -> bool:
+        """May a head draft, if there is one?"""
+        return self.kinds is None or "eagle" in self.kinds
+
+    def borrows(self, model: Path) -> bool:
+        """May a drafter need the embedding and the output matrix of the model in this folder, of
+        which config and index may be all that is here? Raises UserError."""
+        if self.head is not None or not self.eagle:
+            return self.head is not None
+        from gardener.stages.weights import fingerprint  # late: imports torch
+        from gardener.trained import head_for
+
+        return head_for(fingerprint(model)) is not None
 
 
 def drafters(
-    settings: DraftSettings, model: Path, resolve_head: Resolve, resolve_model: Resolve
+    settings: DraftSettings,
+    model: Path,
+    resolve_head: Resolve,
+    resolve_model: Resolve,
+    say: Say = lambda text: None,
 ) -> list[Drafter]:
-    """The drafters for the target in the folder `model`. Raises UserError."""
+    """The drafters for the target in the folder `model`; `say` gets notes for the user.
+
+    Raises UserError.
+    """
     found: list[Drafter] = []
     if settings.kinds is None or "ngram" in settings.kinds:
         found.append(NGram())
-    head = _head(settings, model, resolve_head)
+    head = _head(settings, model, resolve_head, say)
     if head is not None:
         found.append(_eagle(head, model, settings))
     if settings.model is not None:
@@ -62,20 +82,31 @@ def drafters(
     return found
 
 
-def _head(settings: DraftSettings, model: Path, resolve: Resolve) -> Path | None:
+def _head(settings: DraftSettings, model: Path, resolve: Resolve, say: Say) -> Path | None:
     """The folder of the draft head, if there is to be one."""
     if settings.head is not None:
         return resolve(settings.head)
-    if settings.kinds is not None and "eagle" not in settings.kinds:
+    if not settings.eagle:
         return None
     # Late, here and below: these import torch, which takes a second.
     from gardener.stages.weights import fingerprint
-    from gardener.trained import head_for
+    from gardener.trained import head_for, likely_head
 
-    shipped = head_for(fingerprint(model))
-    if shipped is None and settings.kinds is not None:
-        raise UserError("no head is shipped for this model: say with --head where one is")
-    return shipped
+    mark = fingerprint(model)
+    shipped, likely = head_for(mark), likely_head(mark)
+    if shipped is not None:
+        return shipped
+    note = "no head is shipped for this model: say with --head where one is"
+    if likely is not None:
+        note = (
+            f"the shipped head {likely.name} is for a model of this structure, but not all weights "
+            f"are here to tell whether it is this one: --head {likely.name} uses it"
+        )
+    if settings.kinds is not None:
+        raise UserError(note)
+    if likely is not None:
+        say(note)
+    return None
 
 
 def _eagle(head: Path, model: Path, settings: DraftSettings) -> Drafter:

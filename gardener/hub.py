@@ -35,12 +35,14 @@ class Repository:
         self,
         repository: str,
         revision: str | None,
+        option: str,
         other_ways: str,
         say: Callable[[str], None],
     ) -> None:
-        """`other_ways` says what else a model may be; it ends the errors that need a way out."""
+        """`option` is the one that named the repository, `other_ways` says what else it takes:
+        these end the errors that need a way out."""
         self._repository, self._revision = repository, revision
-        self._other_ways, self._say = other_ways, say
+        self._option, self._other_ways, self._say = option, other_ways, say
 
     def fetch(self, choose: Callable[[Architecture], Slice | Ends | None] | None) -> Path:
         """The snapshot folder with all that is needed: the whole model, or the slice that `choose`
@@ -65,7 +67,14 @@ class Repository:
     def _fetch_indexed(
         self, folder: Path, index: str, held: Slice | Ends | None, tied: bool
     ) -> Path:
-        weight_map: dict[str, str] = read_json(folder / index).get("weight_map", {})
+        weight_map = read_json(folder / index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(
+            isinstance(file, str) for file in weight_map.values()
+        ):
+            raise UserError(
+                f"{folder / index}: weight_map does not say which file holds which tensor: give "
+                f"another repository with {self._option}"
+            )
         files = needed(weight_map, held, tied) if held is not None else set[str]()
         missing = sorted(file for file in files if not (folder / file).exists())
         if missing:
@@ -110,5 +119,5 @@ class Repository:
 
     def _way_out(self) -> str:
         if huggingface_hub.constants.HF_HUB_OFFLINE:
-            return "unset HF_HUB_OFFLINE to download it, or give a folder with --model"
+            return f"unset HF_HUB_OFFLINE to download it, or give a folder with {self._option}"
         return f"check the connection to the hub; {self._other_ways}"

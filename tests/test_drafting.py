@@ -1,6 +1,7 @@
 """From settings to drafters, and from what a user calls a head to its folder."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import tiny
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
 
 from gardener import trained
+from gardener.cli.ring import RingSettings, holder_folder
 from gardener.draft.calibration import IDENTITY, Calibration
 from gardener.draft.checkpoint import TAPS, load_eagle
 from gardener.draft.drafter import Drafter
@@ -20,9 +23,9 @@ from gardener.draft.eagle import Eagle3
 from gardener.draft.incremental import Incremental
 from gardener.drafting import KINDS, DraftSettings, drafters, names
 from gardener.errors import UserError
-from gardener.models import resolve_head
+from gardener.models import resolve, resolve_head
 from gardener.stages.weights import fingerprint
-from gardener.trained import TARGET, head_for
+from gardener.trained import TARGET, head_for, likely_head
 
 THREE = {"num_key_value_heads": 2, "draft_vocab_size": 30}
 
@@ -102,11 +105,21 @@ def test_what_fits_together_is_taken() -> None:
     DraftSettings(kinds=())
 
 
-def test_the_models_matrices_are_borrowed_by_heads_only() -> None:
-    assert DraftSettings(head="some/head").borrows
-    assert DraftSettings(kinds=("ngram", "eagle")).borrows
-    assert not DraftSettings(kinds=()).borrows
-    assert not DraftSettings(kinds=("ngram", "model"), model="some/model").borrows
+def test_the_models_matrices_are_borrowed_by_heads_only(model: Path) -> None:
+    assert DraftSettings(head="some/head").borrows(model)
+    assert DraftSettings(kinds=("eagle",), head="some/head").borrows(model)
+    assert not DraftSettings(kinds=()).borrows(model)
+    assert not DraftSettings(kinds=("ngram", "model"), model="some/model").borrows(model)
+
+
+def test_a_shipped_head_borrows_if_it_is_used(model: Path, shelf: Path) -> None:
+    wide = (DraftSettings(), DraftSettings(kinds=("ngram", "eagle")))
+    assert not any(settings.borrows(model) for settings in wide)
+    plant(shelf / "head", **{TARGET: fingerprint(model)})
+    assert all(settings.borrows(model) for settings in wide)
+    assert not DraftSettings(kinds=("ngram",)).borrows(model)
+    plant(shelf / "head", **{TARGET: "another:model"})
+    assert not any(settings.borrows(model) for settings in wide)
 
 
 # --- drafters --------------------------------------------------------------------------------
@@ -233,13 +246,62 @@ def test_a_head_by_name_goes_before_the_shipped_one(
     assert [drafter.taps for drafter in found] == [(), (4, 5, 6)]
 
 
-def test_the_structure_decides_where_the_weights_are_not_all_here(shelf: Path) -> None:
+def test_a_shipped_head_is_for_the_very_weights(shelf: Path) -> None:
     head = plant(shelf / "head", **{TARGET: "structure:content"})
     assert head_for("structure:content") == head
-    assert head_for("structure:") == head
+    assert head_for("structure:") is None
     assert head_for("structure:other") is None
     assert head_for("other:content") is None
     assert [*trained.heads()] == [head]
+    plant(shelf / "head", **{TARGET: "structure:"})
+    assert head_for("structure:") is None
+
+
+def test_only_where_the_weights_are_unknown_the_structure_is_a_hint(shelf: Path) -> None:
+    head = plant(shelf / "head", **{TARGET: "structure:content"})
+    assert likely_head("structure:") == head
+    assert likely_head("structure:content") is None
+    assert likely_head("structure:other") is None
+    assert likely_head("other:") is None
+
+
+def unknown(model: Path, folder: Path) -> Path:
+    """The model, of which only config and index are here."""
+    folder.mkdir()
+    shutil.copy(model / "config.json", folder)
+    names = load_file(model / "model.safetensors")
+    index = {"weight_map": dict.fromkeys(names, "model-1-of-1.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_where_the_weights_are_unknown_the_user_has_the_word(
+    model: Path, shelf: Path, tmp_path: Path
+) -> None:
+    partial, notes = unknown(model, tmp_path / "partial"), list[str]()
+    drafters(DraftSettings(), partial, no_names, no_names, notes.append)
+    assert notes == []
+    plant(shelf / "oak-1b", **{TARGET: fingerprint(model)})
+    found = drafters(DraftSettings(), partial, no_names, no_names, notes.append)
+    assert kinds(found) == ["ngram"]
+    (note,) = notes
+    assert "not all weights are here to tell whether it is this one: --head oak-1b uses it" in note
+    with pytest.raises(UserError, match="--head oak-1b uses it"):
+        drafters(DraftSettings(kinds=("eagle",)), partial, no_names, no_names)
+    for silent in (DraftSettings(kinds=("ngram",)), DraftSettings(kinds=())):
+        drafters(silent, partial, no_names, no_names, notes.append)
+    drafters(DraftSettings(), model, no_names, no_names, notes.append)
+    assert notes == [note]
+
+
+def test_a_fine_tune_gets_no_head_by_itself(model: Path, shelf: Path, tmp_path: Path) -> None:
+    plant(shelf / "head", **{TARGET: fingerprint(model)})
+    tuned = Path(shutil.copytree(model, tmp_path / "tuned"))
+    tensors = {name: t + 0.01 for name, t in load_file(tuned / "model.safetensors").items()}
+    save_file(tensors, tuned / "model.safetensors")
+    assert kinds(drafters(DraftSettings(), tuned, no_names, no_names)) == ["ngram"]
+    found = drafters(DraftSettings(head="head"), tuned, resolve_head, no_names)
+    assert kinds(found) == ["ngram", "eagle"]
 
 
 # --- resolve_head ----------------------------------------------------------------------------
@@ -262,6 +324,18 @@ def test_a_home_folder_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_name_that_is_no_head_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"no head {name}: --head takes a folder or a hub id"):
         resolve_head(name)
+
+
+def test_a_shipped_head_has_a_name(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    head = plant(shelf / "oak-1b")
+    assert resolve_head("oak-1b") == head
+    mine = plant(tmp_path / "oak-1b")
+    assert resolve_head("oak-1b").resolve() == mine  # a folder goes first, as with models
+    with pytest.raises(UserError, match=r"hub id like owner/name, or names a head .*: oak-1b$"):
+        resolve_head("a b")
 
 
 def test_a_file_is_no_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +412,7 @@ def test_a_hub_that_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match=r"owner/name is not in the hub's cache: .*--head takes"):
         resolve_head("owner/name")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="unset HF_HUB_OFFLINE to download it"):
+    with pytest.raises(UserError, match=r"unset HF_HUB_OFFLINE .* or give a folder with --head$"):
         resolve_head("owner/name")
 
 
@@ -347,3 +421,81 @@ def test_a_shipped_head_with_a_broken_config_is_named(shelf: Path) -> None:
     (head / "config.json").write_text(json.dumps([]))
     with pytest.raises(UserError, match="does not hold a JSON object"):
         head_for("structure:content")
+
+
+# --- what the holder of a ring fetches -------------------------------------------------------
+
+
+def sharded(hub: Hub, model: Path, **config: Any) -> None:
+    """The model on the hub: the embedding in a file, the output matrix in one, all else in one."""
+    hub.source = hub.cache.parent / "sharded"
+    hub.source.mkdir()
+    parts: dict[str, dict[str, Any]] = {}
+    for name, tensor in load_file(model / "model.safetensors").items():
+        part = "embed" if "embed" in name else "head" if "lm_head" in name else "layers"
+        parts.setdefault(f"{part}.safetensors", {})[name] = tensor
+    for file, tensors in parts.items():
+        save_file(tensors, hub.source / file)
+    weight_map = {name: file for file, tensors in parts.items() for name in tensors}
+    text = json.dumps({"weight_map": weight_map})
+    (hub.source / "model.safetensors.index.json").write_text(text)
+    stated = json.loads((model / "config.json").read_text())
+    (hub.source / "config.json").write_text(json.dumps(stated | config))
+
+
+def fetched(hub: Hub, draft: DraftSettings) -> list[str]:
+    """The weight files that the holder of a ring then has."""
+    settings = RingSettings(
+        model="owner/model",
+        revision=None,
+        local=None,
+        peer="127.0.0.1:7001",
+        listen="127.0.0.1:7000",
+        dtype="float32",
+        device="cpu",
+        threads=1,
+        quant="none",
+        patience=1.0,
+        draft=draft,
+    )
+    folder = holder_folder(settings, lambda line: None)
+    assert folder == hub.cache
+    return sorted(file.name for file in folder.glob("*.safetensors"))
+
+
+ENDS = ["embed.safetensors", "head.safetensors"]
+
+
+@pytest.mark.parametrize("chosen", [None, ("eagle",)])
+def test_the_holder_fetches_what_a_shipped_head_borrows(
+    chosen: tuple[str, ...] | None, hub: Hub, model: Path, shelf: Path
+) -> None:
+    mark = fingerprint(model)
+    sharded(hub, model, gardener={"stage": 0, "fingerprint": mark})  # so that it is known
+    assert fetched(hub, DraftSettings(kinds=chosen)) == []
+    more: dict[str, Any] = THREE | {TARGET: mark}
+    config = heads.config(**more)
+    tensors = heads.eagle3_tensors(config, taps=3, lm_head=False)
+    heads.write(shelf / "head", config, tensors, pickled=False)
+    assert fetched(hub, DraftSettings(kinds=("ngram",))) == []
+    assert fetched(hub, DraftSettings(kinds=chosen)) == ENDS
+    found = drafters(DraftSettings(kinds=chosen), hub.cache, no_names, no_names)
+    assert kinds(found)[-1] == "eagle"
+
+
+def test_the_holder_fetches_nothing_for_a_head_that_may_be_another_models(
+    hub: Hub, model: Path, shelf: Path
+) -> None:
+    plant(shelf / "head", **{TARGET: fingerprint(model)})
+    sharded(hub, model)
+    assert fetched(hub, DraftSettings()) == []
+    assert fetched(hub, DraftSettings(kinds=("eagle",))) == []
+    assert fetched(hub, DraftSettings(head="head")) == ENDS
+
+
+def test_a_model_that_is_all_here_is_known(hub: Hub, model: Path, shelf: Path) -> None:
+    plant(shelf / "head", **{TARGET: fingerprint(model)})
+    sharded(hub, model)
+    resolve("owner/model")
+    assert DraftSettings().borrows(hub.cache)
+    assert kinds(drafters(DraftSettings(), hub.cache, no_names, no_names)) == ["ngram", "eagle"]

@@ -85,6 +85,12 @@ def test_what_is_nothing_gets_the_way_out(name: str) -> None:
         models.resolve(name)
 
 
+@pytest.mark.parametrize("name", ["./nope", "nope.gguf"])
+def test_the_way_out_names_the_option_that_was_used(name: str) -> None:
+    with pytest.raises(UserError, match=r"there is no .*: --draft-model takes a folder"):
+        models.resolve(name, option="--draft-model")
+
+
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UserError, match="neither a model folder nor"):
@@ -167,8 +173,12 @@ def test_pip_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         return subprocess.CompletedProcess(command, 1, "", "noise\nERROR: no route\n")
 
     monkeypatch.setattr(subprocess, "run", fail)
-    with pytest.raises(UserError, match=r"could not download thing==1 \(ERROR: no route\)"):
+    with pytest.raises(
+        UserError, match=r"could not download thing==1 \(ERROR: no route\).* --model"
+    ):
         models.resolve("thing")
+    with pytest.raises(UserError, match="another model with --draft-model"):
+        models.resolve("thing", option="--draft-model")
 
 
 def test_a_conversion_that_fails_leaves_nothing_behind(
@@ -253,6 +263,13 @@ def test_from_the_hub_only_the_files_of_the_slice(hub: Hub) -> None:
         models.resolve("some/model")
 
 
+@pytest.mark.parametrize("content", [{}, {"weight_map": 5}, {"weight_map": {"a": 5}}])
+def test_an_index_that_is_none_is_named(hub: Hub, content: object) -> None:
+    (hub.source / "model.safetensors.index.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"index\.json: weight_map .* repository with --model"):
+        models.resolve("some/model")
+
+
 def test_a_hub_model_without_weights(hub: Hub) -> None:
     (hub.source / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no weights that can be read"):
@@ -265,8 +282,10 @@ def test_offline_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="unset HF_HUB_OFFLINE"):
-        models.resolve("some/model")
+    for option in ("--model", "--draft-model"):
+        way_out = f"unset HF_HUB_OFFLINE to download it, or give a folder with {option}$"
+        with pytest.raises(UserError, match=way_out):
+            models.resolve("some/model", option=option)
 
 
 def test_home_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

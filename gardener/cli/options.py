@@ -140,7 +140,10 @@ Draft: TypeAlias = Annotated[
 ]
 Head: TypeAlias = Annotated[
     str | None,
-    typer.Option(envvar="GARDENER_HEAD", help="EAGLE-1 or EAGLE-3 head: a folder or a hub id."),
+    typer.Option(
+        envvar="GARDENER_HEAD",
+        help="EAGLE-1 or EAGLE-3 head: a folder, a hub id, or the name of a shipped one.",
+    ),
 ]
 DraftModel: TypeAlias = Annotated[
     str | None,

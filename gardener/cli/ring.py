@@ -59,10 +59,7 @@ async def open_ring(
     """
     if settings.local is None:
         assert settings.peer is not None
-        borrowed = Ends() if settings.draft.borrows else None
-        model = await asyncio.to_thread(
-            resolve, settings.model, settings.revision, choose=lambda shape: borrowed, say=say
-        )
+        model = await asyncio.to_thread(holder_folder, settings, say)
         holder = Holder(
             await asyncio.to_thread(holder_card, model),
             await asyncio.to_thread(_drafters, settings, model, say),
@@ -97,13 +94,25 @@ async def open_ring(
         await local.stop()
 
 
+def holder_folder(settings: RingSettings, say: Callable[[str], None]) -> Path:
+    """The model without its layers: with what a draft head borrows only if one will be used.
+    Raises UserError."""
+
+    def fetched(held: Ends | None) -> Path:
+        return resolve(settings.model, settings.revision, choose=lambda shape: held, say=say)
+
+    model = fetched(None)  # whether a head is shipped for it, its config and index tell
+    return fetched(Ends()) if settings.draft.borrows(model) else model
+
+
 def _drafters(settings: RingSettings, model: Path, say: Callable[[str], None]) -> Sequence[Drafter]:
     """Made on a thread: loading a head takes a while."""
     return drafters(
         settings.draft,
         model,
         lambda name: resolve_head(name, say),
-        lambda name: resolve(name, None, say=say),
+        lambda name: resolve(name, None, say=say, option="--draft-model"),
+        say,
     )
 
 
