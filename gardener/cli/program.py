@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +56,11 @@ def program(app: typer.Typer) -> None:
         sys.exit(1)
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run under uvloop. The first Ctrl-C or SIGTERM ends it with all clean-up and raises
+def run(
+    main: Coroutine[Any, Any, T],
+    loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+) -> T:
+    """Run on a `loop` of its own. The first Ctrl-C or SIGTERM ends it with all clean-up and raises
     Interrupted; the second one ends the process."""
     got: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -88,7 +91,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             overdue.start()  # the loop waits for threads and sockets without a limit of its own
 
     try:
-        return uvloop.run(guarded())
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(guarded())
     except asyncio.CancelledError:
         raise Interrupted(*got or (signal.SIGINT,)) from None
     finally:

@@ -17,6 +17,7 @@ from gardener.messages import ITEM_SIZE, Card, microseconds
 from gardener.net.address import Address
 from gardener.net.memory import Network
 from gardener.node import Node
+from gardener.prompts import Prompter
 from gardener.simulate.drafter import meter_drafters
 from gardener.simulate.library import Library
 from gardener.simulate.loop import Loop
@@ -128,7 +129,7 @@ async def simulate(
     Raises UserError.
     """
     taps = next((drafter.taps for drafter in drafters if drafter.taps), ())
-    targets = Targets(folder, taps, say)
+    targets = Targets(folder, Prompter(folder).eos, taps, say)
     shape = targets.shape
     context = int(shape.config.max_position_embeddings)
     model = Model(shape.layers, shape.width, context, targets.fingerprint)

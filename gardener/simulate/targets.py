@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 
 from gardener.errors import UserError
 from gardener.models import home
-from gardener.prompts import Prompter
 from gardener.recording import Recording, record
 from gardener.simulate.library import Library
 from gardener.stages.architecture import Architecture
@@ -35,13 +34,20 @@ class Targets:
     """Fills a library with what the model in a folder writes."""
 
     def __init__(
-        self, folder: Path, taps: Sequence[int] = (), say: Callable[[str], None] = lambda text: None
+        self,
+        folder: Path,
+        eos: frozenset[int],
+        taps: Sequence[int] = (),
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`taps`: the features that a drafter wants. Raises UserError for what is no model."""
+        """`eos`: tokens that end an answer. `taps`: the features that a drafter wants.
+
+        Raises UserError for what is no model.
+        """
         self._folder, self._say = folder, say
         self.shape = Architecture.read(folder)
         self.fingerprint = fingerprint(folder)
-        self.eos = Prompter(folder).eos
+        self.eos = eos
         # Without a drafter that wants any, those of most heads: they may come in handy.
         self.library = Library(taps=tuple(taps) or (self.shape.layers,), eos=self.eos)
 
@@ -53,7 +59,8 @@ class Targets:
         missing = [prompt for prompt in wanted if not self._have(prompt, count)]
         if not missing:
             return
-        self._say(f"recording what the model writes for {len(missing)} prompts (once) ...")
+        whom = "1 prompt" if len(missing) == 1 else f"{len(missing)} prompts"
+        self._say(f"recording what the model writes for {whom}, once")
         whole = load_whole(self._folder, dtype="float32", device="cpu")
         missing.sort(key=len)  # alike together: the longest decides what all lanes of a group take
         for first in range(0, len(missing), GROUP):
@@ -62,7 +69,8 @@ class Targets:
             for made in record(whole, group, count, self.eos, taps, LANES):
                 self._save(made)
                 self.library.add(made)
-            self._say(f"recorded {first + len(group)} of {len(missing)}")
+            if len(missing) > GROUP:
+                self._say(f"recorded {first + len(group)} of {len(missing)}")
 
     def _have(self, prompt: tuple[int, ...], new_tokens: int) -> bool:
         """Whether so much of an answer is known; looks on the disk if need be."""

@@ -1,0 +1,426 @@
+"""A simulated ring: the recorded text under every policy, exact times, faults, no chance at all."""
+
+import asyncio
+import importlib
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import msgspec
+import pytest
+import tiny
+import torch
+from simulated import (
+    CONTEXT,
+    LAYERS,
+    PROFILE,
+    PROMPT,
+    TOKENS,
+    end_before,
+    library,
+    recorded,
+    run,
+    with_ring,
+    write,
+    written,
+)
+from transformers import AutoModelForCausalLM
+
+from gardener import clock
+from gardener.draft.calibration import Calibration
+from gardener.draft.incremental import Batch, Incremental
+from gardener.draft.model import SmallModel
+from gardener.draft.ngram import NGram
+from gardener.errors import LocalError, PeerLost, UserError
+from gardener.messages import Tensor
+from gardener.policy import POLICIES
+from gardener.simulate.library import Library
+from gardener.simulate.profile import Profile, names, read_profile
+from gardener.simulate.ring import Model, SimulatedRing, simulated_ring
+from gardener.simulate.targets import Targets
+from gardener.stages.tensors import unpack
+from gardener.tree import Guess, Node
+
+JITTERY = msgspec.structs.replace(
+    PROFILE, link=msgspec.structs.replace(PROFILE.link, jitter_ms=3.0), slow={2: 2.0}
+)
+
+
+def edge(ring: SimulatedRing) -> str:
+    """All figures of an answer, and when it was there."""
+    decoding, passage = ring.holder.decoding, ring.holder.passage
+    assert decoding is not None
+    return f"{clock.now()!r} {asdict(decoding.counts)} {asdict(passage)} {list(ring.holder.trace)}"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("stages", [1, 2, 4, 16])
+def test_the_recorded_text_under_every_policy(policy: str, stages: int) -> None:
+    async def scenario(ring: SimulatedRing) -> None:
+        assert await write(ring, policy) == written()
+        assert await write(ring, policy, 5) == written()[:5]
+
+    with_ring(scenario, stages, JITTERY)
+
+
+def test_a_token_of_plain_decoding_takes_stages_and_links_and_nothing_else() -> None:
+    async def scenario(ring: SimulatedRing) -> None:
+        begin = clock.now()
+        await write(ring, "plain")
+        ways = [record.seconds for record in ring.holder.trace if record.what == "judged"]
+        # 160 ms in all stages and 1 ms on each of 5 links, and less than 0.1 ms for some bytes.
+        assert min(ways[2:]) > 0.165 - 1e-9
+        assert max(ways[2:]) <= 0.1651
+        # The prompt comes in 2 pieces and a bit with its root, which wait for the first together.
+        assert clock.now() - begin == pytest.approx(0.04 + TOKENS * 0.165, abs=3e-3)
+
+    with_ring(scenario, 4)
+
+
+def test_what_verdicts_and_cards_say_is_what_the_profile_says() -> None:
+    async def scenario(ring: SimulatedRing) -> None:
+        assert [card.costs for card in ring.holder.cards] == [
+            ((1, 40000), (16, 40000), (32, 80000)),
+            ((1, 80000), (16, 80000), (32, 160000)),
+            ((1, 40000), (16, 40000), (32, 80000)),
+            ((1, 40000), (16, 40000), (32, 80000)),
+        ]
+        await write(ring, "plain")
+        passage = ring.holder.passage
+        per_segment = [seconds / passage.segments for seconds in passage.compute]
+        assert per_segment == pytest.approx([0.04, 0.08, 0.04, 0.04])
+
+    with_ring(scenario, 4, JITTERY)
+
+
+def test_two_runs_are_the_same_to_the_last_digit() -> None:
+    async def scenario(ring: SimulatedRing) -> str:
+        found = []
+        for policy in POLICIES:
+            await write(ring, policy)
+            found.append(edge(ring))
+        return "\n".join(found)
+
+    assert with_ring(scenario, 3, JITTERY) == with_ring(scenario, 3, JITTERY)
+    other = msgspec.structs.replace(JITTERY, seed=7)
+    assert with_ring(scenario, 3, JITTERY) != with_ring(scenario, 3, other)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "async_solipsism", None)
+    monkeypatch.delitem(sys.modules, "gardener.simulate.loop")
+    with pytest.raises(UserError, match="pip install"):
+        importlib.import_module("gardener.simulate.loop")
+
+
+def test_no_thread_is_started() -> None:
+    before = threading.active_count()
+
+    async def scenario(ring: SimulatedRing) -> int:
+        await write(ring)
+        return threading.active_count()
+
+    assert with_ring(scenario, 4) == before
+
+
+def test_several_prompts_with_the_same_beginning() -> None:
+    other = (*PROMPT[:-1], 2)
+    longer = (*PROMPT, 0, 0, 0)
+    held = Library([recorded(), recorded(other), recorded(longer)], (LAYERS,))
+
+    async def scenario(ring: SimulatedRing) -> None:
+        for prompt in (other, PROMPT, longer, other):
+            assert await write(ring, prompt=prompt) == written(prompt)
+
+    with_ring(scenario, 2, held=held)
+
+
+def test_what_was_not_prepared_ends_the_request_alone() -> None:
+    async def scenario(ring: SimulatedRing) -> None:
+        with pytest.raises(Exception, match="nothing was recorded for this prompt"):
+            await write(ring, prompt=(4, 4, 4, 4))
+        with pytest.raises(Exception, match="longer than the 33 tokens that were recorded"):
+            await write(ring, "plain", TOKENS + 10)
+        assert await write(ring) == written()
+
+    with_ring(scenario, 2)
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", [0.01 * step for step in range(0, 60, 7)])
+def test_a_stage_that_dies_is_named_at_every_moment(moment: float) -> None:
+    async def scenario(ring: SimulatedRing) -> None:
+        def kill() -> None:
+            for stage in (2, 3):
+                end_before(ring, stage).reset()
+            ring.seats[1].task.cancel()
+
+        asyncio.get_running_loop().call_later(moment, kill)
+        text: list[int] = []
+        with pytest.raises(PeerLost, match="stage 2 was lost"):
+            await write(ring, text=text)
+        assert text == written()[: len(text)]
+
+    with_ring(scenario, 3)
+
+
+def test_a_cut_cable_is_named_after_the_silence() -> None:
+    async def scenario(ring: SimulatedRing) -> None:
+        begin = clock.now()
+
+        def cut() -> None:
+            end = end_before(ring, 3)
+            assert end.peer is not None
+            end.wire.whole = end.peer.wire.whole = False
+
+        asyncio.get_running_loop().call_later(0.5, cut)
+        with pytest.raises(PeerLost, match=r"stage 2 and stage 3 lost each other.*silent"):
+            await write(ring)
+        assert 4.0 < clock.now() - begin < 6.0
+
+    with_ring(scenario, 3)
+
+
+# --- real drafters -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model of 4 layers, 32 wide."""
+    made = tmp_path_factory.mktemp("tiny")
+    tiny.make("llama", made)
+    return made
+
+
+def test_every_pass_of_a_drafter_is_charged_and_the_ring_does_not_wait(folder: Path) -> None:
+    passes: list[int] = []
+    seconds: list[float] = []
+
+    async def scenario(ring: SimulatedRing) -> None:
+        assert await write(ring) == written()
+        seconds.extend(r.seconds for r in ring.holder.trace if r.what == "grown")
+
+    class Counted(SmallModel):
+        def run(self, batch: Batch) -> torch.Tensor:
+            passes.append(len(batch.tokens))
+            return super().run(batch)
+
+    profile = msgspec.structs.replace(PROFILE, drafter=((1, 5.0), (11, 15.0)))
+    network = Counted(folder, folder, dtype="float32", device="cpu")
+    with_ring(scenario, 2, profile, drafters=[Incremental(network, Calibration())])
+    charged = sum(0.004 + 0.001 * rows for rows in passes)
+    # The last expansion may not have been answered any more.
+    assert 0.5 * charged < sum(seconds) <= charged + 1e-6
+
+
+def test_features_come_from_the_stages_that_have_them(folder: Path) -> None:
+    taps, recording = (1, 9, LAYERS), recorded(taps=3, width=2)
+    told: list[torch.Tensor] = []
+
+    class Notes(Incremental):
+        """Never guesses; keeps what it is told."""
+
+        def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+            told.append(torch.cat([unpack(tensor) for tensor in features], 1))
+
+        def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+            return [() for _ in paths]
+
+    async def scenario(ring: SimulatedRing) -> None:
+        await write(ring)
+
+    drafter = Notes(SmallModel(folder, folder, dtype="float32", device="cpu"), Calibration())
+    drafter.taps = taps
+    with_ring(
+        scenario,
+        4,
+        held=Library([recording], taps),
+        model=Model(LAYERS, 2, CONTEXT),
+        drafters=[drafter, NGram()],
+    )
+    rows = torch.cat(told)
+    assert len(PROMPT) + TOKENS - 8 < len(rows) < len(PROMPT) + TOKENS
+    assert torch.equal(rows, recording.features[: len(rows)])
+
+
+def test_an_unknown_slow_drafter_has_no_price() -> None:
+    class Slow(NGram):
+        instant = False
+
+    async def scenario(ring: SimulatedRing) -> None:
+        raise AssertionError("not reached")
+
+    with pytest.raises(LocalError, match="nobody knows what the drafter ngram costs"):
+        with_ring(scenario, 2, drafters=[Slow()])
+
+
+# --- recordings ----------------------------------------------------------------------------------
+
+
+def test_recordings_are_kept_and_serve_shorter_answers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path))
+    prompts = [(1, 2, 3), (4, 5), (6,)]
+    said: list[str] = []
+
+    def targets() -> Targets:
+        return Targets(folder, frozenset(), (2, 4), said.append)
+
+    first = targets()
+    first.prepare(prompts[:2], 6)
+    assert said == ["recording what the model writes for 2 prompts, once"]
+    again = targets()
+    again.prepare(prompts, 4)
+    again.prepare(prompts, 4)
+    assert said[1:] == ["recording what the model writes for 1 prompt, once"]
+    for prompt in prompts[:2]:
+        old, new = first.library.get(prompt), again.library.get(prompt)
+        assert old is not None
+        assert new is not None
+        assert old.tokens == new.tokens
+        assert len(old.tokens) == len(prompt) + 7
+        assert torch.equal(old.features, new.features)
+        assert old.features.shape[1] == 2 * 32
+    again.prepare(prompts[:1], 20)
+    longer = targets()
+    longer.prepare(prompts[:1], 20)
+    assert len(said) == 3
+
+
+def test_a_damaged_recording_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path))
+    Targets(folder, frozenset()).prepare([(1, 2)], 2)
+    (path,) = tmp_path.rglob("*.safetensors")
+    path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="delete it"):
+        Targets(folder, frozenset()).prepare([(1, 2)], 2)
+
+
+def test_a_ring_writes_what_the_model_writes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path))
+    targets = Targets(folder, frozenset())
+    prompt = (5, 9, 30, 2)
+    targets.prepare([prompt], 12)
+    held = targets.library.get(prompt)
+    assert held is not None
+    text = list(prompt)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    for _ in range(12):
+        text.append(int(tiny.last_logits(model, text).argmax()))
+
+    async def scenario(ring: SimulatedRing) -> None:
+        assert await write(ring, new_tokens=12, prompt=prompt) == text[len(prompt) :]
+
+    drafter = Incremental(SmallModel(folder, folder, dtype="float32", device="cpu"), Calibration())
+    with_ring(
+        scenario,
+        2,
+        held=targets.library,
+        model=Model(4, 32, CONTEXT),
+        drafters=[NGram(), drafter],
+    )
+
+
+# --- profiles ------------------------------------------------------------------------------------
+
+
+def test_the_profiles_of_the_package_are_sound() -> None:
+    assert {"loopback", "jetson-7b", "gpu", "cpu"} <= set(names())
+    for name in names():
+        profile = read_profile(name)
+        assert profile.name == name
+        assert profile.stage(1, 4)(16) > 0
+        assert profile.draft()(8) > 0
+    jetson = read_profile("jetson-7b")
+    assert jetson.stage(1, 4)(16) == pytest.approx(0.076)
+    assert jetson.draft()(16) == pytest.approx(0.23 * 0.075)
+    assert read_profile("jetson-7b-slow").stage(2, 4)(16) == pytest.approx(2 * 0.076)
+    assert read_profile("jetson-7b-far").passage(8192).delay == 0.02
+
+
+def test_the_whole_is_shared_by_the_stages_and_the_overhead_is_not() -> None:
+    profile = msgspec.structs.replace(PROFILE, overhead_ms=2.0, slow={3: 1.5})
+    assert profile.stage(1, 1)(1) == pytest.approx(0.162)
+    assert profile.stage(1, 16)(32) == pytest.approx(0.022)
+    assert profile.stage(3, 4)(64) == pytest.approx(1.5 * (0.160 + 0.002))
+
+
+def test_few_bytes_stand_for_many() -> None:
+    wide = msgspec.structs.replace(PROFILE, row_bytes=8192)
+    assert wide.passage(2048).bandwidth == 125e6 / 4
+
+
+GOOD = """
+model = [[1, 10.0], [8, 20]]
+row_bytes = 100
+link = { delay_ms = 1.0, bandwidth_mbit = 10.0 }
+drafter = [[1, 1.0]]
+"""
+
+
+def read(tmp_path: Path, text: str) -> Profile:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return read_profile(str(path))
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD).name == "mine"
+    faster = read(tmp_path, 'base = "jetson-7b"\nseed = 3\nlink = { delay_ms = 7 }')
+    assert faster.link.delay_ms == 7
+    assert faster.link.bandwidth_mbit == 1000
+    assert faster.seed == 3
+    assert faster.model == read_profile("jetson-7b").model
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (GOOD.replace("row_bytes = 100\n", ""), "`row_bytes`"),
+        (GOOD + "speed = 3", "`speed`"),
+        (GOOD.replace("1.0, b", '"fast", b'), "`link.delay_ms`: Expected `float`, got `str`"),
+        (GOOD + "slow = { 2 = 0.0 }", "slow"),
+        (GOOD + "slow = { x = 2.0 }", "slow"),
+        (GOOD.replace("[8, 20]", "[1, 20]"), "`model`: .*ascending rows"),
+        (GOOD.replace("[[1, 1.0]]", "[]"), "`drafter`"),
+        (GOOD.replace("20", "nan"), "`model"),
+        (GOOD + 'base = "nothing"', "no profile nothing"),
+        (GOOD + "base = 3", "`base`"),
+        (GOOD + "]", "cannot be read"),
+    ],
+)
+def test_errors_name_the_field(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        read(tmp_path, text)
+
+
+def test_a_profile_is_not_its_own_base(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'base = "{path}"')
+    with pytest.raises(UserError, match="its own `base`"):
+        read_profile(str(path))
+
+
+def test_a_ring_needs_a_virtual_clock_and_enough_layers() -> None:
+    async def real() -> None:
+        async with simulated_ring(2, PROFILE, library(), Model(4, 1, 9), []):
+            pass
+
+    with pytest.raises(LocalError, match="virtual clock"):
+        asyncio.run(real())
+
+    async def many() -> None:
+        async with simulated_ring(5, PROFILE, library(), Model(4, 1, 9), []):
+            pass
+
+    with pytest.raises(UserError, match="4 layers cannot be cut into 5"):
+        run(many)
