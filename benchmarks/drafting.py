@@ -84,9 +84,9 @@ class Drafts:
         taps = len(self._drafter.taps)
         return [pack(torch.randn(rows, self._width).to(self._dtype)) for _ in range(taps)]
 
-    def expansion(self) -> float:
-        """Seconds to expand `NODES` new children of the root."""
-        nodes = [self._tree.graft(self._tree.root, self._token(), 0.0) for _ in range(NODES)]
+    def expansion(self, count: int = NODES) -> float:
+        """Seconds to expand so many new children of the root."""
+        nodes = [self._tree.graft(self._tree.root, self._token(), 0.0) for _ in range(count)]
         paths = [[self._root, node] for node in nodes]
         return timed(lambda: self._drafter.expand(paths))
 
