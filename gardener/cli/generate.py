@@ -43,6 +43,8 @@ RawOption = Annotated[bool, typer.Option("--raw", help="Without the model's chat
 def generate(
     prompt: PromptArgument,
     local: o.Local = None,
+    simulate: o.Simulate = None,
+    profile: o.Profile = "loopback",
     peer: o.Peer = None,
     listen: o.Listen = "127.0.0.1:7000",
     model: o.Model = o.DEFAULT_MODEL,
@@ -86,6 +88,8 @@ def generate(
         quant=quant,
         patience=patience,
         draft=o.drafting(draft, head, draft_model, draft_dtype or dtype, draft_device),
+        simulate=simulate,
+        profile=profile,
     )
     if stop and not all(stop):
         raise UserError("--stop '' would end every answer at once: give it some text")
@@ -99,12 +103,15 @@ def generate(
         quiet=as_json,
         verbose=verbose,
     )
-    watched = not no_view and not as_json and live.possible()
-    answers = run(_watched(settings, job) if watched else _answers(settings, job, None))
+    loop = settings.loop()
+    # A simulated answer is there before anybody could have watched it.
+    watched = not no_view and not as_json and simulate is None and live.possible()
+    answers = run(_watched(settings, job) if watched else _answers(settings, job, None), loop)
+    simulated = None if simulate is None else {"stages": simulate, "profile": profile}
     if as_json:
-        result(json.dumps(_object(answers)) + "\n")
+        result(json.dumps({**_object(answers), "simulated": simulated}) + "\n")
     else:
-        _summary(answers)
+        _summary(answers, f"simulated: {simulate} stages of {profile}" if simulate else "")
     if answers[-1].error:
         note(f"error: {answers[-1].error}")
     if answers[-1].error or not _agree(answers):
@@ -145,6 +152,7 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
     async with open_ring(settings, note, heard) as (holder, folder):
         prompter = Prompter(folder)
         wanted = Wanted(prompter.encode(job.text, raw=job.raw), job.new_tokens, job.stops)
+        holder.prepare([wanted.tokens], job.new_tokens)
         for card in holder.cards if not job.quiet else ():
             note(f"stage {card.stage}: {span(card)} on {printable(card.name)}, {card.dtype}")
         if view is not None:
@@ -184,8 +192,8 @@ def _object(answers: Sequence[Answer]) -> dict[str, Any]:
     }
 
 
-def _summary(answers: Sequence[Answer]) -> None:
-    table = Table(box=None, pad_edge=False)
+def _summary(answers: Sequence[Answer], title: str) -> None:
+    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
     for name in ("policy", "tokens", "tokens/s", "tokens/segment", "first token", "rows wasted"):
         table.add_column(name, justify="left" if name == "policy" else "right")
     for each in answers:

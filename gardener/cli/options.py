@@ -83,6 +83,25 @@ Local: TypeAlias = Annotated[
         help="Start this many stages on this machine, and end them afterwards.",
     ),
 ]
+Simulate: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        envvar="GARDENER_SIMULATE",
+        min=1,
+        help="Simulate a ring of so many stages under a virtual clock: the real drafter, policies "
+        "and messages, the model's own answers (recorded once, in float32), and the times of a "
+        "--profile.",
+    ),
+]
+Profile: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="GARDENER_PROFILE",
+        metavar="NAME|FILE",
+        help="The machines that --simulate stands for: loopback, jetson-7b, gpu, cpu, these with "
+        "-slow or -far, or a TOML file.",
+    ),
+]
 Peer: TypeAlias = Annotated[
     str | None,
     typer.Option(

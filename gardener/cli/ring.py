@@ -1,10 +1,14 @@
-"""A holder in a ring that stands: one of this machine's own, or one that is there already."""
+"""A holder in a ring that stands: one of this machine's own, one that is there already, or one that
+is simulated."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+import uvloop
 
 import gardener
 from gardener.draft.drafter import Drafter
@@ -22,7 +26,7 @@ from gardener.trace import Trace
 
 @dataclass(frozen=True)
 class RingSettings:
-    """How to come by a ring. Exactly one of `local` and `peer` is given."""
+    """How to come by a ring. Exactly one of `local`, `peer` and `simulate` is given."""
 
     model: str
     revision: str | None
@@ -35,13 +39,25 @@ class RingSettings:
     quant: str
     patience: float
     draft: DraftSettings = field(default_factory=DraftSettings)
+    simulate: int | None = None
+    profile: str = "loopback"
 
     def __post_init__(self) -> None:
-        if (self.local is None) == (self.peer is None):
+        if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:
             raise UserError(
                 "say where the stages are: --local N starts N of them here, --peer HOST:PORT uses "
-                "a ring whose stage 1 listens there"
+                "a ring whose stage 1 listens there, --simulate N only reckons with N of them"
             )
+
+    def loop(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """Makes the event loop that the ring needs. Raises UserError for a profile that is none,
+        and if a package is missing."""
+        if self.simulate is None:
+            return uvloop.new_event_loop
+        from gardener.simulate.loop import Loop  # late: needs a package that may not be there
+        from gardener.simulate.profile import read_profile
+
+        return partial(Loop, read_profile(self.profile).seed)
 
 
 def shape(stages: int, rows: int, window: int | None, floor: float) -> Shape:
@@ -55,8 +71,13 @@ async def open_ring(
 ) -> AsyncIterator[tuple[Holder, Path]]:
     """Connect, and leave nothing behind. `say` is for the user, `heard` gets the stages' lines.
 
-    Yields the holder and the model's directory. Raises UserError or PeerLost with one sentence.
+    Runs on a loop that `settings.loop` gave. Yields the holder, whose `prepare` is to be told what
+    it will be asked, and the model's directory. Raises UserError or PeerLost with one sentence.
     """
+    if settings.simulate is not None:
+        async with _simulated(settings, settings.simulate, say, heard) as pair:
+            yield pair
+        return
     if settings.local is None:
         assert settings.peer is not None
         model = await asyncio.to_thread(holder_folder, settings, say)
@@ -92,6 +113,28 @@ async def open_ring(
             yield holder, model
     finally:
         await local.stop()
+
+
+@asynccontextmanager
+async def _simulated(
+    settings: RingSettings, stages: int, say: Callable[[str], None], heard: Callable[[str], None]
+) -> AsyncIterator[tuple[Holder, Path]]:
+    from gardener.simulate.profile import read_profile  # late, as above
+    from gardener.simulate.ring import simulate
+
+    profile = read_profile(settings.profile)
+    model = resolve(settings.model, settings.revision, say=say)
+    say(f"simulated: {stages} stages of profile {profile.name}, all times are virtual")
+    async with simulate(
+        stages,
+        profile,
+        model,
+        _drafters(settings, model, say),
+        patience=settings.patience,
+        say=say,
+        heard=heard,
+    ) as holder:
+        yield holder, model
 
 
 def holder_folder(settings: RingSettings, say: Callable[[str], None]) -> Path:

@@ -57,6 +57,8 @@ class Check:
 
 def verify(
     local: o.Local = None,
+    simulate: o.Simulate = None,
+    profile: o.Profile = "loopback",
     peer: o.Peer = None,
     listen: o.Listen = "127.0.0.1:7000",
     model: o.Model = o.DEFAULT_MODEL,
@@ -92,7 +94,7 @@ def verify(
     settings = RingSettings(
         model=model,
         revision=revision,
-        local=local if local is not None or peer is not None else 2,
+        local=2 if (local, peer, simulate) == (None, None, None) else local,
         peer=peer,
         listen=listen,
         dtype=dtype,
@@ -101,6 +103,8 @@ def verify(
         quant=quant,
         patience=patience,
         draft=o.drafting(draft, head, draft_model, draft_dtype or dtype, draft_device),
+        simulate=simulate,
+        profile=profile,
     )
     texts = _texts(prompts)[:count]
 
@@ -111,6 +115,7 @@ def verify(
             check = Check([prompter.encode(text) for text in texts], None, names, max_new_tokens)
             if against == "transformers":
                 check = await _with_reference(check, settings, holder.cards[0].dtype, prompter)
+            holder.prepare(check.prompts, max_new_tokens)
             sizes = shape(len(holder.cards), rows, window, floor)
             done: list[Comparison] = []
             for number in range(len(check.prompts)):
@@ -120,7 +125,8 @@ def verify(
                 done += found
             return done, against
 
-    done, against = run(main())
+    loop = settings.loop()
+    done, against = run(main(), loop)
     _report(done, as_json, against, len(texts))
 
 
