@@ -15,7 +15,7 @@ from typing import Any
 
 from gardener.errors import UserError
 
-SECTIONS = ("node", "generate", "verify")
+SECTIONS = ("node", "generate", "verify", "eval")
 """The tables that a file may have."""
 
 

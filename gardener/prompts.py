@@ -30,15 +30,25 @@ class Prompter:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
         self.context = int(config.max_position_embeddings)  # of prompt and answer together
 
-    def encode(self, text: str, *, raw: bool = False) -> list[int]:
-        """One user turn in the chat template, or `raw` text as it is.
+    def encode(
+        self, text: str, *, raw: bool = False, history: Sequence[tuple[str, str]] = ()
+    ) -> list[int]:
+        """One user turn in the chat template, or `raw` text as it is. `history`: the user turns
+        before it with their answers; raw, all follow on each other.
 
         Raises UserError if nothing is left of it, or no room for an answer.
         """
         if raw:
-            tokens = list(self._tokenizer(text).input_ids)
+            before = "".join(asked + answered for asked, answered in history)
+            tokens = list(self._tokenizer(before + text).input_ids)
         else:
-            tokens = self._chat([{"role": "user", "content": text}])
+            turns = [*(turn for pair in history for turn in pair), text]
+            tokens = self._chat(
+                [
+                    {"role": "assistant" if number % 2 else "user", "content": turn}
+                    for number, turn in enumerate(turns)
+                ]
+            )
         if not tokens:
             raise UserError("the prompt is empty: say something")
         if len(tokens) >= self.context:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 import gardener
+from gardener.cli.evaluate import evaluate
 from gardener.cli.generate import generate
 from gardener.cli.program import program
 from gardener.cli.split import split
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(verify)
+app.command("eval")(evaluate)
 app.command()(split)
 app.command("train-draft")(train_draft)
 

@@ -1,0 +1,283 @@
+"""`gardener eval`: every policy on the same prompts; figures, plots, and a check of the texts."""
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from gardener.cli import options as o
+from gardener.cli.program import Interrupted, ignore, note, result, run
+from gardener.cli.ring import RingSettings, open_ring
+from gardener.errors import GardenerError, UserError
+from gardener.evaluation.machine import commit, machine, versions
+from gardener.evaluation.plan import Place, Plan, places, read
+from gardener.evaluation.report import write_plots, write_traces
+from gardener.evaluation.results import Difference, Results, Skipped, new_folder
+from gardener.evaluation.runner import Ring, measure
+from gardener.evaluation.tally import Run
+from gardener.evaluation.terminal import Teller, tables
+from gardener.policy import POLICIES, Shape, make
+from gardener.prompts import Prompter
+
+SAVE_EVERY = 10.0
+"""Seconds between two savings of what there is, at least."""
+
+SAVE_SHARE = 20
+"""And so many times as long as the last one took."""
+
+WIDE = 150
+"""Columns of the table where there is no terminal."""
+
+ALL = ",".join(POLICIES)
+
+LocalOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GARDENER_LOCAL",
+        metavar="N,...",
+        help="Start this many stages on this machine; with several numbers, one ring after the "
+        "other. Default: 2, if no other ring is named.",
+    ),
+]
+SimulateOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GARDENER_SIMULATE",
+        metavar="N,...",
+        help="Simulate rings of so many stages under a virtual clock.",
+    ),
+]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        envvar="GARDENER_PROFILE",
+        metavar="NAME|FILE,...",
+        help="The machines that --simulate stands for; with several, one after the other.",
+    ),
+]
+DataOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help='JSONL with rows like {"turns": ["...", "..."]}, or text with one prompt a line. May '
+        "be given several times. Default: a small set of Gardener's own.",
+    ),
+]
+PoliciesOption = Annotated[
+    str, typer.Option(help="Which to run, with commas between.", metavar="NAME,...")
+]
+PromptsOption = Annotated[
+    int | None, typer.Option(min=1, help="Only the first so many rows of each file.")
+]
+TemperatureOption = Annotated[
+    float, typer.Option(help="Only 0 is there yet: the likeliest token always.")
+]
+RepeatOption = Annotated[
+    int, typer.Option(min=1, help="Runs of each policy on each prompt; the median counts.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder for results.json, plots and traces. Default: named by the time."),
+]
+PlotsOption = Annotated[bool, typer.Option("--no-plots", help="Write figures only.")]
+RawOption = Annotated[bool, typer.Option("--raw", help="Without the model's chat template.")]
+
+
+MoreArgument = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]...", help="As --data, without saying so.")
+]
+
+
+def evaluate(
+    more: MoreArgument = None,
+    local: LocalOption = None,
+    peer: o.Peer = None,
+    simulate: SimulateOption = None,
+    profile: ProfileOption = "loopback",
+    listen: o.Listen = "127.0.0.1:7000",
+    model: o.Model = o.DEFAULT_MODEL,
+    revision: o.Revision = None,
+    data: DataOption = None,
+    prompts: PromptsOption = None,
+    policies: PoliciesOption = ALL,
+    max_new_tokens: o.NewTokens = 64,
+    temperature: TemperatureOption = 0.0,
+    repeat: RepeatOption = 1,
+    raw: RawOption = False,
+    rows: o.Rows = None,
+    window: o.Window = None,
+    floor: o.Floor = 0.01,
+    dtype: o.DType = "float32",
+    device: o.Device = "cpu",
+    threads: o.Threads = None,
+    quant: o.Quant = "none",
+    draft: o.Draft = "auto",
+    head: o.Head = None,
+    draft_model: o.DraftModel = None,
+    draft_dtype: o.DraftDType = None,
+    draft_device: o.DraftDevice = "cpu",
+    patience: o.Patience = 120.0,
+    out: OutOption = None,
+    no_plots: PlotsOption = False,
+    no_view: o.NoView = False,
+    as_json: o.Json = False,
+    verbose: o.Verbose = False,
+    config: o.Config = None,
+) -> None:
+    """Run every policy on the same prompts, in turns; compare what they write and how fast.
+
+    gardener eval --local 2 --data chat.jsonl code.jsonl --prompts 20 --repeat 5
+
+    Exits with 1 if any text differs, or if an answer was cut short; what was measured is written
+    all the same.
+    """
+    if temperature != 0:
+        raise UserError(
+            f"--temperature {temperature:g} cannot be had: there is only 0 yet, the likeliest token"
+        )
+    given = {key: value for key, value in locals().items() if key != "given"}
+    rings = places(local, peer, simulate, profile)
+    plan = Plan(
+        read([*(data or []), *(more or [])], prompts), _named(policies), max_new_tokens, repeat, raw
+    )
+
+    def ring(place: Place) -> RingSettings:
+        return RingSettings(
+            model=model,
+            revision=revision,
+            local=place.stages if place.kind == "local" else None,
+            peer=place.peer,
+            listen=listen,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            quant=quant,
+            patience=patience,
+            draft=o.drafting(draft, head, draft_model, draft_dtype or dtype, draft_device),
+            simulate=place.stages if place.kind == "simulate" else None,
+            profile=place.profile or "loopback",
+        )
+
+    settings = {place: ring(place) for place in rings}
+    for each in settings.values():
+        each.loop()  # whatever is wrong with a profile, better now than after the ring before it
+    folder = new_folder(out or Path(f"gardener-eval-{datetime.now():%Y%m%d-%H%M%S}"))
+    results = Results(_header(given), plan)
+    job = Job(results, folder, Shape(rows, window, floor), verbose, as_json, no_plots)
+    _evaluate(settings, job, no_view or as_json)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one call has to do besides its rings. `quiet`: no table."""
+
+    results: Results
+    folder: Path
+    sizes: Shape
+    verbose: bool
+    quiet: bool
+    no_plots: bool
+
+
+def _named(policies: str) -> tuple[str, ...]:
+    names = tuple(o.policies(policies))
+    if not names:
+        raise UserError(f"--policies is empty: name some of {', '.join(POLICIES)}")
+    return names
+
+
+def _header(given: dict[str, Any]) -> dict[str, Any]:
+    plain = {k: msgspec.to_builtins(v, enc_hook=str) for k, v in given.items()}
+    return {
+        "began": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join(["gardener", *sys.argv[1:]]),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(),
+        "settings": plain,
+    }
+
+
+def _evaluate(settings: dict[Place, RingSettings], job: Job, no_bar: bool) -> None:
+    """All rings, one after the other; whatever happens, what was measured is written."""
+    results = job.results
+    runs = results.plan.runs * len(settings)
+    began = time.monotonic()
+    try:
+        with Teller(runs, Console(stderr=True), note, no_bar) as teller:
+            keeper = Keeper(teller, lambda: results.save(job.folder))
+            for place, each in settings.items():
+                run(_measure(place, each, job, keeper), each.loop())
+        results.ended = "done"
+    except GardenerError as error:
+        results.ended = str(error)
+        raise
+    except BaseException as error:
+        results.ended = "interrupted" if isinstance(error, Interrupted) else repr(error)
+        raise
+    finally:
+        results.header["seconds"] = time.monotonic() - began
+        _finish(job)
+    if results.differences:
+        where = results.save(job.folder)
+        raise GardenerError(
+            f"the texts differ in {len(results.differences)} of {len(results.runs)} answers, see "
+            f"`differences` in {where}"
+        )
+
+
+async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keeper") -> None:
+    keeper.say(f"{place}: {len(job.results.plan.rows)} prompts")
+    heard = keeper.say if job.verbose else ignore
+    async with open_ring(settings, keeper.say, heard) as (holder, folder):
+        cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
+        job.results.add_ring(place, cards)
+        ring = Ring(place, holder, Prompter(folder), lambda name: make(name, job.sizes))
+        await measure(ring, job.results.plan, job.results, keeper)
+
+
+class Keeper:
+    """Passes on how it goes, and saves what there is now and then: between two answers, when the
+    ring has nothing to do."""
+
+    def __init__(self, teller: Teller, save: Callable[[], object]) -> None:
+        self.say = teller.say
+        self.skipped: Callable[[Skipped, int], None] = teller.skipped
+        self.differed: Callable[[Difference], None] = teller.differed
+        self._ran = teller.ran
+        self._save = save
+        self._next = time.monotonic() + SAVE_EVERY
+
+    def ran(self, run: Run) -> None:
+        self._ran(run)
+        begin = time.monotonic()
+        if begin >= self._next:
+            self._save()
+            end = time.monotonic()
+            self._next = end + max(SAVE_EVERY, SAVE_SHARE * (end - begin))
+
+
+def _finish(job: Job) -> None:
+    """Write and show all that there is."""
+    results = job.results
+    where = results.save(job.folder)
+    written = [where, *write_traces(results, job.folder)]
+    if not job.no_plots and results.ended != "interrupted":
+        try:
+            written += write_plots(results, job.folder)
+        except UserError as error:
+            note(str(error))
+    if job.quiet:
+        result(json.dumps(results.brief()) + "\n")
+    else:
+        console = Console(width=None if sys.stdout.isatty() else WIDE)
+        console.print(tables(results.figures(), results.plan.policies))
+    note(f"written: {', '.join(map(str, written))}")

@@ -1,0 +1,1 @@
+"""`gardener eval`: every policy on the same prompts, its figures, and where the time went."""

@@ -1,0 +1,162 @@
+"""Pictures of an evaluation, with matplotlib: the one module that needs it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gardener.errors import UserError
+from gardener.evaluation.passes import Film, works
+from gardener.evaluation.timeline import start
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {
+    "plain": "#7f7f7f",
+    "serial": "#56b4e9",
+    "chunked": "#e69f00",
+    "pipedec": "#cc79a7",
+    "flowspec": "#d55e00",
+    "gardener": "#009e73",
+}
+"""Told apart by most eyes (after Okabe and Ito)."""
+
+CIRCLES = 6
+"""Times round the ring that a timeline shows."""
+
+SHADES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+"""Segments take turns with these: so each can be followed from stage to stage."""
+
+
+def require() -> None:
+    """Raises UserError if matplotlib is missing."""
+    try:
+        import matplotlib as _  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "there are no plots without matplotlib: pip install 'gardener-node[plots]'; all "
+            "figures and trace files are written"
+        ) from error
+
+
+def bars(title: str, sets: Mapping[str, Any], policies: Sequence[str], path: Path) -> None:
+    """Tokens per second by data set and policy, with the speed-up over the first policy on top."""
+    figure, axes = _figure(max(6.0, 1.2 + 0.45 * len(sets) * len(policies)), 4.2)
+    width = 0.8 / len(policies)
+    for number, policy in enumerate(policies):
+        heights = [each["policies"][policy]["tokens_per_second"] or 0.0 for each in sets.values()]
+        places = [at + (number - (len(policies) - 1) / 2) * width for at in range(len(sets))]
+        drawn = axes.bar(places, heights, width * 0.94, label=policy, color=colour(policy))
+        if number:
+            labels = [_factor(each["policies"], policy, policies[0]) for each in sets.values()]
+            axes.bar_label(drawn, labels, fontsize=7, padding=1)
+    axes.set_xticks(range(len(sets)), list(sets))
+    axes.set_ylabel("tokens/s while decoding")
+    base = f"; numbers: speed-up over {policies[0]}" if len(policies) > 1 else ""
+    axes.set_title(f"{title}{base}", fontsize=9, loc="left")
+    axes.margins(y=0.12)
+    _legend(figure, axes)
+    figure.savefig(path, dpi=150)
+
+
+def _factor(figures: Mapping[str, Any], policy: str, base: str) -> str:
+    known = figures[policy]["speedup"].get(base)
+    return f"{known['mean']:.2f}" if known and known["mean"] else ""
+
+
+def speedups(
+    base: str, curves: Mapping[str, Mapping[str, Mapping[int, float]]], path: Path
+) -> None:
+    """Speed-up over `base` by stages, a panel for each profile. curves[profile][policy][N]."""
+    figure, panels = _panels(len(curves))
+    for axes, (profile, policies) in zip(panels, curves.items(), strict=True):
+        stages = sorted({n for curve in policies.values() for n in curve})
+        for policy, curve in policies.items():
+            places = sorted(curve)
+            values = [curve[n] for n in places]
+            axes.plot(places, values, "o-", ms=4, label=policy, color=colour(policy))
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(stages, [str(n) for n in stages])
+        axes.set_xlabel("stages")
+        axes.set_title(profile, fontsize=9, loc="left")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel(f"speed-up over {base}, while decoding")
+    _legend(figure, panels[0])
+    figure.savefig(path, dpi=150)
+
+
+def timeline(title: str, films: Mapping[str, Film], path: Path) -> None:
+    """What drafter and stages did, from the first token on, on one axis for all policies.
+
+    Passes are drawn where `passes` puts them, in the colour of their (first) segment; ticks at the
+    top are emissions.
+    """
+    shown = {name: film for name, film in films.items() if film.emitted and film.flights}
+    if not shown:
+        return
+    span = CIRCLES * max(_flight(film) for film in shown.values())
+    lanes = next(iter(shown.values())).stages + 1
+    figure, panels = _panels(len(shown), across=False, height=0.5 + 0.2 * lanes)
+    for axes, (policy, film) in zip(panels, shown.items(), strict=True):
+        _lanes(axes, film, span)
+        axes.set_title(policy, fontsize=8, loc="left")
+    panels[-1].set_xlabel(f"milliseconds since the first token; {title}", fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def _flight(film: Film) -> float:
+    """The median flight; the prefill's are few."""
+    times = sorted(flight.judged - flight.sent for flight in film.flights)
+    return times[len(times) // 2]
+
+
+def _lanes(axes: "Axes", film: Film, span: float) -> None:
+    zero = film.emitted[0][0] if film.emitted else start(film)
+
+    def bar(begin: float, end: float) -> tuple[float, float]:
+        return (begin - zero) * 1e3, (end - begin) * 1e3
+
+    drafts = [bar(begin, end) for begin, end, _ in film.drafts]
+    axes.broken_barh(drafts, (-0.4, 0.8), color="#7f7f7f")
+    for stage in range(film.stages):
+        passes = works(film, stage)
+        colours = [SHADES[work.segments[0].seq % len(SHADES)] for work in passes]
+        spans = [bar(work.begin, work.end) for work in passes]
+        axes.broken_barh(spans, (stage + 0.6, 0.8), facecolors=colours)
+    moments = [(at - zero) * 1e3 for at, _ in film.emitted]
+    axes.plot(moments, [-0.75] * len(moments), "|", color="black", ms=5, mew=0.8)
+    axes.set_yticks(range(film.stages + 1), ["drafter", *map(str, range(1, film.stages + 1))])
+    axes.tick_params(labelsize=6)
+    axes.set_xlim(0, span * 1e3)
+    axes.set_ylim(film.stages + 0.6, -1.1)
+
+
+def colour(policy: str) -> str:
+    return COLOURS.get(policy, "black")
+
+
+def _legend(figure: "Figure", axes: "Axes") -> None:
+    """Below, where no curve is."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=7, frameon=False)
+
+
+def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+    figure, panels = _panels(1, width=width, height=height)
+    return figure, panels[0]
+
+
+def _panels(
+    count: int, *, across: bool = True, width: float = 5.0, height: float = 4.0
+) -> "tuple[Figure, list[Axes]]":
+    """Not through pyplot, which keeps state and looks for a screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    size = (width * count, height) if across else (9.0, height * count)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    shape = (1, count) if across else (count, 1)
+    axes = figure.subplots(*shape, sharex=not across, sharey=across, squeeze=False)
+    return figure, [each for row in axes for each in row]

@@ -1,0 +1,70 @@
+"""What is left of an evaluation in its folder: results.json, plots, trace files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gardener.evaluation import plots
+from gardener.evaluation.results import Results, save
+from gardener.evaluation.tally import BASES, OVERALL
+from gardener.evaluation.timeline import trace_file
+
+
+def write_traces(results: Results, folder: Path) -> list[Path]:
+    """One file for each ring. Raises UserError."""
+    written = []
+    for ring, films in results.films.items():
+        written.append(folder / f"trace-{_slug(ring)}.json")
+        save(written[-1], trace_file(films))
+    return written
+
+
+def write_plots(results: Results, folder: Path) -> list[Path]:
+    """Bars and a timeline for each ring, speed-ups by stages if there are several. Raises UserError
+    if matplotlib is missing."""
+    plots.require()
+    policies = results.plan.policies
+    written: list[Path] = []
+    for ring, sets in results.figures().items():
+        if sets:
+            written.append(folder / f"bars-{_slug(ring)}.png")
+            plots.bars(ring, sets, policies, written[-1])
+    for ring, films in results.films.items():
+        written.append(folder / f"timeline-{_slug(ring)}.png")
+        plots.timeline(ring, films, written[-1])
+    for base, curves in _curves(results):
+        written.append(folder / f"speedup-over-{base}.png")
+        plots.speedups(base, curves, written[-1])
+    return [path for path in written if path.exists()]
+
+
+def _curves(results: Results) -> Iterator[tuple[str, dict[str, dict[str, dict[int, float]]]]]:
+    """Overall speed-ups over each base, by kind of ring, policy and stages; only of kinds that ran
+    with several numbers of stages."""
+    figures = results.figures()
+    for base in BASES:
+        curves: dict[str, dict[str, dict[int, float]]] = {}
+        for name, ring in results.rings.items():
+            kind = ring["profile"] or ring["kind"]
+            for policy, speedup in _overall(figures[name], base).items():
+                curves.setdefault(kind, {}).setdefault(policy, {})[ring["stages"]] = speedup
+        several = {k: v for k, v in curves.items() if max(len(c) for c in v.values()) > 1}
+        if several:
+            yield base, several
+
+
+def _overall(sets: dict[str, Any], base: str) -> dict[str, float]:
+    if not sets:
+        return {}
+    whole = sets.get(OVERALL) or next(iter(sets.values()))
+    ratios = {
+        policy: each["speedup"].get(base, {}).get("mean")
+        for policy, each in whole["policies"].items()
+        if policy != base
+    }
+    return {policy: ratio for policy, ratio in ratios.items() if ratio}
+
+
+def _slug(ring: str) -> str:
+    """A ring's name as part of a file's."""
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in ring)

@@ -1,0 +1,157 @@
+"""All that an evaluation has found so far: single runs, texts, what was skipped, what differed.
+
+Kept apart from the ring that is measured, so that nothing is lost when that breaks or when the user
+has had enough.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from gardener.errors import UserError
+from gardener.evaluation.passes import Film
+from gardener.evaluation.plan import Place, Plan
+from gardener.evaluation.tally import Run, summary
+
+FORMAT = 1
+"""Of results.json."""
+
+Prompt: TypeAlias = tuple[str, int, int]
+"""Data set, line in it, turn; the latter two from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The first answer to a prompt: what all others must equal, and what later turns go on from."""
+
+    place: str
+    policy: str
+    prompt: str
+    tokens: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An answer that is not the first one. `token`: the first that differs, from 0; `around`: the
+    text about it, of both."""
+
+    data: str
+    line: int
+    turn: int
+    token: int
+    places: tuple[str, str]
+    policies: tuple[str, str]
+    around: tuple[str, str]
+
+    def __str__(self) -> str:
+        names = [
+            f"{policy} ({place})" for policy, place in zip(self.policies, self.places, strict=True)
+        ]
+        lines = [f"  {n}: {text!r}" for n, text in zip(names, self.around, strict=True)]
+        where = f"{self.data}, line {self.line}, turn {self.turn}"
+        return "\n".join(
+            [f"THE TEXTS DIFFER: {where}: {names[1]} left {names[0]} at token {self.token}", *lines]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A turn that could not be asked."""
+
+    data: str
+    line: int
+    turn: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"skipped {self.data}, line {self.line}, turn {self.turn}: {self.why}"
+
+
+@dataclass
+class Results:
+    """`header`: machine, versions, command and settings. `ended`: why it is over, None while it is
+    not, "done" if all was measured. films: of one prompt, by ring and policy."""
+
+    header: dict[str, Any]
+    plan: Plan
+    ended: str | None = None
+    rings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    written: dict[Prompt, Written] = field(default_factory=dict)
+    skipped: dict[Prompt, Skipped] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+    films: dict[str, dict[str, Film]] = field(default_factory=dict)
+
+    def add_ring(self, place: Place, cards: Sequence[dict[str, Any]]) -> None:
+        self.rings[str(place)] = {
+            "kind": place.kind,
+            "stages": len(cards),
+            "profile": place.profile,
+            "simulated": place.kind == "simulate",
+            "cards": list(cards),
+        }
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """By ring and data set; see `tally`."""
+        return {
+            ring: summary([r for r in self.runs if r.place == ring], self.plan.policies)
+            for ring in self.rings
+        }
+
+    def brief(self) -> dict[str, Any]:
+        """All but the single runs and texts."""
+        return {
+            "format": FORMAT,
+            "ended": self.ended or "under way",
+            "agree": not self.differences,
+            "differences": [asdict(each) for each in self.differences],
+            "skipped": [asdict(each) for each in self.skipped.values()],
+            **self.header,
+            "rings": self.rings,
+            "figures": self.figures(),
+        }
+
+    def whole(self) -> dict[str, Any]:
+        """What goes into results.json."""
+        answers = [
+            {"data": data, "line": line, "turn": turn, **asdict(each)}
+            for (data, line, turn), each in self.written.items()
+        ]
+        runs = [run.as_dict() for run in self.runs]
+        return {**self.brief(), "answers": answers, "runs": runs}
+
+    def save(self, folder: Path) -> Path:
+        """Write results.json, whole or not at all. Raises UserError."""
+        path = folder / "results.json"
+        save(path, json.dumps(self.whole(), indent=1))
+        return path
+
+
+def save(path: Path, text: str) -> None:
+    """Write a file, whole or not at all. Raises UserError."""
+    draft = path.with_name(path.name + ".part")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error}; choose another folder with --out"
+        ) from error
+
+
+def new_folder(folder: Path) -> Path:
+    """Make the folder for the results. Raises UserError if there are results in it already."""
+    if (folder / "results.json").exists():
+        raise UserError(
+            f"{folder} has a results.json of an earlier evaluation: choose another folder with "
+            "--out, or delete it"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder} cannot be made: {error}") from error
+    return folder

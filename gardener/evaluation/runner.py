@@ -1,0 +1,235 @@
+"""Runs every policy on the same prompts in one ring, in turns, and compares what they write.
+
+First come all first turns, then all second ones, and so on: what a later turn is asked after is
+known once the turns before it were answered, and a simulated ring is told of many prompts at once.
+Each prompt is run in `repeat` rounds of all policies; where a round begins moves on by one policy
+from round to round and from prompt to prompt, so that a machine that drifts drifts for all.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gardener.errors import GardenerError, UserError
+from gardener.evaluation.passes import film, split
+from gardener.evaluation.plan import Place, Plan, Row
+from gardener.evaluation.results import Difference, Prompt, Results, Skipped, Written
+from gardener.evaluation.tally import Run
+from gardener.holder import Holder
+from gardener.messages import Card
+from gardener.policy import Policy
+from gardener.prompts import Prompter
+from gardener.run import Answer, Wanted, answer
+from gardener.trace import Trace
+
+WARM = 2
+"""Prompts that warm a ring up."""
+
+WARM_TOKENS = 32
+"""Most tokens of each such answer."""
+
+RECORDS = 1 << 17
+"""Records of one answer that are kept, at most: more than any answer has."""
+
+AROUND = 8
+"""Tokens shown before and after the first that differs."""
+
+
+class Listener(Protocol):
+    """Who is told how it goes."""
+
+    def ran(self, run: Run) -> None: ...
+
+    def skipped(self, what: Skipped, runs: int) -> None:
+        """`runs`: how many there will not be."""
+
+    def differed(self, difference: Difference) -> None: ...
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A ring that stands, and who makes a policy for each answer in it."""
+
+    place: Place
+    holder: Holder
+    prompter: Prompter
+    policy: Callable[[str], Policy]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    row: Row
+    turn: int  # from 1
+    tokens: Sequence[int]
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.row.data, self.row.line, self.turn
+
+
+async def measure(ring: Ring, plan: Plan, results: Results, listener: Listener) -> None:
+    """All that the plan wants of one ring; what is found goes into `results` at once.
+
+    Raises UserError if no prompt can be asked, and GardenerError when an answer was cut short.
+    """
+    round_ = 0
+    for turn in range(1, max(len(row.turns) for row in plan.rows) + 1):
+        questions = list(_questions(ring.prompter, plan, turn, results, listener))
+        if not questions:
+            break
+        ring.holder.prepare([each.tokens for each in questions], plan.new_tokens)
+        if turn == 1:
+            await _warm_up(ring, plan, questions)
+        for question in questions:
+            await _ask(ring, plan, question, round_, results, listener)
+            round_ += plan.repeat
+    if not round_:
+        first = next(iter(results.skipped.values()))
+        raise UserError(f"no prompt can be asked; {first}")
+
+
+def _questions(
+    prompter: Prompter, plan: Plan, turn: int, results: Results, listener: Listener
+) -> Iterator[Question]:
+    """What can be asked as this turn: the same for every ring and policy."""
+    for row in plan.rows:
+        if len(row.turns) < turn:
+            continue
+        before = [results.written.get((row.data, row.line, n)) for n in range(1, turn)]
+        texts = [each.text for each in before if each is not None]
+        try:
+            if len(texts) < turn - 1:
+                raise UserError("the turn before it was not answered")
+            history = list(zip(row.turns, texts, strict=False))
+            tokens = prompter.encode(row.turns[turn - 1], raw=plan.raw, history=history)
+        except UserError as error:
+            skipped = Skipped(row.data, row.line, turn, str(error))
+            results.skipped[row.data, row.line, turn] = skipped
+            listener.skipped(skipped, plan.repeat * len(plan.policies))
+        else:
+            yield Question(row, turn, tokens)
+
+
+async def _warm_up(ring: Ring, plan: Plan, questions: Sequence[Question]) -> None:
+    """Kernels are compiled, costs measured and caches filled before anything counts."""
+    for question in questions[:WARM]:
+        wanted = Wanted(question.tokens, min(plan.new_tokens, WARM_TOKENS))
+        for name in plan.policies:
+            got = await answer(ring.holder, ring.prompter, ring.policy(name), wanted)
+            if got.error:
+                raise GardenerError(got.error)
+
+
+async def _ask(
+    ring: Ring, plan: Plan, question: Question, round_: int, results: Results, listener: Listener
+) -> None:
+    """Every policy, `repeat` times. The texts are compared even if this is broken off."""
+    found: list[tuple[str, Answer]] = []
+    try:
+        for repeat in range(plan.repeat):
+            for name in rotated(plan.policies, round_ + repeat):
+                got = await _run(ring, plan, question, name, repeat, results, listener)
+                found.append((name, got))
+    finally:
+        for difference in compare(ring, question, plan.policies, found, results):
+            results.differences.append(difference)
+            listener.differed(difference)
+
+
+async def _run(
+    ring: Ring,
+    plan: Plan,
+    question: Question,
+    name: str,
+    repeat: int,
+    results: Results,
+    listener: Listener,
+) -> Answer:
+    holder = ring.holder
+    holder.trace = Trace(RECORDS)  # of this answer alone
+    wanted = Wanted(question.tokens, plan.new_tokens)
+    got = await answer(holder, ring.prompter, ring.policy(name), wanted)
+    seen = film(holder.trace, hops(holder.cards))
+    place = str(ring.place)
+    results.films.setdefault(place, {}).setdefault(name, seen)
+    data, line, turn = question.prompt
+    run = Run(
+        place=place,
+        data=data,
+        line=line,
+        turn=turn,
+        policy=name,
+        repeat=repeat + 1,
+        prompt_tokens=got.prompt_tokens,
+        tokens=len(got.tokens),
+        at_once=got.at_once,
+        first_token=got.first_token,
+        decode=got.decode,
+        segments=got.counts.segments,
+        judged=got.passage.segments,
+        rows=got.counts.rows,
+        wasted=got.counts.wasted,
+        accepted=got.counts.accepted,
+        reason=got.reason,
+        error=got.error,
+        split=split(seen),
+        details=got.statistics(),
+    )
+    results.runs.append(run)
+    listener.ran(run)
+    if got.error:
+        raise GardenerError(got.error)
+    return got
+
+
+def compare(
+    ring: Ring,
+    question: Question,
+    policies: Sequence[str],
+    found: Sequence[tuple[str, Answer]],
+    results: Results,
+) -> list[Difference]:
+    """Hold all answers to the first one that the first policy gave in the first ring."""
+    if not found:
+        return []
+    place, prompt = str(ring.place), question.prompt
+    if prompt not in results.written:
+        name, first = min(found, key=lambda pair: policies.index(pair[0]))
+        text = question.row.turns[question.turn - 1]
+        results.written[prompt] = Written(place, name, text, tuple(first.tokens), first.text)
+    right = results.written[prompt]
+    differences = []
+    for name, got in found:
+        at = differs(right.tokens, got.tokens)
+        if at is not None:
+            about = slice(max(at - AROUND, 0), at + AROUND)
+            around = tuple(
+                ring.prompter.backend.decode(list(tokens[about]), skip_special_tokens=False)
+                for tokens in (right.tokens, got.tokens)
+            )
+            places, names = (right.place, place), (right.policy, name)
+            differences.append(Difference(*prompt, at, places, names, (around[0], around[1])))
+    return differences
+
+
+def differs(one: Sequence[int], other: Sequence[int]) -> int | None:
+    """The first token that differs, or that only one of them has; None if there is none."""
+    for at, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return at
+    return None if len(one) == len(other) else min(len(one), len(other))
+
+
+def rotated(names: Sequence[str], by: int) -> list[str]:
+    by %= len(names)
+    return [*names[by:], *names[:by]]
+
+
+def hops(cards: Sequence[Card]) -> list[float]:
+    """What the links weigh in the time that segments spend on them, from the holder on: as the
+    stages measured them; the link to stage 1, of which no card tells, as the mean of the others."""
+    delays = [float(card.delay) for card in cards]
+    if not any(delays):
+        return [1.0] * (len(cards) + 1)
+    mean = sum(delays) / len(delays)
+    return [mean, *(delay or mean for delay in delays)]
