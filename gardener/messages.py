@@ -27,6 +27,9 @@ MAX_ROWS = 4096
 MAX_TAPS = 8
 """Most features a request may ask for, per row."""
 
+MAX_PADDING = 2**20
+"""Most bytes that a Ping may carry."""
+
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 NodeId: TypeAlias = Annotated[int, Meta(ge=-1, le=2**53)]
 Ids: TypeAlias = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROWS)]
@@ -250,9 +253,11 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
 
 
 class Ping(Struct, frozen=True, array_like=True, tag=9):
-    """Are you there? `stamp` is the sender's own clock and comes back untouched."""
+    """Are you there? `stamp` is the sender's own clock and comes back untouched. `padding` means
+    nothing: it shows how long so many bytes take."""
 
     stamp: Count
+    padding: Annotated[bytes, Meta(max_length=MAX_PADDING)] = b""
 
 
 class Pong(Struct, frozen=True, array_like=True, tag=10):

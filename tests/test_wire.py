@@ -16,7 +16,10 @@ from gardener.net.wire import FRAME_LIMIT, MAX_ARRAYS, Decoder, decode, encode
 counts = st.integers(0, 2**53)
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 nonces = st.binary(min_size=16, max_size=16)
-timings = st.lists(st.builds(m.Timing, counts, counts), max_size=4).map(tuple)
+timings = st.lists(st.builds(m.Timing, counts, counts, counts), max_size=4).map(tuple)
+costs = st.dictionaries(st.integers(1, 2**53), counts, max_size=7).map(
+    lambda points: tuple(sorted(points.items()))
+)
 taps = st.lists(counts, max_size=m.MAX_TAPS, unique=True).map(sorted).map(tuple)
 
 
@@ -26,7 +29,7 @@ def cards(draw: st.DrawFn) -> m.Card:
     text = [draw(names) for _ in range(5)]
     return m.Card(
         draw(counts), text[0], text[1], first, end, layers, draw(counts), text[2], text[3], text[4],
-        draw(counts),
+        draw(counts), draw(costs), draw(costs), draw(counts), draw(counts), draw(counts),
     )  # fmt: skip
 
 
@@ -70,7 +73,7 @@ some = st.one_of(
     segments(),
     st.builds(m.Advance, counts, st.lists(counts, max_size=5).map(tuple), counts),
     verdicts(),
-    st.builds(m.Ping, counts),
+    st.builds(m.Ping, counts, st.binary(max_size=40)),
     st.builds(m.Pong, counts),
     st.builds(m.Lost, counts, counts, st.integers(-1, 2**53), counts, names),
     st.builds(m.Bye, names),
@@ -167,7 +170,7 @@ MALFORMED = {
     "nested less deeply": (raw(b"\x91" * 1000 + b"\xc0"), "not a message"),
     "array longer than the frame": (raw(b"\xdd\xff\xff\xff\xff"), "not msgpack"),
     "bytes longer than the frame": (raw(b"\xc6\xff\xff\xff\xff"), "not msgpack"),
-    "too many arrays": (frame([9, [[]] * MAX_ARRAYS]), "arrays"),
+    "too many arrays": (frame([9, [[[]] * 1024] * (MAX_ARRAYS // 1024)]), "arrays"),
     "not UTF-8": (raw(b"\x92\x0c\xa1\xff"), "not UTF-8"),
     "map": (frame({"a": 1}), "not msgpack"),
     "extension": (raw(b"\xd6\xff\x00\x00\x00\x00"), "not msgpack"),
@@ -178,7 +181,23 @@ MALFORMED = {
     "unknown code": (frame([99, 1]), "no message has the code 99"),
     "huge code": (frame([2**63, 1]), "no message has the code"),
     "field missing": (frame([9]), "not a valid Ping"),
-    "field too many": (frame([9, 1, 2]), "not a valid Ping: 3 items instead of 2"),
+    "field too many": (frame([9, 1, b"", 2]), "not a valid Ping: 4 items instead of 3"),
+    "too much padding": (frame([9, 1, bytes(m.MAX_PADDING + 1)]), "not a valid Ping"),
+    "text for padding": (frame([9, 1, "AAAA"]), "not a valid Ping"),
+    "costs out of order": (
+        frame([3, bytes(16), [[1, "", "", 0, 1, 9, 1, "", "", "", 0, [[2, 5], [1, 5]]]]]),
+        "not in ascending order",
+    ),
+    "costs of no rows": (
+        frame([3, bytes(16), [[1, "", "", 0, 1, 9, 1, "", "", "", 0, [], [[0, 5]]]]]),
+        "not in ascending order",
+    ),
+    "too many costs": (
+        frame(
+            [3, bytes(16), [[1, "", "", 0, 1, 9, 1, "", "", "", 0, [[r, 1] for r in range(1, 34)]]]]
+        ),
+        "not a valid Survey",
+    ),
     "string for int": (frame([9, "1"]), "not a valid Ping"),
     "boolean for int": (frame([9, True]), "not a valid Ping"),
     "whole float for int": (frame([9, 1.0]), "not a valid Ping"),
@@ -212,7 +231,7 @@ MALFORMED = {
     "tensor with a field too many": (
         frame(segment(hidden=["bfloat16", [2, 3], bytes(12), 0])), "not a valid Segment",
     ),
-    "timing with a field too many": (frame(segment(times=[[1, 2, 3]])), "not a valid Segment"),
+    "timing with a field too many": (frame(segment(times=[[1, 2, 3, 4]])), "not a valid Segment"),
     "too many rows": (frame([8, 1, 2, [1] * 4097, [1] * 4097, []]), "4096"),
     "taps out of order": (frame([4, 1, 1, 5, [3, 2]]), "not in ascending order"),
     "a tap twice": (frame([4, 1, 1, 5, [2, 2]]), "not in ascending order"),

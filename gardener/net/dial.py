@@ -7,6 +7,7 @@ from collections.abc import Callable
 from gardener.errors import GardenerError, PeerLost
 from gardener.messages import Card
 from gardener.net.address import Address, failure, parse_peer
+from gardener.net.gauge import gauge
 from gardener.net.link import GREETING, HEARTBEAT, SILENCE, Admit, Handler, Link, Terms
 
 FIRST_DELAY, LAST_DELAY = 0.05, 1.0  # seconds between two attempts to connect, before jitter
@@ -29,7 +30,7 @@ async def dial(
     silence: float = SILENCE,
     greeting: float = GREETING,
 ) -> Link:
-    """Connect to `whom`, trying again for `patience` seconds (None: for ever).
+    """Connect to `whom`, trying again for `patience` seconds (None: for ever); measure the link.
 
     Each distinct reason for a failed attempt is told to `waiting` once. Setting `nudge` ends the
     wait before the next attempt; it is cleared here. Raises PeerLost when patience runs out.
@@ -86,7 +87,10 @@ async def _connect(place: Address, terms: Terms) -> Link | str:
     except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
         return failure(error)
     try:
-        reason = await outcome or link.ended
+        reason = await outcome
+        if reason is None:
+            await gauge(link)
+            reason = link.ended
         if reason is None:
             return link
         await link.close(str(reason))

@@ -8,6 +8,7 @@ Each end of a link pings the other, and each decides for itself when the other i
 """
 
 import asyncio
+import random
 import secrets
 import socket
 from collections import deque
@@ -70,6 +71,15 @@ class Terms:
     greeting: float
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """A Ping that somebody waits for."""
+
+    stamp: int
+    padding: int
+    answered: "asyncio.Future[float]"
+
+
 class Link(asyncio.Protocol):
     """A connection to a neighbour; get one from `dial` or `listen`."""
 
@@ -93,6 +103,7 @@ class Link(asyncio.Protocol):
         self.cause = ""  # why the open link ended, said of "it": `it went silent`
         self.sent_bytes = 0
         self.received_bytes = 0
+        self.bandwidth: float | None = None  # bytes/s to the peer, once `gauge` has found out
         self._terms = terms
         self._opened = opened
         self._failed = failed
@@ -108,6 +119,8 @@ class Link(asyncio.Protocol):
         self._flowing.set()
         self._quiet_beats = 0
         self._round_trips: deque[float] = deque(maxlen=32)
+        self._stamp = 0  # of the newest Ping
+        self._probe: _Probe | None = None  # the Ping that is waited for
         self._where = "an unknown address"
 
     def __str__(self) -> str:
@@ -139,6 +152,20 @@ class Link(asyncio.Protocol):
         self._say(*messages)
         if self._ended is not None:
             raise PeerLost(str(self._ended))
+
+    async def ping(self, padding: int = 0) -> float:
+        """Seconds until the peer has answered a Ping with so many more bytes in it; one at a time.
+
+        Raises PeerLost or RemoteError if the link ends meanwhile.
+        """
+        answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        message = self._ping(padding)
+        self._probe = _Probe(message.stamp, padding, answered)
+        try:
+            self.send(message)
+            return await answered
+        finally:
+            self._probe = None
 
     async def drain(self) -> None:
         """Wait while too much waits to be sent. Raises PeerLost if the link ends meanwhile."""
@@ -260,7 +287,7 @@ class Link(asyncio.Protocol):
         elif isinstance(message, Hello):
             self._say(Welcome(PROTOCOL, self.card, message.nonce))
         else:
-            self._say(Ping(_microseconds()))  # tells the peer that we accept it too
+            self._say(self._ping())  # tells the peer that we accept it too
             self._begin()
 
     def _begin(self) -> None:
@@ -282,15 +309,25 @@ class Link(asyncio.Protocol):
             self.cause = "it went silent"
             self._end(PeerLost(f"{self} went silent, {self._last_heard()}"))
             return
-        self._say(Ping(_microseconds()))
+        self._say(self._ping())
         self._schedule_beat()
 
     def _overflow(self, transport: asyncio.Transport) -> None:
         self.cause = f"it left {transport.get_write_buffer_size()} bytes unread"
         self._end(PeerLost(f"{self} does not read what it is sent: {self.cause}"))
 
+    def _ping(self, padding: int = 0) -> Ping:
+        """A new Ping, with a stamp that no other has. Random, or a tunnel might compress it."""
+        self._stamp = max(self._stamp + 1, _microseconds())
+        return Ping(self._stamp, random.randbytes(padding))
+
     def _measure(self, stamp: int) -> None:
         seconds = (_microseconds() - stamp) / 1e6
+        probe = self._probe
+        if probe is not None and stamp == probe.stamp and not probe.answered.done():
+            probe.answered.set_result(max(seconds, 0.0))
+            if probe.padding:
+                return
         if 0 <= seconds <= self._terms.silence:  # a peer may send back any number
             self._round_trips.append(seconds)
 
@@ -330,6 +367,8 @@ class Link(asyncio.Protocol):
                 transport.abort()
         self._ended = error
         self._flowing.set()
+        if self._probe is not None and not self._probe.answered.done():
+            self._probe.answered.set_exception(error)
         return True
 
     def _part(self, transport: asyncio.Transport, why: str) -> None:

@@ -21,8 +21,9 @@ FRAME_LIMIT = 64 * 2**20
 MAX_ITEMS = MAX_ROWS
 """Longest array in a frame: nothing is longer than the rows of a segment."""
 
-MAX_ARRAYS = 2048
-"""Most arrays in a frame: no message has more, and an empty one takes 64 times its byte."""
+MAX_ARRAYS = 2**14
+"""Most arrays in a frame: no message has more (the cards of 1024 stages with their costs), and an
+empty one takes 64 times its byte."""
 
 LENGTH = 4  # bytes of the length before each frame
 
