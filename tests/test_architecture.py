@@ -12,6 +12,8 @@ HEAVY = {"torch", "transformers", "asyncio", "rich", "uvloop", "typer"}
 
 PURE = (
     "tree", "messages", "survey", "costs", "decoding", "policy", "errors", "config", "draft.ngram",
+    "evaluation.plan", "evaluation.passes", "evaluation.tally", "evaluation.results",
+    "evaluation.timeline",
 )  # fmt: skip
 """No socket, clock, tensor or terminal: these import nothing heavy."""
 
@@ -30,7 +32,8 @@ MAY_IMPORT = {
     "decoding": {"errors", "messages", "policy", "tree"},
     "draft": {"draft", "tree", "stages", "errors", "messages"},
     "net": {"net", "errors", "messages"},
-    "stages": {"stages", "errors", "messages", "tree"},
+    "evaluation": set("evaluation errors holder messages policy prompts run trace".split()),
+    "stages": {"stages", "costs", "errors", "messages", "tree"},
 }
 """Part of the house -> the parts it may import. What is not named here may import everything."""
 
