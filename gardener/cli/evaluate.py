@@ -268,11 +268,11 @@ class Keeper:
 def _finish(job: Job) -> None:
     """Write and show all that there is."""
     results = job.results
-    where = results.save(job.folder)
-    written = [where, *write_traces(results, job.folder)]
+    results.save(job.folder)
+    written = [f"traces: {len(write_traces(results, job.folder))}"]
     if not job.no_plots and results.ended != "interrupted":
         try:
-            written += write_plots(results, job.folder)
+            written.append(f"plots: {len(write_plots(results, job.folder))}")
         except UserError as error:
             note(str(error))
     if job.quiet:
@@ -280,4 +280,4 @@ def _finish(job: Job) -> None:
     else:
         console = Console(width=None if sys.stdout.isatty() else WIDE)
         console.print(tables(results.figures(), results.plan.policies))
-    note(f"written: {', '.join(map(str, written))}")
+    note(f"written to {job.folder}: results.json, {', '.join(written)}")
