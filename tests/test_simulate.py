@@ -29,6 +29,7 @@ from simulated import (
 from transformers import AutoModelForCausalLM
 
 from gardener import clock
+from gardener.cli.ring import RingSettings
 from gardener.draft.calibration import Calibration
 from gardener.draft.incremental import Batch, Incremental
 from gardener.draft.model import SmallModel
@@ -37,6 +38,7 @@ from gardener.errors import LocalError, PeerLost, UserError
 from gardener.messages import Tensor
 from gardener.policy import POLICIES
 from gardener.simulate.library import Library
+from gardener.simulate.loop import Loop
 from gardener.simulate.profile import Profile, names, read_profile
 from gardener.simulate.ring import Model, SimulatedRing, simulated_ring
 from gardener.simulate.targets import Targets
@@ -93,6 +95,19 @@ def test_what_verdicts_and_cards_say_is_what_the_profile_says() -> None:
         assert per_segment == pytest.approx([0.04, 0.08, 0.04, 0.04])
 
     with_ring(scenario, 4, JITTERY)
+
+
+def test_the_costs_of_a_simulated_ring_are_those_of_its_profile() -> None:
+    async def scenario(ring: SimulatedRing) -> None:
+        await write(ring, "plain")
+        costs = ring.holder.costs
+        assert [costs.stage(k, 16) for k in range(3)] == pytest.approx([0.16 / 3] * 3, rel=1e-4)
+        assert [hop.delay for hop in costs.hops] == pytest.approx([0.001] * 4, rel=0.01)
+        # 1000 Mbit/s; of one measured over a hop whose frames have some bytes of their own.
+        assert [hop.bandwidth for hop in costs.hops] == pytest.approx([1.25e8] * 4, rel=0.01)
+        assert costs.circle(1) == pytest.approx(0.164, rel=1e-3)
+
+    with_ring(scenario, 3)
 
 
 def test_two_runs_are_the_same_to_the_last_digit() -> None:
@@ -424,3 +439,34 @@ def test_a_ring_needs_a_virtual_clock_and_enough_layers() -> None:
 
     with pytest.raises(UserError, match="4 layers cannot be cut into 5"):
         run(many)
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+def settings(**given: object) -> RingSettings:
+    return RingSettings(
+        model="m",
+        revision=None,
+        listen="127.0.0.1:7000",
+        dtype="float32",
+        device="cpu",
+        threads=None,
+        quant="none",
+        patience=1.0,
+        **{"local": None, "peer": None, **given},  # type: ignore[arg-type]
+    )
+
+
+def test_a_ring_is_local_or_there_or_simulated() -> None:
+    for given in ({}, {"simulate": 2, "local": 2}, {"simulate": 2, "peer": "oak:7000"}):
+        with pytest.raises(UserError, match="--simulate N"):
+            settings(**given)
+
+
+def test_a_simulation_runs_on_a_loop_of_its_own() -> None:
+    made = settings(simulate=2, profile="gpu").loop()()
+    assert isinstance(made, Loop)
+    made.close()
+    with pytest.raises(UserError, match="no profile nothing"):
+        settings(simulate=2, profile="nothing").loop()
