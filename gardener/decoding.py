@@ -11,11 +11,13 @@ The tokens emitted equal those of plain decoding whatever the drafter proposes a
 come, because a token is only ever emitted when it is the target's own pick after the root.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from gardener.costs import Costs
 from gardener.errors import LocalError, RemoteError
 from gardener.messages import Advance, Close, Open, Segment, Verdict
 from gardener.policy import Policy, View
@@ -39,7 +41,9 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The ring can take a segment."""
+    """The ring can take a segment. `overdue`: it has waited for the drafter for long enough."""
+
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +129,9 @@ class Decoding:
     """The round of one request (design, section 6).
 
     Several drafters may grow the tree, each at its own pace: `sources` says of each whether it
-    looks again at a node that has become the root, for it knows more about it then. `taps` are the
-    features that one of them wants from the ring.
+    looks again at a node that has become the root, for it knows more about it then; `instant`,
+    whether it answers at once. `taps` are the features that one of them wants from the ring.
+    `costs` is kept current by whoever drives this.
 
     Raises ValueError if the prompt is empty or leaves no room for an answer.
     """
@@ -138,6 +143,9 @@ class Decoding:
     chunk: int = 128  # prompt rows in one segment
     sources: tuple[bool, ...] = (False,)
     taps: tuple[int, ...] = ()
+    instant: tuple[bool, ...] = ()
+    costs: Costs = field(default_factory=lambda: Costs.flat(1))
+    verdict_in: float = math.inf  # seconds until the next one is expected; kept by who drives this
     tree: Tree = field(init=False)
     counts: Counts = field(init=False, default_factory=Counts)
     finished: str | None = field(init=False, default=None)
@@ -150,7 +158,8 @@ class Decoding:
     _settled: list[int] = field(init=False, default_factory=list)  # the stages do not know yet
     _flights: deque[Flight] = field(init=False, default_factory=deque)
     _seq: int = field(init=False, default=0)
-    _growing: set[int] = field(init=False, default_factory=set)  # drafters that are at work
+    _growing: dict[int, tuple[int, ...]] = field(init=False, default_factory=dict)
+    # drafters that are at work, and what they look at
 
     def __post_init__(self) -> None:
         room = self.limits.context - len(self.prompt)
@@ -180,8 +189,8 @@ class Decoding:
         if self.finished:
             return []
         match event:
-            case Room():
-                return self._room()
+            case Room(overdue):
+                return self._room(overdue)
             case Judged(verdict):
                 return self._judged(verdict)
             case Grown(children, source):
@@ -189,15 +198,24 @@ class Decoding:
             case StageLost():
                 return self._finish("lost")
 
-    def view(self, source: int = 0) -> View:
+    @property
+    def urgent(self) -> bool:
+        """Nothing can be emitted before the next segment is back."""
+        return self.tree.root not in self._sent
+
+    def view(self, source: int = 0, overdue: bool = False) -> View:
         """What the policy may look at; the drafter `source` is the one it may ask."""
         return View(
             tree=self.tree,
             sent=self._sent,
             expanded=self._expanded[source] if self._expanded else (),
             flying=sum(1 for flight in self._flights if flight.rows),
-            growing=bool(self._growing),
+            growing=[node for nodes in self._growing.values() for node in nodes],
+            overdue=overdue,
+            verdict_in=self.verdict_in,
             reach=self._limit - self.counts.emitted,
+            instant=self.instant[source] if self.instant else False,
+            costs=self.costs,
         )
 
     # --- the drafters ------------------------------------------------------------------------
@@ -210,13 +228,13 @@ class Decoding:
                 continue
             nodes = self.policy.grow(self.view(source))
             if nodes:
-                self._growing.add(source)
+                self._growing[source] = tuple(nodes)
                 expanded.update(nodes)
                 commands.append(Grow(tuple(nodes), source))
         return commands
 
     def _grown(self, children: Sequence[tuple[int, Sequence[Guess]]], source: int) -> list[Command]:
-        self._growing.discard(source)
+        self._growing.pop(source, None)
         for parent, guesses in children:
             if parent not in self.tree:  # pruned while the drafter was at work
                 continue
@@ -227,12 +245,12 @@ class Decoding:
 
     # --- sending -----------------------------------------------------------------------------
 
-    def _room(self) -> list[Command]:
+    def _room(self, overdue: bool) -> list[Command]:
         last = len(self.prompt) - 1
         if self._prefilled == last:
-            nodes = self.policy.choose(self.view())
+            nodes = self.policy.choose(self.view(overdue=overdue))
             return [self._segment([], nodes), *self._settle(), *self._grow()] if nodes else []
-        if len(self._flights) >= self.policy.shape.window + 1:
+        if len(self._flights) > self.policy.window(self.costs):
             return []
         first, end = self._prefilled, min(self._prefilled + self.chunk, last)
         self._prefilled = end

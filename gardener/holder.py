@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from gardener import clock
 from gardener.compute import AnyWorker, Worker
+from gardener.costs import Costs
 from gardener.decoding import (
     Command,
     Decoding,
@@ -34,7 +35,8 @@ from gardener.errors import GardenerError, LocalError, PeerLost, RemoteError, St
 from gardener.loss import Report, ring_broke, stage_failed, stalled
 from gardener.messages import Card, Close, Failed, Message, Segment, Tensor, Timing, Verdict
 from gardener.net.address import Address, Inherited
-from gardener.policy import Policy
+from gardener.pacing import Pacer
+from gardener.policy import Plain, Policy, Shape
 from gardener.ring import Ring
 from gardener.sources import Guesses, Sources, rows_of
 from gardener.trace import Trace
@@ -102,11 +104,14 @@ class Holder:
         self.trace = trace
         self.decoding: Decoding | None = None
         self.passage = Passage()
+        self.costs = Costs.flat(1)  # what the ring takes; a guess until it stands
         self.ring = Ring(card, self, listen_at=listen_at, peer=peer, patience=patience, say=say)
         self._stall = stall
         self._advise = advise
         self._output: asyncio.Queue[tuple[int, ...] | str] = asyncio.Queue()
-        self._sent_at: dict[int, float] = {}
+        self._pacer = Pacer(Plain(Shape()), self.costs)
+        self._timer: asyncio.TimerHandle | None = None  # when to look again for room
+        self._sent: dict[int, tuple[float, int]] = {}  # by segment: when, and its rows
         self._verdict: Verdict | None = None  # the one that is being handled
         self._failure: GardenerError | None = None  # of the ring, for good
         self._refusal: GardenerError | None = None  # of the request alone
@@ -125,10 +130,13 @@ class Holder:
 
         Raises PeerLost, with what it waited for, when that takes longer than `patience`.
         """
-        return await self.ring.connect()
+        cards = await self.ring.connect()
+        self.costs = Costs.of((self.ring.card, *cards), self.sources.taps)
+        return cards
 
     async def close(self) -> None:
         """Leave the ring politely."""
+        self._wake_at(None)
         self.sources.close()
         await self.ring.close()
 
@@ -153,11 +161,21 @@ class Holder:
         self._requests += 1
         self._refusal = None
         output = self._output = asyncio.Queue()
-        self._sent_at.clear()
+        self._sent.clear()
+        self.costs.context = len(prompt)
         sources = self.sources
         decoding = self.decoding = Decoding(
-            self._requests, prompt, policy, limits, chunk, sources.again, sources.taps
+            self._requests,
+            prompt,
+            policy,
+            limits,
+            chunk,
+            sources=sources.again,
+            taps=sources.taps,
+            instant=sources.instant,
+            costs=self.costs,
         )
+        self._pacer = Pacer(policy, self.costs)
         sources.begin(prompt)
         try:
             self._run(decoding.start())
@@ -184,19 +202,41 @@ class Holder:
         """The consumer left before the end: free what the stages hold."""
         if decoding.finished is None:
             decoding.finished = "abandoned"
+            self._wake_at(None)
             self._output.put_nowait(decoding.finished)
             self.ring.send(Close(decoding.request))
 
     def _handle(self, event: Event) -> None:
         if self.decoding is not None:
+            self.decoding.verdict_in = self._pacer.verdict_in(clock.now())
             self._run(self.decoding.handle(event))
             self._fill()
             self.sources.tell()
 
-    def _fill(self) -> None:
-        """Give the ring what the policy has for it."""
-        while self.decoding is not None and (commands := self.decoding.handle(Room())):
+    def _fill(self, overdue: bool = False) -> None:
+        """Give the ring what the policy has for it, as soon as there is room. `overdue`: the root
+        has waited for the drafter for long enough."""
+        self._wake_at(None)
+        while self.decoding is not None and self.decoding.finished is None:
+            urgent, now = self.decoding.urgent, clock.now()
+            if wait := self._pacer.wait(now, urgent):
+                self._wake_at(wait)
+                return
+            self.decoding.verdict_in = self._pacer.verdict_in(now)
+            commands = self.decoding.handle(Room(overdue))
+            if not commands:
+                if urgent and not overdue:
+                    self._wake_at(self._pacer.patience, overdue=True)
+                return
             self._run(commands)
+
+    def _wake_at(self, wait: float | None, overdue: bool = False) -> None:
+        """Look again after so many seconds; None: when something happens."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wait is not None:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._fill, overdue)
 
     def _run(self, commands: Sequence[Command]) -> None:
         for command in commands:
@@ -216,8 +256,9 @@ class Holder:
 
     def _send(self, message: Message) -> None:
         if isinstance(message, Segment):
-            self._sent_at[message.seq] = clock.now()
             rows = len(message.ids)
+            self._sent[message.seq] = clock.now(), rows
+            self._pacer.sent(clock.now(), rows)
             self.trace.add("sent", message.request, message.seq, rows, items=message.ids)
         self.ring.send(message)
 
@@ -227,9 +268,12 @@ class Holder:
         self, source: int, nodes: Sequence[int], guesses: Guesses, seconds: float
     ) -> None:
         decoding = self.decoding
+        if not self.sources.drafters[source].instant:
+            self.costs.observe_draft(len(nodes), seconds)
         if decoding is None:
             return
         before = len(decoding.tree)
+        decoding.verdict_in = self._pacer.verdict_in(clock.now())
         commands = decoding.handle(Grown(tuple(zip(nodes, guesses, strict=True)), source))
         self.trace.add("grown", rows=len(decoding.tree) - before, seconds=seconds)
         self._run(commands)
@@ -277,10 +321,14 @@ class Holder:
         decoding = self.decoding
         if decoding is None or verdict.request != decoding.request or decoding.finished:
             return  # of a request that has ended
-        seconds = clock.now() - self._sent_at.pop(verdict.seq, clock.now())
+        sent_at, sent = self._sent.pop(verdict.seq, (clock.now(), 0))
+        seconds = clock.now() - sent_at
+        self._pacer.judged()
         self._verdicts += 1
         if decoding.counts.emitted:
             self.passage.add(verdict.times, seconds)
+            self.costs.context = len(decoding.prompt) + decoding.counts.emitted
+            self.costs.observe(sent, seconds, verdict.times)
         spent = tuple(part for each in verdict.times for part in (each.wait, each.compute))
         rows = len(verdict.ids)
         self.trace.add("judged", verdict.request, verdict.seq, rows, seconds, items=spent)

@@ -47,6 +47,11 @@ class Sources:
         """Which drafters know more about a node once it is the root."""
         return tuple(bool(drafter.taps) for drafter in self.drafters)
 
+    @property
+    def instant(self) -> tuple[bool, ...]:
+        """Which drafters answer at once."""
+        return tuple(drafter.instant for drafter in self.drafters)
+
     def begin(self, prompt: Sequence[int]) -> None:
         """A new request."""
         self._request += 1

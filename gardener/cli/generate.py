@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from gardener.cli import options as o
 from gardener.cli.program import ignore, note, result, run
-from gardener.cli.ring import RingSettings, open_ring, shape
+from gardener.cli.ring import RingSettings, open_ring
 from gardener.errors import UserError
 from gardener.messages import printable
 from gardener.policy import Shape, make
@@ -54,9 +54,9 @@ def generate(
     raw: RawOption = False,
     policy: PolicyOption = "gardener",
     compare: CompareOption = "",
-    rows: o.Rows = 16,
+    rows: o.Rows = None,
     window: o.Window = None,
-    floor: o.Floor = 0.2,
+    floor: o.Floor = 0.01,
     dtype: o.DType = "float32",
     device: o.Device = "cpu",
     threads: o.Threads = None,
@@ -97,7 +97,7 @@ def generate(
         text=sys.stdin.read() if prompt == "-" else prompt,
         raw=raw,
         policies=o.policies(f"{policy},{compare}"),
-        sizes=lambda stages: shape(stages, rows, window, floor),
+        sizes=Shape(rows, window, floor),
         new_tokens=max_new_tokens,
         stops=tuple(stop or ()),
         quiet=as_json,
@@ -120,12 +120,12 @@ def generate(
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked for. `sizes`: those of a policy, from the number of stages."""
+    """What is asked for."""
 
     text: str
     raw: bool
     policies: Sequence[str]
-    sizes: Callable[[int], Shape]
+    sizes: Shape
     new_tokens: int
     stops: Sequence[str]
     quiet: bool
@@ -161,7 +161,7 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
         for name in job.policies:
             first = not answers and not job.quiet
             show = result if first else ignore
-            policy = make(name, job.sizes(len(holder.cards)))
+            policy = make(name, job.sizes)
             answers.append(await answer(holder, prompter, policy, wanted, show))
             if first:
                 result("\n")

@@ -15,7 +15,9 @@ DEFAULT_MODEL = "smollm2-135m"
 
 DTypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 QuantName: TypeAlias = Literal["none", "nf4", "fp4", "int8"]
-PolicyName: TypeAlias = Literal["plain", "serial", "gardener"]  # the keys of policy.POLICIES
+PolicyName: TypeAlias = Literal[  # the keys of policy.POLICIES
+    "plain", "serial", "chunked", "pipedec", "flowspec", "gardener"
+]
 
 
 def policies(text: str) -> list[str]:
@@ -128,7 +130,13 @@ Patience: TypeAlias = Annotated[
     ),
 ]
 Rows: TypeAlias = Annotated[
-    int, typer.Option(envvar="GARDENER_ROWS", min=1, max=1024, help="Most rows in a segment.")
+    int | None,
+    typer.Option(
+        envvar="GARDENER_ROWS",
+        min=1,
+        max=1024,
+        help="Most rows in a segment. Default: as many as pay, by the measured times.",
+    ),
 ]
 Window: TypeAlias = Annotated[
     int | None,
@@ -136,7 +144,7 @@ Window: TypeAlias = Annotated[
         envvar="GARDENER_WINDOW",
         min=1,
         max=64,
-        help="Most segments under way at once. Default: as many as there are stages.",
+        help="Most segments under way at once. Default: as many as keep all stages at work.",
     ),
 ]
 Floor: TypeAlias = Annotated[

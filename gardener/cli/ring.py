@@ -19,7 +19,6 @@ from gardener.local import LocalRing, threads_for
 from gardener.messages import Card
 from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
-from gardener.policy import Shape
 from gardener.stages.layers import Ends
 from gardener.trace import Trace
 
@@ -58,11 +57,6 @@ class RingSettings:
         from gardener.simulate.profile import read_profile
 
         return partial(Loop, read_profile(self.profile).seed)
-
-
-def shape(stages: int, rows: int, window: int | None, floor: float) -> Shape:
-    """The sizes for a ring of this many stages."""
-    return Shape(rows=rows, window=window or stages, floor=floor)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import typer
 from gardener.check import Comparison, Reference, compare, plain_reference
 from gardener.cli import options as o
 from gardener.cli.program import ignore, note, result, run
-from gardener.cli.ring import RingSettings, open_ring, shape
+from gardener.cli.ring import RingSettings, open_ring
 from gardener.errors import GardenerError
 from gardener.holder import Holder
 from gardener.messages import Card
@@ -68,9 +68,9 @@ def verify(
     count: CountOption = None,
     reference: ReferenceOption = "auto",
     max_new_tokens: o.NewTokens = 64,
-    rows: o.Rows = 16,
+    rows: o.Rows = None,
     window: o.Window = None,
-    floor: o.Floor = 0.2,
+    floor: o.Floor = 0.01,
     dtype: o.DType = "float32",
     device: o.Device = "cpu",
     threads: o.Threads = None,
@@ -116,7 +116,7 @@ def verify(
             if against == "transformers":
                 check = await _with_reference(check, settings, holder.cards[0].dtype, prompter)
             holder.prepare(check.prompts, max_new_tokens)
-            sizes = shape(len(holder.cards), rows, window, floor)
+            sizes = Shape(rows, window, floor)
             done: list[Comparison] = []
             for number in range(len(check.prompts)):
                 found = await _compare(holder, prompter, sizes, check, number)

@@ -1,0 +1,41 @@
+"""Which nodes go into the ring next, and how many. Baselines are policies too.
+
+A policy sees one request through a `View` and answers two questions: `choose`, the rows of the next
+segment, and `grow`, the nodes a drafter should expand. What it decides about sizes it reads from
+the measured costs.
+"""
+
+from collections.abc import Callable
+
+from gardener.policy.baselines import Chunked, FlowSpec, PipeDec, Plain, Serial
+from gardener.policy.continuous import Gardener
+from gardener.policy.view import Policy, Shape, View
+
+POLICIES: dict[str, Callable[[Shape], Policy]] = {
+    "plain": Plain,
+    "serial": Serial,
+    "chunked": Chunked,
+    "pipedec": PipeDec,
+    "flowspec": FlowSpec,
+    "gardener": Gardener,
+}
+
+
+def make(name: str, shape: Shape) -> Policy:
+    """A policy of this name, for one request. Raises KeyError if there is none."""
+    return POLICIES[name](shape)
+
+
+__all__ = [
+    "POLICIES",
+    "Chunked",
+    "FlowSpec",
+    "Gardener",
+    "PipeDec",
+    "Plain",
+    "Policy",
+    "Serial",
+    "Shape",
+    "View",
+    "make",
+]

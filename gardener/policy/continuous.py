@@ -1,0 +1,66 @@
+"""Continuous speculation: nothing in the ring waits for anything else (design, section 6)."""
+
+import math
+from dataclasses import dataclass
+
+from gardener.costs import Costs
+from gardener.policy.sizes import CATCH, best_prefix
+from gardener.policy.view import Shape, View, ids
+from gardener.tree import Node
+
+AHEAD = 3
+"""Segments for which nodes are drafted before they are sent."""
+
+SAVED = 0.5
+"""Ticks that a token gains, about, when its row leaves with the root and not after it."""
+
+
+@dataclass(slots=True)
+class Gardener:
+    """The root first, then the likeliest nodes, segment after segment, without waiting for the
+    verdict, the drafter or a stage."""
+
+    shape: Shape
+    name: str = "gardener"
+    paced: bool = True
+    waits: bool = True
+
+    def window(self, costs: Costs) -> int:
+        if self.shape.window is not None:
+            return self.shape.window
+        return math.ceil(costs.circle(1) / max(costs.tick(1), 1e-9)) + 1
+
+    def choose(self, view: View) -> list[int]:
+        if view.flying >= self.window(view.costs) and not view.urgent:
+            return []
+        nodes = view.unsent(self.shape.most, self.shape.floor)
+        size = self._size(view, nodes)
+        if view.urgent and self.waits and self._worth_waiting(view, size):
+            return []
+        return ids(nodes[:size])
+
+    def _worth_waiting(self, view: View, size: int) -> bool:
+        """Should the root wait for what is being drafted? It keeps stage 1 busy for a tick in any
+        case: what comes too late for its segment comes a tick later."""
+        if view.overdue:
+            return False
+        asked = [view.tree[node] for node in view.growing if node in view.tree]
+        gain = CATCH * sum(view.chance(node) for node in asked)
+        return SAVED * gain * view.costs.tick(size) > view.costs.draft(len(asked))
+
+    def grow(self, view: View) -> list[int]:
+        draft = 0.0 if view.instant else view.costs.draft(self.shape.batch)
+        if view.verdict_in < draft and not view.urgent:
+            return []  # it will be asked again in a moment, and should be free then
+        most = self.shape.most
+        ready = view.unsent(AHEAD * most, self.shape.floor)
+        size = self._size(view, ready[:most])
+        if len(ready) < AHEAD * max(size, 1):
+            return ids(view.unexpanded(self.shape.batch, self.shape.floor))
+        root = view.tree.root  # what follows it decides first
+        return [] if root in view.expanded else [root]
+
+    def _size(self, view: View, nodes: list[Node]) -> int:
+        """Rows that bring the most tokens per second."""
+        size, _ = best_prefix([view.chance(node) for node in nodes], view.costs.tick)
+        return size

@@ -1,0 +1,117 @@
+"""What a policy is and what it sees."""
+
+import heapq
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gardener.costs import Costs
+from gardener.tree import Node, Tree
+
+MOST = 64
+"""Rows in a segment, where no user says otherwise: more are not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Bounds that a user may set; what is None follows from the measured costs.
+
+    rows: most rows in a segment. window: most segments under way at once. floor: a node whose path
+    has a smaller probability is never sent. batch: most nodes per call of the drafter.
+    """
+
+    rows: int | None = None
+    window: int | None = None
+    floor: float = 0.01
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        counts = (self.rows or 1, self.window or 1, self.batch)
+        if 0 in (self.rows, self.window) or min(counts) < 1 or not 0 < self.floor <= 1:
+            raise ValueError(f"rows, window and batch start at 1, floor lies in (0, 1]: {self}")
+
+    @property
+    def most(self) -> int:
+        """Rows that a segment can have at most."""
+        return self.rows or MOST
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a policy may look at.
+
+    sent        nodes of the tree that are in the ring or have passed it
+    expanded    nodes that the drafter in question has looked at
+    flying      segments under way that carry tree rows
+    growing     nodes that drafters are looking at
+    reach       rows this deep below the root or deeper can no longer be emitted
+    instant     the drafter in question answers at once
+    overdue     drafters have been waited for long enough
+    verdict_in  seconds until the next verdict is expected
+    costs       what takes how long
+    """
+
+    tree: Tree
+    sent: Collection[int]
+    expanded: Collection[int]
+    flying: int
+    growing: Collection[int]
+    reach: int
+    instant: bool = False
+    overdue: bool = False
+    verdict_in: float = math.inf
+    costs: Costs = field(default_factory=lambda: Costs.flat(1))
+
+    @property
+    def urgent(self) -> bool:
+        """The root has not been sent: nothing can be emitted before it is."""
+        return self.tree.root not in self.sent
+
+    def chance(self, node: Node) -> float:
+        """The estimated probability that this node comes true, as far as is known now."""
+        return math.exp(min(node.score - self.tree[self.tree.root].score, 0.0))
+
+    def best(self, want: Callable[[Node], bool], count: int, floor: float) -> list[Node]:
+        """The `count` likeliest wanted nodes, likeliest first and parents before children."""
+        lowest = self.tree[self.tree.root].score + math.log(floor)
+        found = (n for n in self.tree if n.score >= lowest and want(n) and self._within(n))
+        return heapq.nsmallest(count, found, key=lambda node: (-node.score, node.id))
+
+    def unsent(self, count: int, floor: float) -> list[Node]:
+        """The likeliest nodes that were not sent; a parent stands before its children."""
+        return self.best(lambda node: node.id not in self.sent, count, floor)
+
+    def unexpanded(self, count: int, floor: float) -> list[Node]:
+        """The likeliest nodes at which the drafter has not looked."""
+        return self.best(lambda node: node.id not in self.expanded, count, floor)
+
+    def _within(self, node: Node) -> bool:
+        # Depth is asked last and seldom matters: only near the end of the answer.
+        return len(self.tree) <= self.reach or self.tree.depth(node.id) < self.reach
+
+
+class Policy(Protocol):
+    """The decisions of the round (design, section 6). One object for one request."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def paced(self) -> bool:
+        """Segments leave when stage 1 is about to be free, chosen at that moment; or else at
+        once, and wait there."""
+
+    def window(self, costs: Costs) -> int:
+        """Most segments under way."""
+
+    def choose(self, view: View) -> list[int]:
+        """Ids for the next segment, parents first; none to send nothing now."""
+
+    def grow(self, view: View) -> list[int]:
+        """Ids of nodes that the drafter should expand now."""
+
+
+def ids(nodes: list[Node]) -> list[int]:
+    """Their ids."""
+    return [node.id for node in nodes]
