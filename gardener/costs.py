@@ -303,9 +303,12 @@ class Costs:
     # --- what is seen ------------------------------------------------------------------------
 
     def observe(self, rows: int, seconds: float, times: Sequence[Timing]) -> None:
-        """A segment of so many rows came back after `seconds`; these are its stages' times."""
+        """A segment of so many rows came back after `seconds`; these are its stages' times. One
+        that lost all its rows on the way tells of the stages that it passed before."""
         for k, timing in enumerate(times[: len(self._stages)]):
             self.observe_stage(k, timing.rows, timing.compute / 1e6)
+        if not all(timing.rows for timing in times):
+            return
         spent = sum(timing.wait + timing.compute for timing in times) / 1e6
         self._beyond.observe(seconds - spent - self._links(rows))
 

@@ -222,7 +222,7 @@ class Desk:
                 self._busy = True
                 self._worker.call(self._computed, partial(self._stage.run, jobs))
             else:
-                self._deliver([], 0.0)
+                self._deliver([])
 
     def _computed(
         self, results: Sequence[Result] | None, error: BaseException | None, seconds: float
@@ -234,7 +234,8 @@ class Desk:
             rows = sum(entry.job.rows for entry in self._batch if entry.job is not None)
             first = self._batch[0].segment
             self._trace.add("computed", first.request, first.seq, rows, seconds)
-            self._deliver(results or [], seconds)
+            # A pass that was stopped half-way tells nobody what its rows take.
+            self._deliver(results or [], seconds, 0 if results is None else rows)
         except Exception as problem:  # whatever it is: the next segment must find a free desk
             for entry in self._batch:
                 self._fail(entry.segment.request, entry.segment.seq, problem)
@@ -250,14 +251,17 @@ class Desk:
         self._busy = False
         self._begin()
 
-    def _deliver(self, results: Sequence[Result], seconds: float) -> None:
-        """Send the batch on, in the order in which it came."""
+    def _deliver(self, results: Sequence[Result], seconds: float = 0.0, rows: int = 0) -> None:
+        """Send the batch on, in the order in which it came. The pass took so long for its rows."""
         answers = iter(results)
         for entry in self._batch:
             # Without a job no row lived; without results none lived to the end of the pass.
             result = next(answers, None) if entry.job is not None else None
             if entry.segment.request in self._tables:
-                self._out(self._answer(entry, result, seconds))
+                timing = Timing(microseconds(entry.wait), 0)
+                if entry.job is not None:
+                    timing = Timing(microseconds(entry.wait), microseconds(seconds), rows)
+                self._out(self._answer(entry, result, timing))
         self._batch = []
 
     # --- one batch ---------------------------------------------------------------------------
@@ -314,10 +318,9 @@ class Desk:
             return []
         return [row for row, lives in enumerate(table.living(segment.ids)) if lives]
 
-    def _answer(self, entry: _Entry, result: Result | None, seconds: float) -> Segment | Verdict:
+    def _answer(self, entry: _Entry, result: Result | None, timing: Timing) -> Segment | Verdict:
         segment = entry.segment
-        spent = seconds if entry.job is not None else 0.0
-        times = (*segment.times, Timing(microseconds(entry.wait), microseconds(spent)))
+        times = (*segment.times, timing)
         if result is None:
             empty = keep_rows(segment, [])
             if self._last:

@@ -32,6 +32,7 @@ from gardener.messages import (
 )
 from gardener.net.address import Address, Inherited
 from gardener.net.dial import dial
+from gardener.net.gauge import with_link
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.survey import mismatch
@@ -217,7 +218,8 @@ class Node:
             self._report_obstacle()
             return
         self._pending = None
-        self._pass_on(msgspec.structs.replace(survey, cards=(*survey.cards, self.card)))
+        card = with_link(self.card, self.downstream)
+        self._pass_on(msgspec.structs.replace(survey, cards=(*survey.cards, card)))
 
     def _failed(self, request: int, seq: int, error: BaseException) -> None:
         """A segment could not be computed, for instance for lack of memory. The node stays up."""

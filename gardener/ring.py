@@ -26,6 +26,7 @@ from gardener.messages import (
 )
 from gardener.net.address import Address, Inherited
 from gardener.net.dial import dial
+from gardener.net.gauge import with_link
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.survey import mismatch, ring_problem
@@ -67,7 +68,7 @@ class Ring:
         patience: float,
         say: Callable[[str], None],
     ) -> None:
-        self.card = card
+        self.card = card  # ours; once the ring stands, with what our own link takes
         self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stands
         self.downstream: Link | None = None  # stage 1
         self.upstream: Link | None = None  # the last stage
@@ -137,6 +138,7 @@ class Ring:
         """Send the survey, then wait until it is back or there is reason to send it again."""
         assert self._surveyed is not None
         self._changed.clear()
+        self.card = with_link(self.card, self.downstream)
         self.send(Survey(self._nonce, (self.card,)))
         loop = asyncio.get_running_loop()
         with contextlib.suppress(TimeoutError):

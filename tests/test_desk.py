@@ -63,6 +63,7 @@ def test_segments_leave_in_the_order_they_came_and_share_passes() -> None:
         await table.settle()
         assert [(each.request, each.seq) for each in table.out] == [(9, 0), (9, 1), (8, 0)]
         assert table.stage.passes == [[1], [2, 1]]
+        assert [each.times[0].rows for each in table.out] == [1, 3, 3]  # of the whole pass
         assert table.desk.latest == (8, 0)
         table.worker.close()
 
@@ -83,6 +84,19 @@ def test_rows_that_died_are_not_computed_and_the_count_stays_true() -> None:
         await table.settle()
         assert [each.seq for each in table.out] == [0, 1, 2, 3]
         assert [len(each.ids) for each in table.out] == [1, 1, 0, 1]
+        table.worker.close()
+
+    run(scenario)
+
+
+def test_a_pass_that_was_stopped_says_nothing_of_its_rows() -> None:
+    async def scenario() -> None:
+        table = Table()
+        table.stage.run = lambda jobs: None  # type: ignore[assignment,method-assign,return-value]
+        table.desk.open(Open(9, 1, 64))
+        table.desk.submit(segment(0, ROOT))
+        await table.settle()
+        assert [each.times[0].rows for each in table.out] == [0]
         table.worker.close()
 
     run(scenario)

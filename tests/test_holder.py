@@ -12,6 +12,7 @@ from processes import free_ports
 from rings import feature, holding, limits, ring, run, slow, truth, until, values, write
 
 from gardener import messages as m
+from gardener.costs import GUESS, Costs
 from gardener.draft.ngram import NGram
 from gardener.errors import LocalError, PeerLost, StageFailed, UserError
 from gardener.holder import Holder
@@ -57,6 +58,55 @@ def test_one_request_after_another_and_one_holder_after_another() -> None:
                 async with holding(made) as holder:
                     for _ in range(2):
                         assert await write(holder) == truth()
+
+    run(scenario)
+
+
+# --- what things take ----------------------------------------------------------------------------
+
+
+def test_the_survey_brings_what_stages_and_links_take() -> None:
+    async def scenario() -> None:
+        async with ring(2, start=False) as made:
+            for number in (1, 2):
+                costs = ((1, 1000 * number), (16, 2000 * number))
+                made.start(number, msgspec.structs.replace(rings.card(number, 2), costs=costs))
+            holder = made.holder()
+            assert holder.costs.stages == Costs.flat(1).stages
+            await holder.connect()
+            assert [curve(16) for curve in holder.costs.stages] == [0.002, 0.004]
+            assert len(holder.costs.hops) == 3
+            assert all(hop.delay > 0 for hop in holder.costs.hops)
+            await holder.close()
+
+    run(scenario)
+
+
+def test_what_is_seen_keeps_the_costs_current() -> None:
+    async def scenario() -> None:
+        async with ring(2) as made, holding(made) as holder:
+            made.seats[2].stage.trouble = slow(0.02)
+            await write(holder, 40, policy="plain")
+            first, second = holder.costs.stages
+            assert first(1) != GUESS  # the cards said nothing, so what is seen is all there is
+            assert second(1) > 0.0199
+            assert holder.costs.tick(1) == max(first(1), second(1))
+            assert holder.costs.circle(1) >= first(1) + second(1)
+            assert holder.costs.context == len(rings.PROMPT) + 39
+            assert holder.costs.draft(1) == 0.0  # the n-gram drafter does not count
+
+    run(scenario)
+
+
+def test_what_a_slow_drafter_takes_is_seen() -> None:
+    class Slow(NGram):
+        name = "slow"
+        instant = False
+
+    async def scenario() -> None:
+        async with ring(1) as made, holding(made, drafters=[Slow()]) as holder:
+            await write(holder, 40)
+            assert holder.costs.draft(1) > 0.0
 
     run(scenario)
 

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from rings import Ear, FakeStage, Ring, Seat, card, ring, run, slow, until
 
@@ -73,7 +74,7 @@ async def between() -> AsyncIterator[Between]:
         it = Between(made, made.start(2))
         async with it.listening():
             it.up = await it.dial()
-            await until(lambda: it.below.links)
+            await until(lambda: it.below.links and it.seat.node.downstream)
             yield it
             await it.up.close("the test is over")
 
@@ -119,7 +120,13 @@ def test_the_survey_gets_its_card_or_says_what_is_in_the_way() -> None:
             )
             async with it.listening():
                 await until(lambda: it.below.of(m.Survey))
-                assert it.below.messages == [m.Survey(NONCE, (card(1, 3), card(2, 3)))]
+                survey = it.below.messages[0]
+                assert isinstance(survey, m.Survey)
+                assert survey.cards[0] == card(1, 3)
+                delay, bandwidth = survey.cards[1].delay, survey.cards[1].bandwidth
+                assert delay > 0  # of its link to stage 3, which was measured before
+                mine = msgspec.structs.replace(card(2, 3), delay=delay, bandwidth=bandwidth)
+                assert it.below.messages == [m.Survey(NONCE, (card(1, 3), mine))]
             await up.close("the test is over")
 
     run(scenario)
@@ -170,7 +177,7 @@ def test_it_outlives_the_stage_after_it() -> None:
             (lost,) = it.above.of(m.Lost)
             assert isinstance(lost, m.Lost)
             assert (lost.stage, lost.request, lost.seq) == (3, 9, 4)
-            await until(lambda: it.below.links)
+            await until(lambda: it.below.links and it.seat.node.downstream)
             # What the holder sent before it knew is let go of: the new stage never heard of 9.
             it.below.messages.clear()
             it.up.send(segment(5, node=1), m.Advance(9, (0,), 1), m.Close(9), m.Open(10, 1, 64))

@@ -15,13 +15,14 @@ from gardener.cli.program import Interrupted, note, program, run
 from gardener.compute import Worker
 from gardener.errors import UserError
 from gardener.local import threads_for
-from gardener.messages import Card
+from gardener.messages import Card, Costs, microseconds
 from gardener.models import resolve
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.node import Node
 from gardener.stages.architecture import Architecture
 from gardener.stages.layers import Slice, parse_range
 from gardener.stages.load import load_stage, stored_slice
+from gardener.stages.measure import Measured, Points, measure
 from gardener.stages.stage import Stage
 from gardener.survey import span
 from gardener.trace import Trace
@@ -149,11 +150,14 @@ async def serve(settings: NodeSettings, watch: Callable[[Node], None] = lambda n
     try:
         begin = time.monotonic()
         stage = await worker.run(load, settings, say)
-        card = card_of(stage, settings.stage)
+        loaded = time.monotonic() - begin
+        measured = await worker.run(measure, stage)
+        card = card_of(stage, settings.stage, measured)
         say(
             f"{span(card)} of {card.layers} on {settings.device} in {stage.dtype}, "
-            f"{stage.memory / 1e6:.0f} MB, loaded in {time.monotonic() - begin:.1f} s"
+            f"{stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
         )
+        say(str(measured))
         this = Node(
             stage,
             card,
@@ -205,7 +209,7 @@ def choose_slice(shape: Architecture, settings: NodeSettings) -> Slice:
     return shape.balance(settings.stages, settings.quant)[settings.stage - 1]
 
 
-def card_of(stage: Stage, number: int) -> Card:
+def card_of(stage: Stage, number: int, measured: Measured) -> Card:
     """What stage `number` says about itself."""
     return Card(
         stage=number,
@@ -219,7 +223,14 @@ def card_of(stage: Stage, number: int) -> Card:
         dtype=stage.dtype,
         quant=stage.quant,
         memory=stage.memory,
+        costs=_on_card(measured.short),
+        long=_on_card(measured.long),
+        context=measured.context,
     )
+
+
+def _on_card(points: Points) -> Costs:
+    return tuple((rows, microseconds(seconds)) for rows, seconds in points)
 
 
 def main() -> None:

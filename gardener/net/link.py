@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from gardener import clock
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.messages import PROTOCOL, Bye, Card, Hello, Message, Ping, Pong, Welcome, printable
 from gardener.net.address import failure, of_peer
@@ -393,4 +394,4 @@ def _stage(card: Card) -> str:
 
 
 def _microseconds() -> int:
-    return int(asyncio.get_running_loop().time() * 1e6)
+    return int(clock.now() * 1e6)  # the loop's own time may go by whole milliseconds

@@ -1,0 +1,130 @@
+"""How long a pass of this stage takes, by its rows: measured once, before it serves.
+
+A pass is that of a chain of rows after a settled text. What stands in the cache does not matter for
+the time, so that text is never computed: its slots hold zeros.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+
+from gardener.costs import LONG, SHORT, SIZES
+from gardener.stages.slots import Placement
+from gardener.stages.stage import Job, Stage
+from gardener.stages.tensors import dtype_of, pack
+
+BUDGET = 2.0
+"""Seconds that all of it may take. Sizes that do not fit into it are left out."""
+
+FOR_LONG = 0.3
+"""Share of the budget that is kept for the long context."""
+
+LONG_SIZES = (1, 16, 64)
+"""Rows that are measured there."""
+
+PASSES = 3
+"""Timed passes of a size, of which the median counts, after one to warm up; a single one where a
+pass takes more than `SLOW` of the budget."""
+
+SLOW = 0.02
+
+REQUEST = -1
+"""A request that no holder has, whose cache is used."""
+
+Points = tuple[tuple[int, float], ...]
+"""Rows, ascending, each with the seconds of a pass."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of it; `long` at `context` tokens, () if the model has no room for a long text."""
+
+    short: Points
+    long: Points
+    context: int
+    wanted: int  # most rows that were to be measured
+    seconds: float  # spent on it
+
+    def __str__(self) -> str:
+        """In one line, for people."""
+        (first, least), (last, most) = self.short[0], self.short[-1]
+        told = f"a pass of {first} row takes {least * 1e3:.3g} ms"
+        if last > first:
+            told += f", of {last} rows {most * 1e3:.3g} ms"
+        if last < self.wanted:
+            told += f"; more rows are estimated from this, to measure them takes over {BUDGET:g} s"
+        return told
+
+
+def measure(
+    stage: Stage, budget: float = BUDGET, now: Callable[[], float] = time.perf_counter
+) -> Measured:
+    """Time passes of this stage, for about `budget` seconds, on the worker thread."""
+    begin = now()
+    room: int = stage.shape.config.max_position_embeddings
+    context, settled = min(LONG, room // 2), min(SHORT, room // 2)
+    sizes = [rows for rows in SIZES if settled + rows <= room]
+    long_sizes = [rows for rows in LONG_SIZES if context + rows <= room] if context > SHORT else []
+    deadline = begin + budget
+    short_end = deadline - (FOR_LONG * budget if long_sizes else 0.0)
+    stage.open(REQUEST)
+    try:
+        timer = _Timer(stage, SLOW * budget, now)
+        short = tuple(timer.points(settled, sizes, short_end))
+        long = tuple(timer.points(context, long_sizes, deadline))
+    finally:
+        stage.close(REQUEST)
+    return Measured(short, long, context if long else 0, sizes[-1], now() - begin)
+
+
+@dataclass(frozen=True)
+class _Timer:
+    """Times passes; `slow` seconds are a slow one."""
+
+    stage: Stage
+    slow: float
+    now: Callable[[], float]
+
+    def points(
+        self, context: int, sizes: Sequence[int], deadline: float
+    ) -> Iterator[tuple[int, float]]:
+        """Rows and seconds; the first size always, then as long as there is time for the next."""
+        spent = 0.0  # on the size before
+        for rows in sizes:
+            begin = self.now()
+            if spent and begin + spent > deadline:
+                return
+            job = chain(self.stage, context, rows)
+            passes = PASSES if self.time(job) < self.slow else 1
+            yield rows, median(self.time(job) for _ in range(passes))
+            spent = self.now() - begin
+
+    def time(self, job: Job) -> float:
+        begin = self.now()
+        self.stage.run([job])
+        return self.now() - begin
+
+
+def chain(stage: Stage, context: int, rows: int) -> Job:
+    """A segment of so many rows, each the child of the one before, after `context` tokens."""
+    high = context + rows
+    positions = np.arange(high, dtype=np.int64)
+    placement = Placement(
+        slots=positions[context:],
+        mask=np.tri(rows, high, context, dtype=np.bool_) if rows > 1 else None,
+        high=high,
+        positions=positions[context:],
+        slot_positions=positions,
+    )
+    if stage.slice.is_first:
+        tokens = [row % stage.shape.vocab for row in range(rows)]
+        return Job(REQUEST, placement, tokens=tokens, judged=range(rows))
+    # Zeros would be quick where a processor skips them, and normal numbers are what comes later.
+    hidden = torch.randn(rows, stage.width, generator=torch.Generator().manual_seed(0))
+    return Job(
+        REQUEST, placement, hidden=pack(hidden.to(dtype_of(stage.dtype))), judged=range(rows)
+    )
