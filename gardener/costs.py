@@ -8,9 +8,10 @@ shape stays (a busy ring shows few sizes) while the level is today's. All times 
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import inf
 from typing import Any
 
+from gardener.averages import SURE, Level, Line, Mean
 from gardener.messages import ITEM_SIZE, Card, Timing
 
 SHORT = 16
@@ -21,15 +22,6 @@ LONG = 1024
 
 GUESS = 0.01
 """Seconds that a pass of a stage takes that has not measured itself, before it has been seen."""
-
-RATE = 0.1
-"""Weight of the newest observation in a running average."""
-
-SURE = 8
-"""Observations that a measured value counts for. With fewer, an average takes all that comes."""
-
-OUTLIER = 2.0
-"""One observation counts as at most so many times the expected value, or one part in so many."""
 
 ROW = 16
 """Bytes of a row's id, parent, position and token on the wire, about."""
@@ -94,30 +86,13 @@ class Hop:
 
 
 @dataclass(slots=True)
-class _Level:
-    """Running factor between what is seen and what was expected; an average of logarithms, so that
-    twice as slow and twice as fast weigh the same."""
-
-    seen: int
-    value: float = 1.0
-
-    def observe(self, ratio: float) -> None:
-        """`ratio`: seen over the bare expectation, without this factor."""
-        step = log(ratio / self.value)
-        if self.seen >= SURE:
-            step = min(max(step, -log(OUTLIER)), log(OUTLIER))
-        self.seen += 1
-        self.value *= exp(step * max(RATE, 1 / self.seen))
-
-
-@dataclass(slots=True)
 class _Stage:
     """One stage: the curve at a short context, what is added up to the long one, the level."""
 
     short: Curve
     added: Curve | None
     span: int  # tokens between the two contexts
-    level: _Level
+    level: Level
 
     def at(self, context: int) -> Curve:
         """What holds now, with so many tokens in the text: attention is linear in these."""
@@ -127,60 +102,6 @@ class _Stage:
         rows = sorted({r for curve in (self.short, self.added) for r, _ in curve.points})
         points = ((r, self.short(r) + share * self.added(r)) for r in rows)
         return Curve(tuple((r, seconds * self.level.value) for r, seconds in points))
-
-
-@dataclass(slots=True)
-class _Line:
-    """Running fit of seconds = level + slope * nodes, by least squares with fading memory.
-
-    The slope is held towards 0: as long as all sizes seen are alike, they say nothing of it.
-    """
-
-    weight: float = 0.0
-    x: float = 0.0  # weighted means
-    y: float = 0.0
-    xx: float = 0.0  # weighted mean squares about these
-    xy: float = 0.0
-    seen: int = 0
-
-    def observe(self, x: float, y: float) -> None:
-        if self.seen >= SURE:
-            expected = self(x)
-            y = min(max(y, expected / OUTLIER), expected * OUTLIER)
-        self.seen += 1
-        share = max(RATE / 4, 1 / self.seen)  # slower than a level: two numbers are learned
-        dx, dy = x - self.x, y - self.y
-        self.x += share * dx
-        self.y += share * dy
-        self.xx = (1 - share) * (self.xx + share * dx * dx)
-        self.xy = (1 - share) * (self.xy + share * dx * dy)
-
-    @property
-    def slope(self) -> float:
-        """Seconds per node; never negative, and never so steep that the level would be."""
-        return min(max(self.xy / (self.xx + 1.0), 0.0), self.y / self.x if self.x else 0.0)
-
-    def __call__(self, x: float) -> float:
-        return self.y + self.slope * (x - self.x)
-
-
-@dataclass(slots=True)
-class _Mean:
-    """Running average of what comes on top; may be negative where links were taken for slower."""
-
-    value: float = 0.0
-    spread: float = 0.0  # mean deviation: tells what is an outlier
-    seen: int = 0
-
-    def observe(self, value: float) -> None:
-        step = value - self.value
-        if self.seen >= SURE:
-            bound = 4 * self.spread
-            step = min(max(step, -bound), bound)
-        self.seen += 1
-        share = max(RATE, 1 / self.seen)
-        self.spread += share * (abs(value - self.value) - self.spread)
-        self.value += share * step
 
 
 class Costs:
@@ -215,8 +136,8 @@ class Costs:
         given = tuple(long) or (None,) * count
         seen = SURE if measured else 0
         self._stages = [_stage(curve, far, seen) for curve, far in zip(curves, given, strict=True)]
-        self._draft = _Line()
-        self._beyond = _Mean()
+        self._draft = Line()
+        self._beyond = Mean()
         self._context = 0
         self._curves: list[Curve] | None = None  # of now; None: to be made again
 
@@ -357,10 +278,10 @@ class Costs:
 
 def _stage(short: Curve, far: tuple[int, Curve] | None, seen: int) -> _Stage:
     if far is None or far[0] <= SHORT:
-        return _Stage(short, None, 1, _Level(seen))
+        return _Stage(short, None, 1, Level(seen))
     context, long = far
     added = Curve(tuple((rows, max(y - short(rows), 0.0)) for rows, y in long.points))
-    return _Stage(short, added, context - SHORT, _Level(seen))
+    return _Stage(short, added, context - SHORT, Level(seen))
 
 
 def _curve(points: Sequence[tuple[int, int]]) -> Curve | None:
