@@ -113,6 +113,7 @@ class Counts:
     drafted: int = 0  # nodes that the drafters added
     named: dict[int, int] = field(default_factory=dict)  # accepted, by drafters that named them
     prefill: int = 0  # segments of prompt rows alone
+    plain: int = 0  # emitted tokens before which guessing had been turned off: it did not pay
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,9 @@ class Decoding:
     taps: tuple[int, ...] = ()
     instant: tuple[bool, ...] = ()
     costs: Costs = field(default_factory=lambda: Costs.flat(1))
-    verdict_in: float = math.inf  # seconds until the next one is expected; kept by who drives this
+    # Both are kept current by whoever drives this:
+    verdict_in: float = math.inf  # seconds until the next verdict is expected
+    speculating: bool = True  # guesses are worth their time
     tree: Tree = field(init=False)
     counts: Counts = field(init=False, default_factory=Counts)
     finished: str | None = field(init=False, default=None)
@@ -213,6 +216,7 @@ class Decoding:
             growing=[node for nodes in self._growing.values() for node in nodes],
             overdue=overdue,
             verdict_in=self.verdict_in,
+            speculating=self.speculating,
             reach=self._limit - self.counts.emitted,
             instant=self.instant[source] if self.instant else False,
             costs=self.costs,
@@ -334,6 +338,7 @@ class Decoding:
         self.counts.accepted += heir is not None
         self.counts.missed += heir is None
         self.counts.emitted += 1
+        self.counts.plain += not self.speculating
         for source in self.tree.source(heir.id) if heir else ():
             self.counts.named[source] = self.counts.named.get(source, 0) + 1
         for node in self.tree.advance(token):

@@ -39,6 +39,7 @@ from gardener.pacing import Pacer
 from gardener.policy import Plain, Policy, Shape
 from gardener.ring import Ring
 from gardener.sources import Guesses, Sources, rows_of
+from gardener.throttle import Throttle
 from gardener.trace import Trace
 
 STALL = 120.0
@@ -110,6 +111,8 @@ class Holder:
         self._advise = advise
         self._output: asyncio.Queue[tuple[int, ...] | str] = asyncio.Queue()
         self._pacer = Pacer(Plain(Shape()), self.costs)
+        self.throttle = Throttle(self.costs.circle(1))
+        self._emitted_at = 0.0
         self._timer: asyncio.TimerHandle | None = None  # when to look again for room
         self._sent: dict[int, tuple[float, int]] = {}  # by segment: when, and its rows
         self._verdict: Verdict | None = None  # the one that is being handled
@@ -132,6 +135,7 @@ class Holder:
         """
         cards = await self.ring.connect()
         self.costs = Costs.of((self.ring.card, *cards), self.sources.taps)
+        self.throttle = Throttle(self.costs.circle(1))
         return cards
 
     async def close(self) -> None:
@@ -176,6 +180,7 @@ class Holder:
             costs=self.costs,
         )
         self._pacer = Pacer(policy, self.costs)
+        decoding.speculating = self.throttle.speculating or not policy.throttled
         sources.begin(prompt)
         try:
             self._run(decoding.start())
@@ -246,6 +251,7 @@ class Holder:
                 case Emit(tokens, nodes):
                     self.sources.settle(nodes, self._features([node.parent for node in nodes]))
                     self._output.put_nowait(tokens)
+                    self._observe_pace(len(tokens))
                     self.trace.add("emitted", rows=len(tokens), items=tokens)
                 case Grow(nodes, source):
                     assert self.decoding is not None
@@ -253,6 +259,15 @@ class Holder:
                     self.sources.expand(source, nodes, [tree.lineage(node) for node in nodes])
                 case Finish(reason):
                     self._output.put_nowait(reason)
+
+    def _observe_pace(self, tokens: int) -> None:
+        """So many tokens were emitted: are guesses worth their time?"""
+        decoding, now = self.decoding, clock.now()
+        assert decoding is not None
+        if decoding.policy.throttled and decoding.counts.emitted > tokens:
+            self.throttle.emitted(tokens, now - self._emitted_at)
+            decoding.speculating = self.throttle.speculating
+        self._emitted_at = now
 
     def _send(self, message: Message) -> None:
         if isinstance(message, Segment):

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "costs": {"averages", "messages"},
     "policy": {"policy", "costs", "tree"},
     "pacing": {"costs", "policy"},
+    "throttle": set[str](),
     "decoding": {"costs", "errors", "messages", "policy", "tree"},
     "draft": {"draft", "tree", "stages", "errors", "messages"},
     "net": {"net", "clock", "errors", "messages"},

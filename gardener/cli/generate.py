@@ -208,5 +208,11 @@ def _summary(answers: Sequence[Answer], title: str) -> None:
     console = Console(stderr=True)
     console.print()
     console.print(table)
+    for each in answers:
+        if each.counts.plain:
+            console.print(
+                f"{each.policy}: {each.counts.plain} of {len(each.tokens)} tokens were written "
+                "without guesses, which did not pay"
+            )
     if len(answers) > 1 and not answers[-1].error:
         console.print("all texts agree" if _agree(answers) else "[bold red]THE TEXTS DIFFER[/]")

@@ -26,6 +26,7 @@ class Plain:
     shape: Shape
     name: str = "plain"
     paced: bool = False
+    throttled: bool = False
 
     def window(self, costs: Costs) -> int:
         return 1
@@ -46,6 +47,7 @@ class Serial:
     shape: Shape
     name: str = "serial"
     paced: bool = False
+    throttled: bool = False
 
     def window(self, costs: Costs) -> int:
         return 1
@@ -101,6 +103,7 @@ class Chunked:
     shape: Shape
     name: str = "chunked"
     paced: bool = False
+    throttled: bool = False
     _rest: deque[list[int]] = field(default_factory=deque)
 
     def window(self, costs: Costs) -> int:
@@ -134,6 +137,7 @@ class PipeDec:
     shape: Shape
     name: str = "pipedec"
     paced: bool = True
+    throttled: bool = False
 
     def window(self, costs: Costs) -> int:
         return len(costs.stages) + 1
@@ -184,6 +188,7 @@ class FlowSpec:
     shape: Shape
     name: str = "flowspec"
     paced: bool = False
+    throttled: bool = False
     _rest: deque[list[int]] = field(default_factory=deque)
     _done: int = -1  # the root whose tree is cut up or was looked at
 

@@ -23,6 +23,7 @@ class Gardener:
     shape: Shape
     name: str = "gardener"
     paced: bool = True
+    throttled: bool = True
     waits: bool = True
 
     def window(self, costs: Costs) -> int:
@@ -33,6 +34,8 @@ class Gardener:
     def choose(self, view: View) -> list[int]:
         if view.flying >= self.window(view.costs) and not view.urgent:
             return []
+        if not view.speculating:
+            return [view.tree.root] if view.urgent else []
         nodes = view.unsent(self.shape.most, self.shape.floor)
         size = self._size(view, nodes)
         if view.urgent and self.waits and self._worth_waiting(view, size):
@@ -50,6 +53,8 @@ class Gardener:
 
     def grow(self, view: View) -> list[int]:
         draft = 0.0 if view.instant else view.costs.draft(self.shape.batch)
+        if not view.speculating:
+            return []
         if view.verdict_in < draft and not view.urgent:
             return []  # it will be asked again in a moment, and should be free then
         most = self.shape.most

@@ -49,6 +49,7 @@ class View:
     instant     the drafter in question answers at once
     overdue     drafters have been waited for long enough
     verdict_in  seconds until the next verdict is expected
+    speculating guesses were seen to be worth their time
     costs       what takes how long
     """
 
@@ -61,6 +62,7 @@ class View:
     instant: bool = False
     overdue: bool = False
     verdict_in: float = math.inf
+    speculating: bool = True
     costs: Costs = field(default_factory=lambda: Costs.flat(1))
 
     @property
@@ -101,6 +103,10 @@ class Policy(Protocol):
     def paced(self) -> bool:
         """Segments leave when stage 1 is about to be free, chosen at that moment; or else at
         once, and wait there."""
+
+    @property
+    def throttled(self) -> bool:
+        """It does without guesses where these were seen not to pay."""
 
     def window(self, costs: Costs) -> int:
         """Most segments under way."""

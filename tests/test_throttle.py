@@ -1,0 +1,43 @@
+"""When speculation is turned off, and on again."""
+
+from gardener.throttle import LONGEST, STRETCH, Throttle
+
+
+def emit(throttle: Throttle, guessing: float, plain: float, tokens: int) -> list[bool]:
+    """Tokens one by one, at these seconds each; whether each was guessed."""
+    modes = []
+    for _ in range(tokens):
+        modes.append(throttle.speculating)
+        throttle.emitted(1, guessing if throttle.speculating else plain)
+    return modes
+
+
+def test_guesses_that_pay_stay_on() -> None:
+    assert all(emit(Throttle(plain=1.0), 0.6, 1.0, 20 * STRETCH))
+
+
+def test_guesses_that_do_not_pay_are_turned_off_and_tried_again_ever_more_seldom() -> None:
+    modes = emit(Throttle(plain=1.0), 1.3, 1.0, 100 * STRETCH)
+    stretches = modes[::STRETCH]
+    assert stretches[:8] == [True, False, True, False, False, True, False, False]
+    assert sum(stretches) < 15
+    gaps = "".join("g" if mode else "." for mode in stretches).split("g")
+    assert max(map(len, gaps)) == LONGEST
+
+
+def test_an_estimate_that_was_too_good_costs_one_stretch() -> None:
+    modes = emit(Throttle(plain=0.5), 0.8, 1.0, 50 * STRETCH)
+    assert modes.count(False) == STRETCH
+
+
+def test_it_comes_back_when_guesses_pay_again() -> None:
+    throttle = Throttle(plain=1.0)
+    emit(throttle, 1.5, 1.0, 10 * STRETCH)
+    assert all(emit(throttle, 0.5, 1.0, 60 * STRETCH)[-20 * STRETCH :])
+
+
+def test_several_tokens_at_once_count_as_several() -> None:
+    throttle = Throttle(plain=1.0)
+    for _ in range(STRETCH):
+        throttle.emitted(4, 4 * 0.5)
+    assert throttle.speculating
