@@ -73,6 +73,7 @@ class Node:
         self._pending: Survey | None = None  # came while there was nobody to pass it to
         self._obstacle = ""  # why there is nobody
         self._given = (0, -1)  # request and number of the newest segment passed on
+        self._loss = Lost(self._following, 0, -1, 0, "it was not there yet")  # the newest
 
     async def run(self) -> None:
         """Serve until cancelled. Raises PeerLost when patience runs out, UserError when the
@@ -179,8 +180,7 @@ class Node:
                     self._forward(message)  # at once: it overtakes what is computed here
                     self.desk.advance(message)
             case Open() if link.upstream:
-                self.desk.open(message)
-                self._forward(message)
+                self._open(message)
             case Close() if link.upstream:
                 self.desk.close(message.request)
                 self._forward(message)
@@ -194,6 +194,18 @@ class Node:
                 kind = type(message).__name__
                 raise RemoteError(f"stage {self.card.stage} has no use for {kind}")
 
+    def _open(self, message: Open) -> None:
+        """Without a next stage the request is given up at once: a stage that comes later would be
+        sent segments of a request that it has never heard of."""
+        self.desk.open(message)
+        if self.downstream is not None:
+            self._forward(message)
+        else:
+            self.desk.give_up(message.request)
+            self._tell_upstream(
+                msgspec.structs.replace(self._loss, request=message.request, seq=-1)
+            )
+
     def lost(self, link: Link, error: GardenerError) -> None:
         silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
         why = printable(link.cause)[:500]
@@ -205,7 +217,8 @@ class Node:
                 self._forward(Close(request))
         elif not link.upstream:
             self.downstream = None
-            self._tell_upstream(Lost(link.peer.stage, *self._given, silent, why))
+            self._loss = Lost(link.peer.stage, *self._given, silent, why)
+            self._tell_upstream(self._loss)
             for request in self.desk.requests:
                 self.desk.give_up(request)
             self._broken.set()

@@ -189,6 +189,49 @@ def test_it_outlives_the_stage_after_it() -> None:
     run(scenario)
 
 
+def test_a_request_that_comes_after_the_loss_is_given_up() -> None:
+    """The holder has sent it before it heard of the loss."""
+
+    async def scenario() -> None:
+        async with ring(3, start=False) as made:
+            it = Between(made, made.start(2))
+            async with it.listening():
+                it.up = await it.dial()
+                await until(lambda: it.below.links and it.seat.node.downstream)
+            await until(lambda: it.above.of(m.Lost))
+            it.up.send(OPEN, segment(0))
+            await until(lambda: len(it.above.of(m.Lost)) == 2)
+            first, second = it.above.of(m.Lost)
+            assert isinstance(first, m.Lost)
+            assert (first.stage, first.request) == (3, 0)
+            assert second == msgspec.structs.replace(first, request=9)
+            it.below.links.clear()
+            async with it.listening():
+                await until(lambda: it.below.links and it.seat.node.downstream)
+                it.up.send(segment(1, node=1), m.Advance(9, (0,), 1), m.Close(9), m.Open(10, 1, 64))
+                it.up.send(segment(0, request=10))
+                await until(lambda: it.below.of(m.Segment))
+                assert [type(x) for x in it.below.messages] == [m.Close, m.Open, m.Segment]
+                assert it.above.errors == []
+                await it.up.close("the test is over")
+
+    run(scenario)
+
+
+def test_a_request_before_the_next_stage_was_there_is_given_up() -> None:
+    async def scenario() -> None:
+        async with ring(3, start=False) as made:
+            it = Between(made, made.start(2))
+            up = await it.dial()
+            up.send(OPEN)
+            await until(lambda: it.above.messages)
+            assert it.above.messages == [m.Lost(3, 9, -1, 0, "it was not there yet")]
+            assert it.seat.node.desk.requests == ()
+            await up.close("the test is over")
+
+    run(scenario)
+
+
 def test_a_pass_that_fails_is_told_both_ways_and_survived() -> None:
     def fail() -> None:
         raise RuntimeError("out of memory")
