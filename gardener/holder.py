@@ -128,6 +128,11 @@ class Holder:
         """Of the stages, once the ring stands."""
         return self.ring.cards
 
+    @property
+    def stands(self) -> bool:
+        """The ring can take requests, though one may have failed."""
+        return self._failure is None
+
     async def connect(self) -> tuple[Card, ...]:
         """Close the ring and check it; returns the stages' cards.
 

@@ -26,7 +26,8 @@ class Wanted:
 @dataclass
 class Answer:
     """What came of it. Times in seconds; `decode` runs from the first emission to the last, and
-    `at_once` is how many tokens came with the first one, which belong to the prefill."""
+    `at_once` is how many tokens came with the first one, which belong to the prefill. `stands`: the
+    ring can take another request, whatever became of this one."""
 
     policy: str
     prompt_tokens: int
@@ -34,6 +35,7 @@ class Answer:
     text: str = ""
     reason: str = ""
     error: str | None = None
+    stands: bool = True
     first_token: float = 0.0
     at_once: int = 0
     total: float = 0.0
@@ -83,7 +85,8 @@ async def answer(
 ) -> Answer:
     """Run one prompt; `show` gets the text as it is accepted.
 
-    A ring that breaks is no exception here: what was written is kept, `error` says what happened.
+    A ring that breaks, or a stage that cannot compute this, is no exception here: what was written
+    is kept, `error` says what happened.
     Raises ValueError if the prompt leaves no room for an answer.
     """
     stream = TextStream(prompter.backend, wanted.stops)
@@ -106,7 +109,7 @@ async def answer(
             result.tokens += tokens
             take()
     except GardenerError as error:
-        result.error = str(error)
+        result.error, result.stands = str(error), holder.stands
     take(final=True)
     result.reason = "lost"
     decoding = holder.decoding

@@ -174,6 +174,26 @@ def test_what_differs_ends_with_status_1(
     assert results(out)["ended"] == "done"
 
 
+def test_what_failed_ends_with_status_1(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoil(got: Answer, count: int) -> None:
+        if count == 4:
+            got.error = "stage 1 could not compute segment 0"
+
+    (tmp_path / "lines.txt").write_text("w1 w2\nw3 w4\n")
+    monkeypatch.setattr(runner, "answer", changed(spoil))
+    out = tmp_path / "out"
+    options = ("--local", "1", "--max-new-tokens", "8", "--policies", "plain,serial", "--no-plots")
+    assert run(model, out, *options, "--raw", str(tmp_path / "lines.txt")) == 1
+    said = capsys.readouterr().err
+    assert "FAILED: lines, line 1, turn 1: plain (local 1), run 1: stage 1 could not" in said
+    assert "error: 1 of 4 answers failed, see `failures` in " in said
+    found = results(out)
+    assert (found["ended"], found["agree"], len(found["failures"])) == ("done", True, 1)
+    assert found["figures"]["local 1"]["lines"]["prompts"] == 1
+
+
 def test_ctrl_c_keeps_what_was_measured(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

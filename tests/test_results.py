@@ -54,10 +54,16 @@ def test_what_went_wrong_is_in_the_file(tmp_path: Path) -> None:
     made.ended = "interrupted"
     made.differences.append(DIFFERENCE)
     made.skipped["a", 2, 1] = Skipped("a", 2, 1, "too long")
+    made.runs.append(run(line=4, policy="serial", error="stage 1 could not compute it"))
     found = saved(made, tmp_path)
     assert (found["ended"], found["agree"]) == ("interrupted", False)
     assert found["differences"][0]["around"] == ["the cat", "the dog"]
     assert found["skipped"] == [{"data": "a", "line": 2, "turn": 1, "why": "too long"}]
+    (failure,) = found["failures"]
+    assert (failure["line"], failure["policy"]) == (4, "serial")
+    assert str(made.failures[0]) == (
+        "FAILED: a, line 4, turn 1: serial (local 2), run 1: stage 1 could not compute it"
+    )
 
 
 def test_what_went_wrong_is_said() -> None:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation import runner
 from gardener.evaluation.plan import Place, Plan, Row
-from gardener.evaluation.results import Difference, Results, Skipped
+from gardener.evaluation.results import Difference, Failure, Results, Skipped
 from gardener.evaluation.runner import Ring, differs, hops, measure, rotated
 from gardener.evaluation.tally import Run
 from gardener.policy import Shape, make
@@ -54,6 +54,7 @@ class Ear:
     runs: list[Run] = field(default_factory=list)
     skips: list[tuple[Skipped, int]] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     def ran(self, run: Run) -> None:
         self.runs.append(run)
@@ -63,6 +64,9 @@ class Ear:
 
     def differed(self, difference: Difference) -> None:
         self.differences.append(difference)
+
+    def failed(self, failure: Failure) -> None:
+        self.failures.append(failure)
 
 
 def plan(*rows: Row, repeat: int = 1, new_tokens: int = 6) -> Plan:
@@ -121,6 +125,52 @@ def test_a_real_ring_under_every_policy() -> None:
 
 
 PLAN_OF_TWO = plan(Row("a", 1, ("bcdbc",)), Row("b", 1, ("cdc",)), repeat=2, new_tokens=24)
+
+
+def test_what_a_stage_cannot_compute_is_a_failure_and_the_rest_goes_on() -> None:
+    async def scenario() -> None:
+        async with rings.ring(2) as made, rings.holding(made) as holder:
+            prompter = cast(Prompter, FakePrompter())
+            one = Ring(PLACE, holder, prompter, lambda name: make(name, Shape()))
+            found, ear = Results({}, PLAN_OF_TWO), Ear()
+            stage = made.seats[1].stage
+
+            def fail_the_third_answer() -> None:
+                if len(found.runs) == 2:
+                    raise RuntimeError("out of memory")
+
+            stage.trouble = fail_the_third_answer
+            await measure(one, PLAN_OF_TWO, found, ear)
+            assert holder.stands
+        (failure,) = found.failures
+        assert ear.failures == [failure]
+        assert (failure.data, failure.policy, failure.repeat) == ("a", "gardener", 1)
+        assert "RuntimeError: out of memory" in failure.why
+        assert [run.error is None for run in found.runs].count(True) == PLAN_OF_TWO.runs - 1
+        assert not found.differences
+        assert found.films["local 2"].keys() == set(POLICIES)
+
+    rings.run(scenario)
+
+
+def test_a_prompt_that_no_policy_can_answer_ends_its_conversation_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fails(holder: Any, prompter: Any, policy: Any, wanted: Wanted) -> Answer:
+        got = await fake_answer(holder, prompter, policy, wanted)
+        if wanted.tokens[0] == 1:
+            got.error = "stage 1 could not compute segment 0"
+        return got
+
+    monkeypatch.setattr(runner, "answer", fails)
+    found, ear = results(()), Ear()
+    run_measure(ring(), plan(Row("a", 1, ("b", "c")), Row("a", 2, ("c",))), found, ear)
+    assert [failure.line for failure in ear.failures] == [1] * 3
+    assert [each.why for each, _ in ear.skips] == ["the turn before it was not answered"]
+    assert [(run.line, run.error is None) for run in found.runs] == [(1, False)] * 3 + [
+        (2, True)
+    ] * 3
+    assert list(found.written) == [("a", 2, 1)]
 
 
 def run_measure(one: Ring, what: Plan, found: Results, ear: Ear) -> None:
@@ -204,7 +254,7 @@ def test_an_answer_cut_short_ends_it_and_what_was_there_is_compared(
     async def breaks(holder: Any, prompter: Any, policy: Any, wanted: Wanted) -> Answer:
         got = await fake_answer(holder, prompter, policy, wanted)
         if policy.name == "gardener" and wanted.new_tokens == 64:
-            got.error = "stage 2 was lost"
+            got.error, got.stands = "stage 2 was lost", False
         return got
 
     monkeypatch.setattr(runner, "answer", breaks)

@@ -21,7 +21,7 @@ from gardener.errors import GardenerError, UserError
 from gardener.evaluation.machine import commit, machine, versions
 from gardener.evaluation.plan import Place, Plan, places, read
 from gardener.evaluation.report import write_plots, write_traces
-from gardener.evaluation.results import Difference, Results, Skipped, new_folder
+from gardener.evaluation.results import Difference, Failure, Results, Skipped, new_folder
 from gardener.evaluation.runner import Ring, measure
 from gardener.evaluation.tally import Run
 from gardener.evaluation.terminal import Teller, tables
@@ -226,12 +226,18 @@ def _evaluate(settings: dict[Place, RingSettings], job: Job, no_bar: bool) -> No
     finally:
         results.header["seconds"] = time.monotonic() - began
         _finish(job)
+    _judge(results, job.folder / "results.json")
+
+
+def _judge(results: Results, file: Path) -> None:
+    """Raises GardenerError if not all is well; `file` has the particulars."""
+    whole, wrong = f"of {len(results.runs)} answers", []
     if results.differences:
-        where = results.save(job.folder)
-        raise GardenerError(
-            f"the texts differ in {len(results.differences)} of {len(results.runs)} answers, see "
-            f"`differences` in {where}"
-        )
+        wrong.append(f"the texts differ in {len(results.differences)} {whole}, see `differences`")
+    if results.failures:
+        wrong.append(f"{len(results.failures)} {whole} failed, see `failures`")
+    if wrong:
+        raise GardenerError(f"{' and '.join(wrong)} in {file}")
 
 
 async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keeper") -> None:
@@ -252,6 +258,7 @@ class Keeper:
         self.say = teller.say
         self.skipped: Callable[[Skipped, int], None] = teller.skipped
         self.differed: Callable[[Difference], None] = teller.differed
+        self.failed: Callable[[Failure], None] = teller.failed
         self._ran = teller.ran
         self._save = save
         self._next = time.monotonic() + SAVE_EVERY

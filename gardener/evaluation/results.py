@@ -71,6 +71,23 @@ class Skipped:
         return f"skipped {self.data}, line {self.line}, turn {self.turn}: {self.why}"
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that was cut short. `repeat` from 1."""
+
+    place: str
+    data: str
+    line: int
+    turn: int
+    policy: str
+    repeat: int
+    why: str
+
+    def __str__(self) -> str:
+        where = f"{self.data}, line {self.line}, turn {self.turn}"
+        return f"FAILED: {where}: {self.policy} ({self.place}), run {self.repeat}: {self.why}"
+
+
 @dataclass
 class Results:
     """`header`: machine, versions, command and settings. `ended`: why it is over, None while it is
@@ -85,6 +102,15 @@ class Results:
     skipped: dict[Prompt, Skipped] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     films: dict[str, dict[str, Film]] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Of the runs."""
+        return [
+            Failure(r.place, r.data, r.line, r.turn, r.policy, r.repeat, r.error)
+            for r in self.runs
+            if r.error is not None
+        ]
 
     def add_ring(self, place: Place, cards: Sequence[dict[str, Any]]) -> None:
         self.rings[str(place)] = {
@@ -109,6 +135,7 @@ class Results:
             "ended": self.ended or "under way",
             "agree": not self.differences,
             "differences": [asdict(each) for each in self.differences],
+            "failures": [asdict(each) for each in self.failures],
             "skipped": [asdict(each) for each in self.skipped.values()],
             **self.header,
             "rings": self.rings,

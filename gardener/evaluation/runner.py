@@ -3,7 +3,8 @@
 First come all first turns, then all second ones, and so on: what a later turn is asked after is
 known once the turns before it were answered, and a simulated ring is told of many prompts at once.
 Each prompt is run in `repeat` rounds of all policies; where a round begins moves on by one policy
-from round to round and from prompt to prompt, so that a machine that drifts drifts for all.
+from round to round and from prompt to prompt, so that a machine that drifts drifts for all. An
+answer that a stage could not compute is kept as a failure, and the others go on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Protocol
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.passes import film, split
 from gardener.evaluation.plan import Place, Plan, Row
-from gardener.evaluation.results import Difference, Prompt, Results, Skipped, Written
+from gardener.evaluation.results import Difference, Failure, Prompt, Results, Skipped, Written
 from gardener.evaluation.tally import Run
 from gardener.holder import Holder
 from gardener.messages import Card
@@ -45,6 +46,8 @@ class Listener(Protocol):
 
     def differed(self, difference: Difference) -> None: ...
 
+    def failed(self, failure: Failure) -> None: ...
+
 
 @dataclass(frozen=True)
 class Ring:
@@ -70,7 +73,7 @@ class Question:
 async def measure(ring: Ring, plan: Plan, results: Results, listener: Listener) -> None:
     """All that the plan wants of one ring; what is found goes into `results` at once.
 
-    Raises UserError if no prompt can be asked, and GardenerError when an answer was cut short.
+    Raises UserError if no prompt can be asked, and GardenerError when the ring broke.
     """
     round_ = 0
     for turn in range(1, max(len(row.turns) for row in plan.rows) + 1):
@@ -116,8 +119,13 @@ async def _warm_up(ring: Ring, plan: Plan, questions: Sequence[Question]) -> Non
         wanted = Wanted(question.tokens, min(plan.new_tokens, WARM_TOKENS))
         for name in plan.policies:
             got = await answer(ring.holder, ring.prompter, ring.policy(name), wanted)
-            if got.error:
-                raise GardenerError(got.error)
+            _check(got)
+
+
+def _check(got: Answer) -> None:
+    """What a stage could not compute ends that answer alone; a ring that broke ends it all."""
+    if got.error and not got.stands:
+        raise GardenerError(got.error)
 
 
 async def _ask(
@@ -129,7 +137,8 @@ async def _ask(
         for repeat in range(plan.repeat):
             for name in rotated(plan.policies, round_ + repeat):
                 got = await _run(ring, plan, question, name, repeat, results, listener)
-                found.append((name, got))
+                if not got.error:
+                    found.append((name, got))
     finally:
         for difference in compare(ring, question, plan.policies, found, results):
             results.differences.append(difference)
@@ -151,7 +160,8 @@ async def _run(
     got = await answer(holder, ring.prompter, ring.policy(name), wanted)
     seen = film(holder.trace, hops(holder.cards))
     place = str(ring.place)
-    results.films.setdefault(place, {}).setdefault(name, seen)
+    if not got.error:
+        results.films.setdefault(place, {}).setdefault(name, seen)
     data, line, turn = question.prompt
     run = Run(
         place=place,
@@ -177,8 +187,9 @@ async def _run(
     )
     results.runs.append(run)
     listener.ran(run)
+    _check(got)
     if got.error:
-        raise GardenerError(got.error)
+        listener.failed(results.failures[-1])
     return got
 
 

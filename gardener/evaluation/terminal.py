@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gardener.evaluation.results import Difference, Skipped
+from gardener.evaluation.results import Difference, Failure, Skipped
 from gardener.evaluation.tally import BASES, OVERALL, Run
 
 PAUSE = 30.0
@@ -72,6 +72,9 @@ class Teller:
 
     def differed(self, difference: Difference) -> None:
         self.say(str(difference))
+
+    def failed(self, failure: Failure) -> None:
+        self.say(str(failure))
 
 
 def tables(figures: dict[str, dict[str, Any]], policies: Sequence[str]) -> RenderableType:
