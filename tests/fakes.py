@@ -6,6 +6,7 @@ order that a random generator chooses; every stage keeps the rows it holds by th
 real one (`tree.descendants`).
 """
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from gardener.costs import Costs
 from gardener.decoding import (
     Command,
     Decoding,
@@ -104,6 +106,18 @@ Drafts = Callable[[Sequence[int]], tuple[Guess, ...]]
 """The children that a fake drafter proposes below a token path."""
 
 
+@dataclass(frozen=True)
+class Sending:
+    """A segment that left. `rows` are those of the tree, `root` was the root then and had not been
+    sent before if `urgent`; `flying` segments with tree rows were under way, this one among them.
+    """
+
+    rows: tuple[int, ...]
+    root: int
+    urgent: bool
+    flying: int
+
+
 @dataclass
 class FakeRing:
     """Drives a `Decoding` through stages with random delays. `step` does one thing."""
@@ -114,10 +128,14 @@ class FakeRing:
     stages: int = 3
     overtake: float = 0.5  # how often an Advance jumps the queue of a link
     free: tuple[bool, ...] = (True,)  # which drafters answer at once
+    stuck: frozenset[int] = frozenset()  # drafters that never answer
+    moody: bool = False  # what the holder measures changes all the time
     emitted: list[int] = field(default_factory=list)
     reason: str | None = None
     sent: list[Message] = field(default_factory=list)
     asked: list[Grow] = field(default_factory=list)  # not yet answered
+    sendings: list[Sending] = field(default_factory=list)
+    withheld: int = 0  # how often a root was not sent though the drafters were overdue
 
     def __post_init__(self) -> None:
         self.members = [FakeStage() for _ in range(self.stages)]
@@ -138,11 +156,23 @@ class FakeRing:
                 case Grow(source=source):
                     assert all(grow.source != source for grow in self.asked), "asked twice"
                     self.asked.append(command)
-                    if self.free[source]:
+                    if self.free[source] and source not in self.stuck:
                         self.draft(command)
                 case Send(message):
+                    if isinstance(message, Segment):
+                        self.sendings.append(self.sending(message))
                     self.sent.append(message)
                     self.pass_on(0, message)
+
+    def sending(self, segment: Segment) -> Sending:
+        root = self.decoding.tree.root
+        rows = tuple(node for node in segment.ids if node >= len(self.decoding.prompt) - 1)
+        return Sending(
+            rows,
+            root,
+            urgent=all(root not in earlier.rows for earlier in self.sendings),
+            flying=sum(1 for flight in self.decoding.flights() if flight.rows),
+        )
 
     def pass_on(self, link: int, message: Open | Advance | Close | Segment) -> None:
         queue = self.links[link]
@@ -189,13 +219,40 @@ class FakeRing:
         ]
         if self.verdicts:
             doable.append(lambda: self.run(self.decoding.handle(Judged(self.verdicts.popleft()))))
-        doable += [lambda grow=grow: self.draft(grow) for grow in self.asked]  # type: ignore[misc]
+        doable += [
+            lambda grow=grow: self.draft(grow)  # type: ignore[misc]
+            for grow in self.asked
+            if grow.source not in self.stuck
+        ]
         return doable
+
+    def room(self, overdue: bool) -> list[Command]:
+        """What the decoding sends when it may."""
+        prompt = self.decoding.prompt
+        prefilled = self.decoding.urgent and (
+            len(prompt) == 1 or any(len(prompt) - 2 in each.ids for each in self.segments())
+        )
+        commands = self.decoding.handle(Room(overdue))
+        self.withheld += overdue and prefilled and not commands and self.reason is None
+        return commands
+
+    def segments(self) -> list[Segment]:
+        """All that were sent."""
+        return [message for message in self.sent if isinstance(message, Segment)]
 
     def step(self) -> bool:
         """Do one thing that can be done; false when there is nothing left to do."""
+        if self.moody:
+            due = self.chance.choice([0.0, 0.01, math.inf]) if self.decoding.flights() else math.inf
+            self.decoding.verdict_in = due
+            self.decoding.speculating = self.chance.random() < 0.9
         doable = self.choices()
-        room = self.decoding.handle(Room()) if self.chance.random() < 0.7 or not doable else []
+        room: list[Command] = []
+        if self.chance.random() < 0.7 or not doable:
+            # Where nothing else can happen, all patience is lost at last.
+            room = self.room(False) or (self.room(True) if not doable else [])
+        elif self.moody and self.chance.random() < 0.3:
+            room = self.room(True)
         if room:
             self.run(room)
         elif doable:
@@ -222,10 +279,15 @@ def decode(
     overtake: float = 0.5,
     free: tuple[bool, ...] = (True,),
     chunk: int = 4,
+    costs: Costs | None = None,
+    stuck: frozenset[int] = frozenset(),
+    moody: bool = False,
 ) -> FakeRing:
     """One request on a fake ring, run to its end."""
     again = tuple(not at_once for at_once in free)
-    decoding = Decoding(1, prompt, policy, limits, chunk, again)
-    ring = FakeRing(decoding, drafts, chance, stages, overtake, free)
+    decoding = Decoding(
+        1, prompt, policy, limits, chunk, again, instant=free, costs=costs or Costs.flat(stages)
+    )
+    ring = FakeRing(decoding, drafts, chance, stages, overtake, free, stuck, moody)
     ring.finish()
     return ring
