@@ -1,23 +1,57 @@
-"""Which nodes the policies choose, for chosen trees."""
+"""Which nodes the policies send and ask for, for chosen trees, costs and events."""
 
 import math
+import random
 import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gardener.cli import options
-from gardener.policy import POLICIES, Gardener, Plain, Serial, Shape, View
-from gardener.tree import Tree
+from gardener.costs import Costs, Curve
+from gardener.policy import (
+    POLICIES,
+    Chunked,
+    FlowSpec,
+    Gardener,
+    PipeDec,
+    Plain,
+    Policy,
+    Serial,
+    Shape,
+    View,
+    make,
+)
+from gardener.tree import Node, Tree
 
-SHAPE = Shape(rows=3, window=2, floor=0.2, batch=2)
+SHAPE = Shape()
+SMALL = Shape(rows=3, window=2, floor=0.2, batch=2)
+
+FLAT = ((1, 0.010),)
+STEEP = ((1, 0.010), (2, 0.020))
+"""Every row costs as much as the first."""
+BENT = ((1, 0.010), (4, 0.010), (5, 0.020), (64, 0.200))
+"""Four rows cost what one does."""
 
 
 def tree(*nodes: tuple[int, float]) -> Tree:
-    """Root 0, then a node for each (parent, probability given the parent)."""
+    """Root 0, then a node for each (parent, probability given the parent); tokens from 0."""
     built = Tree(0, 100)
     for token, (parent, probability) in enumerate(nodes):
         built.graft(parent, token, built[parent].score + math.log(probability))
     return built
+
+
+def costs(curve: Iterable[tuple[int, float]] = FLAT, stages: int = 1, draft: float = 0.0) -> Costs:
+    """Stages of this curve; a call of the drafter takes `draft` seconds."""
+    made = Costs([Curve(tuple(curve))] * stages)
+    if draft:
+        made.observe_draft(8, draft)
+    return made
 
 
 def view(
@@ -25,64 +59,42 @@ def view(
     sent: typing.Collection[int] = (),
     expanded: typing.Collection[int] = (),
     flying: int = 0,
-    growing: bool = False,
+    growing: typing.Collection[int] = (),
     reach: int = 99,
+    **more: typing.Any,
 ) -> View:
-    return View(grown, sent, expanded, flying, growing, reach)
+    return View(grown, sent, expanded, flying, growing, reach, **{"costs": costs(), **more})
 
 
 BRANCHES = tree((0, 0.6), (0, 0.3), (1, 0.9), (2, 0.9), (3, 0.9), (0, 0.05))
 """Paths: 1 .6, 2 .3, 3 .54, 4 .27, 5 .486, 6 .05."""
 
+LIKELIEST = [0, 1, 3, 5, 2, 4, 6]
+"""In that order."""
+
+
+# --- plain, and what holds for all -------------------------------------------------------------
+
 
 def test_plain_sends_the_root_once() -> None:
-    assert Plain(SHAPE).choose(view(BRANCHES)) == [0]
+    assert Plain(SHAPE).choose(view(BRANCHES, growing=[0])) == [0]
     assert Plain(SHAPE).choose(view(BRANCHES, sent={0})) == []
     assert Plain(SHAPE).grow(view(BRANCHES)) == []
 
 
-def test_gardener_takes_the_root_and_then_the_likeliest_paths() -> None:
-    assert Gardener(SHAPE).choose(view(BRANCHES)) == [0, 1, 3]
-    assert Gardener(SHAPE).choose(view(BRANCHES, sent={0, 1, 3})) == [5, 2, 4]
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_root_without_guesses_leaves_alone(name: str) -> None:
+    assert make(name, SHAPE).choose(view(Tree(0, 1), expanded={0})) == [0]
 
 
-def test_nodes_below_the_floor_are_not_worth_a_row() -> None:
-    assert Gardener(SHAPE).choose(view(BRANCHES, sent={0, 1, 2, 3, 4, 5})) == []
-
-
-def test_gardener_keeps_to_its_window_and_does_not_wait_for_the_drafter() -> None:
-    assert Gardener(SHAPE).choose(view(BRANCHES, flying=2)) == []
-    assert Gardener(SHAPE).choose(view(BRANCHES, flying=1, growing=True)) != []
-
-
-def test_serial_waits_for_both() -> None:
-    assert Serial(SHAPE).choose(view(BRANCHES, flying=1)) == []
-    assert Serial(SHAPE).choose(view(BRANCHES, growing=True)) == []
-    assert Serial(SHAPE).choose(view(BRANCHES)) == [0, 1, 3]
-
-
-def test_a_sure_child_comes_after_its_parent() -> None:
-    chain = tree((0, 1.0), (1, 1.0), (2, 1.0))
-    assert Gardener(SHAPE).choose(view(chain)) == [0, 1, 2]
-
-
-def test_rows_too_deep_to_be_emitted_are_not_chosen() -> None:
+@pytest.mark.parametrize("name", POLICIES)
+def test_rows_too_deep_to_be_emitted_are_not_chosen(name: str) -> None:
     chain = tree((0, 0.9), (1, 0.9), (2, 0.9))
-    assert Gardener(SHAPE).choose(view(chain, reach=2)) == [0, 1]
-    assert Gardener(SHAPE).choose(view(chain, reach=1)) == [0]
-
-
-def test_the_likeliest_leaves_are_expanded_first() -> None:
-    assert Gardener(SHAPE).grow(view(BRANCHES, sent={0})) == [0, 1]
-    assert Gardener(SHAPE).grow(view(BRANCHES, sent={0}, expanded={0, 1})) == [3, 5]
-
-
-def test_enough_is_enough() -> None:
-    wide = tree(*((0, 0.9 - token / 100) for token in range(7)))
-    assert Gardener(SHAPE).grow(view(wide)) == [0]  # what follows the root is always wanted
-    assert Gardener(SHAPE).grow(view(wide, expanded={0})) == []
-    assert Serial(SHAPE).grow(view(wide, expanded={0, 1, 2})) == []
-    assert Serial(SHAPE).grow(view(wide, expanded={0, 2})) == [1]
+    for reach in (1, 2, 3):
+        policy, sent = make(name, SHAPE), list[int]()
+        while rows := policy.choose(view(chain, sent, range(4), reach=reach)):
+            sent += rows
+        assert sent == ([0] if name == "plain" else list(range(reach)))
 
 
 @pytest.mark.parametrize(
@@ -95,3 +107,427 @@ def test_impossible_sizes_are_refused(wrong: dict[str, float]) -> None:
 
 def test_the_command_line_knows_all_policies() -> None:
     assert list(typing.get_args(options.PolicyName)) == list(POLICIES)
+
+
+# --- serial ------------------------------------------------------------------------------------
+
+
+def test_serial_waits_for_the_verdict_and_for_the_drafter() -> None:
+    assert Serial(SHAPE).choose(view(BRANCHES, flying=1)) == []
+    assert Serial(SHAPE).choose(view(BRANCHES, growing=[5])) == []
+    assert Serial(SHAPE).choose(view(BRANCHES, sent={0})) == []
+    assert Serial(SHAPE).choose(view(BRANCHES)) == LIKELIEST
+
+
+@pytest.mark.parametrize(
+    ("curve", "rows"),
+    [
+        (FLAT, 7),  # nothing costs anything more
+        (BENT, 4),  # 2.63 tokens in 10 ms, 2.93 in 20 ms
+        (((1, 0.010), (6, 0.010), (7, 0.0102)), 6),  # .05 is less than 2 in 100 of 3.2 tokens
+        (STEEP, 1),  # 1 token in 10 ms, 1.6 in 20 ms
+    ],
+)
+def test_serial_sends_as_many_rows_as_bring_the_most_tokens_per_second(
+    curve: Sequence[tuple[int, float]], rows: int
+) -> None:
+    for stages in (1, 4):
+        seen = view(BRANCHES, costs=costs(curve, stages))
+        assert Serial(SHAPE).choose(seen) == LIKELIEST[:rows]
+
+
+def test_serial_sends_more_where_drafting_took_its_time_already() -> None:
+    # 10 ms per row and 50 ms for the tree: 2.63 tokens in 90 ms, 2.93 in 100, 3.20 in 110.
+    slow = costs(STEEP, draft=0.050)
+    assert Serial(SHAPE).choose(view(BRANCHES, expanded={0}, costs=slow)) == LIKELIEST[:5]
+    free = view(BRANCHES, expanded={0}, costs=slow, instant=True)
+    assert Serial(SHAPE).choose(free) == [0]
+
+
+def test_serial_keeps_to_the_bounds_of_the_user() -> None:
+    assert Serial(SMALL).choose(view(BRANCHES)) == [0, 1, 3]
+    assert Serial(replace(SMALL, rows=64)).choose(view(BRANCHES)) == [0, 1, 3, 5, 2, 4]
+
+
+def test_serial_drafts_the_likeliest_nodes_as_long_as_that_is_worth_it() -> None:
+    for draft, worth in ((0.0, True), (1e-5, True), (10.0, False)):
+        policy, price = Serial(Shape(batch=2)), costs(draft=draft)
+        for expanded, next_ones in (((), [0, 1]), ((0, 1), [3, 5]), ((0, 1, 3, 5), [2, 4])):
+            asked = policy.grow(view(BRANCHES, expanded=expanded, costs=price))
+            assert asked == (next_ones if worth else [])
+    dear = costs(draft=10.0)
+    assert Serial(Shape(batch=2)).grow(view(BRANCHES, instant=True, costs=dear)) == [0, 1]
+    assert Serial(SHAPE).grow(view(BRANCHES, expanded=range(7))) == []
+
+
+def test_serial_drafts_nothing_that_it_would_not_send() -> None:
+    assert Serial(SHAPE).grow(view(BRANCHES, costs=costs(STEEP))) == [0]
+    assert Serial(SHAPE).grow(view(BRANCHES, expanded={0}, costs=costs(STEEP))) == []
+
+
+@pytest.mark.parametrize("policy", [Serial(SHAPE), Chunked(SHAPE)])
+def test_nothing_is_drafted_while_a_tree_is_under_way(policy: Policy) -> None:
+    assert policy.grow(view(BRANCHES, sent=range(7), flying=1)) == []
+    assert policy.grow(view(BRANCHES, flying=1)) == []
+
+
+# --- chunked -----------------------------------------------------------------------------------
+
+
+def bushy() -> Tree:
+    """The likeliest in order: 0, 1 .6, 3 .54, 5 .486, 2 .3, 4 .27, 7 .243, 6 .05."""
+    return tree((0, 0.6), (0, 0.3), (1, 0.9), (2, 0.9), (3, 0.9), (0, 0.05), (4, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("stages", "pieces"),
+    [
+        (1, [[0, 1, 3, 5], [2, 4, 7, 6]]),
+        (2, [[0, 1, 3], [5, 2, 4], [7, 6]]),
+        (3, [[0, 1], [3, 5], [2, 4], [7, 6]]),
+        (9, [[0], [1], [3], [5], [2], [4], [7], [6]]),
+    ],
+)
+def test_chunked_cuts_the_tree_into_a_piece_more_than_stages(
+    stages: int, pieces: list[list[int]]
+) -> None:
+    policy, ring = Chunked(SHAPE), costs(stages=stages)
+    assert policy.window(ring) == stages + 1
+    sent: list[int] = []
+    for flying, piece in enumerate(pieces):
+        assert policy.choose(view(bushy(), sent, flying=flying, costs=ring)) == piece
+        sent += piece
+    assert policy.choose(view(bushy(), sent, flying=len(pieces), costs=ring)) == []
+
+
+def test_chunked_sends_the_tree_that_serial_would() -> None:
+    for curve in (FLAT, BENT, STEEP):
+        policy, ring, rows = Chunked(SHAPE), costs(curve), list[int]()
+        while piece := policy.choose(view(BRANCHES, rows, costs=ring)):
+            rows += piece
+        assert rows == Serial(SHAPE).choose(view(BRANCHES, costs=ring))
+
+
+def test_chunked_leaves_out_what_died_before_it_left() -> None:
+    policy, grown, ring = Chunked(SHAPE), bushy(), costs(stages=2)
+    assert policy.choose(view(grown, costs=ring)) == [0, 1, 3]
+    assert sorted(grown.advance(0)) == [2, 4, 6, 7]  # node 1 came true
+    assert policy.grow(view(grown, {1, 3}, flying=1, costs=ring)) == []
+    assert policy.choose(view(grown, {1, 3}, flying=1, costs=ring)) == [5]
+    assert policy.choose(view(grown, {1, 3, 5}, flying=2, costs=ring)) == []
+
+
+def test_chunked_begins_nothing_new_until_all_pieces_are_back() -> None:
+    policy, grown, ring = Chunked(SHAPE), bushy(), costs(stages=2)
+    policy.choose(view(grown, costs=ring))
+    grown.advance(99)  # a miss: node 8
+    for flying in (2, 1):
+        assert policy.choose(view(grown, flying=flying, costs=ring)) == []
+        assert policy.grow(view(grown, flying=flying, costs=ring)) == []
+    assert policy.grow(view(grown, costs=ring)) == [8]
+    assert policy.choose(view(grown, growing=[8], expanded=[8], costs=ring)) == []
+    grown.graft(8, 1, math.log(0.9))
+    assert policy.choose(view(grown, expanded=[8], costs=ring)) == [8]
+    assert policy.choose(view(grown, {8}, [8], flying=1, costs=ring)) == [9]
+
+
+# --- pipedec -----------------------------------------------------------------------------------
+
+
+def levels() -> Tree:
+    """20 children of the root (1 to 20), and 3 below each of the first 10 (21 to 50)."""
+    first = [(0, 0.10 - child / 400) for child in range(20)]
+    second = [(1 + parent, 0.5 / (1 + rank)) for parent in range(10) for rank in range(3)]
+    return tree(*first, *second)
+
+
+def test_pipedec_sends_the_root_first_and_at_once() -> None:
+    policy = PipeDec(SHAPE)
+    assert policy.choose(view(Tree(0, 1))) == [0]
+    assert policy.choose(view(levels(), growing=[0], flying=99)) == [0]
+    assert policy.grow(view(Tree(0, 1))) == [0]
+    assert policy.grow(view(Tree(0, 1), expanded={0})) == []
+
+
+def test_pipedec_sends_a_level_of_at_most_16_per_tick_and_drafts_the_next_meanwhile() -> None:
+    policy, grown, ring = PipeDec(SHAPE), levels(), costs(stages=4)
+    first = policy.choose(view(grown, {0}, {0}, flying=1, costs=ring))
+    assert first == list(range(1, 17))  # the likeliest; 17 to 20 will never follow
+    sent = {0, *first}
+    assert sorted(policy.grow(view(grown, sent, {0}, flying=2, costs=ring))) == first
+    second = policy.choose(view(grown, sent, {0, *first}, flying=2, costs=ring))
+    scores = [grown[node].score for node in second]
+    assert len(second) == 16
+    assert {grown[node].parent for node in second} <= set(first)
+    assert scores == sorted(scores, reverse=True)
+    left = set(range(21, 51)) - set(second)
+    assert min(scores) >= max(grown[node].score for node in left)
+    sent |= set(second)
+    assert policy.choose(view(grown, sent, sent, flying=3, costs=ring)) == []
+    assert sorted(policy.grow(view(grown, sent, {0, *first}, flying=3))) == sorted(second)
+
+
+def test_pipedec_waits_for_its_drafter_and_keeps_to_its_window() -> None:
+    policy, ring = PipeDec(SHAPE), costs(stages=2)
+    assert policy.window(ring) == 3
+    assert policy.choose(view(levels(), {0}, {0}, growing=[0], costs=ring)) == []
+    assert policy.choose(view(levels(), {0}, {0}, flying=3, costs=ring)) == []
+    assert policy.choose(view(levels(), {0}, {0}, flying=2, costs=ring)) != []
+
+
+def test_pipedec_goes_on_below_what_came_true_and_begins_anew_after_a_miss() -> None:
+    policy, grown = PipeDec(SHAPE), levels()
+    sent = set(range(17))
+    grown.advance(0)  # node 1
+    alive = {node.id for node in grown}
+    assert policy.choose(view(grown, sent & alive, alive, flying=1)) == [21, 22, 23]
+    grown.advance(99)
+    assert policy.choose(view(grown, flying=2, growing=[1])) == [51]
+    assert policy.grow(view(grown, flying=2)) == [51]
+
+
+# --- flowspec ----------------------------------------------------------------------------------
+
+
+class Growth:
+    """A tree below FlowSpec, whose drafter gives ten guesses for each node at once."""
+
+    def __init__(self) -> None:
+        self.policy = FlowSpec(SHAPE)
+        self.tree = Tree(0, 100)
+        self.sent: set[int] = set()
+        self.expanded: set[int] = set()
+        self.flying = 0
+        self.costs = costs(stages=4)
+        self._chance = random.Random(4)
+
+    def view(self, growing: Sequence[int] = ()) -> View:
+        alive = {node.id for node in self.tree}
+        return view(
+            self.tree, self.sent & alive, self.expanded, self.flying, growing, costs=self.costs
+        )
+
+    def grow(self) -> list[list[int]]:
+        """Until FlowSpec asks for nothing more; what it asked for."""
+        asked = []
+        while nodes := self.policy.grow(self.view()):
+            asked.append(nodes)
+            self.expanded |= set(nodes)
+            for node in nodes:
+                score = self.tree[node].score
+                for token in range(10):
+                    share = self._chance.uniform(0.5, 0.7) * 0.4**token
+                    self.tree.graft(node, token, score + math.log(share))
+        return asked
+
+    def send(self) -> list[list[int]]:
+        """Until it chooses nothing more."""
+        segments = []
+        while rows := self.policy.choose(self.view()):
+            segments.append(rows)
+            self.sent |= set(rows)
+            self.flying += 1
+        return segments
+
+    def best(self, nodes: int) -> list[int]:
+        """The root and the likeliest, down to depth 6."""
+        found: list[Node] = [node for node in self.tree if self.tree.depth(node.id) <= 6]
+        found.sort(key=lambda node: -node.score)
+        return [node.id for node in found[: nodes + 1]]
+
+
+def test_flowspec_drafts_six_levels_of_its_ten_best_nodes() -> None:
+    growth = Growth()
+    asked = growth.grow()
+    assert [len(nodes) for nodes in asked] == [1, 10, 10, 10, 10, 10]
+    for depth, nodes in enumerate(asked):
+        assert {growth.tree.depth(node) for node in nodes} == {depth}
+        level = [node for node in growth.tree if growth.tree.depth(node.id) == depth]
+        level.sort(key=lambda node: -node.score)
+        assert nodes == [node.id for node in level[:10]]
+
+
+def test_flowspec_sends_80_nodes_in_segments_of_16_by_score() -> None:
+    growth = Growth()
+    assert growth.policy.choose(growth.view(growing=[0])) == []
+    growth.grow()
+    segments = growth.send()
+    rows = [node for segment in segments for node in segment]
+    assert [len(segment) for segment in segments] == [16] * 5 + [1]
+    assert rows == growth.best(80)
+    assert growth.grow() == []
+    assert growth.send() == []
+
+
+def test_flowspec_redrafts_64_after_an_accept_and_sends_what_is_new_as_one_segment() -> None:
+    growth = Growth()
+    growth.grow()
+    growth.send()
+    token = max(growth.tree, key=lambda node: (node.parent == 0, node.score)).token
+    growth.tree.advance(token)
+    growth.flying -= 1
+    asked = growth.grow()
+    assert max(growth.tree.depth(node) for nodes in asked for node in nodes) == 5
+    alive = [node for node in growth.sent if node in growth.tree]
+    new = [node for node in growth.best(64) if node not in growth.sent]
+    assert new
+    assert len(alive) > 1
+    assert growth.send() == [new]
+    assert growth.grow() == []
+
+
+def test_flowspec_sends_the_rest_of_a_tree_before_what_an_accept_brought() -> None:
+    growth = Growth()
+    growth.grow()
+    planned = growth.best(80)
+    growth.sent |= set(growth.policy.choose(growth.view()))
+    growth.tree.advance(0)
+    assert growth.policy.grow(growth.view()) == []
+    rest = [node for node in planned[16:32] if node in growth.tree]
+    assert growth.policy.choose(growth.view()) == rest
+
+
+def test_flowspec_flushes_everything_after_a_miss() -> None:
+    growth = Growth()
+    growth.grow()
+    growth.sent |= set(growth.policy.choose(growth.view()))  # four segments are still to go
+    growth.tree.advance(99)
+    root = growth.tree.root
+    assert growth.policy.choose(growth.view(growing=[root])) == []
+    asked = growth.grow()
+    assert asked[0] == [root]
+    segments = growth.send()
+    assert segments[0][0] == root
+    assert [node for segment in segments for node in segment] == growth.best(80)
+
+
+def test_flowspec_keeps_to_its_window() -> None:
+    growth = Growth()
+    growth.grow()
+    growth.flying = growth.policy.window(growth.costs)
+    assert growth.send() == []
+
+
+# --- gardener ----------------------------------------------------------------------------------
+
+grown_trees = st.lists(st.tuples(st.integers(0, 1000), st.floats(0.01, 1.0)), max_size=40).map(
+    lambda nodes: tree(*((parent % (at + 1), share) for at, (parent, share) in enumerate(nodes)))
+)
+curves = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=6).map(
+    lambda seconds: tuple((1 << at, each) for at, each in enumerate(sorted(seconds)))
+)
+
+
+@settings(deadline=None)
+@given(grown_trees, curves, st.booleans(), st.integers(0, 5), st.data())
+def test_gardener_sends_the_likeliest_nodes_with_the_root_at_their_head(
+    grown: Tree, curve: tuple[tuple[int, float], ...], overdue: bool, rows: int, data: st.DataObject
+) -> None:
+    shape, sent = Shape(rows=rows or None, window=9), list[int]()
+    likeliest = [node.id for node in view(grown).best(lambda node: True, 99, shape.floor)]
+    for flying in range(9):
+        growing = data.draw(st.sets(st.integers(0, 40)))
+        seen = view(grown, sent, (), flying, growing, overdue=overdue, costs=costs(curve))
+        chosen = Gardener(shape).choose(seen)
+        if overdue and not flying:
+            assert chosen[:1] == [0], "the root has waited for long enough"
+        assert len(chosen) <= shape.most
+        sent += chosen
+        assert sent == likeliest[: len(sent)]
+
+
+def test_gardener_goes_on_with_what_was_not_sent() -> None:
+    assert Gardener(SMALL).choose(view(BRANCHES)) == [0, 1, 3]
+    assert Gardener(SMALL).choose(view(BRANCHES, sent={0, 1, 3}, flying=1)) == [5, 2, 4]
+    assert Gardener(SMALL).choose(view(BRANCHES, sent=range(6), flying=1)) == []  # 6: the floor
+
+
+def test_a_sure_child_comes_after_its_parent() -> None:
+    chain = tree((0, 1.0), (1, 1.0), (2, 1.0))
+    assert Gardener(SMALL).choose(view(chain)) == [0, 1, 2]
+
+
+def test_gardener_sends_all_where_rows_are_free_and_the_root_alone_where_nothing_pays() -> None:
+    assert Gardener(SHAPE).choose(view(BRANCHES)) == LIKELIEST
+    assert Gardener(SHAPE).choose(view(BRANCHES, costs=costs(STEEP))) == [0]
+    wide = tree(*((0, 0.02) for _ in range(40)))
+    few = costs(((1, 0.010), (64, 0.100)))
+    assert Gardener(SHAPE).choose(view(wide, costs=few)) == [0]
+
+
+def test_gardener_sends_fewer_rows_the_more_they_cost() -> None:
+    wide = tree(*((0, 0.4 * 0.8**rank) for rank in range(20)), *((1, 0.9), (21, 0.9)) * 2)
+    sizes = []
+    for step in (0.0, 0.0005, 0.001, 0.002, 0.004, 0.01):
+        ring = costs(((1, 0.010), (64, 0.010 + 63 * step)))
+        sizes.append(len(Gardener(SHAPE).choose(view(wide, costs=ring))))
+    assert sizes[0] == len(view(wide).unsent(99, SHAPE.floor))
+    assert all(more >= fewer for more, fewer in pairwise(sizes))
+    assert len(set(sizes)) > 3
+    assert sizes[-1] == 1
+
+
+def test_gardener_fills_what_the_slowest_stage_computes_at_no_cost() -> None:
+    chain = tree(*((node, 0.9) for node in range(12)))
+    assert Gardener(SHAPE).choose(view(chain, costs=costs(BENT))) == [0, 1, 2, 3]
+    assert Gardener(SHAPE).choose(view(chain, range(4), costs=costs(BENT))) == [4, 5, 6, 7]
+    mixed = Costs([Curve(FLAT), Curve(BENT), Curve(FLAT)])
+    assert Gardener(SHAPE).choose(view(chain, costs=mixed)) == [0, 1, 2, 3]
+
+
+def test_gardener_keeps_to_its_window() -> None:
+    for flying, sends in ((0, True), (1, True), (2, False), (9, False)):
+        chosen = Gardener(SMALL).choose(view(BRANCHES, sent={0}, flying=flying))
+        assert (chosen != []) == sends
+    # The root is no speculation.
+    assert Gardener(SMALL).choose(view(BRANCHES, flying=2))[:1] == [0]
+
+
+@pytest.mark.parametrize("stages", [1, 2, 4, 16])
+def test_the_window_keeps_all_stages_busy(stages: int) -> None:
+    assert stages <= Gardener(SHAPE).window(costs(stages=stages)) <= stages + 2
+    slow = Costs([Curve(FLAT), Curve(((1, 0.030),)), Curve(FLAT)])  # 50 ms round, 30 ms a tick
+    assert 2 <= Gardener(SHAPE).window(slow) <= 3
+
+
+def test_a_root_waits_for_what_follows_it_only_while_that_is_worth_it() -> None:
+    for draft, waits in ((1e-5, True), (10.0, False)):
+        seen = view(BRANCHES, growing=[0], costs=costs(draft=draft))
+        assert (Gardener(SHAPE).choose(seen) == []) == waits
+        assert Gardener(SHAPE).choose(replace(seen, overdue=True)) == LIKELIEST
+        assert Gardener(SHAPE).choose(replace(seen, growing=[])) == LIKELIEST
+        assert Gardener(SHAPE).choose(replace(seen, growing=[77])) == LIKELIEST, "it is dead"
+    unlikely = view(BRANCHES, growing=[6], costs=costs(draft=0.005))
+    assert Gardener(SHAPE).choose(unlikely) == LIKELIEST
+
+
+def test_what_is_not_the_root_does_not_wait_for_the_drafter() -> None:
+    seen = view(BRANCHES, sent={0}, growing=[1, 3], costs=costs(draft=1e-5))
+    assert Gardener(SHAPE).choose(seen) == LIKELIEST[1:]
+
+
+def test_gardener_sends_roots_alone_where_guesses_were_seen_not_to_pay() -> None:
+    seen = view(BRANCHES, speculating=False)
+    assert Gardener(SHAPE).choose(seen) == [0]
+    assert Gardener(SHAPE).choose(replace(seen, growing=[0], costs=costs(draft=1e-5))) == [0]
+    assert Gardener(SHAPE).choose(replace(seen, sent={0})) == []
+    assert Gardener(SHAPE).grow(seen) == []
+
+
+def test_the_likeliest_nodes_are_expanded_first() -> None:
+    assert Gardener(SMALL).grow(view(BRANCHES, sent={0})) == [0, 1]
+    assert Gardener(SMALL).grow(view(BRANCHES, sent={0}, expanded={0, 1})) == [3, 5]
+
+
+def test_enough_is_enough() -> None:
+    wide = tree(*((0, 0.9 - token / 100) for token in range(9)))
+    seen = view(wide, sent={0}, costs=costs(BENT))
+    asks = []
+    for ready in range(1, 10):
+        sent = {0, *range(1 + ready, 10)}
+        asks.append(Gardener(SMALL).grow(replace(seen, sent=sent, expanded={0})) != [])
+    assert asks == sorted(asks, reverse=True)
+    assert asks[0]
+    assert not asks[-1]
+    # What follows the root is always wanted.
+    assert Gardener(SMALL).grow(replace(seen, expanded=())) == [0]
