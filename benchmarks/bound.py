@@ -33,7 +33,7 @@ from gardener.policy.view import ids
 from gardener.simulate.library import Library
 from gardener.tree import Node
 
-LEVELS = (0, 1, 2, 3, 4)
+LEVELS = (0, 1, 2, 3, 4, 6, 9)
 
 
 @dataclass(slots=True)
@@ -100,9 +100,8 @@ def judge(runs: Sequence[Run]) -> dict[str, dict[str, Figures]]:
 
 def show(ring: str, sets: dict[str, dict[str, Figures]]) -> None:
     """A table."""
-    print(
-        f"\n{ring}\n{'prompts':14}{'gardener':>10}{'bound':>9}{'ratio':>8}{'worst':>8}  the bound is"
-    )
+    heads = f"{'gardener':>10}{'bound':>9}{'ratio':>8}{'worst':>8}"
+    print(f"\n{ring}\n{'prompts':14}{heads}  the bound is")
     for data, named in sets.items():
         mine = named[FULL.name]
         bounds = {name: each for name, each in named.items() if name != FULL.name}
