@@ -79,7 +79,11 @@ class Lanes:
         """Raises UserError for a model with sliding windows."""
         shape = whole.shape
         if any(window is not None for window in shape.windows):
-            raise UserError("a head cannot be trained yet for a model with sliding windows")
+            raise UserError(
+                "this model has sliding windows, with which many texts cannot be written at once "
+                "yet: it can neither be simulated nor have a head trained; --local and --peer run "
+                "it"
+            )
         self._whole, self.taps, self.count, self.room = whole, tuple(taps), count, room
         dtype, device = whole.head.dtype, whole.head.device
         size = (shape.layers, count, shape.kv_heads, room, shape.head_dim)
