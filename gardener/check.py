@@ -66,7 +66,9 @@ def plain_reference(
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False
+    )
     model.to(device).eval()
     settings: Any = GenerationConfig  # its constructor has no types
     model.generation_config = settings(

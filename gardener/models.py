@@ -225,7 +225,9 @@ def _load_gguf(gguf: Path) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    options: dict[str, Any] = {"gguf_file": gguf.name}
+    # The tokenizer's settings may stand beside the file, and name code: it is never run.
+    safe: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
+    options = dict(safe)
     settings = getattr(transformers, "GgufConfig", None)
     if settings is not None:  # newer versions keep the weights quantised unless told otherwise
         options["quantization_config"] = settings(dequantize=True)
@@ -236,7 +238,7 @@ def _load_gguf(gguf: Path) -> tuple[Any, Any]:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             gguf.parent, dtype=torch.float32, **options
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **safe)
     except ImportError as error:
         raise UserError("GGUF files need two packages more: pip install gguf accelerate") from error
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:

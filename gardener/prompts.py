@@ -1,6 +1,7 @@
 """Text into prompt tokens: the model's tokenizer, its chat template, and where an answer ends."""
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,27 +9,28 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from gardener.errors import UserError
+from gardener.stages.folders import read_json
 
 
 class Prompter:
     """Tokenizer and generation settings of the model in a Hugging Face directory."""
 
     def __init__(self, directory: Path) -> None:
+        """Raises UserError for what is no model, or has no tokenizer that can be used."""
         # Late, since importing transformers takes a second and most modules need none of it.
-        from transformers import AutoConfig, AutoTokenizer
+        from gardener.stages.architecture import Architecture
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory)
+        self._directory = directory
+        # Of prompt and answer together.
+        self.context = int(Architecture.read(directory).config.max_position_embeddings)
+        self._tokenizer = _tokenizer(directory)
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise UserError(
                 f"{directory} has no fast tokenizer (tokenizer.json): convert it with transformers"
             )
         self.backend: Tokenizer = backend
-        self.eos = _eos(
-            _read(directory / "generation_config.json"), _read(directory / "config.json")
-        )
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        self.context = int(config.max_position_embeddings)  # of prompt and answer together
+        self.eos = _eos(directory / "generation_config.json", directory / "config.json")
 
     def encode(
         self, text: str, *, raw: bool = False, history: Sequence[tuple[str, str]] = ()
@@ -72,9 +74,7 @@ class Prompter:
         marks = ("(first turn)", "(answer)", "(second turn)")
         roles = ("user", "assistant", "user")
         turns = [{"role": r, "content": m} for r, m in zip(roles, marks, strict=True)]
-        rest = str(
-            self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        )
+        rest = str(self._templated(turns, tokenize=False))
         parts = []
         for mark in marks:
             part, found, rest = rest.partition(mark)
@@ -91,10 +91,18 @@ class Prompter:
 
     def _chat(self, turns: Sequence[dict[str, str]]) -> list[int]:
         self._check_template()
-        encoded = self._tokenizer.apply_chat_template(
-            list(turns), add_generation_prompt=True, return_dict=True
-        )
-        return list(encoded["input_ids"])
+        return list(self._templated(turns, return_dict=True)["input_ids"])
+
+    def _templated(self, turns: Sequence[dict[str, str]], **options: bool) -> Any:
+        try:
+            return self._tokenizer.apply_chat_template(
+                list(turns), add_generation_prompt=True, **options
+            )
+        except Exception as error:  # a template is a program: it may end in any of them
+            reason = _short(error)
+            raise UserError(
+                f"the chat template in {self._directory} failed ({reason}): mend it, or use --raw"
+            ) from error
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -131,14 +139,35 @@ def _turns(line: str, where: str) -> list[str]:
     raise UserError(f'{where} is not a row like {{"turns": ["a prompt"]}}')
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+def _tokenizer(directory: Path) -> Any:
+    """As transformers reads it. Raises UserError."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            directory,
+            local_files_only=True,
+            trust_remote_code=False,  # else it asks the user whether to run what the folder brings
+        )
+    except Exception as error:  # it trusts what the files say: nearly any of them
+        raise UserError(
+            f"the tokenizer in {directory} cannot be read ({_short(error)}): mend its files, or "
+            "take another model; code that comes with a model is never run"
+        ) from error
 
 
-def _eos(*configs: dict[str, Any]) -> frozenset[int]:
-    """The ids that end an answer, from the first config that names any: an id or a list."""
-    for config in configs:
-        ids = config.get("eos_token_id")
-        if ids is not None:
-            return frozenset(ids if isinstance(ids, list) else [ids])
+def _short(error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return textwrap.shorten(reason, 300)
+
+
+def _eos(*files: Path) -> frozenset[int]:
+    """The ids that end an answer, from the first file that names any: an id or a list."""
+    from gardener.stages.config import EndConfig, checked
+
+    for file in files:
+        if file.exists():
+            ids = checked(EndConfig, file, read_json(file), "mend the file").eos_token_id
+            if ids is not None:
+                return frozenset(ids if isinstance(ids, tuple) else (ids,))
     return frozenset()

@@ -6,6 +6,7 @@ One-shot, chunked, as trees with pruning and reused slots, in 1 to 3 stages that
 import json
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
 from gardener.stages.layers import Slice
 from gardener.stages.llama import _steady_attention, attention
-from gardener.stages.load import load_stage
+from gardener.stages.load import load_stage, load_whole
 from gardener.stages.slots import Placement, SlotTable
 from gardener.stages.stage import Head, Job, Result, Stage
 from gardener.stages.tensors import pack, unpack
@@ -217,6 +218,71 @@ def test_a_config_that_is_missing_or_broken(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         Architecture.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"hidden_size": "x"}, r"hidden_size is 'x' \(expected int"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000 .*<= 1024"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+        ({"architectures": 5}, r"architectures is 5 \(expected array"),
+        ({"quantization_config": [1]}, r"quantization_config is \[1\] \(expected object"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": "x"}}, "rope_parameters is .*float"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "cannot be read .*factor"),
+        ({"num_key_value_heads": 3}, "num_attention_heads is 4, no multiple of num_key_value_h"),
+        ({"head_dim": 7}, "head_dim is 7, which must be even|head_dim"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported, only silu"),
+        ({"layer_types": ["oak"] * 4}, "layer_types|layers of type oak"),
+        ({"dtype": "oak"}, "oak"),
+        ({"id2label": 5}, "items"),
+    ],
+    ids=str,
+)
+def test_a_config_that_makes_no_sense_is_named(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    tiny.make("qwen2", tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(UserError, match=why) as refused:
+        Architecture.read(tmp_path)
+    assert str(refused.value).startswith(str(file))
+    assert str(refused.value).endswith("mend the file, or take another model")
+
+
+@pytest.mark.parametrize(
+    ("scaling", "why"),
+    [
+        ({"rope_type": "oak"}, "'oak' is not supported"),
+        (
+            {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]},
+            "rotary settings make no sense|short_factor",
+        ),
+    ],
+)
+def test_a_scaling_that_makes_no_sense_is_named(
+    tmp_path: Path, scaling: dict[str, Any], why: str
+) -> None:
+    tiny.make("llama", tmp_path)
+    file = tmp_path / "config.json"
+    rope = {"rope_theta": 1e4, "original_max_position_embeddings": 64, "factor": 2.0} | scaling
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rope_parameters": rope}))
+    for load in (load_stage, partial(load_whole, dtype="float32", device="cpu")):
+        with pytest.raises(UserError, match=why) as refused:
+            load(tmp_path)
+        assert str(refused.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    "part", [5, {"stage": 1}, {"stage": 1, "fingerprint": "a:b", "first": 2, "end": 1, "layers": 4}]
+)
+def test_a_split_folder_that_says_nonsense_is_named(tmp_path: Path, part: object) -> None:
+    tiny.make("llama", tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"gardener": part}))
+    with pytest.raises(UserError, match=r"config\.json: gardener.*: split the model anew"):
+        load_stage(tmp_path)
 
 
 def test_windows_are_known_per_layer() -> None:

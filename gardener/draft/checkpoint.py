@@ -13,19 +13,17 @@ nearly right would be slow for no visible reason.
 import hashlib
 import json
 import reprlib
-import textwrap
 from pathlib import Path
-from typing import Any
 
 import torch
 from msgspec import UNSET
 from torch import Tensor
-from transformers import AutoConfig
 
-from gardener.draft.config import HeadConfig
+from gardener.draft.config import WAY_OUT, HeadConfig
 from gardener.draft.eagle import Borrowed, Eagle1, Eagle3
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
+from gardener.stages.config import transformers_config, unreadable
 from gardener.stages.folders import read_json
 from gardener.stages.linear import Linear, linear
 from gardener.stages.llama import Block, BlockWeights
@@ -123,13 +121,10 @@ class _Reader:
         """Tried out, since it trusts what the config says of its scaling."""
         try:
             rotary = Rotary(self._shape, self._dtype, self._device)
-            sound = bool(torch.stack(rotary.at(torch.tensor([1]), 1)).isfinite().all())
+            sound = rotary.sound
         except Exception as error:  # settings that are missing or of odd lengths end in any of them
-            raise _unreadable(self._folder, error) from error
-        # Those of longrope are used beyond the original context only, when it is too late.
-        factors = (self._shape.rope.get(key) for key in ("short_factor", "long_factor"))
-        lengths = {len(each) for each in factors if each} - {self._shape.head_dim // 2}
-        if not sound or lengths:
+            raise unreadable(self._folder, error, WAY_OUT) from error
+        if not sound:
             raise self._refusal(f"its rotary settings make no sense: {self._shape.rope}")
         return rotary
 
@@ -294,23 +289,11 @@ class _Reader:
 
 def _shape(folder: Path) -> Architecture:
     """The layer's sizes. The classes that heads name are their own, so these are not looked at."""
+    config = transformers_config(folder, WAY_OUT)
     try:
-        config: Any = AutoConfig.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,  # else it asks the user whether to run what the head brings
-        )
         return Architecture.from_config(config)
-    except Exception as error:  # transformers computes with what the file says: nearly any of them
-        raise _unreadable(folder, error) from error
-
-
-def _unreadable(folder: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(
-        f"{folder / 'config.json'} cannot be read ({textwrap.shorten(reason, 300)}): mend the "
-        "file, or give --head another head"
-    )
+    except Exception as error:  # it may be the config of anything
+        raise unreadable(folder, error, WAY_OUT) from error
 
 
 def _name(dtype: torch.dtype) -> str:

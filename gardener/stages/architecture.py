@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from gardener.errors import UserError
+from gardener.stages.config import ModelConfig, checked, transformers_config, unreadable
 from gardener.stages.folders import read_json
 from gardener.stages.layers import Slice, even_cut
 
@@ -31,6 +32,9 @@ LAYER_BYTES = 8e6
 
 Measured on one core with a model of 30 layers of 576; for large models it does not matter.
 """
+
+
+WAY_OUT = "mend the file, or take another model"
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,19 @@ class Architecture:
 
     @classmethod
     def read(cls, folder: Path) -> "Architecture":
-        """From the `config.json` in a folder. Raises UserError if it is missing or foreign."""
-        raw = read_json(folder / "config.json")
-        _refuse_foreign(raw, folder)
+        """From the `config.json` in a folder. Raises UserError if it is missing, foreign, or makes
+        no sense."""
+        file = folder / "config.json"
+        _refuse_foreign(checked(ModelConfig, file, read_json(file), WAY_OUT), folder)
+        config = transformers_config(folder, WAY_OUT)
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder / 'config.json'} cannot be read: {error}") from error
-        return cls.from_config(config)
+            shape = cls.from_config(config)
+            _refuse_odd(shape)
+        except UserError as error:
+            raise UserError(f"{file}: {error}: {WAY_OUT}") from error
+        except Exception as error:  # what transformers lets pass may still be of any type
+            raise unreadable(folder, error, WAY_OUT) from error
+        return shape
 
     @classmethod
     def from_config(cls, config: PretrainedConfig) -> "Architecture":
@@ -114,21 +123,35 @@ class Architecture:
         return even_cut(layer, head, self.layers, stages)
 
 
-def _refuse_foreign(raw: dict[str, Any], folder: Path) -> None:
-    family = raw.get("model_type")
-    classes = raw.get("architectures") or []
+def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:
+    family, classes = raw.model_type, raw.architectures or ()
     if family not in FAMILIES or not all(
-        str(name).lower() == FAMILIES[family].lower() for name in classes
+        name.lower() == FAMILIES[family].lower() for name in classes
     ):
-        kind = f"{', '.join(map(str, classes)) or 'unnamed'} (model_type {family})"
+        kind = f"{', '.join(classes) or 'unnamed'} (model_type {family})"
         raise UserError(
             f"{folder.name} is of architecture {kind}; supported are {', '.join(FAMILIES.values())}"
         )
-    method = (raw.get("quantization_config") or {}).get("quant_method")
+    method = raw.quantization_config and raw.quantization_config.quant_method
     if method:
         raise UserError(
             f"{folder.name} is stored quantised ({method}): take the unquantised model, and "
             "--quant nf4, fp4 or int8 if it must be small"
+        )
+
+
+def _refuse_odd(shape: Architecture) -> None:
+    """Sizes that do not go together."""
+    if shape.heads % shape.kv_heads:
+        raise UserError(
+            f"num_attention_heads is {shape.heads}, no multiple of num_key_value_heads, "
+            f"{shape.kv_heads}"
+        )
+    if shape.head_dim % 2 or not shape.head_dim:
+        raise UserError(f"head_dim is {shape.head_dim}, which must be even")
+    if len(shape.windows) != shape.layers:
+        raise UserError(
+            f"layer_types has {len(shape.windows)} entries, num_hidden_layers is {shape.layers}"
         )
 
 

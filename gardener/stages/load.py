@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.stages.architecture import Architecture
-from gardener.stages.folders import read_json
+from gardener.stages.architecture import WAY_OUT, Architecture
+from gardener.stages.config import part_of, unreadable
 from gardener.stages.layers import Slice
 from gardener.stages.linear import Linear, Make, linear
 from gardener.stages.llama import Block, BlockWeights
@@ -47,6 +47,7 @@ def load_stage(
         torch.set_num_threads(threads)
     target = _device(device)
     shape = Architecture.read(folder)
+    _check_rotary(folder, shape)
     held = _held(folder, shape, held)
     loader = _Loader(folder, shape, dtype_of(dtype), target, quant)
     with torch.inference_mode():
@@ -85,6 +86,7 @@ def load_whole(folder: Path, *, dtype: str, device: str) -> Whole:
     """All layers of the model in `folder`. Raises UserError."""
     target = _device(device)
     shape = Architecture.read(folder)
+    _check_rotary(folder, shape)
     _held(folder, shape, Slice(0, shape.layers, shape.layers))
     loader = _Loader(folder, shape, dtype_of(dtype), target, "none")
     with torch.inference_mode():
@@ -95,10 +97,27 @@ def load_whole(folder: Path, *, dtype: str, device: str) -> Whole:
 
 def stored_slice(folder: Path) -> Slice | None:
     """The layers that a folder written by `split` holds; None: an ordinary model folder."""
-    block = read_json(folder / "config.json").get("gardener")
-    if block and not block["stage"]:
+    part = part_of(folder)
+    if part is None:
+        return None
+    if not part.stage:
         raise UserError(f"{folder} is the holder's folder of a split model: it has no layers")
-    return Slice(block["first"], block["end"], block["layers"]) if block else None
+    try:
+        return Slice(part.first, part.end, part.layers)
+    except UserError as error:
+        file = folder / "config.json"
+        raise UserError(f"{file}: gardener: {error}: split the model anew") from error
+
+
+def _check_rotary(folder: Path, shape: Architecture) -> None:
+    """Tried out, since it trusts what the config says of its scaling. Raises UserError."""
+    try:
+        sound = Rotary(shape, torch.float32, torch.device("cpu")).sound
+    except Exception as error:  # settings that are missing or of odd lengths end in any of them
+        raise unreadable(folder, error, WAY_OUT) from error
+    if not sound:
+        file = folder / "config.json"
+        raise UserError(f"{file}: the rotary settings make no sense: {shape.rope}: {WAY_OUT}")
 
 
 def _held(folder: Path, shape: Architecture, held: Slice | None) -> Slice:

@@ -46,6 +46,15 @@ class Rotary:
             self._grow(known, max(highest + 1, known + _STEP, min(2 * known, known + 8 * _STEP)))
         return self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
 
+    @property
+    def sound(self) -> bool:
+        """Are these numbers, and as many as the heads need?"""
+        # Factors of longrope are used beyond the original context only, when it is too late.
+        factors = (self._shape.rope.get(key) for key in ("short_factor", "long_factor"))
+        lengths = {len(each) for each in factors if each} - {self._shape.head_dim // 2}
+        first = torch.stack(self.at(torch.tensor([1], device=self._device), 1))
+        return bool(first.isfinite().all()) and not lengths
+
     def _grow(self, first: int, end: int) -> None:
         angles, scale = self._angles(first, end)
         cos, sin = angles.cos() * scale, angles.sin() * scale

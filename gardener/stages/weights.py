@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
+from gardener.stages.config import part_of
 from gardener.stages.folders import read_json
 from gardener.stages.layers import Ends, Slice
 
@@ -208,14 +209,9 @@ def fingerprint(folder: Path) -> str:
 
     A folder written by `split` carries the fingerprint of its source.
     """
-    carried = read_json(folder / "config.json").get("gardener")
-    if carried:
-        mark = carried.get("fingerprint") if isinstance(carried, dict) else None
-        if not isinstance(mark, str):
-            raise UserError(
-                f"{folder / 'config.json'}: gardener holds no fingerprint: split the model anew"
-            )
-        return mark
+    part = part_of(folder)
+    if part is not None:
+        return part.fingerprint
     checkpoint = Checkpoint(folder)
     facts = Architecture.read(folder).facts()
     names = [name for name in checkpoint.names() if "rotary_emb" not in name]
