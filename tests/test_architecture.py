@@ -11,7 +11,9 @@ ROOT = Path(gardener.__file__).parent
 HEAVY = {"torch", "transformers", "asyncio", "rich", "uvloop", "typer"}
 
 PURE = (
-    "tree", "messages", "survey", "costs", "decoding", "policy", "errors", "config", "draft.ngram",
+    "tree", "messages", "survey", "averages", "costs", "decoding", "pacing", "throttle", "policy",
+    "policy.view", "policy.sizes", "policy.baselines", "policy.continuous", "errors", "config",
+    "draft.ngram",
     "evaluation.plan", "evaluation.passes", "evaluation.tally", "evaluation.results",
     "evaluation.timeline",
 )  # fmt: skip

@@ -100,8 +100,8 @@ Profile: TypeAlias = Annotated[
     typer.Option(
         envvar="GARDENER_PROFILE",
         metavar="NAME|FILE",
-        help="The machines that --simulate stands for: loopback, jetson-7b, gpu, cpu, these with "
-        "-slow or -far, or a TOML file.",
+        help="The machines that --simulate stands for: loopback; jetson-7b, gpu or cpu, each also "
+        "with -slow or -far; or a TOML file.",
     ),
 ]
 Peer: TypeAlias = Annotated[
