@@ -24,14 +24,14 @@ import uvloop
 
 from benchmarks.machine import machine
 from gardener.cli.program import ignore
-from gardener.cli.ring import RingSettings, open_ring, shape
+from gardener.cli.ring import RingSettings, open_ring
 from gardener.errors import GardenerError
 from gardener.messages import Card, Message, Segment, Tensor, Timing
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.net.wire import Decoder, encode
-from gardener.policy import make
+from gardener.policy import Shape, make
 from gardener.prompts import Prompter
 from gardener.run import Answer, Wanted, answer
 
@@ -214,7 +214,7 @@ async def overheads(stages: int, runs: int, dtype: str) -> list[Overhead]:
     async with open_ring(settings, ignore, ignore) as (holder, folder):
         prompter = Prompter(folder)
         wanted = Wanted(prompter.encode("Write a long story about a harbour."), 128)
-        policy = make("plain", shape(stages, 1, None, 1.0))
+        policy = make("plain", Shape())
         for _ in range(runs + 1):
             got = await answer(holder, prompter, policy, wanted)
             if got.error:

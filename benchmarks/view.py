@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 
 import uvloop
 
-from gardener.cli.ring import RingSettings, open_ring, shape
+from gardener.cli.ring import RingSettings, open_ring
 from gardener.holder import Holder
-from gardener.policy import make
+from gardener.policy import Shape, make
 from gardener.prompts import Prompter
 from gardener.run import Answer, Wanted, answer
 from gardener.view.watch import HolderWatch
@@ -107,7 +107,7 @@ async def measured(
     holder: Holder, prompter: Prompter, policy: str, wanted: Wanted, size: tuple[int, int] | None
 ) -> Answer:
     """One answer; under the view, in a terminal of this size, if there is one."""
-    sizes = shape(len(holder.cards), 16, None, 0.2)
+    sizes = Shape(16, floor=0.2)
     if size is None:
         return await answer(holder, prompter, make(policy, sizes), wanted)
     with terminal(*size):
