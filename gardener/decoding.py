@@ -254,11 +254,11 @@ class Decoding:
         if self._prefilled == last:
             nodes = self.policy.choose(self.view(overdue=overdue))
             return [self._segment([], nodes), *self._settle(), *self._grow()] if nodes else []
-        if len(self._flights) > self.policy.window(self.costs):
-            return []
+        if len(self._flights) > len(self.costs.stages):
+            return []  # one for each stage, and one that waits
         first, end = self._prefilled, min(self._prefilled + self.chunk, last)
         self._prefilled = end
-        nodes = self.policy.choose(self.view()) if end == last else []
+        nodes = self.policy.choose(self.view(overdue=overdue)) if end == last else []
         return [self._segment(range(first, end), nodes), *self._grow()]
 
     def _segment(self, prompt: Sequence[int], nodes: Sequence[int]) -> Send:

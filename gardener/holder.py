@@ -35,7 +35,7 @@ from gardener.errors import GardenerError, LocalError, PeerLost, RemoteError, St
 from gardener.loss import Report, ring_broke, stage_failed, stalled
 from gardener.messages import Card, Close, Failed, Message, Segment, Tensor, Timing, Verdict
 from gardener.net.address import Address, Inherited
-from gardener.pacing import Pacer
+from gardener.pacing import INSTANT, Pacer
 from gardener.policy import Plain, Policy, Shape
 from gardener.ring import Ring
 from gardener.sources import Guesses, Sources, rows_of
@@ -223,9 +223,8 @@ class Holder:
             self._fill()
             self.sources.tell()
 
-    def _fill(self, overdue: bool = False) -> None:
-        """Give the ring what the policy has for it, as soon as there is room. `overdue`: the root
-        has waited for the drafter for long enough."""
+    def _fill(self) -> None:
+        """Give the ring what the policy has for it, as soon as there is room."""
         self._wake_at(None)
         while self.decoding is not None and self.decoding.finished is None:
             urgent, now = self.decoding.urgent, clock.now()
@@ -233,20 +232,21 @@ class Holder:
                 self._wake_at(wait)
                 return
             self.decoding.verdict_in = self._pacer.verdict_in(now)
-            commands = self.decoding.handle(Room(overdue))
+            left = self._pacer.patience(now, self.decoding.tree.root) if urgent else 0.0
+            commands = self.decoding.handle(Room(overdue=urgent and left < INSTANT))
             if not commands:
-                if urgent and not overdue:
-                    self._wake_at(self._pacer.patience, overdue=True)
+                if left >= INSTANT:
+                    self._wake_at(left)
                 return
             self._run(commands)
 
-    def _wake_at(self, wait: float | None, overdue: bool = False) -> None:
+    def _wake_at(self, wait: float | None) -> None:
         """Look again after so many seconds; None: when something happens."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if wait is not None:
-            self._timer = asyncio.get_running_loop().call_later(wait, self._fill, overdue)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._fill)
 
     def _run(self, commands: Sequence[Command]) -> None:
         for command in commands:

@@ -18,7 +18,7 @@ WORTH = 0.3
 GRACE = 0.1
 """And this share of a tick longer, if it is late."""
 
-PATIENCE = 3.0
+PATIENCE = 8.0
 """A root waits for the drafter for so many times what one call of it takes, and no longer."""
 
 INSTANT = 1e-6
@@ -40,6 +40,7 @@ class Pacer:
         self._due = 0.0
         self._tick = 0.0  # of the segment sent last
         self._verdicts: deque[float] = deque()  # when they are expected
+        self._root = (-1, 0.0)  # the one that waits to be sent, and since when
 
     def sent(self, now: float, rows: int) -> None:
         """A segment of so many rows has left."""
@@ -68,7 +69,8 @@ class Pacer:
             return math.inf
         return max(self._verdicts[0] - now, 0.0)
 
-    @property
-    def patience(self) -> float:
-        """Seconds for which a root may wait for one call of the drafter."""
-        return PATIENCE * self._costs.draft(CALL) + MOMENT
+    def patience(self, now: float, root: int) -> float:
+        """Seconds for which this root, which was not sent, may still wait for the drafter."""
+        if self._root[0] != root:
+            self._root = (root, now)
+        return self._root[1] + PATIENCE * self._costs.draft(CALL) + MOMENT - now

@@ -156,11 +156,12 @@ def begin(
     window: int = 2,
     chunk: int = 8,
     draft: float = 0.0,
+    stages: int = 1,
 ) -> Decoding:
-    """`draft`: seconds of a call of the drafter; a pass of the only stage takes 0.01."""
+    """`draft`: seconds of a call of the drafter; a pass of a stage takes 0.01."""
     shape = Shape(rows=rows, window=window, floor=0.1, batch=2)
     limits = Limits(new_tokens, 100, frozenset(eos))
-    costs = Costs.flat(1, 0.01, draft=draft)
+    costs = Costs.flat(stages, 0.01, draft=draft)
     return Decoding(7, prompt, make(policy, shape), limits, chunk, costs=costs)
 
 
@@ -215,7 +216,7 @@ def test_a_root_waits_for_the_drafter_only_where_that_is_worth_it() -> None:
 
 
 def test_a_long_prompt_is_cut_into_chunks_of_which_some_are_under_way_at_once() -> None:
-    decoding = begin(prompt=range(10), chunk=4, window=3)
+    decoding = begin(prompt=range(10), chunk=4, stages=2)
     decoding.start()
     decoding.handle(grown((9, [])))
     chunks = [[n for c in commands for n in ids(c)] for commands in rooms(decoding)]

@@ -147,11 +147,16 @@ def test_a_verdict_of_a_segment_that_nobody_noted_changes_nothing() -> None:
 
 
 def test_patience_follows_what_a_call_of_the_drafter_takes() -> None:
-    assert far().patience == MOMENT
-    costs = Costs.flat(1, draft=0.02)
-    assert Pacer(make("gardener", Shape()), costs).patience == pytest.approx(
-        PATIENCE * 0.02 + MOMENT
-    )
+    assert far().patience(1.0, 7) == pytest.approx(MOMENT)
+    pacer = Pacer(make("gardener", Shape()), Costs.flat(1, draft=0.02))
+    assert pacer.patience(1.0, 7) == pytest.approx(PATIENCE * 0.02 + MOMENT)
+
+
+def test_patience_counts_from_the_moment_when_the_root_could_first_have_left() -> None:
+    pacer = far()
+    pacer.patience(1.0, 7)
+    assert pacer.patience(1.0 + MOMENT, 7) == pytest.approx(0.0)
+    assert pacer.patience(1.0 + MOMENT, 8) == pytest.approx(MOMENT)
 
 
 # --- the holder, under a virtual clock -------------------------------------------------------
@@ -202,7 +207,7 @@ def segments(
     async def scenario(ring: SimulatedRing) -> tuple[list[Record], float]:
         costs = ring.holder.costs
         costs.observe_draft(1, draft)
-        patience = Pacer(make(policy, Shape()), costs).patience
+        patience = Pacer(make(policy, Shape()), costs).patience(0.0, 0)
         begin = clock.now()
         assert await write(ring, policy, prompt=prompt) == written(prompt)
         sent = [record for record in ring.holder.trace if record.what == "sent"]

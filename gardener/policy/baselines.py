@@ -196,8 +196,6 @@ class FlowSpec:
         return 2 * (len(costs.stages) + TREE // SEGMENT)
 
     def choose(self, view: View) -> list[int]:
-        if view.urgent:
-            self._rest.clear()
         while self._rest:
             segment = [node for node in self._rest.popleft() if node in view.tree]
             if segment:

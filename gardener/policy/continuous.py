@@ -11,6 +11,10 @@ from gardener.tree import Node
 AHEAD = 3
 """Segments for which nodes are drafted before they are sent."""
 
+FREE = 0.5
+"""A drafter whose calls take less than this share of a tick does not begin one when a verdict is
+about to come."""
+
 SAVED = 0.5
 """Ticks that a token gains, about, when its row leaves with the root and not after it."""
 
@@ -55,7 +59,7 @@ class Gardener:
         draft = 0.0 if view.instant else view.costs.draft(self.shape.batch)
         if not view.speculating:
             return []
-        if view.verdict_in < draft and not view.urgent:
+        if view.verdict_in < draft < FREE * view.costs.tick(1) and not view.urgent:
             return []  # it will be asked again in a moment, and should be free then
         most = self.shape.most
         ready = view.unsent(AHEAD * most, self.shape.floor)
