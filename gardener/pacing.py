@@ -12,7 +12,7 @@ from collections import deque
 from gardener.costs import Costs
 from gardener.policy import Policy
 
-WORTH = 0.3
+WORTH = 0.5
 """A verdict that is due within this share of a tick is waited for."""
 
 GRACE = 0.1

@@ -114,7 +114,7 @@ def evaluate(
     raw: RawOption = False,
     rows: o.Rows = None,
     window: o.Window = None,
-    floor: o.Floor = 0.01,
+    floor: o.Floor = 0.003,
     dtype: o.DType = "float32",
     device: o.Device = "cpu",
     threads: o.Threads = None,

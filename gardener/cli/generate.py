@@ -56,7 +56,7 @@ def generate(
     compare: CompareOption = "",
     rows: o.Rows = None,
     window: o.Window = None,
-    floor: o.Floor = 0.01,
+    floor: o.Floor = 0.003,
     dtype: o.DType = "float32",
     device: o.Device = "cpu",
     threads: o.Threads = None,

@@ -70,7 +70,7 @@ def verify(
     max_new_tokens: o.NewTokens = 64,
     rows: o.Rows = None,
     window: o.Window = None,
-    floor: o.Floor = 0.01,
+    floor: o.Floor = 0.003,
     dtype: o.DType = "float32",
     device: o.Device = "cpu",
     threads: o.Threads = None,

@@ -15,7 +15,7 @@ FREE = 0.5
 """A drafter whose calls take less than this share of a tick does not begin one when a verdict is
 about to come."""
 
-SAVED = 0.5
+SAVED = 0.3
 """Ticks that a token gains, about, when its row leaves with the root and not after it."""
 
 

@@ -23,8 +23,8 @@ class Shape:
 
     rows: int | None = None
     window: int | None = None
-    floor: float = 0.01
-    batch: int = 8
+    floor: float = 0.003
+    batch: int = 16
 
     def __post_init__(self) -> None:
         counts = (self.rows or 1, self.window or 1, self.batch)
