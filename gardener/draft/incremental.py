@@ -86,6 +86,13 @@ class _Told(NamedTuple):
     age: int
 
 
+class _Row(NamedTuple):
+    """A node of the tree whose row is to be computed, and its position."""
+
+    node: Node
+    position: int
+
+
 class Incremental:
     """A drafter from a network. `width`: most guesses at one place."""
 
@@ -206,21 +213,24 @@ class Incremental:
     # --- the tree ----------------------------------------------------------------------------
 
     def _draft(self, paths: Sequence[Sequence[Node]]) -> None:
-        """Compute the rows on these paths that are missing, one level after the other."""
+        """Compute the rows on these paths that are missing: all whose parents have been computed in
+        one pass, wherever in the tree they stand, then those below them."""
         table, lead = self._table, self.network.lead
         assert table is not None
-        levels: dict[int, dict[int, Node]] = {}
-        for path in paths:
-            for depth, node in enumerate(path[1:], 1):
-                if node.id - lead not in table:
-                    levels.setdefault(depth, {})[node.id] = node
         base = len(self._tokens) - 1 - lead  # position of the root's row
-        for depth in sorted(levels):
-            nodes = list(levels[depth].values())
-            for first in range(0, len(nodes), AT_ONCE):
-                self._level(nodes[first : first + AT_ONCE], base + depth)
+        waves: list[dict[int, _Row]] = []
+        for path in paths:
+            missing = ((d, n) for d, n in enumerate(path[1:], 1) if n.id - lead not in table)
+            for wave, (depth, node) in enumerate(missing):
+                if wave == len(waves):
+                    waves.append({})
+                waves[wave][node.id] = _Row(node, base + depth)
+        for rows in (list(wave.values()) for wave in waves):
+            for first in range(0, len(rows), AT_ONCE):
+                self._wave(rows[first : first + AT_ONCE])
 
-    def _level(self, nodes: Sequence[Node], position: int) -> None:
+    def _wave(self, rows: Sequence[_Row]) -> None:
+        nodes = [row.node for row in rows]
         table, lead = self._table, self.network.lead
         assert table is not None
         parents = [node.parent - lead for node in nodes]
@@ -228,7 +238,7 @@ class Incremental:
         if self.taps:
             features = self._outputs_of(parents)
         ids = [node.id - lead for node in nodes]
-        placement = table.place(ids, parents, [position] * len(nodes))
+        placement = table.place(ids, parents, [row.position for row in rows])
         for row, parent in zip(ids, parents, strict=True):
             self._age[row] = self._age.get(parent, 0) + 1 if self.taps else 0
         self._run([node.token for node in nodes], features, False, placement)

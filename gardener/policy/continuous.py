@@ -15,9 +15,6 @@ FREE = 0.5
 """A drafter whose calls take less than this share of a tick does not begin one when a verdict is
 about to come."""
 
-SAVED = 0.3
-"""Ticks that a token gains, about, when its row leaves with the root and not after it."""
-
 
 @dataclass(slots=True)
 class Gardener:
@@ -42,18 +39,20 @@ class Gardener:
             return [view.tree.root] if view.urgent else []
         nodes = view.unsent(self.shape.most, self.shape.floor)
         size = self._size(view, nodes)
-        if view.urgent and self.waits and self._worth_waiting(view, size):
+        if view.urgent and self.waits and self._worth_waiting(view, nodes[:size]):
             return []
         return ids(nodes[:size])
 
-    def _worth_waiting(self, view: View, size: int) -> bool:
-        """Should the root wait for what is being drafted? It keeps stage 1 busy for a tick in any
-        case: what comes too late for its segment comes a tick later."""
+    def _worth_waiting(self, view: View, ready: list[Node]) -> bool:
+        """Should the root, and what is ready with it, wait for what is being drafted? It keeps
+        stage 1 busy for a tick in any case: what comes too late comes a tick later."""
         if view.overdue:
             return False
         asked = [view.tree[node] for node in view.growing if node in view.tree]
-        gain = CATCH * sum(view.chance(node) for node in asked)
-        return SAVED * gain * view.costs.tick(size) > view.costs.draft(len(asked))
+        coming = CATCH * sum(view.chance(node) for node in asked)
+        now = sum(view.chance(node) for node in ready)
+        wait = view.costs.draft(len(asked))
+        return now * wait < coming * (view.costs.tick(len(ready)) - wait)
 
     def grow(self, view: View) -> list[int]:
         draft = 0.0 if view.instant else view.costs.draft(self.shape.batch)
