@@ -258,7 +258,8 @@ class Decoding:
             return []  # one for each stage, and one that waits
         first, end = self._prefilled, min(self._prefilled + self.chunk, last)
         self._prefilled = end
-        nodes = self.policy.choose(self.view(overdue=overdue)) if end == last else []
+        # Drafters may need what the ring computes of the prompt: nothing is waited for here.
+        nodes = self.policy.choose(self.view(overdue=True)) if end == last else []
         return [self._segment(range(first, end), nodes), *self._grow()]
 
     def _segment(self, prompt: Sequence[int], nodes: Sequence[int]) -> Send:
