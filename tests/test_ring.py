@@ -17,6 +17,7 @@ from processes import HandMade, Process, at, go_on, gone, hand_made, model_folde
 
 from gardener.check import plain_reference
 from gardener.draft.checkpoint import TAPS
+from gardener.policy import POLICIES
 from gardener.prompts import Prompter
 
 PROMISED = 5.0
@@ -293,7 +294,7 @@ def test_heads_change_no_text(
         *("--draft", draft, "--head", str(head), "--floor", "0.001", *ALL),
     ) as holder:
         counts = policies(holder, truth[prompt])
-    assert set(counts) == {"gardener", "plain", "serial"}
+    assert set(counts) == set(POLICIES)
     assert counts["plain"]["drafted"] == 0
     serial = counts["serial"]  # which waits for its drafters
     assert serial["rows"] > serial["segments"]
