@@ -27,6 +27,18 @@ class AnyWorker(Protocol):
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in its turn and return what it returns, or raise what it raises."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def settle(result: T | None, error: BaseException | None, _: float) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(result)  # type: ignore[arg-type]  # T may be None itself
+            else:
+                future.set_exception(error)
+
+        self.call(settle, partial(work, *args, **kwargs))
+        return await future
 
     def call(
         self, done: Callable[[T | None, BaseException | None, float], None], work: Callable[[], T]
@@ -46,7 +58,7 @@ class AnyWorker(Protocol):
         """Drop what has not begun, and wait for what has, at most `patience` seconds."""
 
 
-class Worker:
+class Worker(AnyWorker):
     """On a thread of its own. See `AnyWorker`."""
 
     def __init__(self, name: str) -> None:
@@ -54,21 +66,6 @@ class Worker:
         self._closed = False
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
-
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """See `AnyWorker`."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def settle(result: T | None, error: BaseException | None, _: float) -> None:
-            if future.cancelled():
-                return
-            if error is None:
-                future.set_result(result)  # type: ignore[arg-type]  # T may be None itself
-            else:
-                future.set_exception(error)
-
-        self.call(settle, partial(work, *args, **kwargs))
-        return await future
 
     def call(
         self, done: Callable[[T | None, BaseException | None, float], None], work: Callable[[], T]

@@ -25,7 +25,7 @@ from gardener.evaluation.results import Difference, Failure, Results, Skipped, n
 from gardener.evaluation.runner import Ring, measure
 from gardener.evaluation.tally import Run
 from gardener.evaluation.terminal import Teller, tables
-from gardener.policy import POLICIES, Shape, make
+from gardener.policy import FLOOR, POLICIES, Shape, make
 from gardener.prompts import Prompter
 
 SAVE_EVERY = 10.0
@@ -114,7 +114,7 @@ def evaluate(
     raw: RawOption = False,
     rows: o.Rows = None,
     window: o.Window = None,
-    floor: o.Floor = 0.003,
+    floor: o.Floor = FLOOR,
     dtype: o.DType = "float32",
     device: o.Device = "cpu",
     threads: o.Threads = None,

@@ -15,7 +15,7 @@ from gardener.cli.program import ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring
 from gardener.errors import UserError
 from gardener.messages import printable
-from gardener.policy import Shape, make
+from gardener.policy import FLOOR, Shape, make
 from gardener.prompts import Prompter
 from gardener.run import Answer, Wanted, answer
 from gardener.survey import span
@@ -56,7 +56,7 @@ def generate(
     compare: CompareOption = "",
     rows: o.Rows = None,
     window: o.Window = None,
-    floor: o.Floor = 0.003,
+    floor: o.Floor = FLOOR,
     dtype: o.DType = "float32",
     device: o.Device = "cpu",
     threads: o.Threads = None,

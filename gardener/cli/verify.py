@@ -18,7 +18,7 @@ from gardener.errors import GardenerError
 from gardener.holder import Holder
 from gardener.messages import Card
 from gardener.models import resolve
-from gardener.policy import POLICIES, Shape, make
+from gardener.policy import FLOOR, POLICIES, Shape, make
 from gardener.prompts import Prompter, read_prompts
 from gardener.run import Wanted, answer
 
@@ -70,7 +70,7 @@ def verify(
     max_new_tokens: o.NewTokens = 64,
     rows: o.Rows = None,
     window: o.Window = None,
-    floor: o.Floor = 0.003,
+    floor: o.Floor = FLOOR,
     dtype: o.DType = "float32",
     device: o.Device = "cpu",
     threads: o.Threads = None,

@@ -1,6 +1,7 @@
 """Pictures of an evaluation, with matplotlib: the one module that needs it."""
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,11 @@ SHADES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 def require() -> None:
     """Raises UserError if matplotlib is missing."""
-    try:
-        import matplotlib as _  # noqa: F401
-    except ImportError as error:
+    if find_spec("matplotlib") is None:
         raise UserError(
             "there are no plots without matplotlib: pip install 'gardener-node[plots]'; all "
             "figures and trace files are written"
-        ) from error
+        )
 
 
 def bars(title: str, sets: Mapping[str, Any], policies: Sequence[str], path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from gardener.policy.baselines import Chunked, FlowSpec, PipeDec, Plain, Serial
 from gardener.policy.continuous import Gardener
-from gardener.policy.view import Policy, Shape, View
+from gardener.policy.view import FLOOR, Policy, Shape, View
 
 POLICIES: dict[str, Callable[[Shape], Policy]] = {
     "plain": Plain,
@@ -27,6 +27,7 @@ def make(name: str, shape: Shape) -> Policy:
 
 
 __all__ = [
+    "FLOOR",
     "POLICIES",
     "Chunked",
     "FlowSpec",

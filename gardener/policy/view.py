@@ -9,6 +9,9 @@ from typing import Protocol
 from gardener.costs import Costs
 from gardener.tree import Node, Tree
 
+FLOOR = 0.003
+"""Least probability of a node that is worth looking at, where no user says otherwise."""
+
 MOST = 64
 """Rows in a segment, where no user says otherwise: more are not measured."""
 
@@ -23,7 +26,7 @@ class Shape:
 
     rows: int | None = None
     window: int | None = None
-    floor: float = 0.003
+    floor: float = FLOOR
     batch: int = 16
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import gardener
@@ -97,7 +98,7 @@ async def simulated_ring(
             listen_at=_address(number),
             peer=_address((number + 1) % (stages + 1)),
             patience=patience,
-            say=lambda line, number=number: say(f"stage {number}: {line}"),  # type: ignore[misc]
+            say=partial(_say_of, say, number),
         )
         seats.append(Seat(node, worker, asyncio.create_task(node.run())))
     try:
@@ -171,6 +172,10 @@ def _holder(profile: Profile, model: Model, drafters: Sequence[Drafter], patienc
 
 def _address(stage: int) -> Address:
     return Address("simulated", 7000 + stage)
+
+
+def _say_of(say: Callable[[str], None], stage: int, line: str) -> None:
+    say(f"stage {stage}: {line}")
 
 
 def _card(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from gardener.compute import AnyWorker
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -42,7 +44,7 @@ class Meter:
 Done = Callable[[Any, BaseException | None, float], None]
 
 
-class VirtualWorker:
+class VirtualWorker(AnyWorker):
     """See `compute.AnyWorker`. The time is that of the running loop."""
 
     def __init__(self, name: str, meter: Meter) -> None:
@@ -50,21 +52,6 @@ class VirtualWorker:
         self._meter = meter
         self._queue: deque[tuple[Done | None, Callable[[], object]]] = deque()
         self._timer: asyncio.Handle | None = None  # of the work that is being paid for
-
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """See `AnyWorker`."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def settle(result: T | None, error: BaseException | None, _: float) -> None:
-            if future.cancelled():
-                return
-            if error is None:
-                future.set_result(result)  # type: ignore[arg-type]  # T may be None itself
-            else:
-                future.set_exception(error)
-
-        self.call(settle, partial(work, *args, **kwargs))
-        return await future
 
     def call(
         self, done: Callable[[T | None, BaseException | None, float], None], work: Callable[[], T]
