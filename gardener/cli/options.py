@@ -144,7 +144,8 @@ Window: TypeAlias = Annotated[
         envvar="GARDENER_WINDOW",
         min=1,
         max=64,
-        help="Most segments under way at once. Default: as many as keep all stages at work.",
+        help="Most segments under way at once. Default: as many as keep all stages at work; "
+        "in `generate --local`, one where stages share cores.",
     ),
 ]
 Floor: TypeAlias = Annotated[
