@@ -110,7 +110,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Medians in milliseconds."""
     torch.set_num_threads(1)
     model = resolve(arguments.model, None, say=note)
-    settings = DraftSettings(("eagle",), arguments.head, dtype=arguments.dtype)
+    settings = DraftSettings(("eagle",), arguments.head, dtype=arguments.draft_dtype)
     (drafter,) = drafters(settings, model, Path, Path)
     config = json.loads((model / "config.json").read_text())
     segments = Segments(model, arguments.dtype, config["num_hidden_layers"])
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--head", help="a head instead of the one that is shipped")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--draft-dtype", default="auto")
     parser.add_argument("--repeat", type=int, default=50)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -75,7 +75,7 @@ def profile(arguments: argparse.Namespace) -> str:
     torch.set_num_threads(1)
     model = resolve(arguments.model, None, say=note)
     shape = Architecture.read(model)
-    settings = DraftSettings(("eagle",), arguments.head, dtype=arguments.dtype)
+    settings = DraftSettings(("eagle",), arguments.head, dtype=arguments.draft_dtype)
     (drafter,) = drafters(settings, model, lambda name: resolve_head(name, note), Path)
     passes = Passes(model, arguments.dtype)
     drafts = Drafts(drafter, shape.width, arguments.dtype, shape.vocab)
@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--head", help="a head instead of the one that is shipped")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--draft-dtype", default="auto")
     parser.add_argument("--repeat", type=int, default=20)
     print(profile(parser.parse_args()))
 

@@ -204,9 +204,9 @@ class Costs:
             max(hop.busy(rows * size) for hop, size in links),
         )
 
-    def lead(self, rows: int) -> float:
-        """Seconds between two segments of so many rows that keep the ring full without a queue."""
-        return self.tick(rows)
+    def lead(self, rows: int, window: int) -> float:
+        """Seconds from one segment of so many rows to the next, with at most `window` under way."""
+        return max(self.tick(rows), self.circle(rows) / window)
 
     def circle(self, rows: int) -> float:
         """Seconds once round the ring: stages, links, and what else it was seen to take."""
@@ -245,12 +245,6 @@ class Costs:
         """The slow drafter expanded so many nodes at once."""
         if nodes > 0 and seconds >= 0:
             self._draft.observe(nodes, seconds)
-
-    def observe_circle(self, rows: int, seconds: float) -> None:
-        """A segment of so many rows, alone in every pass, came back after `seconds`, not counting
-        what it waited in queues."""
-        computing = sum(curve(rows) for curve in self.stages)
-        self._beyond.observe(seconds - computing - self._links(rows))
 
     # --- reports -----------------------------------------------------------------------------
 

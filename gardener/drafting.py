@@ -3,10 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gardener.draft.drafter import Drafter
 from gardener.draft.ngram import NGram
 from gardener.errors import UserError
+
+if TYPE_CHECKING:  # it imports torch
+    from gardener.stages.linear import Make
 
 KINDS = ("ngram", "eagle", "model")
 """Kinds of drafters, in the order in which they are asked."""
@@ -25,12 +29,14 @@ class DraftSettings:
     head    an EAGLE checkpoint: folder, hub id or the name of a shipped one; None: the one that is
             shipped for the model, if any
     model   a small model of the same vocabulary
+    dtype   what drafters compute in. int8: a head's linear layers in 8 bits, on the CPU. auto: that
+            for a head where it is faster; otherwise the float type that this device is faster with
     """
 
     kinds: tuple[str, ...] | None = None
     head: str | None = None
     model: str | None = None
-    dtype: str = "float32"
+    dtype: str = "auto"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -43,6 +49,10 @@ class DraftSettings:
             raise UserError("--draft-model is given, but --draft leaves model out")
         if "model" in (self.kinds or ()) and not self.model:
             raise UserError("--draft model needs --draft-model, a small model to draft with")
+        if self.dtype == "int8" and self.device != "cpu":
+            raise UserError(
+                f"--draft-dtype int8 is for the CPU, and --draft-device is {self.device}"
+            )
 
     @property
     def eagle(self) -> bool:
@@ -114,8 +124,28 @@ def _eagle(head: Path, model: Path, settings: DraftSettings) -> Drafter:
     from gardener.draft.checkpoint import load_eagle
     from gardener.draft.incremental import Incremental
 
-    network = load_eagle(head, model, dtype=settings.dtype, device=settings.device)
+    dtype, make = _computing(settings)
+    network = load_eagle(head, model, dtype=dtype, device=settings.device, make=make)
     return Incremental(network, Calibration.read(head / "calibration.json"))
+
+
+def _computing(settings: DraftSettings) -> tuple[str, "Make"]:
+    """The float type of a head, and what makes its linear layers."""
+    from gardener.draft.light import Light, light_pays, light_works
+    from gardener.stages.linear import linear
+
+    asked = settings.dtype == "int8"
+    if asked and not light_works():
+        raise UserError("--draft-dtype int8: this build of torch cannot do it here; take auto")
+    if asked or (settings.dtype == "auto" and settings.device == "cpu" and light_pays()):
+        return "float32", Light
+    return _float_dtype(settings), linear
+
+
+def _float_dtype(settings: DraftSettings) -> str:
+    from gardener.stages.linear import quick_dtype
+
+    return quick_dtype(settings.device) if settings.dtype in ("auto", "int8") else settings.dtype
 
 
 def _small_model(folder: Path, model: Path, settings: DraftSettings) -> Drafter:
@@ -123,7 +153,7 @@ def _small_model(folder: Path, model: Path, settings: DraftSettings) -> Drafter:
     from gardener.draft.incremental import Incremental
     from gardener.draft.model import SmallModel
 
-    network = SmallModel(folder, model, dtype=settings.dtype, device=settings.device)
+    network = SmallModel(folder, model, dtype=_float_dtype(settings), device=settings.device)
     return Incremental(network, Calibration())
 
 

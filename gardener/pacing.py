@@ -44,7 +44,7 @@ class Pacer:
 
     def sent(self, now: float, rows: int) -> None:
         """A segment of so many rows has left."""
-        self._tick = self._costs.lead(rows)
+        self._tick = self._costs.tick(rows)
         self._due = now + self._tick
         self._verdicts.append(now + self._costs.circle(rows))
 

@@ -98,8 +98,14 @@ def test_costs_come_from_cards() -> None:
     assert [costs.stage(k, 4) for k in (0, 1)] == [0.020, 0.030]
     # A row is 16 bytes and 10 numbers of 4 bytes: 56 in all, but into stage 1 and back only 16.
     assert [costs.link(k, 4) for k in (0, 1, 2)] == pytest.approx([0.00164, 0.006, 0.003])
-    assert costs.tick(4) == costs.lead(4) == 0.030
+    assert costs.tick(4) == costs.lead(4, 9) == 0.030
     assert costs.circle(4) == pytest.approx(0.050 + 0.00164 + 0.006 + 0.003)
+
+
+def test_a_segment_follows_when_the_ring_may_hold_another_one() -> None:
+    costs = Costs([Curve(((1, 0.010),)), Curve(((1, 0.030),))], (Hop(0.004), Hop(), Hop()))
+    assert [costs.lead(1, window) for window in (1, 2, 9)] == pytest.approx([0.044, 0.030, 0.030])
+    assert costs.lead(1, 1) == costs.circle(1)
 
 
 def test_a_slow_link_sets_the_tick() -> None:
@@ -224,11 +230,17 @@ def test_drafting_more_never_takes_less(seen: list[tuple[int, float]]) -> None:
     assert all(one <= other for one, other in pairwise(times))
 
 
+def came_back(costs: Costs, rows: int, seconds: float) -> None:
+    """A segment of so many rows, after so long; its stages took what was expected of them."""
+    micros = (round(curve(rows) * 1e6) for curve in costs.stages)
+    costs.observe(rows, seconds, [Timing(0, each, rows) for each in micros])
+
+
 def test_a_circle_takes_what_it_was_seen_to() -> None:
     costs = Costs([RISING, RISING])
     assert costs.circle(4) == pytest.approx(0.024)
     for _ in range(20):
-        costs.observe_circle(4, 0.030)
+        came_back(costs, 4, 0.030)
     assert costs.circle(4) == pytest.approx(0.030)
     assert costs.circle(16) == pytest.approx(0.046)
     assert costs.tick(4) == 0.012  # it holds nobody else up
@@ -237,18 +249,18 @@ def test_a_circle_takes_what_it_was_seen_to() -> None:
 def test_links_that_were_taken_for_slower_are_put_right() -> None:
     costs = Costs([RISING], [Hop(0.1), Hop(0.1)])
     for _ in range(20):
-        costs.observe_circle(4, 0.022)
+        came_back(costs, 4, 0.022)
     assert costs.circle(4) == pytest.approx(0.022)
     for _ in range(20):
-        costs.observe_circle(4, 0.0)  # less than its stages: not to be believed
+        came_back(costs, 4, 0.0)  # less than its stages: not to be believed
     assert costs.circle(4) == pytest.approx(0.012)
 
 
 def test_one_slow_circle_hardly_counts() -> None:
     costs = Costs([RISING])
     for step in range(50):
-        costs.observe_circle(4, 0.020 + 0.001 * (step % 2))
-    costs.observe_circle(4, 60.0)
+        came_back(costs, 4, 0.020 + 0.001 * (step % 2))
+    came_back(costs, 4, 60.0)
     assert costs.circle(4) < 0.022
 
 

@@ -16,11 +16,13 @@ from safetensors.torch import load_file, save_file
 
 from gardener import trained
 from gardener.cli.ring import RingSettings, holder_folder
+from gardener.draft import light
 from gardener.draft.calibration import IDENTITY, Calibration
 from gardener.draft.checkpoint import TAPS, load_eagle
 from gardener.draft.drafter import Drafter
 from gardener.draft.eagle import Eagle3
 from gardener.draft.incremental import Incremental
+from gardener.draft.light import Light
 from gardener.drafting import KINDS, DraftSettings, drafters, names
 from gardener.errors import UserError
 from gardener.models import resolve, resolve_head
@@ -201,6 +203,38 @@ def test_dtypes_reach_the_networks(model: Path, tmp_path: Path) -> None:
     for drafter in drafters(settings, model, resolve, resolve):
         assert isinstance(drafter, Incremental)
         assert str(drafter.network.dtype) == "torch.bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "pays", "made"),
+    [("auto", True, Light), ("auto", False, None), ("int8", False, Light), ("float32", True, None)],
+)
+def test_heads_are_in_8_bits_where_that_is_asked_for_or_faster(
+    dtype: str,
+    pays: bool,
+    made: type | None,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(light, "light_works", lambda: True)
+    monkeypatch.setattr(light, "light_pays", lambda: pays)
+    layers: list[object] = []
+    monkeypatch.setattr(Light, "__init__", lambda self, weight, bias: layers.append(self))
+    resolve, _ = listed(plant(tmp_path / "head"))
+    drafters(DraftSettings(("eagle",), "head", dtype=dtype), model, resolve, resolve)
+    assert [type(layer) for layer in layers] == ([made] * 6 if made else [])
+
+
+def test_8_bits_are_refused_where_they_cannot_be_had(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="int8 is for the CPU, and --draft-device is cuda:1"):
+        DraftSettings(dtype="int8", device="cuda:1")
+    monkeypatch.setattr(light, "light_works", lambda: False)
+    resolve, _ = listed(plant(tmp_path / "head"))
+    with pytest.raises(UserError, match="--draft-dtype int8: this build of torch cannot"):
+        drafters(DraftSettings(("eagle",), "head", dtype="int8"), model, resolve, resolve)
 
 
 def test_drafters_have_names_for_people(model: Path, tmp_path: Path) -> None:

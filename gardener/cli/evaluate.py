@@ -122,7 +122,7 @@ def evaluate(
     draft: o.Draft = "auto",
     head: o.Head = None,
     draft_model: o.DraftModel = None,
-    draft_dtype: o.DraftDType = None,
+    draft_dtype: o.DraftDType = "auto",
     draft_device: o.DraftDevice = "cpu",
     patience: o.Patience = 120.0,
     out: OutOption = None,
@@ -161,7 +161,7 @@ def evaluate(
             threads=threads,
             quant=quant,
             patience=patience,
-            draft=o.drafting(draft, head, draft_model, draft_dtype or dtype, draft_device),
+            draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
             simulate=place.stages if place.kind == "simulate" else None,
             profile=place.profile or "loopback",
         )

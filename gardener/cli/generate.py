@@ -65,7 +65,7 @@ def generate(
     draft: o.Draft = "auto",
     head: o.Head = None,
     draft_model: o.DraftModel = None,
-    draft_dtype: o.DraftDType = None,
+    draft_dtype: o.DraftDType = "auto",
     draft_device: o.DraftDevice = "cpu",
     patience: o.Patience = 120.0,
     no_view: o.NoView = False,
@@ -88,7 +88,7 @@ def generate(
         threads=threads,
         quant=quant,
         patience=patience,
-        draft=o.drafting(draft, head, draft_model, draft_dtype or dtype, draft_device),
+        draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
         simulate=simulate,
         profile=profile,
     )

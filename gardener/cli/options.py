@@ -14,6 +14,7 @@ DEFAULT_MODEL = "smollm2-135m"
 
 
 DTypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
+DraftDTypeName: TypeAlias = Literal["auto", "int8", "float32", "bfloat16", "float16"]
 QuantName: TypeAlias = Literal["none", "nf4", "fp4", "int8"]
 PolicyName: TypeAlias = Literal[  # the keys of policy.POLICIES
     "plain", "serial", "chunked", "pipedec", "flowspec", "gardener"
@@ -180,8 +181,11 @@ DraftModel: TypeAlias = Annotated[
     ),
 ]
 DraftDType: TypeAlias = Annotated[
-    DTypeName | None,
-    typer.Option(envvar="GARDENER_DRAFT_DTYPE", help="What drafters compute in: as --dtype."),
+    DraftDTypeName,
+    typer.Option(
+        envvar="GARDENER_DRAFT_DTYPE",
+        help="What drafters compute in. auto: a head in int8 where that is faster on the CPU.",
+    ),
 ]
 DraftDevice: TypeAlias = Annotated[
     str, typer.Option(envvar="GARDENER_DRAFT_DEVICE", help="cpu, cuda, cuda:1 or mps.")

@@ -78,7 +78,7 @@ def verify(
     draft: o.Draft = "auto",
     head: o.Head = None,
     draft_model: o.DraftModel = None,
-    draft_dtype: o.DraftDType = None,
+    draft_dtype: o.DraftDType = "auto",
     draft_device: o.DraftDevice = "cpu",
     patience: o.Patience = 120.0,
     as_json: o.Json = False,
@@ -102,7 +102,7 @@ def verify(
         threads=threads,
         quant=quant,
         patience=patience,
-        draft=o.drafting(draft, head, draft_model, draft_dtype or dtype, draft_device),
+        draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
         simulate=simulate,
         profile=profile,
     )

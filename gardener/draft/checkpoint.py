@@ -25,7 +25,7 @@ from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
 from gardener.stages.config import transformers_config, unreadable
 from gardener.stages.folders import read_json
-from gardener.stages.linear import Linear, linear
+from gardener.stages.linear import Linear, Make, linear
 from gardener.stages.llama import Block, BlockWeights
 from gardener.stages.rotary import Rotary
 from gardener.stages.tensors import dtype_of
@@ -40,9 +40,14 @@ _WHOLE = (torch.int64, torch.int32, torch.int16)
 _ATTENTION = ("q_proj", "k_proj", "v_proj")
 
 
-def load_eagle(folder: Path, model: Path, *, dtype: str, device: str) -> Eagle1 | Eagle3:
-    """The head in `folder`, for the target in the folder `model`. Raises UserError."""
-    reader = _Reader(folder, model, dtype_of(dtype), torch.device(device))
+def load_eagle(
+    folder: Path, model: Path, *, dtype: str, device: str, make: Make = linear
+) -> Eagle1 | Eagle3:
+    """The head in `folder`, for the target in the folder `model`; `make` makes its linear layers.
+
+    Raises UserError.
+    """
+    reader = _Reader(folder, model, dtype_of(dtype), torch.device(device), make)
     with torch.inference_mode():
         return reader.eagle3() if reader.has("hidden_norm.weight") else reader.eagle1()
 
@@ -50,8 +55,11 @@ def load_eagle(folder: Path, model: Path, *, dtype: str, device: str) -> Eagle1 
 class _Reader:
     """Takes a checkpoint apart, and knows what is left of it."""
 
-    def __init__(self, folder: Path, model: Path, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, model: Path, dtype: torch.dtype, device: torch.device, make: Make
+    ) -> None:
         self._folder, self._model, self._dtype, self._device = folder, model, dtype, device
+        self._linear = make
         self._config = HeadConfig.read(folder / "config.json")
         self._shape, self._target = _shape(folder), Architecture.read(model)
         self._file, self._target_file = Checkpoint(folder), Checkpoint(model)
@@ -74,10 +82,10 @@ class _Reader:
         if width != self._target.width:
             raise self._misfit("hidden_size", width, self._target.width)
         bias = self._take("fc.bias", (width,)) if self._config.bias else None
-        fc = linear(self._take("fc.weight", (width, 2 * width)), bias)
+        fc = self._linear(self._take("fc.weight", (width, 2 * width)), bias)
         block = self._block(width)
         table = self._table(width)
-        head = linear(self._borrowed_matrix().to(self._device, self._dtype), None)
+        head = self._linear(self._borrowed_matrix().to(self._device, self._dtype), None)
         self._nothing_left()
         return Eagle1(self._parts(block, fc, table, head, None, (self._target.layers,)))
 
@@ -89,7 +97,7 @@ class _Reader:
         if (stated or width) != target.width:
             key = "target_hidden_size" if stated else "hidden_size"
             raise self._misfit(key, stated or width, target.width)
-        fc = linear(self._take("fc.weight", (width, len(taps) * target.width)), None)
+        fc = self._linear(self._take("fc.weight", (width, len(taps) * target.width)), None)
         block = self._block(2 * width)
         norms = [
             self._take(f"{self._layer}{name}.weight", (width,)).clone()
@@ -150,11 +158,11 @@ class _Reader:
         out = self._take(f"{p}self_attn.o_proj.weight", (s.width, s.heads * s.head_dim))
         weights = BlockWeights(
             attention_norm=None,
-            qkv=linear(torch.cat(qkv), torch.cat(biases) if biases else None),
-            out=linear(out, None),
+            qkv=self._linear(torch.cat(qkv), torch.cat(biases) if biases else None),
+            out=self._linear(out, None),
             mlp_norm=self._take(f"{p}post_attention_layernorm.weight", (s.width,)).clone(),
-            gate_up=linear(torch.cat(gate_up), None),
-            down=linear(self._take(f"{p}mlp.down_proj.weight", (s.width, s.inner)), None),
+            gate_up=self._linear(torch.cat(gate_up), None),
+            down=self._linear(self._take(f"{p}mlp.down_proj.weight", (s.width, s.inner)), None),
         )
         return Block(s, weights, 0, None, steady=False)
 
@@ -196,7 +204,7 @@ class _Reader:
     def _head3(self, width: int, tokens: Tensor | None) -> Linear:
         if "lm_head.weight" in self._left:
             count = self._target.vocab if tokens is None else len(tokens)
-            return linear(self._take("lm_head.weight", (count, width)), None)
+            return self._linear(self._take("lm_head.weight", (count, width)), None)
         if width != self._target.width:
             raise self._refusal(
                 f"it has no lm_head, and hidden_size {width} is not the model's "
@@ -204,7 +212,7 @@ class _Reader:
             )
         matrix = self._borrowed_matrix()
         chosen = matrix if tokens is None else matrix[tokens.cpu()]
-        return linear(chosen.to(self._device, self._dtype), None)
+        return self._linear(chosen.to(self._device, self._dtype), None)
 
     def _table(self, width: int) -> Tensor:
         """The head's own embedding, else the target's, which stays in the mapped file."""

@@ -44,15 +44,16 @@ class Gardener:
         return ids(nodes[:size])
 
     def _worth_waiting(self, view: View, ready: list[Node]) -> bool:
-        """Should the root, and what is ready with it, wait for what is being drafted? It keeps
-        stage 1 busy for a tick in any case: what comes too late comes a tick later."""
+        """Should the root, and what is ready with it, wait for what is being drafted? What comes
+        too late comes with the next segment."""
         if view.overdue:
             return False
         asked = [view.tree[node] for node in view.growing if node in view.tree]
         coming = CATCH * sum(view.chance(node) for node in asked)
         now = sum(view.chance(node) for node in ready)
         wait = view.costs.draft(len(asked))
-        return now * wait < coming * (view.costs.tick(len(ready)) - wait)
+        lead = view.costs.lead(len(ready), self.window(view.costs))
+        return now * wait < coming * (lead - wait)
 
     def grow(self, view: View) -> list[int]:
         draft = 0.0 if view.instant else view.costs.draft(self.shape.batch)
@@ -70,5 +71,6 @@ class Gardener:
 
     def _size(self, view: View, nodes: list[Node]) -> int:
         """Rows that bring the most tokens per second."""
-        size, _ = best_prefix([view.chance(node) for node in nodes], view.costs.tick)
-        return size
+        window = self.window(view.costs)
+        chances = [view.chance(node) for node in nodes]
+        return best_prefix(chances, lambda rows: view.costs.lead(rows, window))[0]

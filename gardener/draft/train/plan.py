@@ -30,14 +30,14 @@ class Plan:
     inner: int = 0
     steps: int = 5
     decay: float = 0.9
-    share: float = 0.4
+    share: float = 0.25
     passes: float = 4.0
     chunk: int = 60_000
     keep: int = 64
     lanes: int = 256
     room: int = 256
     rounds: int = 1
-    batch: int = 1024
+    batch: int = 2048
     rate: float = 5e-3
     seed: int = 1
 

@@ -1,0 +1,72 @@
+"""Linear layers for drafters, in 8 bits on the CPU: what they give is checked by the target anyway.
+
+A drafter runs for few rows at a time, so its time is that of reading its weights, and a quarter of
+the bytes takes about a quarter of the time. Weights have a scale per output; rows are quantised on
+the way, all rows of a pass with one scale.
+
+torch means to give up the functions used here one day. Where they are gone, or are not faster, a
+drafter computes in a float type as before.
+"""
+
+import time
+import warnings
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from gardener.stages.linear import Linear, linear
+
+_HIGHEST = 63
+"""Of a weight: two products with an unsigned byte of a row fit into 16 bits, in which the kernel of
+a processor without VNNI adds up pairs. Rows need their 8 bits more, for all have one scale."""
+
+
+class Light:
+    """Weights [outputs, inputs] in int8; rows and results are float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Raises RuntimeError, AttributeError or NotImplementedError where torch cannot."""
+        scales = weight.float().abs().amax(1).clamp_min(1e-12) / _HIGHEST
+        zeros = torch.zeros(len(weight), dtype=torch.long)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it will be given up
+            steps = torch.quantize_per_channel(
+                weight.float(), scales.double(), zeros, 0, torch.qint8
+            )
+        self._packed = torch.ops.quantized.linear_prepack(steps, bias)
+        self.nbytes = weight.numel() + 8 * len(weight) + (0 if bias is None else bias.nbytes)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Rows [n, inputs] to rows [n, outputs]."""
+        y: Tensor = torch.ops.quantized.linear_dynamic(x, self._packed, False)
+        return y
+
+
+@cache
+def light_works() -> bool:
+    """Does this build of torch have light layers for this CPU? Tried out, not guessed."""
+    x = torch.linspace(-1, 1, 64).view(4, 16)
+    try:
+        return torch.allclose(Light(torch.eye(16), None)(x), x, atol=0.02)
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return False
+
+
+@cache
+def light_pays() -> bool:
+    """Are they faster here than float32?"""
+    if not light_works():
+        return False
+    weight, x = torch.randn(1024, 1024), torch.randn(4, 1024)
+    return _seconds(Light(weight, None), x) < _seconds(linear(weight, None), x)
+
+
+def _seconds(layer: Linear, x: Tensor) -> float:
+    """Of the quickest of some calls."""
+    best = float("inf")
+    for _ in range(5):
+        begin = time.perf_counter()
+        layer(x)
+        best = min(best, time.perf_counter() - begin)
+    return best
