@@ -139,7 +139,10 @@ class Costs:
         self._draft = Line()
         self._beyond = Mean()
         self._context = 0
-        self._curves: list[Curve] | None = None  # of now; None: to be made again
+        # Of now, made again when they are asked for. Policies ask for the same few often.
+        self._curves: list[Curve] | None = None
+        self._ticks: dict[int, float] = {}  # by rows
+        self._circles: dict[int, float] = {}
 
     @classmethod
     def flat(
@@ -180,6 +183,7 @@ class Costs:
     def context(self, tokens: int) -> None:
         if tokens != self._context:
             self._context, self._curves = tokens, None
+            self._forget()
 
     @property
     def stages(self) -> list[Curve]:
@@ -198,11 +202,13 @@ class Costs:
 
     def tick(self, rows: int) -> float:
         """Seconds of the slowest stage or link: how often a segment of so many rows can pass."""
-        links = zip(self.hops, self._bytes, strict=True)
-        return max(
-            max(curve(rows) for curve in self.stages),
-            max(hop.busy(rows * size) for hop, size in links),
-        )
+        if rows not in self._ticks:
+            links = zip(self.hops, self._bytes, strict=True)
+            self._ticks[rows] = max(
+                max(curve(rows) for curve in self.stages),
+                max(hop.busy(rows * size) for hop, size in links),
+            )
+        return self._ticks[rows]
 
     def lead(self, rows: int, window: int) -> float:
         """Seconds from one segment of so many rows to the next, with at most `window` under way."""
@@ -210,8 +216,11 @@ class Costs:
 
     def circle(self, rows: int) -> float:
         """Seconds once round the ring: stages, links, and what else it was seen to take."""
-        computing = sum(curve(rows) for curve in self.stages)
-        return computing + max(self._links(rows) + self._beyond.value, 0.0)
+        if rows not in self._circles:
+            computing = sum(curve(rows) for curve in self.stages)
+            beyond = max(self._links(rows) + self._beyond.value, 0.0)
+            self._circles[rows] = computing + beyond
+        return self._circles[rows]
 
     def draft(self, nodes: int) -> float:
         """Seconds that the slow drafter takes to expand so many nodes at once; 0 if none was
@@ -232,6 +241,7 @@ class Costs:
             return
         spent = sum(timing.wait + timing.compute for timing in times) / 1e6
         self._beyond.observe(seconds - spent - self._links(rows))
+        self._forget()
 
     def observe_stage(self, k: int, rows: int, seconds: float) -> None:
         """A pass of so many rows took stage k so long. Without rows or time it says nothing."""
@@ -239,7 +249,12 @@ class Costs:
         expected = self.stage(k, rows) / stage.level.value
         if rows > 0 and seconds > 0 and expected > 0:
             stage.level.observe(seconds / expected)
-            self._curves = None
+            self.stages[k] = stage.at(self._context)
+            self._forget()
+
+    def _forget(self) -> None:
+        self._ticks.clear()
+        self._circles.clear()
 
     def observe_draft(self, nodes: int, seconds: float) -> None:
         """The slow drafter expanded so many nodes at once."""

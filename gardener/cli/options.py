@@ -71,7 +71,8 @@ Threads: TypeAlias = Annotated[
     typer.Option(
         envvar="GARDENER_THREADS",
         min=1,
-        help="Threads per stage. Default: all cores, which the stages of a local ring share.",
+        help="Threads per stage, and of the drafter. Default: all cores, which the stages of a "
+        "local ring share.",
     ),
 ]
 Quant: TypeAlias = Annotated[

@@ -4,7 +4,7 @@ is simulated."""
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -119,11 +119,14 @@ async def _simulated(
     profile = read_profile(settings.profile)
     model = resolve(settings.model, settings.revision, say=say)
     say(f"simulated: {stages} stages of profile {profile.name}, all times are virtual")
+    draft = settings.draft
+    if draft.dtype == "auto":  # chosen by what is faster here and now, which may change
+        draft = replace(draft, dtype="float32")
     async with simulate(
         stages,
         profile,
         model,
-        _drafters(settings, model, say),
+        _drafters(replace(settings, draft=draft), model, say),
         patience=settings.patience,
         say=say,
         heard=heard,
@@ -144,6 +147,10 @@ def holder_folder(settings: RingSettings, say: Callable[[str], None]) -> Path:
 
 def _drafters(settings: RingSettings, model: Path, say: Callable[[str], None]) -> Sequence[Drafter]:
     """Made on a thread: loading a head takes a while."""
+    if threads := _threads(settings):
+        import torch  # late, as below
+
+        torch.set_num_threads(threads)
     return drafters(
         settings.draft,
         model,
@@ -175,12 +182,18 @@ def holder_card(model: Path) -> Card:
     )
 
 
+def _threads(settings: RingSettings) -> int | None:
+    """Of each stage of a local ring, and of the drafter; None: torch decides. A drafter with more
+    would wait in every product for a core on which a stage is at work."""
+    return settings.threads or (threads_for(settings.local) if settings.local else None)
+
+
 def node_options(settings: RingSettings) -> Sequence[str]:
     """Options that the stages of a local ring get."""
     assert settings.local is not None
     return (
         *("--dtype", settings.dtype, "--device", settings.device, "--quant", settings.quant),
-        *("--threads", str(settings.threads or threads_for(settings.local))),
+        *("--threads", str(_threads(settings))),
         *("--patience", str(settings.patience)),
     )
 
