@@ -89,7 +89,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     def ready(kinds: str) -> list[Drafter]:
         head = arguments.head if "eagle" in kinds else None
-        settings = DraftSettings(tuple(kinds.split("+")), head)
+        settings = DraftSettings(tuple(kinds.split("+")), head, dtype=arguments.draft_dtype)
         return drafters(settings, model, Path, Path)
 
     (eagle,) = ready("eagle")
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 32, 60])
     parser.add_argument("--drafters", nargs="+", default=["ngram", "eagle", "ngram+eagle"])
+    parser.add_argument("--draft-dtype", default="float32", help="what drafters compute in")
     parser.add_argument("--json", action="store_true")
     report = measure(parser.parse_args())
     if "--json" in sys.argv:

@@ -249,7 +249,8 @@ class Costs:
         expected = self.stage(k, rows) / stage.level.value
         if rows > 0 and seconds > 0 and expected > 0:
             stage.level.observe(seconds / expected)
-            self.stages[k] = stage.at(self._context)
+            if self._curves is not None:
+                self._curves[k] = stage.at(self._context)
             self._forget()
 
     def _forget(self) -> None:

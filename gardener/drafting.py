@@ -49,10 +49,15 @@ class DraftSettings:
             raise UserError("--draft-model is given, but --draft leaves model out")
         if "model" in (self.kinds or ()) and not self.model:
             raise UserError("--draft model needs --draft-model, a small model to draft with")
-        if self.dtype == "int8" and self.device != "cpu":
+        if self.dtype == "int8" and not self.on_cpu:
             raise UserError(
                 f"--draft-dtype int8 is for the CPU, and --draft-device is {self.device}"
             )
+
+    @property
+    def on_cpu(self) -> bool:
+        """Do drafters compute on the CPU?"""
+        return self.device.split(":")[0] == "cpu"
 
     @property
     def eagle(self) -> bool:
@@ -134,17 +139,18 @@ def _computing(settings: DraftSettings) -> tuple[str, "Make"]:
     from gardener.draft.light import Light, light_pays, light_works
     from gardener.stages.linear import linear
 
-    asked = settings.dtype == "int8"
-    if asked and not light_works():
+    if settings.dtype == "int8" and not light_works():
         raise UserError("--draft-dtype int8: this build of torch cannot do it here; take auto")
-    if asked or (settings.dtype == "auto" and settings.device == "cpu" and light_pays()):
+    if settings.dtype == "int8" or (settings.dtype == "auto" and settings.on_cpu and light_pays()):
         return "float32", Light
     return _float_dtype(settings), linear
 
 
 def _float_dtype(settings: DraftSettings) -> str:
     from gardener.stages.linear import quick_dtype
+    from gardener.stages.load import device_of
 
+    device_of(settings.device)
     return quick_dtype(settings.device) if settings.dtype in ("auto", "int8") else settings.dtype
 
 

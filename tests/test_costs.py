@@ -108,6 +108,22 @@ def test_a_segment_follows_when_the_ring_may_hold_another_one() -> None:
     assert costs.lead(1, 1) == costs.circle(1)
 
 
+def test_what_is_remembered_is_forgotten_when_it_changes() -> None:
+    costs = Costs([Curve(((1, 0.010),))] * 2, long=[None, (1040, Curve(((1, 0.030),)))])
+
+    def now() -> list[float]:
+        return [costs.tick(1), costs.circle(1), *(curve(1) for curve in costs.stages)]
+
+    assert now() == pytest.approx([0.010, 0.020, 0.010, 0.010])
+    costs.context = 528
+    assert now() == pytest.approx([0.020, 0.030, 0.010, 0.020])
+    costs.observe_stage(1, 1, 0.025)
+    assert now()[0] == now()[3] > 0.020
+    before = costs.circle(1)
+    costs.observe(1, 0.1, [Timing(0, 10_000, 1), Timing(0, 20_000, 1)])
+    assert costs.circle(1) > before
+
+
 def test_a_slow_link_sets_the_tick() -> None:
     costs = Costs.of([card(1, costs=((1, 1000),), bandwidth=5600), card(2, costs=((1, 1000),))])
     assert costs.tick(10) == pytest.approx(0.1)

@@ -223,7 +223,7 @@ def test_heads_are_in_8_bits_where_that_is_asked_for_or_faster(
     monkeypatch.setattr(Light, "__init__", lambda self, weight, bias: layers.append(self))
     resolve, _ = listed(plant(tmp_path / "head"))
     drafters(DraftSettings(("eagle",), "head", dtype=dtype), model, resolve, resolve)
-    assert [type(layer) for layer in layers] == ([made] * 6 if made else [])
+    assert [type(layer) for layer in layers] == ([made] * 5 if made else [])
 
 
 def test_8_bits_are_refused_where_they_cannot_be_had(

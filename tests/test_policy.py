@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gardener.cli import options
-from gardener.costs import Costs, Curve
+from gardener.costs import Costs, Curve, Hop
 from gardener.policy import (
     POLICIES,
     Chunked,
@@ -499,6 +499,17 @@ def test_a_root_waits_for_what_follows_it_only_while_that_is_worth_it() -> None:
         assert Gardener(SHAPE).choose(replace(seen, growing=[77])) == LIKELIEST, "it is dead"
     unlikely = view(BRANCHES, growing=[6], costs=costs(draft=0.005))
     assert Gardener(SHAPE).choose(unlikely) == LIKELIEST
+
+
+def test_alone_in_the_ring_a_segment_is_worth_more_waiting_and_more_rows() -> None:
+    ring = costs(((1, 0.010), (2, 0.012)), stages=4, draft=0.007)
+    for window, waits in ((None, False), (1, True)):
+        policy = Gardener(Shape(window=window))
+        assert (policy.choose(view(BRANCHES, growing=[0], costs=ring)) == []) == waits
+    # Links take ten times what a stage does, and that whatever the rows.
+    far = Costs([Curve(((1, 0.010), (7, 0.070)))], (Hop(0.050), Hop(0.050)))
+    sizes = [len(Gardener(Shape(window=w)).choose(view(BRANCHES, costs=far))) for w in (1, None)]
+    assert sizes == [6, 1]
 
 
 def test_what_is_not_the_root_does_not_wait_for_the_drafter() -> None:

@@ -43,7 +43,9 @@ _ATTENTION = ("q_proj", "k_proj", "v_proj")
 def load_eagle(
     folder: Path, model: Path, *, dtype: str, device: str, make: Make = linear
 ) -> Eagle1 | Eagle3:
-    """The head in `folder`, for the target in the folder `model`; `make` makes its linear layers.
+    """The head in `folder`, for the target in the folder `model`.
+
+    make: for its linear layers, but for `fc`, which reads things of very different size at once.
 
     Raises UserError.
     """
@@ -82,7 +84,7 @@ class _Reader:
         if width != self._target.width:
             raise self._misfit("hidden_size", width, self._target.width)
         bias = self._take("fc.bias", (width,)) if self._config.bias else None
-        fc = self._linear(self._take("fc.weight", (width, 2 * width)), bias)
+        fc = linear(self._take("fc.weight", (width, 2 * width)), bias)
         block = self._block(width)
         table = self._table(width)
         head = self._linear(self._borrowed_matrix().to(self._device, self._dtype), None)
@@ -97,7 +99,7 @@ class _Reader:
         if (stated or width) != target.width:
             key = "target_hidden_size" if stated else "hidden_size"
             raise self._misfit(key, stated or width, target.width)
-        fc = self._linear(self._take("fc.weight", (width, len(taps) * target.width)), None)
+        fc = linear(self._take("fc.weight", (width, len(taps) * target.width)), None)
         block = self._block(2 * width)
         norms = [
             self._take(f"{self._layer}{name}.weight", (width,)).clone()

@@ -45,7 +45,7 @@ def load_stage(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    target = _device(device)
+    target = device_of(device)
     shape = Architecture.read(folder)
     _check_rotary(folder, shape)
     held = _held(folder, shape, held)
@@ -84,7 +84,7 @@ class Whole:
 
 def load_whole(folder: Path, *, dtype: str, device: str) -> Whole:
     """All layers of the model in `folder`. Raises UserError."""
-    target = _device(device)
+    target = device_of(device)
     shape = Architecture.read(folder)
     _check_rotary(folder, shape)
     _held(folder, shape, Slice(0, shape.layers, shape.layers))
@@ -134,7 +134,7 @@ def _held(folder: Path, shape: Architecture, held: Slice | None) -> Slice:
     return held
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     """Raises UserError if this machine does not have it."""
     try:
         device = torch.device(name)
