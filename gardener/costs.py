@@ -34,8 +34,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 class Curve:
     """Seconds as a function of rows, from (rows, seconds) in ascending order of rows.
 
-    Measured values are noisy: where more rows took less time, the longer time holds for both, so
-    that a curve never decreases.
+    Noise makes a measured time longer, never shorter: where more rows took less time, that holds
+    for fewer rows too, so that a curve never decreases.
     """
 
     points: tuple[tuple[int, float], ...]
@@ -47,9 +47,9 @@ class Curve:
             raise ValueError(f"a curve needs ascending rows from 1, got {rows}")
         if not all(0 <= seconds < inf for _, seconds in self.points):
             raise ValueError(f"a curve of times that are none: {self.points}")
-        top = 0.0
-        rising = [(r, top := max(top, seconds)) for r, seconds in self.points]
-        object.__setattr__(self, "points", tuple(rising))
+        least = inf
+        falling = [(r, least := min(least, seconds)) for r, seconds in reversed(self.points)]
+        object.__setattr__(self, "points", tuple(reversed(falling)))
 
     def __call__(self, rows: int) -> float:
         """Linear between the points, flat below them, the last slope beyond; 0 for no rows."""

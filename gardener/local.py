@@ -35,11 +35,10 @@ def threads_for(stages: int) -> int:
     return max(1, (cores or 1) // stages)
 
 
-def window_for(stages: int) -> int | None:
-    """Segments under way at once that pay where `stages` processes and a drafter share this
-    machine's cores: one, unless each has a core of its own. What one stage computes in its slack,
-    another one lacks."""
-    return None if threads_for(1) > stages else 1
+def crowded(stages: int) -> bool:
+    """Have `stages` processes and a drafter fewer cores on this machine than each would need? What
+    one of them computes in its slack, another one lacks then."""
+    return threads_for(1) <= stages
 
 
 class LocalRing:

@@ -13,7 +13,7 @@ import torch
 from gardener.costs import LONG, SHORT, SIZES
 from gardener.stages.layers import Slice
 from gardener.stages.load import load_stage
-from gardener.stages.measure import LONG_SIZES, REQUEST, Measured, chain, measure
+from gardener.stages.measure import LONG_SIZES, REQUEST, TURNS, Measured, chain, measure
 from gardener.stages.slots import SlotTable
 from gardener.stages.stage import Job, Stage
 
@@ -67,7 +67,7 @@ def test_a_stage_knows_what_each_size_takes() -> None:
 def test_a_slow_stage_leaves_out_what_the_budget_has_no_room_for() -> None:
     stage = Paced()
     result = measured(stage, 60.0)
-    assert [rows for rows, _ in result.short] == [1, 2, 4, 8]
+    assert [rows for rows, _ in result.short] == [1, 2, 4, 8, 16]
     assert stage.now == result.seconds < 1.5 * 60.0
     assert str(result).endswith("more rows are estimated from this, to measure them takes over 2 s")
 
@@ -77,11 +77,21 @@ def test_even_the_slowest_stage_tells_one_size_of_each() -> None:
     assert [rows for rows, _ in result.short] == [rows for rows, _ in result.long] == [1]
 
 
-def test_slow_passes_are_timed_once_and_others_three_times() -> None:
+def test_slow_passes_are_timed_once_and_others_in_turns() -> None:
     slow, quick = Paced(), Paced()
     measured(slow, 60.0)
     measured(quick, 100_000.0)
-    assert (slow.rows.count(2), quick.rows.count(2)) == (2, 4)
+    assert (slow.rows.count(2), quick.rows.count(2)) == (1, TURNS)
+    assert quick.rows[1 + len(SIZES) :][: len(SIZES)] == list(SIZES)
+
+
+def test_what_disturbs_some_passes_does_not_count() -> None:
+    class Disturbed(Paced):
+        def run(self, jobs: Sequence[Job]) -> None:
+            super().run(jobs)
+            self.now += 50.0 * (len(self.rows) % 3)
+
+    assert measured(Disturbed(), 100_000.0).short == tuple((rows, 1.0 + rows) for rows in SIZES)
 
 
 def test_nothing_is_measured_beyond_the_models_context() -> None:

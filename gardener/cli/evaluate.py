@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -171,7 +171,10 @@ def evaluate(
         each.loop()  # whatever is wrong with a profile, better now than after the ring before it
     folder = new_folder(out or Path(f"gardener-eval-{datetime.now():%Y%m%d-%H%M%S}"))
     results = Results(_header(given), plan)
-    job = Job(results, folder, Shape(rows, window, floor), verbose, as_json, no_plots)
+    sizes = {
+        place: Shape(rows, window, floor, crowded=each.crowded) for place, each in settings.items()
+    }
+    job = Job(results, folder, sizes, verbose, as_json, no_plots)
     _evaluate(settings, job, no_view or as_json)
 
 
@@ -181,7 +184,7 @@ class Job:
 
     results: Results
     folder: Path
-    sizes: Shape
+    sizes: Mapping[Place, Shape]
     verbose: bool
     quiet: bool
     no_plots: bool
@@ -246,7 +249,7 @@ async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keep
     async with open_ring(settings, keeper.say, heard) as (holder, folder):
         cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
         job.results.add_ring(place, cards)
-        ring = Ring(place, holder, Prompter(folder), lambda name: make(name, job.sizes))
+        ring = Ring(place, holder, Prompter(folder), lambda name: make(name, job.sizes[place]))
         await measure(ring, job.results.plan, job.results, keeper)
 
 

@@ -14,7 +14,6 @@ from gardener.cli import options as o
 from gardener.cli.program import ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring
 from gardener.errors import UserError
-from gardener.local import window_for
 from gardener.messages import printable
 from gardener.policy import FLOOR, Shape, make
 from gardener.prompts import Prompter
@@ -98,7 +97,7 @@ def generate(
         text=sys.stdin.read() if prompt == "-" else prompt,
         raw=raw,
         policies=o.policies(f"{policy},{compare}"),
-        sizes=Shape(rows, window or (window_for(local) if local else None), floor),
+        sizes=Shape(rows, window, floor, crowded=settings.crowded),
         new_tokens=max_new_tokens,
         stops=tuple(stop or ()),
         quiet=as_json,

@@ -26,6 +26,7 @@ from gardener.stages.measure import Measured, Points, measure
 from gardener.stages.stage import Stage
 from gardener.survey import span
 from gardener.trace import Trace
+from gardener.turns import in_turn
 from gardener.view import live
 from gardener.view.nodewatch import NodeWatch
 
@@ -148,10 +149,7 @@ async def serve(settings: NodeSettings, watch: Callable[[Node], None] = lambda n
     check_free(listen_at)
     worker = Worker("stage")
     try:
-        begin = time.monotonic()
-        stage = await worker.run(load, settings, say)
-        loaded = time.monotonic() - begin
-        measured = await worker.run(measure, stage)
+        stage, loaded, measured = await worker.run(in_turn, ready, settings, say)
         card = card_of(stage, settings.stage, measured)
         say(
             f"{span(card)} of {card.layers} on {settings.device} in {stage.dtype}, "
@@ -172,6 +170,13 @@ async def serve(settings: NodeSettings, watch: Callable[[Node], None] = lambda n
         await this.run()
     finally:
         worker.close(CLOSING)
+
+
+def ready(settings: NodeSettings, say: Callable[[str], None]) -> tuple[Stage, float, Measured]:
+    """The stage, the seconds in which it was loaded, and what it takes. Raises UserError."""
+    begin = time.monotonic()
+    stage = load(settings, say)
+    return stage, time.monotonic() - begin, measure(stage)
 
 
 def load(settings: NodeSettings, say: Callable[[str], None]) -> Stage:

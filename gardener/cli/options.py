@@ -147,7 +147,7 @@ Window: TypeAlias = Annotated[
         min=1,
         max=64,
         help="Most segments under way at once. Default: as many as keep all stages at work; "
-        "in `generate --local`, one where stages share cores.",
+        "one where the stages of a local ring share cores.",
     ),
 ]
 Floor: TypeAlias = Annotated[

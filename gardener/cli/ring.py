@@ -15,7 +15,7 @@ from gardener.draft.drafter import Drafter
 from gardener.drafting import DraftSettings, drafters
 from gardener.errors import PeerLost, UserError
 from gardener.holder import Holder
-from gardener.local import LocalRing, threads_for
+from gardener.local import LocalRing, crowded, threads_for
 from gardener.messages import Card
 from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
@@ -47,6 +47,11 @@ class RingSettings:
                 "say where the stages are: --local N starts N of them here, --peer HOST:PORT uses "
                 "a ring whose stage 1 listens there, --simulate N only reckons with N of them"
             )
+
+    @property
+    def crowded(self) -> bool:
+        """Do the stages and the drafter share this machine's cores?"""
+        return self.local is not None and crowded(self.local)
 
     def loop(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """Makes the event loop that the ring needs. Raises UserError for a profile that is none,

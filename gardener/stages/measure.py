@@ -5,9 +5,8 @@ the time, so that text is never computed: its slots hold zeros.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 import torch
@@ -26,11 +25,8 @@ FOR_LONG = 0.3
 LONG_SIZES = (1, 16, 64)
 """Rows that are measured there."""
 
-PASSES = 3
-"""Timed passes of a size, of which the median counts, after one to warm up; a single one where a
-pass takes more than `SLOW` of the budget."""
-
-SLOW = 0.02
+TURNS = 4
+"""How often all sizes are timed, if there is time; the quickest pass of each counts."""
 
 REQUEST = -1
 """A request that no holder has, whose cache is used."""
@@ -73,9 +69,9 @@ def measure(
     short_end = deadline - (FOR_LONG * budget if long_sizes else 0.0)
     stage.open(REQUEST)
     try:
-        timer = _Timer(stage, SLOW * budget, now)
-        short = tuple(timer.points(settled, sizes, short_end))
-        long = tuple(timer.points(context, long_sizes, deadline))
+        timer = _Timer(stage, now)
+        short = timer.points(settled, sizes, short_end)
+        long = timer.points(context, long_sizes, deadline)
     finally:
         stage.close(REQUEST)
     return Measured(short, long, context if long else 0, sizes[-1], now() - begin)
@@ -83,25 +79,31 @@ def measure(
 
 @dataclass(frozen=True)
 class _Timer:
-    """Times passes; `slow` seconds are a slow one."""
-
     stage: Stage
-    slow: float
     now: Callable[[], float]
 
-    def points(
-        self, context: int, sizes: Sequence[int], deadline: float
-    ) -> Iterator[tuple[int, float]]:
-        """Rows and seconds; the first size always, then as long as there is time for the next."""
-        spent = 0.0  # on the size before
+    def points(self, context: int, sizes: Sequence[int], deadline: float) -> Points:
+        """Rows and seconds; the first size always, then as long as there is time for the next.
+
+        Sizes are timed in turns, and the quickest pass counts: whatever else this machine is busy
+        with meanwhile, another stage that is loading for instance, slows all sizes alike or not
+        at all. What matters is how they compare; the level is learned from real passes.
+        """
+        jobs: dict[int, Job] = {}
+        best: dict[int, float] = {}
         for rows in sizes:
-            begin = self.now()
-            if spent and begin + spent > deadline:
-                return
             job = chain(self.stage, context, rows)
-            passes = PASSES if self.time(job) < self.slow else 1
-            yield rows, median(self.time(job) for _ in range(passes))
-            spent = self.now() - begin
+            if not jobs:
+                self.time(job)  # the very first pass does what is done once
+            elif self.now() + best[max(best)] > deadline:
+                break
+            jobs[rows], best[rows] = job, self.time(job)
+        for _ in range(TURNS - 1):
+            if self.now() + sum(best.values()) > deadline:
+                break
+            for rows, job in jobs.items():
+                best[rows] = min(best[rows], self.time(job))
+        return tuple(best.items())
 
     def time(self, job: Job) -> float:
         begin = self.now()
