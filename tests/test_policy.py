@@ -512,6 +512,16 @@ def test_alone_in_the_ring_a_segment_is_worth_more_waiting_and_more_rows() -> No
     assert sizes == [6, 1]
 
 
+def test_where_cores_are_shared_nothing_is_sent_or_drafted_meanwhile() -> None:
+    policy = Gardener(Shape(crowded=True))
+    assert policy.window(costs(stages=4)) == 1
+    assert policy.choose(view(BRANCHES, sent={0}, flying=1)) == []
+    assert policy.grow(view(BRANCHES, sent={0}, flying=1)) == []
+    assert policy.grow(view(BRANCHES, sent={0}, flying=1, instant=True)) != []
+    assert policy.grow(view(BRANCHES)) != []
+    assert Gardener(Shape(crowded=True, window=3)).window(costs(stages=4)) == 3
+
+
 def test_what_is_not_the_root_does_not_wait_for_the_drafter() -> None:
     seen = view(BRANCHES, sent={0}, growing=[1, 3], costs=costs(draft=1e-5))
     assert Gardener(SHAPE).choose(seen) == LIKELIEST[1:]

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,7 +29,8 @@ from simulated import (
 )
 from transformers import AutoModelForCausalLM
 
-from gardener import clock
+from gardener import clock, local
+from gardener.cli import ring
 from gardener.cli.ring import RingSettings
 from gardener.draft.calibration import Calibration
 from gardener.draft.incremental import Batch, Incremental
@@ -462,6 +464,24 @@ def test_a_ring_is_local_or_there_or_simulated() -> None:
     for given in ({}, {"simulate": 2, "local": 2}, {"simulate": 2, "peer": "oak:7000"}):
         with pytest.raises(UserError, match="--simulate N"):
             settings(**given)
+
+
+def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local, "threads_for", lambda stages: max(1, 4 // stages))
+    monkeypatch.setattr(ring, "threads_for", lambda stages: max(1, 4 // stages))
+
+    def threads(**given: Any) -> str:
+        options = list(ring.node_options(settings(**given)))
+        return options[options.index("--threads") + 1]
+
+    alone, others = ("plain", "serial", "gardener"), ("plain", "chunked")
+    assert [settings(local=n).crowded for n in (1, 2, 3, 4, 9)] == [False, False, False, True, True]
+    assert [threads(local=n, policies=alone) for n in (1, 2, 4, 9)] == ["4", "2", "4", "4"]
+    assert [threads(local=n, policies=others) for n in (1, 2, 4, 9)] == ["4", "2", "1", "1"]
+    assert threads(local=4) == "1", "who knows what will run"
+    assert not settings(peer="oak:7000").crowded
 
 
 def test_a_simulation_runs_on_a_loop_of_its_own() -> None:

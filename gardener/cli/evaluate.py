@@ -164,6 +164,7 @@ def evaluate(
             draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
             simulate=place.stages if place.kind == "simulate" else None,
             profile=place.profile or "loopback",
+            policies=() if window else plan.policies,
         )
 
     settings = {place: ring(place) for place in rings}

@@ -76,6 +76,7 @@ def generate(
 
     gardener generate "Why is the sky blue?" --local 3
     """
+    names = o.policies(f"{policy},{compare}")
     settings = RingSettings(
         model=model,
         revision=revision,
@@ -90,13 +91,14 @@ def generate(
         draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
         simulate=simulate,
         profile=profile,
+        policies=() if window else tuple(names),
     )
     if stop and not all(stop):
         raise UserError("--stop '' would end every answer at once: give it some text")
     job = Job(
         text=sys.stdin.read() if prompt == "-" else prompt,
         raw=raw,
-        policies=o.policies(f"{policy},{compare}"),
+        policies=names,
         sizes=Shape(rows, window, floor, crowded=settings.crowded),
         new_tokens=max_new_tokens,
         stops=tuple(stop or ()),

@@ -71,8 +71,8 @@ Threads: TypeAlias = Annotated[
     typer.Option(
         envvar="GARDENER_THREADS",
         min=1,
-        help="Threads per stage, and of the drafter. Default: all cores, which the stages of a "
-        "local ring share.",
+        help="Threads per stage, and of the drafter of a local ring. Default: all cores; shared by "
+        "the stages of a local ring, unless no two of them compute at once.",
     ),
 ]
 Quant: TypeAlias = Annotated[

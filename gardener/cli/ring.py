@@ -22,10 +22,16 @@ from gardener.net.address import parse, parse_peer
 from gardener.stages.layers import Ends
 from gardener.trace import Trace
 
+ONE_BY_ONE = frozenset(("plain", "serial", "gardener"))
+"""Policies under which only one stage or drafter computes at a time where they share cores."""
+
 
 @dataclass(frozen=True)
 class RingSettings:
-    """How to come by a ring. Exactly one of `local`, `peer` and `simulate` is given."""
+    """How to come by a ring. Exactly one of `local`, `peer` and `simulate` is given.
+
+    policies: that will be run in it, as far as they are known.
+    """
 
     model: str
     revision: str | None
@@ -40,6 +46,7 @@ class RingSettings:
     draft: DraftSettings = field(default_factory=DraftSettings)
     simulate: int | None = None
     profile: str = "loopback"
+    policies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:
@@ -188,9 +195,15 @@ def holder_card(model: Path) -> Card:
 
 
 def _threads(settings: RingSettings) -> int | None:
-    """Of each stage of a local ring, and of the drafter; None: torch decides. A drafter with more
-    would wait in every product for a core on which a stage is at work."""
-    return settings.threads or (threads_for(settings.local) if settings.local else None)
+    """Of each stage of a local ring, and of the drafter; None: torch decides. Those that compute at
+    the same time share the cores: with more threads than cores each would wait for the others in
+    every product."""
+    if settings.threads is not None or settings.local is None:
+        return settings.threads
+    alone = (
+        settings.crowded and bool(settings.policies) and ONE_BY_ONE.issuperset(settings.policies)
+    )
+    return threads_for(1 if alone else settings.local)
 
 
 def node_options(settings: RingSettings) -> Sequence[str]:
