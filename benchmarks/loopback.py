@@ -1,7 +1,7 @@
 """The profile `loopback` for this machine: what passes of the model and of its drafter take.
 
 All layers and the head in one pass, and an expansion by the drafter that takes time, for some
-numbers of rows after a text of a few hundred tokens, in turns, in this process with one thread.
+numbers of rows after a text of a few hundred tokens, in turns, in this process.
 Prints the TOML of `gardener/simulate/profiles/loopback.toml`; overhead and links are those of
 `python -m benchmarks.hop`. On an idle machine, from the checkout:
 `python -m benchmarks.loopback [--dtype bfloat16] [--head FOLDER] > my-loopback.toml`.
@@ -20,6 +20,7 @@ from benchmarks.drafting import TEXT, Drafts, timed
 from benchmarks.machine import machine
 from gardener.cli.program import note
 from gardener.drafting import DraftSettings, drafters
+from gardener.local import crowded
 from gardener.messages import ITEM_SIZE
 from gardener.models import resolve, resolve_head
 from gardener.stages.architecture import Architecture
@@ -72,7 +73,8 @@ def points(measured: Callable[[int], float], repeat: int) -> list[list[float]]:
 
 def profile(arguments: argparse.Namespace) -> str:
     """The TOML."""
-    torch.set_num_threads(1)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     model = resolve(arguments.model, None, say=note)
     shape = Architecture.read(model)
     settings = DraftSettings(("eagle",), arguments.head, dtype=arguments.draft_dtype)
@@ -92,8 +94,10 @@ def profile(arguments: argparse.Namespace) -> str:
         f"row_bytes = {shape.width * ITEM_SIZE[arguments.dtype]}",
         f"link = {{ delay_ms = {DELAY_MS}, bandwidth_mbit = {BANDWIDTH_MBIT} }}",
         f"drafter = {points(expansion, arguments.repeat)}",
+        f"crowded = {str(crowded(arguments.stages)).lower()}",
     ]
-    return "\n".join([*facts, f"# dtype: {arguments.dtype}, one thread", *lines])
+    how = f"# dtype: {arguments.dtype}, threads: {torch.get_num_threads()}"
+    return "\n".join([*facts, how, *lines])
 
 
 def main() -> None:
@@ -102,6 +106,8 @@ def main() -> None:
     parser.add_argument("--head", help="a head instead of the one that is shipped")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--draft-dtype", default="auto")
+    parser.add_argument("--threads", type=int, help="default: all cores")
+    parser.add_argument("--stages", type=int, default=2, help="that are to share this machine")
     parser.add_argument("--repeat", type=int, default=20)
     print(profile(parser.parse_args()))
 

@@ -482,6 +482,8 @@ def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
     assert [threads(local=n, policies=others) for n in (1, 2, 4, 9)] == ["4", "2", "1", "1"]
     assert threads(local=4) == "1", "who knows what will run"
     assert not settings(peer="oak:7000").crowded
+    assert settings(simulate=2, profile="loopback").crowded
+    assert not settings(simulate=2, profile="gpu").crowded
 
 
 def test_a_simulation_runs_on_a_loop_of_its_own() -> None:

@@ -57,7 +57,12 @@ class RingSettings:
 
     @property
     def crowded(self) -> bool:
-        """Do the stages and the drafter share this machine's cores?"""
+        """Do the stages and the drafter share the cores of one machine? Raises UserError for a
+        profile that is none."""
+        if self.simulate is not None:
+            from gardener.simulate.profile import read_profile  # late, as below
+
+            return read_profile(self.profile).crowded
         return self.local is not None and crowded(self.local)
 
     def loop(self) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -8,11 +8,13 @@
     link = {delay_ms = 0.1, bandwidth_mbit = 1000.0, jitter_ms = 0.02}
     drafter = [[1, 4.0], [64, 4.5]]      # rows of a pass of the drafter's network, milliseconds
     slow = {2 = 2.0}                     # stage 2, if there is one, takes twice as long
+    crowded = true                       # stages and drafter are on one machine and share its cores
 
 A ring of N stages shares the model evenly: each takes `model / N + overhead_ms`, times what `slow`
 says of it. Between the points of a curve time is linear, and beyond the last two it goes on as
 between these. All connections are alike. A profile is named by its file, or by its name if it comes
-with the package.
+with the package. In a crowded ring a pass takes no longer when something else computes, which only
+`plain`, `serial` and `gardener` avoid there: the other policies look faster than they are.
 """
 
 import tomllib
@@ -52,6 +54,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     overhead_ms: Milliseconds = 0.0
     slow: dict[Annotated[int, Meta(ge=1)], Factor] = {}
     seed: Annotated[int, Meta(ge=0)] = 0
+    crowded: bool = False
     name: str = ""  # for people; left out, that of the file
 
     def stage(self, number: int, stages: int) -> Curve:
