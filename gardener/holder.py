@@ -270,6 +270,7 @@ class Holder:
         decoding, now = self.decoding, clock.now()
         assert decoding is not None
         if decoding.policy.throttled and decoding.counts.emitted > tokens:
+            self.throttle.expect(self.costs.circle(1))  # as the passes seen so far tell
             self.throttle.emitted(tokens, now - self._emitted_at)
             decoding.speculating = self.throttle.speculating
         self._emitted_at = now

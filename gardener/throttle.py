@@ -34,6 +34,11 @@ class Throttle:
     _stretches: int = 0  # without guesses, still to come
     _pause: int = 1  # stretches without guesses the next time
 
+    def expect(self, plain: float) -> None:
+        """What decoding without guesses should take a token; of no account once it was tried."""
+        if not self._tried:
+            self.plain = plain
+
     def emitted(self, tokens: int, seconds: float) -> None:
         """So many tokens came, so many seconds after the ones before them."""
         self._tokens += tokens

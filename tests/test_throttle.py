@@ -30,6 +30,16 @@ def test_an_estimate_that_was_too_good_costs_one_stretch() -> None:
     assert modes.count(False) == STRETCH
 
 
+def test_the_estimate_may_change_until_it_was_tried() -> None:
+    throttle = Throttle(plain=0.5)
+    throttle.expect(0.9)
+    assert all(emit(throttle, 0.8, 1.0, 2 * STRETCH)), "0.5 would have been less"
+    throttle.expect(0.7)
+    emit(throttle, 0.8, 1.0, 2 * STRETCH)
+    throttle.expect(0.1)
+    assert throttle.plain == 1.0, "that is what was seen"
+
+
 def test_it_comes_back_when_guesses_pay_again() -> None:
     throttle = Throttle(plain=1.0)
     emit(throttle, 1.5, 1.0, 10 * STRETCH)
