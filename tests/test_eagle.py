@@ -34,15 +34,16 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def build(
-    kind: str, folder: Path, pickled: bool = False
+    kind: str, folder: Path, gain: float = 1.0
 ) -> tuple[Eagle1 | Eagle3, heads.Plain, Tensor]:
-    """A head, the same without a cache, and the target's output matrix."""
+    """A head, the same without a cache, and the target's output matrix. `gain`: of `fc`."""
     model = tiny.make("llama", folder / "model", num_hidden_layers=LAYERS)
     more, options = KINDS[kind]
     config = heads.config(**more)
     make = heads.eagle3_tensors if options else heads.eagle1_tensors
     tensors = make(config, **options)
-    heads.write(folder / "head", config, tensors, pickled)
+    tensors["fc.weight"] *= gain
+    heads.write(folder / "head", config, tensors, pickled=False)
     head = load_eagle(folder / "head", folder / "model", dtype="float32", device="cpu")
     table = model.model.embed_tokens.weight.detach()
     return head, heads.Plain(config, tensors, table), model.lm_head.weight.detach()
@@ -136,3 +137,14 @@ def test_heads_equal_the_plain_reference(kind: str, tmp_path: Path) -> None:
         for _ in range(3):
             play.grow()
         play.advance()
+
+
+def test_a_network_that_grows_on_its_own_outputs_stays_finite(tmp_path: Path) -> None:
+    """Random weights make every output many times its input: without a limit, infinite at last."""
+    play = Play(*build("eagle1", tmp_path, gain=30.0), seed=2)
+    play.prefill()
+    path = play.tree.lineage(play.tree.root)
+    for _ in range(60):
+        (guesses,) = play.drafter.expand([path])
+        assert all(0 <= guess.probability <= 1 for guess in guesses)
+        path = [*path, play.tree.graft(path[-1].id, guesses[0].token, 0.0)]

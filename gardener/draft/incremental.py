@@ -39,6 +39,10 @@ LONGEST = 1 << 20
 SPARE = 4096
 """Rows of trees beyond the text."""
 
+LARGEST = 1e4
+"""What an entry of a row's own output may be. A network that is run on its own outputs can double
+them with every token; what is infinite would go on into keys, values and every later row."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -273,7 +277,8 @@ class Incremental:
         span = Span(0, len(tokens), self._cache, slots, placement.high, {None: bias})
         positions = torch.from_numpy(placement.positions).to(device)
         cos, sin = network.rotary.at(positions, int(placement.positions.max()))
-        outputs = network.run(Batch(tokens, features, true, cos, sin, [span]))
+        batch = Batch(tokens, features, true, cos, sin, [span])
+        outputs = network.run(batch).clamp_(-LARGEST, LARGEST)
         if len(self._outputs) < placement.high:
             grown = outputs.new_zeros(2 * placement.high, outputs.shape[1])
             if len(self._outputs):

@@ -16,7 +16,7 @@ from gardener.stages.lanes import Kept
 from gardener.stages.load import Whole
 from gardener.stages.rotary import Rotary
 
-WEIGHT = {TEMPLATE: 0.0, USER: 0.0, ANSWER: 1.0}
+WEIGHT = {TEMPLATE: 0.0, USER: 0.5, ANSWER: 1.0}
 """How much it matters to guess the token after one of this kind: drafting is for answers."""
 
 EXTRA = 512
