@@ -6,7 +6,7 @@ used twice; nothing is ever renumbered. Depth and paths are derived when needed 
 
 Several drafters may guess at what follows a node. Each child keeps the probability that every one
 of them gave it, `pool` makes one of these, and where that changes, the whole branch below is scored
-anew.
+anew. Drafters are numbered, and the number is their rank there.
 
 Plain ints, no torch, no asyncio. The tree does not know what a token means, nor which nodes are
 under way in the ring.
@@ -46,13 +46,24 @@ def descendants(root: int, rows: Iterable[tuple[int, int]]) -> set[int]:
     return below
 
 
-def pool(opinions: Mapping[int, float]) -> float:
-    """One probability of a child from what each drafter says: that of the surest one.
+def pool(opinions: Sequence[Mapping[int, float]]) -> list[float]:
+    """One probability for each sibling from what drafters say of it, by number of the drafter.
 
-    Drafters see different things, one the meaning and one the repetition: what one of them does not
-    see is no evidence against the other.
+    Each drafter shares out what those before it have left open: where the first one is sure, the
+    others count for little, and where it names little, they count in full. A sibling that several
+    name gets a part from each. So the probabilities sum to one at most. (Backing off, as language
+    models of several orders do. Drafters see different things, one the repetition and one the
+    meaning; the one that seldom speaks, and knows when it is right, comes first.)
     """
-    return min(max(opinions.values(), default=LEAST), 1.0)
+    pooled = [0.0] * len(opinions)
+    left = 1.0
+    for source in sorted(set().union(*opinions)):
+        said = [opinion.get(source, 0.0) for opinion in opinions]
+        total = sum(said)
+        scale = left / max(total, 1.0)
+        pooled = [before + scale * share for before, share in zip(pooled, said, strict=True)]
+        left *= 1.0 - min(total, 1.0)
+    return [max(probability, LEAST) for probability in pooled]
 
 
 class Tree:
@@ -120,10 +131,10 @@ class Tree:
 
     def _score(self, parent: int, children: Iterable[int]) -> None:
         """Score the branches of these children, all of `parent`, after drafters spoke."""
-        pooled = {child: pool(self._opinions.get(child, {})) for child in children}
-        total = max(sum(pooled.values()), 1.0)
-        for child, probability in pooled.items():
-            score = self._nodes[parent].score + math.log(probability / total)
+        children = list(children)
+        pooled = pool([self._opinions.get(child, {}) for child in children])
+        for child, probability in zip(children, pooled, strict=True):
+            score = self._nodes[parent].score + math.log(min(probability, 1.0))
             self._shift(child, score - self._nodes[child].score)
 
     def _shift(self, top: int, by: float) -> None:

@@ -3,8 +3,10 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gardener.tree import Tree, descendants
+from gardener.tree import LEAST, Tree, descendants, pool
 
 
 def build() -> Tree:
@@ -90,3 +92,20 @@ def test_advance_leaves_just_what_hangs_below_the_new_root(seed: int) -> None:
     alive = descendants(heir.id, rows) if heir else set()
     assert {node.id for node in tree} == alive | {tree.root}
     assert {*dead} == {i for i, _ in rows} - alive - {0, tree.root}
+
+
+def test_drafters_share_out_what_those_before_them_left_open() -> None:
+    said = [{0: 0.6, 1: 0.5}, {1: 0.4}, {0: 0.2}, {}]
+    assert pool(said) == pytest.approx([0.6 + 0.2 * 0.5, 0.2 * 0.4, 0.2, LEAST])
+    assert pool([{1: 0.3}, {1: 0.2}]) == pytest.approx([0.3, 0.2])  # the first said nothing
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, 2), st.floats(1e-6, 1.0), max_size=3), min_size=1, max_size=8
+    )
+)
+def test_siblings_are_never_more_likely_than_one_together(said: list[dict[int, float]]) -> None:
+    pooled = pool(said)
+    assert sum(pooled) <= 1 + LEAST * len(said) + 1e-9
+    assert all(probability >= LEAST for probability in pooled)

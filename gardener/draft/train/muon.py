@@ -23,8 +23,8 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, matrices: Iterable[nn.Parameter], lr: float, decay: float, dtype: torch.dtype
     ) -> None:
-        super().__init__(list(matrices), {"lr": lr, "decay": decay})
-        self._dtype = dtype
+        super().__init__(list(matrices), {"lr": lr})
+        self._decay, self._dtype = decay, dtype  # of this run, whatever a saved state says
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -32,15 +32,15 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    self._move(matrix, matrix.grad, group["lr"], group["decay"])
+                    self._move(matrix, matrix.grad, group["lr"])
 
-    def _move(self, matrix: nn.Parameter, slope: Tensor, lr: float, decay: float) -> None:
+    def _move(self, matrix: nn.Parameter, slope: Tensor, lr: float) -> None:
         state = self.state[matrix]
         if not state:
             state["momentum"] = torch.zeros_like(matrix)
         state["momentum"].lerp_(slope, 1 - MOMENTUM)
         way = orthogonal(slope.lerp(state["momentum"], MOMENTUM).to(self._dtype))
-        matrix.mul_(1 - lr * decay)
+        matrix.mul_(1 - lr * self._decay)
         matrix.add_(way, alpha=-lr * 0.2 * math.sqrt(max(matrix.shape)))
 
 

@@ -24,6 +24,10 @@ WARM_UP = 0.02
 FINAL = 0.02
 """The learning rate at the end, as a share of the highest."""
 
+DECAY = 0.3
+"""Weight decay of the matrices. Dialogue is dear and each is seen several times: with hardly any, a
+head had 58 % of its first guesses right on what it had seen ten times, and 40 % elsewhere."""
+
 
 @dataclass
 class Progress:
@@ -53,7 +57,7 @@ class Trainer:
         norms = [p for p in head.parameters() if p.ndim == 1]
         self._optimisers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(norms, lr=plan.rate / 2, betas=(0.9, 0.95), weight_decay=0.0),
-            Muon(matrices, lr=plan.rate, decay=0.01, dtype=target.matrix.dtype),
+            Muon(matrices, lr=plan.rate, decay=DECAY, dtype=target.matrix.dtype),
         ]
         self._highest = [group["lr"] for o in self._optimisers for group in o.param_groups]
 
