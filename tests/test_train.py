@@ -27,7 +27,7 @@ from gardener.draft.train.evaluate import DEPTHS, observe
 from gardener.draft.train.export import read_head
 from gardener.draft.train.head import DraftHead, cross_entropy
 from gardener.draft.train.muon import orthogonal
-from gardener.draft.train.objective import batches, borrow, collate, loss, passes
+from gardener.draft.train.objective import WEIGHT, batches, borrow, collate, loss, passes
 from gardener.draft.train.plan import Plan
 from gardener.draft.train.run import Run
 from gardener.draft.train.vocabulary import coverage, likeliest
@@ -155,9 +155,9 @@ def test_a_batch_knows_what_follows_and_where_nothing_can_be_guessed(whole: Whol
     ):  # fmt: skip
         tokens = texts[text].tokens.tolist()
         assert following == (tokens[at + 1] if at + 1 < len(tokens) else -1)
-        assert weight == 1.0
-        assert at >= 4  # the template's last token before the answer
-    assert len(batch.at) == (9 - 4) + (7 - 4)
+        assert at >= 2  # the user's first token
+        assert weight == WEIGHT[ANSWER if at >= 4 else USER]  # 4: the template's last token
+    assert len(batch.at) == (9 - 2) + (7 - 2)
     assert [len(b.tokens) for b in batches(texts, 9)] == [1, 1]
     assert [len(b.tokens) for b in batches(texts, 18)] == [2]
 
