@@ -93,6 +93,8 @@ def drafters(
     if head is not None:
         found.append(_eagle(head, model, settings))
     if settings.model is not None:
+        if settings.dtype == "int8":
+            say("--draft-dtype int8 is for a head: the small model computes in a float type")
         found.append(_small_model(resolve_model(settings.model), model, settings))
     return found
 
@@ -128,10 +130,12 @@ def _eagle(head: Path, model: Path, settings: DraftSettings) -> Drafter:
     from gardener.draft.calibration import Calibration
     from gardener.draft.checkpoint import load_eagle
     from gardener.draft.incremental import Incremental
+    from gardener.stages.linear import linear
 
     dtype, make = _computing(settings)
     network = load_eagle(head, model, dtype=dtype, device=settings.device, make=make)
-    return Incremental(network, Calibration.read(head / "calibration.json"))
+    calibration = Calibration.read(head / "calibration.json")
+    return Incremental(network, calibration, numbers="" if make is linear else "int8")
 
 
 def _computing(settings: DraftSettings) -> tuple[str, "Make"]:
@@ -164,5 +168,9 @@ def _small_model(folder: Path, model: Path, settings: DraftSettings) -> Drafter:
 
 
 def names(found: Sequence[Drafter]) -> str:
-    """`ngram + eagle`, for people."""
-    return " + ".join(drafter.name for drafter in found) or "none"
+    """`ngram + eagle (int8)`, for people."""
+
+    def said(drafter: Drafter) -> str:
+        return f"{drafter.name} ({drafter.numbers})" if drafter.numbers else drafter.name
+
+    return " + ".join(map(said, found)) or "none"

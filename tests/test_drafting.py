@@ -222,7 +222,8 @@ def test_heads_are_in_8_bits_where_that_is_asked_for_or_faster(
     layers: list[object] = []
     monkeypatch.setattr(Light, "__init__", lambda self, weight, bias: layers.append(self))
     resolve, _ = listed(plant(tmp_path / "head"))
-    drafters(DraftSettings(("eagle",), "head", dtype=dtype), model, resolve, resolve)
+    found = drafters(DraftSettings(("eagle",), "head", dtype=dtype), model, resolve, resolve)
+    assert ("int8" in names(found)) == bool(made)
     assert [type(layer) for layer in layers] == ([made] * 5 if made else [])
 
 
@@ -239,7 +240,8 @@ def test_8_bits_are_refused_where_they_cannot_be_had(
 
 def test_drafters_have_names_for_people(model: Path, tmp_path: Path) -> None:
     resolve, _ = listed(plant(tmp_path / "head"))
-    assert names(drafters(DraftSettings(head="head"), model, resolve, resolve)) == "ngram + eagle"
+    found = drafters(DraftSettings(head="head", dtype="bfloat16"), model, resolve, resolve)
+    assert names(found) == "ngram + eagle (bfloat16)"
     assert names(drafters(DraftSettings(), model, no_names, no_names)) == "ngram"
     assert names([]) == "none"
 

@@ -166,6 +166,7 @@ class Oracle:
     """A drafter that takes time, knows the text, and after so many calls answers no more."""
 
     name = "oracle"
+    numbers = ""
     instant = False
     taps: tuple[int, ...] = ()
 

@@ -23,7 +23,7 @@ def results(stages: tuple[int, ...] = (2,)) -> Results:
     made = Results({"command": "gardener eval"}, PLAN)
     for n in stages:
         place = Place("local", n)
-        made.add_ring(place, [{"name": "oak"}] * n)
+        made.add_ring(place, [{"name": "oak"}] * n, "ngram + eagle (int8)")
         made.films[str(place)] = {"plain": FILM}
         made.runs += [run(place=str(place)), run(place=str(place), policy="serial", decode=5.0 / n)]
     return made

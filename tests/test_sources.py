@@ -32,6 +32,8 @@ class Plant:
     raises  where to raise what
     """
 
+    numbers = ""
+
     def __init__(
         self, name: str = "plant", instant: bool = False, taps: tuple[int, ...] = ()
     ) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring
+from gardener.drafting import names
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.machine import commit, machine, versions
 from gardener.evaluation.plan import Place, Plan, places, read
@@ -249,7 +250,7 @@ async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keep
     heard = keeper.say if job.verbose else ignore
     async with open_ring(settings, keeper.say, heard) as (holder, folder):
         cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
-        job.results.add_ring(place, cards)
+        job.results.add_ring(place, cards, names(holder.sources.drafters))
         ring = Ring(place, holder, Prompter(folder), lambda name: make(name, job.sizes[place]))
         await measure(ring, job.results.plan, job.results, keeper)
 

@@ -15,6 +15,10 @@ class Drafter(Protocol):
         """For people: what kind it is."""
 
     @property
+    def numbers(self) -> str:
+        """For people: the type of number that it computes with; empty: none."""
+
+    @property
     def instant(self) -> bool:
         """It is called on the event loop, before a segment leaves, and takes microseconds. Or else
         on a thread of its own, and the ring does not wait for it."""

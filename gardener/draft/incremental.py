@@ -98,12 +98,16 @@ class _Row(NamedTuple):
 
 
 class Incremental:
-    """A drafter from a network. `width`: most guesses at one place."""
+    """A drafter from a network. `width`: most guesses at one place. `numbers`: what its linear
+    layers compute with, where that is not the network's dtype."""
 
     instant = False
 
-    def __init__(self, network: Network, calibration: Calibration, width: int = 8) -> None:
+    def __init__(
+        self, network: Network, calibration: Calibration, width: int = 8, numbers: str = ""
+    ) -> None:
         self.name, self.taps = network.name, network.taps
+        self.numbers = numbers or str(network.dtype).removeprefix("torch.")
         self.network, self.calibration, self._width = network, calibration, width
         self.begin(())
 

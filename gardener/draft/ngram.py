@@ -58,6 +58,7 @@ class NGram:
     """A drafter without a model. Memory grows with `longest` entries for each token of text."""
 
     name = "ngram"
+    numbers = ""
     instant = True
     taps: tuple[int, ...] = ()
 

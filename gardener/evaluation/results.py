@@ -112,12 +112,14 @@ class Results:
             if r.error is not None
         ]
 
-    def add_ring(self, place: Place, cards: Sequence[dict[str, Any]]) -> None:
+    def add_ring(self, place: Place, cards: Sequence[dict[str, Any]], drafters: str) -> None:
+        """`drafters`: which they are, and what they compute with."""
         self.rings[str(place)] = {
             "kind": place.kind,
             "stages": len(cards),
             "profile": place.profile,
             "simulated": place.kind == "simulate",
+            "drafters": drafters,
             "cards": list(cards),
         }
 
