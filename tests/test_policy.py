@@ -540,6 +540,16 @@ def test_the_likeliest_nodes_are_expanded_first() -> None:
     assert Gardener(SMALL).grow(view(BRANCHES, sent={0}, expanded={0, 1})) == [3, 5]
 
 
+def test_the_drafter_gets_no_more_nodes_at_a_time_than_are_worth_what_they_take() -> None:
+    dear = costs()
+    for nodes in (1, 2, 4, 8):
+        dear.observe_draft(nodes, 0.001 * nodes)
+    assert make("gardener", SHAPE).grow(view(BRANCHES, costs=dear)) == [0]
+    assert make("gardener", SHAPE).grow(view(BRANCHES, costs=costs(draft=0.001))) == LIKELIEST
+    instant = view(BRANCHES, costs=dear, instant=True)
+    assert make("gardener", SHAPE).grow(instant) == LIKELIEST
+
+
 def test_enough_is_enough() -> None:
     wide = tree(*((0, 0.9 - token / 100) for token in range(9)))
     seen = view(wide, sent={0}, costs=costs(BENT))

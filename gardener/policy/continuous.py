@@ -67,9 +67,16 @@ class Gardener:
         ready = view.unsent(AHEAD * most, self.shape.floor)
         size = self._size(view, ready[:most])
         if len(ready) < AHEAD * max(size, 1):
-            return ids(view.unexpanded(self.shape.batch, self.shape.floor))
+            return ids(self._batch(view))
         root = view.tree.root  # what follows it decides first
         return [] if root in view.expanded else [root]
+
+    def _batch(self, view: View) -> list[Node]:
+        """The nodes for the drafter that bring the most for its time."""
+        nodes = view.unexpanded(self.shape.batch, self.shape.floor)
+        if view.instant:
+            return nodes
+        return nodes[: best_prefix([view.chance(node) for node in nodes], view.costs.draft)[0]]
 
     def _size(self, view: View, nodes: list[Node]) -> int:
         """Rows that bring the most tokens per second."""
