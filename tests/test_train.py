@@ -1,5 +1,6 @@
 """Training a head: what it is trained on, towards what, and that it can be interrupted."""
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,8 @@ import tiny
 import torch
 import torch.nn.functional as F
 
-from gardener.draft.train import chunks
+from gardener.draft.calibration import IDENTITY, Calibration
+from gardener.draft.train import chunks, report
 from gardener.draft.train.chunks import Text
 from gardener.draft.train.dialogue import (
     ANSWER,
@@ -289,6 +291,26 @@ def test_a_run_goes_on_where_it_was_interrupted(folder: Path, tmp_path: Path) ->
     assert [path.name for path in again.corpus.chunks()] == [
         f"chunk-{index:05d}.safetensors" for index in range(3)
     ]
+
+
+def test_a_report_says_how_good_the_head_is_and_by_which_commands(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Path] = []
+    monkeypatch.setattr(report, "draw", lambda path, facts: drawn.append(path))
+    run = _run(tmp_path, folder, _plan())
+    run._one_chunk(0)
+    for command in ("train-draft --hours 1", "train-draft --hours 2", "train-draft --hours 2"):
+        report.finish(run, "tiny", command)
+    facts = json.loads((tmp_path / "report.json").read_text())
+    assert facts["commands"] == ["train-draft --hours 1", "train-draft --hours 2"]
+    assert facts["tokens_written"] == run.progress.written >= 300
+    assert len(facts["first_guess_right"]) == DEPTHS
+    page = (tmp_path / "report.md").read_text()
+    assert page.startswith("# A draft head for tiny\n\n    train-draft --hours 1\n    train-draft")
+    assert f"| 1 | {facts['first_guess_right'][0]:.1%} |" in page
+    assert Calibration.read(tmp_path / "calibration.json").weights.tolist() != list(IDENTITY)
+    assert drawn == [tmp_path / "acceptance.png"] * 3
 
 
 def test_a_run_can_go_on_with_fewer_tokens(folder: Path, tmp_path: Path) -> None:

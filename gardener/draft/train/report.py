@@ -26,9 +26,10 @@ def finish(run: Run, model: str, command: str) -> None:
     The calibration is fitted on one half of the dialogues and its error measured on the other.
     """
     seen = run.judge()
-    facts = _facts(run, seen, model, command)
+    file = run.out / "report.json"
+    facts = _facts(run, seen, model, _commands(file, command))
     facts["calibration"] = _calibrate(run.out / CALIBRATION, seen)
-    (run.out / "report.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     (run.out / "report.md").write_text(_page(facts), encoding="utf-8")
     draw(run.out / "acceptance.png", facts)
 
@@ -47,12 +48,21 @@ def _calibrate(path: Path, seen: Observations) -> dict[str, float]:
     return error
 
 
-def _facts(run: Run, seen: Observations, model: str, command: str) -> dict[str, Any]:
+def _commands(file: Path, command: str) -> list[str]:
+    """Those that ended with a report in this file, the oldest first, and this one."""
+    try:
+        earlier = json.loads(file.read_text(encoding="utf-8"))["commands"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return [command]  # a new run, or a report that cannot be read: it is written anew
+    return [*(each for each in earlier if each != command), command]
+
+
+def _facts(run: Run, seen: Observations, model: str, commands: list[str]) -> dict[str, Any]:
     progress = run.progress
     held_out = run.held_out()
     return {
         "model": model,
-        "command": command,
+        "commands": commands,
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "versions": {
@@ -81,9 +91,10 @@ def _page(facts: dict[str, Any]) -> str:
     )
     last = facts["losses"][-1] if facts["losses"] else []
     losses = ", ".join(f"{value:.2f}" for value in last)
+    commands = "\n".join(f"    {command}" for command in facts["commands"])
     return f"""# A draft head for {facts["model"]}
 
-    {facts["command"]}
+{commands}
 
 {facts["hours"]} hours on {facts["machine"]}, {facts["date"]}; gardener \
 {facts["versions"]["gardener"]}, torch {facts["versions"]["torch"]}.
