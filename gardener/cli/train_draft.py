@@ -71,7 +71,7 @@ def train_draft(
     taps: Taps = "final",
     vocab: Vocab = 12288,
     inner: Inner = 0,
-    steps: Steps = 5,
+    steps: Steps = 8,
     passes: Passes = 4.0,
     rate: Rate = 5e-3,
     lanes: Lanes = 256,

@@ -28,7 +28,7 @@ class Plan:
     taps: tuple[int, ...] = ()
     vocab: int = 12288
     inner: int = 0
-    steps: int = 5
+    steps: int = 8
     decay: float = 0.9
     share: float = 0.25
     passes: float = 4.0
