@@ -53,6 +53,17 @@ def test_what_has_no_verdict_is_pending_and_drafting_is_kept() -> None:
     assert seen == Film(1, (), (1.0,), ((1.5, 2.0, 4),), ())
 
 
+def test_after_a_miss_the_next_token_is_waited_for() -> None:
+    """Tokens at 1, 3, 6 and 7, the second and the last of them misses; the window ends at 7."""
+    times = [record(at, "emitted") for at in (1.0, 3.0, 6.0, 7.0)]
+    missed = [record(at, "missed") for at in (3.0, 7.0)]
+    seen = film([*times[:2], missed[0], *times[2:], missed[1]], [1.0, 1.0])
+    assert seen.misses == (3.0, 7.0)
+    found = split(seen)
+    assert found is not None
+    assert (found.seconds, found.missed) == (6.0, 3.0)
+
+
 def test_a_clock_that_is_a_little_off_gives_links_of_no_time() -> None:
     records = [record(0.0, "sent", 1), record(1.0, "judged", 1, items=spent(0.0, 1.1))]
     (flight,) = film(records, [1.0, 1.0]).flights

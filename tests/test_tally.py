@@ -87,7 +87,7 @@ def test_overall_takes_every_prompt_alike() -> None:
 
 def test_a_tick_is_split_by_time() -> None:
     one = Split(1.0, (Shares(0, 0, 0, 1.0), Shares(1.0, 0, 0, 0)))
-    three = Split(3.0, (Shares(0, 0, 3.0, 0), Shares(0, 3.0, 0, 0)))
+    three = Split(3.0, (Shares(0, 0, 3.0, 0), Shares(0, 3.0, 0, 0)), missed=1.0)
     runs = [run(split=one), run(line=2, split=three, decode=30.0), run(line=3)]
     tick = summary(runs, ("plain",))["a"]["policies"]["plain"]["tick"]
     assert tick["seconds"] == pytest.approx((1.0 + 3.0 + 1.0) / 3)
@@ -95,5 +95,6 @@ def test_a_tick_is_split_by_time() -> None:
         {"compute": 0.0, "link": 0.0, "drafting": 0.75, "waiting": 0.25},
         {"compute": 0.25, "link": 0.75, "drafting": 0.0, "waiting": 0.0},
     ]
+    assert tick["missed"] == 0.25
     none = summary([run()], ("plain",))["a"]["policies"]["plain"]["tick"]
-    assert none == {"seconds": 1.0, "machines": []}
+    assert none == {"seconds": 1.0, "machines": [], "missed": None}

@@ -10,6 +10,7 @@ spends in the event loops of either end counts as link.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from gardener.trace import Record
@@ -43,6 +44,7 @@ class Film:
 
     `drafts`: when drafters were at work, each with the nodes that came of it; their ends are when
     the holder took the outcome, their lengths are measured. `emitted`: moments, and tokens.
+    `misses`: those of these moments whose last token had stood in no tree.
     """
 
     stages: int
@@ -50,13 +52,14 @@ class Film:
     pending: tuple[float, ...]
     drafts: tuple[tuple[float, float, int], ...]
     emitted: tuple[tuple[float, int], ...]
+    misses: tuple[float, ...] = ()
 
 
 def film(records: Iterable[Record], hops: Sequence[float]) -> Film:
     """From all records of one answer. `hops`: what the links weigh, from the holder to stage 1
     first and from the last stage to the holder last."""
     sent: dict[int, Record] = {}
-    flights, drafts, emitted = [], [], []
+    flights, drafts, emitted, misses = [], [], [], []
     for record in records:
         match record.what:
             case "sent":
@@ -67,8 +70,17 @@ def film(records: Iterable[Record], hops: Sequence[float]) -> Film:
                 drafts.append((record.at - record.seconds, record.at, record.rows))
             case "emitted":
                 emitted.append((record.at, record.rows))
+            case "missed" if emitted:
+                misses.append(emitted[-1][0])
     pending = tuple(record.at for record in sent.values())
-    return Film(len(hops) - 1, tuple(flights), pending, tuple(drafts), tuple(emitted))
+    return Film(
+        stages=len(hops) - 1,
+        flights=tuple(flights),
+        pending=pending,
+        drafts=tuple(drafts),
+        emitted=tuple(emitted),
+        misses=tuple(misses),
+    )
 
 
 def _flight(sent: Record, judged: Record, hops: Sequence[float]) -> Flight:
@@ -126,10 +138,12 @@ class Shares(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What each machine did in the `seconds` looked at, the holder first."""
+    """What each machine did in the `seconds` looked at, the holder first. `missed`: seconds of
+    these between a token that nobody had guessed and the next one, each time a whole circle."""
 
     seconds: float
     shares: tuple[Shares, ...]
+    missed: float = 0.0
 
 
 def split(film: Film) -> Split | None:
@@ -155,7 +169,15 @@ def split(film: Film) -> Split | None:
     drafts = _union((begin, end) for begin, end, _ in film.drafts)
     shares = [_holder(film, window, drafts)]
     shares += [_stage(film, stage, window, drafts) for stage in range(film.stages)]
-    return Split(window[1] - window[0], tuple(shares))
+    return Split(window[1] - window[0], tuple(shares), _missed(film, window))
+
+
+def _missed(film: Film, window: Interval) -> float:
+    """Seconds in the window between a miss and the next emission."""
+    misses = set(film.misses)
+    moments = pairwise(at for at, _ in film.emitted)
+    after = ((at, then) for at, then in moments if at in misses)
+    return _take([window], _union(after))[0]
 
 
 def _holder(film: Film, window: Interval, drafts: Sequence[Interval]) -> Shares:

@@ -82,7 +82,11 @@ class Run:
         found = {**asdict(self), **figures, "split": None}
         if self.split is not None:
             shares = [each._asdict() for each in self.split.shares]
-            found["split"] = {"seconds": self.split.seconds, "machines": shares}
+            found["split"] = {
+                "seconds": self.split.seconds,
+                "machines": shares,
+                "missed": self.split.missed,
+            }
         return found
 
 
@@ -163,12 +167,14 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _tick(seconds: float | None, runs: Sequence[Run]) -> Figures:
-    """The mean tick, and what each machine did with it (shares of 1), the holder first: shares of
-    all the time that was looked at in the runs."""
+    """The mean tick, what each machine did with it (shares of 1), the holder first, and the share
+    in which the token after a miss was waited for: shares of all the time that was looked at in
+    the runs."""
     splits = [run.split for run in runs if run.split is not None]
     machines: list[dict[str, float]] = []
     whole = sum(each.seconds for each in splits)
     for parts in zip(*(each.shares for each in splits), strict=True) if whole else ():
         sums = zip(Shares._fields, zip(*parts, strict=True), strict=True)
         machines.append({part: sum(values) / whole for part, values in sums})
-    return {"seconds": seconds, "machines": machines}
+    missed = sum(each.missed for each in splits) / whole if whole else None
+    return {"seconds": seconds, "machines": machines, "missed": missed}

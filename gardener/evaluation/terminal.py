@@ -114,8 +114,8 @@ def _speeds(ring: str, sets: dict[str, Any], policies: Sequence[str]) -> Table:
 
 
 def _times(sets: dict[str, Any], policies: Sequence[str]) -> Table:
-    """Of all prompts: the tick, the share of it that each stage computes, and what the stages do
-    otherwise, on average."""
+    """Of all prompts: the tick, the share of it that each stage computes, what the stages do
+    otherwise, on average, and how much of it passes after misses."""
     whole = (sets.get(OVERALL) or next(iter(sets.values())))["policies"]
     table = Table(
         box=None, pad_edge=False, title="where a tick goes: computing", title_justify="left"
@@ -125,7 +125,7 @@ def _times(sets: dict[str, Any], policies: Sequence[str]) -> Table:
     table.add_column("policy")
     for name in ("tick", "drafter", *(f"stage {k}" for k in lanes)):
         table.add_column(name, justify="right")
-    for name in ("| all stages: computing", "link", "drafting", "waiting"):
+    for name in ("| all stages: computing", "link", "drafting", "waiting", "| after misses"):
         table.add_column(name, justify="right")
     for policy in policies:
         tick = whole[policy]["tick"]
@@ -139,6 +139,7 @@ def _times(sets: dict[str, Any], policies: Sequence[str]) -> Table:
             f"{machines[0]['drafting']:.0%}",
             *(f"{machines[k]['compute']:.0%}" for k in lanes),
             *(f"{each:.0%}" for each in sums),
+            f"{tick['missed']:.0%}",
         )
     return table
 
