@@ -40,7 +40,7 @@ GLANCE = 4000
 SAMPLE = 60_000
 """Tokens of dialogues from which the draft vocabulary is chosen."""
 
-FRESH = 0.92
+FRESH = 0.97
 """Share of the time in which dialogues are written. The last steps are small ones: for these, what
 there is will do."""
 

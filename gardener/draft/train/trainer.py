@@ -21,7 +21,7 @@ from gardener.errors import UserError
 WARM_UP = 0.02
 """Share of the time in which the learning rate rises."""
 
-FINAL = 0.02
+FINAL = 0.005
 """The learning rate at the end, as a share of the highest."""
 
 DECAY = 0.3
