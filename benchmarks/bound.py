@@ -1,44 +1,118 @@
-"""How fast could any policy be with this drafter and these costs? A policy that knows the text.
+"""How fast could any policy be with this drafter and these costs? Two that know more than any can.
 
-It has the drafters look only at true nodes, the deepest first, and sends only true nodes that they
-did propose: the root, and the chain below it as far as it is known. Nothing that it drafts or sends
-is wasted. Where the next token is not among the guesses, that is a miss for it, too. After a miss
-it sends the root at once, or waits until so many levels below it are known (`--levels`), if the
-drafter gets so far. All of these run, and the one with the best mean counts, for each ring and data
-set. Its segments leave just in time, as those of `gardener` (which beats sending each node as soon
-as it is known: these meet at stage 1, but part again behind it).
+`sent` (the default): a policy that hears at once which of the rows that it sends are right, and not
+only when the verdict comes. Before it sends them it knows no more than the calibrated probabilities
+say, so it has to guess as any other; but it never drafts or sends below a guess that has failed,
+and never stops below one that has not. What it then does is what `gardener` does, with sizes from
+the costs or with fixed ones, at once or when the drafter is ready; the way with the best mean
+counts. What `gardener` lacks to it is the price of the circle, which a policy may soften and not
+avoid.
 
-It is an upper bound in so far as nobody can know better which guess is right: no row and no call of
-a drafter is spent on another one, so segments are as small, and drafting is as deep, as can be.
+`text`: a policy that knows the whole text. It has the drafters look only at true nodes, the deepest
+first, and sends only true nodes that they did propose: the root, and the chain below it as far as
+it is known. Nothing that it drafts or sends is wasted. After a miss it sends the root at once, or
+waits until so many levels below it are known (`--levels`), if the drafter gets so far; the way with
+the best mean counts. Its segments leave just in time, as those of `gardener`.
 
-It is none in so far as its own timing is not the best. It looks at each node as soon as it can,
-while the features of the tokens before it are still on the way; later the drafter may guess better.
-And it does not choose anew after each miss, nor when each segment leaves, for which it would have
-to know how long the chain will become.
+Both are upper bounds in so far as nobody can know more; that of `text` is the looser one, for it
+needs no breadth. Neither is one in so far as its own timing is not the best: none of them chooses
+anew after each miss how long to wait, or waits with drafting for features that are on the way.
 
-Run from the checkout: `python -m benchmarks.bound --data FILE ... [--simulate 1,2,4,8,16]
-[--profile jetson-7b,gpu,cpu] [--json]`.
+Run from the checkout: `python -m benchmarks.bound [--knows text] --data FILE ...
+[--simulate 1,2,4,8,16] [--profile jetson-7b,gpu,cpu] [--json]`.
 """
 
+import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, fields
 
 from benchmarks.simulated import FULL, Figures, Variant, by_data, figures, parser, report
 from gardener.costs import Costs
 from gardener.evaluation.tally import Run
 from gardener.holder import Holder
-from gardener.policy import View
+from gardener.policy import Gardener, Shape, View
 from gardener.policy.view import ids
 from gardener.simulate.library import Library
 from gardener.tree import Node
 
 LEVELS = (0, 1, 2, 3, 4, 6, 9)
+ROWS = (None, 8, 16, 32)
+
+
+def true_chain(view: View, holder: Holder, library: Library) -> list[Node]:
+    """The root and the true nodes below it that stand in the tree and may still be emitted."""
+    decoding = holder.decoding
+    assert decoding is not None
+    recording = library.get(decoding.prompt)
+    assert recording is not None
+    at = recording.prompt + decoding.counts.emitted
+    chain = [view.tree[view.tree.root]]
+    for token in recording.tokens[at : at + view.reach - 1]:
+        child = view.tree.child(chain[-1].id, token)
+        if child is None:
+            break
+        chain.append(child)
+    return chain
+
+
+@dataclass(frozen=True)
+class Heard(View):
+    """What is left to be looked at once it is known which of the sent nodes are right.
+
+    alive: the deepest sent node that is right, and what may still come true below it. score: the
+    logarithm of the probability that these have between them.
+    """
+
+    alive: Set[int] = frozenset()
+    score: float = 0.0
+
+    @classmethod
+    def of(cls, view: View, chain: Sequence[Node]) -> "Heard":
+        """`chain`: the root and the true nodes below it."""
+        sent = [node for node in chain if node.id in view.sent]
+        last = sent[-1] if sent else chain[0]
+        alive, failed = {last.id}, 0.0
+        for node in view.tree:  # parents stand before their children
+            if node.parent in alive and node.id not in view.sent:
+                alive.add(node.id)
+            elif node.parent == last.id:
+                failed += math.exp(node.score - last.score)
+        left = last.score + math.log(max(1.0 - failed, 1e-3))
+        seen = {field.name: getattr(view, field.name) for field in fields(View)}
+        return cls(**seen, alive=alive, score=left)
+
+    def chance(self, node: Node) -> float:
+        return math.exp(min(node.score - self.score, 0.0))
+
+    def best(self, want: Callable[[Node], bool], count: int, floor: float) -> list[Node]:
+        floor *= math.exp(self.score - self.tree[self.tree.root].score)
+        return View.best(self, lambda node: node.id in self.alive and want(node), count, floor)
+
+
+@dataclass(slots=True)
+class Informed(Gardener):
+    """Knows which of the rows that it has sent are right. One object for one answer in `holder`,
+    which is written in `library`."""
+
+    holder: Holder | None = None
+    library: Library | None = None
+
+    def choose(self, view: View) -> list[int]:
+        return Gardener.choose(self, self._heard(view))
+
+    def grow(self, view: View) -> list[int]:
+        return Gardener.grow(self, self._heard(view))
+
+    def _heard(self, view: View) -> Heard:
+        assert self.holder is not None
+        assert self.library is not None
+        return Heard.of(view, true_chain(view, self.holder, self.library))
 
 
 @dataclass(slots=True)
 class Clairvoyant:
-    """See above. One object for one answer in `holder`, which is written in `library`."""
+    """Knows the text. One object for one answer in `holder`, which is written in `library`."""
 
     holder: Holder
     library: Library
@@ -51,38 +125,37 @@ class Clairvoyant:
         return len(costs.stages) + 1
 
     def choose(self, view: View) -> list[int]:
-        chain = self._chain(view)
+        chain = true_chain(view, self.holder, self.library)
         if view.urgent and view.growing and len(chain) <= min(self.levels, view.reach - 1):
             return []
         return [node for node in ids(chain) if node not in view.sent]
 
     def grow(self, view: View) -> list[int]:
-        chain = self._chain(view)
+        chain = true_chain(view, self.holder, self.library)
         deepest = chain[-1].id
         if len(chain) >= view.reach or deepest in view.expanded:
             return []
         # Another one is being asked: those that answer at once go first, and may get deeper.
         return [] if view.growing and not view.instant else [deepest]
 
-    def _chain(self, view: View) -> list[Node]:
-        """The root and the true nodes below it that may still be emitted."""
-        decoding = self.holder.decoding
-        assert decoding is not None
-        recording = self.library.get(decoding.prompt)
-        assert recording is not None
-        at = recording.prompt + decoding.counts.emitted
-        chain = [view.tree[view.tree.root]]
-        for token in recording.tokens[at : at + view.reach - 1]:
-            child = view.tree.child(chain[-1].id, token)
-            if child is None:
-                break
-            chain.append(child)
-        return chain
 
-
-def variant(levels: int) -> Variant:
+def knows_text(levels: int) -> Variant:
     """A bound that waits for so many levels."""
-    return Variant(f"{levels} levels", lambda holder, library: Clairvoyant(holder, library, levels))
+    return Variant(
+        f"waiting for {levels} levels",
+        lambda holder, library: Clairvoyant(holder, library, levels),
+    )
+
+
+def knows_sent(rows: int | None, waits: bool) -> Variant:
+    """A bound with at most so many rows in a segment, or as many as costs say."""
+    shape = Shape(rows=rows)
+    return Variant(
+        f"{f'at most {rows}' if rows else 'measured'} rows, {'waiting' if waits else 'at once'}",
+        lambda holder, library: Informed(
+            shape, waits=waits, throttled=False, holder=holder, library=library
+        ),
+    )
 
 
 def judge(runs: Sequence[Run]) -> dict[str, dict[str, Figures]]:
@@ -108,15 +181,21 @@ def show(ring: str, sets: dict[str, dict[str, Figures]]) -> None:
         best = max(bounds, key=lambda name: bounds[name].tokens_per_second)
         print(
             f"{data:14}{mine.tokens_per_second:10.2f}{bounds[best].tokens_per_second:9.2f}"
-            f"{mine.ratio:8.1%}{mine.worst:8.1%}  waiting for {best}"
+            f"{mine.ratio:8.1%}{mine.worst:8.1%}  {best}"
         )
 
 
 def main() -> None:
     options = parser(__doc__ or "")
+    options.add_argument("--knows", choices=("sent", "text"), default="sent")
+    options.add_argument("--rows", type=int, nargs="+", default=ROWS, help="most in a segment")
     options.add_argument("--levels", type=int, nargs="+", default=LEVELS)
     arguments = options.parse_args()
-    report(arguments, [FULL, *map(variant, arguments.levels)], judge, show)
+    if arguments.knows == "text":
+        bounds = [knows_text(levels) for levels in arguments.levels]
+    else:
+        bounds = [knows_sent(rows, waits) for rows in arguments.rows for waits in (True, False)]
+    report(arguments, [FULL, *bounds], judge, show)
 
 
 if __name__ == "__main__":

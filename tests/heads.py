@@ -4,7 +4,7 @@ with everything computed anew each time."""
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,8 @@ def eagle3_tensors(
     width, inner = config["hidden_size"], config["intermediate_size"]
     size = config.get("head_dim", width // config["num_attention_heads"])
     queries, keys = (config[f"num_{n}_heads"] * size for n in ("attention", "key_value"))
+    more = config.get("induction_key_value_heads", 0) * size
+    queries, keys = queries + more * (queries // keys), keys + more
     draft, vocab = config["draft_vocab_size"], config["vocab_size"]
     shapes = {
         "fc.weight": (width, taps * width),
@@ -108,6 +110,15 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], pick
     return folder
 
 
+class Row(NamedTuple):
+    """x: what attention reads. g: the residual. before: what attention read in the row before, when
+    this one was computed."""
+
+    x: Tensor
+    g: Tensor
+    before: Tensor
+
+
 class Plain:
     """A head without a cache: the output of the last row of a chain of rows, all computed anew."""
 
@@ -124,35 +135,38 @@ class Plain:
         kept = self.t["d2t"] + torch.arange(len(self.t["d2t"]))
         return self.t.get("lm_head.weight", matrix[kept]) @ _norm(out, self.t["norm.weight"])
 
-    def input(self, token: int, given: Tensor, true: bool) -> tuple[Tensor, Tensor]:
-        """What a row reads: what attention gets, and the residual. `given`: the target's feature
-        of the token before if `true`, else the output of that token's row."""
+    def input(self, token: int, given: Tensor, true: bool, before: "Row | None") -> "Row":
+        """What a row reads. `given`: the target's feature of the token before if `true`, else the
+        output of that token's row, which is `before`."""
         embedded = self.table[token]
         if not self.three:
             x = self.t["fc.weight"] @ torch.cat((embedded, given))
             x = x + self.t["fc.bias"] if "fc.bias" in self.t else x
-            return x, x
+            return Row(x, x, torch.zeros_like(x))
         g = self.t["fc.weight"] @ given if true else given
         normed = _norm(embedded, self.t[f"{self.layer}.input_layernorm.weight"])
-        return torch.cat((normed, _norm(g, self.t[f"{self.layer}.hidden_norm.weight"]))), g
+        x = torch.cat((normed, _norm(g, self.t[f"{self.layer}.hidden_norm.weight"])))
+        return Row(x, g, torch.zeros_like(x) if before is None else before.x)
 
-    def output(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def output(self, inputs: Sequence["Row"]) -> Tensor:
         """Of the last row of a chain."""
         heads = self.config["num_attention_heads"]
         size = self.config.get("head_dim", self.config["hidden_size"] // heads)
-        x = torch.stack([each for each, _ in inputs])
-        q, k, v = (
-            (x @ self.t[f"{self.layer}.self_attn.{n}_proj.weight"].T).view(len(x), -1, size)
-            for n in "qkv"
+        group = heads // self.config.get("num_key_value_heads", heads)
+        x, before = torch.stack([row.x for row in inputs]), torch.stack([r.before for r in inputs])
+        q, k, v, handed = (
+            (rows @ self.t[f"{self.layer}.self_attn.{n}_proj.weight"].T).view(len(x), -1, size)
+            for rows, n in ((x, "q"), (x, "k"), (x, "v"), (before, "k"))
         )
+        plain = k.shape[1] - self.config.get("induction_key_value_heads", 0)
+        k = torch.cat((k[:, :plain], handed[:, plain:]), 1)
         at = torch.arange(len(x))
         q, k = _rotate(q, at), _rotate(k, at)
-        group = heads // k.shape[1]
         seen = []
-        for head in range(heads):
+        for head in range(q.shape[1]):
             scores = k[:, head // group] @ q[-1, head] / size**0.5
             seen.append(torch.softmax(scores, 0) @ v[:, head // group])
-        a = inputs[-1][1] + self.t[f"{self.layer}.self_attn.o_proj.weight"] @ torch.cat(seen)
+        a = inputs[-1].g + self.t[f"{self.layer}.self_attn.o_proj.weight"] @ torch.cat(seen)
         x = _norm(a, self.t[f"{self.layer}.post_attention_layernorm.weight"])
         names = ("gate", "up", "down")
         gate, up, down = (self.t[f"{self.layer}.mlp.{n}_proj.weight"] for n in names)

@@ -20,6 +20,10 @@ from gardener.tree import Node, Tree
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 LAYERS = 8
 THREE = {"architectures": ["LlamaForCausalLMEagle3"], "num_key_value_heads": 2}
+INDUCTION = THREE | {
+    "draft_vocab_size": 24,
+    "eagle_aux_hidden_state_layer_ids": [LAYERS],
+}
 
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "eagle1": ({}, {}),
@@ -28,6 +32,14 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "eagle3-renamed": (THREE | {"draft_vocab_size": 30}, {"taps": 3, "layer": "layers.0"}),
     "one-tap-borrowed": (
         THREE | {"draft_vocab_size": 24, "eagle_aux_hidden_state_layer_ids": [LAYERS]},
+        {"taps": 1, "lm_head": False},
+    ),
+    "induction": (
+        INDUCTION | {"induction_key_value_heads": 1},
+        {"taps": 1, "lm_head": False},
+    ),
+    "more-induction-than-else": (
+        INDUCTION | {"num_key_value_heads": 1, "induction_key_value_heads": 2},
         {"taps": 1, "lm_head": False},
     ),
 }
@@ -60,7 +72,7 @@ class Play:
         self.text: list[int] = list(PROMPT)
         self.features: list[Tensor] = []
         self.tree = Tree(len(PROMPT) - 1, PROMPT[-1])
-        self.rows: dict[int, tuple[tuple[Tensor, Tensor], Tensor]] = {}
+        self.rows: dict[int, tuple[heads.Row, Tensor]] = {}
         self.drafter.begin(PROMPT)
 
     def feel(self, count: int) -> list[Any]:
@@ -87,15 +99,14 @@ class Play:
                 self.tree.graft(parent, self.chance.randrange(61), 0.0)
 
     def check(self, path: list[Node], guesses: Any) -> None:
-        rows = [
-            self.plain.input(token, feature, True)
-            for token, feature in zip(self.text[1:], self.features, strict=False)
-        ]
+        rows: list[heads.Row] = []
+        for token, feature in zip(self.text[1:], self.features, strict=False):
+            rows.append(self.plain.input(token, feature, True, rows[-1] if rows else None))
         out = self.plain.output(rows)
         # A row of the tree stays as it was when it was first computed, on the text of that time.
         for node in path[1:]:
             if node.id not in self.rows:
-                row = self.plain.input(node.token, out, False)
+                row = self.plain.input(node.token, out, False, rows[-1])
                 self.rows[node.id] = row, self.plain.output([*rows, row])
             row, out = self.rows[node.id]
             rows.append(row)

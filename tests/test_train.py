@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from gardener.draft.calibration import IDENTITY, Calibration
+from gardener.draft.checkpoint import load_eagle
+from gardener.draft.incremental import Incremental
 from gardener.draft.train import chunks, report
 from gardener.draft.train.chunks import Text
 from gardener.draft.train.dialogue import (
@@ -26,7 +28,7 @@ from gardener.draft.train.dialogue import (
     written,
 )
 from gardener.draft.train.evaluate import DEPTHS, observe
-from gardener.draft.train.export import read_head
+from gardener.draft.train.export import read_head, write_head
 from gardener.draft.train.head import DraftHead, cross_entropy
 from gardener.draft.train.muon import orthogonal
 from gardener.draft.train.objective import WEIGHT, batches, borrow, collate, loss, passes
@@ -37,6 +39,8 @@ from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
 from gardener.stages.lanes import Kept
 from gardener.stages.load import Whole, load_whole
+from gardener.stages.tensors import pack
+from gardener.tree import Tree
 
 SCRIPT = Script(opening=(50, 51), answering=(52, 53), asking=(52, 54, 51), ends=frozenset({52, 0}))
 
@@ -186,11 +190,13 @@ def _moved(head: DraftHead) -> DraftHead:
     return head
 
 
-@pytest.mark.parametrize("taps", [1, 3])
-def test_a_pass_sees_true_features_only_up_to_its_row(whole: Whole, taps: int) -> None:
+@pytest.mark.parametrize(("taps", "induction"), [(1, 0), (1, 2), (3, 0)])
+def test_a_pass_sees_true_features_only_up_to_its_row(
+    whole: Whole, taps: int, induction: int
+) -> None:
     """What pass k guesses after token p must not change with features from p - k on."""
     target = borrow(whole, torch.arange(0, 60, 2))
-    head = _moved(DraftHead(whole.shape, taps, 24))
+    head = _moved(DraftHead(whole.shape, taps, 24, induction))
     (text,) = _texts(whole.shape, [12], taps)
     steps = 5
     batch = collate([text])
@@ -207,7 +213,7 @@ def test_a_pass_sees_true_features_only_up_to_its_row(whole: Whole, taps: int) -
 
 def test_a_share_of_the_rows_gives_the_same_for_its_places(whole: Whole) -> None:
     target = borrow(whole, torch.arange(0, 60, 2))
-    head = _moved(DraftHead(whole.shape, 1, 24))
+    head = _moved(DraftHead(whole.shape, 1, 24, 1))
     batch = collate(_texts(whole.shape, [30, 22]))
     torch.manual_seed(7)
     for k, (all_of_them, some) in enumerate(
@@ -217,6 +223,67 @@ def test_a_share_of_the_rows_gives_the_same_for_its_places(whole: Whole) -> None
         assert len(some.places) == len(expected) if k == 0 else 0 < len(some.places) < len(expected)
         for place, output in zip(some.places.tolist(), some.outputs, strict=True):
             assert torch.allclose(output, expected[place], atol=1e-5)
+
+
+@pytest.mark.parametrize("induction", [0, 1])
+def test_the_drafter_guesses_what_was_trained(
+    whole: Whole, folder: Path, tmp_path: Path, induction: int
+) -> None:
+    """From features up to one place, and along the true tokens after it, as pass after pass."""
+    kept = torch.arange(0, 60, 2)
+    head = _moved(DraftHead(whole.shape, 1, 24, induction))
+    for parameter in head.parameters():
+        parameter.data = parameter.data.bfloat16().float()  # as it will be stored
+    write_head(tmp_path, head, kept, (whole.shape.layers,), "of a test")
+    network = load_eagle(tmp_path, folder, dtype="float32", device="cpu")
+    drafter = Incremental(network, Calibration(), width=6)
+    (text,) = _texts(whole.shape, [12])
+    tokens, target = text.tokens.tolist(), borrow(whole, kept)
+    drafter.begin(tokens[:6])
+    drafter.settle((), [pack(text.features[:5])])
+    tree = Tree(5, tokens[5])
+    path = tree.lineage(tree.root)
+    batch = collate([text])
+    for k, (outputs, places) in enumerate(passes(head, target, batch, 5)):
+        (row,) = (batch.at[places] == 5 + k).nonzero().squeeze(1)
+        odds = torch.softmax(target.matrix @ outputs[row], -1)
+        best, guesses = odds.topk(6)
+        (given,) = drafter.expand([path])
+        assert [guess.token for guess in given] == kept[guesses].tolist(), k
+        assert torch.allclose(torch.tensor([g.probability for g in given]), best, atol=1e-4), k
+        path = [*path, tree.graft(path[-1].id, tokens[6 + k], 0.0)]
+
+
+def test_induction_heads_look_for_what_is_like_the_row(whole: Whole) -> None:
+    """Untrained, they turn to the row after an earlier one that was the same."""
+    torch.manual_seed(1)
+    head = DraftHead(whole.shape, 1, 24, 1)
+    x = torch.randn(1, 9, 2 * whole.shape.width)
+    x[:, 7] = x[:, 2]
+    size, own = whole.shape.head_dim, whole.shape.kv_heads * whole.shape.head_dim
+    key = head.midlayer["self_attn"]["k_proj"](x)[0, :, own:]
+    query = head.midlayer["self_attn"]["q_proj"](x)[0, :, -size:]
+    seen = torch.cat((torch.zeros(1, size), key[:-1]))  # by each row: that of the one before
+    assert int((seen @ query[7])[:8].argmax()) == 3
+
+
+def test_a_head_may_get_induction_heads_and_guesses_as_before(
+    whole: Whole, folder: Path, tmp_path: Path
+) -> None:
+    run = _run(tmp_path, folder, _plan(induction=0))
+    run._one_chunk(0)
+    run.save()
+    texts = run.held_out()
+    before = observe(run.trainer.head, run.trainer.target, texts, 256)
+    grown = _run(tmp_path, folder, _plan(induction=2))
+    assert grown.trainer.head.induction == 2
+    after = observe(grown.trainer.head, grown.trainer.target, texts, 256)
+    assert torch.allclose(after.log_q, before.log_q, atol=1e-5)
+    grown._one_chunk(1)
+    grown.save()
+    again = _run(tmp_path, folder, _plan(induction=1))  # none is taken away
+    assert again.trainer.head.induction == 2
+    assert read_head(tmp_path, whole.shape, induction=3)[0].induction == 3
 
 
 def test_orthogonal_steps_have_all_directions_alike() -> None:

@@ -47,6 +47,9 @@ Taps = Annotated[
 ]
 Vocab = Annotated[int, typer.Option(min=16, help="Tokens that the head can guess.")]
 Inner = Annotated[int, typer.Option(min=0, help="Width of its MLP; 0: as in the model.")]
+Induction = Annotated[
+    int, typer.Option(min=0, help="Groups of heads that find what stood in the text before.")
+]
 Steps = Annotated[int, typer.Option(min=5, help="Passes of the training-time test.")]
 Passes = Annotated[float, typer.Option(min=1, help="How often a token is trained on.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
@@ -71,6 +74,7 @@ def train_draft(
     taps: Taps = "final",
     vocab: Vocab = 12288,
     inner: Inner = 0,
+    induction: Induction = 1,
     steps: Steps = 8,
     passes: Passes = 4.0,
     rate: Rate = 5e-3,
@@ -105,6 +109,7 @@ def train_draft(
         taps=_taps(taps),
         vocab=vocab,
         inner=inner,
+        induction=induction,
         steps=steps,
         passes=passes,
         rate=rate,

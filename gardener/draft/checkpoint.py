@@ -4,7 +4,8 @@ Which of the two it is, the tensors tell. EAGLE-1 has `embed_tokens`, `fc` (with
 config says no) and `layers.0` without an input norm; the target's head reads what it gives. EAGLE-3
 has `fc` over several taps, `midlayer` or `layers.0` whose q, k and v read two widths, norms, and an
 `lm_head` over a draft vocabulary, which `d2t` maps to the target's. Our own heads are EAGLE-3 whose
-`lm_head` is left out: it is the target's, at the tokens of `d2t`.
+`lm_head` is left out: it is the target's, at the tokens of `d2t`. They may have induction heads,
+which `induction_key_value_heads` counts: a key of ours, for no published head has them.
 
 A head that does not fit the model, or has something that is not known here, is refused: one that is
 nearly right would be slow for no visible reason.
@@ -13,6 +14,7 @@ nearly right would be slow for no visible reason.
 import hashlib
 import json
 import reprlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,6 +35,9 @@ from gardener.stages.weights import EMBEDDING, HEAD, Checkpoint
 
 TAPS = "eagle_aux_hidden_state_layer_ids"
 """Key in a head's config: its taps, see `messages.Open`."""
+
+INDUCTION = "induction_key_value_heads"
+"""Another: key heads for induction, beyond the others, and with as many query heads each."""
 
 _LAYERS = ("midlayer.", "layers.0.")
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -63,6 +68,7 @@ class _Reader:
         self._folder, self._model, self._dtype, self._device = folder, model, dtype, device
         self._linear = make
         self._config = HeadConfig.read(folder / "config.json")
+        self._induction = self._config.induction_key_value_heads or 0
         self._shape, self._target = _shape(folder), Architecture.read(model)
         self._file, self._target_file = Checkpoint(folder), Checkpoint(model)
         names = (name.removeprefix("model.") for name in self._file.names())
@@ -71,10 +77,16 @@ class _Reader:
         if not self._layer:
             raise self._refusal("it has no layer named midlayer or layers.0")
         self._check()
+        self._shape = self._with_induction()
 
     def has(self, name: str) -> bool:
         """Does the layer have this tensor?"""
         return f"{self._layer}{name}" in self._left
+
+    def _with_induction(self) -> Architecture:
+        heads, groups = self._shape.heads, self._shape.kv_heads
+        more = self._induction
+        return replace(self._shape, heads=heads + more * (heads // groups), kv_heads=groups + more)
 
     # --- whole heads -------------------------------------------------------------------------
 
@@ -111,7 +123,7 @@ class _Reader:
         table = self._table(width)
         self._nothing_left()
         parts = self._parts(block, fc, table, head, tokens, taps)
-        return Eagle3(parts, norms[0], norms[1], norm)
+        return Eagle3(parts, norms[0], norms[1], norm, self._induction)
 
     def _parts(
         self,
@@ -272,6 +284,8 @@ class _Reader:
             raise self._refusal(
                 f"num_attention_heads is {heads}, no multiple of num_key_value_heads, {groups}"
             )
+        if self._induction and not self.has("hidden_norm.weight"):
+            raise self._refusal(f"{INDUCTION} is {self._induction}, but EAGLE-1 has no such heads")
         if self._shape.layers != 1:
             raise self._refusal(f"num_hidden_layers is {self._shape.layers}, only 1 is supported")
         for key in ("fc_norm", "norm_output"):

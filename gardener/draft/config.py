@@ -26,6 +26,7 @@ class HeadConfig(LayerConfig, frozen=True, kw_only=True):
 
     target_hidden_size: Size | None = None
     draft_vocab_size: Size | None = None
+    induction_key_value_heads: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     eagle_aux_hidden_state_layer_ids: Taps | None = None
     eagle_config: EagleConfig | None = None
     bias: bool | None = True

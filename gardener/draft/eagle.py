@@ -3,6 +3,9 @@
 The row of a token reads the token's embedding and a feature of the token before it: the target's
 where that is known, else what this layer gave for that token. Li et al. 2024 (EAGLE), 2025
 (EAGLE-3). A row stands one place before its token, as there.
+
+Heads that `train-draft` made may have induction heads (see `train.head`): the keys of these are
+those of the row before. A row hands its own on to the rows that follow it, with its output.
 """
 
 from collections.abc import Sequence
@@ -85,19 +88,46 @@ class Eagle1(_Eagle):
 
 class Eagle3(_Eagle):
     """Attention reads embedding and feature side by side, each with a norm of its own; the feature
-    alone goes on. The last norm is the head's own."""
+    alone goes on. The last norm is the head's own. `induction`: how many of the key heads, the
+    last ones, are for induction."""
 
-    def __init__(self, parts: Borrowed, input_norm: Tensor, hidden_norm: Tensor, norm: Tensor):
+    def __init__(
+        self,
+        parts: Borrowed,
+        input_norm: Tensor,
+        hidden_norm: Tensor,
+        norm: Tensor,
+        induction: int = 0,
+    ) -> None:
         super().__init__(parts)
         self._input_norm, self._hidden_norm, self._norm = input_norm, hidden_norm, norm
+        self._plain = self.shape.kv_heads - induction  # key heads
 
     def run(self, batch: Batch) -> Tensor:
-        """Outputs [rows, width]."""
-        parts, eps = self._parts, self.shape.eps
-        g = parts.fc(batch.features) if batch.true else batch.features
+        """Outputs [rows, width + induction * head_dim]: the feature, and keys to hand on."""
+        parts, eps, width = self._parts, self.shape.eps, self.shape.width
+        g = parts.fc(batch.features) if batch.true else batch.features[:, :width]
         embedded = rms_norm(self._embed(batch.tokens), self._input_norm, eps)
         x = torch.cat((embedded, rms_norm(g, self._hidden_norm, eps)), -1)
-        return parts.block.feed(g + parts.block.attend(x, batch.cos, batch.sin, batch.spans))
+        own: list[Tensor] = []
+
+        def exchange(keys: Tensor) -> Tensor:
+            own.append(keys[:, self._plain :].flatten(1))
+            handed = self._handed(batch, own[0]).view(len(keys), -1, self.shape.head_dim)
+            return torch.cat((keys[:, : self._plain], handed), 1)
+
+        induces = exchange if self._plain < self.shape.kv_heads else None
+        g = g + parts.block.attend(x, batch.cos, batch.sin, batch.spans, induces)
+        return torch.cat((parts.block.feed(g), *own), -1) if own else parts.block.feed(g)
+
+    def _handed(self, batch: Batch, own: Tensor) -> Tensor:
+        """The keys of the rows before, [rows, induction * head_dim]."""
+        width = self.shape.width
+        if not batch.true:
+            return batch.features[:, width:]
+        first = torch.zeros_like(own[:1]) if batch.before is None else batch.before[:, width:]
+        return torch.cat((first, own[:-1]))
 
     def logits(self, outputs: Tensor) -> Tensor:
-        return self._parts.head(rms_norm(outputs, self._norm, self.shape.eps))
+        features = outputs[:, : self.shape.width]
+        return self._parts.head(rms_norm(features, self._norm, self.shape.eps))

@@ -49,7 +49,10 @@ class Batch:
     """Rows for a network.
 
     tokens    one per row
-    features  [rows, taps * width] of the target if `true`, else [rows, width] of the network itself
+    features  [rows, taps * width] of the target if `true`, else [rows, outputs] of the network
+              itself for the tokens before
+    before    [1, outputs] of the network for the token before the first, if these are `true` (such
+              rows follow one another) and there is such a row
     cos, sin  their rotation
     spans     what they write and see
     """
@@ -57,6 +60,7 @@ class Batch:
     tokens: Sequence[int]
     features: Tensor
     true: bool
+    before: Tensor | None
     cos: Tensor
     sin: Tensor
     spans: Sequence[Span]
@@ -75,7 +79,7 @@ class Network(Protocol):
     device: torch.device
 
     def run(self, batch: Batch) -> Tensor:
-        """Outputs [rows, width]."""
+        """Outputs [rows, outputs]: what guesses and later rows need of these."""
 
     def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Tokens [rows, count], likeliest first, and natural logs of their probabilities."""
@@ -125,7 +129,7 @@ class Incremental:
         self._features: list[Tensor] = []  # of the target, for certain rows that are not
         self._accepted: list[Node] = []  # whose rows are not certain yet
         self._age: dict[int, int] = {}  # rows of the tree: own steps since the last true feature
-        self._root_output: Tensor | None = None  # [1, width]
+        self._root_output: Tensor | None = None  # [1, outputs], of the last certain row
         self._told: dict[int, _Told] = {}
 
     def settle(self, nodes: Sequence[Node], features: Sequence[messages.Tensor]) -> None:
@@ -252,7 +256,7 @@ class Incremental:
         self._run([node.token for node in nodes], features, False, placement)
 
     def _outputs_of(self, rows: Sequence[int]) -> Tensor:
-        """Outputs [rows, width] of the root or of rows of the tree."""
+        """Outputs [rows, outputs] of the root or of rows of the tree."""
         assert self._table is not None
         table, root = self._table, self._table.root
         if all(row == root for row in rows):
@@ -269,7 +273,7 @@ class Incremental:
     def _run(
         self, tokens: Sequence[int], features: Tensor, true: bool, placement: Placement
     ) -> Tensor:
-        """One pass; outputs [rows, width] are kept by slot."""
+        """One pass; outputs [rows, outputs] are kept by slot."""
         network = self.network
         device = network.device
         self._cache.reserve(placement.high)
@@ -281,7 +285,8 @@ class Incremental:
         span = Span(0, len(tokens), self._cache, slots, placement.high, {None: bias})
         positions = torch.from_numpy(placement.positions).to(device)
         cos, sin = network.rotary.at(positions, int(placement.positions.max()))
-        batch = Batch(tokens, features, true, cos, sin, [span])
+        before = self._root_output if true else None
+        batch = Batch(tokens, features, true, before, cos, sin, [span])
         outputs = network.run(batch).clamp_(-LARGEST, LARGEST)
         if len(self._outputs) < placement.high:
             grown = outputs.new_zeros(2 * placement.high, outputs.shape[1])

@@ -124,8 +124,16 @@ class Block:
         gate, up = w.gate_up(rms_norm(x, w.mlp_norm, self._shape.eps)).chunk(2, -1)
         return x + w.down(F.silu(gate) * up)
 
-    def attend(self, x: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Rows]) -> Tensor:
-        """Attention alone: what q, k and v read, [rows, inputs], to [rows, width]."""
+    def attend(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        spans: Sequence[Rows],
+        exchange: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Attention alone: what q, k and v read, [rows, inputs], to [rows, width]. `exchange` may
+        put others in the place of the keys [rows, kv_heads, head_dim], before they are rotated."""
         shape, w = self._shape, self._weights
         heads, kv_heads = shape.heads, shape.kv_heads
         qkv = w.qkv(x)
@@ -134,6 +142,8 @@ class Block:
         if w.q_norm is not None and w.k_norm is not None:
             q = rms_norm(qk[:, :heads], w.q_norm, shape.eps)
             qk = torch.cat((q, rms_norm(qk[:, heads:], w.k_norm, shape.eps)), 1)
+        if exchange is not None:
+            qk = torch.cat((qk[:, :heads], exchange(qk[:, heads:])), 1)
         qk = rotate(qk, cos, sin)
         q, k = qk[:, :heads], qk[:, heads:]
         kernel = self._kernel if qk.device.type == "cpu" else _fused_attention

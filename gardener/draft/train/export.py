@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gardener.draft.train.head import DraftHead
+from gardener.draft.checkpoint import INDUCTION, TAPS
+from gardener.draft.train.head import DraftHead, induction_of
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
 from gardener.stages.folders import read_json
 
 WEIGHTS = "model.safetensors"
-TAPS = "eagle_aux_hidden_state_layer_ids"
 
 
 def write_head(
@@ -56,6 +56,7 @@ def _config(head: DraftHead, vocab: int, taps: tuple[int, ...]) -> dict[str, Any
         "num_attention_heads": shape.heads,
         "num_hidden_layers": 1,
         "num_key_value_heads": shape.kv_heads,
+        INDUCTION: head.induction,
         "rms_norm_eps": shape.eps,
         "rope_parameters": shape.rope,
         "tie_word_embeddings": False,
@@ -63,8 +64,11 @@ def _config(head: DraftHead, vocab: int, taps: tuple[int, ...]) -> dict[str, Any
     }
 
 
-def read_head(folder: Path, shape: Architecture) -> tuple[DraftHead, Tensor, tuple[int, ...]]:
-    """A head written by `write_head`: with its draft vocabulary and its taps.
+def read_head(
+    folder: Path, shape: Architecture, induction: int = 0
+) -> tuple[DraftHead, Tensor, tuple[int, ...]]:
+    """A head written by `write_head`: with its draft vocabulary and its taps. It gets induction
+    heads if it has fewer than so many.
 
     Raises UserError for any other kind of head, or one for another model.
     """
@@ -73,9 +77,10 @@ def read_head(folder: Path, shape: Architecture) -> tuple[DraftHead, Tensor, tup
         tensors = load_file(folder / WEIGHTS)
         kept = tensors.pop("d2t")
         taps = tuple(config[TAPS])
-        head = DraftHead(shape, len(taps), config["intermediate_size"])
         tensors.pop("t2d", None)
-        head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        induction = max(induction, induction_of(tensors, shape))
+        head = DraftHead(shape, len(taps), config["intermediate_size"], induction)
+        head.take({name: tensor.float() for name, tensor in tensors.items()})
     except (OSError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

@@ -8,9 +8,14 @@
 Li et al. 2025 (EAGLE-3), with the training-time test: `unrolled` runs the layer on its own outputs
 as drafting will. The output matrix is borrowed and stays as it is: that is less to learn, to store
 and to send, and outputs stay in the space in which the target's features live.
+
+Induction heads (`induction` groups of them, the last ones) look for earlier places where the text
+was as it is now: their keys are those of the row before, so that what they find is the row of the
+token that followed there (Olsson et al. 2022). One layer alone could not repeat anything: it would
+find the place, but not what came after it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +25,8 @@ from torch import Tensor, nn
 from gardener.stages.architecture import Architecture
 from gardener.stages.llama import rms_norm
 from gardener.stages.rotary import rotate
+
+_PER_HEAD = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
 
 _AT_ONCE = 512
 """Rows whose logits are in memory at a time."""
@@ -38,13 +45,16 @@ class _Norm(nn.Module):
 
 
 class DraftHead(nn.Module):
-    """Parameters are named as in published EAGLE-3 checkpoints."""
+    """Parameters are named as in published EAGLE-3 checkpoints. `induction`: key heads, each with
+    as many query heads as the others, beyond those of `shape`."""
 
-    def __init__(self, shape: Architecture, taps: int, inner: int) -> None:
+    def __init__(self, shape: Architecture, taps: int, inner: int, induction: int = 0) -> None:
         super().__init__()
         width, size = shape.width, shape.head_dim
-        queries, keys = shape.heads * size, shape.kv_heads * size
-        self.shape, self.taps, self.inner = shape, taps, inner
+        self.kv_heads = shape.kv_heads + induction
+        self.heads = shape.heads // shape.kv_heads * self.kv_heads
+        queries, keys = self.heads * size, self.kv_heads * size
+        self.shape, self.taps, self.inner, self.induction = shape, taps, inner, induction
 
         def linear(inputs: int, outputs: int) -> nn.Linear:
             layer = nn.Linear(inputs, outputs, bias=False)
@@ -81,6 +91,34 @@ class DraftHead(nn.Module):
         layers: Any = self.midlayer
         for layer in (layers["self_attn"]["o_proj"], layers["mlp"]["down_proj"]):
             nn.init.zeros_(layer.weight)  # the layer begins as the identity
+        self._look_for_the_same()
+
+    def _look_for_the_same(self) -> None:
+        """Induction heads begin with queries that ask for what is like the row itself."""
+        attention = self.midlayer["self_attn"]
+        size, first = self.shape.head_dim, self.shape.heads * self.shape.head_dim
+        with torch.no_grad():
+            keys = attention["k_proj"].weight[self.shape.kv_heads * size :]
+            group = self.heads // self.kv_heads
+            attention["q_proj"].weight[first:] = (
+                keys.unflatten(0, (-1, 1, size)).expand(-1, group, -1, -1).flatten(0, 2)
+            )
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Parameters of a head with as many induction heads, or fewer: the others stay as they are.
+
+        Raises KeyError and RuntimeError where they are not of such a head.
+        """
+        own = self.state_dict()
+        grown = {}
+        for name, tensor in tensors.items():
+            whole = own[name]
+            if name.endswith(_PER_HEAD) and tensor.shape != whole.shape:
+                whole = whole.clone()
+                whole[tuple(slice(n) for n in tensor.shape)] = tensor
+                tensor = whole
+            grown[name] = tensor
+        self.load_state_dict(grown)
 
     def unrolled(
         self,
@@ -108,10 +146,14 @@ class DraftHead(nn.Module):
         causal = torch.full((rows, rows), -torch.inf, device=g.device).triu_(1)
         keys: list[Tensor] = []
         values: list[Tensor] = []
+        before = None
         for k in range(steps):
             if k == 1:
                 at, g, causal = further, g[:, further], causal[further]
-            q, key, value = self._qkv(embedded[:, at + k], g, cos[at + k], sin[at + k])
+                before = before[:, :, further] if before is not None else None
+            q, key, value, before = self._qkv(
+                embedded[:, at + k], g, cos[at + k], sin[at + k], before
+            )
             keys.append(key)
             values.append(value)
             g = g + self.midlayer["self_attn"]["o_proj"](_see(q, keys, values, causal))
@@ -121,14 +163,26 @@ class DraftHead(nn.Module):
             yield self.norm(g)
 
     def _qkv(
-        self, embedded: Tensor, g: Tensor, cos: Tensor, sin: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries and keys, and values, [texts, heads, rows, head_dim]."""
+        self, embedded: Tensor, g: Tensor, cos: Tensor, sin: Tensor, before: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rotated queries and keys, and values, [texts, heads, rows, head_dim]; and the induction
+        heads' keys for the rows that follow these. `before`: for these rows; None where each
+        follows the one before it.
+        """
         layer, attention = self.midlayer, self.midlayer["self_attn"]
         both = torch.cat((layer["input_layernorm"](embedded), layer["hidden_norm"](g)), -1)
         size = self.shape.head_dim
         q, k, v = (_split(attention[name](both), size) for name in ("q_proj", "k_proj", "v_proj"))
-        return rotate(q, cos, sin), rotate(k, cos, sin), v
+        own = k[:, self.shape.kv_heads :]
+        if before is None:
+            before = F.pad(own[:, :, :-1], (0, 0, 1, 0))
+        k = torch.cat((k[:, : self.shape.kv_heads], before), 1)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v, own
+
+
+def induction_of(tensors: Mapping[str, Tensor], shape: Architecture) -> int:
+    """How many groups of induction heads a head with these parameters has. Raises KeyError."""
+    return len(tensors["midlayer.self_attn.k_proj.weight"]) // shape.head_dim - shape.kv_heads
 
 
 def _split(x: Tensor, size: int) -> Tensor:

@@ -15,6 +15,7 @@ class Plan:
                  the last hidden state
     vocab        tokens that the head can guess
     inner        width of its MLP; 0: as in the model
+    induction    groups of induction heads, see `DraftHead`
     steps        passes of the training-time test; decay: how much less each further one counts
     share        of the rows that take part in the passes after the first
     passes       how often a token is trained on, in the mean
@@ -28,6 +29,7 @@ class Plan:
     taps: tuple[int, ...] = ()
     vocab: int = 12288
     inner: int = 0
+    induction: int = 1
     steps: int = 8
     decay: float = 0.9
     share: float = 0.25

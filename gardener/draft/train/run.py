@@ -23,7 +23,7 @@ from gardener.draft.train.corpus import ALL, Corpus
 from gardener.draft.train.dialogue import Script
 from gardener.draft.train.evaluate import Observations, observe
 from gardener.draft.train.export import read_head, write_head
-from gardener.draft.train.head import DraftHead
+from gardener.draft.train.head import DraftHead, induction_of
 from gardener.draft.train.objective import Batch, Target, batches, borrow
 from gardener.draft.train.plan import Plan
 from gardener.draft.train.trainer import Progress, Trainer, read_state
@@ -106,11 +106,14 @@ class Run:
         """The head to train and its draft vocabulary: of this run, of another one, or new."""
         shape = self.whole.shape
         if state is None and start is not None:
-            head, kept, taps = read_head(start, shape)
+            head, kept, taps = read_head(start, shape, self.plan.induction)
             if taps != self.taps:
                 raise UserError(f"the head in {start} has taps {taps}, not {self.taps}")
             return head, self._likeliest(kept)
-        head = DraftHead(shape, len(self.taps), self.plan.inner or shape.inner)
+        induction = self.plan.induction
+        if state is not None:
+            induction = max(induction, induction_of(state["head"], shape))
+        head = DraftHead(shape, len(self.taps), self.plan.inner or shape.inner, induction)
         if state is not None:
             return head, self._likeliest(state["kept"])
         return head, self._likeliest(torch.arange(shape.vocab))

@@ -105,9 +105,12 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `read_state` gave."""
-        self.head.load_state_dict(state["head"])
+        self.head.take(state["head"])
         for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+            for parameter, of in optimiser.state.items():
+                if "momentum" in of and of["momentum"].shape != parameter.shape:
+                    of.clear()  # a matrix that has grown since
         self.progress = Progress(**state["progress"])
 
 
