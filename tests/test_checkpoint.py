@@ -306,6 +306,11 @@ MISFITS = {
     "vocabulary-of-eagle3": Misfit(three, "vocab_size is 62, the model's", {"vocab_size": 62}),
     "layers": Misfit(one, "num_hidden_layers is 2, only 1 is", {"num_hidden_layers": 2}),
     "layers-of-eagle3": Misfit(three, "num_hidden_layers is 2", {"num_hidden_layers": 2}),
+    "induction-in-eagle1": Misfit(
+        one,
+        "induction_key_value_heads is 1, but EAGLE-1 has no such heads",
+        {"induction_key_value_heads": 1},
+    ),
     "left-over": Misfit(
         one,
         r"tensors that are not known: layers\.0\.input_layernorm\.weight, norm\.weight;",
@@ -513,6 +518,7 @@ NONSENSE = [
     Nonsense("num_attention_heads", 0, r"is 0 \(expected int >= 1"),
     Nonsense("num_attention_heads", -4, r"is -4 \(expected int >= 1"),
     Nonsense("num_key_value_heads", 0, "is 0 .*>= 1"),
+    Nonsense("induction_key_value_heads", -1, "is -1 .*>= 0"),
     Nonsense("num_hidden_layers", 10**9, "is 1000000000 .*<= 1024"),
     Nonsense("head_dim", "x", "expected int"),
     Nonsense("max_position_embeddings", "x", "expected int"),
