@@ -384,8 +384,8 @@ def test_drafters_are_asked_each_for_itself_and_the_stages_for_features() -> Non
     late = Grown(((0, (Guess(9, 0.7), Guess(8, 0.2))),), source=1)
     assert decoding.handle(late) == [Grow((1, 2), 1)]
     scores = {node.token: node.score for node in decoding.tree}
-    assert scores[9] == pytest.approx(math.log(0.85))  # and 0.7 of what the first left open
-    assert scores[8] == pytest.approx(math.log(0.1))
+    assert scores[9] == pytest.approx(math.log(0.25 + 0.75 * 0.7))  # half of 0.5, and what is left
+    assert scores[8] == pytest.approx(math.log(0.75 * 0.2))
 
 
 def test_a_drafter_with_new_features_looks_again_at_the_root_and_scores_the_branch_anew() -> None:

@@ -96,8 +96,12 @@ def test_advance_leaves_just_what_hangs_below_the_new_root(seed: int) -> None:
 
 def test_drafters_share_out_what_those_before_them_left_open() -> None:
     said = [{0: 0.6, 1: 0.5}, {1: 0.4}, {0: 0.2}, {}]
-    assert pool(said) == pytest.approx([0.6 + 0.2 * 0.5, 0.2 * 0.4, 0.2, LEAST])
+    left = 1 - 0.6 * 0.8  # the first one counts as far as it is sure
+    expected = [0.6 * 0.6 + left * 0.5, left * 0.4, 0.6 * 0.2, LEAST]
+    assert pool(said) == pytest.approx(expected)
     assert pool([{1: 0.3}, {1: 0.2}]) == pytest.approx([0.3, 0.2])  # the first said nothing
+    assert pool([{0: 0.3}, {0: 0.2}]) == pytest.approx([0.3, 0.2])  # the second has not spoken yet
+    assert pool([{0: 1.0}, {1: 0.9}]) == pytest.approx([1.0, LEAST])  # the first is sure
 
 
 @given(

@@ -7,9 +7,17 @@ the measured costs.
 
 from collections.abc import Callable
 
+from gardener.policy.alternating import Alternating
 from gardener.policy.baselines import Chunked, FlowSpec, PipeDec, Plain, Serial
 from gardener.policy.continuous import Gardener
 from gardener.policy.view import FLOOR, Policy, Shape, View
+
+
+def gardener(shape: Shape) -> Policy:
+    """For machines of their own, or for stages that share one machine's cores; a window that a user
+    sets lets segments overlap there, too."""
+    return Alternating(shape) if shape.crowded and shape.window is None else Gardener(shape)
+
 
 POLICIES: dict[str, Callable[[Shape], Policy]] = {
     "plain": Plain,
@@ -17,7 +25,7 @@ POLICIES: dict[str, Callable[[Shape], Policy]] = {
     "chunked": Chunked,
     "pipedec": PipeDec,
     "flowspec": FlowSpec,
-    "gardener": Gardener,
+    "gardener": gardener,
 }
 
 
@@ -29,6 +37,7 @@ def make(name: str, shape: Shape) -> Policy:
 __all__ = [
     "FLOOR",
     "POLICIES",
+    "Alternating",
     "Chunked",
     "FlowSpec",
     "Gardener",

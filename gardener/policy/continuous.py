@@ -30,8 +30,6 @@ class Gardener:
     def window(self, costs: Costs) -> int:
         if self.shape.window is not None:
             return self.shape.window
-        if self.shape.crowded:
-            return 1
         return math.ceil(costs.circle(1) / max(costs.tick(1), 1e-9)) + 1
 
     def choose(self, view: View) -> list[int]:
@@ -59,7 +57,7 @@ class Gardener:
 
     def grow(self, view: View) -> list[int]:
         draft = 0.0 if view.instant else view.costs.draft(self.shape.batch)
-        if not view.speculating or (self.shape.crowded and view.flying and not view.instant):
+        if not view.speculating:
             return []
         if view.verdict_in < draft < FREE * view.costs.tick(1) and not view.urgent:
             return []  # it will be asked again in a moment, and should be free then
