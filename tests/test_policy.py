@@ -15,6 +15,7 @@ from gardener.cli import options
 from gardener.costs import Costs, Curve, Hop
 from gardener.policy import (
     POLICIES,
+    Alternating,
     Chunked,
     FlowSpec,
     Gardener,
@@ -512,16 +513,6 @@ def test_alone_in_the_ring_a_segment_is_worth_more_waiting_and_more_rows() -> No
     assert sizes == [6, 1]
 
 
-def test_where_cores_are_shared_nothing_is_sent_or_drafted_meanwhile() -> None:
-    policy = Gardener(Shape(crowded=True))
-    assert policy.window(costs(stages=4)) == 1
-    assert policy.choose(view(BRANCHES, sent={0}, flying=1)) == []
-    assert policy.grow(view(BRANCHES, sent={0}, flying=1)) == []
-    assert policy.grow(view(BRANCHES, sent={0}, flying=1, instant=True)) != []
-    assert policy.grow(view(BRANCHES)) != []
-    assert Gardener(Shape(crowded=True, window=3)).window(costs(stages=4)) == 3
-
-
 def test_what_is_not_the_root_does_not_wait_for_the_drafter() -> None:
     seen = view(BRANCHES, sent={0}, growing=[1, 3], costs=costs(draft=1e-5))
     assert Gardener(SHAPE).choose(seen) == LIKELIEST[1:]
@@ -562,3 +553,63 @@ def test_enough_is_enough() -> None:
     assert not asks[-1]
     # What follows the root is always wanted.
     assert Gardener(SMALL).grow(replace(seen, expanded=())) == [0]
+
+
+# --- gardener, where cores are shared ------------------------------------------------------------
+
+CROWDED = Shape(crowded=True)
+
+
+def test_gardener_alternates_where_cores_are_shared_unless_a_user_sets_a_window() -> None:
+    policy = make("gardener", CROWDED)
+    assert isinstance(policy, Alternating)
+    assert policy.name == "gardener"
+    assert policy.window(costs(stages=4)) == 1
+    assert isinstance(make("gardener", replace(CROWDED, window=3)), Gardener)
+
+
+def test_where_cores_are_shared_drafting_and_computing_wait_for_each_other() -> None:
+    policy = Alternating(CROWDED)
+    for instant in (False, True):
+        assert policy.grow(view(BRANCHES, sent={0}, flying=1, instant=instant)) == []
+        assert policy.grow(view(BRANCHES, instant=instant)) == LIKELIEST
+    assert policy.choose(view(BRANCHES, sent={0}, flying=1)) == []
+    assert policy.choose(view(BRANCHES, growing=[0])) == []
+    assert policy.choose(view(BRANCHES, growing=[0], overdue=True)) == LIKELIEST
+    assert policy.choose(view(BRANCHES, sent=range(7))) == []
+
+
+def test_a_segment_by_turns_keeps_to_the_bounds_of_the_user() -> None:
+    policy = Alternating(replace(SMALL, crowded=True, window=None))
+    assert policy.grow(view(BRANCHES)) == [0, 1]
+    assert policy.choose(view(BRANCHES)) == [0, 1, 3]
+
+
+def test_without_guesses_it_sends_the_root_alone_and_drafts_nothing() -> None:
+    policy = Alternating(CROWDED)
+    assert policy.choose(view(BRANCHES, speculating=False)) == [0]
+    assert policy.grow(view(BRANCHES, speculating=False)) == []
+
+
+def test_rows_and_calls_have_to_bring_more_where_rounds_have_brought_much() -> None:
+    # The first row takes 10 ms, each further one 4. The price of a row is 0.4 tokens where 100 a
+    # second were brought, and 0.8 where it were 200; a call of 3 ms costs 0.3 tokens, or 0.6.
+    ring = costs(((1, 0.010), (64, 0.262)), draft=0.003)
+    easy, hard = Alternating(CROWDED, _tokens=200.0, _seconds=1.0), Alternating(CROWDED)
+    hard = replace(hard, _tokens=100.0, _seconds=1.0)
+    assert hard.choose(view(BRANCHES, costs=ring)) == [0, 1, 3, 5]
+    assert easy.choose(view(BRANCHES, costs=ring)) == [0]
+    chain = tree((0, 0.9), (1, 0.9))  # of 0.7 tokens after each node, 0.3 are left, 0.23, 0.17
+    hard = replace(hard, _tokens=100.0, _seconds=1.0)
+    easy = replace(easy, _tokens=200.0, _seconds=1.0)
+    assert hard.grow(view(chain, costs=ring)) == [0, 1, 2]
+    assert easy.grow(view(chain, costs=ring)) == []
+
+
+def test_drafting_has_its_place_in_the_price_of_time() -> None:
+    wide = tree(*((0, 0.3 * 0.95**rank) for rank in range(30)))
+    ring = costs(((1, 0.010), (64, 0.262)), draft=0.010)
+    drafted, idle = (Alternating(CROWDED, _tokens=4.0, _seconds=0.1) for _ in range(2))
+    assert drafted.grow(view(wide, costs=ring)) != []
+    # The call took time, too, in which nothing came: a row need not bring as much as without it.
+    assert len(drafted.choose(view(wide, costs=ring))) > len(idle.choose(view(wide, costs=ring)))
