@@ -35,6 +35,21 @@ def threads_for(stages: int) -> int:
     return max(1, (cores or 1) // stages)
 
 
+SPINS = "20000"
+"""Turns of a loop for which an idle thread of OpenMP looks for its next part of a product."""
+
+
+def share_cores() -> None:
+    """Have the threads of this process and of its children go to sleep soon after a pass; takes
+    effect before torch is imported, and leaves what the user has set.
+
+    By default GNU's OpenMP has them look for work for milliseconds, on cores that the next stage
+    needs. Without looking at all, every product would begin by waking them up.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
 def crowded(stages: int) -> bool:
     """Have `stages` processes and a drafter fewer cores on this machine than each would need? What
     one of them computes in its slack, another one lacks then."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -484,6 +485,21 @@ def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
     assert not settings(peer="oak:7000").crowded
     assert settings(simulate=2, profile="loopback").crowded
     assert not settings(simulate=2, profile="gpu").crowded
+
+
+def test_threads_of_a_local_ring_go_to_sleep_soon_unless_the_user_has_a_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    local.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    local.share_cores()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    local.share_cores()
+    assert local._environment()["GOMP_SPINCOUNT"] == local.SPINS
 
 
 def test_a_simulation_runs_on_a_loop_of_its_own() -> None:

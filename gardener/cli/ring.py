@@ -15,7 +15,7 @@ from gardener.draft.drafter import Drafter
 from gardener.drafting import DraftSettings, drafters
 from gardener.errors import PeerLost, UserError
 from gardener.holder import Holder
-from gardener.local import LocalRing, crowded, threads_for
+from gardener.local import LocalRing, crowded, share_cores, threads_for
 from gardener.messages import Card
 from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
@@ -105,6 +105,7 @@ async def open_ring(
             await holder.connect()
             yield holder, model
         return
+    share_cores()
     model = await asyncio.to_thread(resolve, settings.model, settings.revision, say=say)
     local = LocalRing(settings.local, model, node_options(settings), heard)
     try:
