@@ -169,9 +169,6 @@ def test_sixteen_bits_stay_close(tmp_path: Path, dtype: str) -> None:
     assert (got.float() - expected).abs().max() < 0.05 * expected.abs().max()
 
 
-@pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="other kernels on this CPU"
-)
 def test_a_row_does_not_mind_company_in_16_bits(tmp_path: Path) -> None:
     """Bit for bit: the root alone, or the first of a tree of sixteen."""
     tiny.make("smollm", tmp_path, hidden_size=256, intermediate_size=1536)

@@ -15,7 +15,6 @@ from gardener import messages
 from gardener.errors import RemoteError, UserError
 from gardener.stages.cache import KVCache
 from gardener.stages.layers import Slice
-from gardener.stages.linear import linear
 from gardener.stages.load import load_stage
 from gardener.stages.quant import quantised
 from gardener.stages.slots import SlotTable
@@ -182,17 +181,6 @@ def test_the_cache_doubles_and_moves_nothing(folder: Path) -> None:
     assert torch.equal(keys[:, [7, 0, 255]], rows.transpose(0, 1))
     assert torch.equal(values[:, [7, 0, 255]], -rows.transpose(0, 1))
     assert not cache.read(0, 256)[0].any()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("rows", [1, 2, 5, 16])
-def test_a_linear_layer_is_what_torch_computes(dtype: torch.dtype, rows: int) -> None:
-    torch.manual_seed(rows)
-    weight, bias, x = torch.randn(24, 2048), torch.randn(24), torch.randn(rows, 2048)
-    weight, bias, x = weight.to(dtype), bias.to(dtype), x.to(dtype)
-    got = linear(weight, bias)(x).float()
-    expected = torch.nn.functional.linear(x.float(), weight.float(), bias.float())
-    torch.testing.assert_close(got, expected, atol=torch.finfo(dtype).eps * 600, rtol=0.01)
 
 
 @pytest.mark.parametrize("quant", ["int8", "nf4", "fp4"])

@@ -1,0 +1,95 @@
+"""Linear layers: what they compute, and that a row does not mind company."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gardener.stages.linear import _Plain, _Widened, linear, steadied
+
+SIXTEEN = [torch.bfloat16, torch.float16]
+
+
+def _has_kernels() -> bool:
+    try:
+        _Widened(torch.ones(16, 16, dtype=torch.bfloat16), None)
+    except RuntimeError:
+        return False
+    return True
+
+
+needs_kernels = pytest.mark.skipif(
+    not _has_kernels(), reason="this build of torch has no FBGEMM, so no layer is widened"
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *SIXTEEN])
+@pytest.mark.parametrize("rows", [1, 2, 5, 16])
+def test_a_linear_layer_is_what_torch_computes(dtype: torch.dtype, rows: int) -> None:
+    torch.manual_seed(rows)
+    weight, bias, x = torch.randn(24, 2048), torch.randn(24), torch.randn(rows, 2048)
+    weight, bias, x = weight.to(dtype), bias.to(dtype), x.to(dtype)
+    got = linear(weight, bias)(x).float()
+    expected = F.linear(x.float(), weight.float(), bias.float())
+    torch.testing.assert_close(got, expected, atol=torch.finfo(dtype).eps * 600, rtol=0.01)
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN)
+@pytest.mark.parametrize("inputs", [70, 576, 2048])
+def test_a_row_gives_the_same_bits_in_any_company(dtype: torch.dtype, inputs: int) -> None:
+    torch.manual_seed(inputs)
+    layer = linear(torch.randn(80, inputs).to(dtype), None)
+    rows = torch.randn(40, inputs).to(dtype)
+    whole = layer(rows)
+    for count in range(1, 40):
+        assert torch.equal(layer(rows[:count]), whole[:count]), count
+
+
+def test_a_kernel_with_an_order_of_its_own_for_few_rows_is_filled_up() -> None:
+    class Odd(_Plain):
+        """Adds up four rows or fewer from the other end."""
+
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 4:
+                return super().__call__(x)
+            return F.linear(x.flip(1).float(), self._weight.flip(1).float()).to(x.dtype)
+
+    torch.manual_seed(0)
+    weight, rows = torch.randn(64, 576).bfloat16(), torch.randn(9, 576).bfloat16()
+    layer = steadied(Odd, weight, None)
+    assert layer.nbytes == weight.nbytes
+    whole = layer(rows)
+    for count in range(1, 9):
+        assert torch.equal(layer(rows[:count]), whole[:count]), count
+        assert layer(rows[:count]).shape == (count, 64)
+
+
+@needs_kernels
+@pytest.mark.parametrize("scale", [1e-30, 2.0**-14, 1.0, 1e30])
+def test_widened_products_are_those_of_float32(scale: float) -> None:
+    """However small or large the weights of bfloat16 are, and with weights of 0 among them."""
+    torch.manual_seed(0)
+    weight, x = torch.randn(48, 200) * scale, torch.randn(7, 200)
+    weight[3, :50] = 0
+    bias = torch.randn(48) * scale
+    weight, bias, x = weight.bfloat16(), bias.bfloat16(), x.bfloat16()
+    exact = F.linear(x.double(), weight.double(), bias.double())
+    got = _Widened(weight, bias)(x)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.double(), exact, rtol=2.0**-8, atol=1e-5 * scale)
+
+
+@needs_kernels
+def test_weights_that_float16_cannot_hold_are_not_widened() -> None:
+    weight = torch.ones(16, 64).bfloat16()
+    weight[0, 0], weight[1, 1] = 1.5e-10, 60.0
+    with pytest.raises(OverflowError, match="more powers of two than float16 has"):
+        _Widened(weight, None)
+    assert torch.equal(linear(weight, None)(torch.eye(64).bfloat16()).T, weight)
+
+
+@needs_kernels
+def test_weights_of_zero_or_of_float16_are_widened() -> None:
+    eye = torch.eye(64).half()
+    assert not _Widened(torch.zeros(16, 64).half(), None)(eye).any()
+    weight = torch.tensor([6e-8, 65504.0, -1.0, 6.1e-5]).half().repeat(16, 16)
+    assert torch.equal(_Widened(weight, None)(eye).T, weight)
