@@ -82,9 +82,20 @@ def test_widened_products_are_those_of_float32(scale: float) -> None:
 def test_weights_that_float16_cannot_hold_are_not_widened() -> None:
     weight = torch.ones(16, 64).bfloat16()
     weight[0, 0], weight[1, 1] = 1.5e-10, 60.0
-    with pytest.raises(OverflowError, match="more powers of two than float16 has"):
+    with pytest.raises(OverflowError, match="do not fit"):
         _Widened(weight, None)
     assert torch.equal(linear(weight, None)(torch.eye(64).bfloat16()).T, weight)
+
+
+@needs_kernels
+def test_float32_out_of_a_16_bit_checkpoint_takes_half_the_memory() -> None:
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(48, 200).bfloat16().float(), torch.randn(48), torch.randn(7, 200)
+    layer = _Widened(weight, bias)
+    assert layer.nbytes == weight.nbytes // 2 + bias.nbytes
+    torch.testing.assert_close(layer(x), F.linear(x, weight, bias), rtol=1e-5, atol=1e-5)
+    with pytest.raises(OverflowError, match="do not fit"):
+        _Widened(torch.randn(48, 200), bias)
 
 
 @needs_kernels

@@ -20,7 +20,7 @@ _PACK_ROWS = 16  # the packed layout is chosen for segments of about this size
 _STEADY_ROWS = 48  # up to how many rows a kernel is tried for its order of summing
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16)  # each divides _STEADY_ROWS
 _HALF_EXPONENT = 16  # float16 holds 65504, above all of bfloat16 below 2 ** 16
-_WORTH = 2.0  # how much faster widening has to be: far from both, so no noise decides
+_WORTH = 2.0  # how much faster widening has to be in 16 bits; it is 4 times, or not faster at all
 
 
 class Linear(Protocol):
@@ -117,11 +117,12 @@ class _Packed:
 class _Widened:
     """Weights kept in 16 bits and widened to 32 inside the product, by FBGEMM's float16 kernels.
 
-    For a CPU without instructions for 16 bits, where torch multiplies them row by row. On one core
-    of an AVX2 machine, 1 / 8 / 16 rows of 30 layers of 576: 30 / 60 / 92 ms, where torch's own
-    bfloat16 takes 34 / 225 / 445 and packed float32, which reads twice the bytes, 64 / 101 / 106.
-    Products and sums are those of float32, of the same weights: scaled by a power of two,
-    bfloat16 fits into float16 without a loss unless it spans more than 32 powers of two.
+    For a CPU without instructions for 16 bits, where torch multiplies them row by row; and for
+    float32 out of a 16-bit checkpoint, of which half the bytes are zeros. On one core of an AVX2
+    machine, 1 / 8 / 16 rows of 30 layers of 576: 33 / 55 / 76 ms, where torch's own bfloat16 takes
+    29 / 215 / 441 and packed float32 64 / 101 / 106. Products and sums are those of float32, of the
+    same weights: scaled by a power of two, they fit into float16 without a loss unless they are
+    more than 11 bits long or span more than 32 powers of two.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -129,15 +130,16 @@ class _Widened:
         largest = float(torch.stack(weight.aminmax()).abs().max())
         exponent = _HALF_EXPONENT - math.frexp(largest)[1]
         scaled = weight * 2.0**exponent
-        if not torch.equal(scaled.half().to(weight.dtype), scaled):
-            raise OverflowError("these weights span more powers of two than float16 has")
+        for part in (scaled[:1], scaled):  # one row tells of most that do not fit
+            if not torch.equal(part.half().to(weight.dtype), part):
+                raise OverflowError("these weights do not fit into float16")
         wide_bias = None if bias is None else bias.float()
         self._packed = torch.ops.quantized.linear_prepack_fp16(scaled.float(), wide_bias)
         self._scale = 2.0**-exponent
-        self.nbytes = weight.nbytes + (0 if bias is None else bias.nbytes)
+        self.nbytes = 2 * weight.numel() + (0 if wide_bias is None else wide_bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
-        scaled = x.float().mul_(self._scale)
+        scaled = x.float() * self._scale
         y: Tensor = torch.ops.quantized.linear_dynamic_fp16(scaled, self._packed)
         return y.to(x.dtype)
 
@@ -156,16 +158,16 @@ class _Filled:
 
 @cache
 def _widening_pays(dtype: torch.dtype) -> bool:
-    """Does this CPU multiply rows in 16 bits so slowly that widening them is far faster?"""
-    if dtype == torch.float32:
-        return False
+    """Is widening faster on this CPU than what it has for this dtype? In 16 bits, where the choice
+    changes bits, it has to be far faster: no noise should decide it."""
     weight, x = torch.ones(1024, 1024, dtype=dtype), torch.ones(8, 1024, dtype=dtype)
     try:
         widened = _Widened(weight, None)
     except (RuntimeError, NotImplementedError, AttributeError):
         return False  # this build of torch has no such kernels
     native = _native(dtype)(weight, None)
-    return _WORTH * _seconds(lambda: widened(x)) < _seconds(lambda: native(x))
+    worth = 1.0 if dtype == torch.float32 else _WORTH
+    return worth * _seconds(lambda: widened(x)) < _seconds(lambda: native(x))
 
 
 def _seconds(run: Callable[[], Tensor]) -> float:
