@@ -153,7 +153,9 @@ class _Filled:
 
     def __call__(self, x: Tensor) -> Tensor:
         missing = -len(x) % self._step
-        return self._inner(F.pad(x, (0, 0, 0, missing)))[: len(x)] if missing else self._inner(x)
+        if not missing:
+            return self._inner(x)
+        return self._inner(torch.cat((x, x[-1:].expand(missing, -1))))[: len(x)]
 
 
 @cache
