@@ -7,7 +7,7 @@ numbers of rows in another order is found when the layer is built, and there row
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from typing import Protocol, TypeAlias
@@ -20,7 +20,6 @@ _PACK_ROWS = 16  # the packed layout is chosen for segments of about this size
 _STEADY_ROWS = 48  # up to how many rows a kernel is tried for its order of summing
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16)  # each divides _STEADY_ROWS
 _HALF_EXPONENT = 16  # float16 holds 65504, above all of bfloat16 below 2 ** 16
-_WORTH = 2.0  # how much faster widening has to be in 16 bits; it is 4 times, or not faster at all
 
 
 class Linear(Protocol):
@@ -38,7 +37,7 @@ def linear(weight: Tensor, bias: Tensor | None) -> Linear:
     """The fastest form for weights [outputs, inputs] in the dtype and on the device they have."""
     if weight.device.type != "cpu":
         return steadied(_Plain, weight, bias)
-    if _widening_pays(weight.dtype):
+    if _can_widen(weight.dtype):
         with suppress(OverflowError):
             return steadied(_Widened, weight, bias)
     return steadied(_native(weight.dtype), weight, bias)
@@ -159,17 +158,24 @@ class _Filled:
 
 
 @cache
-def _widening_pays(dtype: torch.dtype) -> bool:
-    """Is widening faster on this CPU than what it has for this dtype? In 16 bits, where the choice
-    changes bits, it has to be far faster: no noise should decide it."""
-    weight, x = torch.ones(1024, 1024, dtype=dtype), torch.ones(8, 1024, dtype=dtype)
+def _can_widen(dtype: torch.dtype) -> bool:
+    """Has this build of torch the kernels, and this CPU no instructions that make them needless?
+
+    Not told by time: the choice changes bits in 16 bits, and all runs should make the same one.
+    """
+    if dtype == torch.bfloat16 and _multiplies_bfloat16():
+        return False
     try:
-        widened = _Widened(weight, None)
+        _Widened(torch.ones(16, 16, dtype=dtype), None)
     except (RuntimeError, NotImplementedError, AttributeError):
-        return False  # this build of torch has no such kernels
-    native = _native(dtype)(weight, None)
-    worth = 1.0 if dtype == torch.float32 else _WORTH
-    return worth * _seconds(lambda: widened(x)) < _seconds(lambda: native(x))
+        return False
+    return True
+
+
+def _multiplies_bfloat16() -> bool:
+    """Has this CPU instructions for it? An older torch, or another kind of CPU, does not tell."""
+    tell: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
+    return bool(tell().get("avx512_bf16", True))
 
 
 def _seconds(run: Callable[[], Tensor]) -> float:
