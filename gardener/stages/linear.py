@@ -56,13 +56,16 @@ def steadied(make: Make, weight: Tensor, bias: Tensor | None) -> Linear:
     layer = make(weight, bias)
     if weight.dtype == torch.float32:
         return layer
-    step = _step(make, weight.shape[1], weight.dtype, weight.device)
-    return layer if step == 1 else _Filled(layer, step)
+    step, alike = _steady(make, weight.shape[1], weight.dtype, weight.device)
+    return layer if step == 1 else _Filled(layer, step, alike)
 
 
 @cache
-def _step(make: Make, inputs: int, dtype: torch.dtype, device: torch.device) -> int:
-    """The least step in whose multiples this kernel adds up every row in the same order.
+def _steady(
+    make: Make, inputs: int, dtype: torch.dtype, device: torch.device
+) -> tuple[int, frozenset[int]]:
+    """The least step in whose multiples this kernel adds up every row in the same order, and the
+    other numbers of rows, of those that were tried, which it adds up in that order too.
 
     Kernels work on blocks of rows, and a block of one or two may have an order of its own. Tried on
     sums whose terms cancel out, in blocks of 64 with weights i and i + 32 alike: what is left is
@@ -78,11 +81,10 @@ def _step(make: Make, inputs: int, dtype: torch.dtype, device: torch.device) -> 
     layer = make(weight, None)
     whole = layer(rows)
 
-    def steady(step: int) -> bool:
-        counts = range(step, _STEADY_ROWS, step)
-        return all(torch.equal(layer(rows[:n]), whole[:n]) for n in counts)
-
-    return next(filter(steady, _STEPS), 2)
+    counts = range(1, _STEADY_ROWS + 1)
+    alike = frozenset(n for n in counts if torch.equal(layer(rows[:n]), whole[:n]))
+    step = next((step for step in _STEPS if alike.issuperset(counts[step - 1 :: step])), 2)
+    return step, alike
 
 
 class _Plain:
@@ -144,17 +146,21 @@ class _Widened:
 
 
 class _Filled:
-    """A layer whose kernel adds up some numbers of rows in another order: filled up to a step."""
+    """A layer whose kernel adds up some numbers of rows in another order: filled up to one that it
+    adds up as it does most."""
 
-    def __init__(self, inner: Linear, step: int) -> None:
-        self._inner, self._step = inner, step
+    def __init__(self, inner: Linear, step: int, alike: frozenset[int]) -> None:
+        self._inner, self._step, self._alike = inner, step, alike
         self.nbytes = inner.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
-        missing = -len(x) % self._step
-        if not missing:
+        rows = len(x)
+        full = rows
+        while full % self._step and full not in self._alike:
+            full += 1
+        if full == rows:
             return self._inner(x)
-        return self._inner(torch.cat((x, x[-1:].expand(missing, -1))))[: len(x)]
+        return self._inner(torch.cat((x, x[-1:].expand(full - rows, -1))))[:rows]
 
 
 @cache
