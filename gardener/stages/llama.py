@@ -215,12 +215,11 @@ def _steady_attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | No
     in 16 bits: 0.33 for 1.03 ms with eight rows, nine heads of 64 and 512 slots.
     """
     kv_heads, group, rows, head_dim = q.shape
-    flat = q.reshape(kv_heads, group * rows, head_dim).double()
-    scores = torch.bmm(flat, keys.double().transpose(1, 2)).float().mul_(head_dim**-0.5)
+    flat = q.reshape(kv_heads, group * rows, head_dim).double().mul_(head_dim**-0.5)
+    scores = torch.bmm(flat, keys.double().transpose(1, 2))
     if bias is not None:
         scores.view(kv_heads, group, rows, -1).add_(bias)
-    weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_().double()
-    weights /= weights.sum(-1, keepdim=True)
+    weights = torch.softmax(scores, -1)
     return torch.bmm(weights, values.double()).to(q.dtype).view(kv_heads, group, rows, head_dim)
 
 

@@ -95,5 +95,4 @@ class Rotary:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate heads [rows, heads, head_dim] by tables from `Rotary.at`."""
-    low, high = x.chunk(2, -1)
-    return x * cos + torch.cat((high, low), -1) * sin
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
