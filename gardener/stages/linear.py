@@ -145,15 +145,14 @@ class _Widened:
         self.nbytes = 2 * weight.numel() + (0 if wide_bias is None else wide_bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = len(x)
+        rows, multiply = len(x), torch.ops.quantized.linear_dynamic_fp16
+        y: Tensor
         if rows < len(self._few):
             torch.mul(x, self._scale, out=self._few[:rows])
-            return self._product(self._few)[:rows].to(x.dtype)
-        return self._product(x * self._scale).to(x.dtype)
-
-    def _product(self, scaled: Tensor) -> Tensor:
-        y: Tensor = torch.ops.quantized.linear_dynamic_fp16(scaled, self._packed)
-        return y
+            y = multiply(self._few, self._packed)[:rows]
+        else:
+            y = multiply(x * self._scale, self._packed)
+        return y.to(x.dtype)
 
 
 class _Filled:
