@@ -102,8 +102,8 @@ Profile: TypeAlias = Annotated[
     typer.Option(
         envvar="GARDENER_PROFILE",
         metavar="NAME|FILE",
-        help="The machines that --simulate stands for: loopback; jetson-7b, gpu or cpu, each also "
-        "with -slow or -far; or a TOML file.",
+        help="The machines that --simulate stands for: loopback or loopback-bf16; jetson-7b, "
+        "gpu or cpu, each also with -slow or -far; or a TOML file.",
     ),
 ]
 Peer: TypeAlias = Annotated[
