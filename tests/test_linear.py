@@ -85,6 +85,9 @@ def test_weights_that_float16_cannot_hold_are_not_widened() -> None:
     with pytest.raises(OverflowError, match="do not fit"):
         _Widened(weight, None)
     assert torch.equal(linear(weight, None)(torch.eye(64).bfloat16()).T, weight)
+    weight[0, 0] = torch.inf
+    with pytest.raises(OverflowError, match="do not fit"):
+        _Widened(weight, None)
 
 
 @needs_kernels

@@ -119,6 +119,8 @@ class _Packed:
 class _Widened:
     """Weights kept in 16 bits and widened to 32 inside the product, by FBGEMM's float16 kernels.
 
+    Not for two threads at once.
+
     For a CPU without instructions for 16 bits, where torch multiplies them row by row; and for
     float32 out of a 16-bit checkpoint, of which half the bytes are zeros. On one core of an AVX2
     machine, 1 / 8 / 16 rows of 30 layers of 576: 33 / 55 / 76 ms, where torch's own bfloat16 takes
@@ -132,9 +134,12 @@ class _Widened:
         largest = float(torch.stack(weight.aminmax()).abs().max())
         exponent = _HALF_EXPONENT - math.frexp(largest)[1]
         scaled = weight * 2.0**exponent
-        for part in (scaled[:1], scaled):  # one row tells of most that do not fit
-            if not torch.equal(part.half().to(weight.dtype), part):
-                raise OverflowError("these weights do not fit into float16")
+        fits = math.isfinite(largest) and all(
+            torch.equal(part.half().to(weight.dtype), part)
+            for part in (scaled[:1], scaled)  # one row tells of most that do not fit
+        )
+        if not fits:
+            raise OverflowError("these weights do not fit into float16")
         wide_bias = None if bias is None else bias.float()
         self._packed = torch.ops.quantized.linear_prepack_fp16(scaled.float(), wide_bias)
         self._scale = torch.tensor([2.0**-exponent])  # [1]: times 16 bits it gives float32
