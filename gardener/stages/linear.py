@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _PACK_ROWS = 16  # the packed layout is chosen for segments of about this size
-_BLOCK_ROWS = 3  # so many rows and more FBGEMM adds up in one order
+_BLOCK_ROWS = 3  # FBGEMM adds up a block of so many rows and more in one order
+_MOST_EXPONENT = 100  # so that scaled rows keep clear of the ends of float32
+_FIT_ROWS = 256  # weights are looked at in parts of so many outputs
 _STEADY_ROWS = 48  # up to how many rows a kernel is tried for its order of summing
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16)  # each divides _STEADY_ROWS
 _HALF_EXPONENT = 16  # float16 holds 65504, above all of bfloat16 below 2 ** 16
@@ -70,8 +72,10 @@ def _steady(
 
     Kernels work on blocks of rows, and a block of one or two may have an order of its own. Tried on
     sums whose terms cancel out, in blocks of 64 with weights i and i + 32 alike: what is left is
-    the error of the order itself, where ordinary sums would mostly round it away.
+    the error of the order itself, where ordinary sums would mostly round it away. A kernel for
+    which no step holds gets one of 2, which at least keeps lone rows out of kernels for one.
     """
+    inputs = max(inputs, 64)
     random = torch.Generator().manual_seed(1)
     blocks = max(inputs // 64, 1)
     weight = torch.randn(64, blocks, 1, 32, generator=random).repeat(1, 1, 2, 1)
@@ -125,28 +129,25 @@ class _Widened:
     float32 out of a 16-bit checkpoint, of which half the bytes are zeros. On one core of an AVX2
     machine, 1 / 8 / 16 rows of 30 layers of 576: 33 / 55 / 76 ms, where torch's own bfloat16 takes
     29 / 215 / 441 and packed float32 64 / 101 / 106. Products and sums are those of float32, of the
-    same weights: scaled by a power of two, they fit into float16 without a loss unless they are
-    more than 11 bits long or span more than 32 powers of two.
+    same weights: scaled by a power of two, up to 11 bits of a weight fit into float16. What is lost
+    of the smallest, see `_fits_float16`, is less than float32 loses in the sum.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Raises OverflowError for weights that do not fit."""
         largest = float(torch.stack(weight.aminmax()).abs().max())
         exponent = _HALF_EXPONENT - math.frexp(largest)[1]
-        scaled = weight * 2.0**exponent
-        fits = math.isfinite(largest) and all(
-            torch.equal(part.half().to(weight.dtype), part)
-            for part in (scaled[:1], scaled)  # one row tells of most that do not fit
-        )
-        if not fits:
+        if abs(exponent) > _MOST_EXPONENT or not _fits_float16(weight, exponent):
             raise OverflowError("these weights do not fit into float16")
+        scaled = weight * _power(exponent)
         wide_bias = None if bias is None else bias.float()
-        self._packed = torch.ops.quantized.linear_prepack_fp16(scaled.float(), wide_bias)
-        self._scale = torch.tensor([2.0**-exponent])  # [1]: times 16 bits it gives float32
+        self._packed = torch.ops.quantized.linear_prepack_fp16(scaled, wide_bias)
+        self._scale = _power(-exponent)
         # Blocks of one or two rows are added up in another order. Most passes have no more, so they
         # are filled up here, where it takes one step less than in `_Filled`.
         least = 1 if weight.dtype == torch.float32 else _BLOCK_ROWS
-        self._few = torch.zeros(least, weight.shape[1])
+        with torch.inference_mode(False):  # so that it can be written to in any mode
+            self._few = torch.zeros(least, weight.shape[1])
         self.nbytes = 2 * weight.numel() + (0 if wide_bias is None else wide_bias.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -158,6 +159,22 @@ class _Widened:
         else:
             y = multiply(x * self._scale, self._packed)
         return y.to(x.dtype)
+
+
+def _fits_float16(weight: Tensor, exponent: int) -> bool:
+    """Does float16 lose less of each weight, scaled, than 2 ** -24 of the largest in its row?"""
+
+    def fits(rows: Tensor) -> bool:
+        rows = rows * _power(exponent)
+        lost = (rows.half().float() - rows).abs_().amax(1)
+        return bool((lost <= 2.0**-24 * rows.abs().amax(1)).all())
+
+    return all(map(fits, torch.split(weight, _FIT_ROWS)))  # the first tells of most that do not
+
+
+def _power(exponent: int) -> Tensor:
+    """2 ** exponent, [1] in float32: what is multiplied by it becomes float32."""
+    return torch.tensor([2.0**exponent])
 
 
 class _Filled:
@@ -183,19 +200,20 @@ def _can_widen(dtype: torch.dtype) -> bool:
 
     Not told by time: the choice changes bits in 16 bits, and all runs should make the same one.
     """
-    if dtype == torch.bfloat16 and _multiplies_bfloat16():
+    if dtype != torch.float32 and _has_instructions(dtype):
         return False
+    weight, x = torch.eye(16, dtype=dtype), torch.arange(32.0).reshape(2, 16).to(dtype)
     try:
-        _Widened(torch.ones(16, 16, dtype=dtype), None)
+        return torch.equal(_Widened(weight, None)(x), x)
     except (RuntimeError, NotImplementedError, AttributeError):
         return False
-    return True
 
 
-def _multiplies_bfloat16() -> bool:
-    """Has this CPU instructions for it? An older torch, or another kind of CPU, does not tell."""
+def _has_instructions(dtype: torch.dtype) -> bool:
+    """Does this CPU multiply this kind of 16 bits? An older torch, or another kind of CPU, does not
+    tell, and is taken to."""
     tell: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
-    return bool(tell().get("avx512_bf16", True))
+    return bool(tell().get("avx512_bf16" if dtype == torch.bfloat16 else "avx512_fp16", True))
 
 
 def _seconds(run: Callable[[], Tensor]) -> float:

@@ -1,6 +1,7 @@
 """Build a stage from a checkpoint: read a layer, fuse it, bring it into its final form, forget it.
 
-At no time is more than one layer in memory twice, so loading takes little more than the slice.
+At no time is more than one layer in memory more than once: twice, or where its weights are widened
+(`linear.py`) once more in float32. So loading takes little more than the slice.
 """
 
 from collections.abc import Sequence
