@@ -10,7 +10,7 @@ from gardener.draft.ngram import NGram
 from gardener.errors import UserError
 
 if TYPE_CHECKING:  # it imports torch
-    from gardener.stages.linear import Make
+    from gardener.stages.products import Make
 
 KINDS = ("ngram", "eagle", "model")
 """Kinds of drafters, in the order in which they are asked."""

@@ -4,14 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gardener.stages.linear import _Plain, _Widened, linear, steadied
+from gardener.stages.linear import linear
+from gardener.stages.products import Plain, Widened
+from gardener.stages.steady import steadied
 
 SIXTEEN = [torch.bfloat16, torch.float16]
 
 
 def _has_kernels() -> bool:
     try:
-        _Widened(torch.ones(16, 16, dtype=torch.bfloat16), None)
+        Widened(torch.ones(16, 16, dtype=torch.bfloat16), None)
     except (RuntimeError, AttributeError):
         return False
     return True
@@ -47,7 +49,7 @@ def test_a_row_gives_the_same_bits_in_any_company(dtype: torch.dtype, inputs: in
 
 
 def test_a_kernel_with_an_order_of_its_own_for_few_rows_is_filled_up() -> None:
-    class Odd(_Plain):
+    class Odd(Plain):
         """Adds up four rows or fewer from the other end."""
 
         def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -75,7 +77,7 @@ def test_widened_products_are_those_of_float32(scale: float) -> None:
     bias = torch.randn(48) * scale
     weight, bias, x = weight.bfloat16(), bias.bfloat16(), x.bfloat16()
     exact = F.linear(x.double(), weight.double(), bias.double())
-    got = _Widened(weight, bias)(x)
+    got = Widened(weight, bias)(x)
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got.double(), exact, rtol=2.0**-8, atol=1e-5 * scale)
 
@@ -86,11 +88,11 @@ def test_weights_that_float16_cannot_hold_are_not_widened() -> None:
     weight = torch.ones(16, 64).bfloat16()
     weight[0], weight[1, 1] = 1.5e-10, 60.0
     with pytest.raises(OverflowError, match="do not fit"):
-        _Widened(weight, None)
+        Widened(weight, None)
     assert torch.equal(linear(weight, None)(torch.eye(64).bfloat16()).T, weight)
     weight[0] = torch.inf
     with pytest.raises(OverflowError, match="do not fit"):
-        _Widened(weight, None)
+        Widened(weight, None)
 
 
 @needs_kernels
@@ -99,7 +101,7 @@ def test_a_few_weights_far_below_the_others_lose_less_than_float32_does() -> Non
     weight, x = torch.randn(32, 400) * 0.02, torch.randn(5, 400)
     weight[:, ::50], weight[7, 7] = 1.3e-10, 4.0
     weight = weight.bfloat16().float()
-    got = _Widened(weight, None)(x)
+    got = Widened(weight, None)(x)
     torch.testing.assert_close(got, F.linear(x, weight), rtol=1e-5, atol=1e-6)
 
 
@@ -108,13 +110,13 @@ def test_a_few_weights_far_below_the_others_lose_less_than_float32_does() -> Non
 def test_weights_at_the_ends_of_bfloat16_are_computed_as_before(scale: float) -> None:
     weight = torch.full((16, 64), scale).bfloat16()
     with pytest.raises(OverflowError, match="do not fit"):
-        _Widened(weight, None)
+        Widened(weight, None)
 
 
 @needs_kernels
 def test_a_layer_that_was_built_for_inference_works_outside_it() -> None:
     with torch.inference_mode():
-        layer = _Widened(torch.eye(16).bfloat16(), None)
+        layer = Widened(torch.eye(16).bfloat16(), None)
     assert torch.equal(layer(torch.ones(1, 16).bfloat16()), torch.ones(1, 16))
 
 
@@ -122,16 +124,16 @@ def test_a_layer_that_was_built_for_inference_works_outside_it() -> None:
 def test_float32_out_of_a_16_bit_checkpoint_takes_half_the_memory() -> None:
     torch.manual_seed(0)
     weight, bias, x = torch.randn(48, 200).bfloat16().float(), torch.randn(48), torch.randn(7, 200)
-    layer = _Widened(weight, bias)
+    layer = Widened(weight, bias)
     assert layer.nbytes == weight.nbytes // 2 + bias.nbytes
     torch.testing.assert_close(layer(x), F.linear(x, weight, bias), rtol=1e-5, atol=1e-5)
     with pytest.raises(OverflowError, match="do not fit"):
-        _Widened(torch.randn(48, 200), bias)
+        Widened(torch.randn(48, 200), bias)
 
 
 @needs_kernels
 def test_weights_of_zero_or_of_float16_are_widened() -> None:
     eye = torch.eye(64).half()
-    assert not _Widened(torch.zeros(16, 64).half(), None)(eye).any()
+    assert not Widened(torch.zeros(16, 64).half(), None)(eye).any()
     weight = torch.tensor([6e-8, 65504.0, -1.0, 6.1e-5]).half().repeat(16, 16)
-    assert torch.equal(_Widened(weight, None)(eye).T, weight)
+    assert torch.equal(Widened(weight, None)(eye).T, weight)

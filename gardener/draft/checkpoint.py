@@ -27,8 +27,9 @@ from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
 from gardener.stages.config import transformers_config, unreadable
 from gardener.stages.folders import read_json
-from gardener.stages.linear import Linear, Make, linear
+from gardener.stages.linear import linear
 from gardener.stages.llama import Block, BlockWeights
+from gardener.stages.products import Linear, Make
 from gardener.stages.rotary import Rotary
 from gardener.stages.tensors import dtype_of
 from gardener.stages.weights import EMBEDDING, HEAD, Checkpoint

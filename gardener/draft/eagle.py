@@ -17,8 +17,8 @@ from torch import Tensor
 
 from gardener.draft.incremental import Batch
 from gardener.stages.architecture import Architecture
-from gardener.stages.linear import Linear
 from gardener.stages.llama import Block, rms_norm
+from gardener.stages.products import Linear
 from gardener.stages.rotary import Rotary
 
 

@@ -8,14 +8,13 @@ torch means to give up the functions used here one day. Where they are gone, or 
 drafter computes in a float type as before.
 """
 
-import time
 import warnings
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
-from gardener.stages.linear import Linear, linear
+from gardener.stages.linear import least_seconds, linear, quick_dtype
 
 _HIGHEST = 63
 """Of a weight: two products with an unsigned byte of a row fit into 16 bits, in which the kernel of
@@ -23,6 +22,9 @@ a processor without VNNI adds up pairs. Rows need their 8 bits more, for they ha
 
 _MARGIN = 0.8
 """Share of the time of a float layer that a light one may take, to be worth having."""
+
+_TRIAL = (2048, 4096)
+"""Outputs and inputs of the layers that are compared. Small ones take too little time to tell."""
 
 
 class Light:
@@ -61,19 +63,11 @@ def light_works() -> bool:
 
 @cache
 def light_pays() -> bool:
-    """Are they much faster here than float32?"""
+    """Are they much faster here than the float layers of a 16-bit checkpoint?"""
     if not light_works():
         return False
     draw = torch.Generator().manual_seed(0)
-    weight, x = torch.randn(1024, 1024, generator=draw), torch.randn(4, 1024, generator=draw)
-    return _seconds(Light(weight, None), x) < _MARGIN * _seconds(linear(weight, None), x)
-
-
-def _seconds(layer: Linear, x: Tensor) -> float:
-    """Of the quickest of some calls."""
-    best = float("inf")
-    for _ in range(5):
-        begin = time.perf_counter()
-        layer(x)
-        best = min(best, time.perf_counter() - begin)
-    return best
+    weight, x = torch.randn(_TRIAL, generator=draw), torch.randn(4, _TRIAL[1], generator=draw)
+    dtype = getattr(torch, quick_dtype("cpu"))
+    rival = partial(linear(weight.bfloat16().to(dtype), None), x.to(dtype))
+    return least_seconds(partial(Light(weight, None), x)) < _MARGIN * least_seconds(rival)

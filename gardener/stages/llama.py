@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gardener.stages.architecture import Architecture
 from gardener.stages.cache import KVCache
-from gardener.stages.linear import Linear
+from gardener.stages.products import Linear
 from gardener.stages.rotary import rotate
 
 _SCORES = 1 << 22  # attention works on blocks of rows whose scores are at most so many numbers

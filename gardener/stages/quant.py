@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.stages.linear import Make, steadied
+from gardener.stages.products import Make
+from gardener.stages.steady import steadied
 
 FORMATS = ("none", "int8", "nf4", "fp4")
 

@@ -18,8 +18,8 @@ from gardener.errors import LocalError, RemoteError
 from gardener.stages.architecture import Architecture
 from gardener.stages.cache import KVCache
 from gardener.stages.layers import Slice
-from gardener.stages.linear import Linear
 from gardener.stages.llama import Block, Span, rms_norm, run_blocks
+from gardener.stages.products import Linear
 from gardener.stages.rotary import Rotary
 from gardener.stages.slots import Mask, Placement, merge, within
 from gardener.stages.tensors import DTYPES, dtype_of, pack, unpack_into
