@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gardener.datasets import read_rows
 from gardener.decoding import Command, Decoding, Emit, Grow, Grown, Judged, Limits, Room, Send
 from gardener.draft.drafter import Drafter
 from gardener.messages import Segment, Tensor, Verdict
 from gardener.policy import Policy
-from gardener.prompts import Prompter, read_prompts
+from gardener.prompts import Prompter
 from gardener.recording import Recording, record
 from gardener.stages.load import load_whole
 from gardener.stages.tensors import pack
@@ -145,7 +146,9 @@ def recordings(
     """What the model in `folder` writes for the first prompts of each file, greedily, float32."""
     prompter = Prompter(folder)
     whole = load_whole(folder, dtype="float32", device="cpu")
-    prompts = {file.stem: read_prompts(file)[:most] for file in files}
+    prompts: dict[str, list[str]] = {}
+    for row in read_rows(files, most):
+        prompts.setdefault(row.data, []).append(row.turns[0])
     every = [prompter.encode(text) for texts in prompts.values() for text in texts]
     made = iter(record(whole, every, new_tokens, prompter.eos, taps, lanes=64))
     return {name: [next(made) for _ in texts] for name, texts in prompts.items()}

@@ -21,10 +21,11 @@ from rich.console import Console
 from benchmarks.machine import machine
 from gardener.cli.options import DEFAULT_MODEL, drafting
 from gardener.cli.program import note
+from gardener.datasets import read_rows
 from gardener.draft.drafter import Drafter
 from gardener.drafting import DraftSettings, drafters
 from gardener.errors import GardenerError
-from gardener.evaluation.plan import Place, Plan, places, read
+from gardener.evaluation.plan import Place, Plan, places
 from gardener.evaluation.results import Results
 from gardener.evaluation.runner import Ring
 from gardener.evaluation.runner import measure as ask
@@ -119,7 +120,7 @@ def measure(arguments: argparse.Namespace, variants: Sequence[Variant]) -> dict[
         place: read_profile(place.profile or "")
         for place in places(None, None, arguments.simulate, arguments.profile)
     }
-    rows = read(arguments.data or (), arguments.prompts)
+    rows = read_rows(arguments.data or (), arguments.prompts)
     plan = Plan(rows, tuple(each.name for each in variants), arguments.max_new_tokens, repeat=1)
     folder = resolve(arguments.model, None, say=note)
     draft = drafting(arguments.draft, arguments.head, None, "float32", "cpu")

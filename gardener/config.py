@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 
 SECTIONS = ("node", "generate", "verify", "eval")
 """The tables that a file may have."""
@@ -28,7 +28,7 @@ def load(path: Path, section: str, known: Mapping[str, str]) -> dict[str, Any]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"the settings in {path} cannot be read: {error}") from error
+        raise UserError(f"the settings in {path} cannot be read: {reason(error)}") from error
     strange = sorted(tables.keys() - set(SECTIONS))
     if strange:
         raise UserError(f"{path}: no table [{strange[0]}]; there are {', '.join(SECTIONS)}")

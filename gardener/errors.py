@@ -30,3 +30,10 @@ class StageFailed(GardenerError):
 
 class UserError(GardenerError):
     """The request cannot be carried out as given; the message says why and what to do."""
+
+
+def reason(error: Exception) -> str:
+    """Why reading or writing failed, without the path, which our own sentence names."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

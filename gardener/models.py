@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import platformdirs
 
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 from gardener.stages.folders import building, read_json, sha256
 from gardener.stages.layers import Ends, Slice
 from gardener.trained import heads
@@ -153,7 +153,7 @@ def _lock(target: Path, say: Say) -> Iterator[None]:
         stream = (target.parent / f".{target.name}.lock").open("w")
     except OSError as error:
         raise UserError(
-            f"cannot write to {target.parent} ({error.strerror}): set GARDENER_HOME to a folder "
+            f"cannot write to {target.parent} ({reason(error)}): set GARDENER_HOME to a folder "
             "that can be written"
         ) from error
     with stream:
@@ -242,7 +242,7 @@ def _load_gguf(gguf: Path) -> tuple[Any, Any]:
     except ImportError as error:
         raise UserError("GGUF files need two packages more: pip install gguf accelerate") from error
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"{gguf} cannot be read: {error}") from error
+        raise UserError(f"{gguf} cannot be read: {reason(error)}") from error
     finally:
         if shown:
             bars.enable_progress_bar()

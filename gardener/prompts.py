@@ -1,6 +1,5 @@
 """Text into prompt tokens: the model's tokenizer, its chat template, and where an answer ends."""
 
-import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,40 +102,6 @@ class Prompter:
             raise UserError(
                 f"the chat template in {self._directory} failed ({reason}): mend it, or use --raw"
             ) from error
-
-
-def read_prompts(path: Path) -> list[str]:
-    """First turns of a JSONL file (rows with `turns`), or else one prompt a line."""
-    return [turns[0] for turns in read_chats(path)]
-
-
-def read_chats(path: Path) -> list[list[str]]:
-    """The user turns of each row of a JSONL file (rows with `turns`), or else one a line.
-
-    Raises UserError.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the prompts in {path} cannot be read: {error}") from error
-    chats = [
-        _turns(line, f"{path}:{number}") if path.suffix == ".jsonl" else [line]
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
-    if not chats:
-        raise UserError(f"{path} holds no prompt")
-    return chats
-
-
-def _turns(line: str, where: str) -> list[str]:
-    try:
-        turns = json.loads(line)["turns"]
-        if isinstance(turns, list) and turns and all(isinstance(turn, str) for turn in turns):
-            return turns
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UserError(f'{where} is not a row like {{"turns": ["a prompt"]}}')
 
 
 def _tokenizer(directory: Path) -> Any:

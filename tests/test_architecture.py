@@ -12,7 +12,7 @@ HEAVY = {"torch", "transformers", "asyncio", "rich", "uvloop", "typer"}
 
 PURE = (
     "tree", "messages", "survey", "averages", "costs", "decoding", "pacing", "throttle", "policy",
-    "policy.view", "policy.sizes", "policy.baselines", "policy.continuous", "errors", "config",
+    "policy.view", "policy.sizes", "policy.baselines", "policy.continuous", "errors", "config", "datasets",
     "draft.ngram",
     "evaluation.plan", "evaluation.passes", "evaluation.tally", "evaluation.results",
     "evaluation.timeline",
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "text": set[str](),
     "messages": set[str](),
     "config": {"errors"},
+    "datasets": {"errors"},
     "survey": {"messages"},
     "averages": set[str](),
     "costs": {"averages", "messages"},
@@ -37,7 +38,7 @@ MAY_IMPORT = {
     "decoding": {"costs", "errors", "messages", "policy", "tree"},
     "draft": {"draft", "tree", "stages", "errors", "messages"},
     "net": {"net", "clock", "errors", "messages"},
-    "evaluation": {"errors", "evaluation", "holder", "messages"}
+    "evaluation": {"datasets", "errors", "evaluation", "holder", "messages"}
     | {"policy", "prompts", "run", "trace"},
     "stages": {"stages", "costs", "errors", "messages", "tree"},
 }

@@ -1,4 +1,4 @@
-"""Settings from TOML, prompts from files, and what a difference looks like."""
+"""Settings from TOML, and what a difference looks like."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import pytest
 from gardener.check import compare
 from gardener.config import load
 from gardener.errors import UserError
-from gardener.prompts import read_prompts
 
 KNOWN = {"model": "model", "max-new-tokens": "max_new_tokens", "json": "as_json"}
 
@@ -46,23 +45,6 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, complaint:
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load(tmp_path / "none.toml", "node", KNOWN)
-
-
-def test_prompts_from_jsonl_and_from_text(tmp_path: Path) -> None:
-    rows = '{"turns": ["one", "two"]}\n\n{"turns": ["three"]}\n'
-    assert read_prompts(write(tmp_path / "p.jsonl", rows)) == ["one", "three"]
-    assert read_prompts(write(tmp_path / "p.txt", "one\n\ntwo\n")) == ["one", "two"]
-
-
-@pytest.mark.parametrize("row", ["nonsense", "{}", '{"turns": []}', '{"turns": [3]}', "[1]"])
-def test_a_row_that_is_no_prompt_is_named(tmp_path: Path, row: str) -> None:
-    with pytest.raises(UserError, match=r"p\.jsonl:2 is not a row like"):
-        read_prompts(write(tmp_path / "p.jsonl", f'{{"turns": ["one"]}}\n{row}\n'))
-
-
-def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no prompt"):
-        read_prompts(write(tmp_path / "p.txt", "\n"))
 
 
 def test_equal_texts_are_the_same() -> None:

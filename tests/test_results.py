@@ -8,8 +8,9 @@ import pytest
 from test_tally import run
 from test_timeline import FILM
 
+from gardener.datasets import Row
 from gardener.errors import UserError
-from gardener.evaluation.plan import Place, Plan, Row
+from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.report import write_plots, write_traces
 from gardener.evaluation.results import Difference, Results, Skipped, Written, new_folder
 

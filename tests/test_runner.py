@@ -12,9 +12,10 @@ from rings import card
 from test_results import results
 from tokenizers import Tokenizer, decoders, models
 
+from gardener.datasets import Row
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation import runner
-from gardener.evaluation.plan import Place, Plan, Row
+from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.results import Difference, Failure, Results, Skipped
 from gardener.evaluation.runner import Ring, differs, hops, measure, rotated
 from gardener.evaluation.tally import Run

@@ -17,10 +17,11 @@ from rich.console import Console
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring
+from gardener.datasets import read_rows
 from gardener.drafting import names
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.machine import commit, machine, versions
-from gardener.evaluation.plan import Place, Plan, places, read
+from gardener.evaluation.plan import Place, Plan, places
 from gardener.evaluation.report import write_plots, write_traces
 from gardener.evaluation.results import Difference, Failure, Results, Skipped, new_folder
 from gardener.evaluation.runner import Ring, measure
@@ -147,7 +148,11 @@ def evaluate(
     given = {key: value for key, value in locals().items() if key != "given"}
     rings = places(local, peer, simulate, profile)
     plan = Plan(
-        read([*(data or []), *(more or [])], prompts), _named(policies), max_new_tokens, repeat, raw
+        read_rows([*(data or []), *(more or [])], prompts),
+        _named(policies),
+        max_new_tokens,
+        repeat,
+        raw,
     )
 
     def ring(place: Place) -> RingSettings:

@@ -94,9 +94,10 @@ def train_draft(
     Interrupt it at any time: the same command goes on. More --hours make the head better.
     """
     from gardener import models
+    from gardener.datasets import read_rows
     from gardener.draft.train.plan import Plan
     from gardener.draft.train.run import Run
-    from gardener.prompts import Prompter, read_chats
+    from gardener.prompts import Prompter
     from gardener.stages.linear import quick_dtype
 
     if threads is not None:
@@ -119,7 +120,8 @@ def train_draft(
         seed=seed,
     )
     prompter = Prompter(folder)
-    asked = [[prompter.tokens(t) for t in turns] for turns in read_chats(data)] if data else []
+    rows = read_rows([data], None) if data else ()
+    asked = [[prompter.tokens(turn) for turn in row.turns] for row in rows]
     with _Bar(plan) as bar:
         run = Run(
             out,

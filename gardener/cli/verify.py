@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,12 +13,13 @@ from gardener.check import Comparison, Reference, compare, plain_reference
 from gardener.cli import options as o
 from gardener.cli.program import ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring
+from gardener.datasets import read_rows
 from gardener.errors import GardenerError
 from gardener.holder import Holder
 from gardener.messages import Card
 from gardener.models import resolve
 from gardener.policy import FLOOR, POLICIES, Shape, make
-from gardener.prompts import Prompter, read_prompts
+from gardener.prompts import Prompter
 from gardener.run import Wanted, answer
 
 ALL = ",".join(POLICIES)
@@ -177,10 +177,7 @@ async def _compare(
 
 
 def _texts(path: Path | None) -> list[str]:
-    if path is not None:
-        return read_prompts(path)
-    with as_file(files("gardener") / "prompts.jsonl") as own:
-        return read_prompts(own)
+    return [row.turns[0] for row in read_rows([] if path is None else [path], None)]
 
 
 def _report(done: Sequence[Comparison], as_json: bool, reference: str, prompts: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -90,7 +90,7 @@ class Calibration:
         try:
             stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
         except (OSError, msgspec.DecodeError, RecursionError) as error:
-            raise UserError(f"{path} cannot be read ({error}): take it away") from error
+            raise UserError(f"{path} cannot be read ({reason(error)}): take it away") from error
         return cls(np.array(stored.weights))
 
     def write(self, path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 from gardener.evaluation.passes import Film
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.tally import Run, summary
@@ -168,7 +168,7 @@ def save(path: Path, text: str) -> None:
         os.replace(draft, path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error}; choose another folder with --out"
+            f"cannot write {path}: {reason(error)}; choose another folder with --out"
         ) from error
 
 
@@ -182,5 +182,5 @@ def new_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {folder} cannot be made: {error}") from error
+        raise UserError(f"--out {folder} cannot be made: {reason(error)}") from error
     return folder

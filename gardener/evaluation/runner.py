@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gardener.datasets import Row
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.passes import film, split
-from gardener.evaluation.plan import Place, Plan, Row
+from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.results import Difference, Failure, Prompt, Results, Skipped, Written
 from gardener.evaluation.tally import Run
 from gardener.holder import Holder

@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gardener.costs import Curve
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 from gardener.net.memory import Passage
 
 Rows: TypeAlias = Annotated[int, Meta(ge=1, le=2**20)]
@@ -140,4 +140,4 @@ def _read(name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"profile {name} cannot be read: {error}") from error
+        raise UserError(f"profile {name} cannot be read: {reason(error)}") from error

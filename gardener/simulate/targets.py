@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 from gardener.models import home
 from gardener.recording import Recording, record
 from gardener.simulate.library import Library
@@ -104,7 +104,7 @@ class Targets:
             tokens = tuple(held["tokens"].tolist())
             features = held["features"]
         except (OSError, SafetensorError, KeyError) as error:
-            raise UserError(f"{path} cannot be read ({error}): delete it") from error
+            raise UserError(f"{path} cannot be read ({reason(error)}): delete it") from error
         size = (len(self.library.taps) * self.shape.width,)
         if tokens[: len(prompt)] != prompt or features.shape[1:] != size:
             raise UserError(f"{path} is not what its name says: delete it")
@@ -124,5 +124,6 @@ class Targets:
         except (OSError, SafetensorError) as error:
             draft.unlink(missing_ok=True)
             raise UserError(
-                f"cannot write {path} ({error}): set GARDENER_HOME to a folder that can be written"
+                f"cannot write {path} ({reason(error)}): set GARDENER_HOME to a folder "
+                "that can be written"
             ) from error

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def building(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
-        raise UserError(f"cannot write to {target.parent}: {error.strerror}") from error
+        raise UserError(f"cannot write to {target.parent}: {reason(error)}") from error
     try:
         yield draft
         draft.chmod(0o755)
@@ -34,7 +34,7 @@ def building(target: Path) -> Iterator[Path]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"the disk is full: {target} was not written") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(f"cannot write {target}: {error.strerror}") from error
+            raise UserError(f"cannot write {target}: {reason(error)}") from error
         raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -80,7 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
             "writes it, with config.json and safetensors files"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object")
     return value

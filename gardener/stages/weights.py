@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 from gardener.stages.architecture import Architecture
 from gardener.stages.config import part_of
 from gardener.stages.folders import read_json
@@ -134,7 +134,7 @@ class _Safetensors(_File):
                 size = int.from_bytes(stream.read(8), "little")
                 self._header: dict[str, Any] = json.loads(stream.read(size))
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from error
+            raise UserError(f"{path} cannot be read: {reason(error)}") from error
         self._path, self._data = path, 8 + size
 
     def info(self, name: str) -> tuple[tuple[int, ...], int]:
@@ -258,7 +258,7 @@ def _names_in(path: Path) -> Iterator[str]:
         with safe_open(path, framework="pt") as handle:
             yield from handle.keys()
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _torch_load(path: Path) -> dict[str, Tensor]:
@@ -267,8 +267,8 @@ def _torch_load(path: Path) -> dict[str, Tensor]:
         # Files from before torch 1.6 are no archives and cannot be mapped.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:  # a damaged pickle ends in nearly any of them
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path} cannot be read: {reason}") from error
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} cannot be read: {line}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} does not hold tensors by name")
     tensors = {str(name): each for name, each in loaded.items() if isinstance(each, Tensor)}

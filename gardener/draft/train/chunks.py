@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gardener.draft.train.dialogue import Dialogue
-from gardener.errors import LocalError, UserError
+from gardener.errors import LocalError, UserError, reason
 from gardener.stages.lanes import Kept
 
 
@@ -60,7 +60,7 @@ def read(path: Path, facts: dict[str, str]) -> list[Text]:
                     )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error}): take it away") from error
+        raise UserError(f"{path} cannot be read ({reason(error)}): take it away") from error
     starts = tensors["starts"].tolist()
     return list(_texts(tensors, starts))
 

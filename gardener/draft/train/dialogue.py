@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeAlias
 
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 from gardener.stages.lanes import Kept, Lanes
 
 TEMPLATE, USER, ANSWER = 0, 1, 2
@@ -72,7 +72,7 @@ def read_openings(path: Path | None) -> list[str]:
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise UserError(f"--openings {path}: {error}") from error
+        raise UserError(f"--openings {path}: {reason(error)}") from error
     return [line.replace("\\n", "\n") for line in lines if line and not line.startswith("#")]
 
 

@@ -16,7 +16,7 @@ from gardener.draft.train.head import DraftHead
 from gardener.draft.train.muon import Muon
 from gardener.draft.train.objective import Batch, Target, loss, precision
 from gardener.draft.train.plan import Plan
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 
 WARM_UP = 0.02
 """Share of the time in which the learning rate rises."""
@@ -119,5 +119,7 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error}): take it away to start anew") from error
+        raise UserError(
+            f"{path} cannot be read ({reason(error)}): take it away to start anew"
+        ) from error
     return state
