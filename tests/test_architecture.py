@@ -12,8 +12,8 @@ HEAVY = {"torch", "transformers", "asyncio", "rich", "uvloop", "typer"}
 
 PURE = (
     "tree", "messages", "survey", "averages", "costs", "decoding", "pacing", "throttle", "policy",
-    "policy.view", "policy.sizes", "policy.baselines", "policy.continuous", "errors", "config", "datasets",
-    "draft.ngram",
+    "policy.view", "policy.sizes", "policy.baselines", "policy.continuous", "errors", "config",
+    "datasets", "draft.ngram",
     "evaluation.plan", "evaluation.passes", "evaluation.tally", "evaluation.results",
     "evaluation.timeline",
 )  # fmt: skip
