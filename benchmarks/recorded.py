@@ -12,8 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gardener.datasets import read_rows
-from gardener.decoding import Command, Decoding, Emit, Grow, Grown, Judged, Limits, Room, Send
+from gardener.decoding import Decoding, Limits
 from gardener.draft.drafter import Drafter
+from gardener.events import (
+    Command,
+    Emit,
+    Grow,
+    Grown,
+    Judged,
+    Room,
+    Send,
+)
 from gardener.messages import Segment, Tensor, Verdict
 from gardener.policy import Policy
 from gardener.prompts import Prompter

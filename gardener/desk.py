@@ -18,7 +18,8 @@ import msgspec
 from gardener import clock
 from gardener.compute import AnyWorker
 from gardener.errors import RemoteError
-from gardener.messages import Advance, Open, Segment, Tensor, Timing, Verdict, microseconds
+from gardener.messages import Advance, Open, Segment, Timing, Verdict, microseconds
+from gardener.segments import keep_rows, tensor_bytes, verdict_of
 from gardener.stages.layers import Slice
 from gardener.stages.slots import SlotTable
 from gardener.stages.stage import Job, Result
@@ -190,7 +191,7 @@ class Desk:
             return
         if segment.request not in self._tables:
             raise RemoteError(f"a segment of request {segment.request}, which is not open")
-        held = sum(_size(w.segment) for w in self._queue)
+        held = sum(tensor_bytes(w.segment) for w in self._queue)
         if len(self._queue) >= QUEUE or held >= QUEUE_BYTES:
             raise RemoteError(f"{len(self._queue)} segments of {held} bytes wait: that is too much")
         self._stage.check(segment)
@@ -335,51 +336,4 @@ class Desk:
             )
             return keep_rows(moved, living)
         assert entry.job is not None
-        return _verdict(segment, entry.job.judged, result.picks, living, times, features)
-
-
-def _verdict(
-    segment: Segment,
-    judged: Sequence[int],
-    picks: Sequence[int],
-    living: Sequence[int],
-    times: tuple[Timing, ...],
-    features: tuple[Tensor, ...],
-) -> Verdict:
-    """The answer for the judged rows that live."""
-    lives = set(living)
-    kept = [(row, pick) for row, pick in zip(judged, picks, strict=True) if row in lives]
-    if features:
-        # What stands before the first judged row is prompt, which never dies.
-        lead = judged[0] if judged else len(segment.ids)
-        rows = [*range(lead), *(row for row, _ in kept)]
-        features = tuple(tensor.take(rows) for tensor in features)
-    return Verdict(
-        segment.request,
-        segment.seq,
-        tuple(segment.ids[row] for row, _ in kept),
-        tuple(pick for _, pick in kept),
-        times,
-        features,
-    )
-
-
-def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
-    """The segment with only these rows, given by index in ascending order."""
-    if len(rows) == len(segment.ids):
-        return segment
-    return msgspec.structs.replace(
-        segment,
-        ids=tuple(segment.ids[row] for row in rows),
-        parents=tuple(segment.parents[row] for row in rows),
-        positions=tuple(segment.positions[row] for row in rows),
-        tokens=tuple(segment.tokens[row] for row in rows) if segment.tokens else (),
-        hidden=segment.hidden.take(rows) if segment.hidden and rows else None,
-        features=tuple(tensor.take(rows) for tensor in segment.features) if rows else (),
-    )
-
-
-def _size(segment: Segment) -> int:
-    """Bytes of tensors."""
-    hidden = len(segment.hidden.data) if segment.hidden else 0
-    return hidden + sum(len(tensor.data) for tensor in segment.features)
+        return verdict_of(segment, entry.job.judged, result.picks, living, times, features)

@@ -10,37 +10,38 @@ What this does not do yet: more than one request at a time, or going on after a 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gardener import clock
 from gardener.compute import AnyWorker, Worker
 from gardener.costs import Costs
-from gardener.decoding import (
+from gardener.decoding import Decoding, Limits
+from gardener.draft.drafter import Drafter
+from gardener.errors import GardenerError, LocalError, PeerLost, RemoteError, StageFailed
+from gardener.events import (
     Command,
-    Decoding,
     Emit,
     Event,
     Finish,
     Grow,
     Grown,
     Judged,
-    Limits,
     Room,
     Send,
     StageLost,
 )
-from gardener.draft.drafter import Drafter
-from gardener.errors import GardenerError, LocalError, PeerLost, RemoteError, StageFailed
+from gardener.features import Features, received
 from gardener.loss import Report, ring_broke, stage_failed, stalled
-from gardener.messages import Card, Close, Failed, Message, Segment, Tensor, Timing, Verdict
+from gardener.messages import Card, Close, Failed, Message, Segment, Verdict
 from gardener.net.address import Address, Inherited
 from gardener.pacing import INSTANT, Pacer
+from gardener.passage import Passage
 from gardener.policy import Plain, Policy, Shape
 from gardener.ring import Ring
-from gardener.sources import Guesses, Sources, rows_of
+from gardener.sources import Guesses, Sources
 from gardener.throttle import Throttle
 from gardener.trace import Trace
+from gardener.tree import Node
 
 STALL = 120.0
 """Seconds without any verdict after which a request is given up, though all links are alive."""
@@ -58,28 +59,6 @@ simulated ring needs what the model writes. Takes a while. Raises UserError."""
 
 def nothing(prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
     """A real ring needs no preparation."""
-
-
-@dataclass(slots=True)
-class Passage:
-    """What the verdicts said about the time that segments took, summed per stage, in seconds.
-
-    Only of segments judged after the first token: the prefill is another kind of work.
-    """
-
-    wait: list[float] = field(default_factory=list)
-    compute: list[float] = field(default_factory=list)
-    flight: float = 0.0  # from sending to verdict, summed over segments
-    segments: int = 0
-
-    def add(self, times: Sequence[Timing], seconds: float) -> None:
-        for sums in (self.wait, self.compute):
-            sums.extend([0.0] * (len(times) - len(sums)))
-        for stage, timing in enumerate(times):
-            self.wait[stage] += timing.wait / 1e6
-            self.compute[stage] += timing.compute / 1e6
-        self.flight += seconds
-        self.segments += 1
 
 
 class Holder:
@@ -115,7 +94,7 @@ class Holder:
         self._emitted_at = 0.0
         self._timer: asyncio.TimerHandle | None = None  # when to look again for room
         self._sent: dict[int, tuple[float, int]] = {}  # by segment: when, and its rows
-        self._verdict: Verdict | None = None  # the one that is being handled
+        self._features = Features()  # of the verdict that is being handled
         self._failure: GardenerError | None = None  # of the ring, for good
         self._refusal: GardenerError | None = None  # of the request alone
         # Stages may still be busy with requests of the holder before this one: never their numbers.
@@ -254,7 +233,7 @@ class Holder:
                 case Send(message):
                     self._send(message)
                 case Emit(tokens, nodes):
-                    self.sources.settle(nodes, self._features([node.parent for node in nodes]))
+                    self._settle(nodes)
                     self._output.put_nowait(tokens)
                     self._observe_pace(len(tokens))
                     self.trace.add("emitted", rows=len(tokens), items=tokens)
@@ -305,36 +284,21 @@ class Holder:
         if self.decoding is not None and not self.decoding.finished:
             self._give_up(self.decoding, error)
 
-    def _features(self, nodes: Sequence[int]) -> tuple[Tensor, ...]:
-        """Of rows that the verdict at hand judged.
+    def _settle(self, nodes: Sequence[Node]) -> None:
+        """Tell the drafters of accepted tokens, with the features of the rows before them.
 
         All accepted tokens of one verdict follow rows of that same verdict: rows are judged in the
         order in which they were sent, parents first, and a token is accepted as soon as the row
         before it is judged.
         """
-        if not self.sources.taps or self._verdict is None:
-            return ()
-        ids, features = self._verdict.ids, self._verdict.features
-        lead = features[0].shape[0] - len(ids)
-        return rows_of(features, [lead + ids.index(node) for node in nodes])
+        self.sources.settle(nodes, self._features.of([node.parent for node in nodes]))
 
     def _receive_features(self, decoding: Decoding, verdict: Verdict) -> None:
-        """Check them, and hand on those of the prompt. Raises RemoteError."""
-        self._verdict = verdict
-        taps, features = self.sources.taps, verdict.features
+        """Keep them, and hand on those of the prompt. Raises RemoteError."""
         lead = next((f.size - f.rows for f in decoding.flights() if f.seq == verdict.seq), 0)
-        rows = lead + len(verdict.ids)  # prompt rows never die
-        if not features and not (taps and rows):
-            return
-        card = self.cards[0]
-        given = [(tensor.shape, tensor.dtype) for tensor in features]
-        if given != [((rows, card.width), card.dtype)] * len(taps):
-            raise RemoteError(
-                f"segment {verdict.seq} came back with features {given}, asked for were taps "
-                f"{taps} of {rows} rows"
-            )
-        if lead:
-            self.sources.settle((), rows_of(features, range(lead)))
+        self._features = received(verdict, lead, self.sources.taps, self.cards[0])
+        if self._features.prompt:
+            self.sources.settle((), self._features.prompt)
 
     # --- what the ring tells -----------------------------------------------------------------
 

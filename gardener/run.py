@@ -7,7 +7,8 @@ from typing import Any
 from gardener import clock
 from gardener.decoding import Counts, Limits
 from gardener.errors import GardenerError
-from gardener.holder import Holder, Passage
+from gardener.holder import Holder
+from gardener.passage import Passage
 from gardener.policy import Policy
 from gardener.prompts import Prompter
 from gardener.text import TextStream

@@ -120,8 +120,3 @@ class Sources:
                 then(outcome, seconds)  # type: ignore[arg-type]  # T may be None itself
 
         worker.call(done, job)
-
-
-def rows_of(features: Sequence[Tensor], rows: Sequence[int]) -> tuple[Tensor, ...]:
-    """These rows of every tap."""
-    return tuple(tensor.take(rows) for tensor in features)

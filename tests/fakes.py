@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gardener.costs import Costs
-from gardener.decoding import (
+from gardener.decoding import Decoding, Limits
+from gardener.events import (
     Command,
-    Decoding,
     Emit,
     Finish,
     Grow,
     Grown,
     Judged,
-    Limits,
     Room,
     Send,
 )

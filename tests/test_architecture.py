@@ -13,7 +13,7 @@ HEAVY = {"torch", "transformers", "asyncio", "rich", "uvloop", "typer"}
 PURE = (
     "tree", "messages", "survey", "averages", "costs", "decoding", "pacing", "throttle", "policy",
     "policy.view", "policy.sizes", "policy.baselines", "policy.continuous", "errors", "config",
-    "datasets", "draft.ngram",
+    "datasets", "draft.ngram", "events", "segments", "features", "passage",
     "evaluation.plan", "evaluation.passes", "evaluation.tally", "evaluation.results",
     "evaluation.timeline",
 )  # fmt: skip
@@ -35,7 +35,11 @@ MAY_IMPORT = {
     "policy": {"policy", "costs", "tree"},
     "pacing": {"costs", "policy"},
     "throttle": set[str](),
-    "decoding": {"costs", "errors", "messages", "policy", "tree"},
+    "events": {"messages", "tree"},
+    "segments": {"messages"},
+    "features": {"errors", "messages", "segments"},
+    "passage": {"messages"},
+    "decoding": {"costs", "errors", "events", "messages", "policy", "tree"},
     "draft": {"draft", "tree", "stages", "errors", "messages"},
     "net": {"net", "clock", "errors", "messages"},
     "evaluation": {"datasets", "errors", "evaluation", "holder", "messages"}

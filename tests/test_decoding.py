@@ -9,20 +9,19 @@ import pytest
 from fakes import VOCABULARY, Drafts, FakeRing, decode, plain, target
 
 from gardener.costs import Costs, Curve
-from gardener.decoding import (
+from gardener.decoding import Decoding, Limits
+from gardener.errors import RemoteError
+from gardener.events import (
     Command,
-    Decoding,
     Emit,
     Finish,
     Grow,
     Grown,
     Judged,
-    Limits,
     Room,
     Send,
     StageLost,
 )
-from gardener.errors import RemoteError
 from gardener.messages import Advance, Close, Open, Segment, Verdict
 from gardener.policy import POLICIES, Shape, make
 from gardener.tree import Guess

@@ -1,6 +1,10 @@
 import pytest
 
-from gardener.decoding import Decoding, Judged, Limits, Room
+from gardener.decoding import Decoding, Limits
+from gardener.events import (
+    Judged,
+    Room,
+)
 from gardener.loss import Report, complete, ring_broke, stage_failed, stalled
 from gardener.messages import Failed, Lost, Verdict
 from gardener.policy import Plain, Shape

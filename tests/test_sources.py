@@ -10,7 +10,7 @@ import pytest
 
 from gardener.errors import LocalError
 from gardener.messages import Tensor
-from gardener.sources import Guesses, Sources, rows_of
+from gardener.sources import Guesses, Sources
 from gardener.tree import Guess, Node
 
 PATIENCE = 20.0
@@ -467,12 +467,3 @@ def test_closing_waits_for_nobody_and_ends_the_threads() -> None:
         assert slow.heard == [("begin", 1), ("expand", 5)]
 
     run(main())
-
-
-def test_rows_are_taken_of_every_tap() -> None:
-    one = Tensor("float16", (3, 1), b"aabbcc")
-    two = Tensor("float16", (3, 2), b"aaaabbbbcccc")
-    taken = rows_of((one, two), [2, 0])
-    assert [tensor.data for tensor in taken] == [b"ccaa", b"ccccaaaa"]
-    assert [tensor.shape for tensor in taken] == [(2, 1), (2, 2)]
-    assert rows_of((), [1]) == ()

@@ -16,9 +16,16 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from gardener.decoding import Command, Decoding, Emit, Judged, Limits, Send
-from gardener.holder import Holder, Passage
+from gardener.decoding import Decoding, Limits
+from gardener.events import (
+    Command,
+    Emit,
+    Judged,
+    Send,
+)
+from gardener.holder import Holder
 from gardener.messages import Card, Segment, Timing
+from gardener.passage import Passage
 from gardener.policy import Shape, make
 from gardener.trace import Record, Trace, What
 from gardener.tree import Guess, Tree

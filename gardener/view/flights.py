@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gardener.decoding import Decoding
-from gardener.holder import Passage
+from gardener.passage import Passage
 from gardener.trace import Record
 from gardener.view.holder import Moving
 
