@@ -21,10 +21,10 @@ from gardener.cli.program import note
 from gardener.draft.drafter import Drafter
 from gardener.drafting import DraftSettings, drafters
 from gardener.models import resolve
+from gardener.stages.jobs import Job
 from gardener.stages.layers import Slice
 from gardener.stages.load import load_stage
 from gardener.stages.slots import SlotTable
-from gardener.stages.stage import Job
 from gardener.stages.tensors import dtype_of, pack
 from gardener.tree import Node, Tree
 

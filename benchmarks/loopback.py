@@ -24,9 +24,9 @@ from gardener.local import crowded
 from gardener.messages import ITEM_SIZE
 from gardener.models import resolve, resolve_head
 from gardener.stages.architecture import Architecture
+from gardener.stages.jobs import Job
 from gardener.stages.load import load_stage
 from gardener.stages.slots import SlotTable
-from gardener.stages.stage import Job
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 

@@ -20,9 +20,9 @@ from gardener.compute import AnyWorker
 from gardener.errors import RemoteError
 from gardener.messages import Advance, Open, Segment, Timing, Verdict, microseconds
 from gardener.segments import keep_rows, tensor_bytes, verdict_of
+from gardener.stages.jobs import Job, Result
 from gardener.stages.layers import Slice
 from gardener.stages.slots import SlotTable
-from gardener.stages.stage import Job, Result
 from gardener.trace import Trace
 
 BATCH_ROWS = 512

@@ -26,8 +26,8 @@ from gardener.net.address import Address
 from gardener.net.link import Link
 from gardener.node import Node
 from gardener.policy import Shape, make
+from gardener.stages.jobs import Job, Result
 from gardener.stages.layers import Slice
-from gardener.stages.stage import Job, Result
 from gardener.trace import Trace
 
 CONTEXT = 512

@@ -11,11 +11,12 @@ import tiny
 import torch
 
 from gardener.costs import LONG, SHORT, SIZES
+from gardener.stages.jobs import Job
 from gardener.stages.layers import Slice
 from gardener.stages.load import load_stage
 from gardener.stages.measure import LONG_SIZES, REQUEST, TURNS, Measured, chain, measure
 from gardener.stages.slots import SlotTable
-from gardener.stages.stage import Job, Stage
+from gardener.stages.stage import Stage
 
 
 class Paced:

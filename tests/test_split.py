@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from gardener.errors import UserError
+from gardener.stages.jobs import Job
 from gardener.stages.layers import Slice, parse_layers
 from gardener.stages.load import load_stage
 from gardener.stages.slots import SlotTable
 from gardener.stages.split import split
-from gardener.stages.stage import Job, Stage
+from gardener.stages.stage import Stage
 from gardener.stages.weights import fingerprint
 
 CUT = parse_layers("0-0,1-2,3", 4)

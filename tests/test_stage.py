@@ -14,11 +14,12 @@ import torch
 from gardener import messages
 from gardener.errors import RemoteError, UserError
 from gardener.stages.cache import KVCache
+from gardener.stages.jobs import Job
 from gardener.stages.layers import Slice
 from gardener.stages.load import load_stage
 from gardener.stages.quant import quantised
 from gardener.stages.slots import SlotTable
-from gardener.stages.stage import Job, Stage
+from gardener.stages.stage import Stage
 from gardener.stages.tensors import dtype_of, pack, unpack, unpack_into
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
+from gardener.stages.jobs import Job
 from gardener.stages.layers import Slice, even_cut, parse_layers, parse_range
 from gardener.stages.load import load_stage
 from gardener.stages.slots import SlotTable
-from gardener.stages.stage import Job
 from gardener.stages.weights import Checkpoint, fingerprint, needed
 from gardener.survey import same_model
 

@@ -18,9 +18,9 @@ from gardener.messages import Segment, Tensor
 from gardener.recording import Recording
 from gardener.simulate.library import Library
 from gardener.simulate.worker import Meter
+from gardener.stages.jobs import Job, Result
 from gardener.stages.layers import Slice
 from gardener.stages.slots import Placement
-from gardener.stages.stage import Job, Result
 
 Picks = NDArray[np.int32]
 

@@ -14,13 +14,14 @@ from torch import Tensor
 from gardener.errors import UserError
 from gardener.stages.architecture import WAY_OUT, Architecture
 from gardener.stages.config import part_of, unreadable
+from gardener.stages.ends import Embed, HandOn, Head, Intake, Outlet, Receive
 from gardener.stages.layers import Slice
 from gardener.stages.linear import linear
 from gardener.stages.llama import Block, BlockWeights
 from gardener.stages.products import Linear, Make
 from gardener.stages.quant import quantised
 from gardener.stages.rotary import Rotary
-from gardener.stages.stage import Embed, HandOn, Head, Intake, Outlet, Receive, Stage
+from gardener.stages.stage import Stage
 from gardener.stages.tensors import dtype_of
 from gardener.stages.weights import EMBEDDING, HEAD, NORM, Checkpoint, fingerprint
 

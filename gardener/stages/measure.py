@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from gardener.costs import LONG, SHORT, SIZES
+from gardener.stages.jobs import Job
 from gardener.stages.slots import Placement
-from gardener.stages.stage import Job, Stage
+from gardener.stages.stage import Stage
 from gardener.stages.tensors import dtype_of, pack
 
 BUDGET = 2.0
