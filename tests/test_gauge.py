@@ -126,10 +126,10 @@ def test_a_ping_fails_when_the_link_ends() -> None:
 
 def test_padding_does_not_count_as_round_trip() -> None:
     async def scenario(up: Link, down: Link) -> None:
-        before = list(up._round_trips)
+        before = list(up._pings.round_trips)
         await up.ping(1000)
-        assert list(up._round_trips) == before
+        assert list(up._pings.round_trips) == before
         await up.ping()
-        assert len(up._round_trips) == len(before) + 1
+        assert len(up._pings.round_trips) == len(before) + 1
 
     with_links(scenario)

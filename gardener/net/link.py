@@ -8,18 +8,16 @@ Each end of a link pings the other, and each decides for itself when the other i
 """
 
 import asyncio
-import random
 import secrets
 import socket
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from gardener import clock
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.messages import PROTOCOL, Bye, Card, Hello, Message, Ping, Pong, Welcome, printable
 from gardener.net.address import failure, of_peer
+from gardener.net.pings import Pings
 from gardener.net.session import End, Session
 from gardener.net.wire import FRAME_LIMIT, Decoder, encode
 
@@ -72,15 +70,6 @@ class Terms:
     greeting: float
 
 
-@dataclass(frozen=True)
-class _Probe:
-    """A Ping that somebody waits for."""
-
-    stamp: int
-    padding: int
-    answered: "asyncio.Future[float]"
-
-
 class Link(asyncio.Protocol):
     """A connection to a neighbour; get one from `dial` or `listen`."""
 
@@ -119,9 +108,7 @@ class Link(asyncio.Protocol):
         self._flowing = asyncio.Event()  # `drain` need not wait
         self._flowing.set()
         self._quiet_beats = 0
-        self._round_trips: deque[float] = deque(maxlen=32)
-        self._stamp = 0  # of the newest Ping
-        self._probe: _Probe | None = None  # the Ping that is waited for
+        self._pings = Pings(terms.silence)
         self._where = "an unknown address"
 
     def __str__(self) -> str:
@@ -133,7 +120,7 @@ class Link(asyncio.Protocol):
     @property
     def round_trip(self) -> float | None:
         """Seconds from Ping to Pong: the least of the last few, so without our own queues."""
-        return min(self._round_trips, default=None)
+        return self._pings.round_trip
 
     # What the owner calls.
 
@@ -159,14 +146,9 @@ class Link(asyncio.Protocol):
 
         Raises PeerLost or RemoteError if the link ends meanwhile.
         """
-        answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        message = self._ping(padding)
-        self._probe = _Probe(message.stamp, padding, answered)
-        try:
-            self.send(message)
-            return await answered
-        finally:
-            self._probe = None
+        message, answered = self._pings.probe(padding)
+        self.send(message)
+        return await answered
 
     async def drain(self) -> None:
         """Wait while too much waits to be sent. Raises PeerLost if the link ends meanwhile."""
@@ -269,7 +251,7 @@ class Link(asyncio.Protocol):
                 self._begin()
             self._say(Pong(message.stamp))
         elif isinstance(message, Pong):
-            self._measure(message.stamp)
+            self._pings.answered(message.stamp)
         elif isinstance(message, Hello | Welcome):
             self._meet(message)
         elif isinstance(message, Bye):
@@ -288,7 +270,7 @@ class Link(asyncio.Protocol):
         elif isinstance(message, Hello):
             self._say(Welcome(PROTOCOL, self.card, message.nonce))
         else:
-            self._say(self._ping())  # tells the peer that we accept it too
+            self._say(self._pings.ping())  # tells the peer that we accept it too
             self._begin()
 
     def _begin(self) -> None:
@@ -310,27 +292,12 @@ class Link(asyncio.Protocol):
             self.cause = "it went silent"
             self._end(PeerLost(f"{self} went silent, {self._last_heard()}"))
             return
-        self._say(self._ping())
+        self._say(self._pings.ping())
         self._schedule_beat()
 
     def _overflow(self, transport: asyncio.Transport) -> None:
         self.cause = f"it left {transport.get_write_buffer_size()} bytes unread"
         self._end(PeerLost(f"{self} does not read what it is sent: {self.cause}"))
-
-    def _ping(self, padding: int = 0) -> Ping:
-        """A new Ping, with a stamp that no other has. Random, or a tunnel might compress it."""
-        self._stamp = max(self._stamp + 1, _microseconds())
-        return Ping(self._stamp, random.randbytes(padding))
-
-    def _measure(self, stamp: int) -> None:
-        seconds = (_microseconds() - stamp) / 1e6
-        probe = self._probe
-        if probe is not None and stamp == probe.stamp and not probe.answered.done():
-            probe.answered.set_result(max(seconds, 0.0))
-            if probe.padding:
-                return
-        if 0 <= seconds <= self._terms.silence:  # a peer may send back any number
-            self._round_trips.append(seconds)
 
     def _last_heard(self) -> str:
         silent = asyncio.get_running_loop().time() - self.last_heard
@@ -368,8 +335,7 @@ class Link(asyncio.Protocol):
                 transport.abort()
         self._ended = error
         self._flowing.set()
-        if self._probe is not None and not self._probe.answered.done():
-            self._probe.answered.set_exception(error)
+        self._pings.end(error)
         return True
 
     def _part(self, transport: asyncio.Transport, why: str) -> None:
@@ -391,7 +357,3 @@ class Link(asyncio.Protocol):
 
 def _stage(card: Card) -> str:
     return "the holder" if card.stage == 0 else f"stage {card.stage}"
-
-
-def _microseconds() -> int:
-    return int(clock.now() * 1e6)  # the loop's own time may go by whole milliseconds
