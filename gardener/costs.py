@@ -29,6 +29,24 @@ ROW = 16
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Rows for which reports say what they cost."""
 
+FEW, HALF = 8, 0.5
+"""So many rows should take less than this share of what they take one by one."""
+
+
+def steep(points: Sequence[tuple[int, float]]) -> str:
+    """Where rows gain nothing by company, what to do about it; else "". Points are rows, ascending,
+    with their times in any unit."""
+    if not points:
+        return ""
+    first, least = points[0]
+    few, some = max(point for point in points if point[0] <= max(FEW, first))
+    if few == first or some <= HALF * least * few / first:
+        return ""
+    return (
+        f"{few} rows take {some / least:.1f} times as long as {first}, so that guesses hardly pay: "
+        "another --dtype may do better"
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gardener.costs import GUESS, LONG, SHORT, Costs, Curve, Hop
+from gardener.costs import GUESS, LONG, SHORT, Costs, Curve, Hop, steep
 from gardener.messages import Card, Timing
 
 RISING = Curve(((1, 0.010), (4, 0.012), (16, 0.020), (64, 0.080)))
@@ -72,6 +72,25 @@ def test_what_is_no_curve_is_refused(points: tuple[tuple[int, float], ...]) -> N
 def test_more_rows_never_take_less(curve: Curve, one: int, other: int) -> None:
     fewer, more = sorted((one, other))
     assert curve(fewer) <= curve(more)
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        (((1, 10), (4, 20), (8, 65), (64, 70)), "8 rows take 6.5 times as long as 1"),
+        (((1, 10), (4, 35)), "4 rows take 3.5 times as long as 1"),
+        (((1, 10), (8, 40), (64, 600)), ""),
+        (((1, 10), (16, 600)), ""),
+        (((16, 10), (32, 600)), ""),
+        (((1, 10),), ""),
+        ((), ""),
+    ],
+)
+def test_a_curve_tells_where_guesses_hardly_pay(
+    points: tuple[tuple[int, float], ...], said: str
+) -> None:
+    assert steep(points).startswith(said)
+    assert bool(steep(points)) == bool(said)
 
 
 @given(curves, st.integers(0, 500), st.floats(0.01, 100.0))

@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 import gardener
+from gardener.costs import steep
 from gardener.draft.drafter import Drafter
 from gardener.drafting import DraftSettings, drafters
 from gardener.errors import PeerLost, UserError
@@ -102,7 +103,7 @@ async def open_ring(
             say=say,
         )
         async with _closing(holder):
-            await holder.connect()
+            remark(await holder.connect(), settings.policies, say)
             yield holder, model
         return
     share_cores()
@@ -122,6 +123,7 @@ async def open_ring(
         )
         async with _closing(holder):
             await _connect_unless_one_dies(holder, local)
+            remark(holder.cards, settings.policies, say)
             yield holder, model
     finally:
         await local.stop()
@@ -220,6 +222,16 @@ def node_options(settings: RingSettings) -> Sequence[str]:
         *("--threads", str(_threads(settings))),
         *("--patience", str(settings.patience)),
     )
+
+
+def remark(cards: Sequence[Card], policies: Sequence[str], say: Callable[[str], None]) -> None:
+    """Say of stages where guesses hardly pay that it is so; one that this process started has
+    nobody else to tell."""
+    if tuple(policies) == ("plain",):
+        return
+    for card in cards:
+        if why := steep(card.costs):
+            say(f"stage {card.stage}: {why}")
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gardener.costs import LONG, SHORT, SIZES
+from gardener.costs import LONG, SHORT, SIZES, steep
 from gardener.stages.jobs import Job
 from gardener.stages.slots import Placement
 from gardener.stages.stage import Stage
@@ -28,9 +28,6 @@ LONG_SIZES = (1, 16, 64)
 
 TURNS = 4
 """How often all sizes are timed, if there is time; the quickest pass of each counts."""
-
-FEW, HALF = 8, 0.5
-"""So many rows should take less than this share of what they take one by one."""
 
 REQUEST = -1
 """A request that no holder has, whose cache is used."""
@@ -57,13 +54,7 @@ class Measured:
             told += f", of {last} rows {most * 1e3:.3g} ms"
         if last < self.wanted:
             told += f"; more rows are estimated from this, to measure them takes over {BUDGET:g} s"
-        few, some = max(point for point in self.short if point[0] <= FEW)
-        if few > first and some > HALF * least * few / first:
-            told += (
-                f"; {few} rows take {some / least:.1f} times as long as {first}, so that guesses "
-                "hardly pay: another --dtype may do better"
-            )
-        return told
+        return "; ".join(filter(None, (told, steep(self.short))))
 
 
 def measure(
