@@ -40,11 +40,11 @@ def steep(points: Sequence[tuple[int, float]]) -> str:
         return ""
     first, least = points[0]
     few, some = max(point for point in points if point[0] <= max(FEW, first))
-    if few == first or some <= HALF * least * few / first:
+    if few == first or not least or some <= HALF * least * few / first:
         return ""
     return (
         f"{few} rows take {some / least:.1f} times as long as {first}, so that guesses hardly pay: "
-        "another --dtype may do better"
+        "another --dtype for the stages may do better"
     )
 
 

@@ -36,4 +36,6 @@ def reason(error: Exception) -> str:
     """Why reading or writing failed, without the path, which our own sentence names."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
+    if isinstance(error, FileNotFoundError):
+        return "no such file or directory"
     return str(error) or type(error).__name__

@@ -15,18 +15,18 @@ class Features:
 
     lead: int = 0
     ids: tuple[int, ...] = ()
-    taps: tuple[Tensor, ...] = ()
+    tensors: tuple[Tensor, ...] = ()
 
     @property
     def prompt(self) -> tuple[Tensor, ...]:
         """Of the prompt's rows, if there are any."""
-        return rows_of(self.taps, range(self.lead)) if self.lead else ()
+        return rows_of(self.tensors, range(self.lead)) if self.lead else ()
 
     def of(self, nodes: Sequence[int]) -> tuple[Tensor, ...]:
         """Of nodes that this verdict judged; for each tap a tensor [len(nodes), width]."""
-        if not self.taps:
+        if not self.tensors:
             return ()
-        return rows_of(self.taps, [self.lead + self.ids.index(node) for node in nodes])
+        return rows_of(self.tensors, [self.lead + self.ids.index(node) for node in nodes])
 
 
 def received(verdict: Verdict, lead: int, taps: Sequence[int], card: Card) -> Features:

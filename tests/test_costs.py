@@ -83,6 +83,7 @@ def test_more_rows_never_take_less(curve: Curve, one: int, other: int) -> None:
         (((1, 10), (16, 600)), ""),
         (((16, 10), (32, 600)), ""),
         (((1, 10),), ""),
+        (((1, 0), (8, 7)), ""),
         ((), ""),
     ],
 )

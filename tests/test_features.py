@@ -1,4 +1,4 @@
-"""Features of rows: taken by row, and held to what was asked for."""
+"""Features of rows, held to what was asked for."""
 
 import msgspec
 import pytest
@@ -6,19 +6,10 @@ import pytest
 from gardener.errors import RemoteError
 from gardener.features import Features, received
 from gardener.messages import Card, Tensor, Verdict
-from gardener.segments import rows_of
 
 CARD = Card(1, "oak", "0.1", 0, 4, 4, 1, "m", "float16", "none", 0)
 
 ONE = Tensor("float16", (3, 1), b"aabbcc")
-TWO = Tensor("float16", (3, 2), b"aaaabbbbcccc")
-
-
-def test_rows_are_taken_of_every_tap() -> None:
-    taken = rows_of((ONE, TWO), [2, 0])
-    assert [tensor.data for tensor in taken] == [b"ccaa", b"ccccaaaa"]
-    assert [tensor.shape for tensor in taken] == [(2, 1), (2, 2)]
-    assert rows_of((), [1]) == ()
 
 
 def test_rows_of_the_prompt_stand_before_those_that_were_judged() -> None:

@@ -1,6 +1,7 @@
 """What a link finds out about itself."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import cast
 
@@ -120,6 +121,22 @@ def test_a_ping_fails_when_the_link_ends() -> None:
         await up.abort("enough")
         with pytest.raises(PeerLost, match="enough"):
             await waiting
+
+    with_links(scenario)
+
+
+def test_a_ping_on_a_connection_that_is_closing_leaves_nothing_behind() -> None:
+    async def scenario(up: Link, down: Link) -> None:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+        assert up._transport is not None
+        up._transport.close()
+        with pytest.raises(PeerLost, match="is closed"):
+            await up.ping()
+        while up.ended is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        gc.collect()
+        assert complaints == []
 
     with_links(scenario)
 

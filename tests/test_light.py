@@ -1,5 +1,7 @@
 """Linear layers in 8 bits: near the float ones, and missed by nobody where torch lacks them."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -35,6 +37,26 @@ def test_a_weight_of_zeros_gives_zeros() -> None:
 @needs_light
 def test_a_light_layer_holds_a_quarter_of_the_bytes() -> None:
     assert Light(torch.randn(256, 512), None).nbytes < 0.3 * 256 * 512 * 4
+
+
+@needs_light
+@pytest.mark.parametrize(("seconds", "pays"), [((0.7, 1.0), True), ((0.9, 1.0), False)])
+def test_light_layers_are_held_against_those_of_a_16_bit_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, float], pays: bool
+) -> None:
+    rivals: list[torch.Tensor] = []
+
+    def linear(weight: torch.Tensor, bias: None) -> Callable[[torch.Tensor], torch.Tensor]:
+        rivals.append(weight)
+        return lambda x: x
+
+    taken = iter(seconds)
+    monkeypatch.setattr(light, "linear", linear)
+    monkeypatch.setattr(light, "least_seconds", lambda run: next(taken))
+    assert light_pays.__wrapped__() is pays
+    (rival,) = rivals
+    assert rival.dtype == torch.float32
+    assert torch.equal(rival, rival.bfloat16().float())
 
 
 def test_where_torch_cannot_nothing_is_light(monkeypatch: pytest.MonkeyPatch) -> None:

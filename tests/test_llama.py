@@ -18,11 +18,11 @@ from transformers import LlamaConfig, MistralConfig
 from gardener import messages
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
-from gardener.stages.ends import Head
 from gardener.stages.jobs import Job, Result
 from gardener.stages.layers import Slice
 from gardener.stages.llama import _steady_attention, attention
 from gardener.stages.load import load_stage, load_whole
+from gardener.stages.ports import Head
 from gardener.stages.slots import Placement, SlotTable
 from gardener.stages.stage import Stage
 from gardener.stages.tensors import pack, unpack

@@ -225,8 +225,7 @@ def node_options(settings: RingSettings) -> Sequence[str]:
 
 
 def remark(cards: Sequence[Card], policies: Sequence[str], say: Callable[[str], None]) -> None:
-    """Say of stages where guesses hardly pay that it is so; one that this process started has
-    nobody else to tell."""
+    """Say of stages where guesses hardly pay that it is so: what nodes print, few look at."""
     if tuple(policies) == ("plain",):
         return
     for card in cards:

@@ -14,7 +14,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from gardener.stages.linear import least_seconds, linear, quick_dtype
+from gardener.stages.linear import least_seconds, linear
 
 _HIGHEST = 63
 """Of a weight: two products with an unsigned byte of a row fit into 16 bits, in which the kernel of
@@ -63,11 +63,10 @@ def light_works() -> bool:
 
 @cache
 def light_pays() -> bool:
-    """Are they much faster here than the float layers of a 16-bit checkpoint?"""
+    """Are they much faster here than float32 layers of a 16-bit checkpoint?"""
     if not light_works():
         return False
     draw = torch.Generator().manual_seed(0)
     weight, x = torch.randn(_TRIAL, generator=draw), torch.randn(4, _TRIAL[1], generator=draw)
-    dtype = getattr(torch, quick_dtype("cpu"))
-    rival = partial(linear(weight.bfloat16().to(dtype), None), x.to(dtype))
-    return least_seconds(partial(Light(weight, None), x)) < _MARGIN * least_seconds(rival)
+    light, rival = Light(weight, None), linear(weight.bfloat16().float(), None)
+    return least_seconds(partial(light, x)) < _MARGIN * least_seconds(partial(rival, x))

@@ -147,8 +147,11 @@ class Link(asyncio.Protocol):
         Raises PeerLost or RemoteError if the link ends meanwhile.
         """
         message, answered = self._pings.probe(padding)
-        self.send(message)
-        return await answered
+        try:
+            self.send(message)
+            return await answered
+        finally:
+            answered.cancel()  # where it was not sent, nobody waits for the end of the link
 
     async def drain(self) -> None:
         """Wait while too much waits to be sent. Raises PeerLost if the link ends meanwhile."""

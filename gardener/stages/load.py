@@ -1,7 +1,7 @@
 """Build a stage from a checkpoint: read a layer, fuse it, bring it into its final form, forget it.
 
 At no time is more than one layer in memory more than once: twice, or where its weights are widened
-(`linear.py`) once more in float32. So loading takes little more than the slice.
+(`products.py`) once more in float32. So loading takes little more than the slice.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from torch import Tensor
 from gardener.errors import UserError
 from gardener.stages.architecture import WAY_OUT, Architecture
 from gardener.stages.config import part_of, unreadable
-from gardener.stages.ends import Embed, HandOn, Head, Intake, Outlet, Receive
 from gardener.stages.layers import Slice
 from gardener.stages.linear import linear
 from gardener.stages.llama import Block, BlockWeights
+from gardener.stages.ports import Embed, HandOn, Head, Intake, Outlet, Receive
 from gardener.stages.products import Linear, Make
 from gardener.stages.quant import quantised
 from gardener.stages.rotary import Rotary

@@ -79,7 +79,7 @@ class Widened:
         self._packed = torch.ops.quantized.linear_prepack_fp16(scaled, wide_bias)
         self._scale = _power(-exponent)
         # Blocks of one or two rows are added up in another order. Most passes have no more, so they
-        # are filled up here, where it takes one step less than in `_Filled`.
+        # are filled up here, where it takes one step less than in `steady.py`.
         least = 1 if weight.dtype == torch.float32 else _BLOCK_ROWS
         with torch.inference_mode(False):  # so that it can be written to in any mode
             self._few = torch.zeros(least, weight.shape[1])

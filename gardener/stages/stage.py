@@ -10,10 +10,10 @@ from gardener import messages
 from gardener.errors import RemoteError
 from gardener.stages.architecture import Architecture
 from gardener.stages.cache import KVCache
-from gardener.stages.ends import Intake, Outlet
 from gardener.stages.jobs import Job, Result
 from gardener.stages.layers import Slice
 from gardener.stages.llama import Block, Span, run_blocks
+from gardener.stages.ports import Intake, Outlet
 from gardener.stages.rotary import Rotary
 from gardener.stages.slots import Mask, Placement, merge, within
 from gardener.stages.tensors import DTYPES, dtype_of, pack
