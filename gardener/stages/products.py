@@ -114,12 +114,8 @@ def _power(exponent: int) -> Tensor:
 
 @cache
 def can_pack(dtype: torch.dtype) -> bool:
-    """Does this build of torch pack weights of this dtype on this CPU? Tried out, not guessed."""
-    weight, x = torch.eye(16, dtype=dtype), torch.arange(32.0).reshape(2, 16).to(dtype)
-    try:
-        return torch.equal(Packed(weight, None)(x), x)
-    except (RuntimeError, NotImplementedError, AttributeError):
-        return False
+    """Does this build of torch pack weights of this dtype on this CPU?"""
+    return _works(Packed, dtype)
 
 
 @cache
@@ -128,12 +124,16 @@ def can_widen(dtype: torch.dtype) -> bool:
 
     Not told by time: the choice changes bits in 16 bits, and all runs should make the same one.
     """
-    if dtype != torch.float32 and _has_instructions(dtype):
-        return False
+    needless = dtype != torch.float32 and _has_instructions(dtype)
+    return not needless and _works(Widened, dtype)
+
+
+def _works(form: Make, dtype: torch.dtype) -> bool:
+    """Tried out, not guessed: a build of torch may lack the operations, or a CPU the kernels."""
     weight, x = torch.eye(16, dtype=dtype), torch.arange(32.0).reshape(2, 16).to(dtype)
     try:
-        return torch.equal(Widened(weight, None)(x), x)
-    except (RuntimeError, NotImplementedError, AttributeError):
+        return torch.equal(form(weight, None)(x), x)
+    except (RuntimeError, AttributeError):
         return False
 
 
