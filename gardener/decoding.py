@@ -32,7 +32,7 @@ from gardener.events import (
 )
 from gardener.messages import Advance, Close, Open, Segment, Verdict
 from gardener.policy import Policy, View
-from gardener.tree import Guess, Node, Tree
+from gardener.tree import Node, Opinion, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,7 @@ class Decoding:
     _prefilled: int = field(init=False, default=0)  # prompt rows sent, the root not among them
     _sent: dict[int, int] = field(init=False, default_factory=dict)  # living node -> seq
     _expanded: list[set[int]] = field(init=False)  # by drafter: nodes it has looked at
+    _postponed: list[set[int]] = field(init=False)  # of these: those about which it had no answer
     _picks: dict[int, int] = field(init=False, default_factory=dict)  # judged node -> next token
     _settled: list[int] = field(init=False, default_factory=list)  # the stages do not know yet
     _flights: deque[Flight] = field(init=False, default_factory=deque)
@@ -125,6 +126,7 @@ class Decoding:
         self._why = "length" if self.limits.new_tokens <= room else "context"
         self.tree = Tree(len(self.prompt) - 1, self.prompt[-1])
         self._expanded = [set() for _ in self.sources]
+        self._postponed = [set() for _ in self.sources]
 
     def flights(self) -> list[Flight]:
         """Segments under way, the oldest first."""
@@ -187,10 +189,13 @@ class Decoding:
                 commands.append(Grow(tuple(nodes), source))
         return commands
 
-    def _grown(self, children: Sequence[tuple[int, Sequence[Guess]]], source: int) -> list[Command]:
+    def _grown(self, children: Sequence[tuple[int, Opinion]], source: int) -> list[Command]:
         self._growing.pop(source, None)
         for parent, guesses in children:
             if parent not in self.tree:  # pruned while the drafter was at work
+                continue
+            if guesses is None:  # to be asked again, once it can know more
+                self._postponed[source].add(parent)
                 continue
             # Nothing is ever computed below an end of sequence, and its parent's pick suffices.
             useful = [guess for guess in guesses if guess.token not in self.limits.eos]
@@ -298,8 +303,10 @@ class Decoding:
             self._picks.pop(node, None)
         del self._sent[old], self._picks[old]
         self._forget(old)
-        for again, expanded in zip(self.sources, self._expanded, strict=True):
-            if again:
+        for source, expanded in enumerate(self._expanded):
+            expanded -= self._postponed[source]
+            self._postponed[source].clear()
+            if self.sources[source]:
                 expanded.discard(self.tree.root)
 
     def _forget(self, node: int) -> None:

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gardener.messages import Advance, Close, Open, Segment, Verdict
-from gardener.tree import Guess, Node
+from gardener.tree import Node, Opinion
 
 
 @dataclass(frozen=True, slots=True)
 class Grown:
     """A drafter's answer: for each node that was to be expanded, what may follow it."""
 
-    children: tuple[tuple[int, tuple[Guess, ...]], ...]
+    children: tuple[tuple[int, Opinion], ...]
     source: int = 0
 
 

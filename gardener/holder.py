@@ -10,6 +10,7 @@ What this does not do yet: more than one request at a time, or going on after a 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from gardener import clock
@@ -225,7 +226,18 @@ class Holder:
             self._timer.cancel()
             self._timer = None
         if wait is not None:
-            self._timer = asyncio.get_running_loop().call_later(wait, self._fill)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._safely, self._fill)
+
+    def _safely(self, work: Callable[[], None]) -> None:
+        """Do what the loop or a link calls for. What goes wrong in it is ours: it ends the request,
+        and blames no stage. Raises RemoteError: of a verdict that does not fit."""
+        try:
+            work()
+        except RemoteError:
+            raise
+        except Exception as error:
+            if self.decoding is not None and not self.decoding.finished:
+                self._give_up(self.decoding, error)
 
     def _run(self, commands: Sequence[Command]) -> None:
         for command in commands:
@@ -267,20 +279,25 @@ class Holder:
     def _answered(
         self, source: int, nodes: Sequence[int], guesses: Guesses, seconds: float
     ) -> None:
+        grown = Grown(tuple(zip(nodes, guesses, strict=True)), source)
+        if self.sources.drafters[source].instant:
+            self._grow(grown, seconds)
+            return
+        self.costs.observe_draft(len(nodes), seconds)
+        self._safely(partial(self._grow, grown, seconds))
+        self._safely(self._fill)  # nobody else looks whether there is room
+
+    def _grow(self, grown: Grown, seconds: float) -> None:
         decoding = self.decoding
-        if not self.sources.drafters[source].instant:
-            self.costs.observe_draft(len(nodes), seconds)
         if decoding is None:
             return
         before = len(decoding.tree)
         decoding.verdict_in = self._pacer.verdict_in(clock.now())
-        commands = decoding.handle(Grown(tuple(zip(nodes, guesses, strict=True)), source))
+        commands = decoding.handle(grown)
         self.trace.add("grown", rows=len(decoding.tree) - before, seconds=seconds)
         self._run(commands)
-        if not self.sources.drafters[source].instant:  # nobody else looks whether there is room
-            self._fill()
 
-    def _drafter_failed(self, error: Exception) -> None:
+    def _drafter_failed(self, error: LocalError) -> None:
         if self.decoding is not None and not self.decoding.finished:
             self._give_up(self.decoding, error)
 
@@ -318,15 +335,13 @@ class Holder:
         rows = len(verdict.ids)
         self.trace.add("judged", verdict.request, verdict.seq, rows, seconds, items=spent)
         missed = decoding.counts.missed
-        try:
-            self._receive_features(decoding, verdict)
-            self._handle(Judged(verdict))
-        except RemoteError:
-            raise
-        except Exception as error:  # ours, a drafter's for instance: no stage is to blame
-            self._give_up(decoding, error)
+        self._safely(partial(self._judge, decoding, verdict))
         if decoding.counts.missed > missed:
             self.trace.add("missed", verdict.request, verdict.seq, 1)
+
+    def _judge(self, decoding: Decoding, verdict: Verdict) -> None:
+        self._receive_features(decoding, verdict)
+        self._handle(Judged(verdict))
 
     def failed(self, report: Failed) -> None:
         decoding = self.decoding

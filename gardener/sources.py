@@ -6,16 +6,17 @@ asked waits there in a queue, and its answers come when they come. The ring neve
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from gardener import clock
 from gardener.compute import AnyWorker, Worker
 from gardener.draft.drafter import Drafter
 from gardener.errors import LocalError
 from gardener.messages import Tensor
-from gardener.tree import Guess, Node
+from gardener.tree import Node, Opinion
 
-Guesses: TypeAlias = Sequence[tuple[Guess, ...]]
+Guesses: TypeAlias = Sequence[Opinion]
+P = ParamSpec("P")
 T = TypeVar("T")
 Answered: TypeAlias = Callable[[int, Sequence[int], Guesses, float], None]
 """Told which drafter answered about which nodes, with what, and how many seconds it took."""
@@ -28,7 +29,7 @@ class Sources:
         self,
         drafters: Sequence[Drafter],
         answered: Answered,
-        failed: Callable[[Exception], None],
+        failed: Callable[[LocalError], None],
         make_worker: Callable[[str], AnyWorker] = Worker,
     ) -> None:
         """`make_worker` takes a name. Raises LocalError if two drafters want features."""
@@ -53,14 +54,14 @@ class Sources:
         return tuple(drafter.instant for drafter in self.drafters)
 
     def begin(self, prompt: Sequence[int]) -> None:
-        """A new request."""
+        """A new request. Raises LocalError for an instant drafter that fails, as all below do."""
         self._request += 1
         self._untold = []
         for drafter, worker in zip(self.drafters, self._workers, strict=True):
             if worker is None:
-                drafter.begin(prompt)
+                _at_once(drafter, drafter.begin, prompt)
             else:
-                self._queue(worker, partial(drafter.begin, prompt))
+                self._queue(drafter, worker, partial(drafter.begin, prompt))
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
         """See `Drafter.settle`; `features` for the one that wants them."""
@@ -68,7 +69,7 @@ class Sources:
         for drafter, worker in zip(self.drafters, self._workers, strict=True):
             if worker is not None and (nodes or drafter.taps):
                 given = features if drafter.taps else ()
-                self._queue(worker, partial(drafter.settle, tuple(nodes), given))
+                self._queue(drafter, worker, partial(drafter.settle, tuple(nodes), given))
 
     def tell(self) -> None:
         """Tell the instant drafters what was accepted: before they are asked, or when there is
@@ -76,7 +77,7 @@ class Sources:
         if self._untold:
             for drafter in self.drafters:
                 if drafter.instant:
-                    drafter.settle(self._untold, ())
+                    _at_once(drafter, drafter.settle, self._untold, ())
             self._untold = []
 
     def expand(self, source: int, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> None:
@@ -85,10 +86,11 @@ class Sources:
         if worker is None:
             self.tell()
             begin = clock.now()
-            guesses = drafter.expand(paths)
+            guesses = _at_once(drafter, drafter.expand, paths)
             self._answered(source, nodes, guesses, clock.now() - begin)
             return
         self._queue(
+            drafter,
             worker,
             partial(drafter.expand, paths),
             lambda guesses, seconds: self._answered(source, nodes, guesses, seconds),
@@ -102,6 +104,7 @@ class Sources:
 
     def _queue(
         self,
+        drafter: Drafter,
         worker: AnyWorker,
         work: Callable[[], T],
         then: Callable[[T, float], None] | None = None,
@@ -115,8 +118,26 @@ class Sources:
             if request != self._request:
                 return
             if error is not None:
-                self._failed(error if isinstance(error, Exception) else LocalError(repr(error)))
+                self._failed(_failure(drafter, error))
             elif then is not None:
                 then(outcome, seconds)  # type: ignore[arg-type]  # T may be None itself
 
         worker.call(done, job)
+
+
+def _at_once(drafter: Drafter, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return work(*args, **kwargs)
+    except Exception as error:
+        raise _failure(drafter, error) from error
+
+
+def _failure(drafter: Drafter, error: BaseException) -> LocalError:
+    """What to say of a drafter that failed. Whatever it raised is a fault of this process: what
+    came from the ring had been checked before a drafter was given it."""
+    failure = LocalError(
+        f"the drafter {drafter.name} failed with {type(error).__name__} at the holder: {error}; "
+        "this is a bug, please report it, and leave that drafter out meanwhile (--draft)"
+    )
+    failure.__cause__ = error
+    return failure

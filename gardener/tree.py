@@ -14,7 +14,7 @@ under way in the ring.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 LEAST = 1e-6
 """Probability of a child that no drafter names any more."""
@@ -35,6 +35,10 @@ class Guess(NamedTuple):
 
     token: int
     probability: float
+
+
+Opinion: TypeAlias = tuple[Guess, ...] | None
+"""What a drafter says may follow some node, likeliest first; None: it cannot say yet."""
 
 
 def descendants(root: int, rows: Iterable[tuple[int, int]]) -> set[int]:

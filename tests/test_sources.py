@@ -377,7 +377,10 @@ def test_what_a_drafter_raises_is_reported(call: str) -> None:
         ear.sources.settle([ROOT], ())
         ear.ask(5)
         await ear.news(1 if call == "expand" else 2)
-        assert ear.errors == [slow.raises[call]]
+        (error,) = ear.errors
+        assert isinstance(error, LocalError)
+        assert error.__cause__ is slow.raises[call]
+        assert "the drafter plant failed with Told at the holder" in str(error)
         assert ear.threads == {threading.get_ident()}
         assert ear.answers == ([] if call == "expand" else [(0, [3], [6])])
         ear.sources.close()
@@ -395,7 +398,7 @@ def test_what_is_no_ordinary_exception_becomes_one() -> None:
         await ear.news(1)
         (error,) = ear.errors
         assert isinstance(error, LocalError)
-        assert str(error) == "SystemExit(3)"
+        assert "SystemExit at the holder: 3" in str(error)
         ear.sources.close()
 
     run(main())
@@ -425,7 +428,7 @@ def test_what_an_instant_drafter_raises_meets_the_one_who_asked() -> None:
         quick.raises["expand"] = Told()
         ear = Ear(quick)
         ear.sources.begin([1])
-        with pytest.raises(Told):
+        with pytest.raises(LocalError, match="the drafter plant failed with Told"):
             ear.ask(5)
         assert ear.errors == []
 

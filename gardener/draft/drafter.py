@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gardener.messages import Tensor
-from gardener.tree import Guess, Node
+from gardener.tree import Node, Opinion
 
 
 class Drafter(Protocol):
@@ -39,9 +39,11 @@ class Drafter(Protocol):
         token on. Once there are nodes, they reach up to the token before the root.
         """
 
-    def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+    def expand(self, paths: Sequence[Sequence[Node]]) -> Sequence[Opinion]:
         """For each path of nodes, from the root down, what may follow its last one.
 
-        Likeliest first; probabilities are calibrated and sum to at most 1 per path.
+        Likeliest first; probabilities are calibrated and sum to at most 1 per path. None: it cannot
+        say yet, for features that it needs are still under way, and wants to be asked again when
+        more is settled. It may be asked at any moment.
         """
         ...

@@ -28,7 +28,7 @@ from gardener.stages.llama import Span
 from gardener.stages.rotary import Rotary
 from gardener.stages.slots import Placement, SlotTable, merge
 from gardener.stages.tensors import unpack
-from gardener.tree import Guess, Node
+from gardener.tree import Guess, Node, Opinion
 
 AT_ONCE = 256
 """Most rows in one pass: a long prompt is computed in pieces."""
@@ -129,7 +129,7 @@ class Incremental:
         self._features: list[Tensor] = []  # of the target, for certain rows that are not
         self._accepted: list[Node] = []  # whose rows are not certain yet
         self._age: dict[int, int] = {}  # rows of the tree: own steps since the last true feature
-        self._root_output: Tensor | None = None  # [1, outputs], of the last certain row
+        self._root_output: Tensor | None = None  # [1, outputs], of the last certain row computed
         self._told: dict[int, _Told] = {}
 
     def settle(self, nodes: Sequence[Node], features: Sequence[messages.Tensor]) -> None:
@@ -146,12 +146,14 @@ class Incremental:
         self._tokens += [node.token for node in nodes]
         self._accepted += nodes
 
-    def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+    def expand(self, paths: Sequence[Sequence[Node]]) -> Sequence[Opinion]:
         """See `Drafter`."""
         with torch.inference_mode():
             self._catch_up()
-            if self._table is None or self._root_output is None:
+            if self._table is None:
                 return [() for _ in paths]
+            if not self._at_root:
+                return [None for _ in paths]
             root = paths[0][0].id - self.network.lead
             if root != self._table.root:
                 raise LocalError(f"asked about root {root}, but {self._table.root} is the root")
@@ -159,6 +161,12 @@ class Incremental:
             return self._answer([path[-1] for path in paths])
 
     # --- the certain text --------------------------------------------------------------------
+
+    @property
+    def _at_root(self) -> bool:
+        """All certain rows are computed, the root's too: there is something to guess from. Of a
+        long prompt, features come in pieces, and the last row so far may stand anywhere in it."""
+        return self._done == len(self._tokens) - self.network.lead and self._root_output is not None
 
     def _catch_up(self) -> None:
         """Compute certain rows for which everything is known: prompt first, then accepted ones."""
