@@ -57,7 +57,7 @@ def in_pieces(prompt: Sequence[int], chunk: int, policy: str, stages: int, tmp_p
         for _ in range(2):  # the second request meets drafters that know the first one
             text: list[int] = []
             limits = Limits(simulated.TOKENS, CONTEXT)
-            chosen = make(policy, Shape(floor=0.05))
+            chosen = make(policy, Shape())
             async for tokens in ring.holder.generate(prompt, chosen, limits, chunk=chunk):
                 text += tokens
             assert text == written(prompt)
