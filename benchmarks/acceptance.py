@@ -68,7 +68,7 @@ def by_depth(made: Sequence[Recording], drafter: Drafter) -> list[tuple[float, f
                 path.append(tree.graft(path[-1].id, token, 0.0))
             guesses = drafter.expand([path[: end + 1] for end in range(DEPTHS)])
             for depth, said in enumerate(guesses):
-                ranks[depth].append(_rank(said, tokens[at + 1 + depth]))
+                ranks[depth].append(_rank(said or (), tokens[at + 1 + depth]))
             for token in tokens[at + 1 : at + 1 + DEPTHS]:
                 tree.advance(token)
             features = recording.features[at : at + DEPTHS].chunk(taps, -1)

@@ -22,6 +22,7 @@ from gardener.messages import Advance, Open, Segment, Timing, Verdict, microseco
 from gardener.segments import keep_rows, tensor_bytes, verdict_of
 from gardener.stages.jobs import Job, Result
 from gardener.stages.layers import Slice
+from gardener.stages.merging import APART, Merging
 from gardener.stages.slots import SlotTable
 from gardener.trace import Trace
 
@@ -90,6 +91,7 @@ class Desk:
         out: Callable[[Segment | Verdict], None],
         drained: Callable[[], Awaitable[None] | None],
         failed: Callable[[int, int, BaseException], None],
+        merging: Merging = APART,
     ) -> None:
         self._stage = stage
         self._worker = worker
@@ -97,6 +99,7 @@ class Desk:
         self._out = out
         self._drained = drained
         self._failed = failed
+        self._merging = merging
         self._last = stage.slice.is_last
         self._first, self._layers = stage.slice.first, stage.slice.layers
         self._context = stage.context
@@ -268,22 +271,36 @@ class Desk:
     # --- one batch ---------------------------------------------------------------------------
 
     def _gather(self) -> list[_Entry]:
-        """What waits now, as far as it fits one forward pass, without the rows that died."""
+        """What waits now, as far as it goes into one forward pass, without the rows that died."""
         entries: list[_Entry] = []
-        rows = 0
+        shares: dict[int, list[int]] = {}  # by request: the rows of its segments
         now = clock.now()
-        while self._queue and (not rows or rows + len(self._queue[0].segment.ids) <= BATCH_ROWS):
+        while self._queue:
             waiting = self._queue.popleft()
             segment = waiting.segment
             try:
                 segment = self._alive(segment)
+                if not self._joins(segment, shares):
+                    self._queue.appendleft(waiting)
+                    break
                 job = self._job(segment) if segment.ids else None
             except Exception as error:  # RemoteError: rows that do not fit together, or do not fit
                 self._fail(segment.request, segment.seq, error)
                 continue
-            rows += len(segment.ids)
+            if job is not None:
+                shares.setdefault(segment.request, []).append(job.rows)
             entries.append(_Entry(segment, now - waiting.since, job))
         return [entry for entry in entries if entry.segment.request in self._tables]
+
+    def _joins(self, segment: Segment, shares: dict[int, list[int]]) -> bool:
+        """Whether a segment goes into the pass that so far has these segments."""
+        rows, more = sum(map(sum, shares.values())), len(segment.ids)
+        if not rows or not more:
+            return True
+        if rows + more > BATCH_ROWS:
+            return False
+        own = shares.get(segment.request)
+        return own is None or self._merging.pays(len(own), rows, more)
 
     def _alive(self, segment: Segment) -> Segment:
         table = self._tables[segment.request]

@@ -35,6 +35,7 @@ from gardener.net.dial import dial
 from gardener.net.gauge import with_link
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
+from gardener.stages.merging import Merging
 from gardener.survey import mismatch
 from gardener.trace import Trace
 
@@ -62,7 +63,9 @@ class Node:
         self.trace = trace
         self.upstream: Link | None = None
         self.downstream: Link | None = None
-        self.desk = Desk(stage, worker, trace, self._pass_on, self._drained, self._failed)
+        self.desk = Desk(
+            stage, worker, trace, self._pass_on, self._drained, self._failed, Merging.of(card)
+        )
         self._following = 0 if stage.slice.is_last else card.stage + 1
         self._listen_at = listen_at
         self._peer = peer

@@ -146,13 +146,19 @@ class Tree:
             self._shift(child, score - self._nodes[child].score)
 
     def _shift(self, top: int, by: float) -> None:
-        """Add to the scores of a node and of all below it."""
+        """Add to the scores of a node and of all below it.
+
+        Rounding must not lift a node above its parent: the order of scores is the order in which
+        nodes are sent, and a parent has to come before its children.
+        """
         if abs(by) < 1e-9:
             return
         stack = [top]
         while stack:
             node = stack.pop()
-            self._nodes[node] = self._nodes[node]._replace(score=self._nodes[node].score + by)
+            old = self._nodes[node]
+            score = min(old.score + by, self._nodes[old.parent].score)
+            self._nodes[node] = old._replace(score=score)
             stack.extend(self._children.get(node, {}).values())
 
     def advance(self, token: int) -> list[int]:

@@ -11,8 +11,17 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gardener.tree import Guess, Opinion
+
 EPS = 1e-5
 THETA = 10000.0
+
+
+def said(opinions: Sequence[Opinion]) -> list[tuple[Guess, ...]]:
+    """What a drafter that has seen all it needs says of each path."""
+    known = [opinion for opinion in opinions if opinion is not None]
+    assert len(known) == len(opinions)
+    return known
 
 
 def eagle1_tensors(config: dict[str, Any], seed: int = 1) -> dict[str, Tensor]:

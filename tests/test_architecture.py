@@ -12,7 +12,9 @@ HEAVY = {"torch", "transformers", "asyncio", "rich", "uvloop", "typer"}
 
 PURE = (
     "tree", "messages", "survey", "averages", "costs", "decoding", "pacing", "throttle", "policy",
-    "policy.view", "policy.sizes", "policy.baselines", "policy.continuous", "errors", "config",
+    "policy.view", "policy.sizes", "policy.baselines", "policy.chunked", "policy.pipedec",
+    "policy.flowspec", "policy.published", "policy.alternating", "policy.continuous", "errors",
+    "config",
     "datasets", "draft.ngram", "events", "segments", "features", "passage",
     "evaluation.plan", "evaluation.passes", "evaluation.tally", "evaluation.results",
     "evaluation.timeline",

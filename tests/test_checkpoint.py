@@ -99,7 +99,7 @@ def guesses(head: Eagle1 | Eagle3, seed: int = 5) -> list[tuple[Guess, ...]]:
     drafter.settle((), [pack(part) for part in features.chunk(len(head.taps), -1)])
     tree = Tree(len(PROMPT) - 1, PROMPT[-1])
     below = tree.graft(tree.root, 7, 0.0)
-    return drafter.expand([tree.lineage(tree.root), tree.lineage(below.id)])
+    return heads.said(drafter.expand([tree.lineage(tree.root), tree.lineage(below.id)]))
 
 
 def same(one: list[tuple[Guess, ...]], other: list[tuple[Guess, ...]]) -> bool:

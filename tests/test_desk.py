@@ -13,13 +13,14 @@ from gardener.compute import Worker
 from gardener.desk import Desk
 from gardener.errors import RemoteError
 from gardener.messages import Advance, Open, Segment, Verdict
+from gardener.stages.merging import APART, Merging
 from gardener.trace import Trace
 
 
 class Table:
     """A desk of a stage, which is the first and the last by default, and what comes off it."""
 
-    def __init__(self, number: int = 1, stages: int = 1) -> None:
+    def __init__(self, number: int = 1, stages: int = 1, merging: Merging = APART) -> None:
         self.stage = FakeStage(number, stages)
         self.worker = Worker("stage")
         self.out: list[Segment | Verdict] = []
@@ -33,6 +34,7 @@ class Table:
             self.out.append,
             lambda: self.slow,
             lambda request, seq, error: self.failures.append((request, seq, repr(error))),
+            merging,
         )
 
     async def settle(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import heads
 import pytest
 import tiny
 import torch
@@ -78,7 +79,7 @@ class Play:
     def check(self, *nodes: int) -> None:
         """Ask about these nodes, and the plain model too."""
         paths = [self.tree.lineage(node) for node in nodes or (self.tree.root,)]
-        told = self.drafter.expand(paths)
+        told = heads.said(self.drafter.expand(paths))
         assert len(told) == len(paths)
         for path, guesses in zip(paths, told, strict=True):
             self._compare(path, guesses)
@@ -259,7 +260,7 @@ def test_no_more_guesses_than_asked_for(play: Play) -> None:
     for width in (1, 4):
         drafter = Incremental(play.network, Calibration(), width=width)
         drafter.begin(PROMPT)
-        (told,) = drafter.expand([play.tree.lineage(play.tree.root)])
+        (told,) = heads.said(drafter.expand([play.tree.lineage(play.tree.root)]))
         assert len(told) == width
         assert [guess.probability for guess in told] == sorted(
             (guess.probability for guess in told), reverse=True

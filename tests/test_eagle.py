@@ -89,7 +89,7 @@ class Play:
         """Ask about a few nodes, check the answers, and graft some of what was said, or not."""
         nodes = self.chance.sample(list(self.tree), min(len(self.tree), 3))
         paths = [self.tree.lineage(node.id) for node in nodes]
-        for path, guesses in zip(paths, self.drafter.expand(paths), strict=True):
+        for path, guesses in zip(paths, heads.said(self.drafter.expand(paths)), strict=True):
             self.check(path, guesses)
             for guess in guesses[: self.chance.randrange(4)]:
                 self.tree.graft(path[-1].id, guess.token, 0.0)
@@ -156,6 +156,6 @@ def test_a_network_that_grows_on_its_own_outputs_stays_finite(tmp_path: Path) ->
     play.prefill()
     path = play.tree.lineage(play.tree.root)
     for _ in range(60):
-        (guesses,) = play.drafter.expand([path])
+        (guesses,) = heads.said(play.drafter.expand([path]))
         assert all(0 <= guess.probability <= 1 for guess in guesses)
         path = [*path, play.tree.graft(path[-1].id, guesses[0].token, 0.0)]

@@ -13,6 +13,7 @@ from simulated import CONTEXT, LAYERS, PROFILE, recorded, with_ring, written
 from gardener.costs import Costs
 from gardener.decoding import Decoding, Limits
 from gardener.draft.calibration import Calibration
+from gardener.draft.drafter import Drafter
 from gardener.draft.incremental import Incremental
 from gardener.draft.ngram import NGram
 from gardener.events import Grow, Grown, Judged, Room, Send
@@ -51,7 +52,7 @@ def in_pieces(prompt: Sequence[int], chunk: int, policy: str, stages: int, tmp_p
     made = recorded(prompt, taps=len(head.taps), width=WIDTH)
     features = torch.randn(made.features.shape, generator=torch.Generator().manual_seed(1))
     library = Library([type(made)(made.tokens, made.prompt, features)], head.taps)
-    drafters = [NGram(), Incremental(head, Calibration())]
+    drafters: list[Drafter] = [NGram(), Incremental(head, Calibration())]
 
     async def scenario(ring: SimulatedRing) -> None:
         for _ in range(2):  # the second request meets drafters that know the first one

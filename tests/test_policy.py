@@ -17,9 +17,12 @@ from gardener.policy import (
     POLICIES,
     Alternating,
     Chunked,
+    Chunked80,
     FlowSpec,
+    FlowSpec80,
     Gardener,
     PipeDec,
+    PipeDec16,
     Plain,
     Policy,
     Serial,
@@ -90,10 +93,10 @@ def test_a_root_without_guesses_leaves_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_rows_too_deep_to_be_emitted_are_not_chosen(name: str) -> None:
-    chain = tree((0, 0.9), (1, 0.9), (2, 0.9))
+    chain, ring = tree((0, 0.9), (1, 0.9), (2, 0.9)), costs(stages=4)
     for reach in (1, 2, 3):
         policy, sent = make(name, SHAPE), list[int]()
-        while rows := policy.choose(view(chain, sent, range(4), reach=reach)):
+        while rows := policy.choose(view(chain, sent, range(4), reach=reach, costs=ring)):
             sent += rows
         assert sent == ([0] if name == "plain" else list(range(reach)))
 
@@ -175,6 +178,11 @@ def test_nothing_is_drafted_while_a_tree_is_under_way(policy: Policy) -> None:
 # --- chunked -----------------------------------------------------------------------------------
 
 
+def far(stages: int) -> Costs:
+    """A ring with long links: more segments cost little beside the round trip."""
+    return Costs.flat(stages, 0.010, hop=Hop(1.0))
+
+
 def bushy() -> Tree:
     """The likeliest in order: 0, 1 .6, 3 .54, 5 .486, 2 .3, 4 .27, 7 .243, 6 .05."""
     return tree((0, 0.6), (0, 0.3), (1, 0.9), (2, 0.9), (3, 0.9), (0, 0.05), (4, 0.9))
@@ -192,7 +200,7 @@ def bushy() -> Tree:
 def test_chunked_cuts_the_tree_into_a_piece_more_than_stages(
     stages: int, pieces: list[list[int]]
 ) -> None:
-    policy, ring = Chunked(SHAPE), costs(stages=stages)
+    policy, ring = Chunked(SHAPE), far(stages)
     assert policy.window(ring) == stages + 1
     sent: list[int] = []
     for flying, piece in enumerate(pieces):
@@ -201,16 +209,35 @@ def test_chunked_cuts_the_tree_into_a_piece_more_than_stages(
     assert policy.choose(view(bushy(), sent, flying=len(pieces), costs=ring)) == []
 
 
-def test_chunked_sends_the_tree_that_serial_would() -> None:
-    for curve in (FLAT, BENT, STEEP):
-        policy, ring, rows = Chunked(SHAPE), costs(curve), list[int]()
-        while piece := policy.choose(view(BRANCHES, rows, costs=ring)):
-            rows += piece
-        assert rows == Serial(SHAPE).choose(view(BRANCHES, costs=ring))
+@pytest.mark.parametrize(
+    ("curve", "stages", "pieces"),
+    [
+        # 20 ms round and 10 for each further segment: 3.49 tokens in 40 ms, 2.63 in 30.
+        (FLAT, 2, [[0, 1], [3, 5]]),
+        # A second row takes as long as a first one: one token in 20 ms, 1.6 in 30, 2.14 in 40.
+        (STEEP, 2, [[0], [1], [3]]),
+        (STEEP, 1, [[0]]),
+    ],
+)
+def test_chunked_sends_as_many_rows_as_bring_the_most_tokens_per_second_in_segments(
+    curve: Sequence[tuple[int, float]], stages: int, pieces: list[list[int]]
+) -> None:
+    policy, ring, sent = Chunked(SHAPE), costs(curve, stages), list[int]()
+    for piece in pieces:
+        assert policy.choose(view(bushy(), sent, costs=ring)) == piece
+        sent += piece
+    assert policy.choose(view(bushy(), sent, flying=1, costs=ring)) == []
+
+
+def test_the_published_chunked_sends_80_nodes_whatever_they_cost() -> None:
+    grown = Growth(Chunked80(SHAPE), stages=4)
+    assert [len(nodes) for nodes in grown.grow()] == [1, 10, 10, 10, 10, 10]
+    assert [len(rows) for rows in grown.send()] == [17, 17, 17, 17, 13]
+    assert grown.grow() == []
 
 
 def test_chunked_leaves_out_what_died_before_it_left() -> None:
-    policy, grown, ring = Chunked(SHAPE), bushy(), costs(stages=2)
+    policy, grown, ring = Chunked(SHAPE), bushy(), far(2)
     assert policy.choose(view(grown, costs=ring)) == [0, 1, 3]
     assert sorted(grown.advance(0)) == [2, 4, 6, 7]  # node 1 came true
     assert policy.grow(view(grown, {1, 3}, flying=1, costs=ring)) == []
@@ -219,7 +246,7 @@ def test_chunked_leaves_out_what_died_before_it_left() -> None:
 
 
 def test_chunked_begins_nothing_new_until_all_pieces_are_back() -> None:
-    policy, grown, ring = Chunked(SHAPE), bushy(), costs(stages=2)
+    policy, grown, ring = Chunked(SHAPE), bushy(), far(2)
     policy.choose(view(grown, costs=ring))
     grown.advance(99)  # a miss: node 8
     for flying in (2, 1):
@@ -251,7 +278,7 @@ def test_pipedec_sends_the_root_first_and_at_once() -> None:
 
 
 def test_pipedec_sends_a_level_of_at_most_16_per_tick_and_drafts_the_next_meanwhile() -> None:
-    policy, grown, ring = PipeDec(SHAPE), levels(), costs(stages=4)
+    policy, grown, ring = PipeDec16(SHAPE), levels(), costs(stages=4)
     first = policy.choose(view(grown, {0}, {0}, flying=1, costs=ring))
     assert first == list(range(1, 17))  # the likeliest; 17 to 20 will never follow
     sent = {0, *first}
@@ -266,6 +293,14 @@ def test_pipedec_sends_a_level_of_at_most_16_per_tick_and_drafts_the_next_meanwh
     sent |= set(second)
     assert policy.choose(view(grown, sent, sent, flying=3, costs=ring)) == []
     assert sorted(policy.grow(view(grown, sent, {0, *first}, flying=3))) == sorted(second)
+
+
+@pytest.mark.parametrize(("curve", "rows"), [(STEEP, 1), (BENT, 4), (FLAT, 20)])
+def test_a_level_of_pipedec_has_as_many_rows_as_pay(
+    curve: Sequence[tuple[int, float]], rows: int
+) -> None:
+    level = PipeDec(SHAPE).choose(view(levels(), {0}, {0}, flying=1, costs=costs(curve, 4)))
+    assert level == list(range(1, rows + 1))
 
 
 def test_pipedec_waits_for_its_drafter_and_keeps_to_its_window() -> None:
@@ -293,13 +328,13 @@ def test_pipedec_goes_on_below_what_came_true_and_begins_anew_after_a_miss() -> 
 class Growth:
     """A tree below FlowSpec, whose drafter gives ten guesses for each node at once."""
 
-    def __init__(self) -> None:
-        self.policy = FlowSpec(SHAPE)
+    def __init__(self, policy: Policy, stages: int = 4) -> None:
+        self.policy = policy
         self.tree = Tree(0, 100)
         self.sent: set[int] = set()
         self.expanded: set[int] = set()
         self.flying = 0
-        self.costs = costs(stages=4)
+        self.costs = costs(STEEP, stages)
         self._chance = random.Random(4)
 
     def view(self, growing: Sequence[int] = ()) -> View:
@@ -338,7 +373,7 @@ class Growth:
 
 
 def test_flowspec_drafts_six_levels_of_its_ten_best_nodes() -> None:
-    growth = Growth()
+    growth = Growth(FlowSpec80(SHAPE))
     asked = growth.grow()
     assert [len(nodes) for nodes in asked] == [1, 10, 10, 10, 10, 10]
     for depth, nodes in enumerate(asked):
@@ -349,7 +384,7 @@ def test_flowspec_drafts_six_levels_of_its_ten_best_nodes() -> None:
 
 
 def test_flowspec_sends_80_nodes_in_segments_of_16_by_score() -> None:
-    growth = Growth()
+    growth = Growth(FlowSpec80(SHAPE))
     assert growth.policy.choose(growth.view(growing=[0])) == []
     growth.grow()
     segments = growth.send()
@@ -361,7 +396,7 @@ def test_flowspec_sends_80_nodes_in_segments_of_16_by_score() -> None:
 
 
 def test_flowspec_redrafts_64_after_an_accept_and_sends_what_is_new_as_one_segment() -> None:
-    growth = Growth()
+    growth = Growth(FlowSpec80(SHAPE))
     growth.grow()
     growth.send()
     token = max(growth.tree, key=lambda node: (node.parent == 0, node.score)).token
@@ -378,7 +413,7 @@ def test_flowspec_redrafts_64_after_an_accept_and_sends_what_is_new_as_one_segme
 
 
 def test_flowspec_sends_the_rest_of_a_tree_before_what_an_accept_brought() -> None:
-    growth = Growth()
+    growth = Growth(FlowSpec80(SHAPE))
     growth.grow()
     planned = growth.best(80)
     growth.sent |= set(growth.policy.choose(growth.view()))
@@ -388,8 +423,25 @@ def test_flowspec_sends_the_rest_of_a_tree_before_what_an_accept_brought() -> No
     assert growth.policy.choose(growth.view()) == rest
 
 
+@pytest.mark.parametrize(("curve", "size"), [(STEEP, 1), (BENT, 4)])
+def test_segments_of_flowspec_have_as_many_rows_as_pay(
+    curve: Sequence[tuple[int, float]], size: int
+) -> None:
+    growth = Growth(FlowSpec(SHAPE))
+    growth.costs = costs(curve, 4)
+    growth.grow()
+    assert [len(rows) for rows in growth.send()] == [size] * 5 + [1]
+    # What an accept brings goes out in segments of that size, too.
+    likeliest = max((n for n in growth.tree if n.parent == 0), key=lambda node: node.score)
+    growth.tree.advance(likeliest.token)
+    growth.grow()
+    further = growth.send()
+    assert sum(map(len, further)) > 0
+    assert max(map(len, further)) <= size
+
+
 def test_flowspec_flushes_everything_after_a_miss() -> None:
-    growth = Growth()
+    growth = Growth(FlowSpec80(SHAPE))
     growth.grow()
     growth.sent |= set(growth.policy.choose(growth.view()))  # four segments are still to go
     growth.tree.advance(99)
@@ -403,7 +455,7 @@ def test_flowspec_flushes_everything_after_a_miss() -> None:
 
 
 def test_flowspec_keeps_to_its_window() -> None:
-    growth = Growth()
+    growth = Growth(FlowSpec80(SHAPE))
     growth.grow()
     growth.flying = growth.policy.window(growth.costs)
     assert growth.send() == []

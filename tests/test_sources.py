@@ -86,7 +86,7 @@ class Ear:
     def _answered(
         self, source: int, nodes: Sequence[int], guesses: Guesses, seconds: float
     ) -> None:
-        self.answers.append((source, [*nodes], [guess.token for told in guesses for guess in told]))
+        self.answers.append((source, [*nodes], [g.token for told in guesses for g in told or ()]))
         self.seconds.append(seconds)
         self._hear()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import heads
 import pytest
 import tiny
 import torch
@@ -248,7 +249,7 @@ def test_the_drafter_guesses_what_was_trained(
         (row,) = (batch.at[places] == 5 + k).nonzero().squeeze(1)
         odds = torch.softmax(target.matrix @ outputs[row], -1)
         best, guesses = odds.topk(6)
-        (given,) = drafter.expand([path])
+        (given,) = heads.said(drafter.expand([path]))
         assert [guess.token for guess in given] == kept[guesses].tolist(), k
         assert torch.allclose(torch.tensor([g.probability for g in given]), best, atol=1e-4), k
         path = [*path, tree.graft(path[-1].id, tokens[6 + k], 0.0)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gardener.tree import LEAST, Tree, descendants, pool
+from gardener.tree import LEAST, Guess, Tree, descendants, pool
 
 
 def build() -> Tree:
@@ -113,3 +113,18 @@ def test_siblings_are_never_more_likely_than_one_together(said: list[dict[int, f
     pooled = pool(said)
     assert sum(pooled) <= 1 + LEAST * len(said) + 1e-9
     assert all(probability >= LEAST for probability in pooled)
+
+
+def test_no_node_is_likelier_than_its_parent_however_scores_are_rounded() -> None:
+    """Where a guess is sure, both have the same score; the order of scores is that of sending."""
+    chance = random.Random(1)
+    for _ in range(200):
+        tree = Tree(0, 9)
+        parent = 0
+        for _ in range(6):
+            tree.propose(parent, 0, [Guess(1, chance.random())])
+            parent = next(node.id for node in tree if node.parent == parent)
+        for _ in range(6):  # the drafter changes its mind, which shifts all that is below
+            tree.propose(chance.randrange(6), 0, [Guess(1, chance.choice([1.0, chance.random()]))])
+            for node in tree:
+                assert node.id == tree.root or node.score <= tree[node.parent].score

@@ -27,7 +27,7 @@ from gardener.evaluation.results import Difference, Failure, Results, Skipped, n
 from gardener.evaluation.runner import Ring, measure
 from gardener.evaluation.tally import Run
 from gardener.evaluation.terminal import Teller, tables
-from gardener.policy import FLOOR, POLICIES, Shape, make
+from gardener.policy import FLOOR, MAIN, POLICIES, Shape, make
 from gardener.prompts import Prompter
 
 SAVE_EVERY = 10.0
@@ -39,7 +39,7 @@ SAVE_SHARE = 20
 WIDE = 150
 """Columns of the table where there is no terminal."""
 
-ALL = ",".join(POLICIES)
+ALL = ",".join(MAIN)
 
 LocalOption = Annotated[
     str | None,

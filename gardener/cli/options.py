@@ -17,7 +17,15 @@ DTypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DraftDTypeName: TypeAlias = Literal["auto", "int8", "float32", "bfloat16", "float16"]
 QuantName: TypeAlias = Literal["none", "nf4", "fp4", "int8"]
 PolicyName: TypeAlias = Literal[  # the keys of policy.POLICIES
-    "plain", "serial", "chunked", "pipedec", "flowspec", "gardener"
+    "plain",
+    "serial",
+    "chunked",
+    "chunked-80",
+    "pipedec",
+    "pipedec-16",
+    "flowspec",
+    "flowspec-80",
+    "gardener",
 ]
 
 

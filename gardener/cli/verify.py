@@ -18,11 +18,11 @@ from gardener.errors import GardenerError
 from gardener.holder import Holder
 from gardener.messages import Card
 from gardener.models import resolve
-from gardener.policy import FLOOR, POLICIES, Shape, make
+from gardener.policy import FLOOR, MAIN, Shape, make
 from gardener.prompts import Prompter
 from gardener.run import Wanted, answer
 
-ALL = ",".join(POLICIES)
+ALL = ",".join(MAIN)
 
 PoliciesOption = Annotated[
     str, typer.Option(help="Which to compare, with commas between.", metavar="NAME,...")

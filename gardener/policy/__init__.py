@@ -8,8 +8,11 @@ the measured costs.
 from collections.abc import Callable
 
 from gardener.policy.alternating import Alternating
-from gardener.policy.baselines import Chunked, FlowSpec, PipeDec, Plain, Serial
+from gardener.policy.baselines import Plain, Serial
+from gardener.policy.chunked import Chunked, Chunked80
 from gardener.policy.continuous import Gardener
+from gardener.policy.flowspec import FlowSpec, FlowSpec80
+from gardener.policy.pipedec import PipeDec, PipeDec16
 from gardener.policy.view import FLOOR, Policy, Shape, View
 
 
@@ -23,10 +26,17 @@ POLICIES: dict[str, Callable[[Shape], Policy]] = {
     "plain": Plain,
     "serial": Serial,
     "chunked": Chunked,
+    "chunked-80": Chunked80,
     "pipedec": PipeDec,
+    "pipedec-16": PipeDec16,
     "flowspec": FlowSpec,
+    "flowspec-80": FlowSpec80,
     "gardener": gardener,
 }
+
+MAIN = ("plain", "serial", "chunked", "pipedec", "flowspec", "gardener")
+"""What is compared where the user names none. Those with a number have the sizes of their papers,
+whatever rows cost; the others have sizes that follow from the measured costs."""
 
 
 def make(name: str, shape: Shape) -> Policy:
@@ -36,12 +46,16 @@ def make(name: str, shape: Shape) -> Policy:
 
 __all__ = [
     "FLOOR",
+    "MAIN",
     "POLICIES",
     "Alternating",
     "Chunked",
+    "Chunked80",
     "FlowSpec",
+    "FlowSpec80",
     "Gardener",
     "PipeDec",
+    "PipeDec16",
     "Plain",
     "Policy",
     "Serial",

@@ -78,6 +78,4 @@ class Gardener:
 
     def _size(self, view: View, nodes: list[Node]) -> int:
         """Rows that bring the most tokens per second."""
-        window = self.window(view.costs)
-        chances = [view.chance(node) for node in nodes]
-        return best_prefix(chances, lambda rows: view.costs.lead(rows, window))[0]
+        return view.paying(nodes, self.window(view.costs))

@@ -2,11 +2,12 @@
 
 import heapq
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gardener.costs import Costs
+from gardener.policy.sizes import best_prefix
 from gardener.tree import Node, Tree
 
 FLOOR = 0.003
@@ -93,6 +94,12 @@ class View:
         """The likeliest nodes at which the drafter has not looked."""
         return self.best(lambda node: node.id not in self.expanded, count, floor)
 
+    def paying(self, nodes: Sequence[Node], window: int) -> int:
+        """How many of these nodes, the likeliest first, bring the most tokens per second where
+        segments follow each other, with at most `window` of them under way."""
+        chances = [self.chance(node) for node in nodes]
+        return best_prefix(chances, lambda rows: self.costs.lead(rows, window))[0]
+
     def _within(self, node: Node) -> bool:
         # Depth is asked last and seldom matters: only near the end of the answer.
         return len(self.tree) <= self.reach or self.tree.depth(node.id) < self.reach
@@ -123,6 +130,6 @@ class Policy(Protocol):
         """Ids of nodes that the drafter should expand now."""
 
 
-def ids(nodes: list[Node]) -> list[int]:
+def ids(nodes: Sequence[Node]) -> list[int]:
     """Their ids."""
     return [node.id for node in nodes]
