@@ -76,7 +76,7 @@ class Flat(Costs):
     """The same costs, but for stages that take as long as for 16 rows, whatever the rows."""
 
     def __init__(self, real: Costs) -> None:
-        vars(self).update(vars(real), _ticks={}, _circles={})
+        vars(self).update(vars(real), _ticks={}, _circles={}, _leads={})
 
     @property
     def stages(self) -> list[Curve]:

@@ -161,6 +161,7 @@ class Costs:
         self._curves: list[Curve] | None = None
         self._ticks: dict[int, float] = {}  # by rows
         self._circles: dict[int, float] = {}
+        self._leads: dict[tuple[int, int], float] = {}
 
     @classmethod
     def flat(
@@ -230,7 +231,10 @@ class Costs:
 
     def lead(self, rows: int, window: int) -> float:
         """Seconds from one segment of so many rows to the next, with at most `window` under way."""
-        return max(self.tick(rows), self.circle(rows) / window)
+        key = (rows, window)
+        if key not in self._leads:
+            self._leads[key] = max(self.tick(rows), self.circle(rows) / window)
+        return self._leads[key]
 
     def circle(self, rows: int) -> float:
         """Seconds once round the ring: stages, links, and what else it was seen to take."""
@@ -274,6 +278,7 @@ class Costs:
     def _forget(self) -> None:
         self._ticks.clear()
         self._circles.clear()
+        self._leads.clear()
 
     def observe_draft(self, nodes: int, seconds: float) -> None:
         """The slow drafter expanded so many nodes at once."""

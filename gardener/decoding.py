@@ -35,6 +35,10 @@ from gardener.policy import Policy, View
 from gardener.tree import Node, Opinion, Tree
 
 
+IDLE = 0.001
+"""Guesses less likely than this are left out: no policy sends them, whatever floor a user sets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """When an answer ends.
@@ -158,8 +162,9 @@ class Decoding:
         """Nothing can be emitted before the next segment is back."""
         return self.tree.root not in self._sent
 
-    def view(self, source: int = 0, overdue: bool = False) -> View:
-        """What the policy may look at; the drafter `source` is the one it may ask."""
+    def view(self, source: int = 0, overdue: bool = False, beside: int = 0) -> View:
+        """What the policy may look at; the drafter `source` is the one it may ask. `beside`: rows
+        of the prompt that go with the next segment."""
         return View(
             tree=self.tree,
             sent=self._sent,
@@ -168,6 +173,7 @@ class Decoding:
             growing=[node for nodes in self._growing.values() for node in nodes],
             overdue=overdue,
             verdict_in=self.verdict_in,
+            beside=beside,
             speculating=self.speculating,
             reach=self._limit - self.counts.emitted,
             instant=self.instant[source] if self.instant else False,
@@ -198,7 +204,8 @@ class Decoding:
                 self._postponed[source].add(parent)
                 continue
             # Nothing is ever computed below an end of sequence, and its parent's pick suffices.
-            useful = [guess for guess in guesses if guess.token not in self.limits.eos]
+            eos = self.limits.eos
+            useful = [guess for guess in guesses if guess[1] >= IDLE and guess[0] not in eos]
             self.counts.drafted += self.tree.propose(parent, source, useful)
         return self._grow()
 
@@ -214,7 +221,7 @@ class Decoding:
         first, end = self._prefilled, min(self._prefilled + self.chunk, last)
         self._prefilled = end
         # Drafters may need what the ring computes of the prompt: nothing is waited for here.
-        nodes = self.policy.choose(self.view(overdue=True)) if end == last else []
+        nodes = self.policy.choose(self.view(overdue=True, beside=end - first)) if end == last else []
         return [self._segment(range(first, end), nodes), *self._grow()]
 
     def _segment(self, prompt: Sequence[int], nodes: Sequence[int]) -> Send:

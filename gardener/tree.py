@@ -81,6 +81,8 @@ class Tree:
         self._nodes = {root: Node(root, root - 1, token, 0.0)}
         self._children: dict[int, dict[int, int]] = {}
         self._opinions: dict[int, dict[int, float]] = {}  # node -> drafter -> probability
+        self._levels = {root: 0}  # edges between the first root and each node
+        self._lowest = 0  # the highest of these so far
         self._next = root + 1
         self.root = root
 
@@ -113,6 +115,9 @@ class Tree:
         node = Node(self._next, parent, token, score)
         self._next += 1
         self._nodes[node.id] = node
+        level = self._levels[node.id] = self._levels[parent] + 1
+        if level > self._lowest:
+            self._lowest = level
         siblings[token] = node.id
         return node
 
@@ -123,7 +128,11 @@ class Tree:
         under way. Returns how many children are new. Raises KeyError if `parent` is not in the
         tree.
         """
-        siblings = self._children.setdefault(parent, {})
+        self._nodes[parent]
+        siblings = self._children.get(parent, {})
+        if not guesses and not siblings:
+            return 0
+        siblings = self._children.setdefault(parent, siblings)
         before = len(siblings)
         for node in siblings.values():
             self._opinions.get(node, {}).pop(source, None)
@@ -141,9 +150,14 @@ class Tree:
         """Score the branches of these children, all of `parent`, after drafters spoke."""
         children = list(children)
         pooled = pool([self._opinions.get(child, {}) for child in children])
+        above = self._nodes[parent].score
         for child, probability in zip(children, pooled, strict=True):
-            score = self._nodes[parent].score + math.log(min(probability, 1.0))
-            self._shift(child, score - self._nodes[child].score)
+            score = above + math.log(min(probability, 1.0))
+            if child in self._children:
+                self._shift(child, score - self._nodes[child].score)
+            else:
+                _, _, token, _ = self._nodes[child]
+                self._nodes[child] = Node(child, parent, token, score)
 
     def _shift(self, top: int, by: float) -> None:
         """Add to the scores of a node and of all below it.
@@ -170,14 +184,14 @@ class Tree:
             self.root, token, self._nodes[self.root].score
         )
         stack = [n for n in self._children.pop(self.root).values() if n != heir.id]
-        del self._nodes[self.root]
+        del self._nodes[self.root], self._levels[self.root]
         self._opinions.pop(self.root, None)
         self.root = heir.id
         dead: list[int] = []
         while stack:
             node = stack.pop()
             dead.append(node)
-            del self._nodes[node]
+            del self._nodes[node], self._levels[node]
             self._opinions.pop(node, None)
             stack.extend(self._children.pop(node, {}).values())
         return dead
@@ -190,6 +204,11 @@ class Tree:
         path.reverse()
         return path
 
+    @property
+    def height(self) -> int:
+        """No node is deeper than this below the root; those that died may have been."""
+        return self._lowest - self._levels[self.root]
+
     def depth(self, node: int) -> int:
         """Edges between the root and `node`."""
-        return len(self.lineage(node)) - 1
+        return self._levels[node] - self._levels[self.root]

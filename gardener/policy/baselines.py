@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gardener.costs import Costs
-from gardener.policy.sizes import CATCH, best_prefix
+from gardener.policy.sizes import CATCH
 from gardener.policy.view import Shape, View, ids
 from gardener.tree import Node
 
@@ -63,10 +63,7 @@ def whole_tree(view: View, shape: Shape, seconds: Seconds) -> list[Node]:
     else happens meanwhile."""
     nodes = view.best(lambda node: True, shape.most, shape.floor)
     drafting = _growth(view, shape)
-    size, _ = best_prefix(
-        [view.chance(node) for node in nodes], lambda rows: seconds(rows) + drafting
-    )
-    return nodes[:size]
+    return nodes[: view.prefix(nodes, lambda rows: seconds(rows) + drafting)]
 
 
 def worth_drafting(view: View, shape: Shape, seconds: Seconds) -> list[int]:

@@ -9,7 +9,10 @@ from gardener.policy.view import Shape, View, ids
 from gardener.tree import Node
 
 AHEAD = 3
-"""Segments for which nodes are drafted before they are sent."""
+"""Segments for which likely nodes should be there before they are sent."""
+
+AT_ONCE = 4
+"""Calls' worth of nodes for a drafter that answers at once."""
 
 FREE = 0.5
 """A drafter whose calls take less than this share of a tick does not begin one when a verdict is
@@ -26,6 +29,7 @@ class Gardener:
     paced: bool = True
     throttled: bool = True
     waits: bool = True
+    _rows: int = 0  # of the segment that was chosen last
 
     def window(self, costs: Costs) -> int:
         if self.shape.window is not None:
@@ -38,7 +42,7 @@ class Gardener:
         if not view.speculating:
             return [view.tree.root] if view.urgent else []
         nodes = view.unsent(self.shape.most, self.shape.floor)
-        size = self._size(view, nodes)
+        size = self._rows = self._size(view, nodes)
         if view.urgent and self.waits and self._worth_waiting(view, nodes[:size]):
             return []
         return ids(nodes[:size])
@@ -61,19 +65,30 @@ class Gardener:
             return []
         if view.verdict_in < draft < FREE * view.costs.tick(1) and not view.urgent:
             return []  # it will be asked again in a moment, and should be free then
-        most = self.shape.most
-        ready = view.unsent(AHEAD * most, self.shape.floor)
-        size = self._size(view, ready[:most])
-        if len(ready) < AHEAD * max(size, 1):
-            return ids(self._batch(view))
+        batch = self._of_use(view, self._batch(view))
+        if batch:
+            return ids(batch)
         root = view.tree.root  # what follows it decides first
         return [] if root in view.expanded else [root]
 
+    def _of_use(self, view: View, batch: list[Node]) -> list[Node]:
+        """Those below which a guess would leave with one of the next segments. There may be enough
+        to send that is likelier; that much is there which nobody would miss is no reason to rest.
+        """
+        most, floor = self.shape.most, self.shape.floor
+        rows = self._rows or self._size(view, view.unsent(most, floor))
+        enough = AHEAD * max(rows, 1)
+        ready = view.unsent(enough, floor)
+        if len(ready) < enough:
+            return batch
+        least = view.chance(ready[-1]) / CATCH
+        return [node for node in batch if view.chance(node) > least]
+
     def _batch(self, view: View) -> list[Node]:
         """The nodes for the drafter that bring the most for its time."""
+        if view.instant:  # each call leads to the same questions again, and costs nothing else
+            return view.unexpanded(AT_ONCE * self.shape.batch, self.shape.floor)
         nodes = view.unexpanded(self.shape.batch, self.shape.floor)
-        if view.instant:
-            return nodes
         return nodes[: best_prefix([view.chance(node) for node in nodes], view.costs.draft)[0]]
 
     def _size(self, view: View, nodes: list[Node]) -> int:

@@ -42,6 +42,8 @@ class FlowSpec:
             return []
         if view.flying >= self.window(view.costs):
             return []
+        if view.beside:  # with the end of the prompt the root alone, or it would hold that up
+            return [view.tree.root]
         self._done = view.tree.root
         return self._first(view) if view.urgent else self._further(view)
 

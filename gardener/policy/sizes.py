@@ -1,7 +1,6 @@
 """How many rows are worth their time: expected tokens against seconds."""
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 
 CATCH = 0.7
 """Share of true nodes whose next token stands among the guesses: a rough estimate, for judging
@@ -17,9 +16,12 @@ def best_prefix(
     before: tokens that these seconds have brought whatever the number. Returns the number, and the
     tokens per second; 0 rows bring nothing.
     """
-    best, rate = 0, 0.0
-    for rows, tokens in enumerate(accumulate(chances), 1):
-        found = (before + tokens) / max(seconds(rows), 1e-9)
+    best, rate, tokens = 0, 0.0, before
+    for rows, chance in enumerate(chances, 1):
+        tokens += chance
+        found = tokens / (seconds(rows) or 1e-9)
         if found >= rate * (1 - 1e-12):  # where rows are free, the more the better
-            best, rate = rows, max(found, rate)
+            best = rows
+            if found > rate:
+                rate = found
     return best, rate

@@ -1,9 +1,10 @@
 """What a policy is and what it sees."""
 
-import heapq
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
+from operator import itemgetter
 from typing import Protocol
 
 from gardener.costs import Costs
@@ -15,6 +16,9 @@ FLOOR = 0.003
 
 MOST = 64
 """Rows in a segment, where no user says otherwise: more are not measured."""
+
+
+_SCORE = itemgetter(Node._fields.index("score"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class View:
     instant     the drafter in question answers at once
     overdue     drafters have been waited for long enough
     verdict_in  seconds until the next verdict is expected
+    beside      rows of the prompt, its last ones, that go with the next segment
     speculating guesses were seen to be worth their time
     costs       what takes how long
     """
@@ -68,6 +73,7 @@ class View:
     instant: bool = False
     overdue: bool = False
     verdict_in: float = math.inf
+    beside: int = 0
     speculating: bool = True
     costs: Costs = field(default_factory=lambda: Costs.flat(1))
 
@@ -82,27 +88,46 @@ class View:
 
     def best(self, want: Callable[[Node], bool], count: int, floor: float) -> list[Node]:
         """The `count` likeliest wanted nodes, likeliest first and parents before children."""
-        lowest = self.tree[self.tree.root].score + math.log(floor)
-        found = (n for n in self.tree if n.score >= lowest and want(n) and self._within(n))
-        return heapq.nsmallest(count, found, key=lambda node: (-node.score, node.id))
+        return self._likeliest([node for node in self.tree if want(node)], count, floor)
 
     def unsent(self, count: int, floor: float) -> list[Node]:
         """The likeliest nodes that were not sent; a parent stands before its children."""
-        return self.best(lambda node: node.id not in self.sent, count, floor)
+        sent = self.sent
+        return self._likeliest([node for node in self.tree if node[0] not in sent], count, floor)
 
     def unexpanded(self, count: int, floor: float) -> list[Node]:
         """The likeliest nodes at which the drafter has not looked."""
-        return self.best(lambda node: node.id not in self.expanded, count, floor)
+        seen = self.expanded
+        return self._likeliest([node for node in self.tree if node[0] not in seen], count, floor)
+
+    def _likeliest(self, nodes: list[Node], count: int, floor: float) -> list[Node]:
+        """Of these nodes, which come in the order of their ids. This is asked several times for
+        every segment: nothing here but what C does."""
+        lowest = self.tree[self.tree.root].score + math.log(floor)
+        if self.tree.height >= self.reach:  # only near the end of the answer
+            depth, reach = self.tree.depth, self.reach
+            nodes = [node for node in nodes if depth(node.id) < reach]
+        found = [node for node in nodes if node[3] >= lowest]
+        found.sort(key=_SCORE, reverse=True)  # stable: a parent that is as likely stays in front
+        return found[:count]
 
     def paying(self, nodes: Sequence[Node], window: int) -> int:
         """How many of these nodes, the likeliest first, bring the most tokens per second where
         segments follow each other, with at most `window` of them under way."""
-        chances = [self.chance(node) for node in nodes]
-        return best_prefix(chances, lambda rows: self.costs.lead(rows, window))[0]
+        return self.prefix(nodes, lambda rows: self.costs.lead(rows, window))
 
-    def _within(self, node: Node) -> bool:
-        # Depth is asked last and seldom matters: only near the end of the answer.
-        return len(self.tree) <= self.reach or self.tree.depth(node.id) < self.reach
+    def prefix(self, nodes: Sequence[Node], seconds: Callable[[int], float]) -> int:
+        """How many of these nodes, the likeliest first, bring the most tokens per second if so many
+        rows take `seconds`. With the end of the prompt go only those that bring as much for the
+        time for which they hold up the first token."""
+        top = self.tree[self.tree.root].score
+        chances = [math.exp(min(node[3] - top, 0.0)) for node in nodes]
+        size, rate = best_prefix(chances, seconds)
+        if not self.beside:
+            return size
+        ends = [self.costs.circle(self.beside + rows) for rows in range(1, size + 1)]
+        steps = zip(pairwise(ends), chances[1:], strict=False)
+        return 1 + sum(1 for _ in takewhile(lambda s: s[1] >= rate * (s[0][1] - s[0][0]), steps))
 
 
 class Policy(Protocol):
