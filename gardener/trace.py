@@ -45,6 +45,10 @@ class Trace:
     def __init__(self, size: int = 4096) -> None:
         self._records: deque[Record] = deque(maxlen=size)
 
+    def restart(self, size: int) -> None:
+        """Forget all, and keep the newest `size` from now on."""
+        self._records = deque(maxlen=size)
+
     def add(
         self,
         what: What,

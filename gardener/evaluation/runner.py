@@ -22,7 +22,6 @@ from gardener.messages import Card
 from gardener.policy import Policy
 from gardener.prompts import Prompter
 from gardener.run import Answer, Wanted, answer
-from gardener.trace import Trace
 
 WARM = 2
 """Prompts that warm a ring up."""
@@ -156,7 +155,7 @@ async def _run(
     listener: Listener,
 ) -> Answer:
     holder = ring.holder
-    holder.trace = Trace(RECORDS)  # of this answer alone
+    holder.trace.restart(RECORDS)  # of this answer alone
     wanted = Wanted(question.tokens, plan.new_tokens)
     got = await answer(holder, ring.prompter, ring.policy(name), wanted)
     seen = film(holder.trace, hops(holder.cards))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from types import SimpleNamespace
-from typing import cast
+from typing import Protocol, cast
 
 Factory = Callable[[], asyncio.BaseProtocol]
 
@@ -61,13 +61,20 @@ class Wire:
         return self._free, self._latest
 
 
+class Busy(Protocol):
+    """Who owns an end of a connection may be busy until some moment of the loop's clock."""
+
+    free: float
+
+
 class MemoryTransport(asyncio.Transport):
-    """One end of a connection."""
+    """One end of a connection. While its `owner` is busy, nothing arrives or leaves here."""
 
     def __init__(self, wire: Wire, peername: tuple[str, int], sockname: tuple[str, int]) -> None:
         super().__init__({"peername": peername, "sockname": sockname})
         self.wire = wire
         self.peer: MemoryTransport | None = None
+        self.owner: Busy | None = None
         self._loop = asyncio.get_running_loop()
         self._protocol: asyncio.Protocol | None = None
         self._arrived: deque[bytes] = deque()  # not given to the protocol yet; b"" is the end
@@ -95,7 +102,8 @@ class MemoryTransport(asyncio.Transport):
             self._send(bytes(data))
 
     def _send(self, data: bytes) -> None:
-        left, arrives = self.wire.send(self._loop.time(), len(data))
+        now = self._loop.time()
+        left, arrives = self.wire.send(max(now, self.owner.free) if self.owner else now, len(data))
         self._leaving.append((left, len(data)))
         self._waiting += len(data)
         assert self.peer is not None
@@ -146,6 +154,9 @@ class MemoryTransport(asyncio.Transport):
 
     def _arrive(self) -> None:
         """What was sent first is there."""
+        if self.owner is not None and self.owner.free > self._loop.time():
+            self._loop.call_at(self.owner.free, self._arrive)
+            return
         data = self._due.popleft()
         assert self.peer is not None
         if self.peer.wire.whole:

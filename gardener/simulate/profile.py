@@ -7,6 +7,7 @@
     row_bytes = 8192                     # of a hidden state
     link = {delay_ms = 0.1, bandwidth_mbit = 1000.0, jitter_ms = 0.02}
     drafter = [[1, 4.0], [64, 4.5]]      # rows of a pass of the drafter's network, milliseconds
+    holder = {event_ms = 0.4, node_ms = 0.01}   # processor time of the holder's event loop
     slow = {2 = 2.0}                     # stage 2, if there is one, takes twice as long
     crowded = true                       # stages and drafter are on one machine and share its cores
 
@@ -28,6 +29,7 @@ from msgspec import Meta, Struct
 from gardener.costs import Curve
 from gardener.errors import UserError, reason
 from gardener.net.memory import Passage
+from gardener.simulate.processor import Processor
 
 Rows: TypeAlias = Annotated[int, Meta(ge=1, le=2**20)]
 Milliseconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e7)]
@@ -44,6 +46,14 @@ class LinkTerms(Struct, frozen=True, forbid_unknown_fields=True):
     jitter_ms: Milliseconds = 0.0
 
 
+class HolderTerms(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the holder's event loop takes for each event that it handles (a segment sent, a verdict,
+    an answer of a drafter), and for each node in it."""
+
+    event_ms: Milliseconds
+    node_ms: Milliseconds
+
+
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """See above."""
 
@@ -52,6 +62,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     link: LinkTerms
     drafter: Points
     overhead_ms: Milliseconds = 0.0
+    holder: HolderTerms = HolderTerms(0.0, 0.0)
     slow: dict[Annotated[int, Meta(ge=1)], Factor] = {}
     seed: Annotated[int, Meta(ge=0)] = 0
     crowded: bool = False
@@ -67,6 +78,10 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     def draft(self) -> Curve:
         """Seconds of a pass of the drafter's network."""
         return Curve(self.drafter).scaled(1e-3)
+
+    def processor(self) -> Processor:
+        """The holder's."""
+        return Processor(self.holder.event_ms * 1e-3, self.holder.node_ms * 1e-3)
 
     def passage(self, row_bytes: int) -> Passage:
         """The links, where `row_bytes` bytes stand for the hidden state of a row.

@@ -16,12 +16,13 @@ from gardener.errors import LocalError
 from gardener.holder import Holder
 from gardener.messages import ITEM_SIZE, Card, microseconds
 from gardener.net.address import Address
-from gardener.net.memory import Network
+from gardener.net.memory import MemoryTransport, Network
 from gardener.node import Node
 from gardener.prompts import Prompter
 from gardener.simulate.drafter import meter_drafters
 from gardener.simulate.library import Library
 from gardener.simulate.loop import Loop
+from gardener.simulate.processor import ChargingTrace, Processor
 from gardener.simulate.profile import Profile
 from gardener.simulate.stage import SimulatedStage
 from gardener.simulate.targets import Targets
@@ -102,9 +103,12 @@ async def simulated_ring(
         )
         seats.append(Seat(node, worker, asyncio.create_task(node.run())))
     try:
-        holder = _holder(profile, model, drafters, patience)
+        processor = profile.processor()
+        holder = _holder(profile, model, drafters, patience, processor)
         try:
             await holder.connect()
+            for end in _ends(network):
+                end.owner = processor
             yield SimulatedRing(holder, network, seats)
         finally:
             await holder.close()
@@ -155,18 +159,34 @@ def _slices(model: Model, stages: int) -> list[Slice]:
     return even_cut(1.0, 0.0, model.layers, stages)
 
 
-def _holder(profile: Profile, model: Model, drafters: Sequence[Drafter], patience: float) -> Holder:
+def _ends(network: Network) -> list[MemoryTransport]:
+    """The holder's: it dialled stage 1, and the last stage dialled it."""
+    ends = zip(network.ends[::2], network.ends[1::2], strict=True)
+    dialled = [(near.get_extra_info("peername"), near, far) for near, far in ends]
+    return [
+        *(near for there, near, _ in dialled if there == tuple(_address(1))),
+        *(far for there, _, far in dialled if there == tuple(_address(0))),
+    ]
+
+
+def _holder(
+    profile: Profile,
+    model: Model,
+    drafters: Sequence[Drafter],
+    patience: float,
+    processor: Processor,
+) -> Holder:
     meter = Meter()
     meter_drafters(drafters, profile.draft(), meter)
     return Holder(
         _card(0, 0, 0, profile, model, ()),
         drafters,
-        Trace(),
+        ChargingTrace(processor),
         listen_at=_address(0),
         peer=_address(1),
         patience=patience,
         say=lambda line: None,
-        make_worker=lambda name: VirtualWorker(name, meter),
+        make_worker=lambda name: VirtualWorker(name, meter, processor),
     )
 
 

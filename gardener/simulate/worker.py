@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from gardener.compute import AnyWorker
+from gardener.simulate.processor import Processor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,11 +46,13 @@ Done = Callable[[Any, BaseException | None, float], None]
 
 
 class VirtualWorker(AnyWorker):
-    """See `compute.AnyWorker`. The time is that of the running loop."""
+    """See `compute.AnyWorker`. The time is that of the running loop, whose `processor`, where one
+    is given, may be busy when work is done."""
 
-    def __init__(self, name: str, meter: Meter) -> None:
+    def __init__(self, name: str, meter: Meter, processor: Processor | None = None) -> None:
         self.name = name
         self._meter = meter
+        self._processor = processor
         self._queue: deque[tuple[Done | None, Callable[[], object]]] = deque()
         self._timer: asyncio.Handle | None = None  # of the work that is being paid for
 
@@ -103,8 +106,17 @@ class VirtualWorker(AnyWorker):
             return
         self._timer = None
         if debt.done is not None:
-            debt.done(debt.result if step == bill.steps else None, debt.error, spent)
+            self._tell(debt.done, debt.result if step == bill.steps else None, debt.error, spent)
         self._next()
+
+    def _tell(
+        self, done: Done, result: object, error: BaseException | None, seconds: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if self._processor is not None and self._processor.free > loop.time():
+            loop.call_at(self._processor.free, self._tell, done, result, error, seconds)
+            return
+        done(result, error, seconds)
 
 
 @dataclass(frozen=True, slots=True)

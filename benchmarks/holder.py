@@ -1,0 +1,150 @@
+"""What the holder's event loop takes: processor time for each segment, by policy, and the two terms
+that a profile charges for it (`holder` in `simulate.profile`).
+
+The real holder runs in a simulated ring; what is timed is all that it does when a verdict, an
+answer of a drafter or a timer comes, guesses of n-gram among it, without the passes of a drafter's
+network, which have a thread of their own. The terms are a least-squares fit over all answers.
+
+Run from the checkout: `python -m benchmarks.holder [--profile gpu] [--simulate 4] [--prompts 8]
+[--max-new-tokens 64] [--policies NAME,...]`.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.machine import machine
+from benchmarks.simulated import Variant, measure, parser
+from gardener.cli.options import policies
+from gardener.errors import GardenerError
+from gardener.holder import Holder
+from gardener.policy import MAIN, Shape, make
+from gardener.simulate.library import Library
+from gardener.simulate.processor import HANDLED, ChargingTrace
+from gardener.simulate.worker import VirtualWorker
+
+ENTRIES = ("judged", "_answered", "_safely")
+"""By which the loop comes to the holder."""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of this thread in the holder, and what it did meanwhile."""
+
+    seconds: float = 0.0
+    events: int = 0
+    nodes: int = 0
+    _inside: bool = False
+    marks: list[tuple[float, int, int]] = field(default_factory=list)
+
+    def entry(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """The same, timed, unless it is called by something that is."""
+
+        def timed(*args: Any, **named: Any) -> Any:
+            if self._inside:
+                return inner(*args, **named)
+            self._inside, begin = True, time.thread_time()
+            try:
+                return inner(*args, **named)
+            finally:
+                self._inside = False
+                self.seconds += time.thread_time() - begin
+
+        return timed
+
+    def work(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """A worker's `call` whose work does not count."""
+
+        def call(worker: VirtualWorker, done: Any, work: Callable[[], Any]) -> None:
+            def elsewhere() -> Any:
+                begin = time.thread_time()
+                try:
+                    return work()
+                finally:
+                    self.seconds -= (time.thread_time() - begin) if self._inside else 0.0
+
+            inner(worker, done, elsewhere)
+
+        return call
+
+    def add(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """A trace's `add` that counts."""
+
+        def counted(trace: ChargingTrace, what: str, *args: Any, **named: Any) -> None:
+            inner(trace, what, *args, **named)
+            if what in HANDLED:
+                self.events += 1
+                rows = named.get("rows", args[2] if len(args) > 2 else 0)
+                self.nodes += max(rows, 0)
+
+        return counted
+
+    def mark(self) -> None:
+        """An answer begins."""
+        self.marks.append((self.seconds, self.events, self.nodes))
+
+
+@contextmanager
+def watching(watch: Stopwatch) -> Iterator[None]:
+    """Time all holders meanwhile."""
+    with ExitStack() as stack:
+        for name in ENTRIES:
+            stack.enter_context(
+                patch.object(Holder, name, watch.entry(getattr(Holder, name)))
+            )
+        stack.enter_context(patch.object(VirtualWorker, "call", watch.work(VirtualWorker.call)))
+        stack.enter_context(patch.object(ChargingTrace, "add", watch.add(ChargingTrace.add)))
+        yield
+
+
+def fit(marks: Sequence[tuple[float, int, int]]) -> tuple[float, float]:
+    """Seconds for an event and for a node, from what was there when each answer began."""
+    steps = np.diff(np.array(marks), axis=0)
+    found, *_ = np.linalg.lstsq(steps[:, 1:], steps[:, 0], rcond=None)
+    return float(found[0]), float(found[1])
+
+
+def main() -> None:
+    """Measure and print."""
+    made = parser(__doc__ or "")
+    made.add_argument("--policies", default=",".join(MAIN))
+    made.set_defaults(profile="gpu", prompts=8, max_new_tokens=64)
+    arguments = made.parse_args()
+    every: list[tuple[float, int, int]] = []
+    print(machine())
+    for name in policies(arguments.policies):
+        watch = Stopwatch()
+
+        def policy(holder: Holder, library: Library, name: str = name, watch: Any = watch) -> Any:
+            watch.mark()
+            return make(name, Shape())
+
+        try:
+            with watching(watch):
+                rings = measure(arguments, [Variant(name, policy)])
+        except GardenerError as error:
+            sys.exit(f"error: {error}")
+        watch.mark()
+        segments = sum(run.segments for runs in rings.values() for run in runs)
+        event, node = fit(watch.marks)
+        every += [(each[0], each[1], each[2]) for each in np.diff(np.array(watch.marks), axis=0)]
+        print(
+            f"{name:10} {watch.seconds / segments * 1e3:6.2f} ms a segment, "
+            f"{watch.events / segments:5.1f} events and {watch.nodes / segments:6.1f} nodes; "
+            f"fit {event * 1e3:.3f} ms an event, {node * 1e6:.1f} us a node"
+        )
+    steps = np.array(every)
+    found, *_ = np.linalg.lstsq(steps[:, 1:], steps[:, 0], rcond=None)
+    off = steps[:, 1:] @ found / steps[:, 0]
+    print(f"holder = {{ event_ms = {found[0] * 1e3:.3f}, node_ms = {found[1] * 1e3:.4f} }}")
+    print(f"which is {np.median(off):.2f} times what was measured, {off.min():.2f} to {off.max():.2f}")
+
+
+if __name__ == "__main__":
+    main()
