@@ -95,9 +95,7 @@ def watching(watch: Stopwatch) -> Iterator[None]:
     """Time all holders meanwhile."""
     with ExitStack() as stack:
         for name in ENTRIES:
-            stack.enter_context(
-                patch.object(Holder, name, watch.entry(getattr(Holder, name)))
-            )
+            stack.enter_context(patch.object(Holder, name, watch.entry(getattr(Holder, name))))
         stack.enter_context(patch.object(VirtualWorker, "call", watch.work(VirtualWorker.call)))
         stack.enter_context(patch.object(ChargingTrace, "add", watch.add(ChargingTrace.add)))
         yield
@@ -143,7 +141,9 @@ def main() -> None:
     found, *_ = np.linalg.lstsq(steps[:, 1:], steps[:, 0], rcond=None)
     off = steps[:, 1:] @ found / steps[:, 0]
     print(f"holder = {{ event_ms = {found[0] * 1e3:.3f}, node_ms = {found[1] * 1e3:.4f} }}")
-    print(f"which is {np.median(off):.2f} times what was measured, {off.min():.2f} to {off.max():.2f}")
+    print(
+        f"which is {np.median(off):.2f} times what was measured, {off.min():.2f} to {off.max():.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,6 @@ from gardener.messages import Advance, Close, Open, Segment, Verdict
 from gardener.policy import Policy, View
 from gardener.tree import Node, Opinion, Tree
 
-
 IDLE = 0.001
 """Guesses less likely than this are left out: no policy sends them, whatever floor a user sets."""
 
@@ -221,7 +220,9 @@ class Decoding:
         first, end = self._prefilled, min(self._prefilled + self.chunk, last)
         self._prefilled = end
         # Drafters may need what the ring computes of the prompt: nothing is waited for here.
-        nodes = self.policy.choose(self.view(overdue=True, beside=end - first)) if end == last else []
+        nodes = (
+            self.policy.choose(self.view(overdue=True, beside=end - first)) if end == last else []
+        )
         return [self._segment(range(first, end), nodes), *self._grow()]
 
     def _segment(self, prompt: Sequence[int], nodes: Sequence[int]) -> Send:

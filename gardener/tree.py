@@ -64,6 +64,10 @@ def pool(opinions: Sequence[Mapping[int, float]]) -> list[float]:
     pooled = [0.0] * len(opinions)
     left = 1.0
     sources = sorted(set().union(*opinions))
+    if len(sources) == 1:  # the usual case
+        said = [opinion.get(sources[0], 0.0) for opinion in opinions]
+        scale = 1.0 / max(sum(said), 1.0)
+        return [max(scale * share, LEAST) for share in said]
     for source in sources:
         said = [opinion.get(source, 0.0) for opinion in opinions]
         total = sum(said)
@@ -130,12 +134,14 @@ class Tree:
         """
         self._nodes[parent]
         siblings = self._children.get(parent, {})
-        if not guesses and not siblings:
+        opinions = self._opinions
+        changed = False
+        for node in siblings.values():
+            changed |= opinions.get(node, {}).pop(source, None) is not None
+        if not guesses and not changed:  # nothing said, then or now: nothing is scored anew
             return 0
         siblings = self._children.setdefault(parent, siblings)
         before = len(siblings)
-        for node in siblings.values():
-            self._opinions.get(node, {}).pop(source, None)
         for token, probability in guesses:
             child = self.graft(parent, token, self._nodes[parent].score)
             self._opinions.setdefault(child.id, {})[source] = max(probability, LEAST)

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,11 @@ from gardener.draft.incremental import Batch, Incremental
 from gardener.draft.model import SmallModel
 from gardener.draft.ngram import NGram
 from gardener.errors import LocalError, PeerLost, UserError
-from gardener.messages import Tensor
+from gardener.messages import Tensor, Verdict
 from gardener.policy import POLICIES
 from gardener.simulate.library import Library
 from gardener.simulate.loop import Loop
-from gardener.simulate.profile import Profile, names, read_profile
+from gardener.simulate.profile import HolderTerms, Profile, names, read_profile
 from gardener.simulate.ring import Model, SimulatedRing, simulated_ring
 from gardener.simulate.targets import Targets
 from gardener.stages.tensors import unpack
@@ -82,6 +83,41 @@ def test_a_token_of_plain_decoding_takes_stages_and_links_and_nothing_else() -> 
         assert clock.now() - begin == pytest.approx(0.04 + TOKENS * 0.165, abs=3e-3)
 
     with_ring(scenario, 4)
+
+
+def test_the_holder_takes_time_for_what_it_handles() -> None:
+    """A token of plain decoding is a verdict and a segment, with a row each; the one is handled
+    before the other leaves."""
+    event, node = 10.0, 1.0
+
+    async def scenario(ring: SimulatedRing) -> float:
+        begin = clock.now()
+        assert await write(ring, "plain") == written()
+        return clock.now() - begin
+
+    dear = msgspec.structs.replace(PROFILE, holder=HolderTerms(event, node))
+    more = with_ring(scenario, 4, dear) - with_ring(scenario, 4, PROFILE)
+    # The last verdict ends the answer before anybody waits; the prompt came in two pieces more.
+    assert more == pytest.approx(2 * (event + node) * 1e-3 * TOKENS, rel=0.1)
+
+
+def test_a_busy_holder_hears_nothing_and_lets_nothing_leave() -> None:
+    async def scenario(ring: SimulatedRing) -> None:
+        times: list[float] = []
+        judged = ring.holder.judged
+
+        def noted(verdict: Verdict) -> None:
+            times.append(clock.now())
+            judged(verdict)
+
+        ring.holder.judged = noted  # type: ignore[method-assign]
+        for policy in ("gardener", "flowspec"):
+            assert await write(ring, policy) == written()
+        # Two verdicts are never handled within the time that one takes.
+        assert min(b - a for a, b in pairwise(times)) >= 0.05 - 1e-9
+
+    dear = msgspec.structs.replace(PROFILE, holder=HolderTerms(50.0, 0.0))
+    with_ring(scenario, 4, dear)
 
 
 def test_what_verdicts_and_cards_say_is_what_the_profile_says() -> None:

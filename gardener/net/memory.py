@@ -22,6 +22,9 @@ Factory = Callable[[], asyncio.BaseProtocol]
 HIGH, LOW = 64 * 2**10, 16 * 2**10
 """Bytes waiting to be sent at which the protocol is told to pause, and to go on; as in asyncio."""
 
+INSTANT = 1e-6
+"""Seconds that are not worth a timer; a clock that goes by ticks may never reach less."""
+
 EPHEMERAL = 49152
 """Ports from here on are given to those who dial."""
 
@@ -154,7 +157,7 @@ class MemoryTransport(asyncio.Transport):
 
     def _arrive(self) -> None:
         """What was sent first is there."""
-        if self.owner is not None and self.owner.free > self._loop.time():
+        if self.owner is not None and self.owner.free > self._loop.time() + INSTANT:
             self._loop.call_at(self.owner.free, self._arrive)
             return
         data = self._due.popleft()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from gardener.compute import AnyWorker
+from gardener.net.memory import INSTANT
 from gardener.simulate.processor import Processor
 
 P = ParamSpec("P")
@@ -113,7 +114,7 @@ class VirtualWorker(AnyWorker):
         self, done: Done, result: object, error: BaseException | None, seconds: float
     ) -> None:
         loop = asyncio.get_running_loop()
-        if self._processor is not None and self._processor.free > loop.time():
+        if self._processor is not None and self._processor.free > loop.time() + INSTANT:
             loop.call_at(self._processor.free, self._tell, done, result, error, seconds)
             return
         done(result, error, seconds)
