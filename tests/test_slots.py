@@ -93,6 +93,24 @@ def test_siblings_do_not_see_each_other_and_their_slots_are_used_again() -> None
     ]
 
 
+def test_rows_that_are_computed_again_see_what_they_saw() -> None:
+    table = SlotTable(prompt=2, context=100)
+    _prompt(table, 2)
+    table.place([2, 3, 4, 5], [1, 1, 2, 4], [2, 2, 3, 4])
+    again = table.again([2, 4, 5])
+    assert (again.slots.tolist(), again.positions.tolist()) == ([2, 4, 5], [2, 3, 4])
+    assert [_visible(again, i) for i in range(3)] == [{0, 1, 2}, {0, 1, 2, 4}, {0, 1, 2, 4, 5}]
+    assert again.slot_positions.tolist() == [0, 1, 2, 2, 3, 4]
+    assert [_visible(table.again([3]), 0), _visible(table.again([4]), 0)] == [
+        {0, 1, 3},
+        {0, 1, 2, 4},
+    ]
+    with pytest.raises(KeyError):
+        table.again([1])  # certain
+    with pytest.raises(KeyError):
+        table.again([6])
+
+
 def test_an_advance_may_come_before_the_row_of_its_root() -> None:
     table = SlotTable(prompt=2, context=100)
     _prompt(table, 2)
@@ -223,6 +241,17 @@ class Walk:
         for line, (row, _) in enumerate(rows):
             assert _visible(placement, line) == {self.slot[a] for a in naive.lineage(row)}
 
+    def again(self) -> None:
+        """Some rows of the tree, computed once more."""
+        unsure = [row for row in self.slot if row in self.table]
+        rows = self.random.sample(unsure, min(len(unsure), 4))
+        placement = self.table.again(rows)
+        assert placement.slots.tolist() == [self.slot[row] for row in rows]
+        for line, row in enumerate(rows):
+            path = self.naive.lineage(row)
+            assert placement.positions[line] == len(path) - 1
+            assert _visible(placement, line) == {self.slot[a] for a in path}
+
     def advance(self) -> None:
         naive = self.naive
         before = dict(self.slot)
@@ -252,5 +281,6 @@ def test_random_trees_equal_the_naive_model(seed: int) -> None:
     walk = Walk(seed)
     for _ in range(12):
         walk.grow()
+        walk.again()
         if walk.naive.root in walk.slot and walk.random.random() < 0.7:
             walk.advance()

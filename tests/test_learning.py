@@ -1,0 +1,124 @@
+"""What a holder learns from verdicts, and what it leaves out: prefill, and the time between two
+requests. On a simulated ring, without a socket."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from fakes import target
+from simulated import PROMPT, TOKENS, with_ring, write, written
+
+from gardener.holder import Holder
+from gardener.messages import Tensor, Verdict
+from gardener.simulate.ring import SimulatedRing
+from gardener.tree import Guess, Node
+
+
+class Oracle:
+    """A drafter that answers at once and knows the text."""
+
+    name = "oracle"
+    numbers = ""
+    instant = True
+    taps: tuple[int, ...] = ()
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        self._text = list(prompt)
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        self._text += [node.token for node in nodes]
+
+    def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        texts = ([*self._text, *(node.token for node in path[1:])] for path in paths)
+        return [(Guess(target(text), 0.9),) for text in texts]
+
+
+def sent(ring: SimulatedRing) -> int:
+    """Segments of the answer that is under way or was the last one."""
+    return sum(record.what == "sent" for record in ring.holder.trace)
+
+
+@pytest.mark.parametrize("policy", ["plain", "gardener"])
+def test_what_passes_take_before_the_first_token_changes_no_costs(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its passes are of another size, and the first ones are slow: kernels are compiled."""
+    judged, early = Holder.judged, list[int]()
+
+    def slow_at_first(holder: Holder, verdict: Verdict) -> None:
+        assert holder.decoding is not None
+        if not holder.decoding.counts.emitted:
+            early.append(verdict.seq)
+            times = [msgspec.structs.replace(t, compute=50 * t.compute) for t in verdict.times]
+            verdict = msgspec.structs.replace(verdict, times=tuple(times))
+        judged(holder, verdict)
+
+    monkeypatch.setattr(Holder, "judged", slow_at_first)
+
+    async def scenario(ring: SimulatedRing) -> None:
+        before = ring.holder.costs.circle(1)
+        assert await write(ring, policy) == written()
+        assert early == [0, 1], "the prompt comes in two pieces"
+        facts = ring.holder.costs.facts()
+        assert facts["levels"] == pytest.approx([1.0, 1.0], rel=0.01)
+        assert ring.holder.costs.circle(1) == pytest.approx(before, rel=0.02)
+        # Nor does it count where the time of an answer is told.
+        passage = ring.holder.passage
+        assert passage.compute == pytest.approx([0.08 * passage.segments] * 2, rel=1e-3)
+        assert policy != "plain" or passage.segments == TOKENS - 1
+
+    with_ring(scenario, 2)
+
+
+def test_time_in_which_nobody_asked_turns_no_guesses_off() -> None:
+    async def scenario(ring: SimulatedRing) -> None:
+        for _ in range(3):
+            await asyncio.sleep(1000)  # the user thinks
+            assert await write(ring) == written()
+            decoding = ring.holder.decoding
+            assert decoding is not None
+            assert decoding.counts.plain == 0
+            assert ring.holder.throttle.speculating
+
+    with_ring(scenario, 2, drafters=[Oracle()])
+
+
+def test_prefill_turns_no_guesses_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first token takes as long as the prompt does."""
+    judged = Holder.judged
+
+    def late(holder: Holder, verdict: Verdict) -> None:
+        assert holder.decoding is not None
+        if holder.decoding.counts.emitted or not verdict.ids:
+            judged(holder, verdict)
+        else:
+            asyncio.get_running_loop().call_later(100, judged, holder, verdict)
+
+    monkeypatch.setattr(Holder, "judged", late)
+
+    async def scenario(ring: SimulatedRing) -> None:
+        assert await write(ring, "serial") == written()
+        assert await write(ring) == written()
+        decoding = ring.holder.decoding
+        assert decoding is not None
+        assert decoding.counts.plain == 0
+
+    with_ring(scenario, 1, drafters=[Oracle()])
+
+
+def test_a_verdict_that_has_come_is_waited_for_no_longer_and_the_next_one_is() -> None:
+    """One stage takes 160 ms for a segment; its verdict comes 2 ms later, which is worth waiting."""
+
+    async def scenario(ring: SimulatedRing) -> None:
+        assert await write(ring, prompt=PROMPT) == written()
+        records = list(ring.holder.trace)
+        verdicts = [record.at for record in records if record.what == "judged"]
+        begin = next(record.at for record in records if record.what == "emitted")
+        later = [record.at for record in records if record.what == "sent" and record.at > begin]
+        assert len(later) > 3
+        for at in later:
+            nearest = min(verdicts, key=lambda came: abs(came - at))
+            assert at == pytest.approx(nearest, abs=1e-5)
+
+    with_ring(scenario, 1)
