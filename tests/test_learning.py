@@ -68,7 +68,9 @@ def test_what_passes_take_before_the_first_token_changes_no_costs(
     with_ring(scenario, 2)
 
 
-def test_time_in_which_nobody_asked_turns_no_guesses_off() -> None:
+def test_time_before_the_first_token_turns_no_guesses_off() -> None:
+    """That of the prompt, and that in which nobody asked."""
+
     async def scenario(ring: SimulatedRing) -> None:
         for _ in range(3):
             await asyncio.sleep(1000)  # the user thinks
@@ -79,29 +81,6 @@ def test_time_in_which_nobody_asked_turns_no_guesses_off() -> None:
             assert ring.holder.throttle.speculating
 
     with_ring(scenario, 2, drafters=[Oracle()])
-
-
-def test_prefill_turns_no_guesses_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first token takes as long as the prompt does."""
-    judged = Holder.judged
-
-    def late(holder: Holder, verdict: Verdict) -> None:
-        assert holder.decoding is not None
-        if holder.decoding.counts.emitted or not verdict.ids:
-            judged(holder, verdict)
-        else:
-            asyncio.get_running_loop().call_later(100, judged, holder, verdict)
-
-    monkeypatch.setattr(Holder, "judged", late)
-
-    async def scenario(ring: SimulatedRing) -> None:
-        for _ in range(3):
-            assert await write(ring) == written()
-            decoding = ring.holder.decoding
-            assert decoding is not None
-            assert decoding.counts.plain == 0
-
-    with_ring(scenario, 1, drafters=[Oracle()])
 
 
 def test_every_verdict_that_is_about_to_come_is_waited_for() -> None:
