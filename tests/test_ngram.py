@@ -40,7 +40,7 @@ def test_six_tokens_decide_and_no_more() -> None:
         other = [token + 20 if at == differs else token for at, token in enumerate(seven)]
         drafter = NGram()
         drafter.begin([*seven, 9, *other, 8, 30, *other, 8, 31, *seven])
-        # Where only the first of seven differs, both came after the same six: the more often, first.
+        # Where only the first of seven differs, both came after the same six: most often, first.
         assert tokens(drafter)[0] == best
 
 

@@ -53,9 +53,7 @@ class Rows:
 def branches(rows: Rows) -> Placement:
     """Two true tokens, one below the other, and a wrong sibling of the first."""
     first, place = LAST + 1, len(PROMPT)
-    return rows.place(
-        (first, LAST, place), (first + 1, LAST, place), (first + 2, first, place + 1)
-    )
+    return rows.place((first, LAST, place), (first + 1, LAST, place), (first + 2, first, place + 1))
 
 
 TOKENS = (WROTE[0], (WROTE[0] + 1) % 5, WROTE[1])

@@ -111,6 +111,21 @@ def test_rows_that_are_computed_again_see_what_they_saw() -> None:
         table.again([6])
 
 
+def test_the_end_of_a_prompt_comes_with_guesses() -> None:
+    table = SlotTable(prompt=3, context=100)
+    _prompt(table, 2)
+    placement = table.place([2, 3, 4, 5], [1, 2, 2, 3], [2, 3, 3, 4])
+    assert [_visible(placement, i) for i in range(4)] == [
+        {0, 1, 2},
+        {0, 1, 2, 3},
+        {0, 1, 2, 4},
+        {0, 1, 2, 3, 5},
+    ]
+    assert (table.certain, table.unsettled) == (3, 3)
+    table.advance([2], 3)
+    assert table.living([2, 3, 4, 5]) == [True, True, False, True]
+
+
 def test_an_advance_may_come_before_the_row_of_its_root() -> None:
     table = SlotTable(prompt=2, context=100)
     _prompt(table, 2)
@@ -155,6 +170,10 @@ def test_a_sliding_window_goes_by_position_not_by_slot() -> None:
     mask = within(placement, 3)
     assert mask is not None
     assert np.flatnonzero(mask[0]).tolist() == [6, 7, 8]
+    forked = table.place([10, 11], [8, 9], [8, 9])  # a sibling of 9, and a child of it
+    mask = within(forked, 3)
+    assert mask is not None
+    assert [np.flatnonzero(line).tolist() for line in mask] == [[6, 8, 9], [7, 8, 10]]
     wide = within(placement, 100)
     assert wide is placement.mask
 
