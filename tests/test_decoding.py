@@ -503,12 +503,12 @@ def test_rows_that_could_only_emit_a_token_too_many_are_not_sent_near_the_end_ei
 
 def test_tokens_are_counted_that_came_while_guessing_was_turned_off() -> None:
     decoding = ready(new_tokens=20)
-    for seq, speculating in enumerate((True, False, False, True)):
+    for seq, speculating in enumerate((True, False, False, False)):
         decoding.speculating = speculating
         decoding.handle(judged(seq, {seq: 9}))
         decoding.handle(grown((seq + 1, [])))
         decoding.handle(ROOM)
-    assert (decoding.counts.emitted, decoding.counts.plain) == (4, 2)
+    assert (decoding.counts.emitted, decoding.counts.plain) == (4, 3)
 
 
 def test_a_stop_string_ends_the_answer_with_its_token() -> None:
@@ -519,6 +519,22 @@ def test_a_stop_string_ends_the_answer_with_its_token() -> None:
     decoding.handle(judged(0, {0: 10}))
     decoding.handle(ROOM)
     assert decoding.handle(judged(1, {1: 11}))[-1] == Finish("stop")
+
+
+@pytest.mark.parametrize("reason", ["stop", "lost"])
+def test_rows_that_are_under_way_at_the_end_were_in_vain(reason: str) -> None:
+    limits = Limits(10, 100, ends=lambda token: token == 9)
+    shape = Shape(rows=1, window=4)
+    decoding = Decoding(7, (1,), make("gardener", shape), limits, costs=Costs.flat(1, 0.01))
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.9)])))
+    decoding.handle(grown((1, [(8, 0.9)])))
+    assert [ids(c[0]) for c in rooms(decoding)] == [(0,), (1,), (2,)]
+    decoding.handle(judged(0, {0: 9}) if reason == "stop" else StageLost())
+    assert decoding.finished == reason
+    counts = decoding.counts
+    assert (counts.rows, counts.emitted) == (3, 1 if reason == "stop" else 0)
+    assert counts.wasted == counts.rows - counts.emitted
 
 
 def test_the_context_ends_the_answer() -> None:
