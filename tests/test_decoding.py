@@ -324,12 +324,9 @@ def test_what_was_settled_is_named_once() -> None:
     named: list[tuple[int, ...]] = []
     for seq in range(6):
         decoding.handle(judged(seq, {seq: 9}))
-        named += [c.message.settled for c in decoding.handle(ROOM) if is_advance(c)]
+        sent = [c.message for c in decoding.handle(ROOM) if isinstance(c, Send)]
+        named += [message.settled for message in sent if isinstance(message, Advance)]
     assert named == [(0,), (1,), (2,), (3,), (4,), (5,)]
-
-
-def is_advance(command: Any) -> bool:
-    return isinstance(command, Send) and isinstance(command.message, Advance)
 
 
 def test_siblings_die_everywhere_on_a_hit() -> None:

@@ -55,9 +55,8 @@ def test_a_survey_of_another_time_closes_no_ring(earlier: bool) -> None:
 def test_a_stage_that_is_lost_while_it_computes_was_computing(stages: int) -> None:
     async def scenario() -> None:
         async with ring(stages) as made, holding(made) as holder:
-            for victim in (1, stages):
-                made.seats[victim].stage.trouble = slow(0.3)
             victim = made.seats[1]
+            victim.stage.trouble = slow(0.3)
             asking = asyncio.create_task(write(holder, policy="plain", prompt=(1,)))
             await until(lambda: victim.node.desk.waiting)
             await asyncio.sleep(0.05)
