@@ -154,6 +154,14 @@ def test_features_are_carried_from_the_stage_that_adds_them() -> None:
     assert [costs.link(k, 1) for k in (0, 1, 2)] == [0.0, 96.0, 96.0]
 
 
+def test_picks_cost_no_hidden_state_on_the_way_back() -> None:
+    ends = [card(1, bandwidth=1), card(2, bandwidth=1)]
+    # A row is 16 bytes, and 40 of a hidden state or of a feature.
+    assert [Costs.of(ends).link(k, 1) for k in (1, 2)] == [56.0, 16.0]
+    assert [Costs.of(ends, taps=(4,)).link(k, 1) for k in (1, 2)] == [56.0, 56.0]
+    assert Costs.of(ends[1:]).link(1, 3) == 48.0  # the only stage is the last one
+
+
 def test_cards_without_curves_are_guessed_flat() -> None:
     costs = Costs.of([card(1), card(2)])
     assert {costs.stage(k, rows) for k in (0, 1) for rows in (1, 64)} == {GUESS}

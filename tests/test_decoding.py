@@ -101,6 +101,7 @@ def test_every_schedule_writes_what_plain_decoding_writes(policy: str, block: in
         assert (done.emitted, done.reason) == plain(prompt, limits), f"seed {seed}"
         counts = done.decoding.counts
         assert counts.emitted == len(done.emitted) == counts.accepted + counts.missed
+        assert counts.rows - counts.wasted == counts.emitted, "one row before each token came true"
         assert counts.rows == sum(len(sending.rows) for sending in done.sendings)
         rows_are_sound(done)
         segments_are_sound(done)
@@ -227,6 +228,27 @@ def test_a_long_prompt_is_cut_into_chunks_of_which_some_are_under_way_at_once() 
     assert len(rooms(longer)) == 1
 
 
+@pytest.mark.parametrize("stages", [1, 2, 5])
+def test_a_piece_of_the_prompt_is_under_way_for_each_stage_and_one_waits(stages: int) -> None:
+    decoding = begin(prompt=range(90), chunk=4, stages=stages)
+    decoding.start()
+    assert len(rooms(decoding)) == len(decoding.flights()) == stages + 1
+    for seq in range(3):
+        decoding.handle(judged(seq, {}))
+        assert len(rooms(decoding)) == 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_last_piece_of_the_prompt_brings_the_root_while_others_are_under_way(
+    policy: str,
+) -> None:
+    decoding = begin(prompt=range(10), chunk=4, stages=3, policy=policy)
+    decoding.start()
+    decoding.handle(grown((9, [])))
+    chunks = [[n for c in commands for n in ids(c)] for commands in rooms(decoding)]
+    assert chunks == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
 def rooms(decoding: Decoding) -> list[list[Command]]:
     """What `Room` brings until it brings nothing."""
     done = []
@@ -294,6 +316,17 @@ def test_an_advance_names_all_that_was_settled_since_the_last_one() -> None:
     assert decoding.handle(judged(0, {0: 9})) == [Emit((9,))]  # nothing died, nothing to send
     decoding.handle(judged(1, {1: 4}))
     assert decoding.handle(ROOM)[1] == Send(Advance(7, (0, 1), 2))
+
+
+def test_what_was_settled_is_named_once() -> None:
+    """Or else an Advance would grow with the text."""
+    decoding = ready("plain", new_tokens=20)
+    named: list[tuple[int, ...]] = []
+    for seq in range(6):
+        decoding.handle(judged(seq, {seq: 9}))
+        sent = [c.message for c in decoding.handle(ROOM) if isinstance(c, Send)]
+        named += [message.settled for message in sent if isinstance(message, Advance)]
+    assert named == [(0,), (1,), (2,), (3,), (4,), (5,)]
 
 
 def test_siblings_die_everywhere_on_a_hit() -> None:
@@ -454,6 +487,27 @@ def test_nothing_after_the_last_token_is_emitted_or_counted() -> None:
     assert decoding.counts.emitted == 2
 
 
+def test_rows_that_could_only_emit_a_token_too_many_are_not_sent_near_the_end_either() -> None:
+    decoding = begin(prompt=(1,), new_tokens=4, rows=8)
+    decoding.start()
+    decoding.handle(grown((0, [])))
+    assert [ids(c[0]) for c in rooms(decoding)] == [(0,)]
+    decoding.handle(judged(0, {0: 9}))  # three more may come
+    for node in range(1, 6):
+        decoding.handle(grown((node, [(10 + node, 0.95)])))
+    assert [ids(c[0]) for c in rooms(decoding)] == [(1, 2, 3)]
+
+
+def test_tokens_are_counted_that_came_while_guessing_was_turned_off() -> None:
+    decoding = ready(new_tokens=20)
+    for seq, speculating in enumerate((True, False, False, False)):
+        decoding.speculating = speculating
+        decoding.handle(judged(seq, {seq: 9}))
+        decoding.handle(grown((seq + 1, [])))
+        decoding.handle(ROOM)
+    assert (decoding.counts.emitted, decoding.counts.plain) == (4, 3)
+
+
 def test_a_stop_string_ends_the_answer_with_its_token() -> None:
     limits = Limits(10, 100, ends=lambda token: token == 11)
     decoding = Decoding(7, (1,), make("plain", Shape()), limits)
@@ -462,6 +516,22 @@ def test_a_stop_string_ends_the_answer_with_its_token() -> None:
     decoding.handle(judged(0, {0: 10}))
     decoding.handle(ROOM)
     assert decoding.handle(judged(1, {1: 11}))[-1] == Finish("stop")
+
+
+@pytest.mark.parametrize("reason", ["stop", "lost"])
+def test_rows_that_are_under_way_at_the_end_were_in_vain(reason: str) -> None:
+    limits = Limits(10, 100, ends=lambda token: token == 9)
+    shape = Shape(rows=1, window=4)
+    decoding = Decoding(7, (1,), make("gardener", shape), limits, costs=Costs.flat(1, 0.01))
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.9)])))
+    decoding.handle(grown((1, [(8, 0.9)])))
+    assert [ids(c[0]) for c in rooms(decoding)] == [(0,), (1,), (2,)]
+    decoding.handle(judged(0, {0: 9}) if reason == "stop" else StageLost())
+    assert decoding.finished == reason
+    counts = decoding.counts
+    assert (counts.rows, counts.emitted) == (3, 1 if reason == "stop" else 0)
+    assert counts.wasted == counts.rows - counts.emitted
 
 
 def test_the_context_ends_the_answer() -> None:
@@ -495,6 +565,16 @@ def test_a_verdict_for_a_row_that_was_not_sent_is_refused() -> None:
     decoding.handle(grown((0, [(9, 0.9)])))
     decoding.handle(ROOM)
     with pytest.raises(RemoteError, match="did not carry node 1"):
+        decoding.handle(judged(0, {0: 9, 1: 3}))
+
+
+def test_a_verdict_for_a_row_of_another_segment_is_refused() -> None:
+    decoding = begin(prompt=(1,), rows=1, window=3)
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.9)])))
+    decoding.handle(grown((1, [])))
+    assert [ids(c[0]) for c in rooms(decoding)] == [(0,), (1,)]
+    with pytest.raises(RemoteError, match="segment 0 did not carry node 1"):
         decoding.handle(judged(0, {0: 9, 1: 3}))
 
 

@@ -12,7 +12,7 @@ from gardener import desk as desks
 from gardener.compute import Worker
 from gardener.desk import Desk
 from gardener.errors import RemoteError
-from gardener.messages import Advance, Open, Segment, Verdict
+from gardener.messages import Advance, Open, Segment, Timing, Verdict
 from gardener.stages.merging import APART, Merging
 from gardener.trace import Trace
 
@@ -134,6 +134,65 @@ def test_a_failed_pass_ends_its_requests_and_nothing_else() -> None:
     run(scenario)
 
 
+def test_a_failed_pass_is_told_for_every_request_in_it() -> None:
+    """Whoever is not told waits for its verdict for long."""
+
+    async def scenario() -> None:
+        table, gate = Table(), Event()
+
+        def fail_the_second_pass() -> None:
+            assert_set(gate)
+            if table.stage.passes:
+                raise RuntimeError("no")
+
+        table.stage.trouble = fail_the_second_pass
+        for request in (7, 8, 9):
+            table.desk.open(Open(request, 1, 64))
+            table.desk.submit(segment(0, ROOT, request=request))
+        gate.set()
+        await table.settle()
+        assert [each.request for each in table.out] == [7]
+        assert [failure[:2] for failure in table.failures] == [(8, 0), (9, 0)]
+        table.worker.close()
+
+    run(scenario)
+
+
+def test_a_request_that_cannot_be_opened_is_told() -> None:
+    def fail() -> None:
+        raise MemoryError("no")
+
+    async def scenario() -> None:
+        table = Table()
+        table.stage.open_trouble = fail
+        table.desk.open(Open(9, 1, 64))
+        await until(lambda: table.failures)
+        assert table.failures == [(9, 0, "MemoryError('no')")]
+        assert table.desk.gave_up(9)
+        table.worker.close()
+
+    run(scenario)
+
+
+def test_what_stages_before_it_said_of_their_time_is_kept() -> None:
+    async def scenario() -> None:
+        earlier = Timing(1, 2, 3)
+        for number in (1, 2):
+            table = Table(number, 2)
+            table.desk.open(Open(9, 1, 64, (0,)))
+            sent = rows(0, 0) if number == 1 else rows(0, 0, taps=(0,))
+            table.desk.submit(msgspec.structs.replace(sent, times=(earlier,) * (number - 1)))
+            # Nothing of this one is computed here, and yet it has passed.
+            nothing = Segment(9, 1, (), (), (), (), None, (earlier,) * (number - 1))
+            table.desk.submit(nothing)
+            await table.settle()
+            assert [len(each.times) for each in table.out] == [number, number]
+            assert all(each.times[:-1] == (earlier,) * (number - 1) for each in table.out)
+            table.worker.close()
+
+    run(scenario)
+
+
 def test_rows_that_do_not_fit_end_their_request_alone() -> None:
     async def scenario() -> None:
         table = Table()
@@ -203,6 +262,35 @@ def test_what_is_closed_leaves_nothing() -> None:
         assert sorted(table.desk.clear()) == [7, 8, 9]
         await table.settle()
         assert (table.out, table.failures, table.stage.caches) == ([], [], {})
+        table.worker.close()
+
+    run(scenario)
+
+
+def test_bytes_that_wait_and_requests_that_were_given_up_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(desks, "QUEUE_BYTES", 8)
+    monkeypatch.setattr(desks, "REQUESTS", 3)
+
+    async def scenario() -> None:
+        table, gate = Table(2, 2), Event()
+        table.stage.trouble = lambda: assert_set(gate)
+        table.desk.open(Open(9, 1, 64))
+        for node in range(3):  # one is computed, two of 4 bytes each wait
+            table.desk.submit(rows(node, node, taps=()))
+        with pytest.raises(RemoteError, match="2 segments of 8 bytes wait: that is too much"):
+            table.desk.submit(rows(3, 3, taps=()))
+        gate.set()
+        await table.settle()
+        for request in (9, 8, 7):
+            if request != 9:
+                table.desk.open(Open(request, 1, 64))
+            table.desk.give_up(request)
+        with pytest.raises(RemoteError, match="more than 3 requests"):
+            table.desk.open(Open(6, 1, 64))
+        table.desk.close(8)
+        table.desk.open(Open(6, 1, 64))
         table.worker.close()
 
     run(scenario)

@@ -493,6 +493,24 @@ def test_the_reason_of_a_bye_passes_through(run: Callable[[Scenario], None]) -> 
     run(scenario)
 
 
+def test_the_first_cause_of_an_end_is_the_one_that_is_told(run: Callable[[Scenario], None]) -> None:
+    """Whatever comes after the Bye, and however the connection goes."""
+
+    async def scenario() -> None:
+        ear = Ear()
+        async with raw_peer(ear) as sock:
+            parting = encode(m.Bye("going home")) + encode(m.Close(9)) + encode(m.Ping(2))
+            await asyncio.get_running_loop().sock_sendall(sock, parting)
+            await ear.until(lambda: ear.errors)
+        (error,) = ear.errors
+        assert isinstance(error, PeerLost)
+        assert "left: going home" in str(error)
+        assert ear.messages == []
+        assert ear.links[0].cause == "it left: going home"
+
+    run(scenario)
+
+
 def test_a_bye_arrives_although_much_was_on_its_way_to_the_sender(
     run: Callable[[Scenario], None],
 ) -> None:

@@ -21,6 +21,29 @@ def test_the_longest_suffix_decides() -> None:
     assert tokens(drafter)[0] == 9  # after 1 2 3, though after 3 alone 4 was last
 
 
+def test_the_longest_suffix_is_as_long_as_was_said() -> None:
+    """After 1 2 3 came 9 alone; after 2 3, and after 3, mostly 4."""
+    text = [1, 2, 3, 9, 2, 3, 4, 2, 3, 4, 7, 1, 2, 3]
+    for longest, best in ((2, 4), (3, 9), (4, 9)):
+        drafter = NGram(longest)
+        drafter.begin(text)
+        assert tokens(drafter)[0] == best
+        drafter.begin(text[:-2])  # the rest of it guessed or written later
+        assert tokens(drafter, 2, 3)[0] == best
+        drafter.settle(nodes(text[-2:]))
+        assert tokens(drafter)[0] == best
+
+
+def test_six_tokens_decide_and_no_more() -> None:
+    seven = [1, 2, 3, 4, 5, 6, 7]
+    for differs, best in ((0, 8), (1, 9)):
+        other = [token + 20 if at == differs else token for at, token in enumerate(seven)]
+        drafter = NGram()
+        drafter.begin([*seven, 9, *other, 8, 30, *other, 8, 31, *seven])
+        # Where only the first of seven differs, both came after the same six: most often, first.
+        assert tokens(drafter)[0] == best
+
+
 def test_shorter_suffixes_fill_up() -> None:
     drafter = NGram()
     drafter.begin([1, 2, 3, 9, 2, 3, 4, 1, 2, 3])

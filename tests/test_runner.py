@@ -184,7 +184,27 @@ def test_the_order_moves_on_from_round_to_round() -> None:
     run_measure(ring(), plan(Row("a", 1, ("b",)), Row("a", 2, ("c",)), repeat=2), found, ear)
     rounds = [[r.policy for r in found.runs[at : at + 3]] for at in range(0, 12, 3)]
     assert rounds == [rotated(POLICIES, by) for by in range(4)]
+    assert rounds == [
+        ["plain", "serial", "gardener"],
+        ["serial", "gardener", "plain"],
+        ["gardener", "plain", "serial"],
+        ["plain", "serial", "gardener"],
+    ]
     assert [r.repeat for r in found.runs] == [1] * 3 + [2] * 3 + [1] * 3 + [2] * 3
+
+
+@pytest.mark.usefixtures("instant")
+def test_the_order_moves_on_from_prompt_to_prompt_and_from_turn_to_turn() -> None:
+    found, ear = results(()), Ear()
+    rows = (Row("a", 1, ("b", "c")), Row("a", 2, ("d",)), Row("b", 1, ("e",)))
+    run_measure(ring(), plan(*rows), found, ear)
+    asked = [(r.data, r.line, r.turn, r.policy) for r in found.runs[::3]]
+    assert asked == [  # who goes first
+        ("a", 1, 1, "plain"),
+        ("a", 2, 1, "serial"),
+        ("b", 1, 1, "gardener"),
+        ("a", 1, 2, "plain"),
+    ]
 
 
 @pytest.mark.usefixtures("instant")

@@ -93,6 +93,39 @@ def test_siblings_do_not_see_each_other_and_their_slots_are_used_again() -> None
     ]
 
 
+def test_rows_that_are_computed_again_see_what_they_saw() -> None:
+    table = SlotTable(prompt=2, context=100)
+    _prompt(table, 2)
+    table.place([2, 3, 4, 5], [1, 1, 2, 4], [2, 2, 3, 4])
+    again = table.again([2, 4, 5])
+    assert (again.slots.tolist(), again.positions.tolist()) == ([2, 4, 5], [2, 3, 4])
+    assert [_visible(again, i) for i in range(3)] == [{0, 1, 2}, {0, 1, 2, 4}, {0, 1, 2, 4, 5}]
+    assert again.slot_positions.tolist() == [0, 1, 2, 2, 3, 4]
+    assert [_visible(table.again([3]), 0), _visible(table.again([4]), 0)] == [
+        {0, 1, 3},
+        {0, 1, 2, 4},
+    ]
+    with pytest.raises(KeyError):
+        table.again([1])  # certain
+    with pytest.raises(KeyError):
+        table.again([6])
+
+
+def test_the_end_of_a_prompt_comes_with_guesses() -> None:
+    table = SlotTable(prompt=3, context=100)
+    _prompt(table, 2)
+    placement = table.place([2, 3, 4, 5], [1, 2, 2, 3], [2, 3, 3, 4])
+    assert [_visible(placement, i) for i in range(4)] == [
+        {0, 1, 2},
+        {0, 1, 2, 3},
+        {0, 1, 2, 4},
+        {0, 1, 2, 3, 5},
+    ]
+    assert (table.certain, table.unsettled) == (3, 3)
+    table.advance([2], 3)
+    assert table.living([2, 3, 4, 5]) == [True, True, False, True]
+
+
 def test_an_advance_may_come_before_the_row_of_its_root() -> None:
     table = SlotTable(prompt=2, context=100)
     _prompt(table, 2)
@@ -137,6 +170,10 @@ def test_a_sliding_window_goes_by_position_not_by_slot() -> None:
     mask = within(placement, 3)
     assert mask is not None
     assert np.flatnonzero(mask[0]).tolist() == [6, 7, 8]
+    forked = table.place([10, 11], [8, 9], [8, 9])  # a sibling of 9, and a child of it
+    mask = within(forked, 3)
+    assert mask is not None
+    assert [np.flatnonzero(line).tolist() for line in mask] == [[6, 8, 9], [7, 8, 10]]
     wide = within(placement, 100)
     assert wide is placement.mask
 
@@ -223,6 +260,17 @@ class Walk:
         for line, (row, _) in enumerate(rows):
             assert _visible(placement, line) == {self.slot[a] for a in naive.lineage(row)}
 
+    def again(self) -> None:
+        """Some rows of the tree, computed once more."""
+        unsure = [row for row in self.slot if row in self.table]
+        rows = self.random.sample(unsure, min(len(unsure), 4))
+        placement = self.table.again(rows)
+        assert placement.slots.tolist() == [self.slot[row] for row in rows]
+        for line, row in enumerate(rows):
+            path = self.naive.lineage(row)
+            assert placement.positions[line] == len(path) - 1
+            assert _visible(placement, line) == {self.slot[a] for a in path}
+
     def advance(self) -> None:
         naive = self.naive
         before = dict(self.slot)
@@ -252,5 +300,6 @@ def test_random_trees_equal_the_naive_model(seed: int) -> None:
     walk = Walk(seed)
     for _ in range(12):
         walk.grow()
+        walk.again()
         if walk.naive.root in walk.slot and walk.random.random() < 0.7:
             walk.advance()

@@ -46,6 +46,34 @@ def test_it_comes_back_when_guesses_pay_again() -> None:
     assert all(emit(throttle, 0.5, 1.0, 60 * STRETCH)[-20 * STRETCH :])
 
 
+def test_the_first_try_that_pays_is_enough() -> None:
+    """What guesses took long ago says nothing any more."""
+    throttle = Throttle(plain=1.0)
+    emit(throttle, 1.5, 1.0, 40 * STRETCH)
+    modes = emit(throttle, 0.8, 1.0, (LONGEST + 10) * STRETCH)
+    assert all(modes[modes.index(True) :])
+
+
+def test_one_slow_stretch_turns_nothing_off() -> None:
+    throttle = Throttle(plain=1.0)
+    emit(throttle, 0.8, 1.0, 4 * STRETCH)
+    assert all(emit(throttle, 1.2, 1.0, STRETCH))
+    assert all(emit(throttle, 0.8, 1.0, 4 * STRETCH))
+
+
+def test_where_guesses_were_right_after_all_the_next_pause_is_short() -> None:
+    throttle = Throttle(plain=1.0)
+    emit(throttle, 1.5, 1.0, 40 * STRETCH)  # pauses are long now
+    while throttle.speculating:
+        emit(throttle, 1.5, 1.0, STRETCH)
+    while not throttle.speculating:
+        emit(throttle, 1.5, 9.0, STRETCH)  # it is slower without them
+    emit(throttle, 1.5, 9.0, 4 * STRETCH)
+    modes = emit(throttle, 99.0, 0.1, 4 * STRETCH)[::STRETCH]
+    off = modes.index(False)
+    assert modes[off : off + 2] == [False, True]
+
+
 def test_several_tokens_at_once_count_as_several() -> None:
     throttle = Throttle(plain=1.0)
     for _ in range(STRETCH):
