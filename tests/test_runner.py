@@ -78,7 +78,7 @@ async def fake_answer(holder: Any, prompter: Any, policy: Any, wanted: Wanted) -
     """What the true target writes, at once."""
     tokens = fakes.plain(wanted.tokens, rings.limits(wanted.new_tokens))[0]
     got = Answer(policy.name, len(wanted.tokens), tokens, prompter.backend.decode(tokens), "length")
-    got.first_token, got.at_once, got.total = 0.1, 1, 0.2
+    got.first_token, got.total = 0.1, 0.2
     return got
 
 

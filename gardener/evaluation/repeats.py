@@ -16,8 +16,8 @@ PART = 3
 """And all of that has to be one part in so many of the answer, at least."""
 
 RULE = (
-    f"the last tokens of the answer, a third of it or more, are the same up to {LONGEST} tokens at "
-    f"least {TIMES} times over"
+    f"answers whose last third or more is one piece of up to {LONGEST} tokens, {TIMES} times or "
+    "more on end"
 )
 
 

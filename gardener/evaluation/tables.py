@@ -1,7 +1,7 @@
 """The figures of an evaluation as tables for a terminal, for a wide one or a narrow one."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -20,6 +20,8 @@ LANES = 8
 OURS = "gardener"
 """The policy that is held against the others; without it, the last one."""
 
+_Group: TypeAlias = tuple[str, Mapping[str, Any]]
+
 KINDS = {"speedup": "decoding", "end_to_end_speedup": "end to end"}
 
 
@@ -33,15 +35,21 @@ def tables(
     parts: list[RenderableType] = []
     for name, sets in figures.items():
         if sets:
-            groups = dict(_groups(sets))
-            parts += ["", Text(name, "bold italic"), *_about(rings[name], sets, policies)]
-            parts += ["", _speeds(groups, policies, width)]
-            for table in (*_ratios(groups, policies, width), _times(sets, policies, width)):
-                parts += ["", table]
+            groups, whole = list(_groups(sets)), _whole(sets)
+            parts += ["", Text(name, "bold"), *_about(rings[name], whole, policies)]
+            parts += _titled("tokens per second", _speeds(groups, policies, width))
+            parts += _ratios(groups, whole, policies, width)
+            title = "where the time after the first token goes, of all prompts"
+            parts += _titled(title, _times(whole["policies"], policies, width))
     return Group(*parts)
 
 
-def _groups(sets: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _titled(title: str, *tables: Table) -> list[RenderableType]:
+    """Not as the table's own title, which would be no wider than the table."""
+    return ["", Text(title, "italic"), *tables]
+
+
+def _groups(sets: Mapping[str, Any]) -> Iterator[_Group]:
     """What there is a row for, by what it is called: the data sets, then all of it, then apart
     what repeats itself."""
     for data, found in sets.items():
@@ -59,7 +67,7 @@ def _whole(sets: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _about(
-    ring: Mapping[str, Any], sets: Mapping[str, Any], policies: Sequence[str]
+    ring: Mapping[str, Any], whole: Mapping[str, Any], policies: Sequence[str]
 ) -> Iterator[Text]:
     """Lines that say what was measured, and how the figures are meant."""
     ran = ring["policies"]
@@ -68,7 +76,6 @@ def _about(
     yield Text(f"drafters: {ring['drafters']}{profile}")
     for what, fact in ring["facts"].items():
         yield Text(f"{what}: {fact}")
-    whole = _whole(sets)
     yield Text(f"decoding: all tokens but the first, in the time after {_prefill(whole)}")
     if unrated := whole["prompts"] - whole["rated"]:
         yield Text(f"no decoding: {unrated} of {whole['prompts']} prompts, left out of its figures")
@@ -95,21 +102,20 @@ def _prefill(whole: Mapping[str, Any]) -> str:
 # --- tables --------------------------------------------------------------------------------------
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
-    """Without lines; a column that begins with | begins a group."""
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", padding=(0, 2, 0, 0))
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left", no_wrap=True, vertical="top")
     return table
 
 
-def _speeds(groups: Mapping[str, Any], policies: Sequence[str], width: int) -> Table:
+def _speeds(groups: Sequence[_Group], policies: Sequence[str], width: int) -> Table:
     wide = width >= WIDE
     columns = ["\nprompts", "decoding\nmean", "\nmedian", "end to end\nmean", "\nmedian"]
     columns += ["first\ntoken", "tokens/\ntick"]
     columns += ["accepted/\nsegment", "rows\nwasted"] if wide else ["rows\nwasted"]
-    table = _table("tokens per second", columns)
-    for called, found in groups.items():
+    table = _table(columns)
+    for called, found in groups:
         table.add_row(Text(called, "bold"))
         for policy in policies:
             each = found["policies"][policy]
@@ -125,32 +131,29 @@ def _speeds(groups: Mapping[str, Any], policies: Sequence[str], width: int) -> T
     return table
 
 
-def _ratios(groups: Mapping[str, Any], policies: Sequence[str], width: int) -> Iterator[Table]:
+def _ratios(
+    groups: Sequence[_Group], whole: Mapping[str, Any], policies: Sequence[str], width: int
+) -> Iterator[RenderableType]:
     """One policy against all others, by data set; then, of all prompts, each against those that
     are named before it."""
     if len(policies) < 2:
         return
     ours = OURS if OURS in policies else policies[-1]
     others = [name for name in policies if name != ours]
-    rows = {called: (found["policies"][ours], others) for called, found in groups.items()}
-    title = f"{ours} is so many times as fast as (mean/median of the ratios by prompt)"
-    yield from _blocks(title, "prompts", rows, others, width)
+    rows = {called: (found["policies"][ours], others) for called, found in groups}
+    title = f"{ours} against the others: mean/median of the ratios by prompt (2.00: twice as fast)"
+    yield from _titled(title, *_blocks("prompts", rows, others, width))
     if len(policies) > 2:
-        called, found = _all_prompts(groups)
         rows = {
-            name: (found["policies"][name], policies[:at]) for at, name in enumerate(policies) if at
+            name: (whole["policies"][name], list(policies[:at]))
+            for at, name in enumerate(policies)
+            if at
         }
-        title = f"each policy against those before it, {called}"
-        yield from _blocks(title, "policy", rows, policies[:-1], width)
-
-
-def _all_prompts(groups: Mapping[str, Any]) -> tuple[str, Any]:
-    named = {called: found for called, found in groups.items() if called.startswith(OVERALL)}
-    return next(iter((named or groups).items()))
+        title = f"each policy against those before it, of all {whole['prompts']} prompts"
+        yield from _titled(title, *_blocks("policy", rows, policies[:-1], width))
 
 
 def _blocks(
-    title: str,
     first: str,
     rows: Mapping[str, tuple[Mapping[str, Any], Sequence[str]]],
     others: Sequence[str],
@@ -163,7 +166,7 @@ def _blocks(
         columns = [f"\n{first}"]
         for kind in kinds:
             columns += [f"{'' if at else KINDS[kind]}\n{name}" for at, name in enumerate(others)]
-        table = _table(title, columns)
+        table = _table(columns)
         for called, (figures, bases) in rows.items():
             cells = [
                 _pair(figures[kind][name]) if name in bases else ""
@@ -172,19 +175,17 @@ def _blocks(
             ]
             table.add_row(called, *cells)
         yield table
-        title = ""
 
 
-def _times(sets: Mapping[str, Any], policies: Sequence[str], width: int) -> Table:
-    """Of all prompts: the tick, the share of it that each stage computes, what the stages do
+def _times(whole: Mapping[str, Any], policies: Sequence[str], width: int) -> Table:
+    """By policy: the tick, the share of it that each stage computes, what the stages do
     otherwise, on average, and how much of it passes after misses."""
-    whole = _whole(sets)["policies"]
     stages = max(len(whole[policy]["tick"]["machines"]) for policy in policies) - 1
     lanes = range(1, min(stages, LANES if width >= WIDE else 0) + 1)
     columns = ["\npolicy", "\ntick", "\ndrafter"]
     columns += [f"{'' if lane > 1 else 'computing'}\nstage {lane}" for lane in lanes]
     columns += ["all stages:\ncomputing", "\nlink", "\ndrafting", "\nwaiting", "after\nmisses"]
-    table = _table("where the time after the first token goes", columns)
+    table = _table(columns)
     for policy in policies:
         tick = whole[policy]["tick"]
         machines = tick["machines"]
