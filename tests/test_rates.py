@@ -41,7 +41,7 @@ def test_generate_compares_after_one_prefill(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().err
     row = next(line.split() for line in said.splitlines() if line.startswith("gardener"))
     assert row[:4] == ["gardener", "11", "2.0", "1.8"]
-    assert "the first one under plain (1.00 s)" in said
+    assert "after that of plain (1.00 s)" in said
 
 
 def test_generate_takes_no_prefill_from_an_answer_without_tokens() -> None:

@@ -187,6 +187,20 @@ def test_the_order_moves_on_from_round_to_round() -> None:
     assert [r.repeat for r in found.runs] == [1] * 3 + [2] * 3 + [1] * 3 + [2] * 3
 
 
+def test_an_answer_that_repeats_itself_is_known_by_its_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def again(holder: Any, prompter: Any, policy: Any, wanted: Wanted) -> Answer:
+        got = await fake_answer(holder, prompter, policy, wanted)
+        got.tokens = [1, 2] * 6 if wanted.tokens[0] == 1 else list(range(10))
+        return got
+
+    monkeypatch.setattr(runner, "answer", again)
+    found = results(())
+    run_measure(ring(), plan(Row("a", 1, ("b",)), Row("a", 2, ("c",))), found, Ear())
+    assert [r.period for r in found.runs] == [2] * 3 + [None] * 3
+
+
 @pytest.mark.usefixtures("instant")
 def test_later_turns_go_on_from_what_was_written() -> None:
     found, ear, one = results(()), Ear(), ring()

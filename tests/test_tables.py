@@ -129,14 +129,16 @@ def test_where_time_goes(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [150, 80])
-def test_nothing_is_cut_off(width: int) -> None:
-    """Not even the longest row of a usual run."""
+@pytest.mark.parametrize("name", ["summaries", "what-people-asked-in-their-very-own-words"])
+def test_no_figure_is_cut_off(width: int, name: str) -> None:
+    """Not even in the longest row of a usual run, or beside a file with a long name."""
     found = [
         run(data=data, line=line, policy=name, first_token=100.0, decode=1e-3, split=SPLIT)
-        for data in ("humaneval", "summaries")
+        for data in ("humaneval", name)
         for name in POLICIES
         for line in range(1, 81)
     ]
     lines = shown(found, POLICIES, width)
     assert max(map(len, lines)) <= width
     assert not [line for line in lines if "…" in line]
+    assert row(below(lines, "gardener against"), "humaneval (80)")[0] == "1.00/1.00"

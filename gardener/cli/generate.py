@@ -240,8 +240,8 @@ def _summary(answers: Sequence[Answer], title: str) -> None:
     console.print()
     console.print(table)
     console.print(
-        f"decoding: all but the first token, from the first one under {common.policy} "
-        f"({common.seconds:.2f} s) to the last",
+        f"decoding: all tokens but the first, after that of {common.policy} "
+        f"({common.seconds:.2f} s)",
         highlight=False,
     )
     for each in answers:

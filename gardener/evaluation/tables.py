@@ -1,7 +1,7 @@
 """The figures of an evaluation as tables for a terminal, for a wide one or a narrow one."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -103,9 +103,11 @@ def _prefill(whole: Mapping[str, Any]) -> str:
 
 
 def _table(columns: Sequence[str]) -> Table:
+    """Where it is too wide, the names in the first column are folded, not the figures."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True, vertical="top")
+        side: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(name, justify=side, no_wrap=bool(number), overflow="fold")
     return table
 
 
