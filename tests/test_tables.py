@@ -113,9 +113,11 @@ def test_each_policy_against_those_before_it() -> None:
 
 
 def test_with_few_policies_there_are_fewer_tables() -> None:
+    narrow = below(shown(runs("plain", "serial"), ("plain", "serial"), 80), "serial against")
+    assert row(narrow, "a (3)") == ["4.00/2.00", "2.68/1.83"]  # side by side
     lines = shown(runs("plain", "serial"), ("plain", "serial"), 150)
     assert [line for line in lines if "against" in line] == [
-        "serial against the others: mean/median of the ratios by prompt (2.00: twice as fast)"
+        "serial against the others: mean/median of ratios by prompt (2: twice as fast)"
     ]
     assert not [line for line in shown(runs("plain"), ("plain",), 150) if "against" in line]
 

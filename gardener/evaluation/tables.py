@@ -12,7 +12,10 @@ from gardener.evaluation.tally import OVERALL
 from gardener.rates import REFERENCE
 
 WIDE = 130
-"""Columns from which decoding and end to end stand side by side."""
+"""Columns from which there is room for all that is known."""
+
+NAMES, PAIR = 18, 11
+"""Columns that usual names take in the tables of ratios, and that a mean and a median do."""
 
 LANES = 8
 """Most stages that the table of times has a column for."""
@@ -143,7 +146,7 @@ def _ratios(
     ours = OURS if OURS in policies else policies[-1]
     others = [name for name in policies if name != ours]
     rows = {called: (found["policies"][ours], others) for called, found in groups}
-    title = f"{ours} against the others: mean/median of the ratios by prompt (2.00: twice as fast)"
+    title = f"{ours} against the others: mean/median of ratios by prompt (2: twice as fast)"
     yield from _titled(title, *_blocks("prompts", rows, others, width))
     if len(policies) > 2:
         rows = {
@@ -163,7 +166,8 @@ def _blocks(
 ) -> Iterator[Table]:
     """Decoding and end to end side by side, or one table each. rows: figures of a policy, and which
     others it is compared with."""
-    sides = [tuple(KINDS)] if width >= WIDE else [(kind,) for kind in KINDS]
+    fits = width >= NAMES + len(KINDS) * len(others) * PAIR
+    sides = [tuple(KINDS)] if fits else [(kind,) for kind in KINDS]
     for kinds in sides:
         columns = [f"\n{first}"]
         for kind in kinds:
