@@ -29,7 +29,7 @@ from gardener.evaluation.plan import Place, Plan, places
 from gardener.evaluation.results import Results
 from gardener.evaluation.runner import Ring
 from gardener.evaluation.runner import measure as ask
-from gardener.evaluation.tally import OVERALL, Run
+from gardener.evaluation.tally import OVERALL, Run, prefills
 from gardener.evaluation.terminal import Teller
 from gardener.holder import Holder
 from gardener.models import resolve, resolve_head
@@ -158,15 +158,18 @@ class Figures:
 
 
 def by_data(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
-    """Data set -> variant -> prompt -> tokens per second; only of prompts for which every variant
-    took more than one emission. With several sets, there is one of all."""
+    """Data set -> variant -> prompt -> tokens per second of decoding, after one prefill for all
+    variants; only of prompts for which every variant has a speed. With several sets, there is one
+    of all."""
     names = {run.policy for run in runs}
     found: dict[str, dict[str, dict[str, float]]] = {}
+    taken = prefills(runs)
     for run in runs:
-        if run.rate is not None:
+        rate = run.rate(taken[run.key].seconds)
+        if rate is not None:
             for data in (run.data, OVERALL):
                 prompts = found.setdefault(data, {}).setdefault(run.policy, {})
-                prompts[f"{run.data} {run.line} {run.turn}"] = run.rate
+                prompts[f"{run.data} {run.line} {run.turn}"] = rate
     if len(found) == 2:
         del found[OVERALL]
     return {

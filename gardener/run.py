@@ -11,6 +11,7 @@ from gardener.holder import Holder
 from gardener.passage import Passage
 from gardener.policy import Policy
 from gardener.prompts import Prompter
+from gardener.rates import decoding_rate
 from gardener.text import TextStream
 
 
@@ -26,9 +27,8 @@ class Wanted:
 
 @dataclass
 class Answer:
-    """What came of it. Times in seconds; `decode` runs from the first emission to the last, and
-    `at_once` is how many tokens came with the first one, which belong to the prefill. `stands`: the
-    ring can take another request, whatever became of this one."""
+    """What came of it. Times in seconds; `decode` runs from the first emission to the last one.
+    `stands`: the ring can take another request, whatever became of this one."""
 
     policy: str
     prompt_tokens: int
@@ -38,7 +38,6 @@ class Answer:
     error: str | None = None
     stands: bool = True
     first_token: float = 0.0
-    at_once: int = 0
     total: float = 0.0
     counts: Counts = field(default_factory=Counts)
     passage: Passage = field(default_factory=Passage)
@@ -49,8 +48,15 @@ class Answer:
 
     @property
     def rate(self) -> float:
-        """Tokens per second of decoding; 0 if nothing came after the first emission."""
-        return (len(self.tokens) - self.at_once) / self.decode if self.decode > 0 else 0.0
+        """Tokens per second after the first one, of this answer alone; 0 for one token. It flatters
+        a policy that had rows under way when the first token came: compare by `decoding_rate` with
+        one prefill for all, or end to end."""
+        return decoding_rate(len(self.tokens), self.total, self.first_token) or 0.0
+
+    @property
+    def end_to_end(self) -> float:
+        """Tokens per second, the computation of the prompt included."""
+        return len(self.tokens) / self.total if self.total > 0 else 0.0
 
     @property
     def per_segment(self) -> float:
@@ -58,10 +64,10 @@ class Answer:
         return len(self.tokens) / self.counts.segments if self.counts.segments else 0.0
 
     def statistics(self) -> dict[str, Any]:
-        """The figures without the text."""
+        """The figures without the text and without those that need a prefill."""
         return {
             "tokens": len(self.tokens),
-            "tokens_per_second": self.rate,
+            "end_to_end": self.end_to_end,
             "tokens_per_segment": self.per_segment,
             "seconds": {
                 "total": self.total,
@@ -106,7 +112,6 @@ async def answer(
             result.total = clock.now() - begin
             if not result.tokens:
                 result.first_token = result.total
-                result.at_once = len(tokens)
             result.tokens += tokens
             take()
     except GardenerError as error:

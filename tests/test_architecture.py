@@ -17,7 +17,7 @@ PURE = (
     "config",
     "datasets", "draft.ngram", "events", "segments", "features", "passage",
     "evaluation.plan", "evaluation.passes", "evaluation.tally", "evaluation.results",
-    "evaluation.timeline",
+    "evaluation.timeline", "evaluation.repeats", "rates",
 )  # fmt: skip
 """No socket, clock, tensor or terminal: these import nothing heavy."""
 
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "datasets": {"errors"},
     "survey": {"messages"},
     "averages": set[str](),
+    "rates": set[str](),
     "costs": {"averages", "messages"},
     "policy": {"policy", "costs", "tree"},
     "pacing": {"costs", "policy"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "draft": {"draft", "tree", "stages", "errors", "messages"},
     "net": {"net", "clock", "errors", "messages"},
     "evaluation": {"datasets", "errors", "evaluation", "holder", "messages"}
-    | {"policy", "prompts", "run", "trace"},
+    | {"policy", "prompts", "rates", "run", "trace"},
     "stages": {"stages", "costs", "errors", "messages", "tree"},
 }
 """Part of the house -> the parts it may import. What is not named here may import everything."""

@@ -11,11 +11,13 @@ from typing import Any
 import psutil
 import pytest
 import tiny
+import typer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from typer.main import get_command
 
 from gardener.cli import program
-from gardener.cli.evaluate import evaluate
+from gardener.cli.evaluate import _drafts, evaluate
 from gardener.cli.main import app
 from gardener.errors import UserError
 from gardener.evaluation import runner
@@ -110,10 +112,11 @@ def test_all_policies_on_real_stages(
     assert set(found["figures"]["local 2"]) == {"chat", "lines", "overall"}
     plain = found["figures"]["local 2"]["overall"]["policies"]["plain"]
     assert plain["tokens_per_tick"] == 1.0
-    assert plain["tokens_per_second"] > 0
-    assert plain["speedup"] == {"plain": {"mean": 1.0, "worst": 1.0}} | {
-        "serial": plain["speedup"]["serial"]
-    }
+    assert plain["tokens_per_second"]["median"] > 0
+    assert plain["end_to_end"]["mean"] > 0
+    assert plain["speedup"]["plain"] == {"mean": 1.0, "median": 1.0, "worst": 1.0}
+    assert list(plain["speedup"]) == ["plain", "serial", "gardener"]
+    assert found["figures"]["local 2"]["overall"]["prefill"]["of"] == {"plain": 4}
     for machine in plain["tick"]["machines"]:
         assert sum(machine.values()) == pytest.approx(1.0)
     assert plain["tick"]["missed"] == pytest.approx(1.0)  # nothing is guessed: a circle a token
@@ -127,6 +130,45 @@ def test_all_policies_on_real_stages(
     }
     shown = json.loads(said.out)
     assert shown["figures"] == found["figures"]
+
+
+def test_several_sets_of_drafters_in_one_report(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lines.txt").write_text("w1 w2 w1 w2\n")
+    out = tmp_path / "out"
+    options = ("--local", "1", "--max-new-tokens", "8", "--policies", "plain,serial", "--no-plots")
+    drafts = ("--draft", "ngram", "--draft", "none")
+    assert run(model, out, *options, *drafts, "--raw", str(tmp_path / "lines.txt")) == 0
+    found, said = results(out), capsys.readouterr()
+    rings = {name: ring["drafters"] for name, ring in found["rings"].items()}
+    assert rings == {"local 1, draft ngram": "ngram", "local 1, draft none": "none"}
+    assert found["settings"]["draft"] == ["ngram", "none"]
+    assert [run["place"] for run in found["runs"]] == [ring for ring in rings for _ in range(2)]
+    assert found["rings"]["local 1, draft none"]["policies"]["serial"].startswith("Serial(")
+    for ring in rings:
+        assert f"\n{ring}\n" in said.out
+
+
+def test_a_file_may_name_one_set_of_drafters_or_several(tmp_path: Path) -> None:
+    path = tmp_path / "g.toml"
+    command = get_command(app).commands["eval"]  # type: ignore[attr-defined]
+    for said, meant in (('"ngram,eagle"', ["ngram,eagle"]), ('["auto", "none"]', ["auto", "none"])):
+        path.write_text(f'[eval]\nmodel = "m"\ndraft = {said}\n')
+        context = typer.Context(command)
+        program.settings(context, path)
+        assert context.default_map == {"model": "m", "draft": meant}
+
+
+def test_a_head_is_for_those_that_can_have_one() -> None:
+    found = _drafts(["auto", "ngram, eagle", "ngram"], "my-head", None, "auto", "cpu")
+    assert {text: (each.kinds, each.head) for text, each in found.items()} == {
+        "auto": (None, "my-head"),
+        "ngram,eagle": (("ngram", "eagle"), "my-head"),
+        "ngram": (("ngram",), None),
+    }
+    with pytest.raises(UserError, match="--head is given, but --draft leaves eagle out"):
+        _drafts(["ngram", "none"], "my-head", None, "auto", "cpu")
 
 
 def test_other_texts_and_a_lost_stage_fail_loudly(
@@ -157,7 +199,9 @@ def test_other_texts_and_a_lost_stage_fail_loudly(
     assert found["differences"][0]["token"] == 7
     assert found["runs"][0]["error"] is None
     assert " was lost " in found["runs"][-1]["error"]
-    assert "tokens/s" in said.out
+    assert "tokens per second" in said.out
+    assert "policies: plain, serial\n" in said.out
+    assert "drafters: ngram" in said.out
 
 
 def test_what_differs_ends_with_status_1(

@@ -4,7 +4,7 @@ import pytest
 
 from gardener.datasets import Row
 from gardener.errors import UserError
-from gardener.evaluation.plan import Place, Plan, places
+from gardener.evaluation.plan import Place, Plan, drafted, places
 
 
 def test_rings_by_option() -> None:
@@ -20,6 +20,17 @@ def test_rings_by_option() -> None:
     ]
     assert str(Place("local", 2)) == "local 2"
     assert str(Place("peer", peer="oak:7001")) == "ring at oak:7001"
+
+
+def test_every_ring_with_these_drafters_and_with_those() -> None:
+    rings = places("1,2", None, None, "x")
+    assert drafted(rings, ["eagle"]) == rings
+    assert [str(each) for each in drafted(rings, ["auto", "eagle"])] == [
+        "local 1, draft auto",
+        "local 1, draft eagle",
+        "local 2, draft auto",
+        "local 2, draft eagle",
+    ]
 
 
 @pytest.mark.parametrize(

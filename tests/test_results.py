@@ -38,16 +38,28 @@ def test_all_is_in_the_file(tmp_path: Path) -> None:
     made = results()
     made.written["a", 1, 1] = Written("local 2", "plain", "hi", (1, 2), "there")
     found = saved(made, tmp_path)
-    assert (found["format"], found["ended"], found["agree"]) == (1, "under way", True)
+    assert (found["format"], found["ended"], found["agree"]) == (2, "under way", True)
     assert found["command"] == "gardener eval"
     assert found["rings"]["local 2"]["stages"] == 2
     assert not found["rings"]["local 2"]["simulated"]
     speedup = found["figures"]["local 2"]["a"]["policies"]["serial"]["speedup"]["plain"]["mean"]
     assert speedup == pytest.approx(4.0)
     assert [each["policy"] for each in found["runs"]] == ["plain", "serial"]
+    assert [each["prefill_of"] for each in found["runs"]] == ["plain", "plain"]
+    assert [each["tokens_per_second"] for each in found["runs"]] == pytest.approx([1.0, 4.0])
     assert found["answers"][0]["text"] == "there"
     assert list(tmp_path.iterdir()) == [tmp_path / "results.json"]
     assert not {"runs", "answers"} & made.brief().keys()
+
+
+def test_a_ring_says_what_ran_in_it_and_what_else_there_is_to_know(tmp_path: Path) -> None:
+    made = Results({}, PLAN)
+    place = Place("simulate", 4, profile="gpu", draft="eagle")
+    facts = {"holder": "its own time is charged"}
+    made.add_ring(place, [{}] * 4, "eagle (float32)", {"plain": "Plain(rows=1)"}, facts)
+    ring = saved(made, tmp_path)["rings"]["simulated 4 gpu, draft eagle"]
+    assert (ring["draft"], ring["drafters"], ring["profile"]) == ("eagle", "eagle (float32)", "gpu")
+    assert (ring["policies"], ring["facts"]) == ({"plain": "Plain(rows=1)"}, facts)
 
 
 def test_what_went_wrong_is_in_the_file(tmp_path: Path) -> None:
@@ -99,3 +111,14 @@ def test_plots_and_traces_by_ring(tmp_path: Path) -> None:
     names = [path.name for path in write_plots(results((1, 2)), tmp_path)]
     assert names[-2:] == ["speedup-over-plain.png", "speedup-over-serial.png"]
     assert write_plots(Results({}, PLAN), tmp_path) == []
+
+
+def test_curves_of_other_drafters_are_apart(tmp_path: Path) -> None:
+    """Of one number of stages each, there is no curve."""
+    made = Results({}, PLAN)
+    for stages, draft in ((2, "auto"), (4, "eagle")):
+        place = Place("local", stages, draft=draft)
+        made.add_ring(place, [{}] * stages, draft)
+        made.runs += [run(place=str(place)), run(place=str(place), policy="serial")]
+    names = [path.name for path in write_plots(made, tmp_path)]
+    assert names == ["bars-local-2--draft-auto.png", "bars-local-4--draft-eagle.png"]

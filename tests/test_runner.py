@@ -78,7 +78,7 @@ async def fake_answer(holder: Any, prompter: Any, policy: Any, wanted: Wanted) -
     """What the true target writes, at once."""
     tokens = fakes.plain(wanted.tokens, rings.limits(wanted.new_tokens))[0]
     got = Answer(policy.name, len(wanted.tokens), tokens, prompter.backend.decode(tokens), "length")
-    got.first_token, got.at_once, got.total = 0.1, 1, 0.2
+    got.first_token, got.total = 0.1, 0.2
     return got
 
 
@@ -191,6 +191,20 @@ def test_the_order_moves_on_from_round_to_round() -> None:
         ["plain", "serial", "gardener"],
     ]
     assert [r.repeat for r in found.runs] == [1] * 3 + [2] * 3 + [1] * 3 + [2] * 3
+
+
+def test_an_answer_that_repeats_itself_is_known_by_its_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def again(holder: Any, prompter: Any, policy: Any, wanted: Wanted) -> Answer:
+        got = await fake_answer(holder, prompter, policy, wanted)
+        got.tokens = [1, 2] * 6 if wanted.tokens[0] == 1 else list(range(10))
+        return got
+
+    monkeypatch.setattr(runner, "answer", again)
+    found = results(())
+    run_measure(ring(), plan(Row("a", 1, ("b",)), Row("a", 2, ("c",))), found, Ear())
+    assert [r.period for r in found.runs] == [2] * 3 + [None] * 3
 
 
 @pytest.mark.usefixtures("instant")

@@ -64,8 +64,11 @@ def test_each_policy_is_a_process_with_names() -> None:
 
 
 def test_plots_are_drawn(tmp_path: Path) -> None:
-    one = {"tokens_per_second": 2.0, "speedup": {"plain": {"mean": 1.5, "worst": 1.0}}}
-    none = {"tokens_per_second": None, "speedup": {"plain": {"mean": None, "worst": None}}}
+    one = {"tokens_per_second": {"mean": 2.0}, "speedup": {"plain": {"mean": 1.5, "worst": 1.0}}}
+    none = {
+        "tokens_per_second": {"mean": None},
+        "speedup": {"plain": {"mean": None, "worst": None}},
+    }
     sets = {"a": {"policies": {"plain": one, "serial": none}}}
     plots.bars("local 2", sets, ["plain", "serial"], tmp_path / "bars.png")
     curves = {"gpu": {"serial": {1: 1.0, 4: 1.5}}, "cpu": {"serial": {1: 1.0}}}

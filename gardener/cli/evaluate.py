@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,15 +18,16 @@ from gardener.cli import options as o
 from gardener.cli.program import Interrupted, ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring
 from gardener.datasets import read_rows
-from gardener.drafting import names
+from gardener.drafting import DraftSettings, names
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.machine import commit, machine, versions
-from gardener.evaluation.plan import Place, Plan, places
+from gardener.evaluation.plan import Place, Plan, drafted, places
 from gardener.evaluation.report import write_plots, write_traces
 from gardener.evaluation.results import Difference, Failure, Results, Skipped, new_folder
 from gardener.evaluation.runner import Ring, measure
+from gardener.evaluation.tables import tables
 from gardener.evaluation.tally import Run
-from gardener.evaluation.terminal import Teller, tables
+from gardener.evaluation.terminal import Teller
 from gardener.policy import FLOOR, MAIN, POLICIES, Shape, make
 from gardener.prompts import Prompter
 
@@ -37,7 +38,7 @@ SAVE_SHARE = 20
 """And so many times as long as the last one took."""
 
 WIDE = 150
-"""Columns of the table where there is no terminal."""
+"""Columns of the tables where there is no terminal."""
 
 ALL = ",".join(MAIN)
 
@@ -71,6 +72,15 @@ DataOption = Annotated[
     typer.Option(
         help='JSONL with rows like {"turns": ["...", "..."]}, or text with one prompt a line. May '
         "be given several times. Default: a small set of Gardener's own.",
+    ),
+]
+DraftOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="GARDENER_DRAFT",
+        metavar="KIND,...",
+        help="Drafters: ngram, eagle, model, none, or auto (the default), as for generate. Given "
+        "several times, each ring is measured with these and with those.",
     ),
 ]
 PoliciesOption = Annotated[
@@ -121,7 +131,7 @@ def evaluate(
     device: o.Device = "cpu",
     threads: o.Threads = None,
     quant: o.Quant = "none",
-    draft: o.Draft = "auto",
+    draft: DraftOption = None,
     head: o.Head = None,
     draft_model: o.DraftModel = None,
     draft_dtype: o.DraftDType = "auto",
@@ -146,7 +156,9 @@ def evaluate(
             f"--temperature {temperature:g} cannot be had: there is only 0 yet, the likeliest token"
         )
     given = {key: value for key, value in locals().items() if key != "given"}
-    rings = places(local, peer, simulate, profile)
+    drafts = _drafts(draft or ["auto"], head, draft_model, draft_dtype, draft_device)
+    given["draft"] = list(drafts)
+    rings = drafted(places(local, peer, simulate, profile), list(drafts))
     plan = Plan(
         read_rows([*(data or []), *(more or [])], prompts),
         _named(policies),
@@ -167,7 +179,7 @@ def evaluate(
             threads=threads,
             quant=quant,
             patience=patience,
-            draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
+            draft=drafts[place.draft or next(iter(drafts))],
             simulate=place.stages if place.kind == "simulate" else None,
             profile=place.profile or "loopback",
             policies=() if window else plan.policies,
@@ -195,6 +207,28 @@ class Job:
     verbose: bool
     quiet: bool
     no_plots: bool
+
+
+def _drafts(
+    draft: Sequence[str], head: str | None, model: str | None, dtype: str, device: str
+) -> dict[str, DraftSettings]:
+    """What each --draft says, by its own words. A head or a small model is for those that have a
+    drafter for it, if any has. Raises UserError."""
+
+    def meant(option: str | None, kind: str, text: str) -> str | None:
+        able = [each for each in draft if {"auto", kind} & set(_kinds(each))]
+        return option if not able or text in able else None
+
+    return {
+        ",".join(_kinds(text)): o.drafting(
+            text, meant(head, "eagle", text), meant(model, "model", text), dtype, device
+        )
+        for text in draft
+    }
+
+
+def _kinds(draft: str) -> list[str]:
+    return [kind.strip() for kind in draft.split(",") if kind.strip()] or ["none"]
 
 
 def _named(policies: str) -> tuple[str, ...]:
@@ -255,8 +289,10 @@ async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keep
     heard = keeper.say if job.verbose else ignore
     async with open_ring(settings, keeper.say, heard) as (holder, folder):
         cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
-        job.results.add_ring(place, cards, names(holder.sources.drafters))
-        ring = Ring(place, holder, Prompter(folder), lambda name: make(name, job.sizes[place]))
+        shape = job.sizes[place]
+        ran = {name: repr(make(name, shape)) for name in job.results.plan.policies}
+        job.results.add_ring(place, cards, names(holder.sources.drafters), ran)
+        ring = Ring(place, holder, Prompter(folder), lambda name: make(name, shape))
         await measure(ring, job.results.plan, job.results, keeper)
 
 
@@ -296,5 +332,6 @@ def _finish(job: Job) -> None:
         result(json.dumps(results.brief()) + "\n")
     else:
         console = Console(width=None if sys.stdout.isatty() else WIDE)
-        console.print(tables(results.figures(), results.plan.policies))
+        figures, policies = results.figures(), results.plan.policies
+        console.print(tables(results.rings, figures, policies, console.width))
     note(f"written to {job.folder}: results.json, {', '.join(written)}")

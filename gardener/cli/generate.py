@@ -17,6 +17,7 @@ from gardener.errors import UserError
 from gardener.messages import printable
 from gardener.policy import FLOOR, Shape, make
 from gardener.prompts import Prompter
+from gardener.rates import Prefill, decoding_rate, prefill
 from gardener.run import Answer, Wanted, answer
 from gardener.survey import span
 from gardener.view import live
@@ -181,7 +182,7 @@ def _agree(answers: Sequence[Answer]) -> bool:
 
 
 def _object(answers: Sequence[Answer]) -> dict[str, Any]:
-    first = answers[0]
+    first, common = answers[0], _prefill(answers)
     return {
         "text": first.text,
         "token_ids": first.tokens,
@@ -190,19 +191,47 @@ def _object(answers: Sequence[Answer]) -> dict[str, Any]:
         "prompt_tokens": first.prompt_tokens,
         "policy": first.policy,
         "agree": _agree(answers),
-        "policies": {each.policy: each.statistics() for each in answers},
+        "prefill": common._asdict(),
+        "policies": {
+            each.policy: {"tokens_per_second": _rate(each, common), **each.statistics()}
+            for each in answers
+        },
     }
+
+
+def _prefill(answers: Sequence[Answer]) -> Prefill:
+    """What all of them are taken to have begun to decode after."""
+    begun = [each for each in answers if each.tokens] or answers
+    return prefill({each.policy: [each.first_token] for each in begun})
+
+
+def _rate(each: Answer, common: Prefill) -> float | None:
+    return decoding_rate(len(each.tokens), each.total, common.seconds)
+
+
+COLUMNS = (
+    "\npolicy",
+    "\ntokens",
+    "decoding\ntokens/s",
+    "end to end\ntokens/s",
+    "tokens/\nsegment",
+    "first\ntoken",
+    "rows\nwasted",
+)
 
 
 def _summary(answers: Sequence[Answer], title: str) -> None:
     table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
-    for name in ("policy", "tokens", "tokens/s", "tokens/segment", "first token", "rows wasted"):
-        table.add_column(name, justify="left" if name == "policy" else "right")
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name == COLUMNS[0] else "right")
+    common = _prefill(answers)
     for each in answers:
+        rate = _rate(each, common)
         table.add_row(
             each.policy,
             str(len(each.tokens)),
-            f"{each.rate:.1f}",
+            "-" if rate is None else f"{rate:.1f}",
+            f"{each.end_to_end:.1f}",
             f"{each.per_segment:.2f}",
             f"{each.first_token:.2f} s",
             f"{each.counts.wasted} of {each.counts.rows}",
@@ -210,6 +239,11 @@ def _summary(answers: Sequence[Answer], title: str) -> None:
     console = Console(stderr=True)
     console.print()
     console.print(table)
+    console.print(
+        f"decoding: all tokens but the first, after that of {common.policy} "
+        f"({common.seconds:.2f} s)",
+        highlight=False,
+    )
     for each in answers:
         if each.counts.plain:
             console.print(

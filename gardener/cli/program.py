@@ -111,5 +111,10 @@ def settings(ctx: typer.Context, path: Path | None) -> Path | None:
             for option in param.opts
             if option.startswith("--")
         }
-        ctx.default_map = load(path, ctx.command.name or "node", known)
+        several = {param.name for param in ctx.command.params if getattr(param, "multiple", False)}
+        found = load(path, ctx.command.name or "node", known)
+        ctx.default_map = {
+            name: [value] if name in several and isinstance(value, str) else value
+            for name, value in found.items()
+        }
     return path

@@ -1,7 +1,7 @@
 """What an evaluation runs: prompts, policies, and rings."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -29,14 +29,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A ring to measure. `stages` is unknown for one that others started."""
+    """A ring to measure. `stages` is unknown for one that others started. `draft`: which drafters,
+    where there are rings with several."""
 
     kind: Kind
     stages: int | None = None
     peer: str | None = None
     profile: str | None = None
+    draft: str | None = None
 
     def __str__(self) -> str:
+        return self._ring if self.draft is None else f"{self._ring}, draft {self.draft}"
+
+    @property
+    def _ring(self) -> str:
         match self.kind:
             case "local":
                 return f"local {self.stages}"
@@ -60,6 +66,13 @@ def places(
         stages = _numbers(simulate, "--simulate")
         return tuple(Place("simulate", n, profile=name) for name in profiles for n in stages)
     return tuple(Place("local", n) for n in _numbers(local or "2", "--local"))
+
+
+def drafted(rings: Iterable[Place], drafts: Sequence[str]) -> tuple[Place, ...]:
+    """Each ring with these drafters and with those, one after the other."""
+    if len(drafts) == 1:
+        return tuple(rings)
+    return tuple(replace(ring, draft=draft) for ring in rings for draft in drafts)
 
 
 def _given(*values: str | None) -> Iterable[tuple[str, str | None]]:

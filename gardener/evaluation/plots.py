@@ -44,15 +44,17 @@ def bars(title: str, sets: Mapping[str, Any], policies: Sequence[str], path: Pat
     figure, axes = _figure(max(6.0, 1.2 + 0.45 * len(sets) * len(policies)), 4.2)
     width = 0.8 / len(policies)
     for number, policy in enumerate(policies):
-        heights = [each["policies"][policy]["tokens_per_second"] or 0.0 for each in sets.values()]
+        heights = [
+            each["policies"][policy]["tokens_per_second"]["mean"] or 0.0 for each in sets.values()
+        ]
         places = [at + (number - (len(policies) - 1) / 2) * width for at in range(len(sets))]
         drawn = axes.bar(places, heights, width * 0.94, label=policy, color=colour(policy))
         if number:
             labels = [_factor(each["policies"], policy, policies[0]) for each in sets.values()]
             axes.bar_label(drawn, labels, fontsize=7, padding=1)
     axes.set_xticks(range(len(sets)), list(sets))
-    axes.set_ylabel("tokens/s while decoding")
-    base = f"; numbers: speed-up over {policies[0]}" if len(policies) > 1 else ""
+    axes.set_ylabel("tokens/s while decoding, mean")
+    base = f"; numbers: speed-up over {policies[0]}, mean" if len(policies) > 1 else ""
     axes.set_title(f"{title}{base}", fontsize=9, loc="left")
     axes.margins(y=0.12)
     _legend(figure, axes)

@@ -46,6 +46,8 @@ def _curves(results: Results) -> Iterator[tuple[str, dict[str, dict[str, dict[in
         curves: dict[str, dict[str, dict[int, float]]] = {}
         for name, ring in results.rings.items():
             kind = ring["profile"] or ring["kind"]
+            if ring["draft"] is not None:
+                kind += f", draft {ring['draft']}"
             for policy, speedup in _overall(figures[name], base).items():
                 curves.setdefault(kind, {}).setdefault(policy, {})[ring["stages"]] = speedup
         several = {k: v for k, v in curves.items() if max(len(c) for c in v.values()) > 1}

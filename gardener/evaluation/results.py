@@ -6,7 +6,7 @@ has had enough.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 from gardener.errors import UserError, reason
 from gardener.evaluation.passes import Film
 from gardener.evaluation.plan import Place, Plan
-from gardener.evaluation.tally import Run, summary
+from gardener.evaluation.tally import Run, prefills, summary
 
-FORMAT = 1
+FORMAT = 2
 """Of results.json."""
 
 Prompt: TypeAlias = tuple[str, int, int]
@@ -112,14 +112,25 @@ class Results:
             if r.error is not None
         ]
 
-    def add_ring(self, place: Place, cards: Sequence[dict[str, Any]], drafters: str) -> None:
-        """`drafters`: which they are, and what they compute with."""
+    def add_ring(
+        self,
+        place: Place,
+        cards: Sequence[dict[str, Any]],
+        drafters: str,
+        policies: Mapping[str, str] | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        """`drafters`: which they are, and what they compute with. policies: what ran under each
+        name. facts: what else there is to say of this ring's figures, by what it is about."""
         self.rings[str(place)] = {
             "kind": place.kind,
             "stages": len(cards),
             "profile": place.profile,
             "simulated": place.kind == "simulate",
+            "draft": place.draft,
             "drafters": drafters,
+            "policies": dict(policies or {}),
+            "facts": dict(facts or {}),
             "cards": list(cards),
         }
 
@@ -150,7 +161,8 @@ class Results:
             {"data": data, "line": line, "turn": turn, **asdict(each)}
             for (data, line, turn), each in self.written.items()
         ]
-        runs = [run.as_dict() for run in self.runs]
+        taken = prefills(self.runs)
+        runs = [run.as_dict(taken.get(run.key)) for run in self.runs]
         return {**self.brief(), "answers": answers, "runs": runs}
 
     def save(self, folder: Path) -> Path:

@@ -15,6 +15,7 @@ from gardener.datasets import Row
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.passes import film, split
 from gardener.evaluation.plan import Place, Plan
+from gardener.evaluation.repeats import period
 from gardener.evaluation.results import Difference, Failure, Prompt, Results, Skipped, Written
 from gardener.evaluation.tally import Run
 from gardener.holder import Holder
@@ -172,7 +173,6 @@ async def _run(
         repeat=repeat + 1,
         prompt_tokens=got.prompt_tokens,
         tokens=len(got.tokens),
-        at_once=got.at_once,
         first_token=got.first_token,
         decode=got.decode,
         segments=got.counts.segments,
@@ -182,6 +182,7 @@ async def _run(
         accepted=got.counts.accepted,
         reason=got.reason,
         error=got.error,
+        period=period(got.tokens),
         split=split(seen),
         details=got.statistics(),
     )

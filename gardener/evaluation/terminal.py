@@ -1,21 +1,17 @@
-"""What the person at the terminal sees of an evaluation: how far it is, and a table at the end."""
+"""What the person at the terminal sees of an evaluation while it goes on."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from gardener.evaluation.results import Difference, Failure, Skipped
-from gardener.evaluation.tally import BASES, OVERALL, Run
+from gardener.evaluation.tally import Run
 
 PAUSE = 30.0
 """Seconds between two lines about the progress where there is no terminal."""
-
-LANES = 8
-"""Most stages that the table of times has a column for."""
 
 
 class Teller:
@@ -75,77 +71,3 @@ class Teller:
 
     def failed(self, failure: Failure) -> None:
         self.say(str(failure))
-
-
-def tables(figures: dict[str, dict[str, Any]], policies: Sequence[str]) -> RenderableType:
-    """For each ring the figures by data set, and where the time went."""
-    parts: list[RenderableType] = []
-    for ring, sets in figures.items():
-        if sets:
-            parts += ["", _speeds(ring, sets, policies), "", _times(sets, policies)]
-    return Group(*parts)
-
-
-def _speeds(ring: str, sets: dict[str, Any], policies: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, title=ring, title_justify="left")
-    bases = [base for base in BASES if base in policies and len(policies) > 1]
-    table.add_column("prompts")
-    table.add_column("policy")
-    for name in ("tokens/s", "end to end", *(f"x {base}" for base in bases)):
-        table.add_column(name, justify="right")
-    for name in ("tokens/tick", "accepted/seg.", "wasted", "first token"):
-        table.add_column(name, justify="right")
-    for data, found in sets.items():
-        for number, policy in enumerate(policies):
-            each = found["policies"][policy]
-            ratios = [_number(each["speedup"][base]["mean"], 2) for base in bases]
-            table.add_row(
-                f"{data} ({found['prompts']})" if not number else "",
-                policy,
-                _number(each["tokens_per_second"], 1),
-                _number(each["end_to_end"], 1),
-                *ratios,
-                _number(each["tokens_per_tick"], 2),
-                _number(each["accepted_per_segment"], 2),
-                f"{each['wasted']:.0%}",
-                f"{_number(each['first_token'], 2)} s",
-            )
-    return table
-
-
-def _times(sets: dict[str, Any], policies: Sequence[str]) -> Table:
-    """Of all prompts: the tick, the share of it that each stage computes, what the stages do
-    otherwise, on average, and how much of it passes after misses."""
-    whole = (sets.get(OVERALL) or next(iter(sets.values())))["policies"]
-    table = Table(
-        box=None, pad_edge=False, title="where a tick goes: computing", title_justify="left"
-    )
-    stages = max(len(whole[policy]["tick"]["machines"]) for policy in policies) - 1
-    lanes = range(1, min(stages, LANES) + 1)
-    table.add_column("policy")
-    for name in ("tick", "drafter", *(f"stage {k}" for k in lanes)):
-        table.add_column(name, justify="right")
-    for name in ("| all stages: computing", "link", "drafting", "waiting", "| after misses"):
-        table.add_column(name, justify="right")
-    for policy in policies:
-        tick = whole[policy]["tick"]
-        machines = tick["machines"]
-        if not machines or tick["seconds"] is None:
-            continue
-        sums = [sum(m[part] for m in machines[1:]) / max(len(machines) - 1, 1) for part in _PARTS]
-        table.add_row(
-            policy,
-            f"{tick['seconds'] * 1e3:.1f} ms",
-            f"{machines[0]['drafting']:.0%}",
-            *(f"{machines[k]['compute']:.0%}" for k in lanes),
-            *(f"{each:.0%}" for each in sums),
-            f"{tick['missed']:.0%}",
-        )
-    return table
-
-
-_PARTS = ("compute", "link", "drafting", "waiting")
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
