@@ -13,7 +13,7 @@ from rich.table import Table
 from gardener.cli import options as o
 from gardener.cli.program import ignore, note, result, run
 from gardener.cli.ring import RingSettings, open_ring
-from gardener.errors import UserError
+from gardener.errors import UserError, reason
 from gardener.messages import printable
 from gardener.policy import FLOOR, Shape, make
 from gardener.prompts import Prompter
@@ -96,7 +96,7 @@ def generate(
     if stop and not all(stop):
         raise UserError("--stop '' would end every answer at once: give it some text")
     job = Job(
-        text=sys.stdin.read() if prompt == "-" else prompt,
+        text=_asked(prompt),
         raw=raw,
         policies=names,
         sizes=Shape(rows, window, floor, crowded=settings.crowded),
@@ -107,7 +107,8 @@ def generate(
     )
     loop = settings.loop()
     # A simulated answer is there before anybody could have watched it.
-    watched = not no_view and not as_json and simulate is None and live.possible()
+    seen = not as_json and simulate is None and live.possible() and live.spares_stdout()
+    watched = seen and not no_view
     answers = run(_watched(settings, job) if watched else _answers(settings, job, None), loop)
     simulated = None if simulate is None else {"stages": simulate, "profile": profile}
     if as_json:
@@ -118,6 +119,21 @@ def generate(
         note(f"error: {answers[-1].error}")
     if answers[-1].error or not _agree(answers):
         raise typer.Exit(1)
+
+
+def _asked(prompt: str) -> str:
+    """The prompt as text. Raises UserError."""
+    try:
+        text = sys.stdin.read() if prompt == "-" else prompt
+        text.encode()  # bytes of the command line that are no text stand for themselves in it
+    except UnicodeError as error:
+        raise UserError(f"the prompt is no text in {sys.stdin.encoding}: convert it") from error
+    except OSError as error:
+        raise UserError(
+            f"the prompt cannot be read from standard input ({reason(error)}): give a text or a "
+            "file that can be read"
+        ) from error
+    return text
 
 
 @dataclass(frozen=True)
