@@ -132,7 +132,7 @@ async def simulate(
     taps = next((drafter.taps for drafter in drafters if drafter.taps), ())
     targets = Targets(folder, Prompter(folder).eos, taps, say)
     shape = targets.shape
-    context = int(shape.config.max_position_embeddings)
+    context = shape.context
     model = Model(shape.layers, shape.width, context, targets.fingerprint)
     async with simulated_ring(
         stages, profile, targets.library, model, drafters, patience=patience, say=heard
