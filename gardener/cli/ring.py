@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
 import gardener
+from gardener.compute import Worker
 from gardener.costs import steep
 from gardener.draft.drafter import Drafter
 from gardener.drafting import DraftSettings, drafters
@@ -22,6 +24,10 @@ from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
 from gardener.stages.layers import Ends
 from gardener.trace import Trace
+
+AT_ONCE = 1.0
+"""Seconds for a ring that stands already to close; its links are timed meanwhile, so that nothing
+else is done."""
 
 ONE_BY_ONE = frozenset(("plain", "serial", "gardener"))
 """Policies under which only one stage or drafter computes at a time where they share cores."""
@@ -95,7 +101,7 @@ async def open_ring(
         model = await asyncio.to_thread(holder_folder, settings, say)
         holder = Holder(
             await asyncio.to_thread(holder_card, model),
-            await asyncio.to_thread(_drafters, settings, model, say),
+            (),
             Trace(),
             listen_at=parse(settings.listen),
             peer=parse_peer(settings.peer),
@@ -103,7 +109,8 @@ async def open_ring(
             say=say,
         )
         async with _closing(holder):
-            remark(await holder.connect(), settings.policies, say)
+            await _connect_and_equip(holder, partial(_drafters, settings, model, say))
+            remark(holder.cards, settings.policies, say)
             yield holder, model
         return
     share_cores()
@@ -239,6 +246,27 @@ async def _closing(holder: Holder) -> AsyncIterator[None]:
         yield
     finally:
         await holder.close()
+
+
+async def _connect_and_equip(holder: Holder, load: Callable[[], Sequence[Drafter]]) -> None:
+    """The drafters are loaded once the ring stands, or while it waits for a stage: they need torch,
+    which takes seconds, and nobody else gets to compute while it is imported."""
+    worker = Worker("loading")  # not one of the loop's, for which it would wait at the end
+    connect = asyncio.create_task(holder.connect())
+    tasks: list[asyncio.Task[Any]] = [connect]
+    try:
+        await asyncio.wait(tasks, timeout=AT_ONCE)
+        if not connect.done() or connect.exception() is None:
+            tasks.append(asyncio.create_task(worker.run(load)))
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+        holder.equip(tasks[-1].result())
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        worker.close(patience=0.0)
 
 
 async def _connect_unless_one_dies(holder: Holder, local: LocalRing) -> None:
