@@ -1,8 +1,10 @@
 """`gardener generate`: one prompt, one answer, the text as it comes."""
 
+import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,16 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from gardener.cli import options as o
+from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
-from gardener.cli.ring import RingSettings, open_ring
+from gardener.cli.ring import RingSettings, open_ring, read_prompter
 from gardener.errors import UserError, reason
+from gardener.holder import Holder
 from gardener.messages import printable
 from gardener.policy import FLOOR, Shape, make
-from gardener.prompts import Prompter
 from gardener.run import Answer, Wanted, answer
 from gardener.survey import span
 from gardener.view import live
-from gardener.view.watch import HolderWatch
+from gardener.view.watch import HolderWatch, reading
+
+PERIOD = 0.5
+"""Seconds between two words about the prompt."""
 
 PromptArgument = Annotated[
     str, typer.Argument(help="What to ask the model; - reads it from standard input.")
@@ -168,7 +174,7 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
             view.heard(line)
 
     async with open_ring(settings, note, heard) as (holder, folder):
-        prompter = Prompter(folder)
+        prompter = await read_prompter(settings, folder)
         wanted = Wanted(prompter.encode(job.text, raw=job.raw), job.new_tokens, job.stops)
         holder.prepare([wanted.tokens], job.new_tokens)
         for card in holder.cards if not job.quiet else ():
@@ -180,7 +186,8 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
             first = not answers and not job.quiet
             show = result if first else ignore
             policy = make(name, job.sizes)
-            answers.append(await answer(holder, prompter, policy, wanted, show))
+            async with _telling(holder, view is None and settings.simulate is None):
+                answers.append(await answer(holder, prompter, policy, wanted, show))
             if first:
                 result("\n")
             if answers[-1].error:
@@ -188,6 +195,27 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
         if view is not None:
             await view.live.close()
         return answers
+
+
+@asynccontextmanager
+async def _telling(holder: Holder, wanted: bool) -> AsyncIterator[None]:
+    """Tell how far the prompt is, until the answer begins."""
+
+    async def tell() -> None:
+        while holder.decoding is None or not holder.decoding.counts.emitted:
+            await asyncio.sleep(PERIOD)
+            decoding = holder.decoding
+            if decoding is not None and decoding.finished is None and not decoding.counts.emitted:
+                progress(reading(decoding))
+        progress("")
+
+    telling = asyncio.create_task(tell()) if wanted else None
+    try:
+        yield
+    finally:
+        if telling is not None:
+            telling.cancel()
+            progress("")
 
 
 def _agree(answers: Sequence[Answer]) -> bool:

@@ -2,16 +2,19 @@
 is simulated."""
 
 import asyncio
+import re
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import uvloop
 
 import gardener
+from gardener.cli.output import progress
 from gardener.compute import Worker
 from gardener.costs import steep
 from gardener.draft.drafter import Drafter
@@ -22,8 +25,11 @@ from gardener.local import LocalRing, crowded, share_cores, threads_for
 from gardener.messages import Card
 from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
+from gardener.prompts import Prompter
 from gardener.stages.layers import Ends
 from gardener.trace import Trace
+
+Say: TypeAlias = Callable[[str], None]
 
 AT_ONCE = 1.0
 """Seconds for a ring that stands already to close; its links are timed meanwhile, so that nothing
@@ -85,15 +91,16 @@ class RingSettings:
 
 @asynccontextmanager
 async def open_ring(
-    settings: RingSettings, say: Callable[[str], None], heard: Callable[[str], None]
+    settings: RingSettings, say: Say, heard: Say, progress: Say = progress
 ) -> AsyncIterator[tuple[Holder, Path]]:
-    """Connect, and leave nothing behind. `say` is for the user, `heard` gets the stages' lines.
+    """Connect, and leave nothing behind. `say` is for the user, `heard` gets the stages' lines, and
+    `progress` how far something is that takes long, see `output.progress`.
 
     Runs on a loop that `settings.loop` gave. Yields the holder, whose `prepare` is to be told what
     it will be asked, and the model's directory. Raises UserError or PeerLost with one sentence.
     """
     if settings.simulate is not None:
-        async with _simulated(settings, settings.simulate, say, heard) as pair:
+        async with _simulated(settings, settings.simulate, say, heard, progress) as pair:
             yield pair
         return
     if settings.local is None:
@@ -115,7 +122,9 @@ async def open_ring(
         return
     share_cores()
     model = await asyncio.to_thread(resolve, settings.model, settings.revision, say=say)
-    local = LocalRing(settings.local, model, node_options(settings), heard)
+    start = Start(settings.local, say, heard)
+    local = LocalRing(settings.local, model, node_options(settings), start.heard)
+    start.begin(settings.model)
     try:
         await local.start()
         holder = Holder(
@@ -130,15 +139,44 @@ async def open_ring(
         )
         async with _closing(holder):
             await _connect_unless_one_dies(holder, local)
+            start.end()
             remark(holder.cards, settings.policies, say)
             yield holder, model
     finally:
         await local.stop()
 
 
+class Start:
+    """Says how far a ring of this machine's own is on its way to stand."""
+
+    def __init__(self, stages: int, say: Say, heard: Say) -> None:
+        self._stages, self._say, self._heard = stages, say, heard
+        self._began = time.monotonic()
+
+    def begin(self, model: str) -> None:
+        """The stages are being started."""
+        whom = "1 stage" if self._stages == 1 else f"{self._stages} stages"
+        self._say(f"starting {whom} of {model} here, which takes some seconds")
+
+    def heard(self, line: str) -> None:
+        """A stage printed this."""
+        self._heard(line)
+        if loaded := re.match(r"stage (\d+): .* loaded in ", line):
+            self._say(
+                f"stage {loaded[1]} of {self._stages} has loaded its layers ({self._since()})"
+            )
+
+    def end(self) -> None:
+        """All of them stand."""
+        self._say(f"the ring stands ({self._since()})")
+
+    def _since(self) -> str:
+        return f"{time.monotonic() - self._began:.1f} s"
+
+
 @asynccontextmanager
 async def _simulated(
-    settings: RingSettings, stages: int, say: Callable[[str], None], heard: Callable[[str], None]
+    settings: RingSettings, stages: int, say: Say, heard: Say, progress: Say
 ) -> AsyncIterator[tuple[Holder, Path]]:
     from gardener.simulate.profile import read_profile  # late, as above
     from gardener.simulate.ring import simulate
@@ -157,8 +195,17 @@ async def _simulated(
         patience=settings.patience,
         say=say,
         heard=heard,
+        progress=progress,
     ) as holder:
         yield holder, model
+
+
+async def read_prompter(settings: RingSettings, folder: Path) -> Prompter:
+    """The model's tokenizer. Beside the loop, on which a ring that stands wants answers meanwhile;
+    but nothing can be waited for under a virtual clock. Raises UserError."""
+    if settings.simulate is not None:
+        return Prompter(folder)
+    return await asyncio.to_thread(Prompter, folder)
 
 
 def holder_folder(settings: RingSettings, say: Callable[[str], None]) -> Path:

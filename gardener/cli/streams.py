@@ -59,9 +59,7 @@ def prepare() -> None:
     sys.stderr = _stream(Notes, 2, sys.stderr)
 
 
-def _stream(
-    kind: type[io.TextIOWrapper], number: int, before: TextIO | None
-) -> io.TextIOWrapper:
+def _stream(kind: type[io.TextIOWrapper], number: int, before: TextIO | None) -> io.TextIOWrapper:
     raw = io.BufferedWriter(io.FileIO(number, "w", closefd=False))
     encoding = before.encoding if before is not None else "utf-8"
     return kind(raw, encoding, "backslashreplace", line_buffering=os.isatty(number))

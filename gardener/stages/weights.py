@@ -2,8 +2,8 @@
 
 Safetensors (one file, or several with an index) and `pytorch_model.bin` (the same; `weights_only`,
 never a pickle with code). Names are those of `LlamaForCausalLM`; a checkpoint that leaves the
-`model.` prefix away reads the same. Names, sizes and samples are read without torch where the format
-allows: a holder needs no more before it dials.
+`model.` prefix away reads the same. Names, sizes and samples of safetensors are read without torch:
+a holder needs no more before it dials.
 """
 
 import hashlib
