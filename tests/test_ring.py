@@ -187,6 +187,16 @@ def test_a_node_ends_when_it_is_told_to(ring: HandMade) -> None:
 # --- a local ring --------------------------------------------------------------------------------
 
 
+def test_a_local_ring_tells_how_it_comes_to_stand() -> None:
+    options = ("--local", "2", "--draft", "none", "--max-new-tokens", "2")
+    with Process("generate", "Hello", *options) as holder:
+        holder.until(lambda: holder.err.startswith("starting 2 stages of smollm2-135m here"))
+        holder.heard("stage 1 of 2 has its layers")
+        holder.heard("stage 2 of 2 has its layers")
+        holder.heard("the ring stands")
+        assert holder.status() == 0
+
+
 def test_a_stage_of_a_local_ring_is_killed() -> None:
     with Process("generate", STORY, "--local", "3", "--max-new-tokens", "400") as holder:
         holder.words(12)
