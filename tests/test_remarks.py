@@ -43,7 +43,7 @@ def test_a_local_ring_says_at_once_what_it_does_and_then_how_far_it_is() -> None
     start.end()
     assert heard == lines
     assert [line.partition(" (")[0] for line in said[1:]] == [
-        "stage 2 of 2 has its layers",
-        "stage 1 of 2 has its layers",
+        "stage 2 of 2 has loaded its layers",
+        "stage 1 of 2 has loaded its layers",
         "the ring stands",
     ]

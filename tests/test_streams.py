@@ -178,7 +178,10 @@ def test_a_prompt_that_is_no_text_is_refused(prompt: str) -> None:
 
 
 def test_progress_is_one_line_of_a_terminal_and_makes_room() -> None:
-    show = "output.progress('1 of 10'); output.progress('10 of 10'); output.progress('9'); "
+    show = "".join(
+        f"output.progress({text!r}); assert output._writer.wait(60); "
+        for text in ("1 of 10", "10 of 10", "9")
+    )
     status, drawn = terminal(
         shlex.join([sys.executable, "-c", f"{SCRIPT}{show} output.note('done')"])
     )
