@@ -21,7 +21,7 @@ from gardener.draft.drafter import Drafter
 from gardener.drafting import DraftSettings, drafters
 from gardener.errors import PeerLost, UserError
 from gardener.holder import Holder
-from gardener.local import LocalRing, crowded, share_cores, threads_for
+from gardener.local import FEW_SPINS, SPINS, LocalRing, crowded, share_cores, threads_for
 from gardener.messages import Card
 from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
@@ -103,6 +103,7 @@ async def open_ring(
         async with _simulated(settings, settings.simulate, say, heard, progress) as pair:
             yield pair
         return
+    share_cores(SPINS if settings.local else FEW_SPINS)
     if settings.local is None:
         assert settings.peer is not None
         model = await asyncio.to_thread(holder_folder, settings, say)
@@ -120,7 +121,6 @@ async def open_ring(
             remark(holder.cards, settings.policies, say)
             yield holder, model
         return
-    share_cores()
     model = await asyncio.to_thread(resolve, settings.model, settings.revision, say=say)
     start = Start(settings.local, say, heard)
     local = LocalRing(settings.local, model, node_options(settings), start.heard)
