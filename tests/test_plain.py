@@ -200,9 +200,10 @@ def test_no_change_of_a_field_is_read_otherwise(name: str, tmp_path: Path) -> No
     """Each field missing, null, another number, another kind of thing: the same as transformers
     makes of it, or left to transformers."""
     whole = PUBLISHED[name]
+    others: tuple[object, ...] = (None, 3, True, "x", 0.5, [], {}, ["x"])
     for key in whole:
         changed = [{k: v for k, v in whole.items() if k != key}]
-        changed += [{**whole, key: value} for value in (None, 3, True, "x", 0.5, [], {}, ["x"])]
+        changed += [{**whole, key: value} for value in others]
         for raw in changed:
             found = facts_without(raw)
             if found is not None:

@@ -200,7 +200,7 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(output.time, "monotonic", lambda: now)
+    monkeypatch.setattr("gardener.cli.output.time.monotonic", lambda: now)
     for seconds in (0, 4, 9, 10, 15, 21, 25):
         now = 100.0 + seconds
         output.progress(f"after {seconds} s")
