@@ -131,6 +131,11 @@ class Decoding:
         self._expanded = [set() for _ in self.sources]
         self._postponed = [set() for _ in self.sources]
 
+    @property
+    def read(self) -> int:
+        """Tokens of the prompt that are known to have gone through the ring."""
+        return self._prefilled - sum(flight.size - flight.rows for flight in self._flights)
+
     def flights(self) -> list[Flight]:
         """Segments under way, the oldest first."""
         return list(self._flights)

@@ -81,6 +81,7 @@ class Holder:
     ) -> None:
         """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do.
         `make_worker` gives the drafters that take time what they run on."""
+        self._make_worker = make_worker
         self.sources = Sources(drafters, self._answered, self._drafter_failed, make_worker)
         self.trace = trace
         self.decoding: Decoding | None = None
@@ -119,9 +120,20 @@ class Holder:
         Raises PeerLost, with what it waited for, when that takes longer than `patience`.
         """
         cards = await self.ring.connect()
-        self.costs = Costs.of((self.ring.card, *cards), self.sources.taps)
-        self.throttle = Throttle(self.costs.circle(1))
+        self._reckon()
         return cards
+
+    def equip(self, drafters: Sequence[Drafter]) -> None:
+        """Draft with these from the next request on: a ring may stand before they are loaded."""
+        self.sources.close()
+        self.sources = Sources(drafters, self._answered, self._drafter_failed, self._make_worker)
+        if self.cards:
+            self._reckon()
+
+    def _reckon(self) -> None:
+        """What the ring takes, as its cards say."""
+        self.costs = Costs.of((self.ring.card, *self.cards), self.sources.taps)
+        self.throttle = Throttle(self.costs.circle(1))
 
     async def close(self) -> None:
         """Leave the ring politely."""

@@ -39,7 +39,12 @@ SPINS = "20000"
 """Turns of a loop for which an idle thread of OpenMP looks for its next part of a product."""
 
 
-def share_cores() -> None:
+FEW_SPINS = "100"
+"""The same for a holder that starts no stages: one of a ring may be on this machine all the same,
+and its cores are worth more to it than a wake-up costs a drafter."""
+
+
+def share_cores(spins: str = SPINS) -> None:
     """Have the threads of this process and of its children go to sleep soon after a pass; takes
     effect before torch is imported, and leaves what the user has set.
 
@@ -47,7 +52,7 @@ def share_cores() -> None:
     needs. Without looking at all, every product would begin by waking them up.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+        os.environ.setdefault("GOMP_SPINCOUNT", spins)
 
 
 def crowded(stages: int) -> bool:

@@ -21,7 +21,7 @@ class Prompter:
 
         self._directory = directory
         # Of prompt and answer together.
-        self.context = int(Architecture.read(directory).config.max_position_embeddings)
+        self.context = Architecture.read(directory).context
         self._tokenizer = _tokenizer(directory)
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:

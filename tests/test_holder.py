@@ -51,6 +51,23 @@ def test_nodes_and_holder_start_in_any_order() -> None:
     run(scenario)
 
 
+def test_a_ring_may_stand_before_its_drafters_are_loaded() -> None:
+    class Wanting(NGram):
+        name = "wanting"
+        taps = (1,)
+
+    async def scenario() -> None:
+        async with ring(2) as made, holding(made, drafters=[]) as holder:
+            assert not holder.sources.drafters
+            holder.equip([Wanting()])
+            assert await write(holder, 40) == truth(40)
+            assert holder.decoding is not None
+            assert holder.decoding.counts.accepted > 0
+            assert holder.decoding.taps == (1,)
+
+    run(scenario)
+
+
 def test_one_request_after_another_and_one_holder_after_another() -> None:
     async def scenario() -> None:
         async with ring(2) as made:

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+from gardener import recording
 from gardener.errors import UserError
 from gardener.recording import record
 from gardener.stages.lanes import Lanes
@@ -39,6 +40,67 @@ def test_recordings_are_what_the_model_alone_writes(model: tuple[Any, Whole]) ->
             states = alone(torch.tensor([made.tokens]), output_hidden_states=True).hidden_states
         expected = torch.cat([states[tap][0, :-1] for tap in (0, 2, tiny.LAYERS)], -1)
         assert torch.allclose(made.features, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "smollm", "qwen3"])
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_a_prompt_read_in_chunks_is_as_one_that_is_fed_token_by_token(
+    kind: str, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts of one chunk, of several, and of none; in a lane that was used before, too."""
+    tiny.make(kind, tmp_path)
+    whole = load_whole(tmp_path, dtype="float32", device="cpu")
+    chance = torch.Generator().manual_seed(1)
+    prompts = [
+        torch.randint(tiny.VOCAB, (length,), generator=chance).tolist()
+        for length in (100, 1, chunk, chunk + 1, 2 * chunk + 1, 33)
+    ]
+    taps = [0, 2, tiny.LAYERS]
+    monkeypatch.setattr(recording, "CHUNK", chunk)
+    for prompt, made in zip(
+        prompts, record(whole, prompts, 6, frozenset(), taps, lanes=2), strict=True
+    ):
+        lanes = Lanes(whole, 1, 140, taps, 0)
+        text = list(prompt)
+        for at in range(len(prompt) + 5):
+            (drawn,) = lanes.step([text[at]], [at], [0.0])
+            text += [drawn] if at + 1 == len(text) else []
+        assert list(made.tokens) == text
+        features = lanes.kept(0, len(text) - 1).features
+        torch.testing.assert_close(made.features, features, atol=1e-4, rtol=1e-4)
+
+
+def test_a_prompt_takes_a_pass_for_each_chunk(
+    model: tuple[Any, Whole], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    run = Lanes._run
+
+    def counted(self: Lanes, tokens: Sequence[int], *more: Any) -> Any:
+        passes.append(len(tokens))
+        return run(self, tokens, *more)
+
+    monkeypatch.setattr(Lanes, "_run", counted)
+    monkeypatch.setattr(recording, "CHUNK", 64)
+    record(model[1], [[5] * 150], 3, frozenset(), [0])
+    assert passes == [64, 64, 21, 1, 1, 1]
+
+
+def test_a_recording_tells_how_far_it_is(
+    model: tuple[Any, Whole], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "CHUNK", 4)
+    told: list[str] = []
+    record(model[1], [[5] * 6], 3, frozenset(), [0], tell=lambda each: told.append(str(each)))
+    assert told == [
+        "4 of 6 tokens of prompts read, 0 of at most 3 tokens written",
+        "5 of 6 tokens of prompts read, 0 of at most 3 tokens written",
+        "1 of at most 3 tokens written",
+        "2 of at most 3 tokens written",
+        "3 of at most 3 tokens written",
+    ]
+    record(model[1], PROMPTS, 3, frozenset(), [0], lanes=2, tell=lambda e: told.append(str(e)))
+    assert told[-1] == "5 of 5 answers, 15 of at most 15 tokens written"
 
 
 def test_a_recording_ends_with_the_end_of_sequence(model: tuple[Any, Whole]) -> None:

@@ -187,6 +187,16 @@ def test_a_node_ends_when_it_is_told_to(ring: HandMade) -> None:
 # --- a local ring --------------------------------------------------------------------------------
 
 
+def test_a_local_ring_tells_how_it_comes_to_stand() -> None:
+    options = ("--local", "2", "--draft", "none", "--max-new-tokens", "2")
+    with Process("generate", "Hello", *options) as holder:
+        holder.until(lambda: holder.err.startswith("starting 2 stages of smollm2-135m here"))
+        holder.heard("stage 1 of 2 has loaded its layers")
+        holder.heard("stage 2 of 2 has loaded its layers")
+        holder.heard("the ring stands")
+        assert holder.status() == 0
+
+
 def test_a_stage_of_a_local_ring_is_killed() -> None:
     with Process("generate", STORY, "--local", "3", "--max-new-tokens", "400") as holder:
         holder.words(12)
@@ -222,7 +232,9 @@ def test_an_interrupt_while_the_command_still_imports() -> None:
         holder.until(lambda: "libtorch" in mapped(holder))
         holder.signal(signal.SIGINT)
         assert holder.status() == 130
-        assert holder.err == "interrupted\n"
+        starting, *said = holder.err.splitlines()
+        assert starting.startswith("starting 2 stages of smollm2-135m here")
+        assert said == ["interrupted"]
 
 
 def mapped(process: Process) -> str:
@@ -233,7 +245,8 @@ def mapped(process: Process) -> str:
 def test_a_stage_that_cannot_start_is_told_at_once() -> None:
     with Process("generate", STORY, "--local", "2", "--device", "nonsense") as holder:
         assert holder.status() == 1
-        assert re.match(r"error: stage [12] ended with status 1: error: .*nonsense", holder.err)
+        said = last_line(holder)
+        assert re.match(r"error: stage [12] ended with status 1: error: .*nonsense", said)
         assert holder.out == ""
 
 

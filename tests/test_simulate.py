@@ -346,6 +346,19 @@ def test_recordings_are_kept_and_serve_shorter_answers(
     assert len(said) == 3
 
 
+def test_a_recording_tells_how_far_it_is_and_when_it_is_done(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path))
+    told: list[str] = []
+    targets = Targets(folder, frozenset(), progress=told.append)
+    targets.prepare([(1, 2)], 2)
+    assert told[-2:] == ["recording: 3 of at most 3 tokens written", ""]
+    monkeypatch.setattr("gardener.simulate.targets.GROUP", 1)
+    targets.prepare([(1, 2), (3,), (4,)], 2)
+    assert told[-2:] == ["recording (group 2 of 2): 3 of at most 3 tokens written", ""]
+
+
 def test_a_damaged_recording_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -484,6 +484,7 @@ def test_a_second_request_starts_afresh() -> None:
     picture = watch.picture(2.0)
     assert (picture.policy, picture.text, picture.figures.tokens) == ("plain", (), 0)
     assert [(s.seq, s.prompt, s.root) for s in picture.segments] == [(0, 1, 1)]
+    assert watch.picture(2.0).state == "reading the prompt, 0 of 2 tokens"
     holder.ring.upstream = None
     assert watch.picture(3.0).state == "a stage is lost"
     assert watch.picture(3.0).trouble

@@ -17,7 +17,7 @@ from transformers import (
 VOCAB = 61
 LAYERS = 4
 
-_SIZES: dict[str, Any] = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -60,7 +60,7 @@ def make(kind: str, folder: Path, seed: int = 0, **changes: Any) -> Any:
     """Save a model of this kind to `folder` and return it, in float32."""
     config_class, own = CONFIGS[kind]
     build: Any = AutoModelForCausalLM.from_config
-    model = build(config_class(**{**_SIZES, **own, **changes}))
+    model = build(config_class(**{**SIZES, **own, **changes}))
     random = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=random) * 0.2

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, ignore, note, result, run
-from gardener.cli.ring import RingSettings, open_ring
+from gardener.cli.ring import RingSettings, open_ring, read_prompter
 from gardener.datasets import read_rows
 from gardener.drafting import DraftSettings, names
 from gardener.errors import GardenerError, UserError
@@ -29,7 +29,6 @@ from gardener.evaluation.tables import tables
 from gardener.evaluation.tally import Run
 from gardener.evaluation.terminal import Teller
 from gardener.policy import FLOOR, MAIN, POLICIES, Shape, make
-from gardener.prompts import Prompter
 
 SAVE_EVERY = 10.0
 """Seconds between two savings of what there is, at least."""
@@ -287,12 +286,15 @@ def _judge(results: Results, file: Path) -> None:
 async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keeper") -> None:
     keeper.say(f"{place}: {len(job.results.plan.rows)} prompts")
     heard = keeper.say if job.verbose else ignore
-    async with open_ring(settings, keeper.say, heard) as (holder, folder):
+    async with open_ring(settings, keeper.say, heard, keeper.progress) as (holder, folder):
         cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
         shape = job.sizes[place]
         ran = {name: repr(make(name, shape)) for name in job.results.plan.policies}
-        job.results.add_ring(place, cards, names(holder.sources.drafters), ran)
-        ring = Ring(place, holder, Prompter(folder), lambda name: make(name, shape))
+        job.results.add_ring(
+            place, cards, names(holder.sources.drafters), ran, settings.facts()
+        )
+        prompter = await read_prompter(settings, folder)
+        ring = Ring(place, holder, prompter, lambda name: make(name, shape))
         await measure(ring, job.results.plan, job.results, keeper)
 
 
@@ -302,6 +304,7 @@ class Keeper:
 
     def __init__(self, teller: Teller, save: Callable[[], object]) -> None:
         self.say = teller.say
+        self.progress = teller.progress
         self.skipped: Callable[[Skipped, int], None] = teller.skipped
         self.differed: Callable[[Difference], None] = teller.differed
         self.failed: Callable[[Failure], None] = teller.failed

@@ -1,8 +1,10 @@
 """`gardener generate`: one prompt, one answer, the text as it comes."""
 
+import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,17 +13,21 @@ from rich.console import Console
 from rich.table import Table
 
 from gardener.cli import options as o
+from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
-from gardener.cli.ring import RingSettings, open_ring
-from gardener.errors import UserError
+from gardener.cli.ring import RingSettings, open_ring, read_prompter
+from gardener.errors import UserError, reason
+from gardener.holder import Holder
 from gardener.messages import printable
 from gardener.policy import FLOOR, Shape, make
-from gardener.prompts import Prompter
 from gardener.rates import Prefill, decoding_rate, prefill
 from gardener.run import Answer, Wanted, answer
 from gardener.survey import span
 from gardener.view import live
-from gardener.view.watch import HolderWatch
+from gardener.view.watch import HolderWatch, reading
+
+PERIOD = 0.5
+"""Seconds between two words about the prompt."""
 
 PromptArgument = Annotated[
     str, typer.Argument(help="What to ask the model; - reads it from standard input.")
@@ -97,7 +103,7 @@ def generate(
     if stop and not all(stop):
         raise UserError("--stop '' would end every answer at once: give it some text")
     job = Job(
-        text=sys.stdin.read() if prompt == "-" else prompt,
+        text=_asked(prompt),
         raw=raw,
         policies=names,
         sizes=Shape(rows, window, floor, crowded=settings.crowded),
@@ -108,7 +114,8 @@ def generate(
     )
     loop = settings.loop()
     # A simulated answer is there before anybody could have watched it.
-    watched = not no_view and not as_json and simulate is None and live.possible()
+    seen = not as_json and simulate is None and live.possible() and live.spares_stdout()
+    watched = seen and not no_view
     answers = run(_watched(settings, job) if watched else _answers(settings, job, None), loop)
     simulated = None if simulate is None else {"stages": simulate, "profile": profile}
     if as_json:
@@ -119,6 +126,21 @@ def generate(
         note(f"error: {answers[-1].error}")
     if answers[-1].error or not _agree(answers):
         raise typer.Exit(1)
+
+
+def _asked(prompt: str) -> str:
+    """The prompt as text. Raises UserError."""
+    try:
+        text = sys.stdin.read() if prompt == "-" else prompt
+        text.encode()  # bytes of the command line that are no text stand for themselves in it
+    except UnicodeError as error:
+        raise UserError(f"the prompt is no text in {sys.stdin.encoding}: convert it") from error
+    except OSError as error:
+        raise UserError(
+            f"the prompt cannot be read from standard input ({reason(error)}): give a text or a "
+            "file that can be read"
+        ) from error
+    return text
 
 
 @dataclass(frozen=True)
@@ -153,7 +175,7 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
             view.heard(line)
 
     async with open_ring(settings, note, heard) as (holder, folder):
-        prompter = Prompter(folder)
+        prompter = await read_prompter(settings, folder)
         wanted = Wanted(prompter.encode(job.text, raw=job.raw), job.new_tokens, job.stops)
         holder.prepare([wanted.tokens], job.new_tokens)
         for card in holder.cards if not job.quiet else ():
@@ -165,7 +187,8 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
             first = not answers and not job.quiet
             show = result if first else ignore
             policy = make(name, job.sizes)
-            answers.append(await answer(holder, prompter, policy, wanted, show))
+            async with _telling(holder, view is None and settings.simulate is None):
+                answers.append(await answer(holder, prompter, policy, wanted, show))
             if first:
                 result("\n")
             if answers[-1].error:
@@ -173,6 +196,27 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
         if view is not None:
             await view.live.close()
         return answers
+
+
+@asynccontextmanager
+async def _telling(holder: Holder, wanted: bool) -> AsyncIterator[None]:
+    """Tell how far the prompt is, until the answer begins."""
+
+    async def tell() -> None:
+        while holder.decoding is None or not holder.decoding.counts.emitted:
+            await asyncio.sleep(PERIOD)
+            decoding = holder.decoding
+            if decoding is not None and decoding.finished is None and not decoding.counts.emitted:
+                progress(reading(decoding))
+        progress("")
+
+    telling = asyncio.create_task(tell()) if wanted else None
+    try:
+        yield
+    finally:
+        if telling is not None:
+            telling.cancel()
+            progress("")
 
 
 def _agree(answers: Sequence[Answer]) -> bool:

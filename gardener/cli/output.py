@@ -2,13 +2,18 @@
 
 import contextlib
 import io
+import os
 import sys
+import time
 from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import TextIO
 
 MOMENT = 0.5
 """Seconds that a line on stderr waits for the text before it to come out on stdout."""
+
+PAUSE = 10.0
+"""Seconds between two lines about progress where there is no terminal."""
 
 
 class Writer:
@@ -59,6 +64,7 @@ _line_open = False  # stdout stands in the middle of a line
 def result(text: str) -> None:
     """Part of what the command was asked for."""
     global _line_open
+    _status.end()
     _line_open = not text.endswith("\n")
     if isinstance(sys.stdout, io.TextIOWrapper):
         _writer.put(sys.stdout, text)
@@ -66,9 +72,69 @@ def result(text: str) -> None:
         sys.stdout.write(text)
 
 
+class _Status:
+    """How far something is: on a terminal one line that is renewed in its place, elsewhere a line
+    every `PAUSE` seconds."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+        self._told: float | None = None  # monotonic seconds; None: nothing is under way
+
+    def show(self, text: str) -> None:
+        if sys.stderr.isatty():
+            # No escapes, which a dumb terminal would print; nothing where it does not keep up.
+            if text != self._shown and _writer.wait(0.0):
+                text = text[: _columns() - 1]
+                _write_note(f"\r{text}{' ' * (len(self._shown) - len(text))}")
+                self._shown = text
+            return
+        now = time.monotonic()
+        if self._told is None:
+            self._told = now
+        elif now >= self._told + PAUSE:
+            self._told = now
+            note(text)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            _write_note(f"\r{' ' * len(self._shown)}\r")
+        self._shown, self._told = "", None
+
+
+_status = _Status()
+
+
+def progress(text: str) -> None:
+    """How far something is that takes its time; an empty text when it is done. Whatever else is
+    printed takes its place."""
+    if text:
+        _status.show(text)
+    else:
+        _status.end()
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _write_note(text: str) -> None:
+    """A piece of a line, written as results are: a terminal that stands still holds nobody up."""
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        with contextlib.suppress(OSError):
+            _writer.put(sys.stderr, text)
+    else:
+        sys.stderr.write(text)
+
+
 def note(text: str) -> None:
     """A line for the person at the terminal. A terminal that is gone is no reason to stop."""
     global _line_open
+    if _status._shown:
+        _status.end()
     _writer.wait(MOMENT)
     with contextlib.suppress(OSError, ValueError):
         if _line_open and sys.stdout.isatty() and sys.stderr.isatty():

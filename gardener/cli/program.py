@@ -18,6 +18,7 @@ import uvloop
 
 from gardener.cli.output import finish, ignore, note, result
 from gardener.cli.start import end_at_once
+from gardener.cli.streams import Unwritable
 from gardener.config import load
 from gardener.errors import GardenerError
 
@@ -51,8 +52,10 @@ def program(app: typer.Typer) -> None:
     except Interrupted as interrupt:
         note("interrupted")
         sys.exit(interrupt.status)
-    except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
+    except Unwritable as error:
+        note(f"error: {error}")
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output has left: that needs no words
         sys.exit(1)
 
 

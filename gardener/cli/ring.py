@@ -2,26 +2,38 @@
 is simulated."""
 
 import asyncio
+import re
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import uvloop
 
 import gardener
+from gardener.cli.output import progress
+from gardener.compute import Worker
 from gardener.costs import steep
 from gardener.draft.drafter import Drafter
 from gardener.drafting import DraftSettings, drafters
 from gardener.errors import PeerLost, UserError
 from gardener.holder import Holder
-from gardener.local import LocalRing, crowded, share_cores, threads_for
+from gardener.local import FEW_SPINS, SPINS, LocalRing, crowded, share_cores, threads_for
 from gardener.messages import Card
 from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
+from gardener.prompts import Prompter
 from gardener.stages.layers import Ends
 from gardener.trace import Trace
+
+Say: TypeAlias = Callable[[str], None]
+
+AT_ONCE = 1.0
+"""Seconds for a ring that stands already to close; its links are timed meanwhile, so that nothing
+else is done."""
 
 ONE_BY_ONE = frozenset(("plain", "serial", "gardener"))
 """Policies under which only one stage or drafter computes at a time where they share cores."""
@@ -66,6 +78,16 @@ class RingSettings:
             return read_profile(self.profile).crowded
         return self.local is not None and crowded(self.local)
 
+    def facts(self) -> dict[str, str]:
+        """What there is to say of figures from this ring, by what it is about."""
+        if self.simulate is None:
+            return {}
+        from gardener.simulate.profile import read_profile  # late, as above
+
+        holder = read_profile(self.profile).holder
+        charged = f"{holder.event_ms:g} ms an event, {holder.node_ms:g} ms a node"
+        return {"the holder's time": charged if any((holder.event_ms, holder.node_ms)) else "free"}
+
     def loop(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """Makes the event loop that the ring needs. Raises UserError for a profile that is none,
         and if a package is missing."""
@@ -79,23 +101,25 @@ class RingSettings:
 
 @asynccontextmanager
 async def open_ring(
-    settings: RingSettings, say: Callable[[str], None], heard: Callable[[str], None]
+    settings: RingSettings, say: Say, heard: Say, progress: Say = progress
 ) -> AsyncIterator[tuple[Holder, Path]]:
-    """Connect, and leave nothing behind. `say` is for the user, `heard` gets the stages' lines.
+    """Connect, and leave nothing behind. `say` is for the user, `heard` gets the stages' lines, and
+    `progress` how far something is that takes long, see `output.progress`.
 
     Runs on a loop that `settings.loop` gave. Yields the holder, whose `prepare` is to be told what
     it will be asked, and the model's directory. Raises UserError or PeerLost with one sentence.
     """
     if settings.simulate is not None:
-        async with _simulated(settings, settings.simulate, say, heard) as pair:
+        async with _simulated(settings, settings.simulate, say, heard, progress) as pair:
             yield pair
         return
+    share_cores(SPINS if settings.local else FEW_SPINS)
     if settings.local is None:
         assert settings.peer is not None
         model = await asyncio.to_thread(holder_folder, settings, say)
         holder = Holder(
             await asyncio.to_thread(holder_card, model),
-            await asyncio.to_thread(_drafters, settings, model, say),
+            (),
             Trace(),
             listen_at=parse(settings.listen),
             peer=parse_peer(settings.peer),
@@ -103,12 +127,14 @@ async def open_ring(
             say=say,
         )
         async with _closing(holder):
-            remark(await holder.connect(), settings.policies, say)
+            await _connect_and_equip(holder, partial(_drafters, settings, model, say))
+            remark(holder.cards, settings.policies, say)
             yield holder, model
         return
-    share_cores()
     model = await asyncio.to_thread(resolve, settings.model, settings.revision, say=say)
-    local = LocalRing(settings.local, model, node_options(settings), heard)
+    start = Start(settings.local, say, heard)
+    local = LocalRing(settings.local, model, node_options(settings), start.heard)
+    start.begin(settings.model)
     try:
         await local.start()
         holder = Holder(
@@ -123,15 +149,44 @@ async def open_ring(
         )
         async with _closing(holder):
             await _connect_unless_one_dies(holder, local)
+            start.end()
             remark(holder.cards, settings.policies, say)
             yield holder, model
     finally:
         await local.stop()
 
 
+class Start:
+    """Says how far a ring of this machine's own is on its way to stand."""
+
+    def __init__(self, stages: int, say: Say, heard: Say) -> None:
+        self._stages, self._say, self._heard = stages, say, heard
+        self._began = time.monotonic()
+
+    def begin(self, model: str) -> None:
+        """The stages are being started."""
+        whom = "1 stage" if self._stages == 1 else f"{self._stages} stages"
+        self._say(f"starting {whom} of {model} here, which takes some seconds")
+
+    def heard(self, line: str) -> None:
+        """A stage printed this."""
+        self._heard(line)
+        if loaded := re.match(r"stage (\d+): .* loaded in ", line):
+            self._say(
+                f"stage {loaded[1]} of {self._stages} has loaded its layers ({self._since()})"
+            )
+
+    def end(self) -> None:
+        """All of them stand."""
+        self._say(f"the ring stands ({self._since()})")
+
+    def _since(self) -> str:
+        return f"{time.monotonic() - self._began:.1f} s"
+
+
 @asynccontextmanager
 async def _simulated(
-    settings: RingSettings, stages: int, say: Callable[[str], None], heard: Callable[[str], None]
+    settings: RingSettings, stages: int, say: Say, heard: Say, progress: Say
 ) -> AsyncIterator[tuple[Holder, Path]]:
     from gardener.simulate.profile import read_profile  # late, as above
     from gardener.simulate.ring import simulate
@@ -150,8 +205,17 @@ async def _simulated(
         patience=settings.patience,
         say=say,
         heard=heard,
+        progress=progress,
     ) as holder:
         yield holder, model
+
+
+async def read_prompter(settings: RingSettings, folder: Path) -> Prompter:
+    """The model's tokenizer. Beside the loop, on which a ring that stands wants answers meanwhile;
+    but nothing can be waited for under a virtual clock. Raises UserError."""
+    if settings.simulate is not None:
+        return Prompter(folder)
+    return await asyncio.to_thread(Prompter, folder)
 
 
 def holder_folder(settings: RingSettings, say: Callable[[str], None]) -> Path:
@@ -239,6 +303,27 @@ async def _closing(holder: Holder) -> AsyncIterator[None]:
         yield
     finally:
         await holder.close()
+
+
+async def _connect_and_equip(holder: Holder, load: Callable[[], Sequence[Drafter]]) -> None:
+    """The drafters are loaded once the ring stands, or while it waits for a stage: they need torch,
+    which takes seconds, and nobody else gets to compute while it is imported."""
+    worker = Worker("loading")  # not one of the loop's, for which it would wait at the end
+    connect = asyncio.create_task(holder.connect())
+    tasks: list[asyncio.Task[Any]] = [connect]
+    try:
+        await asyncio.wait(tasks, timeout=AT_ONCE)
+        if not connect.done() or connect.exception() is None:
+            tasks.append(asyncio.create_task(worker.run(load)))
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+        holder.equip(tasks[-1].result())
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        worker.close(patience=0.0)
 
 
 async def _connect_unless_one_dies(holder: Holder, local: LocalRing) -> None:

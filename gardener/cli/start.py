@@ -12,6 +12,8 @@ import traceback
 from importlib import import_module
 from types import FrameType
 
+from gardener.cli import streams
+
 
 def gardener() -> None:
     """Entry point of `gardener`."""
@@ -35,6 +37,7 @@ def end_at_once(number: int, frame: FrameType | None = None) -> None:
 def _run(module: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_at_once)
+    streams.prepare()
     status = 0
     try:
         import_module(module).main()

@@ -12,7 +12,7 @@ import typer
 from gardener.check import Comparison, Reference, compare, plain_reference
 from gardener.cli import options as o
 from gardener.cli.program import ignore, note, result, run
-from gardener.cli.ring import RingSettings, open_ring
+from gardener.cli.ring import RingSettings, open_ring, read_prompter
 from gardener.datasets import read_rows
 from gardener.errors import GardenerError
 from gardener.holder import Holder
@@ -110,7 +110,7 @@ def verify(
 
     async def main() -> tuple[list[Comparison], str]:
         async with open_ring(settings, note, note if verbose else ignore) as (holder, folder):
-            prompter = Prompter(folder)
+            prompter = await read_prompter(settings, folder)
             against = _against(reference, holder.cards[0])
             check = Check([prompter.encode(text) for text in texts], None, names, max_new_tokens)
             if against == "transformers":

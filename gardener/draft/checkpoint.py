@@ -15,13 +15,14 @@ import hashlib
 import json
 import reprlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from msgspec import UNSET
 from torch import Tensor
 
-from gardener.draft.config import WAY_OUT, HeadConfig
+from gardener.draft.config import HEADS_OWN, WAY_OUT, HeadConfig
 from gardener.draft.eagle import Borrowed, Eagle1, Eagle3
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
@@ -29,6 +30,7 @@ from gardener.stages.config import transformers_config, unreadable
 from gardener.stages.folders import read_json
 from gardener.stages.linear import linear
 from gardener.stages.llama import Block, BlockWeights
+from gardener.stages.plain import plain
 from gardener.stages.products import Linear, Make
 from gardener.stages.rotary import Rotary
 from gardener.stages.tensors import dtype_of
@@ -314,9 +316,11 @@ class _Reader:
 
 def _shape(folder: Path) -> Architecture:
     """The layer's sizes. The classes that heads name are their own, so these are not looked at."""
-    config = transformers_config(folder, WAY_OUT)
+    raw = read_json(folder / "config.json")
+    whole = partial(transformers_config, folder, WAY_OUT)
+    known = plain({key: raw[key] for key in raw if key not in HEADS_OWN}) or whole()
     try:
-        return Architecture.from_config(config)
+        return Architecture.from_config(known, whole)
     except Exception as error:  # it may be the config of anything
         raise unreadable(folder, error, WAY_OUT) from error
 

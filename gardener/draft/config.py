@@ -43,3 +43,9 @@ class HeadConfig(LayerConfig, frozen=True, kw_only=True):
         """As stated; None where nothing is."""
         nested = self.eagle_config and self.eagle_config.eagle_aux_hidden_state_layer_ids
         return self.eagle_aux_hidden_state_layer_ids or nested or None
+
+
+HEADS_OWN = {"target_fingerprint"}.union(HeadConfig.__struct_fields__).difference(
+    LayerConfig.__struct_fields__
+)
+"""Fields that a model does not have."""

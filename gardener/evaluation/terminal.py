@@ -53,13 +53,23 @@ class Teller:
         else:
             self._bar.console.print(line, markup=False, highlight=False)
 
+    def progress(self, text: str) -> None:
+        """How far something is that comes before the answers; "" when it is done."""
+        if text:
+            self._tell(text)
+
     def ran(self, run: Run) -> None:
         self._done += 1
         what = f"{run.place}, {run.data}, {run.policy}"
-        self._bar.update(self._task, completed=self._done, description=what)
+        self._bar.update(self._task, completed=self._done)
+        self._tell(what, f"{self._done} of {self._total} answers: ")
+
+    def _tell(self, what: str, before: str = "") -> None:
+        """On the bar, or as a line at times."""
+        self._bar.update(self._task, description=what)
         if self._bar.disable and time.monotonic() >= self._told + PAUSE:
             self._told = time.monotonic()
-            self._note(f"{self._done} of {self._total} answers: {what}")
+            self._note(f"{before}{what}")
 
     def skipped(self, what: Skipped, runs: int) -> None:
         self._total -= runs

@@ -127,16 +127,18 @@ async def simulate(
     patience: float,
     say: Say,
     heard: Say,
+    progress: Say = lambda text: None,
 ) -> AsyncIterator[Holder]:
     """A holder of a ring that writes what the model in a folder would; `holder.prepare` must be
-    told before what it will be asked. `say` is for the user, `heard` gets the stages' lines.
+    told before what it will be asked. `say` is for the user, `heard` gets the stages' lines,
+    `progress` how far a recording is.
 
     Raises UserError.
     """
     taps = next((drafter.taps for drafter in drafters if drafter.taps), ())
-    targets = Targets(folder, Prompter(folder).eos, taps, say)
+    targets = Targets(folder, Prompter(folder).eos, taps, say, progress)
     shape = targets.shape
-    context = int(shape.config.max_position_embeddings)
+    context = shape.context
     model = Model(shape.layers, shape.width, context, targets.fingerprint)
     async with simulated_ring(
         stages, profile, targets.library, model, drafters, patience=patience, say=heard

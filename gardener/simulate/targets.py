@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from gardener.errors import UserError, reason
 from gardener.models import home
-from gardener.recording import Recording, record
+from gardener.recording import Headway, Recording, record
 from gardener.simulate.library import Library
 from gardener.stages.architecture import Architecture
-from gardener.stages.load import load_whole
+from gardener.stages.load import Whole, load_whole
 from gardener.stages.weights import fingerprint
 
 LANES = 32
@@ -39,12 +39,14 @@ class Targets:
         eos: frozenset[int],
         taps: Sequence[int] = (),
         say: Callable[[str], None] = lambda text: None,
+        progress: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`eos`: tokens that end an answer. `taps`: the features that a drafter wants.
+        """`eos`: tokens that end an answer. `taps`: the features that a drafter wants. `progress`
+        hears how far a recording is, often, and "" at its end.
 
         Raises UserError for what is no model.
         """
-        self._folder, self._say = folder, say
+        self._folder, self._say, self._progress = folder, say, progress
         self.shape = Architecture.read(folder)
         self.fingerprint = fingerprint(folder)
         self.eos = eos
@@ -63,14 +65,28 @@ class Targets:
         self._say(f"recording what the model writes for {whom}, once")
         whole = load_whole(self._folder, dtype="float32", device="cpu")
         missing.sort(key=len)  # alike together: the longest decides what all lanes of a group take
-        for first in range(0, len(missing), GROUP):
-            group = missing[first : first + GROUP]
-            taps = self.library.taps
-            for made in record(whole, group, count, self.eos, taps, LANES):
-                self._save(made)
-                self.library.add(made)
-            if len(missing) > GROUP:
-                self._say(f"recorded {first + len(group)} of {len(missing)}")
+        try:
+            for first in range(0, len(missing), GROUP):
+                self._record(whole, missing, first, count)
+        finally:
+            self._progress("")
+
+    def _record(
+        self, whole: Whole, missing: Sequence[tuple[int, ...]], first: int, count: int
+    ) -> None:
+        """One group of those that are missing, which begins at `first`."""
+        group = missing[first : first + GROUP]
+        of = f" (group {first // GROUP + 1} of {-(-len(missing) // GROUP)})"
+
+        def tell(headway: Headway) -> None:
+            self._progress(f"recording{of if len(missing) > GROUP else ''}: {headway}")
+
+        taps = self.library.taps
+        for made in record(whole, group, count, self.eos, taps, LANES, tell):
+            self._save(made)
+            self.library.add(made)
+        if len(missing) > GROUP:
+            self._say(f"recorded {first + len(group)} of {len(missing)}")
 
     def _have(self, prompt: tuple[int, ...], new_tokens: int) -> bool:
         """Whether so much of an answer is known; looks on the disk if need be."""

@@ -5,16 +5,20 @@ Qwen3 (norm on q and k). Anything else is refused by name: a model that is nearl
 text that is nearly right.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING, Any
 
 from gardener.errors import UserError
 from gardener.stages.config import ModelConfig, checked, transformers_config, unreadable
 from gardener.stages.folders import read_json
 from gardener.stages.layers import Slice, even_cut
+from gardener.stages.plain import plain
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 FAMILIES = {
     "llama": "LlamaForCausalLM",
@@ -39,7 +43,10 @@ WAY_OUT = "mend the file, or take another model"
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a model. `windows` has one entry per layer: how far it sees back, None: all."""
+    """Sizes of a model. `windows` has one entry per layer: how far it sees back, None: all.
+
+    context: most tokens, of prompt and answer together. config: what transformers makes of it all.
+    """
 
     family: str
     layers: int
@@ -57,17 +64,20 @@ class Architecture:
     qk_norm: bool
     windows: tuple[int | None, ...]
     rope: dict[str, Any]
-    config: PretrainedConfig = field(repr=False, compare=False)
+    context: int
+    config: "Callable[[], PretrainedConfig]" = field(repr=False, compare=False)
 
     @classmethod
     def read(cls, folder: Path) -> "Architecture":
         """From the `config.json` in a folder. Raises UserError if it is missing, foreign, or makes
         no sense."""
         file = folder / "config.json"
-        _refuse_foreign(checked(ModelConfig, file, read_json(file), WAY_OUT), folder)
-        config = transformers_config(folder, WAY_OUT)
+        raw = read_json(file)
+        _refuse_foreign(checked(ModelConfig, file, raw, WAY_OUT), folder)
+        whole = partial(transformers_config, folder, WAY_OUT)
+        known = plain(raw) or whole()
         try:
-            shape = cls.from_config(config)
+            shape = cls.from_config(known, whole)
             _refuse_odd(shape)
         except UserError as error:
             raise UserError(f"{file}: {error}: {WAY_OUT}") from error
@@ -76,8 +86,11 @@ class Architecture:
         return shape
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig) -> "Architecture":
-        """From a transformers config of a supported family. Raises UserError for odd variants."""
+    def from_config(
+        cls, config: Any, whole: "Callable[[], PretrainedConfig] | None" = None
+    ) -> "Architecture":
+        """From a transformers config of a supported family, or from an object with the attributes
+        of one, of which `whole` makes a real one. Raises UserError for odd variants."""
         family = config.model_type
         bias = bool(getattr(config, "attention_bias", False))
         rope = dict(config.rope_parameters)
@@ -104,12 +117,14 @@ class Architecture:
             qk_norm=family == "qwen3",
             windows=_windows(config),
             rope=rope,
-            config=config,
+            context=int(config.max_position_embeddings),
+            config=whole or (lambda: config),
         )
 
     def facts(self) -> dict[str, Any]:
         """All that decides what the model computes, but for its weights; for the fingerprint."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "config"}
+        aside = ("context", "config")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in aside}
 
     def balance(self, stages: int, quant: str = "none") -> list[Slice]:
         """Cut the model so that no stage is slower than it must be.
@@ -155,7 +170,7 @@ def _refuse_odd(shape: Architecture) -> None:
         )
 
 
-def _windows(config: PretrainedConfig) -> tuple[int | None, ...]:
+def _windows(config: Any) -> tuple[int | None, ...]:
     window: int | None = getattr(config, "sliding_window", None)
     if config.model_type == "mistral":
         return tuple(window for _ in range(config.num_hidden_layers))

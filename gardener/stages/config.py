@@ -9,14 +9,16 @@ import reprlib
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert
 from msgspec.structs import FieldInfo, fields
-from transformers import AutoConfig, PretrainedConfig
 
 from gardener.errors import UserError
 from gardener.stages.folders import read_json
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Size: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0, le=1e30)]  # so no infinity, and no NaN
@@ -134,8 +136,10 @@ def part_of(folder: Path) -> Part | None:
     return checked(SplitConfig, file, read_json(file), "split the model anew").gardener
 
 
-def transformers_config(folder: Path, way_out: str) -> PretrainedConfig:
+def transformers_config(folder: Path, way_out: str) -> "PretrainedConfig":
     """What transformers makes of the `config.json` in a folder. Raises UserError."""
+    from transformers import AutoConfig  # late: it takes seconds, and is seldom needed
+
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             folder,

@@ -1,9 +1,9 @@
 """The whole target on one machine, writing many texts at once, one token of each per pass.
 
 A *lane* is a row of the batch with a cache of its own. Lanes begin and end independently: when one
-text has ended, the next one starts in its lane at position 0 and overwrites what was there. There
-is no prefill; tokens that are given are fed one by one like those that were written, for the pass
-is made anyway.
+text has ended, the next one starts in its lane at position 0 and overwrites what was there. Tokens
+that are given may be fed one by one, like those that were written, for that pass is made anyway; or
+many in a pass of their own, which is faster where they are more than a few.
 
 What this does not do: sliding windows, which are refused.
 """
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.stages.llama import Kernel
+from gardener.stages.llama import Kernel, Rows
 from gardener.stages.load import Whole
 
 TOP_K = 64
@@ -33,6 +33,8 @@ class Kept(NamedTuple):
               what the head reads, the last hidden state after the final norm
     likely    [tokens, LIKELY] int32, the likeliest next tokens, likeliest first
     odds      [tokens, LIKELY] float16, their probabilities
+
+    Of tokens that were read many at once there are the features alone, and zeros.
     """
 
     features: Tensor
@@ -67,6 +69,39 @@ class _Batch:
             attn_mask=self._bias[:, None, None],
         )
         return seen.reshape(lanes, -1)
+
+
+class _Chunk:
+    """Rows of one lane that follow on each other, as what the blocks ask to attend."""
+
+    def __init__(self, keys: Tensor, values: Tensor, lane: int, positions: Tensor) -> None:
+        self.first, self.end = 0, len(positions)
+        self._keys, self._values, self._lane = keys, values, lane
+        begin = int(positions[0])
+        self._new, self._high = slice(begin, begin + self.end), begin + self.end
+        unseen = torch.arange(self._high, device=positions.device)[None] > positions[:, None]
+        self._bias = torch.zeros(unseen.shape, dtype=keys.dtype, device=keys.device)
+        self._bias.masked_fill_(unseen, -torch.inf)
+
+    def attend(
+        self, layer: int, window: int | None, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor
+    ) -> Tensor:
+        """As for one row of each lane."""
+        keys, values = self._keys[layer, self._lane], self._values[layer, self._lane]
+        keys[:, self._new] = k.transpose(0, 1)
+        values[:, self._new] = v.transpose(0, 1)
+        rows, heads, size = q.shape
+        kv_heads = len(keys)
+        group = heads // kv_heads  # the rows of heads that share keys are laid one after the other
+        shared = q.view(rows, kv_heads, group, size).permute(1, 2, 0, 3)
+        seen = F.scaled_dot_product_attention(
+            shared.reshape(1, kv_heads, group * rows, size),
+            keys[None, :, : self._high],
+            values[None, :, : self._high],
+            attn_mask=self._bias.repeat(group, 1),
+        )
+        apart = seen.view(kv_heads, group, rows, size).permute(2, 0, 1, 3)
+        return apart.reshape(rows, -1)
 
 
 class Lanes:
@@ -105,29 +140,42 @@ class Lanes:
 
         temperatures: per lane, 0 for the likeliest token.
         """
-        device = self._keys.device
-        at = torch.tensor(positions, device=device)
-        whole, high = self._whole, max(positions) + 1
-        x = F.embedding(torch.tensor(tokens).to(whole.table.device), whole.table)
-        x = x.to(device, self._keys.dtype)
-        cos, sin = whole.rotary.at(at, high - 1)
-        rows = [_Batch(self._keys, self._values, at, high)]
-        kept = {}
-        for layer, block in enumerate(whole.blocks):
-            if layer in self.taps:
-                kept[layer] = x
-            x = block(x, cos, sin, rows)
-        x = whole.head.normed(x)
-        kept[len(whole.blocks)] = x
-        logits = whole.head.project(x).float()
+        at = torch.tensor(positions, device=self._keys.device)
+        high = max(positions) + 1
+        x, features = self._run(tokens, at, high, _Batch(self._keys, self._values, at, high))
+        logits = self._whole.head.project(x).float()
         top, ids = logits.topk(min(TOP_K, logits.shape[-1]), -1)
         odds = (top - logits.logsumexp(-1, keepdim=True)).exp()
-        features = torch.cat([kept[tap] for tap in self.taps], -1)
         for there, new in zip(self._kept, (features, ids, odds), strict=True):
             there[torch.arange(self.count), at.cpu()] = new[:, : there.shape[-1]].to(
                 "cpu", there.dtype
             )
-        return self._draw(top, ids, torch.tensor(temperatures, device=device))
+        return self._draw(top, ids, torch.tensor(temperatures, device=at.device))
+
+    @torch.inference_mode()
+    def read(self, lane: int, first: int, tokens: Sequence[int]) -> None:
+        """Feed one lane these tokens in one pass, from position `first` on. What comes after them
+        is not asked."""
+        at = torch.arange(first, first + len(tokens), device=self._keys.device)
+        chunk = _Chunk(self._keys, self._values, lane, at)
+        _, features = self._run(tokens, at, first + len(tokens), chunk)
+        self._kept.features[lane, at.cpu()] = features.to("cpu", self._kept.features.dtype)
+
+    def _run(
+        self, tokens: Sequence[int], at: Tensor, high: int, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """What the head reads of these rows, and the features that are to be kept of them."""
+        whole = self._whole
+        x = F.embedding(torch.tensor(tokens).to(whole.table.device), whole.table)
+        x = x.to(self._keys.device, self._keys.dtype)
+        cos, sin = whole.rotary.at(at, high - 1)
+        kept = {}
+        for layer, block in enumerate(whole.blocks):
+            if layer in self.taps:
+                kept[layer] = x
+            x = block(x, cos, sin, [rows])
+        kept[len(whole.blocks)] = x = whole.head.normed(x)
+        return x, torch.cat([kept[tap] for tap in self.taps], -1)
 
     def kept(self, lane: int, length: int) -> Kept:
         """Of the first tokens of a lane, a copy."""

@@ -62,7 +62,7 @@ def measure(
 ) -> Measured:
     """Time passes of this stage, for about `budget` seconds, on the worker thread."""
     begin = now()
-    room: int = stage.shape.config.max_position_embeddings
+    room = stage.shape.context
     context, settled = min(LONG, room // 2), min(SHORT, room // 2)
     sizes = [rows for rows in SIZES if settled + rows <= room]
     long_sizes = [rows for rows in LONG_SIZES if context + rows <= room] if context > SHORT else []

@@ -8,9 +8,10 @@ how rows were cut into segments; on a prompt longer than the original context it
 transformers run that computes the prompt in one piece.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from gardener.errors import UserError
 from gardener.stages.architecture import Architecture
@@ -28,6 +29,7 @@ class Rotary:
 
     def __init__(self, shape: Architecture, dtype: torch.dtype, device: torch.device) -> None:
         self._shape = shape
+        self._config = cache(shape.config)
         self._kind = shape.rope.get("rope_type", "default")
         if self._kind not in SCALINGS:
             raise UserError(f"rope scaling '{self._kind}' is not supported")
@@ -77,7 +79,7 @@ class Rotary:
     def _limit(self) -> int | None:
         """Positions from here on have frequencies of their own; None: there are no such."""
         if self._kind == "dynamic":
-            return int(self._shape.config.max_position_embeddings)
+            return self._shape.context
         if self._kind == "longrope":
             return int(self._shape.rope["original_max_position_embeddings"])
         return None
@@ -87,8 +89,10 @@ class Rotary:
         if self._kind == "default":
             steps = torch.arange(0, self._shape.head_dim, 2, dtype=torch.float)
             return 1.0 / (self._shape.rope["rope_theta"] ** (steps / self._shape.head_dim)), 1.0
+        from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # late: takes seconds
+
         frequencies, scale = ROPE_INIT_FUNCTIONS[self._kind](
-            self._shape.config, torch.device("cpu"), seq_len=length
+            self._config(), torch.device("cpu"), seq_len=length
         )
         return frequencies.float(), float(scale)
 

@@ -53,7 +53,7 @@ class Stage:
     @property
     def context(self) -> int:
         """Most tokens of prompt and answer together."""
-        return int(self.shape.config.max_position_embeddings)
+        return self.shape.context
 
     def open(self, request: int) -> None:
         """A request begins."""

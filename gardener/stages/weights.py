@@ -2,7 +2,8 @@
 
 Safetensors (one file, or several with an index) and `pytorch_model.bin` (the same; `weights_only`,
 never a pickle with code). Names are those of `LlamaForCausalLM`; a checkpoint that leaves the
-`model.` prefix away reads the same.
+`model.` prefix away reads the same. Names, sizes and samples of safetensors are read without torch:
+a holder needs no more before it dials.
 """
 
 import hashlib
@@ -11,18 +12,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from gardener.errors import UserError, reason
 from gardener.stages.architecture import Architecture
 from gardener.stages.config import part_of
 from gardener.stages.folders import read_json
 from gardener.stages.layers import Ends, Slice
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -75,7 +77,7 @@ class Checkpoint:
         """Are all files here? Not so where only the layers of a slice were downloaded."""
         return all(file.exists() for file in {file for file, _ in self._files.values()})
 
-    def read(self, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    def read(self, name: str, shape: tuple[int, ...] | None = None) -> "Tensor":
         """A tensor as it is stored, mapped from the file: copy or convert what is to stay.
 
         Raises UserError if it is missing, or has another shape than the one expected.
@@ -116,11 +118,13 @@ class _File(ABC):
         """Shape and bytes."""
 
     @abstractmethod
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str) -> "Tensor":
         """The whole tensor."""
 
     def sample(self, name: str) -> bytes:
         """Some of the bytes of a tensor: its first ones, and as many from the middle on."""
+        import torch  # late, as below
+
         raw = self.read(name).contiguous().reshape(-1).view(torch.uint8)
         middle = len(raw) // 2
         return bytes(torch.cat((raw[:_SAMPLE], raw[middle : middle + _SAMPLE])).tolist())
@@ -129,7 +133,8 @@ class _File(ABC):
 class _Safetensors(_File):
     def __init__(self, path: Path) -> None:
         try:
-            self._handle: Any = safe_open(path, framework="pt")  # checks the header, too
+            with safe_open(path, framework="np"):  # checks the header
+                self._handle: Any = None
             with path.open("rb") as stream:
                 size = int.from_bytes(stream.read(8), "little")
                 self._header: dict[str, Any] = json.loads(stream.read(size))
@@ -157,9 +162,10 @@ class _Safetensors(_File):
         entry: dict[str, Any] = self._header[name]
         return entry
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str) -> "Tensor":
         self._entry(name)
         try:
+            self._handle = self._handle or safe_open(self._path, framework="pt")
             tensor: Tensor = self._handle.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{name} cannot be read from {self._path}: {error}") from error
@@ -175,7 +181,7 @@ class _Bin(_File):
         tensor = self.read(name)
         return tuple(tensor.shape), tensor.nbytes
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str) -> "Tensor":
         if name not in self._tensors:
             raise UserError(f"{name} is not in {self._path}, where the index says it is")
         return self._tensors[name]
@@ -255,14 +261,16 @@ def _names_in(path: Path) -> Iterator[str]:
         yield from _torch_load(path)
         return
     try:
-        with safe_open(path, framework="pt") as handle:
+        with safe_open(path, framework="np") as handle:
             yield from handle.keys()
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
 
 
-def _torch_load(path: Path) -> dict[str, Tensor]:
+def _torch_load(path: Path) -> "dict[str, Tensor]":
     """All tensors of a file, mapped where its format allows. Never runs code from the file."""
+    import torch  # late: it takes a second, and safetensors can be looked at without
+
     try:
         # Files from before torch 1.6 are no archives and cannot be mapped.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
@@ -271,7 +279,7 @@ def _torch_load(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} cannot be read: {line}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} does not hold tensors by name")
-    tensors = {str(name): each for name, each in loaded.items() if isinstance(each, Tensor)}
+    tensors = {str(name): each for name, each in loaded.items() if isinstance(each, torch.Tensor)}
     for name, tensor in tensors.items():
         odd = tensor.is_nested or tensor.is_meta or tensor.is_quantized
         if odd or tensor.layout != torch.strided:

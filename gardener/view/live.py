@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import io
 import os
+import stat
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +33,17 @@ def possible() -> bool:
         and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
         and (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
     )
+
+
+def spares_stdout() -> bool:
+    """Whether what goes to stdout is seen in spite of a live view: a terminal gets it when the
+    screen closes, a file holds it. Where a pipe ends nobody knows: at this very terminal perhaps
+    (`| tee answer.txt`), and what is drawn there under the screen is gone with it."""
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (OSError, ValueError):  # closed, or no stream of the system at all
+        return True
+    return not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode)
 
 
 class Kept(io.TextIOBase):

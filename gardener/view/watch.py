@@ -142,8 +142,13 @@ def _state(holder: Holder, request: _Request, pace: Pace, now: float) -> tuple[b
     if oldest is not None and oldest[1] > max(SLOW, 5 * pace.flight):
         return True, f"no verdict on segment {oldest[0]} for {duration(oldest[1])}"
     if not decoding.counts.emitted:
-        return False, f"reading the prompt, {len(decoding.prompt)} tokens"
+        return False, reading(decoding)
     return False, "answering"
+
+
+def reading(decoding: Decoding) -> str:
+    """How far the prompt is."""
+    return f"reading the prompt, {decoding.read} of {len(decoding.prompt)} tokens"
 
 
 def _figures(request: _Request, now: float) -> Figures:

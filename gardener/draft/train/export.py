@@ -51,7 +51,7 @@ def _config(head: DraftHead, vocab: int, taps: tuple[int, ...]) -> dict[str, Any
         "hidden_act": "silu",
         "hidden_size": shape.width,
         "intermediate_size": head.inner,
-        "max_position_embeddings": int(shape.config.max_position_embeddings),
+        "max_position_embeddings": shape.context,
         "mlp_bias": False,
         "num_attention_heads": shape.heads,
         "num_hidden_layers": 1,

@@ -1,0 +1,77 @@
+"""The standard streams, wherever they lead: to a terminal, a pipe, a full disk, or nowhere.
+
+Closed ones lead to the null device: a socket that took their number would end in the event loop,
+which takes 0 to 2 for streams. What an encoding cannot express is written as an escape. Output that
+cannot be written ends the command in one sentence; a line that nobody can read ends nothing.
+"""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from gardener.errors import reason
+
+
+class Unwritable(OSError):
+    """Standard output cannot be written, for another reason than that its reader has left."""
+
+
+class Results(io.TextIOWrapper):
+    """Standard output."""
+
+    def write(self, text: str) -> int:
+        """Raises Unwritable; BrokenPipeError where the reader has left."""
+        with _named():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """See `write`."""
+        with _named():
+            super().flush()
+
+
+class Notes(io.TextIOWrapper):
+    """Standard error. A terminal that is gone is no reason to stop."""
+
+    def write(self, text: str) -> int:
+        """Raises nothing."""
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Raises nothing."""
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+def prepare() -> None:
+    """Once, before anything is opened or written."""
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(null, True)
+    os.close(null)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
+    sys.stdout = _stream(Results, 1, sys.stdout)
+    sys.stderr = _stream(Notes, 2, sys.stderr)
+
+
+def _stream(kind: type[io.TextIOWrapper], number: int, before: TextIO | None) -> io.TextIOWrapper:
+    raw = io.BufferedWriter(io.FileIO(number, "w", closefd=False))
+    encoding = before.encoding if before is not None else "utf-8"
+    return kind(raw, encoding, "backslashreplace", line_buffering=os.isatty(number))
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritable(
+            f"standard output cannot be written ({reason(error)}): let it lead elsewhere"
+        ) from error
