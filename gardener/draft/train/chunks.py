@@ -48,20 +48,34 @@ def write(path: Path, dialogues: Sequence[Dialogue], facts: dict[str, str]) -> N
 
 def read(path: Path, facts: dict[str, str]) -> list[Text]:
     """The dialogues of a chunk. Raises UserError if it is broken, or made of something else."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            made = file.metadata() or {}
-            for name, value in facts.items():
-                if made.get(name) != value:
-                    raise UserError(
-                        f"{path} was made with {name} {made.get(name)}, not {value}: use another "
-                        "--out, or take this file away"
-                    )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({reason(error)}): take it away") from error
+    tensors, made = _load(path)
+    for name, value in facts.items():
+        if made.get(name) != value:
+            raise UserError(
+                f"{path} was made with {name} {made.get(name)}, not {value}: use another --out, or "
+                "take this file away"
+            )
     starts = tensors["starts"].tolist()
     return list(_texts(tensors, starts))
+
+
+def facts_of(path: Path) -> dict[str, str]:
+    """What a chunk says it was made of. Raises UserError."""
+    return _load(path)[1]
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}): take it away") from error
+
+
+def dialogues(texts: Sequence[Text]) -> list[Dialogue]:
+    """These texts as they are before they are written."""
+    return [Dialogue(text.tokens.tolist(), text.roles.tolist(), Kept(*text[2:])) for text in texts]
 
 
 def _texts(tensors: dict[str, Tensor], starts: list[int]) -> Iterator[Text]:
