@@ -24,6 +24,7 @@ from gardener.errors import UserError, reason
 from gardener.files import check_room, make_folder, unwritten, whole_folder
 from gardener.stages.folders import read_json, sha256
 from gardener.stages.layers import Ends, Slice
+from gardener.stages.parts import own_part
 from gardener.trained import heads
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def resolve(
     revision: str | None = None,
     *,
     choose: Choose | None = None,
+    part: int | None = None,
     say: Say = lambda text: None,
     option: str = "--model",
 ) -> Path:
@@ -78,6 +80,7 @@ def resolve(
     revision  branch, tag or commit on the hub
     choose    picks the layers that are needed once the config is known, None for no weights at
               all; from the hub only the files that hold those are then downloaded
+    part      which part of a model that was split will do, see `own_part`; None: the whole model
     say       gets progress, a line at a time
     option    what the user named it with, for errors
 
@@ -85,8 +88,7 @@ def resolve(
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        read_json(path / "config.json")
-        return path
+        return own_part(path, part)
     if model in BUILT_IN:
         return _built_in(model, BUILT_IN[model], say, option)
     if path.suffix == ".gguf" and path.is_file():

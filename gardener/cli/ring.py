@@ -21,6 +21,7 @@ from gardener.messages import Card
 from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
 from gardener.stages.layers import Ends
+from gardener.stages.parts import HOLDER, check_stages, is_split, own_part
 from gardener.trace import Trace
 
 ONE_BY_ONE = frozenset(("plain", "serial", "gardener"))
@@ -107,8 +108,8 @@ async def open_ring(
             yield holder, model
         return
     share_cores()
-    model = await asyncio.to_thread(resolve, settings.model, settings.revision, say=say)
-    local = LocalRing(settings.local, model, node_options(settings), heard)
+    model, theirs = await asyncio.to_thread(_local_folders, settings, settings.local, say)
+    local = LocalRing(settings.local, theirs, node_options(settings), heard)
     try:
         await local.start()
         holder = Holder(
@@ -154,12 +155,27 @@ async def _simulated(
         yield holder, model
 
 
+def _local_folders(
+    settings: RingSettings, stages: int, say: Callable[[str], None]
+) -> tuple[Path, Path]:
+    """The holder's folder of a local ring, and what its stages are given: the whole model, or one
+    that was split into as many stages. Raises UserError."""
+    given = Path(settings.model).expanduser()
+    if not is_split(given):
+        whole = resolve(settings.model, settings.revision, say=say)
+        return whole, whole
+    check_stages(given, stages, "--local")
+    return own_part(given, HOLDER), given
+
+
 def holder_folder(settings: RingSettings, say: Callable[[str], None]) -> Path:
     """The model without its layers: with what a draft head borrows only if one will be used.
     Raises UserError."""
 
     def fetched(held: Ends | None) -> Path:
-        return resolve(settings.model, settings.revision, choose=lambda shape: held, say=say)
+        return resolve(
+            settings.model, settings.revision, choose=lambda shape: held, part=HOLDER, say=say
+        )
 
     model = fetched(None)  # whether a head is shipped for it, its config and index tell
     return fetched(Ends()) if settings.draft.borrows(model) else model

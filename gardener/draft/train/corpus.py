@@ -95,10 +95,12 @@ class Corpus:
         path = self._folder / HELD_OUT
         if not path.exists():
             self._write(None if self.chunks() else 0, say)
-        return chunks.read(path, self._facts)
+        return self._load(path)
 
-    def worthwhile(self) -> bool:
-        """Is there the time to write a chunk, and to learn from it?"""
+    def worthwhile(self, index: int) -> bool:
+        """Is chunk `index` there, or the time to write it and to learn from it?"""
+        if self._path(index).exists() or not self.chunks():
+            return True
         if self.hours.share >= FRESH or self._pace is None:
             return self.hours.share < FRESH
         left = self.hours.part(FRESH - self.hours.share)
@@ -121,8 +123,14 @@ class Corpus:
 
     def _texts(self, path: Path) -> list[Text]:
         if path not in self._read:
-            self._read[path] = chunks.read(path, self._facts)
+            self._read[path] = self._load(path)
         return self._read[path]
+
+    def _load(self, path: Path) -> list[Text]:
+        """In what the model computes in now: it may have been something else before."""
+        dtype = self._whole.head.dtype
+        texts = chunks.read(path, self._facts)
+        return [text._replace(features=text.features.to(dtype)) for text in texts]
 
     def _path(self, index: int) -> Path:
         return self._folder / f"chunk-{index:05d}.safetensors"
@@ -185,7 +193,7 @@ class Corpus:
     def _begun(self) -> list[Dialogue]:
         """What an earlier session has written for the chunk that comes next."""
         path = self._folder / BEGUN
-        return chunks.dialogues(chunks.read(path, self._facts)) if path.exists() else []
+        return chunks.dialogues(self._load(path)) if path.exists() else []
 
     def _keep(self, made: Sequence[Dialogue]) -> None:
         """For the next session: dialogues with answers, and how long it took."""

@@ -158,7 +158,8 @@ class Run:
 
     def _one_round(self) -> None:
         """A new chunk where there is time for one, or older ones again."""
-        if not self.corpus.worthwhile() or not self._one_chunk(self.progress.chunks):
+        index = self.progress.chunks
+        if not self.corpus.worthwhile(index) or not self._one_chunk(index):
             self._train([], self.plan.chunk, "old chunks")
 
     def _glance(self, held_out: Sequence[Text]) -> None:
