@@ -65,8 +65,9 @@ def _below(folder: Path, part: int | None) -> Path:
         )
     found = folder / _name(part)
     if not (found / "config.json").exists():
+        here = ", ".join(_parts(folder))
         raise UserError(
-            f"there is no {found.name} in {folder}, only {', '.join(_parts(folder))}: copy it from where `gardener "
+            f"there is no {found.name} in {folder}, only {here}: copy it from where `gardener "
             "split` wrote it"
         )
     return found

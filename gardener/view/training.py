@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gardener.draft.train.trainer import Progress
 
 OFTEN, SELDOM = 5.0, 60.0
-"""Least and most seconds between two lines; else a twentieth of the hours."""
+"""Least and most seconds between two lines; else a twentieth of what has passed."""
 
 
 class Teller(Protocol):
@@ -74,8 +74,7 @@ class Lines:
     ) -> None:
         """`seconds`: all that the run has."""
         self._seconds, self._say, self._now = seconds, say, now
-        self._every = min(max(seconds / 20, OFTEN), SELDOM)
-        self._next = 0.0
+        self._began = self._next = now()
         self._doing = ""
 
     def __enter__(self) -> Self:
@@ -90,5 +89,6 @@ class Lines:
         now = self._now()
         if now < self._next and doing == self._doing:
             return
-        self._next, self._doing = now + self._every, doing
+        self._next = now + min(max((now - self._began) / 20, OFTEN), SELDOM)
+        self._doing = doing
         self._say(summary(max(self._seconds - seconds, 0), progress, what))
