@@ -99,14 +99,15 @@ def make_folder(folder: Path, way_out: str = OUT) -> None:
         ) from error
 
 
-def check_room(folder: Path, nbytes: int) -> None:
+def check_room(folder: Path, nbytes: int, way_out: str = OUT) -> None:
     """Raise UserError if the disk of `folder` (or of its first parent that exists) is too full."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < nbytes:
         raise UserError(
-            f"{folder} has {free / 1e9:.1f} GB left, but {nbytes / 1e9:.1f} GB are to be written"
+            f"{folder} has {free / 1e9:.1f} GB left, but {nbytes / 1e9:.1f} GB are to be written: "
+            f"make room there, or {way_out}"
         )
 
 

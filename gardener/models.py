@@ -276,7 +276,8 @@ def _write_model(model: Any, folder: Path) -> None:
     weights = model.state_dict()
     if config.get("tie_word_embeddings"):
         weights.pop("lm_head.weight", None)
-    check_room(folder, sum(tensor.nbytes for tensor in weights.values()))
+    nbytes = sum(tensor.nbytes for tensor in weights.values())
+    check_room(folder.parent, nbytes, HOME_ELSEWHERE)
     save_file(
         {name: tensor.contiguous() for name, tensor in weights.items()},
         folder / "model.safetensors",

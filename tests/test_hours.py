@@ -295,7 +295,7 @@ def test_a_line_now_and_then_where_there_is_no_terminal() -> None:
         "83:10 left, writing chunk 0: 10 tokens",
     ]
     assert said[-2:] == ["35:00 left, training on 2900", "34:00 left, training on 2960"]
-    assert 60 < len(said) < 100  # seldom, later on
+    assert 60 < len(said) < 120  # seldom, later on
 
 
 def test_every_command_with_settings_has_a_table() -> None:
