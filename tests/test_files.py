@@ -94,7 +94,7 @@ def _tokenizer(path: Path) -> None:
 def _torch(path: Path) -> None:
     path.symlink_to(FULL)
     with path.open("wb") as stream:
-        torch.save({"a": torch.zeros(100_000)}, stream)
+        torch.save({"a": torch.zeros(100_000), "b": torch.zeros(100_000)}, stream)
 
 
 def _safetensors(path: Path) -> None:
