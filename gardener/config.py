@@ -15,7 +15,7 @@ from typing import Any
 
 from gardener.errors import UserError, reason
 
-SECTIONS = ("node", "generate", "verify", "eval")
+SECTIONS = ("node", "generate", "verify", "eval", "train-draft")
 """The tables that a file may have."""
 
 

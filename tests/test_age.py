@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import heads
 import numpy as np
 import pytest
 import torch
@@ -39,7 +40,7 @@ def play(tmp_path: Path) -> Play:
 
 
 def ask(play: Play, path: Sequence[Node]) -> tuple[Guess, ...]:
-    (guesses,) = play.drafter.expand([path])
+    (guesses,) = heads.said(play.drafter.expand([path]))
     return guesses
 
 

@@ -15,7 +15,7 @@ PURE = (
     "policy.view", "policy.sizes", "policy.baselines", "policy.chunked", "policy.pipedec",
     "policy.flowspec", "policy.published", "policy.alternating", "policy.continuous", "errors",
     "config",
-    "datasets", "draft.ngram", "events", "segments", "features", "passage",
+    "datasets", "draft.ngram", "events", "segments", "features", "passage", "files",
     "evaluation.plan", "evaluation.passes", "evaluation.tally", "evaluation.results",
     "evaluation.timeline", "evaluation.repeats", "rates",
 )  # fmt: skip
@@ -23,6 +23,7 @@ PURE = (
 
 MAY_IMPORT = {
     "errors": set[str](),
+    "files": {"errors"},
     "clock": set[str](),
     "trace": {"clock"},
     "compute": {"clock"},
@@ -43,11 +44,11 @@ MAY_IMPORT = {
     "features": {"errors", "messages", "segments"},
     "passage": {"messages"},
     "decoding": {"costs", "errors", "events", "messages", "policy", "tree"},
-    "draft": {"draft", "tree", "stages", "errors", "messages"},
+    "draft": {"draft", "tree", "stages", "errors", "files", "messages"},
     "net": {"net", "clock", "errors", "messages"},
-    "evaluation": {"datasets", "errors", "evaluation", "holder", "messages"}
+    "evaluation": {"datasets", "errors", "evaluation", "files", "holder", "messages"}
     | {"policy", "prompts", "rates", "run", "trace"},
-    "stages": {"stages", "costs", "errors", "messages", "tree"},
+    "stages": {"stages", "costs", "errors", "files", "messages", "tree"},
 }
 """Part of the house -> the parts it may import. What is not named here may import everything."""
 

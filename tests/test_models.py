@@ -14,6 +14,7 @@ import pytest
 import tiny
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from gardener import models
@@ -192,6 +193,38 @@ def test_a_conversion_that_fails_leaves_nothing_behind(
         models.resolve("thing")
     assert packaged
     assert [path.name for path in (home / "models").iterdir()] == [".thing.lock"]
+
+
+@pytest.mark.usefixtures("converter")
+def test_a_disk_that_fills_up_while_a_model_is_converted(
+    packaged: list[list[str]], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(UserError, match=r"the disk is full: .*/thing was not .* GARDENER_HOME"):
+        models.resolve("thing")
+    usage = type("Usage", (), {"free": 1000})()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="GB left"):
+        models.resolve("thing")
+    assert [path.name for path in (home / "models").iterdir()] == [".thing.lock"]
+    assert len(packaged) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_noticed_before_anything_is_fetched(
+    packaged: list[list[str]], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.write_text("a file in its place")
+    with pytest.raises(UserError, match=r"cannot be made or written .*: set GARDENER_HOME"):
+        models.resolve("thing")
+    home.unlink()
+    monkeypatch.setenv("TMPDIR", str(home))
+    monkeypatch.setattr("tempfile.tempdir", str(home / "gone"))
+    with pytest.raises(UserError, match=r"cannot write .*: set TMPDIR"):
+        models.resolve("thing")
+    assert not packaged
 
 
 def test_a_gguf_file_is_converted_by_content(converter: list[Path], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from test_tally import run
 from test_timeline import FILM
 
+from gardener.cli.evaluate import Job, _finish
 from gardener.datasets import Row
 from gardener.errors import UserError
 from gardener.evaluation.plan import Place, Plan
@@ -101,6 +102,14 @@ def test_older_results_are_not_overwritten(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*choose another folder with --out"):
         results().save(tmp_path / "gone")
+
+
+def test_what_cannot_be_written_is_shown_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="cannot write"):
+        _finish(Job(results(), tmp_path / "gone", {}, verbose=False, quiet=False, no_plots=True))
+    assert "serial" in capsys.readouterr().out
 
 
 def test_plots_and_traces_by_ring(tmp_path: Path) -> None:

@@ -359,6 +359,16 @@ def test_a_recording_tells_how_far_it_is_and_when_it_is_done(
     assert told[-2:] == ["recording (group 2 of 2): 3 of at most 3 tokens written", ""]
 
 
+def test_a_cache_that_cannot_be_written_is_noticed_before_anything_is_recorded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file in its place")
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("gardener.simulate.targets.load_whole", None)
+    with pytest.raises(UserError, match=r"cannot be made or written .*: set GARDENER_HOME"):
+        Targets(folder, frozenset()).prepare([(1, 2)], 2)
+
+
 def test_a_damaged_recording_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -290,9 +290,7 @@ async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keep
         cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
         shape = job.sizes[place]
         ran = {name: repr(make(name, shape)) for name in job.results.plan.policies}
-        job.results.add_ring(
-            place, cards, names(holder.sources.drafters), ran, settings.facts()
-        )
+        job.results.add_ring(place, cards, names(holder.sources.drafters), ran, settings.facts())
         prompter = await read_prompter(settings, folder)
         ring = Ring(place, holder, prompter, lambda name: make(name, shape))
         await measure(ring, job.results.plan, job.results, keeper)
@@ -322,8 +320,14 @@ class Keeper:
 
 
 def _finish(job: Job) -> None:
-    """Write and show all that there is."""
+    """Show and write all that there is. Raises UserError where it cannot be written."""
     results = job.results
+    if job.quiet:
+        result(json.dumps(results.brief()) + "\n")
+    else:
+        console = Console(width=None if sys.stdout.isatty() else WIDE)
+        figures, policies = results.figures(), results.plan.policies
+        console.print(tables(results.rings, figures, policies, console.width))
     results.save(job.folder)
     written = [f"traces: {len(write_traces(results, job.folder))}"]
     if not job.no_plots and results.ended != "interrupted":
@@ -331,10 +335,4 @@ def _finish(job: Job) -> None:
             written.append(f"plots: {len(write_plots(results, job.folder))}")
         except UserError as error:
             note(str(error))
-    if job.quiet:
-        result(json.dumps(results.brief()) + "\n")
-    else:
-        console = Console(width=None if sys.stdout.isatty() else WIDE)
-        figures, policies = results.figures(), results.plan.policies
-        console.print(tables(results.rings, figures, policies, console.width))
     note(f"written to {job.folder}: results.json, {', '.join(written)}")

@@ -27,6 +27,7 @@ from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
 from gardener.prompts import Prompter
 from gardener.stages.layers import Ends
+from gardener.stages.parts import HOLDER, check_stages, is_split, own_part
 from gardener.trace import Trace
 
 Say: TypeAlias = Callable[[str], None]
@@ -131,9 +132,9 @@ async def open_ring(
             remark(holder.cards, settings.policies, say)
             yield holder, model
         return
-    model = await asyncio.to_thread(resolve, settings.model, settings.revision, say=say)
+    model, theirs = await asyncio.to_thread(_local_folders, settings, settings.local, say)
     start = Start(settings.local, say, heard)
-    local = LocalRing(settings.local, model, node_options(settings), start.heard)
+    local = LocalRing(settings.local, theirs, node_options(settings), start.heard)
     start.begin(settings.model)
     try:
         await local.start()
@@ -218,12 +219,27 @@ async def read_prompter(settings: RingSettings, folder: Path) -> Prompter:
     return await asyncio.to_thread(Prompter, folder)
 
 
+def _local_folders(
+    settings: RingSettings, stages: int, say: Callable[[str], None]
+) -> tuple[Path, Path]:
+    """The holder's folder of a local ring, and what its stages are given: the whole model, or one
+    that was split into as many stages. Raises UserError."""
+    given = Path(settings.model).expanduser()
+    if not is_split(given):
+        whole = resolve(settings.model, settings.revision, say=say)
+        return whole, whole
+    check_stages(given, stages, "--local")
+    return own_part(given, HOLDER), given
+
+
 def holder_folder(settings: RingSettings, say: Callable[[str], None]) -> Path:
     """The model without its layers: with what a draft head borrows only if one will be used.
     Raises UserError."""
 
     def fetched(held: Ends | None) -> Path:
-        return resolve(settings.model, settings.revision, choose=lambda shape: held, say=say)
+        return resolve(
+            settings.model, settings.revision, choose=lambda shape: held, part=HOLDER, say=say
+        )
 
     model = fetched(None)  # whether a head is shipped for it, its config and index tell
     return fetched(Ends()) if settings.draft.borrows(model) else model

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import gardener
 from gardener.cli import leash
@@ -18,6 +19,7 @@ from gardener.stages.architecture import Architecture
 from gardener.stages.layers import Slice, parse_range
 from gardener.stages.load import load_stage, stored_slice
 from gardener.stages.measure import Measured, Points, measure
+from gardener.stages.parts import check_stages
 from gardener.stages.stage import Stage
 from gardener.survey import span
 from gardener.trace import Trace
@@ -99,14 +101,17 @@ def ready(settings: NodeSettings, say: Callable[[str], None]) -> tuple[Stage, fl
 
 def load(settings: NodeSettings, say: Callable[[str], None]) -> Stage:
     """The stage that is asked for; from a hub, only the files it needs. Raises UserError."""
+    if settings.stages is not None:
+        check_stages(Path(settings.model).expanduser(), settings.stages, "--stages")
     where = resolve(
         settings.model,
         settings.revision,
         choose=lambda shape: choose_slice(shape, settings),
+        part=settings.stage,
         say=say,
     )
-    held = None
-    if stored_slice(where) is None or settings.layers is not None or settings.stages is not None:
+    held = None  # a part of a split model is what it is
+    if stored_slice(where) is None or settings.layers is not None:
         held = choose_slice(Architecture.read(where), settings)
     return load_stage(
         where,

@@ -1,26 +1,32 @@
 """`gardener train-draft`: makes a draft head for a model, or makes a head better."""
 
+import contextlib
+import os
 import shlex
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gardener.cli import options as o
-from gardener.cli.program import note
+from gardener.cli.program import Interrupted, note
+from gardener.cli.start import end_at_once
+from gardener.draft.train.hours import Hours, Stopped
 from gardener.errors import UserError
+from gardener.files import make_folder
+from gardener.view.training import Bar, Lines
 
 if TYPE_CHECKING:
     from gardener.draft.train.dialogue import Script
-    from gardener.draft.train.plan import Plan
-    from gardener.draft.train.trainer import Progress
     from gardener.prompts import Prompter
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for the head, its dialogues and report.")]
-Hours = Annotated[
+HoursOption = Annotated[
     float,
-    typer.Option(min=0.001, help="How long to work, in all sessions on this folder."),
+    typer.Option(min=0.001, help="How long it all may take, in all sessions on this folder."),
 ]
 From = Annotated[
     str | None,
@@ -53,7 +59,7 @@ Induction = Annotated[
 Steps = Annotated[int, typer.Option(min=5, help="Passes of the training-time test.")]
 Passes = Annotated[float, typer.Option(min=1, help="How often a token is trained on.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
-Lanes = Annotated[int, typer.Option(min=1, help="Dialogues that are written at a time.")]
+Lanes = Annotated[int, typer.Option(min=1, help="Most dialogues written at a time.")]
 Room = Annotated[int, typer.Option(min=64, help="Most tokens in a dialogue.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Most user turns in a dialogue.")]
 OwnDType = Annotated[
@@ -67,7 +73,7 @@ def train_draft(
     out: Out,
     model: o.Model = o.DEFAULT_MODEL,
     revision: o.Revision = None,
-    hours: Hours = 2.0,
+    hours: HoursOption = 2.0,
     start: From = None,
     data: Data = None,
     openings: Openings = None,
@@ -93,6 +99,9 @@ def train_draft(
 
     Interrupt it at any time: the same command goes on. More --hours make the head better.
     """
+    make_folder(out)  # better now than when there is something to write
+    clock = Hours(hours, lambda: stop.number is not None)
+    stop = _Stop(clock)
     from gardener import models
     from gardener.datasets import read_rows
     from gardener.draft.train.plan import Plan
@@ -122,22 +131,27 @@ def train_draft(
     prompter = Prompter(folder)
     rows = read_rows([data], None) if data else ()
     asked = [[prompter.tokens(turn) for turn in row.turns] for row in rows]
-    with _Bar(plan) as bar:
-        run = Run(
-            out,
-            folder,
-            plan,
-            _script(prompter, openings),
-            bar.tell,
-            dtype=dtype or quick_dtype(device),
-            device=device,
-            asked=asked,
-            start=_start(start, folder),
-        )
-        run.work()
-        from gardener.draft.train.report import finish
+    try:
+        with Bar(clock.total) if sys.stderr.isatty() else Lines(clock.total, note) as teller:
+            run = Run(
+                out,
+                folder,
+                plan,
+                _script(prompter, openings),
+                teller.tell,
+                dtype=dtype or quick_dtype(device),
+                device=device,
+                asked=asked,
+                start=_start(start, folder),
+                hours=clock,
+            )
+            run.work()
+            from gardener.draft.train.report import finish
 
-        finish(run, model, shlex.join(["gardener", *sys.argv[1:]]))
+            finish(run, model, shlex.join(["gardener", *sys.argv[1:]]))
+    except Stopped:
+        note(f"what there is was kept in {out}: the same command goes on")
+        raise Interrupted(stop.number or signal.SIGINT) from None
     note(f"the head is in {out}; {out / 'report.md'} says how good it is")
 
 
@@ -171,42 +185,19 @@ def _script(prompter: "Prompter", openings: Path | None) -> "Script":
     return Script(opening, answering, asking, prompter.eos | {answering[0]}, words)
 
 
-class _Bar:
-    """The progress of a run on the terminal, with the time that is left."""
+class _Stop:
+    """The first Ctrl-C or SIGTERM while there is something to keep: `number` says which. Any other
+    one ends the process at once."""
 
-    def __init__(self, plan: "Plan") -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    def __init__(self, clock: Hours) -> None:
+        self.number: int | None = None
+        self._clock = clock
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._got)
 
-        self._hours = plan.hours
-        self._told = 0  # chunks, where there is no terminal
-        self._bar = Progress(
-            TextColumn("{task.percentage:3.0f}%"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=Console(stderr=True),
-        )
-        self._task = self._bar.add_task("starting", total=plan.hours * 3600)
-
-    def __enter__(self) -> "_Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
-
-    def tell(self, seconds: float, progress: "Progress", what: str) -> None:
-        """Show how far the run is."""
-        left = max(self._hours * 3600 - seconds, 0)
-        parts = [f"{int(left // 60)}:{int(left % 60):02d} left", what]
-        if progress.losses:
-            parts.append(f"loss {progress.losses[-1][0]:.2f}")
-        if progress.curve:
-            right = progress.curve[-1][1]
-            parts.append(f"right {right[0]:.0%} at depth 1, {right[4]:.0%} at 5")
-        text = ", ".join(parts)
-        self._bar.update(self._task, completed=seconds, description=text)
-        if not self._bar.console.is_terminal and progress.chunks > self._told:
-            self._told = progress.chunks
-            note(text)
+    def _got(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None or not self._clock.under_way:
+            end_at_once(number)
+        self.number = number
+        with contextlib.suppress(OSError):  # `note` may be in the middle of a line
+            os.write(2, b"\nending after this step; once more ends it at once\n")

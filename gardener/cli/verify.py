@@ -21,6 +21,7 @@ from gardener.models import resolve
 from gardener.policy import FLOOR, MAIN, Shape, make
 from gardener.prompts import Prompter
 from gardener.run import Wanted, answer
+from gardener.stages.parts import held_part
 
 ALL = ",".join(MAIN)
 
@@ -111,7 +112,7 @@ def verify(
     async def main() -> tuple[list[Comparison], str]:
         async with open_ring(settings, note, note if verbose else ignore) as (holder, folder):
             prompter = await read_prompter(settings, folder)
-            against = _against(reference, holder.cards[0])
+            against = _against(reference, holder.cards[0], whole=held_part(folder) is None)
             check = Check([prompter.encode(text) for text in texts], None, names, max_new_tokens)
             if against == "transformers":
                 check = await _with_reference(check, settings, holder.cards[0].dtype, prompter)
@@ -130,11 +131,12 @@ def verify(
     _report(done, as_json, against, len(texts))
 
 
-def _against(reference: str, card: Card) -> str:
-    """What the ring, of which this is a stage, is compared with."""
+def _against(reference: str, card: Card, whole: bool) -> str:
+    """What the ring, of which this is a stage, is compared with. `whole`: is the model here?"""
     if reference != "auto":
         return reference
-    return "transformers" if (card.dtype, card.quant) == ("float32", "none") else "plain"
+    exact = (card.dtype, card.quant) == ("float32", "none")
+    return "transformers" if exact and whole else "plain"
 
 
 async def _with_reference(

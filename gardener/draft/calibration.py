@@ -19,6 +19,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from gardener.errors import UserError, reason
+from gardener.files import write_text
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -94,8 +95,8 @@ class Calibration:
         return cls(np.array(stored.weights))
 
     def write(self, path: Path) -> None:
-        """The map alone."""
-        path.write_text(json.dumps({"weights": self.weights.tolist()}) + "\n", encoding="utf-8")
+        """The map alone. Raises UserError."""
+        write_text(path, json.dumps({"weights": self.weights.tolist()}) + "\n")
 
     def probabilities(self, log_q: Floats, rank: Floats, depth: Floats) -> Floats:
         """By the map alone, in the shape of `log_q`; `rank` and `depth` are broadcast to it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gardener.errors import UserError
 from gardener.evaluation.passes import Film, works
 from gardener.evaluation.timeline import start
+from gardener.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def bars(title: str, sets: Mapping[str, Any], policies: Sequence[str], path: Pat
     axes.set_title(f"{title}{base}", fontsize=9, loc="left")
     axes.margins(y=0.12)
     _legend(figure, axes)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def _factor(figures: Mapping[str, Any], policy: str, base: str) -> str:
@@ -84,7 +85,7 @@ def speedups(
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(f"speed-up over {base}, while decoding")
     _legend(figure, panels[0])
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def timeline(title: str, films: Mapping[str, Film], path: Path) -> None:
@@ -103,7 +104,7 @@ def timeline(title: str, films: Mapping[str, Film], path: Path) -> None:
         _lanes(axes, film, span)
         axes.set_title(policy, fontsize=8, loc="left")
     panels[-1].set_xlabel(f"milliseconds since the first token; {title}", fontsize=8)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def _flight(film: Film) -> float:
@@ -135,6 +136,11 @@ def _lanes(axes: "Axes", film: Film, span: float) -> None:
 
 def colour(policy: str) -> str:
     return COLOURS.get(policy, "black")
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    with whole_file(path) as draft:
+        figure.savefig(draft, dpi=150)
 
 
 def _legend(figure: "Figure", axes: "Axes") -> None:

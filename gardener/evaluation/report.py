@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from gardener.evaluation import plots
-from gardener.evaluation.results import Results, save
+from gardener.evaluation.results import Results
 from gardener.evaluation.tally import BASES, OVERALL
 from gardener.evaluation.timeline import trace_file
+from gardener.files import write_text
 
 
 def write_traces(results: Results, folder: Path) -> list[Path]:
@@ -15,7 +16,7 @@ def write_traces(results: Results, folder: Path) -> list[Path]:
     written = []
     for ring, films in results.films.items():
         written.append(folder / f"trace-{_slug(ring)}.json")
-        save(written[-1], trace_file(films))
+        write_text(written[-1], trace_file(films))
     return written
 
 

@@ -5,16 +5,16 @@ has had enough.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gardener.errors import UserError, reason
+from gardener.errors import UserError
 from gardener.evaluation.passes import Film
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.tally import Run, prefills, summary
+from gardener.files import make_folder, write_text
 
 FORMAT = 2
 """Of results.json."""
@@ -168,20 +168,8 @@ class Results:
     def save(self, folder: Path) -> Path:
         """Write results.json, whole or not at all. Raises UserError."""
         path = folder / "results.json"
-        save(path, json.dumps(self.whole(), indent=1))
+        write_text(path, json.dumps(self.whole(), indent=1))
         return path
-
-
-def save(path: Path, text: str) -> None:
-    """Write a file, whole or not at all. Raises UserError."""
-    draft = path.with_name(path.name + ".part")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {reason(error)}; choose another folder with --out"
-        ) from error
 
 
 def new_folder(folder: Path) -> Path:
@@ -191,8 +179,5 @@ def new_folder(folder: Path) -> Path:
             f"{folder} has a results.json of an earlier evaluation: choose another folder with "
             "--out, or delete it"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {folder} cannot be made: {reason(error)}") from error
+    make_folder(folder)
     return folder

@@ -7,7 +7,6 @@ asked for; where more are wanted, it is made anew.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from gardener.errors import UserError, reason
-from gardener.models import home
+from gardener.files import make_folder, whole_file
+from gardener.models import HOME_ELSEWHERE, home
 from gardener.recording import Headway, Recording, record
 from gardener.simulate.library import Library
 from gardener.stages.architecture import Architecture
@@ -62,6 +62,7 @@ class Targets:
         if not missing:
             return
         whom = "1 prompt" if len(missing) == 1 else f"{len(missing)} prompts"
+        make_folder(self._path(missing[0]).parent, HOME_ELSEWHERE)
         self._say(f"recording what the model writes for {whom}, once")
         whole = load_whole(self._folder, dtype="float32", device="cpu")
         missing.sort(key=len)  # alike together: the longest decides what all lanes of a group take
@@ -128,18 +129,9 @@ class Targets:
 
     def _save(self, recording: Recording) -> None:
         path = self._path(recording.tokens[: recording.prompt])
-        draft = path.with_suffix(f".{os.getpid()}")
         held = {
             "tokens": torch.tensor(recording.tokens, dtype=torch.int32),
             "features": recording.features.contiguous(),
         }
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path, HOME_ELSEWHERE) as draft:
             save_file(held, draft)
-            draft.replace(path)
-        except (OSError, SafetensorError) as error:
-            draft.unlink(missing_ok=True)
-            raise UserError(
-                f"cannot write {path} ({reason(error)}): set GARDENER_HOME to a folder "
-                "that can be written"
-            ) from error

@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from gardener.errors import UserError
+from gardener.files import check_room, whole_folder
 from gardener.stages.architecture import Architecture
-from gardener.stages.folders import building, check_room, is_empty, read_json, sha256
+from gardener.stages.folders import is_empty, read_json, sha256
 from gardener.stages.layers import Ends, Slice
 from gardener.stages.tensors import dtype_of
 from gardener.stages.weights import Checkpoint, ends, fingerprint
@@ -65,7 +66,7 @@ def split(
     mark = fingerprint(source)
     if dtype != "keep":  # rounded weights are another model
         mark = f"{dtype}-{mark}"
-    with building(out) as folder:
+    with whole_folder(out) as folder:
         _write_holder(source, folder / "holder", mark)
         borrowed = [name for name in checkpoint.names() if Ends().holds(name, shape.tied)]
         _write_weights(checkpoint, borrowed, folder / "holder", target)

@@ -4,7 +4,6 @@ A chunk is a safetensors file: `tokens` int32 [n], `roles` uint8 [n] (see `dialo
 int64 [dialogues + 1], and what `Kept` has, all dialogues end to end.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from gardener.draft.train.dialogue import Dialogue
 from gardener.errors import LocalError, UserError, reason
+from gardener.files import make_folder, whole_file
 from gardener.stages.lanes import Kept
 
 
@@ -31,7 +31,7 @@ class Text(NamedTuple):
 
 
 def write(path: Path, dialogues: Sequence[Dialogue], facts: dict[str, str]) -> None:
-    """Write a chunk; `facts` say what it was made of."""
+    """Write a chunk; `facts` say what it was made of. Raises UserError."""
     kept = [d.kept for d in dialogues if d.kept is not None]
     if len(kept) != len(dialogues):
         raise LocalError("a dialogue without features is not worth keeping")
@@ -41,28 +41,41 @@ def write(path: Path, dialogues: Sequence[Dialogue], facts: dict[str, str]) -> N
         "roles": torch.tensor([r for d in dialogues for r in d.roles], dtype=torch.uint8),
         "starts": lengths.cumsum(0),
     } | {name: torch.cat([getattr(k, name) for k in kept]) for name in Kept._fields}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".part")
-    save_file(tensors, scratch, metadata=facts)
-    os.replace(scratch, path)
+    make_folder(path.parent)
+    with whole_file(path) as draft:
+        save_file(tensors, draft, metadata=facts)
 
 
 def read(path: Path, facts: dict[str, str]) -> list[Text]:
     """The dialogues of a chunk. Raises UserError if it is broken, or made of something else."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            made = file.metadata() or {}
-            for name, value in facts.items():
-                if made.get(name) != value:
-                    raise UserError(
-                        f"{path} was made with {name} {made.get(name)}, not {value}: use another "
-                        "--out, or take this file away"
-                    )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({reason(error)}): take it away") from error
+    tensors, made = _load(path)
+    for name, value in facts.items():
+        if made.get(name) != value:
+            raise UserError(
+                f"{path} was made with {name} {made.get(name)}, not {value}: use another --out, or "
+                "take this file away"
+            )
     starts = tensors["starts"].tolist()
     return list(_texts(tensors, starts))
+
+
+def facts_of(path: Path) -> dict[str, str]:
+    """What a chunk says it was made of. Raises UserError."""
+    return _load(path)[1]
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}): take it away") from error
+
+
+def dialogues(texts: Sequence[Text]) -> list[Dialogue]:
+    """These texts as they are before they are written."""
+    return [Dialogue(text.tokens.tolist(), text.roles.tolist(), Kept(*text[2:])) for text in texts]
 
 
 def _texts(tensors: dict[str, Tensor], starts: list[int]) -> Iterator[Text]:

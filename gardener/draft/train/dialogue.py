@@ -64,6 +64,11 @@ class Dialogue:
     roles: list[int] = field(default_factory=list)
     kept: Kept | None = None
 
+    @property
+    def answers(self) -> int:
+        """Tokens of answers."""
+        return self.roles.count(ANSWER)
+
 
 def read_openings(path: Path | None) -> list[str]:
     """First words of user turns: the lines of a file, or those of the package, in which \\n stands
@@ -80,16 +85,25 @@ Lines: TypeAlias = Generator[tuple[int, float], int, Dialogue]
 """A dialogue in the making: yields the next token of the text and the temperature at which to draw
 a token after it, and is sent what was drawn."""
 
+Piece: TypeAlias = tuple[Dialogue, Lines]
+"""A dialogue, and what makes it."""
+
 
 def written(
-    script: Script, style: Style, room: int, rng: random.Random, asked: Sequence[Sequence[int]] = ()
+    script: Script,
+    style: Style,
+    room: int,
+    rng: random.Random,
+    asked: Sequence[Sequence[int]] = (),
+    made: Dialogue | None = None,
 ) -> Lines:
     """One dialogue of at most `room` tokens, whose opening but for its last token is there already.
 
-    asked: user turns that are given, as tokens.
+    asked: user turns that are given, as tokens. made: what it is written into.
     """
-    there = list(script.opening[:-1])
-    made = Dialogue(there, [TEMPLATE] * len(there))
+    made = Dialogue() if made is None else made
+    made.tokens += script.opening[:-1]
+    made.roles += [TEMPLATE] * len(made.tokens)
     rounds = len(asked) or 1 + sum(rng.random() < 0.5 for _ in range(style.rounds - 1))
     given = script.opening[-1:]
     for turn in range(rounds):
@@ -141,41 +155,77 @@ def _improvise(
     return token in ends
 
 
-def play(lanes: Lanes, opening: Sequence[int], pieces: Iterator[Lines]) -> Iterator[Dialogue]:
-    """Write all pieces, as many at a time as there are lanes, in the order in which they end."""
-    for position, token in enumerate(opening[:-1]):  # the same in all lanes for good
-        lanes.step([token] * lanes.count, [position] * lanes.count, [0.0] * lanes.count)
-    playing = [_Part(pieces, len(opening) - 1) for _ in range(lanes.count)]
-    while any(part.lines is not None for part in playing):
+class Play:
+    """Dialogues on all lanes at once, one token of each at a time. There is no end to `pieces`."""
+
+    def __init__(self, lanes: Lanes, opening: Sequence[int], pieces: Iterator[Piece]) -> None:
+        self._lanes, self._pieces = lanes, pieces
+        self._opening = tuple(opening[:-1])  # the same in all lanes for good
+        self._fed = 0
+        self._parts: list[_Part] = []
+
+    def step(self) -> list[Dialogue]:
+        """A token more of each; those that ended with it, with what is kept of them."""
+        lanes = self._lanes
+        if self._fed < len(self._opening):
+            token, self._fed = self._opening[self._fed], self._fed + 1
+            lanes.step([token] * lanes.count, [self._fed - 1] * lanes.count, [0.0] * lanes.count)
+            return []
+        if not self._parts:
+            self._parts = [self._next() for _ in range(lanes.count)]
         drawn = lanes.step(
-            [part.token for part in playing],
-            [part.position for part in playing],
-            [part.heat for part in playing],
+            [part.token for part in self._parts],
+            [part.position for part in self._parts],
+            [part.heat for part in self._parts],
         )
-        for lane, part in enumerate(playing):
-            made = part.go_on(drawn[lane])
-            if made is not None:
-                made.kept = lanes.kept(lane, len(made.tokens))
-                yield made
-                playing[lane] = _Part(pieces, len(opening) - 1)
+        ended = []
+        for lane, part in enumerate(self._parts):
+            if not part.go_on(drawn[lane]):
+                part.made.kept = lanes.kept(lane, len(part.made.tokens))
+                ended.append(part.made)
+                self._parts[lane] = self._next()
+        return ended
+
+    def cut(self) -> list[Dialogue]:
+        """Those under way, as far as they are; nothing goes on after this."""
+        made = [part.cut() for part in self._parts]
+        for lane, dialogue in enumerate(made):
+            dialogue.kept = self._lanes.kept(lane, len(dialogue.tokens))
+        self._parts = []
+        return made
+
+    @property
+    def under_way(self) -> int:
+        """Tokens of dialogues that have not ended."""
+        return sum(part.position for part in self._parts)
+
+    @property
+    def answers(self) -> int:
+        """Tokens of their answers."""
+        return sum(part.made.answers for part in self._parts)
+
+    def _next(self) -> "_Part":
+        return _Part(next(self._pieces), len(self._opening))
 
 
 class _Part:
-    """What a lane plays now: nothing any more where there were no pieces left."""
+    """What a lane plays now."""
 
-    def __init__(self, pieces: Iterator[Lines], position: int) -> None:
-        self.lines = next(pieces, None)
+    def __init__(self, piece: Piece, position: int) -> None:
+        self.made, self._lines = piece
         self.position = position
-        self.token, self.heat = (0, 0.0) if self.lines is None else next(self.lines)
+        self.token, self.heat = next(self._lines)
 
-    def go_on(self, drawn: int) -> Dialogue | None:
-        """Take in what was drawn; the dialogue if this was its end."""
-        if self.lines is None:
-            return None
+    def go_on(self, drawn: int) -> bool:
+        """Take in what was drawn; False if this was the end."""
         self.position += 1
         try:
-            self.token, self.heat = self.lines.send(drawn)
-        except StopIteration as end:
-            made: Dialogue = end.value
-            return made
-        return None
+            self.token, self.heat = self._lines.send(drawn)
+        except StopIteration:
+            return False
+        return True
+
+    def cut(self) -> Dialogue:
+        """End it here, before its next token was fed."""
+        del self.made.tokens[self.position :], self.made.roles[self.position :]
+        return self.made

@@ -1,6 +1,7 @@
 """How well the head guesses, by how many tokens it has drafted since the last true feature."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -30,11 +31,13 @@ class Observations:
     log_q  [n, RANKS] natural log of the probability the head gave, likeliest first
     hit    [n, RANKS] whether this was the token that followed
     depth  [n] tokens drafted since the last true feature
+    share  of the texts, as far as there was time to look at them
     """
 
     log_q: Tensor
     hit: Tensor
     depth: Tensor
+    share: float = 1.0
 
     def right(self, depth: int, ranks: int) -> float:
         """Share of places at this depth where one of the first `ranks` guesses was right."""
@@ -60,10 +63,23 @@ class Observations:
 
 
 @torch.no_grad()
-def observe(head: DraftHead, target: Target, texts: Sequence[Text], tokens: int) -> Observations:
-    """What the head guesses for the answers in `texts`, in batches of so many tokens."""
+def observe(
+    head: DraftHead,
+    target: Target,
+    texts: Sequence[Text],
+    tokens: int,
+    more: Callable[[], bool] = lambda: True,
+) -> Observations:
+    """What the head guesses for the answers in `texts`, in batches of so many tokens, at random.
+    After each, `more` says whether there is time for another one."""
     log_q, hit, depth = [], [], []
-    for batch in batches(texts, tokens):
+    share = 1.0
+    found = list(batches(texts, tokens))
+    random.Random(0).shuffle(found)  # not the short ones first, if there is no time for all
+    for number, batch in enumerate(found):
+        if number and not more():
+            share = number / len(found)
+            break
         counts = (batch.weights == max(WEIGHT.values())) & (batch.next >= 0)
         with precision(target):
             done = list(passes(head, target, batch, DEPTHS))
@@ -74,4 +90,4 @@ def observe(head: DraftHead, target: Target, texts: Sequence[Text], tokens: int)
             log_q.append(best)
             hit.append(target.kept[guesses] == batch.next[places[counted], None])
             depth.append(torch.full((len(best),), k))
-    return Observations(torch.cat(log_q), torch.cat(hit), torch.cat(depth))
+    return Observations(torch.cat(log_q), torch.cat(hit), torch.cat(depth), share)

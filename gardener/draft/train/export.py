@@ -16,6 +16,7 @@ from torch import Tensor
 from gardener.draft.checkpoint import INDUCTION, TAPS
 from gardener.draft.train.head import DraftHead, induction_of
 from gardener.errors import UserError
+from gardener.files import make_folder, whole_file, write_text
 from gardener.stages.architecture import Architecture
 from gardener.stages.folders import read_json
 
@@ -25,18 +26,22 @@ WEIGHTS = "model.safetensors"
 def write_head(
     folder: Path, head: DraftHead, kept: Tensor, taps: tuple[int, ...], fingerprint: str
 ) -> None:
-    """Write the head; `kept`: the tokens of the draft vocabulary; `fingerprint`: of the target."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the head; `kept`: the tokens of the draft vocabulary; `fingerprint`: of the target.
+
+    Raises UserError.
+    """
+    make_folder(folder)
     tensors = {name: p.detach().to(torch.bfloat16) for name, p in head.state_dict().items()}
     chosen = torch.zeros(head.shape.vocab, dtype=torch.bool)
     chosen[kept] = True
     tensors["d2t"] = kept - torch.arange(len(kept))
     tensors["t2d"] = chosen
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)
+    with whole_file(folder / WEIGHTS) as draft:
+        save_file(tensors, draft, metadata={"format": "pt"})
+        draft.chmod(0o644)
     config = _config(head, len(kept), taps) | {"target_fingerprint": fingerprint}
     text = json.dumps(config, indent=2, sort_keys=True)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "config.json", text + "\n")
 
 
 def _config(head: DraftHead, vocab: int, taps: tuple[int, ...]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from gardener.errors import UserError
 class Plan:
     """Settings of a run.
 
-    hours        how long to work, in all sessions together; the learning rate follows this clock
+    hours        how long to work, in all sessions together, the report included; the learning rate
+                 follows this clock
     taps         which hidden states the head gets, see `Lanes.features`; the number of layers is
                  the last hidden state
     vocab        tokens that the head can guess
@@ -20,9 +21,9 @@ class Plan:
     share        of the rows that take part in the passes after the first
     passes       how often a token is trained on, in the mean
     chunk        tokens in a chunk of dialogues; keep: chunks that stay on disk
-    lanes, room  dialogues written at a time, and most tokens in one
+    lanes, room  most dialogues written at a time, and most tokens in one
     rounds       most user turns in a dialogue
-    batch        tokens in a step; rate: the highest learning rate
+    batch        most tokens in a step; rate: the highest learning rate
     """
 
     hours: float = 2.0
@@ -55,6 +56,18 @@ class Plan:
                 f"hours ({self.hours:g}) and rate ({self.rate:g}) must be above 0, passes "
                 f"({self.passes:g}) at least 1, and decay ({self.decay:g}) at most 1"
             )
+
+    @property
+    def lanes_now(self) -> int:
+        """Dialogues written at a time: fewer in a run of less than half an hour, so that they come
+        to an end in it."""
+        return min(self.lanes, max(16, round(self.lanes * self.hours / 0.5)))
+
+    @property
+    def batch_now(self) -> int:
+        """Tokens in a step: fewer in a run of less than a quarter of an hour, so that it has
+        several steps, and the end is never far."""
+        return min(self.batch, max(256, round(self.batch * self.hours / 0.25)))
 
     def facts(self) -> dict[str, Any]:
         """All settings by name, for the report."""

@@ -3,6 +3,7 @@
 import json
 import platform
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,31 @@ from gardener.draft.calibration import Calibration, expected_error
 from gardener.draft.train.evaluate import Observations
 from gardener.draft.train.run import Run
 from gardener.draft.train.vocabulary import coverage
-from gardener.errors import UserError
+from gardener.files import whole_file, write_text
 
 CALIBRATION = "calibration.json"
+FACTS = "report.json"
 
 
 def finish(run: Run, model: str, command: str) -> None:
-    """Judge the head on all held-out dialogues, calibrate it, and write the report.
+    """Judge the head on the held-out dialogues, calibrate it, and write the report: without the
+    picture where there is no matplotlib. Raises UserError, or Stopped.
 
     The calibration is fitted on one half of the dialogues and its error measured on the other.
     """
     seen = run.judge()
-    file = run.out / "report.json"
-    facts = _facts(run, seen, model, _commands(file, command))
+    facts = _facts(run, seen, model, _commands(run.out / FACTS, command))
     facts["calibration"] = _calibrate(run.out / CALIBRATION, seen)
-    file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    (run.out / "report.md").write_text(_page(facts), encoding="utf-8")
-    draw(run.out / "acceptance.png", facts)
+    drawn = find_spec("matplotlib") is not None
+    write(run.out, facts, _page(facts, drawn))
+    if drawn:
+        draw(run.out / "acceptance.png", facts)
+
+
+def write(folder: Path, facts: dict[str, Any], page: str) -> None:
+    """The report twice: for programs and for people. Raises UserError."""
+    write_text(folder / FACTS, json.dumps(facts, indent=2) + "\n")
+    write_text(folder / "report.md", page)
 
 
 def _calibrate(path: Path, seen: Observations) -> dict[str, float]:
@@ -74,7 +83,7 @@ def _facts(run: Run, seen: Observations, model: str, commands: list[str]) -> dic
         "hours": round(progress.seconds / 3600, 2),
         "tokens_written": progress.written,
         "tokens_trained": progress.tokens,
-        "held_out_tokens": sum(len(text.tokens) for text in held_out),
+        "held_out_tokens": round(seen.share * sum(len(text.tokens) for text in held_out)),
         "vocabulary_coverage": coverage(held_out, run.kept),
         "losses": progress.losses,
         "first_guess_right": seen.curve(1),
@@ -83,7 +92,7 @@ def _facts(run: Run, seen: Observations, model: str, commands: list[str]) -> dic
     }
 
 
-def _page(facts: dict[str, Any]) -> str:
+def _page(facts: dict[str, Any], drawn: bool) -> str:
     first, four = facts["first_guess_right"], facts["one_of_four_right"]
     rows = "\n".join(
         f"| {depth} | {a:.1%} | {b:.1%} |"
@@ -91,6 +100,7 @@ def _page(facts: dict[str, Any]) -> str:
     )
     last = facts["losses"][-1] if facts["losses"] else []
     losses = ", ".join(f"{value:.2f}" for value in last)
+    picture = "\n![acceptance by depth](acceptance.png)\n" if drawn else ""
     commands = "\n".join(f"    {command}" for command in facts["commands"])
     return f"""# A draft head for {facts["model"]}
 
@@ -113,17 +123,13 @@ trained on, by the number of tokens since the last true feature:
 | depth | the first guess | one of four |
 |---|---|---|
 {rows}
-
-![acceptance by depth](acceptance.png)
-"""
+{picture}"""
 
 
 def draw(path: Path, facts: dict[str, Any]) -> None:
-    """Acceptance by depth, and how it grew. Raises UserError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("the plot needs matplotlib: pip install matplotlib") from error
+    """Acceptance by depth, and how it grew, with matplotlib. Raises UserError."""
+    from matplotlib.figure import Figure  # late: it may not be there
+
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     by_depth, over_time = figure.subplots(1, 2, sharey=True)
     depths = range(1, len(facts["first_guess_right"]) + 1)
@@ -137,4 +143,5 @@ def draw(path: Path, facts: dict[str, Any]) -> None:
         over_time.plot(chunks, values, label=f"depth {depth}")
     over_time.set(xlabel="chunks of dialogues", title="first guess, held-out dialogues")
     over_time.legend()
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as draft:
+        figure.savefig(draft, dpi=110)

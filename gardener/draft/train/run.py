@@ -1,17 +1,19 @@
 """A training run: write a chunk of dialogues, train on it and on older ones, keep what came of it.
 
-    OUT/dialogues/         the chunks, and `held-out.safetensors`, which is never trained on
-    OUT/state.pt           all that is needed to go on, written after every chunk
+    OUT/dialogues/         the chunks, `held-out.safetensors`, which is never trained on, and what
+                           an interrupted session has begun
+    OUT/state.pt           all that is needed to go on, written after every chunk and when the user
+                           has had enough
     OUT/config.json, model.safetensors, calibration.json
                            the head as it is, written after every chunk
     OUT/report.json, report.md, acceptance.png
 
 The learning rate follows the clock: it rises, falls along a cosine, and is lowest when the hours
-are over. A run that was over goes on when it is given more hours.
+are over. A run that was over goes on when it is given more hours. Between any two steps, of writing
+as of training, the clock is looked at, and whether the user has had enough: see `Hours`.
 """
 
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from gardener.draft.train.dialogue import Script
 from gardener.draft.train.evaluate import Observations, observe
 from gardener.draft.train.export import read_head, write_head
 from gardener.draft.train.head import DraftHead, induction_of
+from gardener.draft.train.hours import LOOKING, Hours, Stopped
 from gardener.draft.train.objective import Batch, Target, batches, borrow
 from gardener.draft.train.plan import Plan
 from gardener.draft.train.trainer import Progress, Trainer, read_state
@@ -40,9 +43,8 @@ GLANCE = 4000
 SAMPLE = 60_000
 """Tokens of dialogues from which the draft vocabulary is chosen."""
 
-FRESH = 0.97
-"""Share of the time in which dialogues are written. The last steps are small ones: for these, what
-there is will do."""
+GLANCING = 0.02
+"""Most of the time that such a look may take."""
 
 Tell = Callable[[float, Progress, str], None]
 """Told the seconds worked, how far the run is, and what is being done."""
@@ -63,29 +65,34 @@ class Run:
         device: str,
         asked: Sequence[Sequence[Sequence[int]]] = (),
         start: Path | None = None,
+        hours: Hours | None = None,
     ) -> None:
-        """`start`: a head to begin with, when the run is new. `asked`: see `Corpus`.
+        """`start`: a head to begin with, when the run is new. `asked`: see `Corpus`. `hours`: the
+        clock, if it began before this.
 
-        Raises UserError.
+        Raises UserError, or Stopped.
         """
         self.out, self.plan, self._tell = out, plan, tell
-        self._began, self._before = time.monotonic(), 0.0
+        self.hours = hours or Hours(plan.hours)
         self.progress = Progress()
+        self._say("loading the model")
         self.whole = load_whole(model, dtype=dtype, device=device)
         self.taps = plan.taps or (self.whole.shape.layers,)
         self._check_taps()
         self._mark = fingerprint(model)
         self.corpus = Corpus(
-            out / "dialogues", plan, self.whole, script, self._mark, self.taps, asked
+            out / "dialogues", plan, self.whole, script, self._mark, self.taps, asked, self.hours
         )
+        self.hours.before = self.corpus.seconds()
         self._random = random.Random(plan.seed)
         state = read_state(out / STATE) if (out / STATE).exists() else None
+        if state is not None:
+            self.hours.before = max(self.hours.before, state["progress"]["seconds"])
         torch.manual_seed(plan.seed)
         head, kept = self._head(start, state)
         self.trainer = Trainer(head, self._borrow(kept), plan)
         if state is not None:
             self.trainer.restore(state)
-        self._before = self.trainer.progress.seconds
         self.progress = self.trainer.progress
 
     def _check_taps(self) -> None:
@@ -130,30 +137,55 @@ class Run:
     # --- the work ----------------------------------------------------------------------------
 
     def work(self) -> None:
-        """Until the hours are over."""
+        """Until the hours are over, but for what the last look at the head takes. Raises Stopped
+        if the user has had enough, and UserError if the hours were too short for any step."""
         held_out = self.held_out()
-        while self.done < 1:
-            if self.done < FRESH:
-                self._one_chunk(self.progress.chunks)
-            else:
-                self._train([], self.plan.chunk, "old chunks")
-            glance = observe(self._trained, self._target, _some(held_out, GLANCE), self.plan.batch)
-            self.progress.curve.append((self.progress.chunks, glance.curve(1)))
+        try:
+            while self.done < 1:
+                self._one_round()
+                if self.done < 1:
+                    self._glance(held_out)
+                self.save()
+        except Stopped:
             self.save()
+            raise
+        if not self.progress.tokens:
+            raise UserError(
+                f"{self.plan.hours:g} hours are too short for this model here: {self.seconds:.0f} "
+                f"s went by before the first step of training; what was written so far is kept: "
+                f"give --hours {2 * self.plan.hours:g} or more"
+            )
+
+    def _one_round(self) -> None:
+        """A new chunk where there is time for one, or older ones again."""
+        index = self.progress.chunks
+        if not self.corpus.worthwhile(index) or not self._one_chunk(index):
+            self._train([], self.plan.chunk, "old chunks")
+
+    def _glance(self, held_out: Sequence[Text]) -> None:
+        """See how good the head has become."""
+        more = self.hours.at_most(self.hours.part(GLANCING))
+        seen = self._observed(_some(held_out, GLANCE), more)
+        self.progress.curve.append((self.progress.chunks, seen.curve(1)))
 
     def held_out(self) -> list[Text]:
         """The dialogues that are not trained on."""
         return self.corpus.held_out(lambda n: self._say(f"writing dialogues to test on: {n:,}"))
 
     def judge(self) -> Observations:
-        """What the head guesses on all of the held-out dialogues."""
+        """What the head guesses on the held-out dialogues, all for which there is time."""
         self._say("looking at the held-out dialogues")
-        return observe(self._trained, self._target, self.held_out(), self.plan.batch)
+        seconds = LOOKING * self.hours.closing
+        return self._observed(self.held_out(), self.hours.at_most(seconds))
+
+    def _observed(self, texts: Sequence[Text], more: Callable[[], bool]) -> Observations:
+        return observe(self._trained, self._target, texts, self.plan.batch_now, more)
 
     def save(self) -> None:
-        """Write the head and the state."""
+        """Write the head, if it is trained, and the state."""
         self.progress.seconds = self.seconds
-        write_head(self.out, self._trained, self.kept, self.taps, self._mark)
+        if self.progress.tokens:
+            write_head(self.out, self._trained, self.kept, self.taps, self._mark)
         self.trainer.save(self.out / STATE)
 
     @property
@@ -164,12 +196,12 @@ class Run:
     @property
     def seconds(self) -> float:
         """Worked so far, in all sessions."""
-        return self._before + time.monotonic() - self._began
+        return self.hours.seconds
 
     @property
     def done(self) -> float:
-        """Which share of the hours is over."""
-        return self.seconds / (self.plan.hours * 3600)
+        """Which share of the time for writing and training is over."""
+        return self.hours.share
 
     @property
     def _trained(self) -> DraftHead:
@@ -182,26 +214,33 @@ class Run:
     def _say(self, what: str) -> None:
         self._tell(self.seconds, self.progress, what)
 
-    def _one_chunk(self, index: int) -> None:
+    def _one_chunk(self, index: int) -> bool:
+        """Write it if it is not there, and train on it; False if there was no time to write it."""
         texts = self._chunk(index)
+        if not texts:
+            return False
         new = sum(len(text.tokens) for text in texts)
         self._train(texts, round(new * (self.plan.passes - 1)), f"chunk {index}")
         self.progress.chunks += 1
         self.progress.written += new
+        return True
 
     def _train(self, texts: Sequence[Text], again: int, what: str) -> None:
         """On these dialogues, and on about `again` tokens of older ones."""
         texts = [*texts, *self.corpus.replay(self.progress.chunks, again)]
+        before = self.progress.tokens
         losses = self.trainer.train(self._shuffled(texts, what), lambda: self.done)
-        self.progress.losses.append(losses)
+        if self.progress.tokens > before:
+            self.progress.losses.append(losses)
 
     def _chunk(self, index: int) -> list[Text]:
         return self.corpus.chunk(index, lambda n: self._say(f"writing chunk {index}: {n:,} tokens"))
 
     def _shuffled(self, texts: Sequence[Text], what: str) -> Iterator[Batch]:
-        made = list(batches(texts, self.plan.batch))
+        made = list(batches(texts, self.plan.batch_now))
         self._random.shuffle(made)
         for number, batch in enumerate(made, 1):
+            self.hours.check()
             if self.done >= 1:
                 return
             self._say(f"training on {what}: step {number} of {len(made)}")

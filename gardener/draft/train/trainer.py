@@ -4,7 +4,6 @@ Matrices are trained with Muon, which makes far more of few tokens than AdamW do
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from gardener.draft.train.muon import Muon
 from gardener.draft.train.objective import Batch, Target, loss, precision
 from gardener.draft.train.plan import Plan
 from gardener.errors import UserError, reason
+from gardener.files import whole_file
 
 WARM_UP = 0.02
 """Share of the time in which the learning rate rises."""
@@ -92,16 +92,16 @@ class Trainer:
             group["lr"] = highest * max(rise, 0.05) * fall
 
     def save(self, path: Path) -> None:
-        """All that is needed to go on from here."""
+        """All that is needed to go on from here. Raises UserError."""
         state = {
             "head": self.head.state_dict(),
             "kept": self.target.kept,
             "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
             "progress": asdict(self.progress),
         }
-        scratch = path.with_suffix(".part")
-        torch.save(state, scratch)
-        os.replace(scratch, path)
+        # Through a file of ours: of its own, torch does not say why it cannot be written.
+        with whole_file(path) as draft, draft.open("wb") as stream:
+            torch.save(state, stream)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `read_state` gave."""
