@@ -17,7 +17,7 @@ from processes import HandMade, Process, at, go_on, gone, hand_made, model_folde
 
 from gardener.check import plain_reference
 from gardener.draft.checkpoint import TAPS
-from gardener.policy import POLICIES
+from gardener.policy import MAIN
 from gardener.prompts import Prompter
 
 PROMISED = 5.0
@@ -307,7 +307,7 @@ def test_heads_change_no_text(
         *("--draft", draft, "--head", str(head), "--floor", "0.001", *ALL),
     ) as holder:
         counts = policies(holder, truth[prompt])
-    assert set(counts) == set(POLICIES)
+    assert set(counts) == set(MAIN)
     assert counts["plain"]["drafted"] == 0
     serial = counts["serial"]  # which waits for its drafters
     assert serial["rows"] > serial["segments"]
@@ -316,6 +316,26 @@ def test_heads_change_no_text(
         eagle = str(draft.split(",").index("eagle"))
         assert serial["named"][eagle] > 0
         assert serial["missed"] > 0
+
+
+def test_a_prompt_of_many_segments_with_the_default_drafters() -> None:
+    """The shipped head and n-gram: the head is asked about n-gram's guesses before the prompt is
+    computed to its end."""
+    notes = " ".join(
+        f"Bed {bed} has {3 * bed} rows of {crop}, which are watered on day {bed % 7}."
+        for bed, crop in enumerate(("beans", "leeks", "beets", "kale", "peas") * 7, 1)
+    )
+    with Process(
+        *("generate", f"{notes} Summarise these notes.", "--local", "2"),
+        *("--max-new-tokens", "16", "--policy", "plain", "--compare", "gardener,pipedec,serial"),
+        "--json",
+    ) as holder:
+        assert holder.status() == 0, holder.err
+        found = json.loads(holder.out)
+    assert found["prompt_tokens"] > 3 * 128
+    assert found["error"] is None
+    assert found["agree"]
+    assert found["policies"]["serial"]["counts"]["named"].keys() >= {"1"}  # the head
 
 
 def test_a_model_that_drafts_for_itself_is_right(truth: dict[str, list[int]]) -> None:
