@@ -115,15 +115,17 @@ async def raw_peer(ear: Ear, **options: Any) -> AsyncIterator[socket.socket]:
     """A plain socket that has dialled and greeted like a good peer, and then is the test's."""
     loop = asyncio.get_running_loop()
     listener = await serve(ear, **options)
-    with socket.create_connection(listener.address) as sock:
-        sock.setblocking(False)
-        await loop.sock_sendall(sock, encode(m.Hello(m.PROTOCOL, card(1), bytes(16))))
-        assert isinstance((await read(sock))[0], m.Welcome)
-        await loop.sock_sendall(sock, encode(m.Ping(1)))
-        await ear.until(lambda: ear.links)
-        yield sock
-    await ear.links[0].close("the test is over")
-    await listener.close()
+    try:
+        with socket.create_connection(listener.address) as sock:
+            sock.setblocking(False)
+            await loop.sock_sendall(sock, encode(m.Hello(m.PROTOCOL, card(1), bytes(16))))
+            assert isinstance((await read(sock))[0], m.Welcome)
+            await loop.sock_sendall(sock, encode(m.Ping(1)))
+            await ear.until(lambda: ear.links)
+            yield sock
+        await ear.links[0].close("the test is over")
+    finally:
+        await listener.close()
 
 
 async def read(sock: socket.socket) -> list[m.Message]:
