@@ -47,7 +47,7 @@ SPARE = 1
 times in every layer: where one of them shares a core with another busy process, all of them wait
 until that has had its turn, and a pass takes ten times as long."""
 
-SPINS = "20000"
+SPINS = "1000"
 """Turns of a loop for which an idle thread of OpenMP looks for its next part of a product."""
 
 
@@ -56,7 +56,8 @@ def share_cores() -> None:
     effect before torch is imported, and leaves what the user has set.
 
     By default GNU's OpenMP has them look for work for milliseconds, on cores that the next stage
-    needs. Without looking at all, every product would begin by waking them up.
+    needs, or the thread that they wait for. Without looking at all, every product would begin by
+    waking them up.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)

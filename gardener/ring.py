@@ -244,7 +244,7 @@ class Ring:
         if message.peer or self._listener is None:
             self._say(sentence)
             return
-        # That the last stage misses us is told if it lasts: it has to learn first that we are there.
+        # Told if it lasts: the last stage has to learn first that we are there.
         here = self._listener.address
         sentence += f"; this holder listens at {here}, --peer of stage {message.stage}"
         self._hindered(sentence)

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 
 from gardener.messages import Card
 
-
 SERVED = "the ring serves somebody else at the moment"
 """How a stage begins that refuses a holder while it has another one."""
 
 
 def busy(stage: int, peer: object, asker: int) -> str:
-    """Why stage `stage`, which has `peer` before it already, refuses stage `asker` (0: a holder)."""
+    """Why stage `stage`, which `peer` stands before already, refuses `asker` (0: a holder)."""
     why = f"stage {stage} already serves {peer}: wait until it has ended, or end it"
     return why if asker else f"{SERVED}: {why}"
 

@@ -78,9 +78,7 @@ def measure(
         long = timer.points(context, long_sizes, deadline)
     finally:
         stage.close(REQUEST)
-    return Measured(
-        short, long, context if long else 0, sizes[-1], now() - begin, stage.threads
-    )
+    return Measured(short, long, context if long else 0, sizes[-1], now() - begin, stage.threads)
 
 
 @dataclass(frozen=True)
