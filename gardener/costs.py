@@ -29,8 +29,9 @@ ROW = 16
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Rows for which reports say what they cost."""
 
-FEW, HALF = 8, 0.5
-"""So many rows should take less than this share of what they take one by one."""
+FEW, FEWEST, HALF = 8, 4, 0.5
+"""Of so many rows, or at least so many, each one after the first should add less than this share of
+what the first one takes. Two rows would not tell: the second one may be what makes a pass slow."""
 
 
 def steep(points: Sequence[tuple[int, float]]) -> str:
@@ -40,7 +41,7 @@ def steep(points: Sequence[tuple[int, float]]) -> str:
         return ""
     first, least = points[0]
     few, some = max(point for point in points if point[0] <= max(FEW, first))
-    if few == first or not least or some <= HALF * least * few / first:
+    if few < FEWEST * first or not least or some - least <= HALF * least * (few / first - 1):
         return ""
     return (
         f"{few} rows take {some / least:.1f} times as long as {first}, so that guesses hardly pay: "

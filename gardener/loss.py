@@ -11,10 +11,12 @@ from gardener.messages import Failed, Lost, printable
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A neighbour has lost a stage. `before`: it stands before the lost stage, not after it."""
+    """A neighbour has lost a stage. `before`: it stands before the lost stage, not after it.
+    `still`: seconds that the holder stood still, which lost its neighbour because of that."""
 
     lost: Lost
     before: bool
+    still: float = 0.0
 
     def by(self, stages: int) -> int:
         """The neighbour, in a ring of this many stages and the holder, stage 0."""
@@ -36,9 +38,14 @@ def ring_broke(
     advise: Callable[[int], str],
 ) -> str:
     """The sentence for a ring that broke. `advise` says what to do about a stage."""
+    still = _stood_still(reports)
+    reports = [report for report in reports if not report.still] or reports
     lost = sorted({report.lost.stage for report in reports} - {0})
     pair = _apart(reports, stages)
-    if pair is not None:
+    if still:
+        what = f"this process stood still for {still:.0f} s, so the stages next to it gave it up"
+        advice = "the stages are up: repeat the request"
+    elif pair is not None:
         what = (
             f"{_name(pair[0])} and {_name(pair[1])} lost each other: {_accounts(reports, stages)}"
         )
@@ -77,6 +84,12 @@ def stalled(seconds: float, decoding: Decoding) -> str:
             "see what the stages printed, then repeat the request",
         )
     )
+
+
+def _stood_still(reports: Sequence[Report]) -> float:
+    """Seconds that the holder did, if that explains all that is reported; else 0."""
+    explained = all(report.still or not report.lost.stage for report in reports)
+    return max(report.still for report in reports) if explained else 0.0
 
 
 def _apart(reports: Sequence[Report], stages: int) -> tuple[int, int] | None:

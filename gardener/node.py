@@ -30,13 +30,14 @@ from gardener.messages import (
     microseconds,
     printable,
 )
-from gardener.net.address import Address, Inherited
+from gardener.net.address import ABSENT, Address, Inherited
 from gardener.net.dial import dial
 from gardener.net.gauge import with_link
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
+from gardener.reasons import LASTS, Reasons
 from gardener.stages.merging import Merging
-from gardener.survey import mismatch
+from gardener.survey import busy, mismatch, not_the_first
 from gardener.trace import Trace
 
 
@@ -74,7 +75,10 @@ class Node:
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
         self._pending: Survey | None = None  # came while there was nobody to pass it to
-        self._obstacle = ""  # why there is nobody
+        self._asked = 0.0  # loop time at which the first of its kind came
+        self._obstacle = ""  # why there is nobody, as far as is known since then
+        self._reasons = Reasons(say)
+        self._was_ready = False
         self._given = (0, -1)  # request and number of the newest segment passed on
         self._loss = Lost(self._following, 0, -1, 0, "it was not there yet")  # the newest
 
@@ -83,6 +87,7 @@ class Node:
         address cannot be listened on."""
         listener = await listen(self._listen_at, self.card, self, admit=self._admit, met=self._met)
         self._say(f"listening at {listener.address}")
+        self._look_round()
         try:
             await self._keep_downstream()
         finally:
@@ -93,6 +98,25 @@ class Node:
         for link in (self.upstream, self.downstream):
             if link is not None:
                 await link.close(f"stage {self.card.stage} ends")
+
+    @property
+    def ready(self) -> bool:
+        """The stages next to this one are there; a holder comes and goes with its requests."""
+        before = self.upstream is not None or self.card.stage == 1
+        return before and (self.downstream is not None or not self._following)
+
+    def _look_round(self) -> None:
+        """Say it when the stage has become ready."""
+        if self.ready and not self._was_ready:
+            near = [stage for stage in (self.card.stage - 1, self._following) if stage]
+            parts = [" and ".join(f"stage {stage}" for stage in near)] if near else []
+            parts = [f"{part} {'is' if len(near) == 1 else 'are'} there" for part in parts]
+            if self.card.stage == 1:
+                parts.append("a holder may ask")
+            if not self._following:
+                parts.append(f"the holder is to listen at {self._peer}")
+            self._say(f"ready: {'; '.join(parts)}")
+        self._was_ready = self.ready
 
     # --- downstream --------------------------------------------------------------------------
 
@@ -107,26 +131,39 @@ class Node:
                 admit=lambda peer: mismatch(self.card, peer),
                 patience=patience,
                 waiting=self._waits,
-                whom=f"stage {self._following}" if self._following else "the holder",
+                whom=self._whom,
                 nudge=self._nudge,
             )
             self._say(f"connected to {self.downstream}")
+            self._look_round()
             patience, self._obstacle = None, ""
+            self._reasons.forget()
             if self._pending is not None:
                 self._survey(self._pending)
             await self._broken.wait()
 
+    @property
+    def _whom(self) -> str:
+        return f"stage {self._following}" if self._following else "the holder"
+
     def _waits(self, sentence: str) -> None:
         self._obstacle = sentence
-        self._say(sentence)
         if self._pending is not None:
             self._report_obstacle()
+        if self._following or not sentence.endswith(ABSENT) or self._missed():
+            self._reasons.tell(sentence)
+
+    def _missed(self) -> bool:
+        """Whether a holder has asked for a while that is not where it should be. As long as nobody
+        asks, no holder is there, and nothing is wrong."""
+        asked = asyncio.get_running_loop().time() - self._asked
+        return self._pending is not None and asked >= LASTS
 
     def _report_obstacle(self) -> None:
         """Tell the holder, which waits for its survey to come round, what is in the way."""
-        if self._obstacle:
-            why = printable(f"stage {self.card.stage} is {self._obstacle}")
-            self._tell_upstream(Waiting(self.card.stage, self._following, why[:500]))
+        obstacle = self._obstacle or f"waiting for {self._whom} at {self._peer}: no answer yet"
+        why = printable(f"stage {self.card.stage} is {obstacle}")
+        self._tell_upstream(Waiting(self.card.stage, self._following, why[:500]))
 
     def _pass_on(self, message: Message) -> None:
         """Send downstream; into the void when there is nobody, the holder knows by then."""
@@ -159,18 +196,24 @@ class Node:
     # --- upstream ----------------------------------------------------------------------------
 
     def _admit(self, peer: Card) -> str | None:
+        if not peer.stage and self.card.stage > 1:
+            return not_the_first(self.card.stage) + self._where_first()
         if self.upstream is not None:
-            return (
-                f"stage {self.card.stage} already serves {self.upstream}: "
-                "wait until it has ended, or end it"
-            )
+            return busy(self.card.stage, self.upstream, peer.stage)
         return mismatch(peer, self.card)
+
+    def _where_first(self) -> str:
+        """Where stage 1 is, for a holder that has come here instead."""
+        if self.upstream is None or self.upstream.peer.stage != 1:
+            return ""
+        return f"; stage 1 is on {self.upstream.host}"
 
     def _met(self, link: Link) -> None:
         if self.upstream is not None:  # two greetings at once; the first one wins
             raise RemoteError(f"stage {self.card.stage} already serves {self.upstream}")
         self.upstream = link
         self._say(f"connected from {link}")
+        self._look_round()
 
     # --- what the links tell -----------------------------------------------------------------
 
@@ -226,12 +269,16 @@ class Node:
                 self.desk.give_up(request)
             self._broken.set()
         self._say(str(error))
+        self._look_round()
 
     def _survey(self, survey: Survey) -> None:
         if self.downstream is None:
+            if self._pending is not None:
+                self._report_obstacle()
+            else:  # what was in the way before may be gone: try anew
+                self._asked, self._obstacle = asyncio.get_running_loop().time(), ""
             self._pending = survey
             self._nudge.set()  # the holder is there now: do not sleep on
-            self._report_obstacle()
             return
         self._pending = None
         card = with_link(self.card, self.downstream)

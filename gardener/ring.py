@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gardener.errors import GardenerError, PeerLost, RemoteError
+from gardener.errors import GardenerError, PeerLost, RemoteError, UserError
 from gardener.loss import Report, complete
 from gardener.messages import (
     Card,
@@ -24,12 +24,13 @@ from gardener.messages import (
     microseconds,
     printable,
 )
-from gardener.net.address import Address, Inherited
+from gardener.net.address import Address, Inherited, is_taken
 from gardener.net.dial import dial
 from gardener.net.gauge import with_link
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
-from gardener.survey import mismatch, ring_problem
+from gardener.reasons import LASTS, Reasons
+from gardener.survey import SERVED, mismatch, ring_problem
 
 GATHER = 0.75
 """Seconds to wait for the other neighbour's report of a loss: it notices a heartbeat later."""
@@ -40,6 +41,11 @@ end of a process, is noticed meanwhile."""
 
 ASK = 1.0
 """Seconds between two Surveys while the ring is not closed: one may be lost with a link."""
+
+
+STALE = 3.0
+"""Seconds after which an obstacle that nobody has mentioned again is gone: every Survey is answered
+with what is in its way."""
 
 
 class Owner(Protocol):
@@ -74,9 +80,9 @@ class Ring:
         self.upstream: Link | None = None  # the last stage
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience
-        self._tell = say
-        self._told: set[str] = set()
-        self._obstacle = "nothing was heard of the last stage"
+        self._reasons = Reasons(say)
+        self._obstacle = ("", 0.0)  # what was in the way, and the loop time at which it was
+        self._missed: float | None = None  # loop time since when a stage has missed us
         self._nonce = secrets.token_bytes(16)
         self._surveyed: asyncio.Future[tuple[Card, ...]] | None = None
         self._changed = asyncio.Event()  # a link came or went while the ring closes
@@ -97,9 +103,12 @@ class Ring:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience
         self._surveyed = loop.create_future()
-        self._listener = await listen(
-            self._listen_at, self.card, self, admit=self._admit, met=self._met
-        )
+        try:
+            self._listener = await listen(
+                self._listen_at, self.card, self, admit=self._admit, met=self._met
+            )
+        except UserError as error:
+            raise await self._taken(error) from error
         while not (self._surveyed.done() and self.upstream and self.downstream):
             if self.downstream is None:
                 self.downstream = await self._dial(deadline - loop.time())
@@ -128,11 +137,34 @@ class Ring:
                 self,
                 admit=lambda peer: mismatch(self.card, peer),
                 patience=max(patience, 0.0),
-                waiting=self._say,
+                waiting=lambda why: self._say(_served(why) or why),
                 whom="stage 1",
             )
         except PeerLost:
             raise self._overdue() from None
+
+    async def _taken(self, error: UserError) -> UserError:
+        """We cannot listen: is it because of another holder, which stage 1 serves?"""
+        if not is_taken(error):
+            return error
+        whys: list[str] = []
+        with contextlib.suppress(PeerLost):
+            await dial(
+                self._peer,
+                self.card,
+                self,
+                admit=lambda peer: "it was only asked whom it serves",
+                patience=0.0,
+                waiting=whys.append,
+                whom="stage 1",
+            )
+        served = _served("".join(whys))
+        if served:
+            return UserError(f"{self._listen_at} is in use, for {served}")
+        return UserError(
+            f"{self._listen_at} is in use: stop what listens there, or choose another port and "
+            "give it to the last stage as its --peer, too"
+        )
 
     async def _ask(self, deadline: float) -> None:
         """Send the survey, then wait until it is back or there is reason to send it again."""
@@ -148,7 +180,10 @@ class Ring:
             raise self._overdue()
 
     def _overdue(self) -> PeerLost:
-        return PeerLost(f"the ring did not close within {self._patience:g} s: {self._obstacle}")
+        sentence, since = self._obstacle
+        if not sentence or asyncio.get_running_loop().time() - since > STALE:
+            sentence = "nothing was heard of the last stage"
+        return PeerLost(f"the ring did not close within {self._patience:g} s: {sentence}")
 
     def _admit(self, peer: Card) -> str | None:
         if self.upstream is not None:
@@ -158,15 +193,17 @@ class Ring:
     def _met(self, link: Link) -> None:
         if self.upstream is not None:  # two greetings at once; the first one wins
             raise RemoteError(f"the holder is already served by {self.upstream}")
-        self.upstream = link
+        self.upstream, self._missed = link, None
         self._changed.set()
 
     def _say(self, sentence: str) -> None:
-        """Tell the user what the ring waits for, each thing once."""
-        self._obstacle = sentence
-        if sentence not in self._told:
-            self._told.add(sentence)
-            self._tell(sentence)
+        """Tell the user what the ring waits for."""
+        self._hindered(sentence)
+        self._missed = None
+        self._reasons.tell(sentence)
+
+    def _hindered(self, sentence: str) -> None:
+        self._obstacle = (sentence, asyncio.get_running_loop().time())
 
     # --- using it ----------------------------------------------------------------------------
 
@@ -204,10 +241,17 @@ class Ring:
         if self.cards:
             return
         sentence = printable(message.why)
-        if not message.peer and self._listener is not None:
-            here = self._listener.address
-            sentence += f"; this holder listens at {here}, --peer of stage {message.stage}"
-        self._say(sentence)
+        if message.peer or self._listener is None:
+            self._say(sentence)
+            return
+        # Told if it lasts: the last stage has to learn first that we are there.
+        here = self._listener.address
+        sentence += f"; this holder listens at {here}, --peer of stage {message.stage}"
+        self._hindered(sentence)
+        now = asyncio.get_running_loop().time()
+        self._missed = now if self._missed is None else self._missed
+        if now - self._missed >= LASTS:
+            self._reasons.tell(sentence)
 
     # --- losing it ---------------------------------------------------------------------------
 
@@ -225,7 +269,7 @@ class Ring:
             self._surveyed = asyncio.get_running_loop().create_future()
         silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
         report = Lost(link.peer.stage, *newest, silent, printable(link.cause)[:500])
-        self._lost(Report(report, before=not link.upstream))
+        self._lost(Report(report, before=not link.upstream, still=link.stood_still))
 
     def _lost(self, report: Report) -> None:
         if not self.cards:  # not closed yet: stages may still be starting, or starting again
@@ -243,3 +287,8 @@ class Ring:
 
     def _conclude(self) -> None:
         self._owner.broke(self._reports)
+
+
+def _served(sentence: str) -> str:
+    """The part of it which says that the ring serves another holder; "" if it does not."""
+    return sentence[sentence.index(SERVED) :] if SERVED in sentence else ""

@@ -9,6 +9,20 @@ from collections.abc import Sequence
 
 from gardener.messages import Card
 
+SERVED = "the ring serves somebody else at the moment"
+"""How a stage begins that refuses a holder while it has another one."""
+
+
+def busy(stage: int, peer: object, asker: int) -> str:
+    """Why stage `stage`, which `peer` stands before already, refuses `asker` (0: a holder)."""
+    why = f"stage {stage} already serves {peer}: wait until it has ended, or end it"
+    return why if asker else f"{SERVED}: {why}"
+
+
+def not_the_first(stage: int) -> str:
+    """Why stage `stage` refuses a holder."""
+    return f"the holder's --peer must be stage 1, but stage {stage} answers there"
+
 
 def same_model(one: str, other: str) -> bool:
     """Compare two fingerprints, `structure:content`.
@@ -78,7 +92,7 @@ def _identity(upstream: Card, downstream: Card) -> str | None:
 def _edge(upstream: Card, downstream: Card) -> str | None:
     """The two seams at the holder: the first stage starts the model, the last one ends it."""
     if upstream.stage == 0 and downstream.stage != 1:
-        return f"the holder's --peer must be stage 1, but stage {downstream.stage} answers there"
+        return not_the_first(downstream.stage)
     if upstream.stage == 0 and downstream.first != 0:
         return f"stage 1 starts at layer {downstream.first}: {_missing(0, downstream.first)}"
     if downstream.stage == 0 and upstream.end != upstream.layers:

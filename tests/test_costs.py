@@ -79,6 +79,10 @@ def test_more_rows_never_take_less(curve: Curve, one: int, other: int) -> None:
     [
         (((1, 10), (4, 20), (8, 65), (64, 70)), "8 rows take 6.5 times as long as 1"),
         (((1, 10), (4, 35)), "4 rows take 3.5 times as long as 1"),
+        (((1, 10), (4, 26)), "4 rows take 2.6 times as long as 1"),
+        (((1, 10), (4, 25)), ""),
+        (((1, 100), (2, 101)), ""),
+        (((1, 10), (2, 20)), ""),
         (((1, 10), (8, 40), (64, 600)), ""),
         (((1, 10), (16, 600)), ""),
         (((16, 10), (32, 600)), ""),

@@ -421,7 +421,7 @@ def test_a_second_holder_is_told_to_wait() -> None:
             said = await refused(made.holder(patience=0.3, listen_at=elsewhere))
             assert "stage 1 already serves the holder at" in said
             assert "wait until it has ended, or end it" in said
-            assert "is in use: stop what listens there" in await refused(made.holder())
+            assert "is in use, for the ring serves somebody else" in await refused(made.holder())
             assert await write(holder) == truth()
 
     run(scenario)

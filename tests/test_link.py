@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from gardener.net.dial import dial
 from gardener.net.link import Handler, Link
 from gardener.net.listen import GREETINGS, Listener, listen
 from gardener.net.wire import Decoder, encode
+from gardener.reasons import Reasons
 
 Scenario = Callable[[], Awaitable[None]]
 
@@ -87,7 +89,7 @@ async def serve(ear: Ear, at: str = "127.0.0.1:0", **options: Any) -> Listener:
 
 
 async def call(ear: Ear, address: Address | str, **options: Any) -> Link:
-    defaults: dict[str, Any] = {"admit": anyone, "patience": 10.0, "waiting": ear.why}
+    defaults: dict[str, Any] = {"admit": anyone, "patience": 10.0, "waiting": Reasons(ear.why).tell}
     options = defaults | options
     return await dial(address, card(1), ear, **options)
 
@@ -113,15 +115,17 @@ async def raw_peer(ear: Ear, **options: Any) -> AsyncIterator[socket.socket]:
     """A plain socket that has dialled and greeted like a good peer, and then is the test's."""
     loop = asyncio.get_running_loop()
     listener = await serve(ear, **options)
-    with socket.create_connection(listener.address) as sock:
-        sock.setblocking(False)
-        await loop.sock_sendall(sock, encode(m.Hello(m.PROTOCOL, card(1), bytes(16))))
-        assert isinstance((await read(sock))[0], m.Welcome)
-        await loop.sock_sendall(sock, encode(m.Ping(1)))
-        await ear.until(lambda: ear.links)
-        yield sock
-    await ear.links[0].close("the test is over")
-    await listener.close()
+    try:
+        with socket.create_connection(listener.address) as sock:
+            sock.setblocking(False)
+            await loop.sock_sendall(sock, encode(m.Hello(m.PROTOCOL, card(1), bytes(16))))
+            assert isinstance((await read(sock))[0], m.Welcome)
+            await loop.sock_sendall(sock, encode(m.Ping(1)))
+            await ear.until(lambda: ear.links)
+            yield sock
+        await ear.links[0].close("the test is over")
+    finally:
+        await listener.close()
 
 
 async def read(sock: socket.socket) -> list[m.Message]:
@@ -462,6 +466,41 @@ def test_a_killed_peer_is_lost(run: Callable[[Scenario], None]) -> None:
             await ear.until(lambda: ear.errors)
             assert isinstance(ear.errors[0], PeerLost)
             assert "broke (connection reset by peer), last heard" in str(ear.errors[0])
+
+    run(scenario)
+
+
+def test_who_stood_still_says_so_of_a_link_that_broke_meanwhile(
+    run: Callable[[Scenario], None],
+) -> None:
+    async def scenario() -> None:
+        ear = Ear()
+        async with raw_peer(ear, silence=0.4, heartbeat=0.05) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            sock.close()
+            time.sleep(0.6)  # noqa: ASYNC251 - as if this process were stopped
+            await ear.until(lambda: ear.errors)
+            assert ear.links[0].stood_still > 0.5
+            assert str(ear.errors[0]).startswith("this process stood still for 1 s, and the conn")
+
+    run(scenario)
+
+
+def test_what_breaks_long_after_this_process_stood_still_has_another_reason(
+    run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gardener.net.link.AFTERMATH", 0.05)
+
+    async def scenario() -> None:
+        ear = Ear()
+        async with raw_peer(ear, silence=0.4, heartbeat=0.05) as sock:
+            time.sleep(0.6)  # noqa: ASYNC251 - as above
+            await asyncio.sleep(0.15)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            sock.close()
+            await ear.until(lambda: ear.errors)
+            assert ear.links[0].stood_still == 0
+            assert "stood still" not in str(ear.errors[0])
 
     run(scenario)
 

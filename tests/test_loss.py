@@ -123,3 +123,27 @@ def test_a_verdict_that_never_comes() -> None:
         "no verdict came for 2.5 s, though every stage is there: segment 3 (1 row) is under way; "
         "3 tokens are kept; see what the stages printed, then repeat the request"
     )
+
+
+def still(stage: int, first: bool = True) -> Report:
+    """The holder has lost its neighbour, and stood still."""
+    return Report(Lost(stage, 7, 2, 10**7, BROKE), before=first, still=10.4 if first else 9.8)
+
+
+def test_a_holder_that_stood_still_blames_nobody() -> None:
+    said = (
+        "this process stood still for 10 s, so the stages next to it gave it up; 3 tokens are "
+        "kept; the stages are up: repeat the request"
+    )
+    # Both neighbours are lost, or one of them, and the other one passes on that it was given up.
+    for reports in ([still(1), still(3, False)], [still(3, False), still(1)]):
+        assert ring_broke(reports, 3, decoding(3), advise) == said
+    assert "this process stood still for 10 s" in ring_broke(
+        [still(3, False), before(0, 2)], 3, decoding(3), advise
+    )
+
+
+def test_a_stage_that_is_lost_while_the_holder_stands_still_is_named() -> None:
+    said = ring_broke([still(1), before(2, 3), after(2, 2)], 3, decoding(3), advise)
+    assert said.startswith("stage 2 was lost while it computed segment 3 (1 row), last heard ")
+    assert said.endswith("; 3 tokens are kept; mend 2")

@@ -25,7 +25,7 @@ class Paced:
     def __init__(self, room: int = 4096, seconds: float = 1.0) -> None:
         self.slice = Slice(0, 1, 2)
         self.shape = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=room), vocab=10)
-        self.now = 0.0
+        self.now, self.threads = 0.0, 2
         self.open_requests: set[int] = set()
         self.rows: list[int] = []
         self._seconds = seconds
@@ -62,7 +62,12 @@ def test_a_stage_knows_what_each_size_takes() -> None:
     assert result.short == tuple((rows, 1.0 + rows) for rows in SIZES)
     assert result.long == tuple((rows, 11.0 + rows) for rows in LONG_SIZES)
     assert result.context == LONG
-    assert str(result).startswith("a pass of 1 row takes 2e+03 ms, of 64 rows 6.5e+04 ms")
+    told = "a pass of 1 row takes 2e+03 ms, of 64 rows 6.5e+04 ms"
+    assert str(result) == f"{told}, with 2 threads"
+    stage.threads = 1
+    assert str(measured(stage, 100_000.0)).endswith(", with 1 thread")
+    stage.threads = 0  # a GPU has
+    assert str(measured(stage, 100_000.0)) == told
 
 
 def test_it_says_where_rows_gain_nothing_by_company() -> None:
@@ -129,6 +134,7 @@ def test_the_cache_is_freed_even_when_it_fails() -> None:
 def test_real_stages_are_measured_and_leave_nothing(stages: list[Stage]) -> None:
     for stage in stages:
         result = measure(stage, budget=1000.0)
+        assert result.threads == torch.get_num_threads()
         assert [rows for rows, _ in result.short] == list(SIZES)
         assert [rows for rows, _ in result.long] == list(LONG_SIZES)
         assert all(seconds > 0 for _, seconds in (*result.short, *result.long))

@@ -138,6 +138,26 @@ def test_a_stage_that_stands_still_is_lost_and_recovers(ring: HandMade, story: s
     assert whole(ring) == story
 
 
+def test_a_holder_that_stood_still_blames_no_stage(ring: HandMade, story: str) -> None:
+    with ring.generate(STORY, "--max-new-tokens", "400") as holder:
+        holder.words(12)
+        before = {stage: ring.nodes[stage].err.count("went silent") for stage in (1, 3)}
+        pause(holder)
+        try:
+            for stage, count in before.items():
+                node = ring.nodes[stage]
+                node.until(lambda node=node, c=count: node.err.count("went silent") > c)  # type: ignore[misc]
+        finally:
+            go_on(holder)
+        assert holder.status() == 1
+        assert re.fullmatch(
+            r"error: this process stood still for \d+ s, so the stages next to it gave it up; "
+            r"\d+ tokens are kept; the stages are up: repeat the request",
+            last_line(holder),
+        ), holder.err
+    assert whole(ring) == story
+
+
 def test_a_short_stop_and_garbage_at_the_ports_change_nothing(ring: HandMade, story: str) -> None:
     with ring.generate(STORY, "--max-new-tokens", "48") as holder:
         holder.words(8)

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -529,8 +529,8 @@ def test_a_ring_is_local_or_there_or_simulated() -> None:
 def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local, "threads_for", lambda stages: max(1, 4 // stages))
-    monkeypatch.setattr(ring, "threads_for", lambda stages: max(1, 4 // stages))
+    monkeypatch.setattr(local, "cores", lambda: 4)
+    monkeypatch.setattr(ring, "cores", lambda: 4)
 
     def threads(**given: Any) -> str:
         options = list(ring.node_options(settings(**given)))
@@ -538,12 +538,33 @@ def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
 
     alone, others = ("plain", "serial", "gardener"), ("plain", "chunked")
     assert [settings(local=n).crowded for n in (1, 2, 3, 4, 9)] == [False, False, False, True, True]
-    assert [threads(local=n, policies=alone) for n in (1, 2, 4, 9)] == ["4", "2", "4", "4"]
-    assert [threads(local=n, policies=others) for n in (1, 2, 4, 9)] == ["4", "2", "1", "1"]
+    # One core is left to others.
+    assert [threads(local=n, policies=alone) for n in (1, 2, 4, 9)] == ["3", "2", "3", "3"]
+    assert [threads(local=n, policies=others) for n in (1, 2, 4, 9)] == ["3", "2", "1", "1"]
     assert threads(local=4) == "1", "who knows what will run"
+    said: list[str] = []
+    ring.tell_sharing(settings(local=4, policies=alone), said.append)
+    ring.tell_sharing(replace(settings(local=4), threads=1), said.append)
+    ring.tell_sharing(replace(settings(local=4), device="cuda"), said.append)
+    assert said == [
+        "each stage here computes with 3 threads on 4 cores (--threads changes that)",
+        "each stage here computes with 1 thread on 4 cores (as --threads says)",
+    ]
     assert not settings(peer="oak:7000").crowded
     assert settings(simulate=2, profile="loopback").crowded
     assert not settings(simulate=2, profile="gpu").crowded
+
+
+@pytest.mark.parametrize(
+    ("cores", "stages", "threads"),
+    [(1, 1, 1), (2, 1, 1), (2, 2, 1), (8, 1, 7), (8, 2, 4), (8, 9, 1)],
+)
+def test_no_stage_takes_the_last_core_too(
+    monkeypatch: pytest.MonkeyPatch, cores: int, stages: int, threads: int
+) -> None:
+    monkeypatch.setattr(local, "cores", lambda: cores)
+    assert local.threads_for(stages, local.SPARE) == threads
+    assert local.threads_for(1) == cores, "a node that was started by hand"
 
 
 def test_threads_of_a_local_ring_go_to_sleep_soon_unless_the_user_has_a_say(

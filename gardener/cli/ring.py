@@ -21,7 +21,16 @@ from gardener.draft.drafter import Drafter
 from gardener.drafting import DraftSettings, drafters
 from gardener.errors import PeerLost, UserError
 from gardener.holder import Holder
-from gardener.local import FEW_SPINS, SPINS, LocalRing, crowded, share_cores, threads_for
+from gardener.local import (
+    FEW_SPINS,
+    SPARE,
+    SPINS,
+    LocalRing,
+    cores,
+    crowded,
+    share_cores,
+    threads_for,
+)
 from gardener.messages import Card
 from gardener.models import resolve, resolve_head
 from gardener.net.address import parse, parse_peer
@@ -151,6 +160,7 @@ async def open_ring(
         async with _closing(holder):
             await _connect_unless_one_dies(holder, local)
             start.end()
+            tell_sharing(settings, say)
             remark(holder.cards, settings.policies, say)
             yield holder, model
     finally:
@@ -285,13 +295,25 @@ def holder_card(model: Path) -> Card:
 def _threads(settings: RingSettings) -> int | None:
     """Of each stage of a local ring, and of the drafter; None: torch decides. Those that compute at
     the same time share the cores: with more threads than cores each would wait for the others in
-    every product."""
+    every product. One core is left to whatever else this machine does, see `SPARE`."""
     if settings.threads is not None or settings.local is None:
         return settings.threads
     alone = (
         settings.crowded and bool(settings.policies) and ONE_BY_ONE.issuperset(settings.policies)
     )
-    return threads_for(1 if alone else settings.local)
+    return threads_for(1 if alone else settings.local, SPARE)
+
+
+def tell_sharing(settings: RingSettings, say: Callable[[str], None]) -> None:
+    """Say how the stages of a local ring share this machine's processor."""
+    if settings.device != "cpu":
+        return
+    threads = _threads(settings)
+    chosen = "as --threads says" if settings.threads is not None else "--threads changes that"
+    say(
+        f"each stage here computes with {threads} thread{'s' * (threads != 1)} "
+        f"on {cores()} core{'s' * (cores() > 1)} ({chosen})"
+    )
 
 
 def node_options(settings: RingSettings) -> Sequence[str]:

@@ -86,6 +86,11 @@ def check_free(place: Address | Inherited) -> None:
         raise UserError(bind_problem(place, error)) from error
 
 
+def is_taken(error: UserError) -> bool:
+    """Whether nobody can listen there because somebody does."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
 def bind_problem(place: Address, error: OSError) -> str:
     """Why nobody can listen at `place`, and the way out."""
     if error.errno == errno.EADDRINUSE:
@@ -97,10 +102,14 @@ def bind_problem(place: Address, error: OSError) -> str:
     return f"cannot listen at {place}: {failure(error)}"
 
 
+ABSENT = "connection refused, nothing listens there (start it, or correct the address)"
+"""Why nobody could be reached at an address of a machine that is there."""
+
+
 def failure(error: BaseException) -> str:
     """Why an operation on a socket failed, for people."""
     if isinstance(error, ConnectionRefusedError):
-        return "connection refused, nothing listens there (start it, or correct the address)"
+        return ABSENT
     if isinstance(error, TimeoutError):
         return "no answer"
     if isinstance(error, socket.gaierror):

@@ -32,23 +32,21 @@ async def dial(
 ) -> Link:
     """Connect to `whom`, trying again for `patience` seconds (None: for ever); measure the link.
 
-    Each distinct reason for a failed attempt is told to `waiting` once. Setting `nudge` ends the
-    wait before the next attempt; it is cleared here. Raises PeerLost when patience runs out.
+    `waiting` is told why, after every attempt that failed. Setting `nudge` ends the wait before
+    the next attempt; it is cleared here. Raises PeerLost when patience runs out.
     Await it directly: an open link may end in the moment before a task that wraps this is done.
     """
     place = address if isinstance(address, Address) else parse_peer(address)
     terms = Terms(card, handler, admit, heartbeat, silence, greeting)
     loop = asyncio.get_running_loop()
     deadline = None if patience is None else loop.time() + patience
-    delay, told = FIRST_DELAY, set[str]()
+    delay = FIRST_DELAY
     while True:
         outcome = await _attempt(place, terms, deadline)
         if isinstance(outcome, Link):
             outcome.adopt()
             return outcome
-        if outcome not in told:
-            told.add(outcome)
-            waiting(f"waiting for {whom} at {place}: {outcome}")
+        waiting(f"waiting for {whom} at {place}: {outcome}")
         left = float("inf") if deadline is None else deadline - loop.time()
         if left <= 0:
             raise PeerLost(f"gave up on {whom} at {place} after {patience:g} s: {outcome}")

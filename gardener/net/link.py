@@ -33,6 +33,9 @@ GREETING = 5.0
 GREETING_FRAME = 16 * 2**10
 """Frame limit, in bytes, for a peer that has not introduced itself yet."""
 
+AFTERMATH = 1.0
+"""Seconds after this process has stood still for which a link that breaks broke because of that."""
+
 LINGER = 1.0
 """Seconds that our Bye, and what we sent before it, has to reach the peer."""
 
@@ -91,6 +94,7 @@ class Link(asyncio.Protocol):
         self.upstream = upstream  # the peer is our upstream: it dialled, we accepted
         self.last_heard = 0.0  # loop time
         self.cause = ""  # why the open link ended, said of "it": `it went silent`
+        self.stood_still = 0.0  # seconds that this process did before it ended, if that is why
         self.sent_bytes = 0
         self.received_bytes = 0
         self.bandwidth: float | None = None  # bytes/s to the peer, once `gauge` has found out
@@ -108,6 +112,8 @@ class Link(asyncio.Protocol):
         self._flowing = asyncio.Event()  # `drain` need not wait
         self._flowing.set()
         self._quiet_beats = 0
+        self._beat_due = 0.0  # loop time
+        self._stood: tuple[float, float] = (0.0, 0.0)  # seconds that it did, and when that was over
         self._pings = Pings(terms.silence)
         self._where = "an unknown address"
 
@@ -116,6 +122,11 @@ class Link(asyncio.Protocol):
         if not hasattr(self, "peer"):
             return f"the peer at {self._where}"
         return f"{_stage(self.peer)} at {self._where}"
+
+    @property
+    def host(self) -> str:
+        """The machine of the peer, as an address."""
+        return self._where.rpartition(":")[0]
 
     @property
     def round_trip(self) -> float | None:
@@ -229,6 +240,9 @@ class Link(asyncio.Protocol):
         else:
             reason = f"the connection to {self} broke ({failure(exc)})"
         self.cause = self.cause or "the connection broke"
+        self.stood_still = self._stillness()
+        if self.stood_still:
+            reason = f"this process stood still for {self.stood_still:.0f} s, and {reason}"
         self._end(PeerLost(f"{reason}, {self._last_heard()}"))
         self._cancel_timer()
 
@@ -285,11 +299,13 @@ class Link(asyncio.Protocol):
 
     def _schedule_beat(self) -> None:
         loop = asyncio.get_running_loop()
+        self._beat_due = loop.time() + self._terms.heartbeat
         self._timer = loop.call_later(self._terms.heartbeat, self._beat)
 
     def _beat(self) -> None:
         # Beats are counted rather than seconds: if it was this process that stood still, the
         # peer's bytes are still waiting to be read, and a clock would call it lost too early.
+        self._note_lateness()
         self._quiet_beats += 1
         if self._quiet_beats * self._terms.heartbeat >= self._terms.silence:
             self.cause = "it went silent"
@@ -297,6 +313,19 @@ class Link(asyncio.Protocol):
             return
         self._say(self._pings.ping())
         self._schedule_beat()
+
+    def _note_lateness(self) -> None:
+        """Where our own beat is so late, the peer has heard nothing and may have given us up."""
+        now = asyncio.get_running_loop().time()
+        late = now - self._beat_due
+        if self._open and late >= self._terms.silence - 2 * self._terms.heartbeat:
+            self._stood = (late, now)
+
+    def _stillness(self) -> float:
+        """Seconds for which this process stood still until just now."""
+        self._note_lateness()
+        seconds, until = self._stood
+        return seconds if asyncio.get_running_loop().time() - until <= AFTERMATH else 0.0
 
     def _overflow(self, transport: asyncio.Transport) -> None:
         self.cause = f"it left {transport.get_write_buffer_size()} bytes unread"

@@ -45,6 +45,7 @@ class Measured:
     context: int
     wanted: int  # most rows that were to be measured
     seconds: float  # spent on it
+    threads: int = 0  # of the processor that it was done with; 0: another device did it
 
     def __str__(self) -> str:
         """In one line, for people."""
@@ -52,6 +53,8 @@ class Measured:
         told = f"a pass of {first} row takes {least * 1e3:.3g} ms"
         if last > first:
             told += f", of {last} rows {most * 1e3:.3g} ms"
+        if self.threads:
+            told += f", with {self.threads} thread{'s' * (self.threads > 1)}"
         if last < self.wanted:
             told += f"; more rows are estimated from this, to measure them takes over {BUDGET:g} s"
         return "; ".join(filter(None, (told, steep(self.short))))
@@ -75,7 +78,7 @@ def measure(
         long = timer.points(context, long_sizes, deadline)
     finally:
         stage.close(REQUEST)
-    return Measured(short, long, context if long else 0, sizes[-1], now() - begin)
+    return Measured(short, long, context if long else 0, sizes[-1], now() - begin, stage.threads)
 
 
 @dataclass(frozen=True)

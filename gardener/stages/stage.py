@@ -55,6 +55,11 @@ class Stage:
         """Most tokens of prompt and answer together."""
         return self.shape.context
 
+    @property
+    def threads(self) -> int:
+        """Of the processor that compute a pass; 0: another device does. For the worker thread."""
+        return torch.get_num_threads() if self._device.type == "cpu" else 0
+
     def open(self, request: int) -> None:
         """A request begins."""
         self._caches[request] = KVCache(

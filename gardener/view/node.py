@@ -69,16 +69,13 @@ class NodePicture:
     downstream: Connection | None = None
     work: Work | None = None
     said: tuple[str, ...] = ()
-
-    @property
-    def serving(self) -> bool:
-        return self.upstream is not None and self.downstream is not None
+    ready: bool = False
 
 
 def render(picture: NodePicture, width: int, height: int) -> RenderableType:
     """The whole screen: exactly `height` lines of less than `width` cells."""
     inner = max(min(width, WIDEST) - 2, 0)  # a margin on the left, and one for the last column
-    colour = "bold green" if picture.serving else "bold yellow"
+    colour = "bold green" if picture.ready else "bold yellow"
     left: Line = [
         ("gardener-node  ", "bold"),
         (f"stage {picture.stage}", "bold"),

@@ -61,6 +61,7 @@ class NodeWatch:
         return NodePicture(
             stage=self._stage,
             state=_state(node),
+            ready=node.ready,
             holds=f"{span(card)} of {card.layers}, {card.memory / 1e6:.0f} MB, {card.dtype}"
             f"{'' if card.quant == 'none' else ' ' + card.quant} on {self._device}, at {card.name}",
             uptime=now - self._began,
@@ -98,13 +99,13 @@ class NodeWatch:
 
 
 def _state(node: "Node") -> str:
-    if node.upstream is None and node.downstream is None:
+    if node.ready:
+        return "serving" if node.desk.requests else "ready"
+    before = node.upstream is None and node.card.stage > 1
+    after = node.downstream is None and node.card.end < node.card.layers
+    if before and after:
         return "waiting for both neighbours"
-    if node.upstream is None:
-        return "waiting for the stage before"
-    if node.downstream is None:
-        return "waiting for the stage after"
-    return "serving" if node.desk.requests else "ready"
+    return f"waiting for the stage {'before' if before else 'after'}"
 
 
 def _connection(link: Link | None) -> Connection | None:
