@@ -22,6 +22,7 @@ from gardener.evaluation.tally import Run
 from gardener.policy import Shape, make
 from gardener.prompts import Prompter
 from gardener.run import Answer, Wanted
+from gardener.trace import Trace
 
 POLICIES = ("plain", "serial", "gardener")
 PLACE = Place("local", 2)
@@ -86,7 +87,7 @@ async def fake_answer(holder: Any, prompter: Any, policy: Any, wanted: Wanted) -
 class FakeHolder:
     """Stands for a ring of two stages that answers at once."""
 
-    trace: Any = None
+    trace: Trace = field(default_factory=Trace)
     prepared: list[list[list[int]]] = field(default_factory=list)
     cards: tuple[Any, ...] = (card(1, 2), card(2, 2))
 
