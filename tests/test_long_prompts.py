@@ -102,9 +102,12 @@ def test_a_drafter_that_cannot_say_yet_is_asked_again_when_more_is_settled() -> 
     commands = decoding.handle(Judged(Verdict(1, 0, (0,), (3,), ())))
     assert Grow((1,)) in commands
     # A guess about which it could not say anything stays in the tree and is asked about later.
-    decoding.handle(Grown(((1, (Guess(2, 0.9), Guess(1, 0.05))),)))
-    decoding.handle(Grown(((2, None), (3, None))))
-    decoding.handle(Room())
+    (asked,) = decoding.handle(Grown(((1, (Guess(2, 0.9), Guess(1, 0.05))),)))
+    assert asked == Grow((2,))
+    assert decoding.handle(Grown(((2, None),))) == []
+    (*_, asked) = decoding.handle(Room())
+    assert asked == Grow((3,))
+    assert decoding.handle(Grown(((3, None),))) == []
     after = decoding.handle(Judged(Verdict(1, 1, (1,), (2,), ())))
     assert decoding.tree.root == 2
     assert any(isinstance(command, Grow) and 2 in command.nodes for command in after)

@@ -86,7 +86,9 @@ def test_it_passes_on_what_it_computes_and_what_concerns_all() -> None:
             await until(lambda: it.below.of(m.Close))
             it.up.send(OPEN, segment())
             await until(lambda: it.below.of(m.Segment))
-            *_, passed = it.below.of(m.Segment)  # the first one may have been quicker than its Close
+            *_, passed = it.below.of(
+                m.Segment
+            )  # the first one may have been quicker than its Close
             assert isinstance(passed, m.Segment)
             assert (passed.ids, passed.hidden, len(passed.times)) == ((0,), HIDDEN, 1)
 

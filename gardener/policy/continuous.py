@@ -14,6 +14,9 @@ AHEAD = 3
 AT_ONCE = 4
 """Calls' worth of nodes for a drafter that answers at once."""
 
+LIKELY = 0.03
+"""A drafter that answers at once is asked about places that are at least so likely."""
+
 FREE = 0.5
 """A drafter whose calls take less than this share of a tick does not begin one when a verdict is
 about to come."""
@@ -86,8 +89,8 @@ class Gardener:
 
     def _batch(self, view: View) -> list[Node]:
         """The nodes for the drafter that bring the most for its time."""
-        if view.instant:  # each call leads to the same questions again, and costs nothing else
-            return view.unexpanded(AT_ONCE * self.shape.batch, self.shape.floor)
+        if view.instant:  # all of it is the holder's own time, which stages may wait for
+            return view.unexpanded(AT_ONCE * self.shape.batch, max(LIKELY, self.shape.floor))
         nodes = view.unexpanded(self.shape.batch, self.shape.floor)
         return nodes[: best_prefix([view.chance(node) for node in nodes], view.costs.draft)[0]]
 
