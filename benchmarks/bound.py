@@ -24,7 +24,7 @@ Run from the checkout: `python -m benchmarks.bound [--knows text] --data FILE ..
 
 import math
 import statistics
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
 
 from benchmarks.simulated import FULL, Figures, Variant, by_data, figures, parser, report
@@ -82,12 +82,13 @@ class Heard(View):
         seen = {field.name: getattr(view, field.name) for field in fields(View)}
         return cls(**seen, alive=alive, score=left)
 
-    def chance(self, node: Node) -> float:
-        return math.exp(min(node.score - self.score, 0.0))
+    @property
+    def top(self) -> float:
+        return self.score
 
-    def best(self, want: Callable[[Node], bool], count: int, floor: float) -> list[Node]:
-        floor *= math.exp(self.score - self.tree[self.tree.root].score)
-        return View.best(self, lambda node: node.id in self.alive and want(node), count, floor)
+    def _likeliest(self, nodes: list[Node], count: int, floor: float) -> list[Node]:
+        alive = [node for node in nodes if node.id in self.alive]
+        return View._likeliest(self, alive, count, floor)
 
 
 @dataclass(slots=True)

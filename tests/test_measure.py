@@ -24,7 +24,7 @@ class Paced:
 
     def __init__(self, room: int = 4096, seconds: float = 1.0) -> None:
         self.slice = Slice(0, 1, 2)
-        self.shape = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=room), vocab=10)
+        self.shape = SimpleNamespace(context=room, vocab=10)
         self.now, self.threads = 0.0, 2
         self.open_requests: set[int] = set()
         self.rows: list[int] = []

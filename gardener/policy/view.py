@@ -82,9 +82,14 @@ class View:
         """The root has not been sent: nothing can be emitted before it is."""
         return self.tree.root not in self.sent
 
+    @property
+    def top(self) -> float:
+        """The score of what is sure: chances are counted from there."""
+        return self.tree[self.tree.root].score
+
     def chance(self, node: Node) -> float:
         """The estimated probability that this node comes true, as far as is known now."""
-        return math.exp(min(node.score - self.tree[self.tree.root].score, 0.0))
+        return math.exp(min(node.score - self.top, 0.0))
 
     def best(self, want: Callable[[Node], bool], count: int, floor: float) -> list[Node]:
         """The `count` likeliest wanted nodes, likeliest first and parents before children."""
@@ -103,7 +108,7 @@ class View:
     def _likeliest(self, nodes: list[Node], count: int, floor: float) -> list[Node]:
         """Of these nodes, which come in the order of their ids. This is asked several times for
         every segment: nothing here but what C does."""
-        lowest = self.tree[self.tree.root].score + math.log(floor)
+        lowest = self.top + math.log(floor)
         if self.tree.height >= self.reach:  # only near the end of the answer
             depth, reach = self.tree.depth, self.reach
             nodes = [node for node in nodes if depth(node.id) < reach]
@@ -120,7 +125,7 @@ class View:
         """How many of these nodes, the likeliest first, bring the most tokens per second if so many
         rows take `seconds`. With the end of the prompt go only those that bring as much for the
         time for which they hold up the first token."""
-        top = self.tree[self.tree.root].score
+        top = self.top
         chances = [math.exp(min(node[3] - top, 0.0)) for node in nodes]
         size, rate = best_prefix(chances, seconds)
         if not self.beside:
