@@ -347,15 +347,16 @@ def test_a_prompt_of_many_segments_with_the_default_drafters() -> None:
     )
     with Process(
         *("generate", f"{notes} Summarise these notes.", "--local", "2"),
-        *("--max-new-tokens", "16", "--policy", "plain", "--compare", "gardener,pipedec,serial"),
-        "--json",
+        *("--max-new-tokens", "16", "--policy", "plain"),
+        *("--compare", "gardener,pipedec,serial,chunked-80", "--json"),
     ) as holder:
         assert holder.status() == 0, holder.err
         found = json.loads(holder.out)
     assert found["prompt_tokens"] > 3 * 128
     assert found["error"] is None
     assert found["agree"]
-    assert found["policies"]["serial"]["counts"]["named"].keys() >= {"1"}  # the head
+    # This one alone asks the head whatever that costs on this machine.
+    assert found["policies"]["chunked-80"]["counts"]["named"].keys() >= {"1"}
 
 
 def test_a_model_that_drafts_for_itself_is_right(truth: dict[str, list[int]]) -> None:
