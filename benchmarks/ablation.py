@@ -25,17 +25,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.simulated import FULL, Figures, Variant, by_data, figures, parser, report
-from gardener.costs import Costs, Curve
+from gardener.decoding.costs import Costs, Curve
+from gardener.decoding.policy import Gardener, Policy, Shape, View
 from gardener.draft import ngram
 from gardener.draft.calibration import Calibration, Floats
 from gardener.draft.drafter import Drafter
 from gardener.draft.incremental import Incremental
 from gardener.draft.ngram import NGram
 from gardener.evaluation.tally import Run
-from gardener.messages import Advance, Close, Message, Segment, Verdict
 from gardener.net.link import Link
-from gardener.node import Node
-from gardener.policy import Gardener, Policy, Shape, View
+from gardener.protocol.messages import Advance, Close, Message, Segment, Verdict
+from gardener.stages.node import Node
 
 ROWS = 16
 """Of a segment whose size does not follow from the costs."""

@@ -20,16 +20,16 @@ import numpy as np
 from benchmarks.machine import machine
 from benchmarks.recorded import Drafted, Player, recordings
 from gardener.cli.program import note
+from gardener.decoding.policy import Serial, Shape
+from gardener.decoding.tree import Guess, Tree
 from gardener.draft.calibration import expected_error
 from gardener.draft.drafter import Drafter
-from gardener.drafting import DraftSettings, drafters
-from gardener.models import resolve
-from gardener.policy import Serial, Shape
-from gardener.recording import Recording
-from gardener.stages.tensors import pack
-from gardener.tree import Guess, Tree
+from gardener.draft.factory import DraftSettings, drafters
+from gardener.model.checkpoint.resolve import resolve
+from gardener.model.tensors import pack
+from gardener.rings.simulate.recording import Recording
 
-OWN = Path(__file__).parent.parent / "gardener" / "prompts.jsonl"
+OWN = Path(__file__).parent.parent / "gardener" / "evaluation" / "prompts.jsonl"
 
 DEPTHS = 10
 

@@ -28,13 +28,13 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
 
 from benchmarks.simulated import FULL, Figures, Variant, by_data, figures, parser, report
-from gardener.costs import Costs
+from gardener.decoding.costs import Costs
+from gardener.decoding.policy import Gardener, Shape, View
+from gardener.decoding.policy.view import ids
+from gardener.decoding.tree import Node
 from gardener.evaluation.tally import Run
-from gardener.holder import Holder
-from gardener.policy import Gardener, Shape, View
-from gardener.policy.view import ids
-from gardener.simulate.library import Library
-from gardener.tree import Node
+from gardener.holder.holder import Holder
+from gardener.rings.simulate.library import Library
 
 LEVELS = (0, 1, 2, 3, 4, 6, 9)
 ROWS = (None, 8, 16, 32)

@@ -18,15 +18,15 @@ import torch
 
 from benchmarks.machine import machine
 from gardener.cli.program import note
+from gardener.decoding.tree import Node, Tree
 from gardener.draft.drafter import Drafter
-from gardener.drafting import DraftSettings, drafters
-from gardener.models import resolve
+from gardener.draft.factory import DraftSettings, drafters
+from gardener.model.checkpoint.resolve import resolve
+from gardener.model.checkpoint.slices import Slice
+from gardener.model.kv_slots import SlotTable
+from gardener.model.tensors import dtype_of, pack
 from gardener.stages.jobs import Job
-from gardener.stages.layers import Slice
 from gardener.stages.load import load_stage
-from gardener.stages.slots import SlotTable
-from gardener.stages.tensors import dtype_of, pack
-from gardener.tree import Node, Tree
 
 TEXT, NODES, ACCEPTED, ROWS = 256, 10, 4, 8
 

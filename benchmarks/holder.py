@@ -22,12 +22,12 @@ import numpy as np
 from benchmarks.machine import machine
 from benchmarks.simulated import Variant, measure, parser
 from gardener.cli.options import policies
+from gardener.decoding.policy import MAIN, Shape, make
 from gardener.errors import GardenerError
-from gardener.holder import Holder
-from gardener.policy import MAIN, Shape, make
-from gardener.simulate.library import Library
-from gardener.simulate.processor import HANDLED, ChargingTrace
-from gardener.simulate.worker import VirtualWorker
+from gardener.holder.holder import Holder
+from gardener.rings.simulate.library import Library
+from gardener.rings.simulate.processor import HANDLED, ChargingTrace
+from gardener.rings.simulate.worker import VirtualWorker
 
 ENTRIES = ("judged", "_answered", "_safely")
 """By which the loop comes to the holder."""

@@ -24,16 +24,16 @@ import uvloop
 
 from benchmarks.machine import machine
 from gardener.cli.program import ignore
-from gardener.cli.ring import RingSettings, open_ring
+from gardener.decoding.policy import Shape, make
 from gardener.errors import GardenerError
-from gardener.messages import Card, Message, Segment, Tensor, Timing
+from gardener.holder.answer import Answer, Wanted, answer
+from gardener.holder.chat_template import Prompter
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
-from gardener.net.wire import Decoder, encode
-from gardener.policy import Shape, make
-from gardener.prompts import Prompter
-from gardener.run import Answer, Wanted, answer
+from gardener.protocol.messages import Card, Message, Segment, Tensor, Timing
+from gardener.protocol.wire import Decoder, encode
+from gardener.rings.open import RingSettings, open_ring
 
 SHAPES = ((16, 576), (64, 4096))  # rows, width
 WARM_UP = 20  # runs that are not counted
@@ -211,7 +211,7 @@ async def overheads(stages: int, runs: int, dtype: str) -> list[Overhead]:
         patience=120.0,
     )
     found = []
-    async with open_ring(settings, ignore, ignore) as (holder, folder):
+    async with open_ring(settings, ignore, ignore, ignore) as (holder, folder):
         prompter = Prompter(folder)
         wanted = Wanted(prompter.encode("Write a long story about a harbour."), 128)
         policy = make("plain", Shape())

@@ -2,7 +2,7 @@
 
 All layers and the head in one pass, and an expansion by the drafter that takes time, for some
 numbers of rows after a text of a few hundred tokens, in turns, in this process.
-Prints the TOML of `gardener/simulate/profiles/loopback.toml`; overhead and links are those of
+Prints the TOML of `gardener/rings/simulate/profiles/loopback.toml`; overhead and links are those of
 `python -m benchmarks.hop`. On an idle machine, from the checkout:
 `python -m benchmarks.loopback [--dtype bfloat16] [--head FOLDER] > my-loopback.toml`.
 """
@@ -19,14 +19,15 @@ import torch
 from benchmarks.drafting import TEXT, Drafts, timed
 from benchmarks.machine import machine
 from gardener.cli.program import note
-from gardener.drafting import DraftSettings, drafters
-from gardener.local import crowded
-from gardener.messages import ITEM_SIZE
-from gardener.models import resolve, resolve_head
-from gardener.stages.architecture import Architecture
+from gardener.draft.factory import DraftSettings, drafters
+from gardener.draft.resolve import resolve_head
+from gardener.model.architecture import Architecture
+from gardener.model.checkpoint.resolve import resolve
+from gardener.model.kv_slots import SlotTable
+from gardener.protocol.messages import ITEM_SIZE
+from gardener.rings.local import crowded
 from gardener.stages.jobs import Job
 from gardener.stages.load import load_stage
-from gardener.stages.slots import SlotTable
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 

@@ -11,10 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gardener.datasets import read_rows
-from gardener.decoding import Decoding, Limits
-from gardener.draft.drafter import Drafter
-from gardener.events import (
+from gardener.decoding.events import (
     Command,
     Emit,
     Grow,
@@ -23,13 +20,16 @@ from gardener.events import (
     Room,
     Send,
 )
-from gardener.messages import Segment, Tensor, Verdict
-from gardener.policy import Policy
-from gardener.prompts import Prompter
-from gardener.recording import Recording, record
-from gardener.stages.load import load_whole
-from gardener.stages.tensors import pack
-from gardener.tree import Node
+from gardener.decoding.policy import Policy
+from gardener.decoding.round import Decoding, Limits
+from gardener.decoding.tree import Node
+from gardener.draft.drafter import Drafter
+from gardener.evaluation.datasets import read_rows
+from gardener.holder.chat_template import Prompter
+from gardener.model.loader import load_whole
+from gardener.model.tensors import pack
+from gardener.protocol.messages import Segment, Tensor, Verdict
+from gardener.rings.simulate.recording import Recording, record
 
 
 @dataclass

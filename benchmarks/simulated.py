@@ -21,26 +21,27 @@ from rich.console import Console
 from benchmarks.machine import machine
 from gardener.cli.options import DEFAULT_MODEL, drafting
 from gardener.cli.program import note
-from gardener.datasets import read_rows
+from gardener.decoding.policy import Gardener, Policy, Shape
 from gardener.draft.drafter import Drafter
-from gardener.drafting import DraftSettings, drafters
+from gardener.draft.factory import DraftSettings, drafters
+from gardener.draft.resolve import resolve_head
 from gardener.errors import GardenerError
+from gardener.evaluation.datasets import read_rows
 from gardener.evaluation.plan import Place, Plan, places
 from gardener.evaluation.results import Results
 from gardener.evaluation.runner import Ring
 from gardener.evaluation.runner import measure as ask
 from gardener.evaluation.tally import OVERALL, Run, prefills
 from gardener.evaluation.terminal import Teller
-from gardener.holder import Holder
-from gardener.models import resolve, resolve_head
-from gardener.node import Node
-from gardener.policy import Gardener, Policy, Shape
-from gardener.prompts import Prompter
-from gardener.simulate.library import Library
-from gardener.simulate.loop import Loop
-from gardener.simulate.profile import Profile, read_profile
-from gardener.simulate.ring import Model, simulated_ring
-from gardener.simulate.targets import Targets
+from gardener.holder.chat_template import Prompter
+from gardener.holder.holder import Holder
+from gardener.model.checkpoint.resolve import resolve
+from gardener.rings.simulate.library import Library
+from gardener.rings.simulate.loop import Loop
+from gardener.rings.simulate.profile import Profile, read_profile
+from gardener.rings.simulate.ring import Model, simulated_ring
+from gardener.rings.simulate.targets import Targets
+from gardener.stages.node import Node
 
 
 def unchanged(holder: Holder, library: Library) -> Policy:
@@ -98,7 +99,7 @@ class Bench:
         shape = targets.shape
         model = Model(shape.layers, shape.width, self.prompter.context, targets.fingerprint)
         assert place.stages is not None
-        with patch("gardener.simulate.ring.Node", variant.node):
+        with patch("gardener.rings.simulate.ring.Node", variant.node):
             standing = simulated_ring(place.stages, profile, targets.library, model, chosen)
             async with standing as ring:
                 ring.holder.prepare = targets.prepare

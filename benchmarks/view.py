@@ -23,12 +23,13 @@ from typing import Any, ClassVar
 
 import uvloop
 
-from gardener.cli.ring import RingSettings, open_ring
-from gardener.holder import Holder
-from gardener.policy import Shape, make
-from gardener.prompts import Prompter
-from gardener.run import Answer, Wanted, answer
-from gardener.view.watch import HolderWatch
+from gardener.cli.program import ignore
+from gardener.cli.view.watch import HolderWatch
+from gardener.decoding.policy import Shape, make
+from gardener.holder.answer import Answer, Wanted, answer
+from gardener.holder.chat_template import Prompter
+from gardener.holder.holder import Holder
+from gardener.rings.open import RingSettings, open_ring
 
 PROMPT = "Write a long story about a gardener who plants a tree of tokens."
 
@@ -134,7 +135,7 @@ async def compare(options: argparse.Namespace) -> Comparison:
     size = (options.columns, options.rows)
     os.environ.update(COLUMNS=str(size[0]), LINES=str(size[1]), TERM="xterm-256color")
     rates: dict[bool, list[float]] = {False: [], True: []}
-    async with open_ring(settings, print_error, lambda line: None) as (holder, folder):
+    async with open_ring(settings, print_error, ignore, ignore) as (holder, folder):
         prompter = Prompter(folder)
         wanted = Wanted(prompter.encode(PROMPT), options.tokens)
         await measured(holder, prompter, options.policy, wanted, size)  # warm-up

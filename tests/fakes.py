@@ -3,7 +3,7 @@
 The fake target is a pure function of all tokens up to a row, so a row that sees a wrong ancestor,
 a sibling or nothing at all gets a different pick. The ring moves messages one step at a time in an
 order that a random generator chooses; every stage keeps the rows it holds by the same rule as a
-real one (`tree.descendants`).
+real one (`life.descendants`).
 """
 
 import math
@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gardener.costs import Costs
-from gardener.decoding import Decoding, Limits
-from gardener.events import (
+from gardener.decoding.costs import Costs
+from gardener.decoding.events import (
     Command,
     Emit,
     Finish,
@@ -26,9 +25,11 @@ from gardener.events import (
     Room,
     Send,
 )
-from gardener.messages import Advance, Close, Message, Open, Segment, Verdict
-from gardener.policy import Policy
-from gardener.tree import Guess, descendants
+from gardener.decoding.policy import Policy
+from gardener.decoding.round import Decoding, Limits
+from gardener.decoding.tree import Guess
+from gardener.protocol.life import descendants
+from gardener.protocol.messages import Advance, Close, Message, Open, Segment, Verdict
 
 VOCABULARY = 5
 

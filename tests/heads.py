@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gardener.tree import Guess, Opinion
+from gardener.decoding.tree import Guess, Opinion
 
 EPS = 1e-5
 THETA = 10000.0

@@ -207,6 +207,6 @@ def go_on(process: Process | psutil.Process) -> None:
 
 def model_folder() -> Path:
     """Where the default model is, fetched if need be."""
-    from gardener.models import resolve
+    from gardener.model.checkpoint.resolve import resolve
 
     return resolve("smollm2-135m", None, say=lambda line: None)

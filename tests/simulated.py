@@ -7,16 +7,16 @@ from typing import Any, TypeVar
 import fakes
 import torch
 
-from gardener.decoding import Limits
+from gardener.decoding.policy import Shape, make
+from gardener.decoding.round import Limits
 from gardener.draft.drafter import Drafter
 from gardener.draft.ngram import NGram
-from gardener.net.memory import MemoryTransport
-from gardener.policy import Shape, make
-from gardener.recording import Recording
-from gardener.simulate.library import Library
-from gardener.simulate.loop import Loop
-from gardener.simulate.profile import LinkTerms, Profile
-from gardener.simulate.ring import Model, SimulatedRing, simulated_ring
+from gardener.rings.simulate.library import Library
+from gardener.rings.simulate.loop import Loop
+from gardener.rings.simulate.memory import MemoryTransport
+from gardener.rings.simulate.profile import LinkTerms, Profile
+from gardener.rings.simulate.recording import Recording
+from gardener.rings.simulate.ring import Model, SimulatedRing, simulated_ring
 
 T = TypeVar("T")
 

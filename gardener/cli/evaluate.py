@@ -16,10 +16,10 @@ from rich.console import Console
 
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, ignore, note, result, run
-from gardener.cli.ring import RingSettings, open_ring, read_prompter
-from gardener.datasets import read_rows
-from gardener.drafting import DraftSettings, names
+from gardener.decoding.policy import FLOOR, MAIN, POLICIES, Shape, make
+from gardener.draft.factory import DraftSettings, names
 from gardener.errors import GardenerError, UserError
+from gardener.evaluation.datasets import read_rows
 from gardener.evaluation.machine import commit, machine, versions
 from gardener.evaluation.plan import Place, Plan, drafted, places
 from gardener.evaluation.report import write_plots, write_traces
@@ -28,7 +28,7 @@ from gardener.evaluation.runner import Ring, measure
 from gardener.evaluation.tables import tables
 from gardener.evaluation.tally import Run
 from gardener.evaluation.terminal import Teller
-from gardener.policy import FLOOR, MAIN, POLICIES, Shape, make
+from gardener.rings.open import RingSettings, open_ring, read_prompter
 
 SAVE_EVERY = 10.0
 """Seconds between two savings of what there is, at least."""

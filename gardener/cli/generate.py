@@ -15,16 +15,16 @@ from rich.table import Table
 from gardener.cli import options as o
 from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
-from gardener.cli.ring import RingSettings, open_ring, read_prompter
+from gardener.cli.view import live
+from gardener.cli.view.watch import HolderWatch, reading
+from gardener.decoding.policy import FLOOR, Shape, make
 from gardener.errors import UserError, reason
-from gardener.holder import Holder
-from gardener.messages import printable
-from gardener.policy import FLOOR, Shape, make
-from gardener.rates import Prefill, decoding_rate, prefill
-from gardener.run import Answer, Wanted, answer
-from gardener.survey import span
-from gardener.view import live
-from gardener.view.watch import HolderWatch, reading
+from gardener.holder.answer import Answer, Wanted, answer
+from gardener.holder.holder import Holder
+from gardener.holder.rates import Prefill, decoding_rate, prefill
+from gardener.protocol.cards import span
+from gardener.protocol.messages import printable
+from gardener.rings.open import RingSettings, open_ring, read_prompter
 
 PERIOD = 0.5
 """Seconds between two words about the prompt."""
@@ -174,7 +174,7 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
         if view is not None:
             view.heard(line)
 
-    async with open_ring(settings, note, heard) as (holder, folder):
+    async with open_ring(settings, note, heard, progress) as (holder, folder):
         prompter = await read_prompter(settings, folder)
         wanted = Wanted(prompter.encode(job.text, raw=job.raw), job.new_tokens, job.stops)
         holder.prepare([wanted.tokens], job.new_tokens)

@@ -1,11 +1,15 @@
 """`gardener-node`: one stage of the model, between two neighbours."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gardener.cli import options as o
+from gardener.cli.leash import wear
 from gardener.cli.program import Interrupted, note, program, run
+
+if TYPE_CHECKING:  # it imports torch
+    from gardener.stages.start import NodeSettings
 
 app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -62,9 +66,9 @@ def node(
     gardener-node --stage 2 --stages 3 --listen 127.0.0.1:7002 --peer 127.0.0.1:7003
     """
     # Only here: these import torch, which `--help` and a wrong option do without.
-    from gardener.cli.serve import NodeSettings, serve, watched
-    from gardener.local import threads_for
-    from gardener.view import live
+    from gardener.cli.view import live
+    from gardener.rings.local import threads_for
+    from gardener.stages.start import NodeSettings
 
     settings = NodeSettings(
         stage=stage,
@@ -79,13 +83,29 @@ def node(
         threads=threads or threads_for(1),
         quant=quant,
         patience=patience,
-        leash=leash,
-        view=not no_view and live.possible(),
     )
     try:
-        run(watched(settings) if settings.view else serve(settings))
+        run(_serve(settings, on_leash=leash, view=not no_view and live.possible()))
     except Interrupted:
         note(f"stage {stage} ends")
+
+
+async def _serve(settings: "NodeSettings", on_leash: bool, view: bool) -> None:
+    """Until cancelled or let off the leash; under the live view if there is one."""
+    from gardener.cli.view.nodewatch import NodeWatch
+    from gardener.stages.start import serve
+
+    def say(line: str) -> None:
+        note(f"stage {settings.stage}: {line}")
+
+    if on_leash:
+        wear()
+    if not view:
+        await serve(settings, say)
+        return
+    watch = NodeWatch(settings.stage, settings.device, settings.listen, settings.peer)
+    async with watch.live:
+        await serve(settings, say, watch.begin)
 
 
 def main() -> None:

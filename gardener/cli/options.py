@@ -7,8 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from gardener.cli.program import settings
-from gardener.drafting import DraftSettings
-from gardener.policy import POLICIES
+from gardener.decoding.policy import POLICIES
+from gardener.draft.factory import DraftSettings
 
 DEFAULT_MODEL = "smollm2-135m"
 

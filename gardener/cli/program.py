@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import typer
 import uvloop
 
+from gardener.cli.config import load
 from gardener.cli.output import finish, ignore, note, result
 from gardener.cli.start import end_at_once
 from gardener.cli.streams import Unwritable
-from gardener.config import load
 from gardener.errors import GardenerError
 
 __all__ = ["Interrupted", "ignore", "note", "program", "result", "run", "settings"]

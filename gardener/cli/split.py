@@ -43,10 +43,10 @@ def split(
     gardener split smollm2-135m --stages 3 --out smollm2-split
     """
     # Only here: these import torch, which other commands start without.
-    from gardener import models
-    from gardener.stages.architecture import Architecture
-    from gardener.stages.layers import parse_layers
-    from gardener.stages.split import split as cut
+    from gardener.model.architecture import Architecture
+    from gardener.model.checkpoint import resolve as models
+    from gardener.model.checkpoint.slices import parse_layers
+    from gardener.model.checkpoint.split import split as cut
 
     began = time.monotonic()
     source = models.resolve(model, revision, say=note)

@@ -14,14 +14,14 @@ import typer
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, note
 from gardener.cli.start import end_at_once
+from gardener.cli.view.training import Bar, Lines
 from gardener.draft.train.hours import Hours, Stopped
 from gardener.errors import UserError
-from gardener.files import make_folder
-from gardener.view.training import Bar, Lines
+from gardener.runtime.files import make_folder
 
 if TYPE_CHECKING:
     from gardener.draft.train.dialogue import Script
-    from gardener.prompts import Prompter
+    from gardener.holder.chat_template import Prompter
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for the head, its dialogues and report.")]
 HoursOption = Annotated[
@@ -102,12 +102,12 @@ def train_draft(
     make_folder(out)  # better now than when there is something to write
     clock = Hours(hours, lambda: stop.number is not None)
     stop = _Stop(clock)
-    from gardener import models
-    from gardener.datasets import read_rows
     from gardener.draft.train.plan import Plan
     from gardener.draft.train.run import Run
-    from gardener.prompts import Prompter
-    from gardener.stages.linear import quick_dtype
+    from gardener.evaluation.datasets import read_rows
+    from gardener.holder.chat_template import Prompter
+    from gardener.model.checkpoint import resolve as models
+    from gardener.model.kernels.linear import quick_dtype
 
     if threads is not None:
         import torch
@@ -166,8 +166,8 @@ def _taps(text: str) -> tuple[int, ...]:
 
 def _start(name: str | None, model: Path) -> Path | None:
     """The folder of the head to begin with. Raises UserError if none is shipped."""
-    from gardener.stages.weights import fingerprint
-    from gardener.trained import head_for
+    from gardener.draft.shipped import head_for
+    from gardener.model.checkpoint.tensors import fingerprint
 
     if name != "shipped":
         return None if name is None else Path(name).expanduser()

@@ -9,19 +9,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from gardener.check import Comparison, Reference, compare, plain_reference
 from gardener.cli import options as o
+from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
-from gardener.cli.ring import RingSettings, open_ring, read_prompter
-from gardener.datasets import read_rows
+from gardener.decoding.policy import FLOOR, MAIN, Shape, make
 from gardener.errors import GardenerError
-from gardener.holder import Holder
-from gardener.messages import Card
-from gardener.models import resolve
-from gardener.policy import FLOOR, MAIN, Shape, make
-from gardener.prompts import Prompter
-from gardener.run import Wanted, answer
-from gardener.stages.parts import held_part
+from gardener.evaluation.datasets import read_rows
+from gardener.evaluation.reference import Comparison, Reference, compare, plain_reference
+from gardener.holder.answer import Wanted, answer
+from gardener.holder.chat_template import Prompter
+from gardener.holder.holder import Holder
+from gardener.model.checkpoint.parts import held_part
+from gardener.model.checkpoint.resolve import resolve
+from gardener.protocol.messages import Card
+from gardener.rings.open import RingSettings, open_ring, read_prompter
 
 ALL = ",".join(MAIN)
 
@@ -110,7 +111,10 @@ def verify(
     texts = _texts(prompts)[:count]
 
     async def main() -> tuple[list[Comparison], str]:
-        async with open_ring(settings, note, note if verbose else ignore) as (holder, folder):
+        async with open_ring(settings, note, note if verbose else ignore, progress) as (
+            holder,
+            folder,
+        ):
             prompter = await read_prompter(settings, folder)
             against = _against(reference, holder.cards[0], whole=held_part(folder) is None)
             check = Check([prompter.encode(text) for text in texts], None, names, max_new_tokens)

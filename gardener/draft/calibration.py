@@ -19,7 +19,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from gardener.errors import UserError, reason
-from gardener.files import write_text
+from gardener.runtime.files import write_text
 
 Floats: TypeAlias = NDArray[np.float64]
 

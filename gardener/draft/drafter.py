@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from gardener.messages import Tensor
-from gardener.tree import Node, Opinion
+from gardener.decoding.tree import Node, Opinion
+from gardener.protocol.messages import Tensor
 
 
 class Drafter(Protocol):

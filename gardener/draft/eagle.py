@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.draft.incremental import Batch
-from gardener.stages.architecture import Architecture
-from gardener.stages.llama import Block, rms_norm
-from gardener.stages.products import Linear
-from gardener.stages.rotary import Rotary
+from gardener.model.architecture import Architecture
+from gardener.model.kernels.products import Linear
+from gardener.model.llama import Block, rms_norm
+from gardener.model.rotary import Rotary
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,16 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gardener import messages
+from gardener.decoding.tree import Guess, Node, Opinion
 from gardener.draft.calibration import Calibration
 from gardener.errors import LocalError, RemoteError
-from gardener.stages.architecture import Architecture
-from gardener.stages.cache import KVCache
-from gardener.stages.llama import Span
-from gardener.stages.rotary import Rotary
-from gardener.stages.slots import Placement, SlotTable, merge
-from gardener.stages.tensors import unpack
-from gardener.tree import Guess, Node, Opinion
+from gardener.model.architecture import Architecture
+from gardener.model.kv_cache import KVCache
+from gardener.model.kv_slots import Placement, SlotTable, merge
+from gardener.model.llama import Span
+from gardener.model.rotary import Rotary
+from gardener.model.tensors import unpack
+from gardener.protocol import messages
 
 AT_ONCE = 256
 """Most rows in one pass: a long prompt is computed in pieces."""

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gardener.messages import Tensor
-from gardener.tree import Guess, Node
+from gardener.decoding.tree import Guess, Node
+from gardener.protocol.messages import Tensor
 
 Kind = tuple[int, int, bool]
 """Length of the matching suffix, rank among the guesses, whether only one continuation was seen."""

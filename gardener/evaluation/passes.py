@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
-from gardener.trace import Record
+from gardener.runtime.trace import Record
 
 Interval: TypeAlias = tuple[float, float]
 """Begin and end in seconds of the clock."""

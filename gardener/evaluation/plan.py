@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from gardener.datasets import Row
 from gardener.errors import UserError
+from gardener.evaluation.datasets import Row
 
 Kind: TypeAlias = Literal["local", "peer", "simulate"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gardener.errors import UserError
 from gardener.evaluation.passes import Film, works
 from gardener.evaluation.timeline import start
-from gardener.files import whole_file
+from gardener.runtime.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

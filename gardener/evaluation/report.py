@@ -8,7 +8,7 @@ from gardener.evaluation import plots
 from gardener.evaluation.results import Results
 from gardener.evaluation.tally import BASES, OVERALL
 from gardener.evaluation.timeline import trace_file
-from gardener.files import write_text
+from gardener.runtime.files import write_text
 
 
 def write_traces(results: Results, folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from gardener.errors import UserError
 from gardener.evaluation.passes import Film
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.tally import Run, prefills, summary
-from gardener.files import make_folder, write_text
+from gardener.runtime.files import make_folder, write_text
 
 FORMAT = 2
 """Of results.json."""

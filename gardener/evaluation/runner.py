@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gardener.datasets import Row
+from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError, UserError
+from gardener.evaluation.datasets import Row
 from gardener.evaluation.passes import film, split
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.repeats import period
 from gardener.evaluation.results import Difference, Failure, Prompt, Results, Skipped, Written
 from gardener.evaluation.tally import Run
-from gardener.holder import Holder
-from gardener.messages import Card
-from gardener.policy import Policy
-from gardener.prompts import Prompter
-from gardener.run import Answer, Wanted, answer
+from gardener.holder.answer import Answer, Wanted, answer
+from gardener.holder.chat_template import Prompter
+from gardener.holder.holder import Holder
+from gardener.protocol.messages import Card
 
 WARM = 2
 """Prompts that warm a ring up."""

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from gardener.evaluation.repeats import RULE
 from gardener.evaluation.tally import OVERALL
-from gardener.rates import REFERENCE
+from gardener.holder.rates import REFERENCE
 
 WIDE = 130
 """Columns from which there is room for all that is known."""

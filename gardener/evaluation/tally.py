@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from gardener.evaluation.passes import Shares, Split
-from gardener.rates import Prefill, decoding_rate, prefill
+from gardener.holder.rates import Prefill, decoding_rate, prefill
 
 BASES = ("plain", "serial", "chunked")
 """Policies that plots compare others with."""

@@ -5,10 +5,10 @@ import random
 from collections.abc import Callable
 
 from gardener.errors import GardenerError, PeerLost
-from gardener.messages import Card
 from gardener.net.address import Address, failure, parse_peer
-from gardener.net.gauge import gauge
 from gardener.net.link import GREETING, HEARTBEAT, SILENCE, Admit, Handler, Link, Terms
+from gardener.net.probe import gauge
+from gardener.protocol.messages import Card
 
 FIRST_DELAY, LAST_DELAY = 0.05, 1.0  # seconds between two attempts to connect, before jitter
 

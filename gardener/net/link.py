@@ -1,8 +1,7 @@
 """One TCP connection to a neighbour in the ring.
 
 `dial.py` makes a link to the next stage, `listen.py` takes them from the stage before. A `Link` is
-an asyncio protocol: bytes come in as a callback and leave as messages in the same callback, with no
-task or queue between, which is as little delay as a Python process can have.
+an asyncio protocol: bytes come in as a callback and leave as messages in that same callback.
 
 Each end of a link pings the other, and each decides for itself when the other is lost.
 """
@@ -15,11 +14,21 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
-from gardener.messages import PROTOCOL, Bye, Card, Hello, Message, Ping, Pong, Welcome, printable
 from gardener.net.address import failure, of_peer
 from gardener.net.pings import Pings
-from gardener.net.session import End, Session
-from gardener.net.wire import FRAME_LIMIT, Decoder, encode
+from gardener.protocol.link_state import End, Session
+from gardener.protocol.messages import (
+    PROTOCOL,
+    Bye,
+    Card,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Welcome,
+    printable,
+)
+from gardener.protocol.wire import FRAME_LIMIT, Decoder, encode
 
 HEARTBEAT = 0.5
 """Seconds between the Pings on an open link."""

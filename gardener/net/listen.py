@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gardener.errors import GardenerError, UserError
-from gardener.messages import Card
 from gardener.net.address import Address, Inherited, bind_problem, inherited, parse
 from gardener.net.link import GREETING, HEARTBEAT, SILENCE, Admit, Handler, Link, Terms
+from gardener.protocol.messages import Card
 
 GREETINGS = 16
 """Unfinished greetings a listener keeps; one more pushes out the oldest."""

@@ -5,9 +5,9 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
-from gardener import clock
 from gardener.errors import GardenerError
-from gardener.messages import Ping
+from gardener.protocol.messages import Ping
+from gardener.runtime import clock
 
 LATELY = 32
 """So many of the last round trips count."""

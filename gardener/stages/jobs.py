@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
-from gardener import messages
-from gardener.stages.slots import Placement
+from gardener.model.kv_slots import Placement
+from gardener.protocol import messages
 
 
 @dataclass(frozen=True, eq=False)

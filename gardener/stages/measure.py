@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gardener.costs import LONG, SHORT, SIZES, steep
+from gardener.decoding.costs import LONG, SHORT, SIZES, steep
+from gardener.model.kv_slots import Placement
+from gardener.model.tensors import dtype_of, pack
+from gardener.stages.executor import Stage
 from gardener.stages.jobs import Job
-from gardener.stages.slots import Placement
-from gardener.stages.stage import Stage
-from gardener.stages.tensors import dtype_of, pack
 
 BUDGET = 2.0
 """Seconds that all of it may take. Sizes that do not fit into it are left out."""

@@ -9,8 +9,8 @@ wait for each other and are always merged.
 from dataclasses import dataclass
 from math import ceil
 
-from gardener.costs import Curve
-from gardener.messages import Card
+from gardener.decoding.costs import Curve
+from gardener.protocol.messages import Card
 
 
 @dataclass(frozen=True)

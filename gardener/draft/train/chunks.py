@@ -16,8 +16,8 @@ from torch import Tensor
 
 from gardener.draft.train.dialogue import Dialogue
 from gardener.errors import LocalError, UserError, reason
-from gardener.files import make_folder, whole_file
-from gardener.stages.lanes import Kept
+from gardener.model.batch_decoder import Kept
+from gardener.runtime.files import make_folder, whole_file
 
 
 class Text(NamedTuple):

@@ -12,8 +12,8 @@ from gardener.draft.train.dialogue import Dialogue, Piece, Play, Script, Style, 
 from gardener.draft.train.hours import Hours, Stopped
 from gardener.draft.train.plan import Plan
 from gardener.errors import UserError
-from gardener.stages.lanes import Lanes
-from gardener.stages.load import Whole
+from gardener.model.batch_decoder import Lanes
+from gardener.model.loader import Whole
 
 ALL = 99_999
 """No chunk has a higher number."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gardener.errors import UserError, reason
-from gardener.stages.lanes import Kept, Lanes
+from gardener.model.batch_decoder import Kept, Lanes
 
 TEMPLATE, USER, ANSWER = 0, 1, 2
 """Who wrote a token."""

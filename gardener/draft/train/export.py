@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gardener.draft.checkpoint import INDUCTION, TAPS
+from gardener.draft.eagle_files import INDUCTION, TAPS
 from gardener.draft.train.head import DraftHead, induction_of
 from gardener.errors import UserError
-from gardener.files import make_folder, whole_file, write_text
-from gardener.stages.architecture import Architecture
-from gardener.stages.folders import read_json
+from gardener.model.architecture import Architecture
+from gardener.model.checkpoint.folders import read_json
+from gardener.runtime.files import make_folder, whole_file, write_text
 
 WEIGHTS = "model.safetensors"
 

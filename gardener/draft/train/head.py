@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gardener.stages.architecture import Architecture
-from gardener.stages.llama import rms_norm
-from gardener.stages.rotary import rotate
+from gardener.model.architecture import Architecture
+from gardener.model.llama import rms_norm
+from gardener.model.rotary import rotate
 
 _PER_HEAD = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from gardener.draft.train.chunks import Text
 from gardener.draft.train.dialogue import ANSWER, TEMPLATE, USER
 from gardener.draft.train.head import DraftHead, cross_entropy
-from gardener.stages.lanes import Kept
-from gardener.stages.load import Whole
-from gardener.stages.rotary import Rotary
+from gardener.model.batch_decoder import Kept
+from gardener.model.loader import Whole
+from gardener.model.rotary import Rotary
 
 WEIGHT = {TEMPLATE: 0.0, USER: 0.5, ANSWER: 1.0}
 """How much it matters to guess the token after one of this kind: drafting is for answers."""

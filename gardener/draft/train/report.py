@@ -16,7 +16,7 @@ from gardener.draft.calibration import Calibration, expected_error
 from gardener.draft.train.evaluate import Observations
 from gardener.draft.train.run import Run
 from gardener.draft.train.vocabulary import coverage
-from gardener.files import whole_file, write_text
+from gardener.runtime.files import whole_file, write_text
 
 CALIBRATION = "calibration.json"
 FACTS = "report.json"

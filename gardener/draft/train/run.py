@@ -32,8 +32,8 @@ from gardener.draft.train.plan import Plan
 from gardener.draft.train.trainer import Progress, Trainer, read_state
 from gardener.draft.train.vocabulary import likeliest
 from gardener.errors import UserError
-from gardener.stages.load import load_whole
-from gardener.stages.weights import fingerprint
+from gardener.model.checkpoint.tensors import fingerprint
+from gardener.model.loader import load_whole
 
 STATE = "state.pt"
 

@@ -16,7 +16,7 @@ from gardener.draft.train.muon import Muon
 from gardener.draft.train.objective import Batch, Target, loss, precision
 from gardener.draft.train.plan import Plan
 from gardener.errors import UserError, reason
-from gardener.files import whole_file
+from gardener.runtime.files import whole_file
 
 WARM_UP = 0.02
 """Share of the time in which the learning rate rises."""

@@ -1,0 +1,99 @@
+"""Continuous speculation: nothing in the ring waits for anything else (design, section 6)."""
+
+import math
+from dataclasses import dataclass
+
+from gardener.decoding.costs import Costs
+from gardener.decoding.policy.sizes import CATCH, best_prefix
+from gardener.decoding.policy.view import Shape, View, ids
+from gardener.decoding.tree import Node
+
+AHEAD = 3
+"""Segments for which likely nodes should be there before they are sent."""
+
+AT_ONCE = 4
+"""Calls' worth of nodes for a drafter that answers at once."""
+
+LIKELY = 0.03
+"""A drafter that answers at once is asked about places that are at least so likely."""
+
+FREE = 0.5
+"""A drafter whose calls take less than this share of a tick does not begin one when a verdict is
+about to come."""
+
+
+@dataclass(slots=True)
+class Gardener:
+    """The root first, then the likeliest nodes, segment after segment, without waiting for the
+    verdict, the drafter or a stage."""
+
+    shape: Shape
+    name: str = "gardener"
+    paced: bool = True
+    throttled: bool = True
+    waits: bool = True
+    _rows: int = 0  # of the segment that was chosen last
+
+    def window(self, costs: Costs) -> int:
+        if self.shape.window is not None:
+            return self.shape.window
+        return math.ceil(costs.circle(1) / max(costs.tick(1), 1e-9)) + 1
+
+    def choose(self, view: View) -> list[int]:
+        if view.flying >= self.window(view.costs) and not view.urgent:
+            return []
+        if not view.speculating:
+            return [view.tree.root] if view.urgent else []
+        nodes = view.unsent(self.shape.most, self.shape.floor)
+        size = self._rows = self._size(view, nodes)
+        if view.urgent and self.waits and self._worth_waiting(view, nodes[:size]):
+            return []
+        return ids(nodes[:size])
+
+    def _worth_waiting(self, view: View, ready: list[Node]) -> bool:
+        """Should the root, and what is ready with it, wait for what is being drafted? What comes
+        too late comes with the next segment."""
+        if view.overdue:
+            return False
+        asked = [view.tree[node] for node in view.growing if node in view.tree]
+        coming = CATCH * sum(view.chance(node) for node in asked)
+        now = sum(view.chance(node) for node in ready)
+        wait = view.costs.draft(len(asked))
+        lead = view.costs.lead(len(ready), self.window(view.costs))
+        return now * wait < coming * (lead - wait)
+
+    def grow(self, view: View) -> list[int]:
+        draft = 0.0 if view.instant else view.costs.draft(self.shape.batch)
+        if not view.speculating:
+            return []
+        if view.verdict_in < draft < FREE * view.costs.tick(1) and not view.urgent:
+            return []  # it will be asked again in a moment, and should be free then
+        batch = self._of_use(view, self._batch(view))
+        if batch:
+            return ids(batch)
+        root = view.tree.root  # what follows it decides first
+        return [] if root in view.expanded else [root]
+
+    def _of_use(self, view: View, batch: list[Node]) -> list[Node]:
+        """Those below which a guess would leave with one of the next segments. There may be enough
+        to send that is likelier; that much is there which nobody would miss is no reason to rest.
+        """
+        most, floor = self.shape.most, self.shape.floor
+        rows = self._rows or self._size(view, view.unsent(most, floor))
+        enough = AHEAD * max(rows, 1)
+        ready = view.unsent(enough, floor)
+        if len(ready) < enough:
+            return batch
+        least = view.chance(ready[-1]) / CATCH
+        return [node for node in batch if view.chance(node) > least]
+
+    def _batch(self, view: View) -> list[Node]:
+        """The nodes for the drafter that bring the most for its time."""
+        if view.instant:  # all of it is the holder's own time, which stages may wait for
+            return view.unexpanded(AT_ONCE * self.shape.batch, max(LIKELY, self.shape.floor))
+        nodes = view.unexpanded(self.shape.batch, self.shape.floor)
+        return nodes[: best_prefix([view.chance(node) for node in nodes], view.costs.draft)[0]]
+
+    def _size(self, view: View, nodes: list[Node]) -> int:
+        """Rows that bring the most tokens per second."""
+        return view.paying(nodes, self.window(view.costs))

@@ -1,0 +1,165 @@
+"""What a policy is and what it sees."""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
+from operator import itemgetter
+from typing import Protocol
+
+from gardener.decoding.costs import Costs
+from gardener.decoding.policy.sizes import best_prefix
+from gardener.decoding.tree import Node, Tree
+
+FLOOR = 0.003
+"""Least probability of a node that is worth looking at, where no user says otherwise."""
+
+MOST = 64
+"""Rows in a segment, where no user says otherwise: more are not measured."""
+
+
+_SCORE = itemgetter(Node._fields.index("score"))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Bounds that a user may set; what is None follows from the measured costs.
+
+    rows: most rows in a segment. window: most segments under way at once. floor: a node whose path
+    has a smaller probability is never sent. batch: most nodes per call of the drafter. crowded:
+    stages and drafter share cores, so that nothing is idle for which something could be done.
+    """
+
+    rows: int | None = None
+    window: int | None = None
+    floor: float = FLOOR
+    batch: int = 16
+    crowded: bool = False
+
+    def __post_init__(self) -> None:
+        counts = (self.rows or 1, self.window or 1, self.batch)
+        if 0 in (self.rows, self.window) or min(counts) < 1 or not 0 < self.floor <= 1:
+            raise ValueError(f"rows, window and batch start at 1, floor lies in (0, 1]: {self}")
+
+    @property
+    def most(self) -> int:
+        """Rows that a segment can have at most."""
+        return self.rows or MOST
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a policy may look at.
+
+    sent        nodes of the tree that are in the ring or have passed it
+    expanded    nodes that the drafter in question has looked at
+    flying      segments under way that carry tree rows
+    growing     nodes that drafters are looking at
+    reach       rows this deep below the root or deeper can no longer be emitted
+    instant     the drafter in question answers at once
+    overdue     drafters have been waited for long enough
+    verdict_in  seconds until the next verdict is expected
+    beside      rows of the prompt, its last ones, that go with the next segment
+    speculating guesses were seen to be worth their time
+    costs       what takes how long
+    """
+
+    tree: Tree
+    sent: Collection[int]
+    expanded: Collection[int]
+    flying: int
+    growing: Collection[int]
+    reach: int
+    instant: bool = False
+    overdue: bool = False
+    verdict_in: float = math.inf
+    beside: int = 0
+    speculating: bool = True
+    costs: Costs = field(default_factory=lambda: Costs.flat(1))
+
+    @property
+    def urgent(self) -> bool:
+        """The root has not been sent: nothing can be emitted before it is."""
+        return self.tree.root not in self.sent
+
+    @property
+    def top(self) -> float:
+        """The score of what is sure: chances are counted from there."""
+        return self.tree[self.tree.root].score
+
+    def chance(self, node: Node) -> float:
+        """The estimated probability that this node comes true, as far as is known now."""
+        return math.exp(min(node.score - self.top, 0.0))
+
+    def best(self, want: Callable[[Node], bool], count: int, floor: float) -> list[Node]:
+        """The `count` likeliest wanted nodes, likeliest first and parents before children."""
+        return self._likeliest([node for node in self.tree if want(node)], count, floor)
+
+    def unsent(self, count: int, floor: float) -> list[Node]:
+        """The likeliest nodes that were not sent; a parent stands before its children."""
+        sent = self.sent
+        return self._likeliest([node for node in self.tree if node[0] not in sent], count, floor)
+
+    def unexpanded(self, count: int, floor: float) -> list[Node]:
+        """The likeliest nodes at which the drafter has not looked."""
+        seen = self.expanded
+        return self._likeliest([node for node in self.tree if node[0] not in seen], count, floor)
+
+    def _likeliest(self, nodes: list[Node], count: int, floor: float) -> list[Node]:
+        """Of these nodes, which come in the order of their ids. This is asked several times for
+        every segment: nothing here but what C does."""
+        lowest = self.top + math.log(floor)
+        if self.tree.height >= self.reach:  # only near the end of the answer
+            depth, reach = self.tree.depth, self.reach
+            nodes = [node for node in nodes if depth(node.id) < reach]
+        found = [node for node in nodes if node[3] >= lowest]
+        found.sort(key=_SCORE, reverse=True)  # stable: a parent that is as likely stays in front
+        return found[:count]
+
+    def paying(self, nodes: Sequence[Node], window: int) -> int:
+        """How many of these nodes, the likeliest first, bring the most tokens per second where
+        segments follow each other, with at most `window` of them under way."""
+        return self.prefix(nodes, lambda rows: self.costs.lead(rows, window))
+
+    def prefix(self, nodes: Sequence[Node], seconds: Callable[[int], float]) -> int:
+        """How many of these nodes, the likeliest first, bring the most tokens per second if so many
+        rows take `seconds`. With the end of the prompt go only those that bring as much for the
+        time for which they hold up the first token."""
+        top = self.top
+        chances = [math.exp(min(node[3] - top, 0.0)) for node in nodes]
+        size, rate = best_prefix(chances, seconds)
+        if not self.beside:
+            return size
+        ends = [self.costs.circle(self.beside + rows) for rows in range(1, size + 1)]
+        steps = zip(pairwise(ends), chances[1:], strict=False)
+        return 1 + sum(1 for _ in takewhile(lambda s: s[1] >= rate * (s[0][1] - s[0][0]), steps))
+
+
+class Policy(Protocol):
+    """The decisions of the round (design, section 6). One object for one request."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def paced(self) -> bool:
+        """Segments leave when stage 1 is about to be free, chosen at that moment; or else at
+        once, and wait there."""
+
+    @property
+    def throttled(self) -> bool:
+        """It does without guesses where these were seen not to pay."""
+
+    def window(self, costs: Costs) -> int:
+        """Most segments under way."""
+
+    def choose(self, view: View) -> list[int]:
+        """Ids for the next segment, parents first; none to send nothing now."""
+
+    def grow(self, view: View) -> list[int]:
+        """Ids of nodes that the drafter should expand now."""
+
+
+def ids(nodes: Sequence[Node]) -> list[int]:
+    """Their ids."""
+    return [node.id for node in nodes]

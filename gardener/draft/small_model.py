@@ -1,0 +1,53 @@
+"""A small model of the same vocabulary as a drafter. It needs nothing from the ring.
+
+What this does not do: sliding windows, which are refused.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gardener.draft.incremental import Batch
+from gardener.errors import UserError
+from gardener.model.architecture import Architecture
+from gardener.model.loader import load_whole
+
+
+class SmallModel:
+    """All layers of a model on this machine."""
+
+    name = "model"
+    lead = 0
+    taps: tuple[int, ...] = ()
+
+    def __init__(self, folder: Path, target: Path, *, dtype: str, device: str) -> None:
+        """Raises UserError for a model that does not fit the target."""
+        self._whole = load_whole(folder, dtype=dtype, device=device)
+        self.shape, self.rotary = self._whole.shape, self._whole.rotary
+        self.layers = self.shape.layers
+        self.dtype, self.device = self._whole.head.dtype, self._whole.head.device
+        vocab = Architecture.read(target).vocab
+        if self.shape.vocab != vocab:
+            raise UserError(
+                f"the draft model in {folder} has a vocabulary of {self.shape.vocab}, the model "
+                f"one of {vocab}: --draft-model must be of the same family"
+            )
+        if any(window is not None for window in self.shape.windows):
+            raise UserError(f"the draft model in {folder} has sliding windows: take another one")
+
+    def run(self, batch: Batch) -> Tensor:
+        """Outputs [rows, width] of the last norm."""
+        whole = self._whole
+        x = F.embedding(torch.tensor(batch.tokens).to(whole.table.device), whole.table)
+        x = x.to(self.device, self.dtype)
+        for block in whole.blocks:
+            x = block(x, batch.cos, batch.sin, batch.spans)
+        return whole.head.normed(x)
+
+    def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The likeliest tokens after each row, and the natural logs of their probabilities."""
+        logits = self._whole.head.project(outputs).float()
+        log_q, tokens = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]))
+        return tokens, log_q

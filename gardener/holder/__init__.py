@@ -1,0 +1,1 @@
+"""Stage 0: sessions over one ring, from a prompt to text."""

@@ -1,0 +1,45 @@
+"""Features that a verdict brings for a drafter: hidden states at the taps it asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gardener.errors import RemoteError
+from gardener.protocol.messages import Card, Tensor, Verdict
+from gardener.stages.segments import rows_of
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Of one verdict: for each tap a tensor [lead + len(ids), width]. The first `lead` rows are of
+    the prompt, which is not judged."""
+
+    lead: int = 0
+    ids: tuple[int, ...] = ()
+    tensors: tuple[Tensor, ...] = ()
+
+    @property
+    def prompt(self) -> tuple[Tensor, ...]:
+        """Of the prompt's rows, if there are any."""
+        return rows_of(self.tensors, range(self.lead)) if self.lead else ()
+
+    def of(self, nodes: Sequence[int]) -> tuple[Tensor, ...]:
+        """Of nodes that this verdict judged; for each tap a tensor [len(nodes), width]."""
+        if not self.tensors:
+            return ()
+        return rows_of(self.tensors, [self.lead + self.ids.index(node) for node in nodes])
+
+
+def received(verdict: Verdict, lead: int, taps: Sequence[int], card: Card) -> Features:
+    """What a verdict for a segment with `lead` rows of prompt brought, for a model of this card.
+
+    Raises RemoteError if it is not what was asked for.
+    """
+    rows = lead + len(verdict.ids)  # prompt rows never die
+    given = [(tensor.shape, tensor.dtype) for tensor in verdict.features]
+    none_due = not rows and not given  # a segment that lost its rows early has no tensors
+    if not none_due and given != [((rows, card.width), card.dtype)] * len(taps):
+        raise RemoteError(
+            f"segment {verdict.seq} came back with features {given}, asked for were taps "
+            f"{tuple(taps)} of {rows} rows"
+        )
+    return Features(lead, verdict.ids, verdict.features)

@@ -1,0 +1,156 @@
+"""What became of the ring, in one sentence: which stage, what it was doing, when it was last heard,
+what is kept, what to do next. Pure functions of what the neighbours of a lost stage report.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gardener.decoding.round import Decoding, Flight
+from gardener.protocol.messages import Failed, Lost, printable
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A neighbour has lost a stage. `before`: it stands before the lost stage, not after it.
+    `still`: seconds that the holder stood still, which lost its neighbour because of that."""
+
+    lost: Lost
+    before: bool
+    still: float = 0.0
+
+    def by(self, stages: int) -> int:
+        """The neighbour, in a ring of this many stages and the holder, stage 0."""
+        return (self.lost.stage + (-1 if self.before else 1)) % (stages + 1)
+
+
+def complete(reports: Sequence[Report]) -> bool:
+    """Whether both neighbours of a stage have reported its loss: there is no more to learn."""
+    told: dict[int, set[bool]] = {}
+    for report in reports:
+        told.setdefault(report.lost.stage, set()).add(report.before)
+    return any(len(sides) == 2 for sides in told.values())
+
+
+def ring_broke(
+    reports: Sequence[Report],
+    stages: int,
+    decoding: Decoding | None,
+    advise: Callable[[int], str],
+) -> str:
+    """The sentence for a ring that broke. `advise` says what to do about a stage."""
+    still = _stood_still(reports)
+    reports = [report for report in reports if not report.still] or reports
+    lost = sorted({report.lost.stage for report in reports} - {0})
+    pair = _apart(reports, stages)
+    if still:
+        what = f"this process stood still for {still:.0f} s, so the stages next to it gave it up"
+        advice = "the stages are up: repeat the request"
+    elif pair is not None:
+        what = (
+            f"{_name(pair[0])} and {_name(pair[1])} lost each other: {_accounts(reports, stages)}"
+        )
+        advice = "see to the network between them, then repeat the request"
+    elif not lost:
+        what = f"stage {stages} lost the holder: {_it(reports[0].lost.why)}"
+        advice = "see to the network between them, then repeat the request"
+    else:
+        told = [_obituary(stage, reports, decoding) for stage in lost]
+        what = "; ".join(told)
+        advice = advise(lost[0]) if len(lost) == 1 else "start them again, then repeat the request"
+    return "; ".join((what, *_kept(decoding), advice))
+
+
+def stage_failed(report: Failed, decoding: Decoding) -> str:
+    """The sentence for a segment that a stage could not compute."""
+    flight = next((f for f in decoding.flights() if f.seq == report.seq), None)
+    segment = _segment(flight) if flight else f"segment {report.seq}"
+    return "; ".join(
+        (
+            f"stage {report.stage} could not compute {segment}: {_it(report.why)}",
+            *_kept(decoding),
+            f"stage {report.stage} is still up: see what it printed, then repeat the request",
+        )
+    )
+
+
+def stalled(seconds: float, decoding: Decoding) -> str:
+    """The sentence for verdicts that do not come, though every link is alive."""
+    flights = decoding.flights()
+    under_way = f"{_segment(flights[0])} is under way" if flights else "nothing is under way"
+    return "; ".join(
+        (
+            f"no verdict came for {seconds:g} s, though every stage is there: {under_way}",
+            *_kept(decoding),
+            "see what the stages printed, then repeat the request",
+        )
+    )
+
+
+def _stood_still(reports: Sequence[Report]) -> float:
+    """Seconds that the holder did, if that explains all that is reported; else 0."""
+    explained = all(report.still or not report.lost.stage for report in reports)
+    return max(report.still for report in reports) if explained else 0.0
+
+
+def _apart(reports: Sequence[Report], stages: int) -> tuple[int, int] | None:
+    """Two neighbours that live and blame each other: it is what lies between them that broke."""
+    blamed = {(report.by(stages), report.lost.stage) for report in reports}
+    return next(((a, b) for a, b in sorted(blamed) if a != b and (b, a) in blamed), None)
+
+
+def _accounts(reports: Sequence[Report], stages: int) -> str:
+    return ", ".join(
+        f"{_name(r.by(stages))} says of {_name(r.lost.stage)} that {_it(r.lost.why)}"
+        for r in reports
+    )
+
+
+def _obituary(stage: int, reports: Sequence[Report], decoding: Decoding | None) -> str:
+    mine = [report for report in reports if report.lost.stage == stage]
+    silent = min(report.lost.silent for report in mine) / 1e6
+    # Who was there to hear why it left knows more than who saw the connection break.
+    why = max((report.lost.why for report in mine), key=lambda why: why != "the connection broke")
+    doing = _occupation(mine, decoding)
+    return f"stage {stage} was lost while {doing}, last heard {silent:.1f} s before: {_it(why)}"
+
+
+def _occupation(reports: Sequence[Report], decoding: Decoding | None) -> str:
+    """What a stage was doing, from what went in and what came out of it."""
+    if decoding is None or decoding.finished:
+        return "the ring was idle"
+
+    def newest(before: bool) -> list[int]:
+        told = [r.lost for r in reports if r.before == before]
+        return [lost.seq if lost.request == decoding.request else -1 for lost in told]
+
+    passed, given = max(newest(False), default=-1), max(newest(True), default=None)
+    ahead = [flight for flight in decoding.flights() if flight.seq > passed]
+    if not ahead:
+        return "it waited for work"
+    if given is None:
+        return f"it computed, or waited for, {_segment(ahead[0])}"
+    verb = "waited for" if ahead[0].seq > given else "computed"
+    return f"it {verb} {_segment(ahead[0])}"
+
+
+def _segment(flight: Flight) -> str:
+    rows = "1 row" if flight.size == 1 else f"{flight.size} rows"
+    prompt = " of the prompt" if flight.size > flight.rows else ""
+    return f"segment {flight.seq} ({rows}{prompt})"
+
+
+def _kept(decoding: Decoding | None) -> list[str]:
+    if decoding is None or decoding.finished:
+        return []
+    tokens = decoding.counts.emitted
+    if not tokens:
+        return ["no token was written yet"]
+    return ["1 token is kept" if tokens == 1 else f"{tokens} tokens are kept"]
+
+
+def _name(stage: int) -> str:
+    return f"stage {stage}" if stage else "the holder"
+
+
+def _it(why: str) -> str:
+    return printable(why).rstrip(". ") or "nothing is known of why"

@@ -1,0 +1,294 @@
+"""The holder's side of the ring: closes it, checks it, keeps it, and hears of a loss.
+
+The holder dials stage 1 and is dialled by the last stage. The ring stands once a Survey has come
+round. Once it has broken it stays broken: a holder that wants another go makes another `Ring`.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gardener.errors import GardenerError, PeerLost, RemoteError, UserError
+from gardener.holder.outage import Report, complete
+from gardener.net.address import Address, Inherited, is_taken
+from gardener.net.dial import dial
+from gardener.net.link import Link
+from gardener.net.listen import Listener, listen
+from gardener.net.probe import with_link
+from gardener.net.reasons import LASTS, Reasons
+from gardener.protocol.cards import SERVED, mismatch, ring_problem
+from gardener.protocol.messages import (
+    Card,
+    Failed,
+    Lost,
+    Message,
+    Segment,
+    Survey,
+    Verdict,
+    Waiting,
+    microseconds,
+    printable,
+)
+
+GATHER = 0.75
+"""Seconds to wait for the other neighbour's report of a loss: it notices a heartbeat later."""
+
+SETTLE = 0.1
+"""Seconds that go by before a loss is told even if all is known: the loss of a second stage, or the
+end of a process, is noticed meanwhile."""
+
+ASK = 1.0
+"""Seconds between two Surveys while the ring is not closed: one may be lost with a link."""
+
+
+STALE = 3.0
+"""Seconds after which an obstacle that nobody has mentioned again is gone: every Survey is answered
+with what is in its way."""
+
+
+class Owner(Protocol):
+    """What the owner of a ring is told. Called on the loop; must not block."""
+
+    def judged(self, verdict: Verdict) -> None:
+        """A verdict came round. May raise RemoteError if it does not fit."""
+
+    def failed(self, report: Failed) -> None:
+        """A stage gave a request up. The ring stands."""
+
+    def broke(self, reports: Sequence[Report]) -> None:
+        """The ring, which stood, broke. Called once."""
+
+
+class Ring:
+    """Two links, and what is known of what lies between them."""
+
+    def __init__(
+        self,
+        card: Card,
+        owner: Owner,
+        *,
+        listen_at: Address | Inherited,
+        peer: Address,
+        patience: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.card = card  # ours; once the ring stands, with what our own link takes
+        self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stands
+        self.downstream: Link | None = None  # stage 1
+        self.upstream: Link | None = None  # the last stage
+        self._owner = owner
+        self._listen_at, self._peer, self._patience = listen_at, peer, patience
+        self._reasons = Reasons(say)
+        self._obstacle = ("", 0.0)  # what was in the way, and the loop time at which it was
+        self._missed: float | None = None  # loop time since when a stage has missed us
+        self._nonce = secrets.token_bytes(16)
+        self._surveyed: asyncio.Future[tuple[Card, ...]] | None = None
+        self._changed = asyncio.Event()  # a link came or went while the ring closes
+        self._listener: Listener | None = None
+        self._reports: list[Report] = []
+        self._conclusion: asyncio.TimerHandle | None = None
+        self._given = (0, -1)  # request and number of the newest segment sent
+        self._passed = (0, -1)  # and of the newest verdict
+
+    # --- closing it --------------------------------------------------------------------------
+
+    async def connect(self) -> tuple[Card, ...]:
+        """Close the ring and check it; returns the stages' cards.
+
+        Raises PeerLost, with what it waited for, when that takes longer than `patience`, or when
+        the stages do not fit; UserError when it cannot listen.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience
+        self._surveyed = loop.create_future()
+        try:
+            self._listener = await listen(
+                self._listen_at, self.card, self, admit=self._admit, met=self._met
+            )
+        except UserError as error:
+            raise await self._taken(error) from error
+        while not (self._surveyed.done() and self.upstream and self.downstream):
+            if self.downstream is None:
+                self.downstream = await self._dial(deadline - loop.time())
+            await self._ask(deadline)
+        cards = self._surveyed.result()
+        problem = ring_problem(cards)
+        if problem:
+            raise PeerLost(problem)
+        self.cards = cards[1:]
+        return self.cards
+
+    async def close(self) -> None:
+        """Leave the ring politely."""
+        if self._conclusion is not None:
+            self._conclusion.cancel()
+        if self._listener is not None:
+            await self._listener.close()
+        links = [link for link in (self.downstream, self.upstream) if link is not None]
+        await asyncio.gather(*(link.close("the holder is done") for link in links))
+
+    async def _dial(self, patience: float) -> Link:
+        try:
+            return await dial(
+                self._peer,
+                self.card,
+                self,
+                admit=lambda peer: mismatch(self.card, peer),
+                patience=max(patience, 0.0),
+                waiting=lambda why: self._say(_served(why) or why),
+                whom="stage 1",
+            )
+        except PeerLost:
+            raise self._overdue() from None
+
+    async def _taken(self, error: UserError) -> UserError:
+        """We cannot listen: is it because of another holder, which stage 1 serves?"""
+        if not is_taken(error):
+            return error
+        whys: list[str] = []
+        with contextlib.suppress(PeerLost):
+            await dial(
+                self._peer,
+                self.card,
+                self,
+                admit=lambda peer: "it was only asked whom it serves",
+                patience=0.0,
+                waiting=whys.append,
+                whom="stage 1",
+            )
+        served = _served("".join(whys))
+        if served:
+            return UserError(f"{self._listen_at} is in use, for {served}")
+        return UserError(
+            f"{self._listen_at} is in use: stop what listens there, or choose another port and "
+            "give it to the last stage as its --peer, too"
+        )
+
+    async def _ask(self, deadline: float) -> None:
+        """Send the survey, then wait until it is back or there is reason to send it again."""
+        assert self._surveyed is not None
+        self._changed.clear()
+        self.card = with_link(self.card, self.downstream)
+        self.send(Survey(self._nonce, (self.card,)))
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(min(deadline, loop.time() + ASK)):
+                await self._changed.wait()
+        if loop.time() >= deadline and not self._surveyed.done():
+            raise self._overdue()
+
+    def _overdue(self) -> PeerLost:
+        sentence, since = self._obstacle
+        if not sentence or asyncio.get_running_loop().time() - since > STALE:
+            sentence = "nothing was heard of the last stage"
+        return PeerLost(f"the ring did not close within {self._patience:g} s: {sentence}")
+
+    def _admit(self, peer: Card) -> str | None:
+        if self.upstream is not None:
+            return f"the holder is already served by {self.upstream}"
+        return mismatch(peer, self.card)
+
+    def _met(self, link: Link) -> None:
+        if self.upstream is not None:  # two greetings at once; the first one wins
+            raise RemoteError(f"the holder is already served by {self.upstream}")
+        self.upstream, self._missed = link, None
+        self._changed.set()
+
+    def _say(self, sentence: str) -> None:
+        """Tell the user what the ring waits for."""
+        self._hindered(sentence)
+        self._missed = None
+        self._reasons.tell(sentence)
+
+    def _hindered(self, sentence: str) -> None:
+        self._obstacle = (sentence, asyncio.get_running_loop().time())
+
+    # --- using it ----------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Into the ring. A broken link reports itself through `lost`: nothing is raised here."""
+        if isinstance(message, Segment):
+            self._given = (message.request, message.seq)
+        if self.downstream is not None:
+            with contextlib.suppress(PeerLost):
+                self.downstream.send(message)
+
+    def heard(self, link: Link, message: Message) -> None:
+        match message:
+            case Verdict() if link.upstream:
+                self._passed = (message.request, message.seq)
+                self._owner.judged(message)
+            case Survey() if link.upstream:
+                self._round(message)
+            case Lost():
+                self._lost(Report(message, before=not link.upstream))
+            case Failed():
+                self._owner.failed(message)
+            case Waiting() if not link.upstream:
+                self._waits(message)
+            case _:
+                raise RemoteError(f"the holder has no use for {type(message).__name__}")
+
+    def _round(self, survey: Survey) -> None:
+        """A survey came round. One that another holder sent may still be on its way: let it go."""
+        if survey.nonce == self._nonce and self._surveyed and not self._surveyed.done():
+            self._surveyed.set_result(survey.cards)
+            self._changed.set()
+
+    def _waits(self, message: Waiting) -> None:
+        if self.cards:
+            return
+        sentence = printable(message.why)
+        if message.peer or self._listener is None:
+            self._say(sentence)
+            return
+        # Told if it lasts: the last stage has to learn first that we are there.
+        here = self._listener.address
+        sentence += f"; this holder listens at {here}, --peer of stage {message.stage}"
+        self._hindered(sentence)
+        now = asyncio.get_running_loop().time()
+        self._missed = now if self._missed is None else self._missed
+        if now - self._missed >= LASTS:
+            self._reasons.tell(sentence)
+
+    # --- losing it ---------------------------------------------------------------------------
+
+    def lost(self, link: Link, error: GardenerError) -> None:
+        if link is self.upstream:
+            self.upstream, newest = None, self._passed
+        elif link is self.downstream:
+            self.downstream, newest = None, self._given
+        else:
+            return
+        self._changed.set()
+        if not self.cards and self._surveyed is not None:
+            # A survey that was under way, or is back already, says nothing of the ring to come.
+            self._nonce = secrets.token_bytes(16)
+            self._surveyed = asyncio.get_running_loop().create_future()
+        silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
+        report = Lost(link.peer.stage, *newest, silent, printable(link.cause)[:500])
+        self._lost(Report(report, before=not link.upstream, still=link.stood_still))
+
+    def _lost(self, report: Report) -> None:
+        if not self.cards:  # not closed yet: stages may still be starting, or starting again
+            if report.lost.stage:
+                why = printable(report.lost.why)
+                self._say(f"stage {report.lost.stage} was lost while the ring closed: {why}")
+            return
+        self._reports.append(report)
+        loop = asyncio.get_running_loop()
+        if self._conclusion is None:
+            self._conclusion = loop.call_later(GATHER, self._conclude)
+        elif complete(self._reports) and self._conclusion.when() > loop.time() + SETTLE:
+            self._conclusion.cancel()
+            self._conclusion = loop.call_later(SETTLE, self._conclude)
+
+    def _conclude(self) -> None:
+        self._owner.broke(self._reports)
+
+
+def _served(sentence: str) -> str:
+    """The part of it which says that the ring serves another holder; "" if it does not."""
+    return sentence[sentence.index(SERVED) :] if SERVED in sentence else ""

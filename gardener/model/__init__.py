@@ -1,0 +1,1 @@
+"""The target model's arithmetic: blocks, KV cache, kernels, and checkpoints on disk."""

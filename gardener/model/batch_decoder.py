@@ -1,0 +1,192 @@
+"""The whole target on one machine, writing many texts at once, one token of each per pass.
+
+A *lane* is a row of the batch with a cache of its own. Lanes begin and end independently: when one
+text has ended, the next one starts in its lane at position 0 and overwrites what was there. Tokens
+that are given may be fed one by one, like those that were written, for that pass is made anyway; or
+many in a pass of their own, which is faster where they are more than a few.
+
+What this does not do: sliding windows, which are refused.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gardener.errors import UserError
+from gardener.model.llama import Kernel, Rows
+from gardener.model.loader import Whole
+
+TOP_K = 64
+"""Tokens are drawn from so many likeliest ones."""
+
+LIKELY = 16
+"""So many likeliest tokens are kept with their probabilities."""
+
+
+class Kept(NamedTuple):
+    """What is kept of the tokens of a text.
+
+    features  [tokens, taps * width]. Tap k is the hidden state that enters layer k; tap `layers` is
+              what the head reads, the last hidden state after the final norm
+    likely    [tokens, LIKELY] int32, the likeliest next tokens, likeliest first
+    odds      [tokens, LIKELY] float16, their probabilities
+
+    Of tokens that were read many at once there are the features alone, and zeros.
+    """
+
+    features: Tensor
+    likely: Tensor
+    odds: Tensor
+
+
+class _Batch:
+    """One row of each lane, as what the blocks ask to attend."""
+
+    def __init__(self, keys: Tensor, values: Tensor, positions: Tensor, high: int) -> None:
+        self.first, self.end = 0, len(positions)
+        self._keys, self._values, self._high = keys, values, high
+        self._lanes = torch.arange(len(positions), device=positions.device)
+        self._positions = positions
+        sees = torch.arange(high, device=positions.device)[None] <= positions[:, None]
+        self._bias = torch.zeros(sees.shape, dtype=keys.dtype, device=keys.device)
+        self._bias.masked_fill_(~sees, -torch.inf)
+
+    def attend(
+        self, layer: int, window: int | None, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor
+    ) -> Tensor:
+        """The kernel made for one request is of no use for a batch: the fused one is taken."""
+        keys, values = self._keys[layer], self._values[layer]
+        keys[self._lanes, :, self._positions] = k
+        values[self._lanes, :, self._positions] = v
+        lanes, kv_heads, _, size = keys.shape
+        seen = F.scaled_dot_product_attention(
+            q.view(lanes, kv_heads, -1, size),
+            keys[:, :, : self._high],
+            values[:, :, : self._high],
+            attn_mask=self._bias[:, None, None],
+        )
+        return seen.reshape(lanes, -1)
+
+
+class _Chunk:
+    """Rows of one lane that follow on each other, as what the blocks ask to attend."""
+
+    def __init__(self, keys: Tensor, values: Tensor, lane: int, positions: Tensor) -> None:
+        self.first, self.end = 0, len(positions)
+        self._keys, self._values, self._lane = keys, values, lane
+        begin = int(positions[0])
+        self._new, self._high = slice(begin, begin + self.end), begin + self.end
+        unseen = torch.arange(self._high, device=positions.device)[None] > positions[:, None]
+        self._bias = torch.zeros(unseen.shape, dtype=keys.dtype, device=keys.device)
+        self._bias.masked_fill_(unseen, -torch.inf)
+
+    def attend(
+        self, layer: int, window: int | None, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor
+    ) -> Tensor:
+        """As for one row of each lane."""
+        keys, values = self._keys[layer, self._lane], self._values[layer, self._lane]
+        keys[:, self._new] = k.transpose(0, 1)
+        values[:, self._new] = v.transpose(0, 1)
+        rows, heads, size = q.shape
+        kv_heads = len(keys)
+        group = heads // kv_heads  # the rows of heads that share keys are laid one after the other
+        shared = q.view(rows, kv_heads, group, size).permute(1, 2, 0, 3)
+        seen = F.scaled_dot_product_attention(
+            shared.reshape(1, kv_heads, group * rows, size),
+            keys[None, :, : self._high],
+            values[None, :, : self._high],
+            attn_mask=self._bias.repeat(group, 1),
+        )
+        apart = seen.view(kv_heads, group, rows, size).permute(2, 0, 1, 3)
+        return apart.reshape(rows, -1)
+
+
+class Lanes:
+    """`count` lanes of at most `room` tokens.
+
+    taps: which features to keep of every token, see `Kept`.
+    """
+
+    def __init__(self, whole: Whole, count: int, room: int, taps: Sequence[int], seed: int) -> None:
+        """Raises UserError for a model with sliding windows."""
+        shape = whole.shape
+        if any(window is not None for window in shape.windows):
+            raise UserError(
+                "this model has sliding windows, with which many texts cannot be written at once "
+                "yet: it can neither be simulated nor have a head trained; --local and --peer run "
+                "it"
+            )
+        self._whole, self.taps, self.count, self.room = whole, tuple(taps), count, room
+        dtype, device = whole.head.dtype, whole.head.device
+        size = (shape.layers, count, shape.kv_heads, room, shape.head_dim)
+        self._keys = torch.zeros(size, dtype=dtype, device=device)
+        self._values = torch.zeros(size, dtype=dtype, device=device)
+        likely = min(LIKELY, shape.vocab)
+        self._kept = Kept(
+            torch.zeros(count, room, len(taps) * shape.width, dtype=dtype),
+            torch.zeros(count, room, likely, dtype=torch.int32),
+            torch.zeros(count, room, likely, dtype=torch.float16),
+        )
+        self._random = torch.Generator(device).manual_seed(seed)
+
+    @torch.inference_mode()
+    def step(
+        self, tokens: Sequence[int], positions: Sequence[int], temperatures: Sequence[float]
+    ) -> list[int]:
+        """Feed every lane its token at its position; returns what each would write next.
+
+        temperatures: per lane, 0 for the likeliest token.
+        """
+        at = torch.tensor(positions, device=self._keys.device)
+        high = max(positions) + 1
+        x, features = self._run(tokens, at, high, _Batch(self._keys, self._values, at, high))
+        logits = self._whole.head.project(x).float()
+        top, ids = logits.topk(min(TOP_K, logits.shape[-1]), -1)
+        odds = (top - logits.logsumexp(-1, keepdim=True)).exp()
+        for there, new in zip(self._kept, (features, ids, odds), strict=True):
+            there[torch.arange(self.count), at.cpu()] = new[:, : there.shape[-1]].to(
+                "cpu", there.dtype
+            )
+        return self._draw(top, ids, torch.tensor(temperatures, device=at.device))
+
+    @torch.inference_mode()
+    def read(self, lane: int, first: int, tokens: Sequence[int]) -> None:
+        """Feed one lane these tokens in one pass, from position `first` on. What comes after them
+        is not asked."""
+        at = torch.arange(first, first + len(tokens), device=self._keys.device)
+        chunk = _Chunk(self._keys, self._values, lane, at)
+        _, features = self._run(tokens, at, first + len(tokens), chunk)
+        self._kept.features[lane, at.cpu()] = features.to("cpu", self._kept.features.dtype)
+
+    def _run(
+        self, tokens: Sequence[int], at: Tensor, high: int, rows: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """What the head reads of these rows, and the features that are to be kept of them."""
+        whole = self._whole
+        x = F.embedding(torch.tensor(tokens).to(whole.table.device), whole.table)
+        x = x.to(self._keys.device, self._keys.dtype)
+        cos, sin = whole.rotary.at(at, high - 1)
+        kept = {}
+        for layer, block in enumerate(whole.blocks):
+            if layer in self.taps:
+                kept[layer] = x
+            x = block(x, cos, sin, [rows])
+        kept[len(whole.blocks)] = x = whole.head.normed(x)
+        return x, torch.cat([kept[tap] for tap in self.taps], -1)
+
+    def kept(self, lane: int, length: int) -> Kept:
+        """Of the first tokens of a lane, a copy."""
+        return Kept(*(tensor[lane, :length].clone() for tensor in self._kept))
+
+    def _draw(self, top: Tensor, ids: Tensor, temperatures: Tensor) -> list[int]:
+        """One token per lane, from the highest logits and their tokens [lanes, TOP_K]."""
+        picks = ids[:, 0].clone()
+        drawn = temperatures.nonzero().squeeze(1)
+        if len(drawn):
+            odds = torch.softmax(top[drawn] / temperatures[drawn, None], -1)
+            chosen = torch.multinomial(odds, 1, generator=self._random)
+            picks[drawn] = ids[drawn].gather(1, chosen).squeeze(1)
+        return picks.tolist()

@@ -1,0 +1,1 @@
+"""Model folders: names to folders, and folders to tensors."""

@@ -1,0 +1,123 @@
+"""A model on the Hugging Face hub: only the files that are needed, into the hub's own cache.
+
+Honours `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE` and `HF_ENDPOINT`, as huggingface_hub does.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from gardener.errors import UserError
+from gardener.model.architecture import Architecture
+from gardener.model.checkpoint.folders import read_json
+from gardener.model.checkpoint.slices import Ends, Slice
+from gardener.model.checkpoint.tensors import INDEXES, needed
+
+# The hub's errors derive from those of the HTTP library it uses, which changes with its version.
+_TRANSPORT: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError)
+_SMALL_FILES = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+_WHOLE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+class Repository:
+    """One repository on the Hugging Face hub; downloads land in the hub's own cache."""
+
+    def __init__(
+        self,
+        repository: str,
+        revision: str | None,
+        option: str,
+        other_ways: str,
+        say: Callable[[str], None],
+    ) -> None:
+        """`option` is the one that named the repository, `other_ways` says what else it takes:
+        these end the errors that need a way out."""
+        self._repository, self._revision = repository, revision
+        self._option, self._other_ways, self._say = option, other_ways, say
+
+    def fetch(self, choose: Callable[[Architecture], Slice | Ends | None] | None) -> Path:
+        """The snapshot folder with all that is needed: the whole model, or the slice that `choose`
+        picks. Without weights (None) a checkpoint in one file is fetched all the same, since only
+        that file names its tensors. Raises UserError."""
+        folder = self._download(_SMALL_FILES)
+        if not (folder / "config.json").exists():
+            raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
+        shape = Architecture.read(folder)
+        held = choose(shape) if choose else Slice(0, shape.layers, shape.layers)
+        for index in INDEXES:
+            if (folder / index).exists():
+                return self._fetch_indexed(folder, index, held, shape.tied)
+        for single in _WHOLE_WEIGHTS:
+            if (folder / single).exists() or (self._download([single]) / single).exists():
+                return folder
+        raise UserError(
+            f"{self._repository} has no weights that can be read ({', '.join(_WHOLE_WEIGHTS)}) "
+            f"here: {self._way_out()}"
+        )
+
+    def _fetch_indexed(
+        self, folder: Path, index: str, held: Slice | Ends | None, tied: bool
+    ) -> Path:
+        weight_map = read_json(folder / index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(
+            isinstance(file, str) for file in weight_map.values()
+        ):
+            raise UserError(
+                f"{folder / index}: weight_map does not say which file holds which tensor: give "
+                f"another repository with {self._option}"
+            )
+        files = needed(weight_map, held, tied) if held is not None else set[str]()
+        missing = sorted(file for file in files if not (folder / file).exists())
+        if missing:
+            self._say(f"downloading {len(missing)} weight files of {self._repository}")
+            self._download(missing)
+        lost = [file for file in missing if not (folder / file).exists()]
+        if lost:
+            raise UserError(f"{lost[0]} of {self._repository} is not here: {self._way_out()}")
+        return folder
+
+    def fetch_head(self) -> Path:
+        """The snapshot folder of a draft head, which is no whole model. Raises UserError."""
+        folder = self._download((*_SMALL_FILES, *_WHOLE_WEIGHTS))
+        if not (folder / "config.json").exists():
+            raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
+        return folder
+
+    def _download(self, patterns: Sequence[str]) -> Path:
+        try:
+            return Path(
+                huggingface_hub.snapshot_download(
+                    self._repository, revision=self._revision, allow_patterns=list(patterns)
+                )
+            )
+        except GatedRepoError as error:
+            raise UserError(
+                f"{self._repository} is gated: accept its terms on the hub and set HF_TOKEN"
+            ) from error
+        except (RepositoryNotFoundError, HFValidationError) as error:
+            raise UserError(
+                f"there is no {self._repository} on the hub, or HF_TOKEN may not see it; "
+                f"{self._other_ways}"
+            ) from error
+        except RevisionNotFoundError as error:
+            raise UserError(f"{self._repository} has no revision '{self._revision}'") from error
+        except LocalEntryNotFoundError as error:
+            raise UserError(
+                f"{self._repository} is not in the hub's cache: {self._way_out()}"
+            ) from error
+        except _TRANSPORT as error:
+            raise UserError(f"{self._repository} could not be downloaded: {error}") from error
+
+    def _way_out(self) -> str:
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            return f"unset HF_HUB_OFFLINE to download it, or give a folder with {self._option}"
+        return f"check the connection to the hub; {self._other_ways}"

@@ -1,0 +1,1 @@
+"""Linear layers, one file for each kind."""

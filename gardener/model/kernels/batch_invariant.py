@@ -1,0 +1,75 @@
+"""Linear layers in which a row gives the same bits in any company.
+
+Where a row is computed alone in one run and among others in the next, its result should be the
+same, or greedy text in 16 bits would depend on what was speculated. A kernel that adds up some
+numbers of rows in another order is found when the layer is built, and there rows are filled up.
+"""
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gardener.model.kernels.products import Linear, Make
+
+_STEADY_ROWS = 48  # up to how many rows a kernel is tried for its order of summing
+_STEPS = (1, 2, 3, 4, 6, 8, 12, 16)  # each divides _STEADY_ROWS
+
+
+def steadied(make: Make, weight: Tensor, bias: Tensor | None) -> Linear:
+    """What `make` makes, such that in 16 bits a row gives the same whatever rows come with it.
+
+    In float32 the two differ by the order of a sum, far below what decides a token.
+    """
+    layer = make(weight, bias)
+    if weight.dtype == torch.float32:
+        return layer
+    step, alike = _steady(make, weight.shape[1], weight.dtype, weight.device)
+    return layer if step == 1 else _Filled(layer, step, alike)
+
+
+@cache
+def _steady(
+    make: Make, inputs: int, dtype: torch.dtype, device: torch.device
+) -> tuple[int, frozenset[int]]:
+    """The least step in whose multiples this kernel adds up every row in the same order, and the
+    other numbers of rows, of those that were tried, which it adds up in that order too.
+
+    Kernels work on blocks of rows, and a block of one or two may have an order of its own. Tried on
+    sums whose terms cancel out, in blocks of 64 with weights i and i + 32 alike: what is left is
+    the error of the order itself, where ordinary sums would mostly round it away. A kernel for
+    which no step holds gets one of 2, which at least keeps lone rows out of kernels for one.
+    """
+    inputs = max(inputs, 64)
+    random = torch.Generator().manual_seed(1)
+    blocks = max(inputs // 64, 1)
+    weight = torch.randn(64, blocks, 1, 32, generator=random).repeat(1, 1, 2, 1)
+    half = torch.randn(_STEADY_ROWS, blocks, 1, 32, generator=random)
+    rows = torch.cat((half, -half), 2)
+    weight, rows = (F.pad(t.flatten(1), (0, inputs))[:, :inputs] for t in (weight, rows))
+    weight, rows = weight.to(device, dtype), rows.to(device, dtype)
+    layer = make(weight, None)
+    whole = layer(rows)
+
+    counts = range(1, _STEADY_ROWS + 1)
+    alike = frozenset(n for n in counts if torch.equal(layer(rows[:n]), whole[:n]))
+    step = next((step for step in _STEPS if alike.issuperset(counts[step - 1 :: step])), 2)
+    return step, alike
+
+
+class _Filled:
+    """A layer whose kernel adds up some numbers of rows in another order: filled up to one that it
+    adds up as it does most."""
+
+    def __init__(self, inner: Linear, step: int, alike: frozenset[int]) -> None:
+        self._inner, self._step, self._alike = inner, step, alike
+        self.nbytes = inner.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = full = len(x)
+        while full % self._step and full not in self._alike:
+            full += 1
+        if full == rows:
+            return self._inner(x)
+        return self._inner(torch.cat((x, x[-1:].expand(full - rows, -1))))[:rows]

@@ -1,0 +1,59 @@
+"""One linear layer, in the form that is fastest where it runs."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gardener.model.kernels.batch_invariant import steadied
+from gardener.model.kernels.products import (
+    Linear,
+    Make,
+    Packed,
+    Plain,
+    Widened,
+    can_pack,
+    can_widen,
+)
+
+
+def linear(weight: Tensor, bias: Tensor | None) -> Linear:
+    """The fastest form for weights [outputs, inputs] in the dtype and on the device they have."""
+    if weight.device.type != "cpu":
+        return steadied(Plain, weight, bias)
+    if can_widen(weight.dtype):
+        with suppress(OverflowError):
+            return steadied(Widened, weight, bias)
+    return steadied(_native(weight.dtype), weight, bias)
+
+
+def _native(dtype: torch.dtype) -> Make:
+    """The product in this dtype's own instructions, or in torch's stand-in for them, on a CPU."""
+    return Packed if can_pack(dtype) else Plain
+
+
+def least_seconds(run: Callable[[], Tensor]) -> float:
+    """The least time of a few runs: the first one finds its kernel, others may be disturbed."""
+
+    def once() -> float:
+        begin = time.perf_counter()
+        run().sum().item()
+        return time.perf_counter() - begin
+
+    return min(once() for _ in range(5))
+
+
+@cache
+def quick_dtype(device: str) -> str:
+    """bfloat16 or float32: in which of them this device multiplies faster. Tried out: a processor
+    without instructions for 16 bits takes several times as long with them."""
+    seconds = {}
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+        x = torch.ones(256, 1024, device=device, dtype=dtype)
+        weight = torch.ones(1024, 1024, device=device, dtype=dtype)
+        seconds[name] = least_seconds(partial(F.linear, x, weight))
+    return min(seconds, key=lambda name: seconds[name])

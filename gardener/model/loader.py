@@ -1,0 +1,182 @@
+"""Build the model's parts from a checkpoint: read a layer, fuse it, bring it into its final form,
+forget it.
+
+At no time is more than one layer in memory more than once: twice, or where its weights are widened
+(`products.py`) once more in float32. So loading takes little more than the slice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gardener.errors import UserError
+from gardener.model.architecture import WAY_OUT, Architecture
+from gardener.model.checkpoint.config import part_of, unreadable
+from gardener.model.checkpoint.slices import Slice
+from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, NORM, Checkpoint
+from gardener.model.head import Head
+from gardener.model.kernels.bitsandbytes_linear import quantised
+from gardener.model.kernels.linear import linear
+from gardener.model.kernels.products import Linear, Make
+from gardener.model.llama import Block, BlockWeights
+from gardener.model.rotary import Rotary
+from gardener.model.tensors import dtype_of
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """All parts of a model, for who runs them in another way than a stage does.
+
+    table   the embedding [vocab, width], on the CPU in the checkpoint's own dtype
+    matrix  what the head multiplies with, [vocab, width]; the table where the two are tied
+    """
+
+    shape: Architecture
+    blocks: Sequence[Block]
+    table: Tensor
+    matrix: Tensor
+    head: Head
+    rotary: Rotary
+
+
+def load_whole(folder: Path, *, dtype: str, device: str) -> Whole:
+    """All layers of the model in `folder`. Raises UserError."""
+    target = device_of(device)
+    shape = Architecture.read(folder)
+    check_rotary(folder, shape)
+    held_slice(folder, shape, Slice(0, shape.layers, shape.layers))
+    loader = Loader(folder, shape, dtype_of(dtype), target, "none")
+    with torch.inference_mode():
+        blocks = [loader.block(layer, layer) for layer in range(shape.layers)]
+        table, matrix, head = loader.table(), loader.matrix(), loader.head()
+    return Whole(shape, blocks, table, matrix, head, Rotary(shape, dtype_of(dtype), target))
+
+
+def stored_slice(folder: Path) -> Slice | None:
+    """The layers that a folder written by `split` holds; None: an ordinary model folder."""
+    part = part_of(folder)
+    if part is None:
+        return None
+    if not part.stage:
+        raise UserError(f"{folder} is the holder's folder of a split model: it has no layers")
+    try:
+        return Slice(part.first, part.end, part.layers)
+    except UserError as error:
+        file = folder / "config.json"
+        raise UserError(f"{file}: gardener: {error}: split the model anew") from error
+
+
+def check_rotary(folder: Path, shape: Architecture) -> None:
+    """Tried out, since it trusts what the config says of its scaling. Raises UserError."""
+    try:
+        sound = Rotary(shape, torch.float32, torch.device("cpu")).sound
+    except Exception as error:  # settings that are missing or of odd lengths end in any of them
+        raise unreadable(folder, error, WAY_OUT) from error
+    if not sound:
+        file = folder / "config.json"
+        raise UserError(f"{file}: the rotary settings make no sense: {shape.rope}: {WAY_OUT}")
+
+
+def held_slice(folder: Path, shape: Architecture, held: Slice | None) -> Slice:
+    stored = stored_slice(folder)
+    if held is None:
+        return stored or Slice(0, shape.layers, shape.layers)
+    if held.layers != shape.layers:
+        raise UserError(f"{folder} has {shape.layers} layers, not {held.layers}")
+    if stored and held != stored:
+        raise UserError(
+            f"{folder} holds layers {stored.first}-{stored.end - 1} only, "
+            f"not {held.first}-{held.end - 1}"
+        )
+    return held
+
+
+def device_of(name: str) -> torch.device:
+    """Raises UserError if this machine does not have it."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"device '{name}' cannot be used here: {reason}") from error
+    return device
+
+
+class Loader:
+    """Reads the parts of one slice, each brought into its final form before the next is read."""
+
+    def __init__(
+        self,
+        folder: Path,
+        shape: Architecture,
+        dtype: torch.dtype,
+        device: torch.device,
+        quant: str,
+    ) -> None:
+        self._checkpoint = Checkpoint(folder)
+        self._shape, self._dtype, self._device = shape, dtype, device
+        self._steady = dtype != torch.float32 or quant != "none"
+        self._linear: Make = linear if quant == "none" else quantised(quant)
+
+    def block(self, layer: int, index: int) -> Block:
+        """Layer `layer` of the model, the `index`th of the stage."""
+        s, p = self._shape, f"model.layers.{layer}."
+        queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
+        qkv = {
+            f"{p}self_attn.{n}_proj": rows
+            for n, rows in zip("qkv", (queries, keys, keys), strict=True)
+        }
+        gate_up = {f"{p}mlp.{n}_proj": s.inner for n in ("gate", "up")}
+        normed = ("q_norm", "k_norm") if s.qk_norm else ()
+        norms = {n: self._vector(f"{p}self_attn.{n}.weight", s.head_dim) for n in normed}
+        weights = BlockWeights(
+            attention_norm=self._vector(f"{p}input_layernorm.weight", s.width),
+            qkv=self._fused(qkv, s.width, s.qkv_bias),
+            out=self._fused({f"{p}self_attn.o_proj": s.width}, queries, s.out_bias),
+            mlp_norm=self._vector(f"{p}post_attention_layernorm.weight", s.width),
+            gate_up=self._fused(gate_up, s.width, s.mlp_bias),
+            down=self._fused({f"{p}mlp.down_proj": s.width}, s.inner, s.mlp_bias),
+            **norms,
+        )
+        self.release()
+        return Block(s, weights, index, s.windows[layer], steady=self._steady)
+
+    def release(self) -> None:
+        """Give back the memory of what was read, see `Checkpoint.release`."""
+        self._checkpoint.release()
+
+    def table(self) -> Tensor:
+        """On the CPU the embedding stays in the mapped file: only rows that are used get read."""
+        table = self._checkpoint.read(EMBEDDING, (self._shape.vocab, self._shape.width))
+        return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
+
+    def head(self) -> Head:
+        norm = self._vector(NORM, self._shape.width)
+        weight = self.matrix().to(self._device, self._dtype)
+        return Head(norm, self._shape.eps, linear(weight, None))
+
+    def matrix(self) -> Tensor:
+        """The output matrix as it is stored."""
+        name = EMBEDDING if self._shape.tied else HEAD
+        return self._checkpoint.read(name, (self._shape.vocab, self._shape.width))
+
+    def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
+        """One linear layer out of several that read the same rows: outputs by name."""
+        weight = self._join([self._tensor(f"{n}.weight", (k, inputs)) for n, k in parts.items()])
+        if not bias:
+            return self._linear(weight, None)
+        return self._linear(
+            weight, self._join([self._tensor(f"{n}.bias", (k,)) for n, k in parts.items()])
+        )
+
+    def _join(self, parts: list[Tensor]) -> Tensor:
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _vector(self, name: str, size: int) -> Tensor:
+        return self._tensor(name, (size,)).clone()
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return self._checkpoint.read(name, shape).to(self._device, self._dtype)

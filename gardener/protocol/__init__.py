@@ -1,0 +1,1 @@
+"""What peers say to each other, and when: messages, frames and checks; no socket, no clock."""

@@ -1,0 +1,123 @@
+"""Do these stages make one model? Pure checks over the cards that stages show each other.
+
+Neighbours check each other when they connect; the holder checks the whole ring before it serves.
+What this does not know: whether two stages hold equal weights where the fingerprint has no content
+part (a checkpoint of which a node has only its own files).
+"""
+
+from collections.abc import Sequence
+
+from gardener.protocol.messages import Card
+
+SERVED = "the ring serves somebody else at the moment"
+"""How a stage begins that refuses a holder while it has another one."""
+
+
+def busy(stage: int, peer: object, asker: int) -> str:
+    """Why stage `stage`, which `peer` stands before already, refuses `asker` (0: a holder)."""
+    why = f"stage {stage} already serves {peer}: wait until it has ended, or end it"
+    return why if asker else f"{SERVED}: {why}"
+
+
+def not_the_first(stage: int) -> str:
+    """Why stage `stage` refuses a holder."""
+    return f"the holder's --peer must be stage 1, but stage {stage} answers there"
+
+
+def same_model(one: str, other: str) -> bool:
+    """Compare two fingerprints, `structure:content`.
+
+    The content part is empty where a node cannot see the whole checkpoint; then only the structure
+    counts.
+    """
+    structure, _, content = one.partition(":")
+    other_structure, _, other_content = other.partition(":")
+    if structure != other_structure:
+        return False
+    return content == other_content or not content or not other_content
+
+
+def span(card: Card) -> str:
+    """`layers 20-29`, the way people count them: both ends included."""
+    if card.first == card.end:
+        return "no layers"
+    if card.end - card.first == 1:
+        return f"layer {card.first}"
+    return f"layers {card.first}-{card.end - 1}"
+
+
+def mismatch(upstream: Card, downstream: Card) -> str | None:
+    """Why `downstream` cannot follow `upstream` in a ring, in one sentence; None if it can."""
+    problem = _identity(upstream, downstream)
+    if problem or downstream.stage == 0 or upstream.stage == 0:
+        return problem or _edge(upstream, downstream)
+    if downstream.stage != upstream.stage + 1:
+        return (
+            f"stage {downstream.stage} cannot follow stage {upstream.stage}: give stage "
+            f"{upstream.stage} the address of stage {upstream.stage + 1} as its --peer"
+        )
+    return _seam(upstream, downstream)
+
+
+def ring_problem(cards: Sequence[Card]) -> str | None:
+    """Why these stages, in ring order after the holder's card `cards[0]`, cannot serve; or None."""
+    if len(cards) < 2:
+        return "the ring has no stage that holds layers"
+    for upstream, downstream in zip(cards, [*cards[1:], cards[0]], strict=True):
+        problem = mismatch(upstream, downstream)
+        if problem:
+            return problem
+    return None
+
+
+def _identity(upstream: Card, downstream: Card) -> str | None:
+    a, b = f"stage {upstream.stage}", f"stage {downstream.stage}"
+    if upstream.version != downstream.version:
+        return (
+            f"{a} runs gardener {upstream.version} but {b} runs {downstream.version}: "
+            "install the same version on both"
+        )
+    if not same_model(upstream.model, downstream.model) or upstream.layers != downstream.layers:
+        return (
+            f"{a} and {b} hold different models "
+            f"({upstream.model[:12]} and {downstream.model[:12]}): give both the same --model"
+        )
+    for field in ("dtype", "quant"):
+        mine, theirs = getattr(upstream, field), getattr(downstream, field)
+        if 0 not in (upstream.stage, downstream.stage) and mine != theirs:
+            return f"{a} computes in {mine} but {b} in {theirs}: give both the same --{field}"
+    return None
+
+
+def _edge(upstream: Card, downstream: Card) -> str | None:
+    """The two seams at the holder: the first stage starts the model, the last one ends it."""
+    if upstream.stage == 0 and downstream.stage != 1:
+        return not_the_first(downstream.stage)
+    if upstream.stage == 0 and downstream.first != 0:
+        return f"stage 1 starts at layer {downstream.first}: {_missing(0, downstream.first)}"
+    if downstream.stage == 0 and upstream.end != upstream.layers:
+        return (
+            f"stage {upstream.stage} hands over to the holder but ends at layer "
+            f"{upstream.end - 1}: {_missing(upstream.end, upstream.layers)}"
+        )
+    return None
+
+
+def _seam(upstream: Card, downstream: Card) -> str | None:
+    if downstream.first > upstream.end:
+        return (
+            f"stage {downstream.stage} holds {span(downstream)} but stage {upstream.stage} ends "
+            f"at {upstream.end - 1}: {_missing(upstream.end, downstream.first)}"
+        )
+    if downstream.first < upstream.end:
+        return (
+            f"stage {downstream.stage} holds {span(downstream)} but stage {upstream.stage} ends "
+            f"at {upstream.end - 1}: they overlap"
+        )
+    return None
+
+
+def _missing(first: int, end: int) -> str:
+    if end - first == 1:
+        return f"layer {first} is missing"
+    return f"layers {first}-{end - 1} are missing"

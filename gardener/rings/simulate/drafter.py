@@ -1,0 +1,50 @@
+"""The real drafters, with a bill for every pass of their networks."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gardener.decoding.costs import Curve
+from gardener.draft.drafter import Drafter
+from gardener.draft.incremental import Batch, Incremental, Network
+from gardener.errors import LocalError
+from gardener.model.architecture import Architecture
+from gardener.model.rotary import Rotary
+from gardener.rings.simulate.worker import Meter
+
+
+class Metered:
+    """A network that says what its passes cost. See `draft.incremental.Network`."""
+
+    def __init__(self, network: Network, curve: Curve, meter: Meter) -> None:
+        self.bare, self._curve, self._meter = network, curve, meter
+        self.name: str = network.name
+        self.lead: int = network.lead
+        self.layers: int = network.layers
+        self.shape: Architecture = network.shape
+        self.taps: tuple[int, ...] = network.taps
+        self.rotary: Rotary = network.rotary
+        self.dtype: torch.dtype = network.dtype
+        self.device: torch.device = network.device
+
+    def run(self, batch: Batch) -> Tensor:
+        self._meter.charge(self._curve(len(batch.tokens)))
+        return self.bare.run(batch)
+
+    def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        return self.bare.guesses(outputs, count)
+
+
+def meter_drafters(drafters: Sequence[Drafter], curve: Curve, meter: Meter) -> None:
+    """Let the drafters that take time charge `curve` for each pass; those that do not are free.
+
+    Raises LocalError for one that has no network.
+    """
+    for drafter in drafters:
+        if isinstance(drafter, Incremental):
+            network = drafter.network
+            bare = network.bare if isinstance(network, Metered) else network
+            drafter.network = Metered(bare, curve, meter)
+        elif not drafter.instant:
+            raise LocalError(f"nobody knows what the drafter {drafter.name} costs")

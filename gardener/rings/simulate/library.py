@@ -1,0 +1,81 @@
+"""Recordings by prompt, and which of them each request in the ring is on."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gardener.errors import LocalError
+from gardener.protocol.messages import Tensor
+from gardener.rings.simulate.recording import Recording
+
+
+class Library:
+    """Shared by the stages of one simulated ring, which all are in this process.
+
+    taps  which features the recordings have, in this order
+    eos   tokens that end a text for good
+    """
+
+    def __init__(
+        self,
+        recordings: Iterable[Recording] = (),
+        taps: Sequence[int] = (),
+        eos: frozenset[int] = frozenset(),
+    ) -> None:
+        self.taps, self.eos = tuple(taps), eos
+        self._by_prompt: dict[tuple[int, ...], Recording] = {}
+        self._playing: dict[int, Recording] = {}
+        for recording in recordings:
+            self.add(recording)
+
+    def add(self, recording: Recording) -> None:
+        """In place of one of the same prompt, if there is one."""
+        self._by_prompt[recording.tokens[: recording.prompt]] = recording
+
+    def get(self, prompt: Sequence[int]) -> Recording | None:
+        """What is written after this prompt."""
+        return self._by_prompt.get(tuple(prompt))
+
+    def play(self, request: int, text: Sequence[int], whole: bool) -> Recording:
+        """The request's prompt is `text`, or only begins with it if not `whole`.
+
+        Raises LocalError if nothing of that kind was recorded.
+        """
+        if whole:
+            found = self.get(text)
+        else:
+            beginning = tuple(text)
+            every = self._by_prompt.values()
+            found = next((r for r in every if r.tokens[: len(beginning)] == beginning), None)
+        if found is None:
+            raise LocalError("nothing was recorded for this prompt: it must be prepared first")
+        self._playing[request] = found
+        return found
+
+    def forget(self, request: int) -> None:
+        self._playing.pop(request, None)
+
+    def follows(self, recording: Recording, position: int) -> int:
+        """The token after this place of the text. Raises LocalError beyond what was recorded."""
+        tokens = recording.tokens
+        if position + 1 < len(tokens):
+            return tokens[position + 1]
+        if tokens[-1] in self.eos:
+            return 0  # nobody asks what comes after the end
+        raise LocalError(
+            f"an answer is longer than the {len(tokens) - recording.prompt} tokens that were "
+            "recorded: more must be prepared"
+        )
+
+    def features(
+        self, request: int, tap: int, positions: NDArray[np.int64], true: NDArray[np.bool_]
+    ) -> Tensor:
+        """One feature of rows at these places; zeros where a row is not on the text."""
+        recorded = self._playing[request].features.numpy()
+        width = recorded.shape[1] // len(self.taps)
+        first = self.taps.index(tap) * width
+        rows = np.zeros((len(positions), width), np.float32)
+        known = true & (positions < len(recorded))
+        rows[known] = recorded[positions[known], first : first + width]
+        return Tensor("float32", rows.shape, rows.tobytes())

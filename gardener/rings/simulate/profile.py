@@ -1,0 +1,158 @@
+"""What machines and network a simulation stands for: TOML files, checked strictly.
+
+    base = "gpu"                         # optional: the profile of which this changes something
+    seed = 1                             # of the jitter
+    model = [[1, 40.0], [64, 42.0]]      # rows of a pass, milliseconds of ALL layers and the head
+    overhead_ms = 0.2                    # of a pass at one stage, whatever it holds
+    row_bytes = 8192                     # of a hidden state
+    link = {delay_ms = 0.1, bandwidth_mbit = 1000.0, jitter_ms = 0.02}
+    drafter = [[1, 4.0], [64, 4.5]]      # rows of a pass of the drafter's network, milliseconds
+    holder = {event_ms = 0.4, node_ms = 0.01}   # processor time of the holder's event loop
+    slow = {2 = 2.0}                     # stage 2, if there is one, takes twice as long
+    crowded = true                       # stages and drafter are on one machine and share its cores
+
+A ring of N stages shares the model evenly: each takes `model / N + overhead_ms`, times what `slow`
+says of it. Between the points of a curve time is linear, and beyond the last two it goes on as
+between these. All connections are alike. A profile is named by its file, or by its name if it comes
+with the package. In a crowded ring a pass takes no longer when something else computes, which only
+`plain`, `serial` and `gardener` avoid there: the other policies look faster than they are.
+"""
+
+import tomllib
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gardener.decoding.costs import Curve
+from gardener.errors import UserError, reason
+from gardener.rings.simulate.memory import Passage
+from gardener.rings.simulate.processor import Processor
+
+Rows: TypeAlias = Annotated[int, Meta(ge=1, le=2**20)]
+Milliseconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e7)]
+Factor: TypeAlias = Annotated[float, Meta(gt=0, le=1e3)]
+Points: TypeAlias = Annotated[tuple[tuple[Rows, Milliseconds], ...], Meta(min_length=1)]
+
+
+class LinkTerms(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of every link of the ring, in each direction. The jitter comes on top of the delay, evenly
+    spread from none."""
+
+    delay_ms: Milliseconds
+    bandwidth_mbit: Annotated[float, Meta(gt=0, le=1e9)]
+    jitter_ms: Milliseconds = 0.0
+
+
+class HolderTerms(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the holder's event loop takes for each event that it handles (a segment sent, a verdict,
+    an answer of a drafter), and for each node in it."""
+
+    event_ms: Milliseconds
+    node_ms: Milliseconds
+
+
+class Profile(Struct, frozen=True, forbid_unknown_fields=True):
+    """See above."""
+
+    model: Points
+    row_bytes: Annotated[int, Meta(ge=1, le=2**24)]
+    link: LinkTerms
+    drafter: Points
+    overhead_ms: Milliseconds = 0.0
+    holder: HolderTerms = HolderTerms(0.0, 0.0)
+    slow: dict[Annotated[int, Meta(ge=1)], Factor] = {}
+    seed: Annotated[int, Meta(ge=0)] = 0
+    crowded: bool = False
+    name: str = ""  # for people; left out, that of the file
+
+    def stage(self, number: int, stages: int) -> Curve:
+        """Seconds of a pass at stage `number` (from 1) of so many."""
+        factor = self.slow.get(number, 1.0) * 1e-3
+        return Curve(
+            tuple((rows, (ms / stages + self.overhead_ms) * factor) for rows, ms in self.model)
+        )
+
+    def draft(self) -> Curve:
+        """Seconds of a pass of the drafter's network."""
+        return Curve(self.drafter).scaled(1e-3)
+
+    def processor(self) -> Processor:
+        """The holder's."""
+        return Processor(self.holder.event_ms * 1e-3, self.holder.node_ms * 1e-3)
+
+    def passage(self, row_bytes: int) -> Passage:
+        """The links, where `row_bytes` bytes stand for the hidden state of a row.
+
+        All frames are blown up alike: tokens and verdicts are small anyway, and features are as
+        wide as hidden states, here and in the model that is stood for.
+        """
+        bandwidth = self.link.bandwidth_mbit * 1e6 / 8
+        return Passage(
+            delay=self.link.delay_ms * 1e-3,
+            bandwidth=bandwidth * row_bytes / self.row_bytes,
+            jitter=self.link.jitter_ms * 1e-3,
+        )
+
+
+def names() -> list[str]:
+    """The profiles that come with the package."""
+    folder = files("gardener.rings.simulate") / "profiles"
+    return sorted(each.name[:-5] for each in folder.iterdir() if each.name.endswith(".toml"))
+
+
+def read_profile(name: str) -> Profile:
+    """A profile of the package, or a file. Raises UserError."""
+    table = _table(name, ())
+    try:
+        profile = msgspec.convert(table, Profile, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise UserError(f"profile {name}: {_of(error)}") from error
+    for field in ("model", "drafter"):
+        try:
+            Curve(getattr(profile, field))
+        except ValueError as error:
+            raise UserError(f"profile {name}: `{field}`: {error}") from error
+    return msgspec.structs.replace(profile, name=profile.name or Path(name).stem)
+
+
+def _of(error: msgspec.ValidationError) -> str:
+    """`` `link.delay_ms`: Expected `float`, got `str` ``."""
+    what, _, where = str(error).partition(" - at `$")
+    return f"`{where.strip('`').lstrip('.')}`: {what}" if where else what
+
+
+def _table(name: str, below: tuple[str, ...]) -> dict[str, Any]:
+    """What the file says, on top of what its base says. A table within is changed key by key."""
+    if name in below:
+        raise UserError(f"profile {name} is its own `base`, by way of {', '.join(below)}")
+    table = _read(name)
+    if "base" not in table:
+        return table
+    base = table.pop("base")
+    if not isinstance(base, str):
+        raise UserError(f"profile {name}: `base` must be the name of a profile, not {base!r}")
+    given = _table(base, (*below, name))
+    given.pop("name", None)
+    for key, value in table.items():
+        old = given.get(key)
+        given[key] = (
+            {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return given
+
+
+def _read(name: str) -> dict[str, Any]:
+    if name in names():
+        with as_file(files("gardener.rings.simulate") / "profiles" / f"{name}.toml") as path:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+    path = Path(name).expanduser()
+    if not path.is_file():
+        shipped = ", ".join(names())
+        raise UserError(f"there is no profile {name}: --profile takes a TOML file or {shipped}")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"profile {name} cannot be read: {reason(error)}") from error

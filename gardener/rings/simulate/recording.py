@@ -1,0 +1,114 @@
+"""What the target writes after a prompt, greedily, with its features: computed once, read often.
+
+For measuring drafters: whether a guess comes true follows from the text alone, so nothing else of
+the target need be computed again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gardener.model.batch_decoder import Lanes
+from gardener.model.loader import Whole
+
+CHUNK = 128
+"""Most tokens of a prompt that are read in one pass."""
+
+
+@dataclass(slots=True)
+class Headway:
+    """How far a recording is: texts, tokens of prompts that were read, and tokens written. `most`:
+    so many are written unless texts end earlier."""
+
+    texts: int
+    prompts: int
+    most: int
+    done: int = 0
+    read: int = 0
+    written: int = 0
+
+    def __str__(self) -> str:
+        texts = f"{self.done} of {self.texts} answers, " if self.texts > 1 else ""
+        if self.read < self.prompts:
+            texts += f"{self.read} of {self.prompts} tokens of prompts read, "
+        return f"{texts}{self.written} of at most {self.most} tokens written"
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A text: the first `prompt` tokens are the prompt. `features` [tokens, taps * width] of all
+    but perhaps the last token."""
+
+    tokens: tuple[int, ...]
+    prompt: int
+    features: Tensor
+
+
+def record(
+    whole: Whole,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    eos: frozenset[int],
+    taps: Sequence[int],
+    lanes: int = 16,
+    tell: Callable[[Headway], None] = lambda headway: None,
+) -> list[Recording]:
+    """The answers to `prompts`, in their order. They end with a token of `eos`, or are
+    `new_tokens` long. `tell` hears after each pass how far it is."""
+    room = max(len(prompt) for prompt in prompts) + new_tokens
+    batch = Lanes(whole, min(lanes, len(prompts)), room, taps, seed=0)
+    headway = Headway(len(prompts), sum(map(len, prompts)), len(prompts) * new_tokens)
+    made: list[Recording | None] = [None] * len(prompts)
+    waiting = iter(range(len(prompts)))
+
+    def begin(number: int) -> _Lane:
+        lane = _Lane(prompts, next(waiting, None))
+        for first, tokens in lane.chunks():
+            batch.read(number, first, tokens)
+            headway.read += len(tokens)
+            tell(headway)
+        return lane
+
+    playing = [begin(number) for number in range(batch.count)]
+    while any(lane.index is not None for lane in playing):
+        drawn = batch.step(
+            [lane.tokens[lane.at] for lane in playing],
+            [lane.at for lane in playing],
+            [0.0] * batch.count,
+        )
+        for number, lane in enumerate(playing):
+            if lane.index is None:
+                continue
+            headway.read += lane.at < lane.prompt
+            headway.written += 1
+            if not lane.take(drawn[number], new_tokens, eos):
+                continue
+            features = batch.kept(number, len(lane.tokens) - 1).features
+            made[lane.index] = Recording(tuple(lane.tokens), lane.prompt, features)
+            headway.done += 1
+            playing[number] = begin(number)
+        tell(headway)
+    return [recording for recording in made if recording is not None]
+
+
+class _Lane:
+    """The text that one lane is at: prompt `index`, or none any more. All of the prompt but its
+    last token is read beforehand."""
+
+    def __init__(self, prompts: Sequence[Sequence[int]], index: int | None) -> None:
+        self.index = index
+        self.tokens = [0] if index is None else list(prompts[index])
+        self.prompt = len(self.tokens)
+        self.at = self.prompt - 1
+
+    def chunks(self) -> Iterator[tuple[int, Sequence[int]]]:
+        """What is to be read beforehand: where it begins, and the tokens."""
+        for first in range(0, self.at, CHUNK):
+            yield first, self.tokens[first : min(first + CHUNK, self.prompt - 1)]
+
+    def take(self, drawn: int, new_tokens: int, eos: frozenset[int]) -> bool:
+        """What came after token `at`. Returns whether the answer is complete."""
+        self.at += 1
+        self.tokens.append(drawn)
+        return drawn in eos or len(self.tokens) - self.prompt == new_tokens

@@ -1,0 +1,224 @@
+"""A holder and its stages in one process, on the running loop: a `simulate.loop.Loop`.
+
+What this does not do: the live view; a ring that lives longer than its holder.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import gardener
+from gardener.draft.drafter import Drafter
+from gardener.errors import LocalError
+from gardener.holder.chat_template import Prompter
+from gardener.holder.holder import Holder
+from gardener.model.checkpoint.slices import Slice, even_cut
+from gardener.net.address import Address
+from gardener.protocol.messages import ITEM_SIZE, Card, microseconds
+from gardener.rings.simulate.drafter import meter_drafters
+from gardener.rings.simulate.library import Library
+from gardener.rings.simulate.loop import Loop
+from gardener.rings.simulate.memory import MemoryTransport, Network
+from gardener.rings.simulate.processor import ChargingTrace, Processor
+from gardener.rings.simulate.profile import Profile
+from gardener.rings.simulate.stage import SimulatedStage
+from gardener.rings.simulate.targets import Targets
+from gardener.rings.simulate.worker import Meter, VirtualWorker
+from gardener.runtime.trace import Trace
+from gardener.stages.node import Node
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the stages seem to hold."""
+
+    layers: int
+    width: int
+    context: int
+    fingerprint: str = "made up"
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A node at work, and what it works with."""
+
+    node: Node
+    worker: VirtualWorker
+    task: "asyncio.Task[None]"
+
+    async def end(self) -> None:
+        """Politely."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        self.worker.close()
+
+
+@dataclass(frozen=True)
+class SimulatedRing:
+    """It stands. `network` knows its connections, `seats` count from stage 1."""
+
+    holder: Holder
+    network: Network
+    seats: Sequence[Seat]
+
+
+@asynccontextmanager
+async def simulated_ring(
+    stages: int,
+    profile: Profile,
+    library: Library,
+    model: Model,
+    drafters: Sequence[Drafter],
+    *,
+    patience: float = 120.0,
+    say: Say = lambda line: None,
+) -> AsyncIterator[SimulatedRing]:
+    """A ring of so many stages that write what is in the library. `say` gets the stages' lines.
+
+    Raises UserError if the model has too few layers.
+    """
+    network = _network(profile, model)
+    seats: list[Seat] = []
+    for number, held in enumerate(_slices(model, stages), 1):
+        meter, curve = Meter(), profile.stage(number, stages)
+        costs = tuple((rows, microseconds(seconds)) for rows, seconds in curve.points)
+        stage = SimulatedStage(
+            held, library, curve, meter, width=model.width, context=model.context
+        )
+        worker = VirtualWorker("stage", meter)
+        node = Node(
+            stage,
+            _card(number, held.first, held.end, profile, model, costs),
+            worker,
+            Trace(),
+            listen_at=_address(number),
+            peer=_address((number + 1) % (stages + 1)),
+            patience=patience,
+            say=partial(_say_of, say, number),
+        )
+        seats.append(Seat(node, worker, asyncio.create_task(node.run())))
+    try:
+        processor = profile.processor()
+        holder = _holder(profile, model, drafters, patience, processor)
+        try:
+            await holder.connect()
+            for end in _ends(network):
+                end.owner = processor
+            yield SimulatedRing(holder, network, seats)
+        finally:
+            await holder.close()
+    finally:
+        for seat in seats:
+            await seat.end()
+
+
+@asynccontextmanager
+async def simulate(
+    stages: int,
+    profile: Profile,
+    folder: Path,
+    drafters: Sequence[Drafter],
+    *,
+    patience: float,
+    say: Say,
+    heard: Say,
+    progress: Say = lambda text: None,
+) -> AsyncIterator[Holder]:
+    """A holder of a ring that writes what the model in a folder would; `holder.prepare` must be
+    told before what it will be asked. `say` is for the user, `heard` gets the stages' lines,
+    `progress` how far a recording is.
+
+    Raises UserError.
+    """
+    taps = next((drafter.taps for drafter in drafters if drafter.taps), ())
+    targets = Targets(folder, Prompter(folder).eos, taps, say, progress)
+    shape = targets.shape
+    context = shape.context
+    model = Model(shape.layers, shape.width, context, targets.fingerprint)
+    async with simulated_ring(
+        stages, profile, targets.library, model, drafters, patience=patience, say=heard
+    ) as ring:
+        ring.holder.prepare = targets.prepare
+        yield ring.holder
+
+
+def _network(profile: Profile, model: Model) -> Network:
+    """That of the running loop from now on."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, Loop):
+        raise LocalError("a simulated ring needs a virtual clock")
+    loop.network = Network(profile.passage(model.width * ITEM_SIZE["float32"]), profile.seed)
+    return loop.network
+
+
+def _slices(model: Model, stages: int) -> list[Slice]:
+    """Layers only decide where a pass may stop and who gives which feature, not what it costs."""
+    return even_cut(1.0, 0.0, model.layers, stages)
+
+
+def _ends(network: Network) -> list[MemoryTransport]:
+    """The holder's: it dialled stage 1, and the last stage dialled it."""
+    ends = zip(network.ends[::2], network.ends[1::2], strict=True)
+    dialled = [(near.get_extra_info("peername"), near, far) for near, far in ends]
+    return [
+        *(near for there, near, _ in dialled if there == tuple(_address(1))),
+        *(far for there, _, far in dialled if there == tuple(_address(0))),
+    ]
+
+
+def _holder(
+    profile: Profile,
+    model: Model,
+    drafters: Sequence[Drafter],
+    patience: float,
+    processor: Processor,
+) -> Holder:
+    meter = Meter()
+    meter_drafters(drafters, profile.draft(), meter)
+    return Holder(
+        _card(0, 0, 0, profile, model, ()),
+        drafters,
+        ChargingTrace(processor),
+        listen_at=_address(0),
+        peer=_address(1),
+        patience=patience,
+        say=lambda line: None,
+        make_worker=lambda name: VirtualWorker(name, meter, processor),
+    )
+
+
+def _address(stage: int) -> Address:
+    return Address("simulated", 7000 + stage)
+
+
+def _say_of(say: Callable[[str], None], stage: int, line: str) -> None:
+    say(f"stage {stage}: {line}")
+
+
+def _card(
+    stage: int,
+    first: int,
+    end: int,
+    profile: Profile,
+    model: Model,
+    costs: tuple[tuple[int, int], ...],
+) -> Card:
+    return Card(
+        stage=stage,
+        name=f"simulated {profile.name}",
+        version=gardener.__version__,
+        first=first,
+        end=end,
+        layers=model.layers,
+        width=model.width,
+        model=model.fingerprint,
+        dtype="float32",
+        quant="none",
+        memory=0,
+        costs=costs,
+    )

@@ -1,0 +1,131 @@
+"""A stage that computes nothing: it knows what the target writes, and what its pass would cost.
+
+A row is *true* if it lies on the recorded text: its token is the one recorded there, and it sees
+one row for each place before it, all of them true. Stage 1 finds out from tokens and masks, and
+writes the pick into the first four bytes of the row's hidden state, where the later stages read it;
+-1 is a row off the text. So a row that is lost, moved or given a wrong mask on the way through the
+real desks and slots gives a wrong text. What a row off the text would pick nobody needs to know.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gardener.decoding.costs import Curve
+from gardener.errors import LocalError, RemoteError
+from gardener.model.checkpoint.slices import Slice
+from gardener.model.kv_slots import Placement
+from gardener.protocol.messages import Segment, Tensor
+from gardener.rings.simulate.library import Library
+from gardener.rings.simulate.recording import Recording
+from gardener.rings.simulate.worker import Meter
+from gardener.stages.jobs import Job, Result
+
+Picks = NDArray[np.int32]
+
+
+class _Text:
+    """What stage 1 knows of a request."""
+
+    def __init__(self) -> None:
+        self.prompt: list[int] = []  # as far as it has come
+        self.recording: Recording | None = None  # once all of it has
+        self.true = np.zeros(256, np.bool_)  # by slot
+
+    def reserve(self, high: int) -> None:
+        if high > len(self.true):
+            self.true = np.pad(self.true, (0, max(high, 2 * len(self.true)) - len(self.true)))
+
+
+class SimulatedStage:
+    """See `desk.Computes`. Hidden states are float32 and `width` wide, as the features are."""
+
+    def __init__(
+        self, held: Slice, library: Library, curve: Curve, meter: Meter, *, width: int, context: int
+    ) -> None:
+        """`curve`: seconds of a pass, which are charged to `meter`."""
+        self.slice, self.width, self.context = held, width, context
+        self._library, self._curve, self._meter = library, curve, meter
+        self._read: Callable[[Job], Picks] = self._judge if held.is_first else self._receive
+        self._texts: dict[int, _Text] = {}
+
+    def open(self, request: int) -> None:
+        if self.slice.is_first:
+            self._texts[request] = _Text()
+
+    def close(self, request: int) -> None:
+        self._texts.pop(request, None)
+        if self.slice.is_last:
+            self._library.forget(request)
+
+    def check(self, segment: Segment) -> None:
+        if segment.ids and (segment.hidden is None) != self.slice.is_first:
+            raise RemoteError("tokens go to the first stage, hidden states to the others")
+        if segment.hidden is not None and segment.hidden.shape[1] != self.width:
+            raise RemoteError(f"hidden states are {segment.hidden.shape[1]} wide")
+
+    def run(self, jobs: Sequence[Job]) -> list[Result] | None:
+        """One pass. That it may be stopped on the way, the meter is told."""
+        rows = sum(job.rows for job in jobs)
+        if rows:
+            flags = [job.cancelled for job in jobs]
+            self._meter.charge(
+                self._curve(rows),
+                self.slice.end - self.slice.first,
+                lambda: all(flag.is_set() for flag in flags),
+            )
+        return [self._run(job) for job in jobs]
+
+    def _run(self, job: Job) -> Result:
+        if not job.rows:
+            return Result()
+        picks, held = self._read(job), self.slice
+        features = tuple(
+            self._library.features(job.request, tap, job.placement.positions, picks >= 0)
+            for tap in job.taps
+            if held.first <= tap < held.end or (held.is_last and tap == held.end)
+        )
+        if held.is_last:
+            return Result(picks=tuple(np.maximum(picks[job.judged], 0).tolist()), features=features)
+        hidden = np.zeros((job.rows, self.width), np.int32)
+        hidden[:, 0] = picks
+        return Result(Tensor("float32", hidden.shape, hidden.tobytes()), features=features)
+
+    def _receive(self, job: Job) -> Picks:
+        if job.hidden is None:
+            raise LocalError("a job without hidden states reached a stage that needs them")
+        return np.frombuffer(job.hidden.data, np.int32).reshape(job.rows, self.width)[:, 0]
+
+    # --- stage 1 -----------------------------------------------------------------------------
+
+    def _judge(self, job: Job) -> Picks:
+        """What the target writes after each row; -1 off the text."""
+        text, place = self._texts[job.request], job.placement
+        recording = text.recording or self._find(text, job)
+        text.reserve(place.high)
+        picks = np.full(job.rows, -1, np.int32)
+        rows = zip(job.tokens, place.positions.tolist(), place.slots.tolist(), strict=True)
+        for row, (token, position, slot) in enumerate(rows):
+            here = position < len(recording.tokens) and recording.tokens[position] == token
+            text.true[slot] = true = here and self._sees_all(text, place, row, position)
+            if true:
+                picks[row] = self._library.follows(recording, position)
+        return picks
+
+    def _sees_all(self, text: _Text, place: Placement, row: int, position: int) -> bool:
+        """Whether a row sees one true row for each place before its own."""
+        true = text.true[: place.high]
+        sees = np.ones(place.high, np.bool_) if place.mask is None else place.mask[row]
+        others = np.count_nonzero(sees) - 1
+        text.true[place.slots[row]] = False  # of a row that stood there before
+        return bool(others == position and np.count_nonzero(sees & true) == position)
+
+    def _find(self, text: _Text, job: Job) -> Recording:
+        """The recording, by what is known of the prompt: the first row that is judged is its
+        last."""
+        whole = bool(len(job.judged))
+        text.prompt += job.tokens[: job.judged[0] + 1 if whole else job.rows]
+        found = self._library.play(job.request, text.prompt, whole)
+        text.recording = found if whole else None
+        return found

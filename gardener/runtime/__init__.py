@@ -1,0 +1,1 @@
+"""What every process of Gardener has: a clock, a trace, a worker thread, whole files."""

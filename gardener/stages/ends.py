@@ -1,0 +1,146 @@
+"""The two ends of a stage: where its hidden states come from and what becomes of them.
+
+They are parts that a stage holds, not cases it tests for: the first one embeds tokens where others
+receive hidden states, the last one picks tokens where others hand them on.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+from gardener.errors import LocalError, RemoteError
+from gardener.model.head import Head
+from gardener.model.tensors import DTYPES, pack, unpack_into
+from gardener.protocol import messages
+from gardener.stages.jobs import Job, Result
+
+
+class Intake(Protocol):
+    """What a stage starts from."""
+
+    nbytes: int
+
+    def check(self, segment: messages.Segment) -> None:
+        """Raise RemoteError for a segment that this stage cannot compute."""
+
+    def __call__(self, jobs: Sequence[Job]) -> torch.Tensor:
+        """The hidden states [rows, width] of all jobs, on the stage's device."""
+
+
+class Outlet(Protocol):
+    """What a stage ends with."""
+
+    nbytes: int
+
+    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
+        """One result per job from their hidden states [rows, width]."""
+
+
+class Embed:
+    """The first stage's intake. The table may stay in the checkpoint's own dtype, and there in the
+    mapped file: a token reads one row of it."""
+
+    def __init__(self, table: torch.Tensor, dtype: torch.dtype) -> None:
+        self._table, self._dtype = table, dtype
+        self.nbytes = table.nbytes
+
+    def check(self, segment: messages.Segment) -> None:
+        if segment.hidden is not None:
+            raise RemoteError("the first stage got hidden states instead of tokens")
+        if max(segment.tokens, default=0) >= len(self._table):
+            raise RemoteError(
+                f"token {max(segment.tokens)} is not in a vocabulary of {len(self._table)}"
+            )
+
+    def __call__(self, jobs: Sequence[Job]) -> torch.Tensor:
+        tokens = torch.tensor([token for job in jobs for token in job.tokens])
+        return F.embedding(tokens.to(self._table.device), self._table).to(self._dtype)
+
+
+class Receive:
+    """The intake of every other stage."""
+
+    nbytes = 0
+
+    def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._width, self._dtype, self._device = width, dtype, device
+
+    def check(self, segment: messages.Segment) -> None:
+        if segment.hidden is None:
+            if segment.ids:
+                raise RemoteError("a stage that is not the first got tokens")
+        elif segment.hidden.shape[1] != self._width:
+            raise RemoteError(
+                f"hidden states are {segment.hidden.shape[1]} wide, the model is {self._width}"
+            )
+        elif DTYPES[segment.hidden.dtype] != self._dtype:
+            raise RemoteError(f"hidden states came as {segment.hidden.dtype}")
+
+    def __call__(self, jobs: Sequence[Job]) -> torch.Tensor:
+        rows = torch.empty(sum(job.rows for job in jobs), self._width, dtype=self._dtype)
+        first = 0
+        for job in jobs:
+            if job.hidden is None:
+                raise LocalError("a job without hidden states reached a stage that needs them")
+            unpack_into(rows[first : first + job.rows], job.hidden)
+            first += job.rows
+        return rows.to(self._device)
+
+
+class HandOn:
+    """The outlet of every stage but the last."""
+
+    nbytes = 0
+
+    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
+        parts = torch.split(hidden.cpu(), [job.rows for job in jobs])
+        return [Result(hidden=pack(part)) for part in parts]
+
+
+class Pick:
+    """The last stage's outlet: greedy picks after the judged rows.
+
+    What comes out of the head's norm is the highest tap.
+    """
+
+    def __init__(self, head: Head, layers: int) -> None:
+        """`layers` of the whole model: the number by which its last hidden state is asked for."""
+        self._head, self._tap = head, layers
+        self.nbytes = head.nbytes
+
+    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
+        rows: list[int] = []  # that are needed: the judged ones, or all where they are tapped
+        judged: list[int] = []  # where among these
+        tapped: list[slice | None] = []  # by job
+        first = 0
+        for job in jobs:
+            at = len(rows)
+            if self._tap in job.taps:
+                rows += range(first, first + job.rows)
+                judged += [at + row for row in job.judged]
+                tapped.append(slice(at, len(rows)))
+            else:
+                rows += [first + row for row in job.judged]
+                judged += range(at, len(rows))
+                tapped.append(None)
+            first += job.rows
+        if not rows:
+            return [Result() for _ in jobs]
+        normed = self._head.normed(hidden if len(rows) == len(hidden) else hidden[rows])
+        picks = iter(self._picks(normed, judged))
+        return [
+            Result(
+                picks=tuple(next(picks) for _ in job.judged),
+                features=() if part is None else (pack(normed[part]),),
+            )
+            for job, part in zip(jobs, tapped, strict=True)
+        ]
+
+    def _picks(self, normed: torch.Tensor, judged: Sequence[int]) -> list[int]:
+        if not judged:
+            return []
+        rows = normed if len(judged) == len(normed) else normed[judged]
+        picks: list[int] = self._head.project(rows).argmax(-1).tolist()
+        return picks

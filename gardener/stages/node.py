@@ -1,0 +1,293 @@
+"""Stages 1..N: take segments from the stage before, compute, pass them on to the next.
+
+A node stands between two links. Its upstream link is accepted (stage k-1, or the holder for stage
+1), its downstream link is dialled (stage k+1, or the holder for the last stage). What comes from
+upstream goes downstream; word of a loss goes both ways, so that the holder hears of it over
+whichever side is whole. A node outlives its neighbours: it keeps its weights and waits for them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from gardener.errors import GardenerError, PeerLost, RemoteError
+from gardener.net.address import ABSENT, Address, Inherited
+from gardener.net.dial import dial
+from gardener.net.link import Link
+from gardener.net.listen import Listener, listen
+from gardener.net.probe import with_link
+from gardener.net.reasons import LASTS, Reasons
+from gardener.protocol.cards import busy, mismatch, not_the_first
+from gardener.protocol.messages import (
+    Advance,
+    Card,
+    Close,
+    Failed,
+    Lost,
+    Message,
+    Open,
+    Segment,
+    Survey,
+    Verdict,
+    Waiting,
+    microseconds,
+    printable,
+)
+from gardener.runtime.trace import Trace
+from gardener.runtime.worker import AnyWorker
+from gardener.stages.merging import Merging
+from gardener.stages.scheduler import Computes, Desk
+
+
+class Node:
+    """One stage at work.
+
+    patience: seconds to look for the next *stage* at the start (None: for ever). Once the ring
+    stood, and for the holder, a node waits for ever: both may come back at any time.
+    """
+
+    def __init__(
+        self,
+        stage: Computes,
+        card: Card,
+        worker: AnyWorker,
+        trace: Trace,
+        *,
+        listen_at: Address | Inherited,
+        peer: Address,
+        patience: float | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.card = card
+        self.trace = trace
+        self.upstream: Link | None = None
+        self.downstream: Link | None = None
+        self.desk = Desk(
+            stage, worker, trace, self._pass_on, self._drained, self._failed, Merging.of(card)
+        )
+        self._following = 0 if stage.slice.is_last else card.stage + 1
+        self._listen_at = listen_at
+        self._peer = peer
+        self._patience = patience
+        self._say = say
+        self._nudge = asyncio.Event()
+        self._broken = asyncio.Event()  # the downstream link has ended
+        self._pending: Survey | None = None  # came while there was nobody to pass it to
+        self._asked = 0.0  # loop time at which the first of its kind came
+        self._obstacle = ""  # why there is nobody, as far as is known since then
+        self._reasons = Reasons(say)
+        self._was_ready = False
+        self._given = (0, -1)  # request and number of the newest segment passed on
+        self._loss = Lost(self._following, 0, -1, 0, "it was not there yet")  # the newest
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises PeerLost when patience runs out, UserError when the
+        address cannot be listened on."""
+        listener = await listen(self._listen_at, self.card, self, admit=self._admit, met=self._met)
+        self._say(f"listening at {listener.address}")
+        self._look_round()
+        try:
+            await self._keep_downstream()
+        finally:
+            await self._leave(listener)
+
+    async def _leave(self, listener: Listener) -> None:
+        await listener.close()
+        for link in (self.upstream, self.downstream):
+            if link is not None:
+                await link.close(f"stage {self.card.stage} ends")
+
+    @property
+    def ready(self) -> bool:
+        """The stages next to this one are there; a holder comes and goes with its requests."""
+        before = self.upstream is not None or self.card.stage == 1
+        return before and (self.downstream is not None or not self._following)
+
+    def _look_round(self) -> None:
+        """Say it when the stage has become ready."""
+        if self.ready and not self._was_ready:
+            near = [stage for stage in (self.card.stage - 1, self._following) if stage]
+            parts = [" and ".join(f"stage {stage}" for stage in near)] if near else []
+            parts = [f"{part} {'is' if len(near) == 1 else 'are'} there" for part in parts]
+            if self.card.stage == 1:
+                parts.append("a holder may ask")
+            if not self._following:
+                parts.append(f"the holder is to listen at {self._peer}")
+            self._say(f"ready: {'; '.join(parts)}")
+        self._was_ready = self.ready
+
+    # --- downstream --------------------------------------------------------------------------
+
+    async def _keep_downstream(self) -> None:
+        patience = self._patience if self._following else None
+        while True:
+            self._broken.clear()
+            self.downstream = await dial(
+                self._peer,
+                self.card,
+                self,
+                admit=lambda peer: mismatch(self.card, peer),
+                patience=patience,
+                waiting=self._waits,
+                whom=self._whom,
+                nudge=self._nudge,
+            )
+            self._say(f"connected to {self.downstream}")
+            self._look_round()
+            patience, self._obstacle = None, ""
+            self._reasons.forget()
+            if self._pending is not None:
+                self._survey(self._pending)
+            await self._broken.wait()
+
+    @property
+    def _whom(self) -> str:
+        return f"stage {self._following}" if self._following else "the holder"
+
+    def _waits(self, sentence: str) -> None:
+        self._obstacle = sentence
+        if self._pending is not None:
+            self._report_obstacle()
+        if self._following or not sentence.endswith(ABSENT) or self._missed():
+            self._reasons.tell(sentence)
+
+    def _missed(self) -> bool:
+        """Whether a holder has asked for a while that is not where it should be. As long as nobody
+        asks, no holder is there, and nothing is wrong."""
+        asked = asyncio.get_running_loop().time() - self._asked
+        return self._pending is not None and asked >= LASTS
+
+    def _report_obstacle(self) -> None:
+        """Tell the holder, which waits for its survey to come round, what is in the way."""
+        obstacle = self._obstacle or f"waiting for {self._whom} at {self._peer}: no answer yet"
+        why = printable(f"stage {self.card.stage} is {obstacle}")
+        self._tell_upstream(Waiting(self.card.stage, self._following, why[:500]))
+
+    def _pass_on(self, message: Message) -> None:
+        """Send downstream; into the void when there is nobody, the holder knows by then."""
+        if isinstance(message, Segment | Verdict):
+            self._given = (message.request, message.seq)
+        if self.downstream is not None:
+            with contextlib.suppress(PeerLost):
+                self.downstream.send(message)
+
+    def _forward(self, message: Open | Close | Advance) -> None:
+        """Pass on what the holder tells all stages; it need not hear it back."""
+        if self._following:
+            self._pass_on(message)
+
+    def _tell_upstream(self, message: Lost | Failed | Waiting) -> None:
+        if self.upstream is not None:
+            with contextlib.suppress(PeerLost):
+                self.upstream.send(message)
+
+    def _drained(self) -> Awaitable[None] | None:
+        """Something to wait for while the next stage reads too slowly."""
+        if self.downstream is None or not self.downstream.congested:
+            return None
+        return self._drain(self.downstream)
+
+    async def _drain(self, link: Link) -> None:
+        with contextlib.suppress(PeerLost):
+            await link.drain()
+
+    # --- upstream ----------------------------------------------------------------------------
+
+    def _admit(self, peer: Card) -> str | None:
+        if not peer.stage and self.card.stage > 1:
+            return not_the_first(self.card.stage) + self._where_first()
+        if self.upstream is not None:
+            return busy(self.card.stage, self.upstream, peer.stage)
+        return mismatch(peer, self.card)
+
+    def _where_first(self) -> str:
+        """Where stage 1 is, for a holder that has come here instead."""
+        if self.upstream is None or self.upstream.peer.stage != 1:
+            return ""
+        return f"; stage 1 is on {self.upstream.host}"
+
+    def _met(self, link: Link) -> None:
+        if self.upstream is not None:  # two greetings at once; the first one wins
+            raise RemoteError(f"stage {self.card.stage} already serves {self.upstream}")
+        self.upstream = link
+        self._say(f"connected from {link}")
+        self._look_round()
+
+    # --- what the links tell -----------------------------------------------------------------
+
+    def heard(self, link: Link, message: Message) -> None:
+        match message:
+            case Segment() if link.upstream:
+                self.desk.submit(message)
+            case Advance() if link.upstream:
+                if not self.desk.gave_up(message.request):
+                    self._forward(message)  # at once: it overtakes what is computed here
+                    self.desk.advance(message)
+            case Open() if link.upstream:
+                self._open(message)
+            case Close() if link.upstream:
+                self.desk.close(message.request)
+                self._forward(message)
+            case Survey() if link.upstream:
+                self._survey(message)
+            case Lost() | Failed() if link.upstream:
+                self._pass_on(message)
+            case Lost() | Failed() | Waiting():
+                self._tell_upstream(message)
+            case _:
+                kind = type(message).__name__
+                raise RemoteError(f"stage {self.card.stage} has no use for {kind}")
+
+    def _open(self, message: Open) -> None:
+        """Without a next stage the request is given up at once: a stage that comes later would be
+        sent segments of a request that it has never heard of."""
+        self.desk.open(message)
+        if self.downstream is not None:
+            self._forward(message)
+        else:
+            self.desk.give_up(message.request)
+            self._tell_upstream(
+                msgspec.structs.replace(self._loss, request=message.request, seq=-1)
+            )
+
+    def lost(self, link: Link, error: GardenerError) -> None:
+        silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
+        why = printable(link.cause)[:500]
+        if link is self.upstream:
+            self.upstream, self._pending = None, None
+            if link.peer.stage:
+                self._pass_on(Lost(link.peer.stage, *self.desk.latest, silent, why))
+            for request in self.desk.clear():
+                self._forward(Close(request))
+        elif not link.upstream:
+            self.downstream = None
+            self._loss = Lost(link.peer.stage, *self._given, silent, why)
+            self._tell_upstream(self._loss)
+            for request in self.desk.requests:
+                self.desk.give_up(request)
+            self._broken.set()
+        self._say(str(error))
+        self._look_round()
+
+    def _survey(self, survey: Survey) -> None:
+        if self.downstream is None:
+            if self._pending is not None:
+                self._report_obstacle()
+            else:  # what was in the way before may be gone: try anew
+                self._asked, self._obstacle = asyncio.get_running_loop().time(), ""
+            self._pending = survey
+            self._nudge.set()  # the holder is there now: do not sleep on
+            return
+        self._pending = None
+        card = with_link(self.card, self.downstream)
+        self._pass_on(msgspec.structs.replace(survey, cards=(*survey.cards, card)))
+
+    def _failed(self, request: int, seq: int, error: BaseException) -> None:
+        """A segment could not be computed, for instance for lack of memory. The node stays up."""
+        why = printable(f"{type(error).__name__}: {error}")
+        self._say(f"segment {seq} could not be computed: {why}")
+        report = Failed(self.card.stage, request, seq, why[:500])
+        self._tell_upstream(report)
+        self._pass_on(report)

@@ -1,0 +1,59 @@
+"""Segments with fewer rows, and the verdicts made of them."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gardener.protocol.messages import Segment, Tensor, Timing, Verdict
+
+
+def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
+    """The segment with only these rows, given by index in ascending order."""
+    if len(rows) == len(segment.ids):
+        return segment
+    return msgspec.structs.replace(
+        segment,
+        ids=tuple(segment.ids[row] for row in rows),
+        parents=tuple(segment.parents[row] for row in rows),
+        positions=tuple(segment.positions[row] for row in rows),
+        tokens=tuple(segment.tokens[row] for row in rows) if segment.tokens else (),
+        hidden=segment.hidden.take(rows) if segment.hidden and rows else None,
+        features=rows_of(segment.features, rows) if rows else (),
+    )
+
+
+def verdict_of(
+    segment: Segment,
+    judged: Sequence[int],
+    picks: Sequence[int],
+    living: Sequence[int],
+    times: tuple[Timing, ...],
+    features: tuple[Tensor, ...],
+) -> Verdict:
+    """The answer for the judged rows that live."""
+    lives = set(living)
+    kept = [(row, pick) for row, pick in zip(judged, picks, strict=True) if row in lives]
+    if features:
+        # What stands before the first judged row is prompt, which never dies.
+        lead = judged[0] if judged else len(segment.ids)
+        rows = [*range(lead), *(row for row, _ in kept)]
+        features = rows_of(features, rows)
+    return Verdict(
+        segment.request,
+        segment.seq,
+        tuple(segment.ids[row] for row, _ in kept),
+        tuple(pick for _, pick in kept),
+        times,
+        features,
+    )
+
+
+def tensor_bytes(segment: Segment) -> int:
+    """Bytes of tensors."""
+    hidden = len(segment.hidden.data) if segment.hidden else 0
+    return hidden + sum(len(tensor.data) for tensor in segment.features)
+
+
+def rows_of(features: Sequence[Tensor], rows: Sequence[int]) -> tuple[Tensor, ...]:
+    """These rows of every tap."""
+    return tuple(tensor.take(rows) for tensor in features)

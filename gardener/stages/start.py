@@ -1,0 +1,148 @@
+"""A stage from its settings: loaded, measured, and served to the ring. Imports torch."""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gardener
+from gardener.errors import UserError
+from gardener.model.architecture import Architecture
+from gardener.model.checkpoint.parts import check_stages
+from gardener.model.checkpoint.resolve import resolve
+from gardener.model.checkpoint.slices import Slice, parse_range
+from gardener.model.loader import stored_slice
+from gardener.net.address import check_free, parse, parse_peer
+from gardener.protocol.cards import span
+from gardener.protocol.messages import Card, Costs, microseconds
+from gardener.runtime.trace import Trace
+from gardener.runtime.worker import Worker
+from gardener.stages.executor import Stage
+from gardener.stages.load import load_stage
+from gardener.stages.measure import Measured, Points, measure
+from gardener.stages.node import Node
+from gardener.stages.turns import in_turn
+
+CLOSING = 1.0
+"""Seconds to wait at the end for what is being computed."""
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """Where one stage stands and what it holds."""
+
+    stage: int
+    peer: str
+    listen: str
+    model: str
+    revision: str | None
+    stages: int | None
+    layers: str | None
+    dtype: str
+    device: str
+    threads: int
+    quant: str
+    patience: float
+
+
+async def serve(
+    settings: NodeSettings,
+    say: Callable[[str], None],
+    watch: Callable[[Node], None] = lambda node: None,
+) -> None:
+    """Load the slice, then serve until cancelled. `say` gets lines, `watch` the node."""
+    listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
+    check_free(listen_at)
+    worker = Worker("stage")
+    try:
+        stage, loaded, measured = await worker.run(in_turn, ready, settings, say)
+        card = card_of(stage, settings.stage, measured)
+        say(
+            f"{span(card)} of {card.layers} on {settings.device} in {stage.dtype}, "
+            f"{stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
+        )
+        say(str(measured))
+        this = Node(
+            stage,
+            card,
+            worker,
+            Trace(),
+            listen_at=listen_at,
+            peer=peer,
+            patience=settings.patience,
+            say=say,
+        )
+        watch(this)
+        await this.run()
+    finally:
+        worker.close(CLOSING)
+
+
+def ready(settings: NodeSettings, say: Callable[[str], None]) -> tuple[Stage, float, Measured]:
+    """The stage, the seconds in which it was loaded, and what it takes. Raises UserError."""
+    begin = time.monotonic()
+    stage = load(settings, say)
+    return stage, time.monotonic() - begin, measure(stage)
+
+
+def load(settings: NodeSettings, say: Callable[[str], None]) -> Stage:
+    """The stage that is asked for; from a hub, only the files it needs. Raises UserError."""
+    if settings.stages is not None:
+        check_stages(Path(settings.model).expanduser(), settings.stages, "--stages")
+    where = resolve(
+        settings.model,
+        settings.revision,
+        choose=lambda shape: choose_slice(shape, settings),
+        part=settings.stage,
+        say=say,
+    )
+    held = None  # a part of a split model is what it is
+    if stored_slice(where) is None or settings.layers is not None:
+        held = choose_slice(Architecture.read(where), settings)
+    return load_stage(
+        where,
+        held,
+        dtype=settings.dtype,
+        device=settings.device,
+        quant=settings.quant,
+        threads=settings.threads,
+    )
+
+
+def choose_slice(shape: Architecture, settings: NodeSettings) -> Slice:
+    """The layers that this stage is to hold. Raises UserError."""
+    if settings.layers is not None:
+        return parse_range(settings.layers, shape.layers)
+    if settings.stages is None:
+        raise UserError(
+            "say which layers this stage holds: --stages N shares the model evenly, --layers A-B "
+            "names them"
+        )
+    if settings.stage > settings.stages:
+        raise UserError(f"there is no stage {settings.stage} of {settings.stages}")
+    return shape.balance(settings.stages, settings.quant)[settings.stage - 1]
+
+
+def card_of(stage: Stage, number: int, measured: Measured) -> Card:
+    """What stage `number` says about itself."""
+    return Card(
+        stage=number,
+        name=socket.gethostname(),
+        version=gardener.__version__,
+        first=stage.slice.first,
+        end=stage.slice.end,
+        layers=stage.slice.layers,
+        width=stage.width,
+        model=stage.fingerprint,
+        dtype=stage.dtype,
+        quant=stage.quant,
+        memory=stage.memory,
+        costs=_on_card(measured.short),
+        long=_on_card(measured.long),
+        context=measured.context,
+    )
+
+
+def _on_card(points: Points) -> Costs:
+    return tuple((rows, microseconds(seconds)) for rows, seconds in points)

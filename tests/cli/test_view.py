@@ -1,0 +1,654 @@
+"""The live view: frames fit their terminal whatever they show, and the terminal is left clean."""
+
+import asyncio
+import contextlib
+import io
+import random
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from types import SimpleNamespace
+from typing import Any, TextIO, cast
+
+import pytest
+from fakes import FakeRing, target
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from gardener.cli.view import holder as holder_view
+from gardener.cli.view import node as node_view
+from gardener.cli.view.curve import Curve
+from gardener.cli.view.flights import about
+from gardener.cli.view.holder import Figures, HolderPicture, Lane, Moving
+from gardener.cli.view.lines import amount, clean, cut, duration, fit, sides, spark
+from gardener.cli.view.live import Kept, Live, possible
+from gardener.cli.view.node import Connection, NodePicture, Work
+from gardener.cli.view.progress import Growth, Speed, Transcript
+from gardener.cli.view.text import Piece, messages, tail
+from gardener.cli.view.tree import Twig, draw, token_text
+from gardener.cli.view.watch import HolderWatch
+from gardener.decoding.events import (
+    Command,
+    Emit,
+    Judged,
+    Send,
+)
+from gardener.decoding.policy import Shape, make
+from gardener.decoding.round import Decoding, Limits
+from gardener.decoding.tree import Guess, Tree
+from gardener.holder.holder import Holder
+from gardener.holder.stage_times import Passage
+from gardener.protocol.messages import Card, Segment, Timing
+from gardener.runtime.trace import Record, Trace, What
+
+SIZES = [(80, 24), (160, 50), (300, 100), (122, 30), (40, 10), (20, 60), (7, 3), (2, 2), (1, 1)]
+
+NASTY = "\x1b[2J\x9b31m[bold red]\u202eevil\x00\r\n\t[/] 漢字 👩‍🌾"
+
+
+def alphabet() -> Tokenizer:
+    """One token for each byte."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+TOKENIZER = alphabet()
+
+
+def tokens(text: str) -> tuple[int, ...]:
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    found = [TOKENIZER.token_to_id(c) for part, _ in level.pre_tokenize_str(text) for c in part]
+    return tuple(token for token in found if token is not None)
+
+
+def screen(frame: RenderableType, width: int, height: int) -> list[str]:
+    """The lines as they reach a terminal of this size, without colours."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, height=height, color_system=None, force_terminal=True)
+    console.print(frame, end="")
+    return out.getvalue().split("\n")
+
+
+def plain(lines: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
+    return ["".join(text for text, _ in line) for line in lines]
+
+
+def bushy(count: int) -> tuple[Twig, ...]:
+    """A tree in which every node has up to three children."""
+    twigs = [Twig(0, -1, " root", 1.0, "ring")]
+    for node in range(1, count):
+        parent = (node - 1) // 3
+        part = (0.6, 0.3, 0.05)[(node - 1) % 3]
+        text = (" word", "\n", "漢", NASTY)[node % 4]
+        twigs.append(Twig(node, parent, text, twigs[parent].probability * part, "waiting"))
+    return tuple(twigs)
+
+
+HOLDERS = {
+    "nothing": HolderPicture(),
+    "starting": HolderPicture(
+        "starting 3 stages here",
+        elapsed=1.5,
+        lanes=tuple(Lane(stage, said="loading " * 30) for stage in (1, 2, 3)),
+        said=("waiting for the next stage at 10.0.0.1:7000: connection refused " * 4,) * 80,
+    ),
+    "no lanes": HolderPicture("answering", policy="plain"),
+    "busy": HolderPicture(
+        "answering",
+        elapsed=4000.0,
+        policy="gardener",
+        lanes=tuple(Lane(k, f"{k}-{k + 9}", "host", 0.0041, 0.0002, 0.7) for k in (1, 2, 3)),
+        segments=(
+            Moving(11, 0, 1, 9, 4, 3, 1.0),
+            Moving(12, 0, 0, 16, 0, 3, 0.4),
+            Moving(13, 0, 0, 0, 0, 2, 0.5),
+            Moving(14, 4096, 0, 0, 0, 1, 0.0),
+        ),
+        round_trips=(0.0, 0.0213),
+        twigs=bushy(48),
+        pruned=(" of the same", NASTY),
+        text=(Piece("Once upon a time " * 80, True), Piece("\n\n漢字漢字 " * 60, False)),
+        figures=Figures(
+            412, 51.9, 43.2, tuple(map(float, range(60))), 1.5, 0.07, 300, 112, 900, 90, 48, 99, 51
+        ),
+        said=("a warning",),
+    ),
+    "crowded": HolderPicture(
+        policy="gardener",
+        lanes=tuple(Lane(k, said="") for k in range(1, 41)),
+        segments=tuple(Moving(k, 0, k == 0, 15, 0, 1 + k % 2, 0.9) for k in range(64)),
+    ),
+    "hostile": HolderPicture(
+        NASTY,
+        trouble=True,
+        policy="gardener",
+        lanes=(Lane(1, NASTY, NASTY, 1e6, 1e-9, 1.0), Lane(2, said=NASTY), Lane(10**12)),
+        segments=(Moving(10**12, 10**9, 1, 1, 1, 1, 0.5),),
+        twigs=(Twig(0, -1, NASTY, 0.0, "judged"),),
+        text=(Piece(NASTY * 50, False),),
+        said=(NASTY,),
+    ),
+}
+
+NODES = {
+    "loading": NodePicture(2, listening="127.0.0.1:7001", peer="127.0.0.1:7002"),
+    "alone": NodePicture(2, "waiting for both neighbours", "layers 10-19 of 30", work=Work()),
+    "serving": NodePicture(
+        2,
+        "serving",
+        "layers 10-19 of 30, 156 MB, float32 on cpu, at host",
+        uptime=93784.0,
+        upstream=Connection("stage 1 at 10.0.0.1:51234", "host-a", 0.1, 0.0003, 12_345_678, 800),
+        downstream=Connection("stage 3 at [fe80::1]:7000", "host-b", 3.9, None, 0, 10**13),
+        work=Work(3, 2, 151.7, tuple(map(float, range(60))), 0.0123, 5.6, 0.4, 10**7, 10**8, 999),
+        said=("stage 2: connected from stage 1",) * 100,
+    ),
+    "hostile": NodePicture(
+        10**12,
+        NASTY,
+        NASTY,
+        upstream=Connection(NASTY, NASTY, 1e9, 1e9, 2**70, 2**70),
+        downstream=Connection(NASTY * 20),
+        work=Work(waiting=10**6),
+        said=(NASTY,) * 3,
+    ),
+}
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", HOLDERS)
+def test_a_holder_fits_every_terminal(name: str, size: tuple[int, int]) -> None:
+    check(screen(holder_view.render(HOLDERS[name], *size), *size), *size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NODES)
+def test_a_node_fits_every_terminal(name: str, size: tuple[int, int]) -> None:
+    check(screen(node_view.render(NODES[name], *size), *size), *size)
+
+
+def check(lines: Sequence[str], width: int, height: int) -> None:
+    assert len(lines) == height
+    assert {cell_len(line) for line in lines} == {width - 1}  # the last column stays empty
+    assert all(line.isprintable() for line in lines)
+    assert not any("\u202e" in line for line in lines)
+
+
+def test_what_a_holder_shows_at_80_columns() -> None:
+    lines = screen(holder_view.render(HOLDERS["busy"], 80, 24), 80, 24)
+    text = "\n".join(lines)
+    assert "● answering" in lines[0]
+    assert "policy gardener" in lines[0]
+    assert "links <1 ms / 21 ms  1:06:40" in lines[0]
+    assert "51.9 tokens/s" in lines[1]
+    assert "300 accepted, 112 missed" in lines[2]
+    assert "900 rows sent, 10% wasted   4 in flight, 4126 rows" in lines[2]
+    assert "14 ▒▒▒" in lines[5]
+    assert "13 ∅" in lines[6]
+    assert lines[7].endswith("■■■■■■■■■■─11 ◆■■■■■■■■■□□□□")
+    assert "● root" in text
+    assert "48 nodes, 99 grown, 51 pruned" in text
+    assert "a warning" in lines[-1]
+
+
+def test_from_120_columns_on_tree_and_text_stand_side_by_side() -> None:
+    lines = screen(holder_view.render(HOLDERS["busy"], 160, 50), 160, 50)
+    assert any("── tree" in line and " │ ── text" in line for line in lines)
+
+
+def test_a_peer_cannot_write_markup() -> None:
+    picture = HolderPicture(policy="plain", lanes=(Lane(1, name="[red]x[/red]"),))
+    assert "[red]x[/red]" in "\n".join(screen(holder_view.render(picture, 160, 24), 160, 24))
+
+
+def test_no_color_leaves_no_colours() -> None:
+    out = io.StringIO()
+    console = Console(
+        file=out, width=80, height=24, force_terminal=True, _environ={"NO_COLOR": "1"}
+    )
+    console.print(holder_view.render(HOLDERS["busy"], 80, 24), end="")
+    assert "\x1b[3" not in out.getvalue()
+    assert "◆" in out.getvalue()  # kinds can still be told apart
+
+
+# --- the parts -----------------------------------------------------------------------------------
+
+
+def test_clean_replaces_what_steers_a_terminal() -> None:
+    assert clean("a\x1b[31mb\x9b\u202e\n") == "a�[31mb���"
+    assert clean("漢字 é") == "漢字 é"
+
+
+def test_lines_are_cut_and_filled_by_cells() -> None:
+    assert plain([cut([("漢字", ""), ("abc", "")], 6)]) == ["漢字a…"]
+    assert plain([fit([("漢字", "")], 4)]) == ["漢字"]
+    assert plain([fit([("漢字", "")], 3)]) == ["漢…"]
+    assert plain([fit([("a", "")], 3)]) == ["a  "]
+    assert cut([("abc", "")], 0) == []
+    assert plain([sides([("ab", "")], [("cd", "")], 6)]) == ["ab  cd"]
+    assert plain([sides([("ab", "")], [("cd", "")], 4)]) == ["ab"]
+
+
+def test_figures_are_short() -> None:
+    assert [duration(s) for s in (0.00003, 0.0041, 0.0123, 1.44, 187, 3725)] == [
+        "0.03 ms",
+        "4.1 ms",
+        "12 ms",
+        "1.4 s",
+        "3:07",
+        "1:02:05",
+    ]
+    assert [amount(n) for n in (0, 812, 13_400, 2.1e6, 7e9)] == [
+        "0 ",
+        "812 ",
+        "13.4 k",
+        "2.1 M",
+        "7.0 G",
+    ]
+    assert spark((0.0, 4.0, 8.0), 5) == "▁▄█"
+    assert spark((0.0, 0.0), 5) == "▁▁"
+    assert spark((), 5) == ""
+
+
+def test_the_tree_is_drawn_with_its_branches() -> None:
+    twigs = (
+        Twig(1, 0, " range", 1.0, "ring"),
+        Twig(2, 1, " is", 0.6, "ring"),
+        Twig(3, 1, " in", 0.2, "ring"),
+        Twig(4, 1, " of", 0.1, "waiting"),
+        Twig(5, 2, " a", 0.5, "judged"),
+        Twig(6, 5, "\n", 0.4, "waiting"),
+        Twig(7, 2, " the", 0.08, "ring"),
+    )
+    assert plain(draw(twigs, 60, 9)) == [
+        "● range ─┬─ is ─┬─ a ─── ↵  40%",
+        "         │      └─ the  8%",
+        "         ├─ in  20%",
+        "         └─ of  10%",
+    ]
+    assert plain(draw(twigs, 60, 2)) == ["● range ─┬─ is ─── a ─── ↵  40%", "         └─ in  20%"]
+    assert plain(draw(twigs, 24, 1)) == ["● range ─── is  60%"]
+    assert plain(draw(twigs[:1], 60, 3)) == ["● range"]
+    assert draw((), 60, 3) == []
+    styles = {text: name for line in draw(twigs, 60, 9) for text, name in line}
+    assert (styles["a"], styles["is"], styles["of"]) == ("green", "cyan", "")
+
+
+def test_tokens_stay_visible() -> None:
+    assert [token_text(t) for t in (" a", "  ", "", "\n\n", "\t", "\x07")] == [
+        "a",
+        "␣",
+        "␣",
+        "↵↵",
+        "⇥",
+        "�",
+    ]
+
+
+def test_the_text_shows_its_end_and_what_was_guessed() -> None:
+    pieces = (Piece("one two ", False), Piece("three\n", True), Piece("\nfour\x1b[2J", False))
+    lines = tail(pieces, 8, 10)
+    assert [line.rstrip() for line in plain(lines)] == ["one two", "three", "", "four�[2J"]
+    assert lines[1][0] == ("three", "green")
+    assert plain(tail(pieces, 8, 1)) == ["four�[2J"]
+    assert tail(pieces, 0, 5) == []
+    assert len(tail((Piece("word " * 20_000, True),), 80, 5)) == 5
+
+
+def test_messages_are_wrapped_and_the_newest_is_brightest() -> None:
+    lines = messages(("one", "two words\x1b", "three words here"), 10, 9)
+    assert [line[0] for line in lines] == [
+        ("one", "dim"),
+        ("two words�", "dim"),
+        ("three", ""),
+        ("words here", ""),
+    ]
+    assert plain(messages(("one", "two words here"), 9, 1)) == ["here"]
+    assert messages((), 9, 9) == messages(("a",), 0, 9) == messages(("a",), 9, 0) == []
+
+
+def test_where_a_segment_is_about() -> None:
+    stages = (0.010, 0.020, 0.010)  # and 4 hops of 5 ms
+    assert about(0.0, 0.060, stages) == (1, 0.0)
+    stage, progress = about(0.020, 0.060, stages)
+    assert (stage, round(progress, 6)) == (2, 0.2)
+    assert about(0.054, 0.060, stages)[0] == 3
+    assert about(9.0, 0.060, stages) == (3, 1.0)
+    assert about(9.0, 0.0, ()) == (1, 0.0)
+
+
+def test_a_curve_sums_by_bucket() -> None:
+    curve = Curve(0.5, bars=4)
+    for at, count in ((10.1, 1.0), (10.2, 1.0), (11.1, 3.0), (11.6, 5.0)):
+        curve.add(at, count)
+    assert curve.bars(11.7) == (4.0, 0.0, 6.0)
+    assert curve.bars(12.2) == (4.0, 0.0, 6.0, 10.0)
+    assert curve.lately(11.7, 1.0) == 8.0
+    assert curve.bars(99.0) == ()
+    assert curve.total == 10.0
+
+
+# --- from the trace ------------------------------------------------------------------------------
+
+
+def record(what: What, at: float = 0.0, seq: int = 0, items: tuple[int, ...] = ()) -> Record:
+    return Record(at, what, 1, seq, len(items), 0.0, "", items)
+
+
+def test_the_transcript_knows_guesses_from_misses() -> None:
+    transcript = Transcript(TOKENIZER)
+    transcript.read(record("emitted", items=tokens("abc")))
+    transcript.read(record("missed"))
+    transcript.read(record("emitted", items=tokens("é")[:1]))  # half a character
+    assert transcript.pieces() == (Piece("ab", True), Piece("c", False))
+    transcript.read(record("emitted", items=(*tokens("é")[1:], *tokens("d"))))
+    assert transcript.pieces() == (Piece("ab", True), Piece("c", False), Piece("éd", True))
+
+
+def test_a_long_transcript_forgets_its_beginning() -> None:
+    transcript = Transcript(TOKENIZER)
+    for _ in range(40):
+        transcript.read(record("emitted", items=tokens("abcdefghi\n" * 100)))
+        transcript.read(record("missed"))
+    text = "".join(piece.text for piece in transcript.pieces())
+    assert 8_000 <= len(text) <= 16_000
+    assert text.endswith("abcdefghi\n")
+
+
+def test_speed_counts_from_the_first_token() -> None:
+    speed = Speed()
+    assert (speed.lately(1.0), speed.mean(1.0), speed.wait) == (0.0, 0.0, None)
+    speed.read(record("sent", at=1.0))
+    speed.read(record("emitted", at=1.5, items=(1,)))
+    speed.read(record("emitted", at=2.5, items=(1, 2, 3, 4)))
+    assert speed.wait == 0.5
+    assert speed.mean(3.5) == 2.0
+    assert speed.lately(3.5) == 2.0
+
+
+def test_growth_tells_what_was_pruned_from_what_came_true() -> None:
+    tree = Tree(0, 10)
+    a, b = tree.graft(0, 1, -0.1), tree.graft(0, 2, -1.0)
+    tree.graft(a.id, 3, -0.2)
+    below = tree.graft(b.id, 4, -1.2)
+    growth = Growth(lambda token: f" t{token}")
+    twigs, pruned = growth.take(tree, {0, a.id}, {0})
+    assert [twig.text for twig in twigs] == [" t10", " t1", " t3", " t2", " t4"]
+    assert [twig.state for twig in twigs] == ["ring", "judged", *["waiting"] * 3]
+    assert pruned == ()
+    tree.advance(1)
+    growth.read(record("emitted", items=(1,)))
+    twigs, pruned = growth.take(tree, {a.id}, set())
+    assert below.id not in tree
+    assert pruned == ("t2 t4",)
+    assert growth.take(tree, {a.id}, set())[1] == ()
+
+
+class TracedRing(FakeRing):
+    """Leaves the trace that a holder leaves."""
+
+    trace: Trace
+    passage: Passage
+
+    def run(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            match command:
+                case Emit(items):
+                    self.trace.add("emitted", rows=len(items), items=items)
+                case Send(Segment() as sent):
+                    self.trace.add("sent", sent.request, sent.seq, len(sent.ids), items=sent.ids)
+                case _:
+                    pass
+        super().run(commands)
+
+    def choices(self) -> list[Callable[[], None]]:
+        found = super().choices()
+        return [self.judge if self.verdicts and each is found[-1] else each for each in found]
+
+    def judge(self) -> None:
+        verdict = self.verdicts.popleft()
+        self.trace.add("judged", 1, verdict.seq, len(verdict.ids), 0.01)
+        self.passage.add((Timing(100, 2000),) * 3, 0.01)
+        missed = self.decoding.counts.missed
+        self.run(self.decoding.handle(Judged(verdict)))
+        if self.decoding.counts.missed > missed:
+            self.trace.add("missed", 1, verdict.seq, 1)
+
+
+def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
+    """A fake ring at the start of a request, and the view of its holder."""
+    decoding = Decoding(1, [1, 2, 3], make("gardener", Shape(rows=6, window=3)), Limits(60, 200))
+
+    def drafts(text: Sequence[int]) -> tuple[Guess, ...]:
+        right = target(text)
+        return (Guess((right + 1) % 5, 0.5), Guess(right, 0.4)) if chance.random() < 0.7 else ()
+
+    TracedRing.trace, TracedRing.passage = Trace(), Passage()
+    ring = TracedRing(decoding, drafts, chance)
+    holder = SimpleNamespace(
+        decoding=decoding,
+        trace=ring.trace,
+        passage=ring.passage,
+        cards=tuple(
+            Card(k, "host", "0", k, k + 1, 9, 8, "m", "float32", "none", 1) for k in (1, 2, 3)
+        ),
+        ring=SimpleNamespace(
+            upstream=SimpleNamespace(round_trip=0.001), downstream=SimpleNamespace(round_trip=None)
+        ),
+    )
+    watch = HolderWatch("starting")
+    watch.begin(cast(Holder, holder), TOKENIZER)
+    return ring, watch
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pictures_agree_with_the_run_whenever_they_are_taken(seed: int) -> None:
+    chance = random.Random(seed)
+    ring, watch = watched(chance)
+    now = 0.0
+    while True:
+        now += 0.01
+        going = ring.step()
+        if going and chance.random() < 0.7:
+            continue
+        picture = watch.picture(now)
+        counts, flights = ring.decoding.counts, ring.decoding.flights()
+        assert picture.figures.tokens == len(ring.emitted)
+        assert "".join(p.text for p in picture.text) == TOKENIZER.decode(ring.emitted)
+        if not ring.decoding.finished:
+            assert [(s.seq, s.rows) for s in picture.segments] == [(f.seq, f.size) for f in flights]
+        assert sum(s.root for s in picture.segments) <= 1
+        guessed = sum(len(p.text) for p in picture.text if p.guessed)
+        assert guessed == counts.accepted  # one letter for each token
+        assert picture.twigs[0].id == ring.decoding.tree.root
+        check(screen(holder_view.render(picture, 80, 24), 80, 24), 80, 24)
+        if not going:
+            break
+    assert picture.state == "done (length)"
+
+
+def test_a_second_request_starts_afresh() -> None:
+    ring, watch = watched(random.Random(1))
+    ring.finish()
+    assert watch.picture(1.0).figures.tokens == 60
+    holder = cast(Any, watch)._holder
+    holder.decoding = Decoding(2, [1, 2], make("plain", Shape()), Limits(5, 50))
+    holder.trace.add("emitted", rows=1, items=(1,))  # of the first one, seen late
+    holder.trace.add("sent", 2, 0, 2, items=(0, 1))
+    picture = watch.picture(2.0)
+    assert (picture.policy, picture.text, picture.figures.tokens) == ("plain", (), 0)
+    assert [(s.seq, s.prompt, s.root) for s in picture.segments] == [(0, 1, 1)]
+    assert watch.picture(2.0).state == "reading the prompt, 0 of 2 tokens"
+    holder.ring.upstream = None
+    assert watch.picture(3.0).state == "a stage is lost"
+    assert watch.picture(3.0).trouble
+
+
+def test_before_the_ring_stands_the_lanes_show_what_the_stages_say() -> None:
+    watch = HolderWatch("starting 2 stages here", 2)
+    watch.heard("stage 2: listening at 127.0.0.1:7002")
+    watch.heard("stage 9: nobody asked")
+    watch.heard("Traceback")
+    picture = watch.picture(1.0)
+    assert [lane.said for lane in picture.lanes] == ["starting", "listening at 127.0.0.1:7002"]
+
+
+def test_records_after_one_that_left_the_trace() -> None:
+    trace = Trace(size=3)
+    trace.add("sent", seq=1)
+    first = trace.after(None)[0]
+    trace.add("sent", seq=2)
+    assert [record.seq for record in trace.after(first)] == [2]
+    for seq in (3, 4, 5):
+        trace.add("sent", seq=seq)
+    assert [record.seq for record in trace.after(first)] == [3, 4, 5]
+    assert trace.after(trace.after(None)[-1]) == []
+
+
+# --- the screen ----------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal to `run` in."""
+    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "80"), ("LINES", "24")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return Terminal()
+
+
+def run(main: Coroutine[Any, Any, None], stderr: TextIO, stdout: TextIO | None = None) -> None:
+    """Run with these streams; stdout is the same terminal unless it is given."""
+    stdout = stdout or stderr
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        try:
+            asyncio.run(main)
+        finally:
+            assert sys.stdout is stdout
+            assert sys.stderr is stderr
+
+
+def left_clean(text: str) -> str:
+    """What stands in the terminal once the alternate screen is gone."""
+    before, on, rest = text.partition("\x1b[?1049h")
+    screen, off, after = rest.rpartition("\x1b[?1049l")
+    assert on
+    assert off
+    assert screen.endswith("\x1b[?25h")  # the cursor is back
+    assert "\x1b[?1049" not in before + screen + after
+    return before + after
+
+
+async def shown(body: Callable[[], None]) -> None:
+    """What `body` does once the screen is on and something was drawn."""
+    drawn = threading.Event()
+    async with Live(drawing(drawn)):
+        await asyncio.to_thread(drawn.wait, 10)
+        body()
+
+
+def drawing(drawn: threading.Event) -> Callable[[], Callable[[int, int], RenderableType]]:
+    def draw(width: int, height: int) -> RenderableType:
+        drawn.set()
+        return holder_view.render(HOLDERS["busy"], width, height)
+
+    return lambda: draw
+
+
+def test_what_is_written_under_the_screen_comes_out_once_and_in_order(terminal: Terminal) -> None:
+    def body() -> None:
+        for part in ("Once ", "upon\n", "a time"):
+            sys.stdout.write(part)
+            sys.stderr.write(f"note {part.strip()}\n")
+
+    run(shown(body), terminal)
+    assert left_clean(terminal.getvalue()) == "note Once\nnote upon\nnote a time\nOnce upon\na time"
+    assert "tokens/s" in terminal.getvalue()
+
+
+def test_a_pipe_gets_the_text_at_once(terminal: Terminal) -> None:
+    pipe = io.StringIO()
+
+    def body() -> None:
+        sys.stdout.write("text")
+        assert pipe.getvalue() == "text"
+
+    run(shown(body), terminal, pipe)
+    assert pipe.getvalue() == "text"
+    assert left_clean(terminal.getvalue()) == ""
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_an_exception_leaves_the_terminal_clean(terminal: Terminal, error: BaseException) -> None:
+    def body() -> None:
+        sys.stdout.write("so far")
+        raise error
+
+    with pytest.raises(type(error)):
+        run(shown(body), terminal)
+    assert left_clean(terminal.getvalue()) == "so far\n"
+
+
+def test_a_fault_of_the_view_costs_nothing_but_the_view(terminal: Terminal) -> None:
+    async def main() -> None:
+        looked = asyncio.Event()
+
+        def look() -> Callable[[int, int], RenderableType]:
+            looked.set()
+            raise KeyError("a fault")
+
+        async with Live(look):
+            await looked.wait()
+            sys.stdout.write("text")
+
+    run(main(), terminal)
+    assert left_clean(terminal.getvalue()) == "the live view ended: KeyError: 'a fault'\ntext"
+
+
+def test_closing_twice_is_no_error(terminal: Terminal) -> None:
+    async def main() -> None:
+        async with Live(drawing(threading.Event())) as live:
+            await live.close()
+            sys.stdout.write("after")
+
+    run(main(), terminal)
+    assert left_clean(terminal.getvalue()) == "after"
+
+
+@pytest.mark.parametrize("name", ["dumb", "unknown", ""])
+def test_no_view_on_a_terminal_that_cannot_show_one(
+    name: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.redirect_stderr(terminal):
+        assert possible()
+        monkeypatch.setenv("TERM", name)
+        assert not possible()
+    with contextlib.redirect_stderr(io.StringIO()):
+        assert not possible()
+
+
+def test_kept_lines_are_bounded_and_counted() -> None:
+    real = io.StringIO()
+    kept = Kept(real, 3)
+    for number in range(5):
+        kept.write(f"line {number}\n")
+    kept.write("open")
+    assert kept.last(2) == ("line 3", "line 4")
+    assert kept.last(9, after=4) == ("line 4",)
+    assert kept.last(9, after=5) == ()
+    kept.give_back()
+    kept.give_back()
+    assert real.getvalue() == "line 2\nline 3\nline 4\nopen"

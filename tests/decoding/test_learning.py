@@ -1,0 +1,102 @@
+"""What a holder learns from verdicts, and what it leaves out: prefill, and the time between two
+requests. On a simulated ring, without a socket."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from fakes import target
+from simulated import CONTEXT, PROMPT, TOKENS, with_ring, write, written
+
+from gardener.decoding.policy import Shape, make
+from gardener.decoding.round import Limits
+from gardener.decoding.tree import Guess, Node
+from gardener.holder.holder import Holder
+from gardener.protocol.messages import Tensor, Verdict
+from gardener.rings.simulate.ring import SimulatedRing
+
+
+class Oracle:
+    """A drafter that answers at once and knows the text."""
+
+    name = "oracle"
+    numbers = ""
+    instant = True
+    taps: tuple[int, ...] = ()
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        self._text = list(prompt)
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        self._text += [node.token for node in nodes]
+
+    def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        texts = ([*self._text, *(node.token for node in path[1:])] for path in paths)
+        return [(Guess(target(text), 0.9),) for text in texts]
+
+
+@pytest.mark.parametrize("policy", ["plain", "gardener"])
+def test_what_passes_take_before_the_first_token_changes_no_costs(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its passes are of another size, and the first ones are slow: kernels are compiled."""
+    judged, early = Holder.judged, list[int]()
+
+    def slow_at_first(holder: Holder, verdict: Verdict) -> None:
+        assert holder.decoding is not None
+        if not holder.decoding.counts.emitted:
+            early.append(verdict.seq)
+            times = [msgspec.structs.replace(t, compute=50 * t.compute) for t in verdict.times]
+            verdict = msgspec.structs.replace(verdict, times=tuple(times))
+        judged(holder, verdict)
+
+    monkeypatch.setattr(Holder, "judged", slow_at_first)
+
+    async def scenario(ring: SimulatedRing) -> None:
+        before = ring.holder.costs.circle(1)
+        assert await write(ring, policy) == written()
+        assert early == [0, 1], "the prompt comes in two pieces"
+        facts = ring.holder.costs.facts()
+        assert facts["levels"] == pytest.approx([1.0, 1.0], rel=0.01)
+        assert ring.holder.costs.circle(1) == pytest.approx(before, rel=0.02)
+        # Nor does it count where the time of an answer is told.
+        passage = ring.holder.passage
+        assert passage.compute == pytest.approx([0.08 * passage.segments] * 2, rel=1e-3)
+        assert policy != "plain" or passage.segments == TOKENS - 1
+
+    with_ring(scenario, 2)
+
+
+def test_time_before_the_first_token_turns_no_guesses_off() -> None:
+    """That of the prompt, and that in which nobody asked."""
+
+    async def scenario(ring: SimulatedRing) -> None:
+        for _ in range(3):
+            await asyncio.sleep(1000)  # the user thinks
+            assert await write(ring) == written()
+            decoding = ring.holder.decoding
+            assert decoding is not None
+            assert decoding.counts.plain == 0
+            assert ring.holder.throttle.speculating
+
+    with_ring(scenario, 2, drafters=[Oracle()])
+
+
+def test_every_verdict_that_is_about_to_come_is_waited_for() -> None:
+    """The only stage takes 160 ms for a segment; its verdict is there 2 ms later and says more."""
+
+    async def scenario(ring: SimulatedRing) -> None:
+        text: list[int] = []
+        policy = make("gardener", Shape(rows=4, floor=0.05))
+        async for tokens in ring.holder.generate(PROMPT, policy, Limits(TOKENS, CONTEXT)):
+            text += tokens
+        assert text == written()
+        records = list(ring.holder.trace)
+        verdicts = [record.at for record in records if record.what == "judged"]
+        later = [record.at for record in records if record.what == "sent" and record.seq > 1]
+        assert len(later) > 4
+        for at in later:
+            assert at == pytest.approx(min(verdicts, key=lambda came: abs(came - at)), abs=1e-5)
+
+    with_ring(scenario, 1, drafters=[Oracle()])

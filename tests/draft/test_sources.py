@@ -1,0 +1,472 @@
+"""Drafters at their own pace: who is asked where, what is dropped, and that nobody waits."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from gardener.decoding.tree import Guess, Node
+from gardener.errors import LocalError
+from gardener.holder.drafters import Guesses, Sources
+from gardener.protocol.messages import Tensor
+
+PATIENCE = 20.0
+"""Seconds until a test that waits for something has failed."""
+
+ROOT = Node(3, 2, 7, 0.0)
+FEATURES = (Tensor("float32", (2, 1), bytes(8)),)
+
+
+class Told(Exception):
+    """What a stand-in raises."""
+
+
+class Plant:
+    """A drafter that notes what it hears, and guesses the last token of each path plus one.
+
+    gate    closed, it waits in `expand` until it is opened
+    gated   the tokens at which it does so; None: at all of them
+    raises  where to raise what
+    """
+
+    numbers = ""
+
+    def __init__(
+        self, name: str = "plant", instant: bool = False, taps: tuple[int, ...] = ()
+    ) -> None:
+        self.name, self.instant, self.taps = name, instant, taps
+        self.heard: list[tuple[Any, ...]] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.gated: set[int] | None = None
+        self.raises: dict[str, BaseException] = {}
+        self._more = threading.Condition()
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        self._note("begin", *prompt)
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        self._note("settle", [node.token for node in nodes], len(features))
+
+    def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        self._note("expand", *(path[-1].token for path in paths))
+        if self.gated is None or self.gated & {path[-1].token for path in paths}:
+            assert self.gate.wait(PATIENCE)
+        return [(Guess(path[-1].token + 1, 0.5),) for path in paths]
+
+    def reached(self, *what: Any) -> bool:
+        """Waits until it hears this, and the loop waits with it."""
+        with self._more:
+            return self._more.wait_for(lambda: what in self.heard, PATIENCE)
+
+    def _note(self, call: str, *what: Any) -> None:
+        self.threads.add(threading.get_ident())
+        with self._more:
+            self.heard.append((call, *what))
+            self._more.notify_all()
+        if call in self.raises:
+            raise self.raises[call]
+
+
+class Ear:
+    """Hears what the sources have to say, and where."""
+
+    def __init__(self, *drafters: Plant) -> None:
+        self.answers: list[tuple[int, list[int], list[int]]] = []
+        self.seconds: list[float] = []
+        self.errors: list[Exception] = []
+        self.threads: set[int] = set()
+        self._news = asyncio.Event()
+        self.sources = Sources(drafters, self._answered, self._failed)
+
+    def _answered(
+        self, source: int, nodes: Sequence[int], guesses: Guesses, seconds: float
+    ) -> None:
+        self.answers.append((source, [*nodes], [g.token for told in guesses for g in told or ()]))
+        self.seconds.append(seconds)
+        self._hear()
+
+    def _failed(self, error: Exception) -> None:
+        self.errors.append(error)
+        self._hear()
+
+    def _hear(self) -> None:
+        self.threads.add(threading.get_ident())
+        self._news.set()
+
+    async def news(self, count: int) -> None:
+        """Until this many answers and errors have come."""
+        while len(self.answers) + len(self.errors) < count:
+            self._news.clear()
+            await asyncio.wait_for(self._news.wait(), PATIENCE)
+
+    def ask(self, *tokens: int, source: int = 0, node: int = 3) -> None:
+        """About one path below the root for each token."""
+        paths = [[ROOT, Node(9, ROOT.id, token, 0.0)] for token in tokens]
+        self.sources.expand(source, [node], paths)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+# --- instant drafters ------------------------------------------------------------------------
+
+
+def test_an_instant_drafter_answers_at_once() -> None:
+    async def main() -> None:
+        quick = Plant(instant=True)
+        ear = Ear(quick)
+        ear.sources.begin([1, 2])
+        ear.ask(5, 6, node=4)
+        assert ear.answers == [(0, [4], [6, 7])]
+        assert quick.heard == [("begin", 1, 2), ("expand", 5, 6)]
+        assert quick.threads == {threading.get_ident()}
+
+    run(main())
+
+
+def test_instant_drafters_know_what_was_accepted_before_they_are_asked() -> None:
+    async def main() -> None:
+        quick, other = Plant(instant=True), Plant(instant=True)
+        ear = Ear(quick, other)
+        ear.sources.begin([1])
+        ear.sources.settle([ROOT], ())
+        ear.sources.settle([ROOT._replace(token=8)], ())
+        assert quick.heard == [("begin", 1)]  # there is no hurry
+        ear.ask(5)
+        assert quick.heard == [("begin", 1), ("settle", [7, 8], 0), ("expand", 5)]
+        assert other.heard == [("begin", 1), ("settle", [7, 8], 0)]
+
+    run(main())
+
+
+def test_they_are_told_once_and_when_there_is_time() -> None:
+    async def main() -> None:
+        quick = Plant(instant=True)
+        ear = Ear(quick)
+        ear.sources.begin([1])
+        ear.sources.tell()
+        ear.sources.settle([ROOT], ())
+        ear.sources.tell()
+        ear.sources.tell()
+        ear.ask(5)
+        assert quick.heard == [("begin", 1), ("settle", [7], 0), ("expand", 5)]
+
+    run(main())
+
+
+def test_a_new_request_is_not_told_of_the_one_before() -> None:
+    async def main() -> None:
+        quick = Plant(instant=True)
+        ear = Ear(quick)
+        ear.sources.begin([1])
+        ear.sources.settle([ROOT], ())
+        ear.sources.begin([2])
+        ear.ask(5)
+        assert quick.heard == [("begin", 1), ("begin", 2), ("expand", 5)]
+
+    run(main())
+
+
+def test_instant_drafters_need_no_features() -> None:
+    async def main() -> None:
+        quick = Plant(instant=True)
+        ear = Ear(quick)
+        ear.sources.begin([1])
+        ear.sources.settle((), FEATURES)
+        ear.sources.tell()
+        ear.sources.settle([ROOT], FEATURES)
+        ear.sources.tell()
+        assert quick.heard == [("begin", 1), ("settle", [7], 0)]
+
+    run(main())
+
+
+# --- slow drafters ---------------------------------------------------------------------------
+
+
+def test_a_slow_drafter_answers_later_on_the_loop() -> None:
+    async def main() -> None:
+        slow = Plant()
+        slow.gate.clear()
+        ear = Ear(slow)
+        ear.sources.begin([1, 2])
+        ear.ask(5, 6, node=4)
+        assert slow.reached("expand", 5, 6)
+        assert ear.answers == []  # it is at work, and we are not
+        slow.gate.set()
+        await ear.news(1)
+        assert ear.answers == [(0, [4], [6, 7])]
+        assert ear.seconds[0] >= 0
+        assert ear.threads == {threading.get_ident()}
+        assert len(slow.threads) == 1
+        assert ear.threads.isdisjoint(slow.threads)
+        assert slow.heard == [("begin", 1, 2), ("expand", 5, 6)]
+        ear.sources.close()
+
+    run(main())
+
+
+def test_nobody_waits_for_a_slow_drafter() -> None:
+    async def main() -> None:
+        slow, quick, other = Plant("slow"), Plant("quick", instant=True), Plant("other")
+        slow.gate.clear()
+        ear = Ear(slow, quick, other)
+        ear.sources.begin([1])
+        ear.ask(5, source=0)
+        assert slow.reached("expand", 5)
+        ear.sources.settle([ROOT], ())
+        ear.ask(6, source=0)
+        ear.ask(5, source=1)
+        assert ear.answers == [(1, [3], [6])]
+        ear.ask(5, source=2)
+        await ear.news(2)
+        assert ear.answers[1:] == [(2, [3], [6])]
+        slow.gate.set()
+        await ear.news(4)
+        assert ear.answers[2:] == [(0, [3], [6]), (0, [3], [7])]
+        assert slow.threads.isdisjoint(other.threads)
+        ear.sources.close()
+
+    run(main())
+
+
+def test_what_a_slow_drafter_hears_keeps_its_order() -> None:
+    async def main() -> None:
+        slow = Plant()
+        ear = Ear(slow)
+        ear.sources.begin([1])
+        ear.ask(5)
+        ear.sources.settle([ROOT], ())
+        ear.ask(6)
+        ear.sources.settle([ROOT._replace(token=8)], ())
+        ear.ask(7)
+        await ear.news(3)
+        assert [call for call, *_ in slow.heard] == ["begin"] + ["expand", "settle"] * 2 + [
+            "expand"
+        ]
+        assert slow.heard[2] == ("settle", [7], 0)
+        assert [tokens for _, _, tokens in ear.answers] == [[6], [7], [8]]
+        ear.sources.close()
+
+    run(main())
+
+
+def test_what_is_settled_later_does_not_reach_into_what_was_said() -> None:
+    async def main() -> None:
+        slow = Plant()
+        slow.gate.clear()
+        ear = Ear(slow)
+        ear.sources.begin([1])
+        ear.ask(5)
+        nodes = [ROOT]
+        ear.sources.settle(nodes, ())
+        nodes.clear()
+        ear.ask(5)
+        slow.gate.set()
+        await ear.news(2)
+        assert ("settle", [7], 0) in slow.heard
+        ear.sources.close()
+
+    run(main())
+
+
+def test_features_go_to_the_one_that_wants_them() -> None:
+    async def main() -> None:
+        plain, tapped = Plant("plain"), Plant("tapped", taps=(2, 4))
+        ear = Ear(plain, tapped)
+        assert ear.sources.taps == (2, 4)
+        assert ear.sources.again == (False, True)
+        ear.sources.begin([1])
+        ear.sources.settle((), FEATURES)  # while the prompt is computed
+        ear.sources.settle([ROOT], FEATURES)
+        for source in (0, 1):
+            ear.ask(5, source=source)
+        await ear.news(2)
+        assert plain.heard == [("begin", 1), ("settle", [7], 0), ("expand", 5)]
+        assert tapped.heard == [
+            ("begin", 1),
+            ("settle", [], 1),
+            ("settle", [7], 1),
+            ("expand", 5),
+        ]
+        ear.sources.close()
+
+    run(main())
+
+
+# --- earlier requests ------------------------------------------------------------------------
+
+
+def test_what_was_asked_for_an_earlier_request_is_dropped() -> None:
+    async def main() -> None:
+        slow = Plant()
+        slow.gate.clear()
+        ear = Ear(slow)
+        ear.sources.begin([1])
+        ear.ask(10)
+        assert slow.reached("expand", 10)
+        ear.ask(20)
+        ear.sources.settle([ROOT], ())
+        ear.sources.begin([2])
+        ear.ask(30)
+        slow.gate.set()
+        await ear.news(1)
+        assert ear.answers == [(0, [3], [31])]
+        # What had not begun was not even computed.
+        assert slow.heard == [("begin", 1), ("expand", 10), ("begin", 2), ("expand", 30)]
+        ear.sources.close()
+
+    run(main())
+
+
+def test_an_answer_that_is_on_its_way_when_a_request_begins_is_dropped() -> None:
+    async def main() -> None:
+        slow = Plant()
+        slow.gated = {20}
+        slow.gate.clear()
+        ear = Ear(slow)
+        ear.sources.begin([1])
+        ear.ask(10)
+        ear.ask(20)
+        assert slow.reached("expand", 20)  # so the answer about 10 waits for the loop
+        ear.sources.begin([2])
+        slow.gate.set()
+        ear.ask(30)
+        await ear.news(1)
+        assert ear.answers == [(0, [3], [31])]
+        ear.sources.close()
+
+    run(main())
+
+
+def test_an_error_in_an_earlier_request_is_dropped() -> None:
+    async def main() -> None:
+        slow = Plant()
+        slow.raises["settle"] = Told()
+        ear = Ear(slow)
+        ear.sources.begin([1])
+        ear.sources.settle([ROOT], ())
+        ear.ask(10)
+        assert slow.reached("expand", 10)  # so the error waits for the loop
+        ear.sources.begin([2])
+        ear.ask(30)
+        await ear.news(1)
+        assert ear.answers == [(0, [3], [31])]
+        assert ear.errors == []
+        ear.sources.close()
+
+    run(main())
+
+
+# --- when something is wrong -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["begin", "settle", "expand"])
+def test_what_a_drafter_raises_is_reported(call: str) -> None:
+    async def main() -> None:
+        slow = Plant()
+        slow.raises[call] = Told(call)
+        ear = Ear(slow)
+        ear.sources.begin([1])
+        ear.sources.settle([ROOT], ())
+        ear.ask(5)
+        await ear.news(1 if call == "expand" else 2)
+        (error,) = ear.errors
+        assert isinstance(error, LocalError)
+        assert error.__cause__ is slow.raises[call]
+        assert "the drafter plant failed with Told at the holder" in str(error)
+        assert ear.threads == {threading.get_ident()}
+        assert ear.answers == ([] if call == "expand" else [(0, [3], [6])])
+        ear.sources.close()
+
+    run(main())
+
+
+def test_what_is_no_ordinary_exception_becomes_one() -> None:
+    async def main() -> None:
+        slow = Plant()
+        slow.raises["expand"] = SystemExit(3)
+        ear = Ear(slow)
+        ear.sources.begin([1])
+        ear.ask(5)
+        await ear.news(1)
+        (error,) = ear.errors
+        assert isinstance(error, LocalError)
+        assert "SystemExit at the holder: 3" in str(error)
+        ear.sources.close()
+
+    run(main())
+
+
+def test_after_an_error_the_next_request_is_served() -> None:
+    async def main() -> None:
+        slow = Plant()
+        slow.raises["expand"] = Told()
+        ear = Ear(slow)
+        ear.sources.begin([1])
+        ear.ask(5)
+        await ear.news(1)
+        slow.raises.clear()
+        ear.sources.begin([2])
+        ear.ask(6)
+        await ear.news(2)
+        assert ear.answers == [(0, [3], [7])]
+        ear.sources.close()
+
+    run(main())
+
+
+def test_what_an_instant_drafter_raises_meets_the_one_who_asked() -> None:
+    async def main() -> None:
+        quick = Plant(instant=True)
+        quick.raises["expand"] = Told()
+        ear = Ear(quick)
+        ear.sources.begin([1])
+        with pytest.raises(LocalError, match="the drafter plant failed with Told"):
+            ear.ask(5)
+        assert ear.errors == []
+
+    run(main())
+
+
+def test_two_drafters_with_taps_are_refused() -> None:
+    def ignore(*what: object) -> None:
+        raise AssertionError(what)
+
+    one, two = Plant(instant=True, taps=(1,)), Plant(instant=True, taps=(1,))
+    with pytest.raises(LocalError, match="only one drafter may ask the ring for features"):
+        Sources([one, Plant(instant=True), two], ignore, ignore)
+    assert Sources([Plant(instant=True), one], ignore, ignore).taps == (1,)
+    assert Sources([Plant(instant=True)], ignore, ignore).taps == ()
+    assert Sources([], ignore, ignore).drafters == ()
+
+
+# --- the end ---------------------------------------------------------------------------------
+
+
+def test_closing_waits_for_nobody_and_ends_the_threads() -> None:
+    async def main() -> None:
+        slow = Plant("a-slow-one")
+        slow.gate.clear()
+        ear = Ear(slow)
+        ear.sources.begin([1])
+        ear.ask(5)
+        ear.ask(6)
+        assert slow.reached("expand", 5)
+        (thread,) = (t for t in threading.enumerate() if t.name == "drafter a-slow-one")
+        begin = time.perf_counter()
+        ear.sources.close()
+        assert time.perf_counter() - begin < PATIENCE / 10
+        assert thread.is_alive()  # still at work, and we are here
+        slow.gate.set()
+        await asyncio.to_thread(thread.join, PATIENCE)
+        assert not thread.is_alive()
+        assert slow.heard == [("begin", 1), ("expand", 5)]
+
+    run(main())

@@ -1,0 +1,129 @@
+"""The tokenizer of a model folder, whatever stands in its files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from gardener.errors import UserError
+from gardener.evaluation.reference import plain_reference
+from gardener.holder.chat_template import Prompter
+
+TEMPLATE = "{% for m in messages %}{{ 'w1 ' + m['content'] + ' ' }}{% endfor %}w2"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tiny model whose words are w0 to w60."""
+    tiny.make("llama", tmp_path)
+    words = {f"w{number}": number for number in range(tiny.VOCAB)}
+    backend = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    build: Any = PreTrainedTokenizerFast
+    tokenizer = build(tokenizer_object=backend, unk_token="w0")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def edit(file: Path, **changes: Any) -> None:
+    held = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(held | changes))
+
+
+def test_text_becomes_tokens(folder: Path) -> None:
+    edit(folder / "generation_config.json", eos_token_id=[3, 4])
+    prompter = Prompter(folder)
+    assert prompter.encode("w5") == [1, 5, 2]
+    assert prompter.encode("w5", history=[("w6", "w7")]) == [1, 6, 1, 7, 1, 5, 2]
+    assert prompter.encode("w5", raw=True) == [5]
+    assert (prompter.eos, prompter.context) == (frozenset({3, 4}), 256)
+
+
+@pytest.fixture
+def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the user was asked. The folder brings code, which leaves a file when it is run."""
+    questions: list[object] = []
+
+    def ask(*question: object) -> str:
+        questions.extend(question)
+        return "y"
+
+    monkeypatch.setattr("builtins.input", ask)
+    for name in ("tokens", "configuration", "modeling"):
+        text = f"import pathlib; pathlib.Path({str(folder / 'ran')!r}).touch()"
+        (folder / f"{name}.py").write_text(text)
+    return questions
+
+
+@pytest.mark.parametrize("names", [["tokens.Oak", None], {"AutoTokenizer": [None, "tokens.Oak"]}])
+def test_code_in_the_folder_is_not_run_and_nobody_is_asked(
+    folder: Path, asked: list[object], names: object
+) -> None:
+    """What transformers knows itself is used all the same."""
+    tokenizer = folder / "tokenizer_config.json"
+    edit(tokenizer, tokenizer_class="LlamaTokenizer", auto_map=names)
+    edit(
+        folder / "config.json",
+        auto_map={"AutoConfig": "configuration.Oak", "AutoModelForCausalLM": "modeling.Oak"},
+    )
+    assert Prompter(folder).context == 256
+    assert plain_reference(folder, [[1]], 2, 256, (), "float32", "cpu")
+    for unknown in ("Oak", None):
+        edit(tokenizer, tokenizer_class=unknown)
+        with pytest.raises(UserError, match="code that comes with a model is never run"):
+            Prompter(folder)
+    assert asked == []
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"model_type": "oak"}, r"architecture LlamaForCausalLM \(model_type oak\)"),
+        ({"configuration_files": ["config.4.0.0.json"]}, "configuration_files is .*expected null"),
+    ],
+)
+def test_a_model_that_needs_code_of_its_own_is_refused(
+    folder: Path, asked: list[object], changes: dict[str, Any], why: str
+) -> None:
+    code = {"AutoConfig": "configuration.Oak"}
+    edit(folder / "config.4.0.0.json", model_type="oak", auto_map=code)
+    edit(folder / "config.json", auto_map=code, **changes)
+    with pytest.raises(UserError, match=why):
+        Prompter(folder)
+    assert asked == []
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        ("generation_config.json", "{", "generation_config.json cannot be read"),
+        ("generation_config.json", '{"eos_token_id": "x"}', r"eos_token_id is 'x' \(expected"),
+        ("generation_config.json", '{"eos_token_id": [[1]]}', r"eos_token_id is \[\[1\]\]"),
+        ("config.json", '{"model_type": 5}', r"config.json: model_type is 5 \(expected str"),
+        ("tokenizer.json", "{", "the tokenizer in .* cannot be read"),
+        ("tokenizer.json", '{"model": 5}', "the tokenizer in .* cannot be read"),
+        ("tokenizer_config.json", "[1]", "the tokenizer in .* cannot be read"),
+        ("tokenizer_config.json", '{"auto_map": 5}', "the tokenizer in .* cannot be read"),
+    ],
+)
+def test_broken_files_are_named(folder: Path, file: str, text: str, why: str) -> None:
+    (folder / file).write_text(text)
+    with pytest.raises(UserError, match=why):
+        Prompter(folder)
+
+
+def test_a_template_that_fails_is_named(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('only one turn') }}")
+    prompter = Prompter(folder)
+    with pytest.raises(UserError, match=r"the chat template in .* failed \(only one turn\): mend"):
+        prompter.encode("w5")
+    with pytest.raises(UserError, match="use --raw"):
+        prompter.fixed_text()
+    assert prompter.encode("w5", raw=True) == [5]

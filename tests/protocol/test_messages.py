@@ -1,0 +1,144 @@
+import math
+import subprocess
+import sys
+
+import pytest
+
+from gardener.protocol import messages as m
+
+
+def test_codes_are_distinct_and_stay() -> None:
+    assert {kind.__name__: m.code(kind) for kind in m.MESSAGES} == {
+        "Hello": 1, "Welcome": 2, "Survey": 3, "Open": 4, "Close": 5, "Segment": 6,
+        "Advance": 7, "Verdict": 8, "Ping": 9, "Pong": 10, "Lost": 11, "Bye": 12,
+        "Failed": 13, "Waiting": 14,
+    }  # fmt: skip
+
+
+def test_fields_come_in_the_order_of_the_wire() -> None:
+    assert m.fields(m.Lost) == ("stage", "request", "seq", "silent", "why")
+
+
+def test_a_tensor_has_the_bytes_that_its_shape_takes() -> None:
+    assert m.Tensor("bfloat16", (2, 3), bytes(12)).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"float32 tensor of shape \(2, 3\) takes 24 bytes"):
+        m.Tensor("float32", (2, 3), bytes(12))
+
+
+def test_a_card_holds_layers_of_its_model() -> None:
+    m.Card(0, "holder", "v", 0, 0, 8, 4, "m", "float32", "none", 0)
+    with pytest.raises(ValueError, match="layers 4 to 9 do not lie within a model of 8"):
+        m.Card(1, "oak", "v", 4, 9, 8, 4, "m", "float32", "none", 0)
+
+
+def test_the_rows_of_a_segment_agree() -> None:
+    hidden = m.Tensor("float16", (2, 1), bytes(4))
+    m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (), hidden, ())
+    m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7, 8), None, ())
+    with pytest.raises(ValueError, match="2 ids, 1 parents and 2 positions"):
+        m.Segment(1, 1, (1, 2), (0,), (1, 2), (7, 8), None, ())
+    with pytest.raises(ValueError, match="2 ids but 1 tokens"):
+        m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7,), None, ())
+    with pytest.raises(ValueError, match="tokens and hidden states"):
+        m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7, 8), hidden, ())
+    with pytest.raises(ValueError, match="1 ids but hidden states of shape"):
+        m.Segment(1, 1, (1,), (0,), (1,), (), hidden, ())
+
+
+def test_every_judged_row_has_a_pick() -> None:
+    with pytest.raises(ValueError, match="1 ids but 2 picks"):
+        m.Verdict(1, 1, (1,), (7, 8), ())
+
+
+def test_what_is_printed_cannot_steer_a_terminal() -> None:
+    assert m.printable("stage 2\x1b[2J left:\r\n bye\x07\u202e\ud800 \u00e9") == (
+        "stage 2?[2J left: bye??? \u00e9"
+    )
+
+
+def test_messages_are_frozen_and_compare_by_value() -> None:
+    ping: m.Message = m.Ping(1)
+    assert ping == m.Ping(1)
+    assert ping not in (m.Ping(2), m.Pong(1))
+    with pytest.raises(AttributeError):
+        ping.stamp = 2  # type: ignore[misc]
+
+
+def test_messages_need_neither_torch_nor_asyncio() -> None:
+    code = (
+        "import sys, gardener.protocol.messages;"
+        "sys.exit(', '.join({'torch', 'asyncio', 'msgpack'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ((1, 2), b"cdef"),
+        ((0, 1, 2, 3), b"abcdefgh"),
+        ((3,), b"gh"),
+        ((0, 2, 3), b"abefgh"),
+        ((2, 0), b"efab"),
+        ((3, 2, 1, 0), b"ghefcdab"),
+        ((1, 1), b"cdcd"),
+        ((), b""),
+    ],
+)
+@pytest.mark.parametrize("shape", [(4, 1), (4,), (4, 1, 1)])
+def test_rows_are_taken_out_of_a_tensor(
+    shape: tuple[int, ...], rows: tuple[int, ...], kept: bytes
+) -> None:
+    tensor = m.Tensor("float16", shape, b"abcdefgh")
+    taken = m.Tensor("float16", (len(rows), *shape[1:]), kept)
+    assert tensor.take(rows) == tensor.take(list(rows)) == taken
+
+
+def test_a_tensor_without_elements_has_rows_all_the_same() -> None:
+    assert m.Tensor("float32", (3, 0), b"").take((2, 0)) == m.Tensor("float32", (2, 0), b"")
+    assert m.Tensor("float32", (0, 5), b"").take(()) == m.Tensor("float32", (0, 5), b"")
+    whole = m.Tensor("float32", (2, 1), bytes(8))
+    assert whole.take(range(2)) is whole  # nothing is copied
+
+
+def half(*shape: int, dtype: m.DType = "float16") -> m.Tensor:
+    return m.Tensor(dtype, shape, bytes(2 * math.prod(shape)))
+
+
+def test_the_features_of_a_segment_are_of_one_kind_and_have_its_rows() -> None:
+    def make(*features: m.Tensor) -> m.Segment:
+        return m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (), half(2, 3), (), features)
+
+    assert make(half(2, 3), half(2, 3)).features == (half(2, 3),) * 2
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2, 3), half(2, 4))
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2, 3), half(2, 3, dtype="bfloat16"))
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2))
+    for rows in (1, 3):
+        with pytest.raises(ValueError, match="2 ids but features of shape"):
+            make(half(rows, 3))
+
+
+def test_the_features_of_a_verdict_are_of_one_kind_and_have_its_rows() -> None:
+    def make(*features: m.Tensor) -> m.Verdict:
+        return m.Verdict(1, 1, (1, 2), (7, 8), (), features)
+
+    for rows in (2, 5):  # with rows of the prompt before them
+        assert make(half(rows, 3)).features == (half(rows, 3),)
+    assert m.Verdict(1, 1, (), (), (), (half(2, 3),)).features == (half(2, 3),)
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2, 3), half(3, 3))
+    with pytest.raises(ValueError, match="features of different kinds"):
+        make(half(2, 3), half(2, 3, dtype="bfloat16"))
+    with pytest.raises(ValueError, match="2 ids but features of shape"):
+        make(half(1, 3))
+
+
+def test_taps_ascend() -> None:
+    assert m.Open(1, 2, 3, (0, 4, 30)).taps == (0, 4, 30)
+    for taps in ((4, 0), (4, 4)):
+        with pytest.raises(ValueError, match="are not in ascending order"):
+            m.Open(1, 2, 3, taps)

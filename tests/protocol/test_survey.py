@@ -1,0 +1,113 @@
+from typing import Any
+
+import msgspec
+import pytest
+
+from gardener.protocol.cards import mismatch, ring_problem, same_model, span
+from gardener.protocol.messages import Card
+
+
+def card(stage: int, first: int, end: int, **changes: Any) -> Card:
+    plain = Card(stage, "x", "1.0", first, end, 32, 64, "llama:abc", "bfloat16", "none", 0)
+    return msgspec.structs.replace(plain, **changes)
+
+
+HOLDER = card(0, 0, 0)
+RING = [HOLDER, card(1, 0, 18), card(2, 18, 30), card(3, 30, 32)]
+
+
+def test_a_whole_ring_serves() -> None:
+    assert ring_problem(RING) is None
+    assert ring_problem([HOLDER, card(1, 0, 32)]) is None
+
+
+def test_an_empty_ring_does_not() -> None:
+    assert ring_problem([HOLDER]) == "the ring has no stage that holds layers"
+    assert ring_problem([]) == "the ring has no stage that holds layers"
+
+
+PROBLEMS = {
+    "gap": (
+        [HOLDER, card(1, 0, 18), card(2, 20, 30), card(3, 30, 32)],
+        "stage 2 holds layers 20-29 but stage 1 ends at 17: layers 18-19 are missing",
+    ),
+    "gap of one": (
+        [HOLDER, card(1, 0, 18), card(2, 19, 32)],
+        "stage 2 holds layers 19-31 but stage 1 ends at 17: layer 18 is missing",
+    ),
+    "overlap": (
+        [HOLDER, card(1, 0, 18), card(2, 17, 32)],
+        "stage 2 holds layers 17-31 but stage 1 ends at 17: they overlap",
+    ),
+    "stage left out": (
+        [HOLDER, card(1, 0, 18), card(3, 18, 32)],
+        "stage 3 cannot follow stage 1: give stage 1 the address of stage 2 as its --peer",
+    ),
+    "same stage twice": (
+        [HOLDER, card(1, 0, 18), card(1, 18, 32)],
+        "stage 1 cannot follow stage 1: give stage 1 the address of stage 2 as its --peer",
+    ),
+    "holder dials stage 2": (
+        [HOLDER, card(2, 0, 32)],
+        "the holder's --peer must be stage 1, but stage 2 answers there",
+    ),
+    "late start": (
+        [HOLDER, card(1, 2, 32)],
+        "stage 1 starts at layer 2: layers 0-1 are missing",
+    ),
+    "early end": (
+        [HOLDER, card(1, 0, 18), card(2, 18, 31)],
+        "stage 2 hands over to the holder but ends at layer 30: layer 31 is missing",
+    ),
+    "other model": (
+        [HOLDER, card(1, 0, 18), card(2, 18, 32, model="qwen:abc")],
+        "stage 1 and stage 2 hold different models (llama:abc and qwen:abc): "
+        "give both the same --model",
+    ),
+    "other depth": (
+        [HOLDER, card(1, 0, 18), card(2, 18, 32, layers=40)],
+        "stage 1 and stage 2 hold different models (llama:abc and llama:abc): "
+        "give both the same --model",
+    ),
+    "other dtype": (
+        [HOLDER, card(1, 0, 18), card(2, 18, 32, dtype="float16")],
+        "stage 1 computes in bfloat16 but stage 2 in float16: give both the same --dtype",
+    ),
+    "other quantisation": (
+        [HOLDER, card(1, 0, 18), card(2, 18, 32, quant="int8")],
+        "stage 1 computes in none but stage 2 in int8: give both the same --quant",
+    ),
+    "other version": (
+        [HOLDER, card(1, 0, 18), card(2, 18, 32, version="2.0")],
+        "stage 1 runs gardener 1.0 but stage 2 runs 2.0: install the same version on both",
+    ),
+}
+
+
+@pytest.mark.parametrize(("cards", "sentence"), PROBLEMS.values(), ids=PROBLEMS.keys())
+def test_a_problem_is_one_sentence(cards: list[Card], sentence: str) -> None:
+    assert ring_problem(cards) == sentence
+
+
+def test_the_holder_computes_nothing_so_its_dtype_does_not_matter() -> None:
+    assert mismatch(card(0, 0, 0, dtype="float32", quant="int8"), card(1, 0, 18)) is None
+
+
+def test_neighbours_check_only_their_own_seam() -> None:
+    assert mismatch(card(1, 0, 18), card(2, 18, 19)) is None
+    assert mismatch(card(3, 30, 32), HOLDER) is None
+
+
+def test_fingerprints_compare_by_content_where_both_know_it() -> None:
+    assert same_model("llama:abc", "llama:abc")
+    assert same_model("llama:", "llama:abc")
+    assert not same_model("llama:abc", "llama:abd")
+    assert not same_model("llama:", "qwen:")
+
+
+def test_layers_are_counted_the_way_people_do() -> None:
+    assert [span(card(1, *layers)) for layers in ((3, 3), (3, 4), (3, 6))] == [
+        "no layers",
+        "layer 3",
+        "layers 3-5",
+    ]

@@ -1,0 +1,80 @@
+"""Loading and measuring, one process at a time."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from gardener.stages import turns
+from gardener.stages.turns import in_turn
+
+HOLDS = """
+import sys, time
+from gardener.stages.turns import in_turn
+def work():
+    begin = time.monotonic()
+    print("began", flush=True)
+    time.sleep(float(sys.argv[1]))
+    print(begin, time.monotonic(), flush=True)
+in_turn(work)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def start(seconds: float) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", HOLDS, str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def at_work(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "began\n"
+
+
+def test_it_returns_and_raises_what_the_work_does() -> None:
+    assert in_turn(divmod, 7, 2) == (3, 1)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            in_turn(divmod, 1, 0)
+
+
+def test_processes_take_turns() -> None:
+    running = [start(0.2) for _ in range(3)]
+    told = [process.communicate()[0].split("\n")[1].split() for process in running]
+    spans = sorted((float(begin), float(end)) for begin, end in told)
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "PATIENCE", 0.1)
+    holder = start(60.0)
+    try:
+        at_work(holder)
+        assert in_turn(time.monotonic) > 0
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_one_that_was_killed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "PATIENCE", 3600.0)
+    holder = start(60.0)
+    at_work(holder)
+    holder.kill()
+    holder.communicate()
+    assert in_turn(len, "abc") == 3
+
+
+def test_a_folder_without_locks_is_no_reason_not_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", os.devnull)
+    assert in_turn(len, "abc") == 3
