@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarks.simulated import FULL, Figures, Variant, by_data, figures, parser, report
 from gardener.decoding.costs import Costs, Curve
-from gardener.decoding.policy import Gardener, Policy, Shape, View
+from gardener.decoding.policy import Bounds, Gardener, Policy, View
 from gardener.draft import ngram
 from gardener.draft.calibration import Calibration, Floats
 from gardener.draft.drafter import Drafter
@@ -35,7 +35,7 @@ from gardener.draft.ngram import NGram
 from gardener.evaluation.tally import Run
 from gardener.net.link import Link
 from gardener.protocol.messages import Advance, Close, Message, Segment, Verdict
-from gardener.stages.node import Node
+from gardener.stages.node import StageNode
 
 ROWS = 16
 """Of a segment whose size does not follow from the costs."""
@@ -86,7 +86,7 @@ class Flat(Costs):
 # --- the stages ----------------------------------------------------------------------------------
 
 
-class Orderly(Node):
+class Orderly(StageNode):
     """Here an Advance takes effect, and is passed on, behind the segments that came before it."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -94,8 +94,8 @@ class Orderly(Node):
         self._held: deque[tuple[tuple[int, int], Link, Advance]] = deque()
 
     def heard(self, link: Link, message: Message) -> None:
-        if isinstance(message, Advance) and self.desk.waiting:
-            self._held.append((self.desk.latest, link, message))
+        if isinstance(message, Advance) and self.scheduler.waiting:
+            self._held.append((self.scheduler.latest, link, message))
             return
         if isinstance(message, Close):
             self._held.clear()  # one request at a time: they are of this one
@@ -153,12 +153,12 @@ def changed(name: str, make: Callable[[], Policy]) -> Variant:
 
 
 PARTS = (
-    changed("always-root-first", lambda: Gardener(Shape(), waits=False)),
-    changed("never-root-first", lambda: RootLast(Shape())),
-    changed("fixed-rows", lambda: FixedRows(Shape(rows=ROWS))),
+    changed("always-root-first", lambda: Gardener(Bounds(), waits=False)),
+    changed("never-root-first", lambda: RootLast(Bounds())),
+    changed("fixed-rows", lambda: FixedRows(Bounds(rows=ROWS))),
     Variant("no-early-drop", node=Orderly),
-    changed("not-just-in-time", lambda: Gardener(Shape(), paced=False)),
-    changed("never-plain", lambda: Gardener(Shape(), throttled=False)),
+    changed("not-just-in-time", lambda: Gardener(Bounds(), paced=False)),
+    changed("never-plain", lambda: Gardener(Bounds(), throttled=False)),
     Variant("no-ngram", drafters=without_ngram),
     Variant("no-calibration", drafters=unlearning(identity=True)),
     Variant("map-alone", drafters=unlearning(identity=False)),

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.machine import machine
 from benchmarks.recorded import Drafted, Player, recordings
 from gardener.cli.program import note
-from gardener.decoding.policy import Serial, Shape
+from gardener.decoding.policy import Bounds, Serial
 from gardener.decoding.tree import Guess, Tree
 from gardener.draft.calibration import expected_error
 from gardener.draft.drafter import Drafter
@@ -36,7 +36,7 @@ DEPTHS = 10
 
 def play(made: Sequence[Recording], found: Sequence[Drafter], rows: int) -> Drafted:
     """All recordings with trees of so many rows."""
-    policy = Serial(Shape(rows=rows, window=1, floor=1e-9, batch=10))
+    policy = Serial(Bounds(rows=rows, window=1, floor=1e-9, batch=10))
     total = Drafted()
     for recording in made:
         total.add(Player(_only(recording, found), found, policy).play())

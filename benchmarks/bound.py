@@ -5,7 +5,7 @@ only when the verdict comes. Before it sends them it knows no more than the cali
 say, so it has to guess as any other; but it never drafts or sends below a guess that has failed,
 and never stops below one that has not. What it then does is what `gardener` does, with sizes from
 the costs or with fixed ones, at once or when the drafter is ready; the way with the best mean
-counts. What `gardener` lacks to it is the price of the circle, which a policy may soften and not
+counts. What `gardener` lacks to it is the price of the round trip, which a policy may soften, not
 avoid.
 
 `text`: a policy that knows the whole text. It has the drafters look only at true nodes, the deepest
@@ -29,7 +29,7 @@ from dataclasses import dataclass, fields
 
 from benchmarks.simulated import FULL, Figures, Variant, by_data, figures, parser, report
 from gardener.decoding.costs import Costs
-from gardener.decoding.policy import Gardener, Shape, View
+from gardener.decoding.policy import Bounds, Gardener, View
 from gardener.decoding.policy.view import ids
 from gardener.decoding.tree import Node
 from gardener.evaluation.tally import Run
@@ -150,7 +150,7 @@ def knows_text(levels: int) -> Variant:
 
 def knows_sent(rows: int | None, waits: bool) -> Variant:
     """A bound with at most so many rows in a segment, or as many as costs say."""
-    shape = Shape(rows=rows)
+    shape = Bounds(rows=rows)
     return Variant(
         f"{f'at most {rows}' if rows else 'measured'} rows, {'waiting' if waits else 'at once'}",
         lambda holder, library: Informed(

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.machine import machine
 from benchmarks.simulated import Variant, measure, parser
 from gardener.cli.options import policies
-from gardener.decoding.policy import MAIN, Shape, make
+from gardener.decoding.policy import MAIN, Bounds, make
 from gardener.errors import GardenerError
 from gardener.holder.holder import Holder
 from gardener.rings.simulate.library import Library
@@ -121,7 +121,7 @@ def main() -> None:
 
         def policy(holder: Holder, library: Library, name: str = name, watch: Any = watch) -> Any:
             watch.mark()
-            return make(name, Shape())
+            return make(name, Bounds())
 
         try:
             with watching(watch):

@@ -24,7 +24,7 @@ import uvloop
 
 from benchmarks.machine import machine
 from gardener.cli.program import ignore
-from gardener.decoding.policy import Shape, make
+from gardener.decoding.policy import Bounds, make
 from gardener.errors import GardenerError
 from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.chat_template import Prompter
@@ -214,7 +214,7 @@ async def overheads(stages: int, runs: int, dtype: str) -> list[Overhead]:
     async with open_ring(settings, ignore, ignore, ignore) as (holder, folder):
         prompter = Prompter(folder)
         wanted = Wanted(prompter.encode("Write a long story about a harbour."), 128)
-        policy = make("plain", Shape())
+        policy = make("plain", Bounds())
         for _ in range(runs + 1):
             got = await answer(holder, prompter, policy, wanted)
             if got.error:
@@ -225,9 +225,9 @@ async def overheads(stages: int, runs: int, dtype: str) -> list[Overhead]:
 
 def overhead(got: Answer) -> Overhead:
     """What the ring adds to a token, from the times that its verdicts carried."""
-    segments = got.passage.segments
+    segments = got.stage_times.segments
     token = 1e3 * got.decode / segments
-    compute = 1e3 * sum(got.passage.compute) / segments
+    compute = 1e3 * sum(got.stage_times.compute) / segments
     return Overhead(token, compute, token - compute, (token - compute) / token)
 
 

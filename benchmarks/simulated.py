@@ -21,7 +21,7 @@ from rich.console import Console
 from benchmarks.machine import machine
 from gardener.cli.options import DEFAULT_MODEL, drafting
 from gardener.cli.program import note
-from gardener.decoding.policy import Gardener, Policy, Shape
+from gardener.decoding.policy import Bounds, Gardener, Policy
 from gardener.draft.drafter import Drafter
 from gardener.draft.factory import DraftSettings, drafters
 from gardener.draft.resolve import resolve_head
@@ -29,7 +29,7 @@ from gardener.errors import GardenerError
 from gardener.evaluation.datasets import read_rows
 from gardener.evaluation.plan import Place, Plan, places
 from gardener.evaluation.results import Results
-from gardener.evaluation.runner import Ring
+from gardener.evaluation.runner import MeasuredRing
 from gardener.evaluation.runner import measure as ask
 from gardener.evaluation.tally import OVERALL, Run, prefills
 from gardener.evaluation.terminal import Teller
@@ -41,12 +41,12 @@ from gardener.rings.simulate.loop import Loop
 from gardener.rings.simulate.profile import Profile, read_profile
 from gardener.rings.simulate.ring import Model, simulated_ring
 from gardener.rings.simulate.targets import Targets
-from gardener.stages.node import Node
+from gardener.stages.node import StageNode
 
 
 def unchanged(holder: Holder, library: Library) -> Policy:
     """The policy `gardener` as it is."""
-    return Gardener(Shape())
+    return Gardener(Bounds())
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Variant:
     name: str
     policy: Callable[[Holder, Library], Policy] = unchanged
     drafters: Callable[[Sequence[Drafter]], Sequence[Drafter]] = list
-    node: type[Node] = Node
+    node: type[StageNode] = StageNode
 
 
 FULL = Variant("gardener")
@@ -99,11 +99,11 @@ class Bench:
         shape = targets.shape
         model = Model(shape.layers, shape.width, self.prompter.context, targets.fingerprint)
         assert place.stages is not None
-        with patch("gardener.rings.simulate.ring.Node", variant.node):
+        with patch("gardener.rings.simulate.ring.StageNode", variant.node):
             standing = simulated_ring(place.stages, profile, targets.library, model, chosen)
             async with standing as ring:
                 ring.holder.prepare = targets.prepare
-                asked = Ring(
+                asked = MeasuredRing(
                     place,
                     ring.holder,
                     self.prompter,

@@ -25,7 +25,7 @@ import uvloop
 
 from gardener.cli.program import ignore
 from gardener.cli.view.watch import HolderWatch
-from gardener.decoding.policy import Shape, make
+from gardener.decoding.policy import Bounds, make
 from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
@@ -108,7 +108,7 @@ async def measured(
     holder: Holder, prompter: Prompter, policy: str, wanted: Wanted, size: tuple[int, int] | None
 ) -> Answer:
     """One answer; under the view, in a terminal of this size, if there is one."""
-    sizes = Shape(16, floor=0.2)
+    sizes = Bounds(16, floor=0.2)
     if size is None:
         return await answer(holder, prompter, make(policy, sizes), wanted)
     with terminal(*size):

@@ -26,7 +26,7 @@ from gardener.decoding.events import (
     Send,
 )
 from gardener.decoding.policy import Policy
-from gardener.decoding.round import Decoding, Limits
+from gardener.decoding.round import Limits, Round
 from gardener.decoding.tree import Guess
 from gardener.protocol.life import descendants
 from gardener.protocol.messages import Advance, Close, Message, Open, Segment, Verdict
@@ -120,9 +120,9 @@ class Sending:
 
 @dataclass
 class FakeRing:
-    """Drives a `Decoding` through stages with random delays. `step` does one thing."""
+    """Drives a `Round` through stages with random delays. `step` does one thing."""
 
-    decoding: Decoding
+    decoding: Round
     drafts: Drafts
     chance: random.Random
     stages: int = 3
@@ -285,7 +285,7 @@ def decode(
 ) -> FakeRing:
     """One request on a fake ring, run to its end."""
     again = tuple(not at_once for at_once in free)
-    decoding = Decoding(
+    decoding = Round(
         1, prompt, policy, limits, chunk, again, instant=free, costs=costs or Costs.flat(stages)
     )
     ring = FakeRing(decoding, drafts, chance, stages, overtake, free, stuck, moody)

@@ -1,7 +1,7 @@
 """Real holders, nodes and links on loopback in one process; only the arithmetic is not real.
 
 The stages "compute" `fakes.target`, a pure function of all tokens that a row may see. They read
-these out of the placements that the desk makes, so a wrong mask or slot gives a wrong text.
+these out of the placements that the scheduler makes, so a wrong mask or slot gives a wrong text.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import fakes
 import uvloop
 from processes import free_ports
 
-from gardener.decoding.policy import Shape, make
+from gardener.decoding.policy import Bounds, make
 from gardener.decoding.round import Limits
 from gardener.draft.ngram import NGram
 from gardener.errors import GardenerError
@@ -28,7 +28,7 @@ from gardener.protocol.messages import Card, Message, Segment, Tensor
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 from gardener.stages.jobs import Job, Result
-from gardener.stages.node import Node
+from gardener.stages.node import StageNode
 
 CONTEXT = 512
 PROMPT = (1, 2, 3, 1, 2, 3, 1)
@@ -107,7 +107,7 @@ class Seat:
     """Where a node is, or was."""
 
     stage: FakeStage
-    node: Node
+    node: StageNode
     task: "asyncio.Task[None]"
     worker: Worker
     said: list[str] = field(default_factory=list)
@@ -129,7 +129,7 @@ class Ring:
         """`shown`: another card than the stage should have."""
         stage = FakeStage(number, self.stages)
         worker, said = Worker("stage"), list[str]()
-        node = Node(
+        node = StageNode(
             stage,
             shown or card(number, self.stages),
             worker,
@@ -170,7 +170,8 @@ class Ring:
     def quiet(self) -> bool:
         """Whether no stage holds anything of any request."""
         return not any(
-            seat.node.desk.requests or seat.node.desk.waiting for seat in self.seats.values()
+            seat.node.scheduler.requests or seat.node.scheduler.waiting
+            for seat in self.seats.values()
         )
 
 
@@ -217,7 +218,7 @@ async def write(
 ) -> list[int]:
     """One request; `each` is awaited with the text so far whenever there is more of it."""
     text: list[int] = []
-    sizes = Shape(rows=4, window=max(len(holder.cards), 1), floor=0.05)
+    sizes = Bounds(rows=4, window=max(len(holder.cards), 1), floor=0.05)
     async for tokens in holder.generate(prompt, make(policy, sizes), limits(new_tokens), chunk=3):
         text += tokens
         if each is not None:

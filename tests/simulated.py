@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import fakes
 import torch
 
-from gardener.decoding.policy import Shape, make
+from gardener.decoding.policy import Bounds, make
 from gardener.decoding.round import Limits
 from gardener.draft.drafter import Drafter
 from gardener.draft.ngram import NGram
@@ -105,7 +105,7 @@ async def write(
     """One answer, in pieces of the prompt; goes into `text` as it comes."""
     text = [] if text is None else text
     limits = Limits(new_tokens, CONTEXT)
-    chosen = make(policy, Shape(floor=0.05))
+    chosen = make(policy, Bounds(floor=0.05))
     async for tokens in ring.holder.generate(prompt, chosen, limits, chunk=3):
         text += tokens
     return text

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, ignore, note, result, run
-from gardener.decoding.policy import FLOOR, MAIN, POLICIES, Shape, make
+from gardener.decoding.policy import FLOOR, MAIN, POLICIES, Bounds, make
 from gardener.draft.factory import DraftSettings, names
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.datasets import read_rows
@@ -24,7 +24,7 @@ from gardener.evaluation.machine import commit, machine, versions
 from gardener.evaluation.plan import Place, Plan, drafted, places
 from gardener.evaluation.report import write_plots, write_traces
 from gardener.evaluation.results import Difference, Failure, Results, Skipped, new_folder
-from gardener.evaluation.runner import Ring, measure
+from gardener.evaluation.runner import MeasuredRing, measure
 from gardener.evaluation.tables import tables
 from gardener.evaluation.tally import Run
 from gardener.evaluation.terminal import Teller
@@ -190,7 +190,7 @@ def evaluate(
     folder = new_folder(out or Path(f"gardener-eval-{datetime.now():%Y%m%d-%H%M%S}"))
     results = Results(_header(given), plan)
     sizes = {
-        place: Shape(rows, window, floor, crowded=each.crowded) for place, each in settings.items()
+        place: Bounds(rows, window, floor, crowded=each.crowded) for place, each in settings.items()
     }
     job = Job(results, folder, sizes, verbose, as_json, no_plots)
     _evaluate(settings, job, no_view or as_json)
@@ -202,7 +202,7 @@ class Job:
 
     results: Results
     folder: Path
-    sizes: Mapping[Place, Shape]
+    sizes: Mapping[Place, Bounds]
     verbose: bool
     quiet: bool
     no_plots: bool
@@ -292,7 +292,7 @@ async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keep
         ran = {name: repr(make(name, shape)) for name in job.results.plan.policies}
         job.results.add_ring(place, cards, names(holder.sources.drafters), ran, settings.facts())
         prompter = await read_prompter(settings, folder)
-        ring = Ring(place, holder, prompter, lambda name: make(name, shape))
+        ring = MeasuredRing(place, holder, prompter, lambda name: make(name, shape))
         await measure(ring, job.results.plan, job.results, keeper)
 
 

@@ -17,7 +17,7 @@ from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
 from gardener.cli.view import live
 from gardener.cli.view.watch import HolderWatch, reading
-from gardener.decoding.policy import FLOOR, Shape, make
+from gardener.decoding.policy import FLOOR, Bounds, make
 from gardener.errors import UserError, reason
 from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.holder import Holder
@@ -106,7 +106,7 @@ def generate(
         text=_asked(prompt),
         raw=raw,
         policies=names,
-        sizes=Shape(rows, window, floor, crowded=settings.crowded),
+        sizes=Bounds(rows, window, floor, crowded=settings.crowded),
         new_tokens=max_new_tokens,
         stops=tuple(stop or ()),
         quiet=as_json,
@@ -150,7 +150,7 @@ class Job:
     text: str
     raw: bool
     policies: Sequence[str]
-    sizes: Shape
+    sizes: Bounds
     new_tokens: int
     stops: Sequence[str]
     quiet: bool

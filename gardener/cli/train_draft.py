@@ -59,7 +59,7 @@ Induction = Annotated[
 Steps = Annotated[int, typer.Option(min=5, help="Passes of the training-time test.")]
 Passes = Annotated[float, typer.Option(min=1, help="How often a token is trained on.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
-Lanes = Annotated[int, typer.Option(min=1, help="Most dialogues written at a time.")]
+BatchDecoder = Annotated[int, typer.Option(min=1, help="Most dialogues written at a time.")]
 Room = Annotated[int, typer.Option(min=64, help="Most tokens in a dialogue.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Most user turns in a dialogue.")]
 OwnDType = Annotated[
@@ -84,7 +84,7 @@ def train_draft(
     steps: Steps = 8,
     passes: Passes = 4.0,
     rate: Rate = 5e-3,
-    lanes: Lanes = 256,
+    lanes: BatchDecoder = 256,
     room: Room = 256,
     rounds: Rounds = 1,
     seed: Seed = 1,

@@ -12,7 +12,7 @@ import typer
 from gardener.cli import options as o
 from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
-from gardener.decoding.policy import FLOOR, MAIN, Shape, make
+from gardener.decoding.policy import FLOOR, MAIN, Bounds, make
 from gardener.errors import GardenerError
 from gardener.evaluation.datasets import read_rows
 from gardener.evaluation.reference import Comparison, Reference, compare, plain_reference
@@ -121,7 +121,7 @@ def verify(
             if against == "transformers":
                 check = await _with_reference(check, settings, holder.cards[0].dtype, prompter)
             holder.prepare(check.prompts, max_new_tokens)
-            sizes = Shape(rows, window, floor)
+            sizes = Bounds(rows, window, floor)
             done: list[Comparison] = []
             for number in range(len(check.prompts)):
                 found = await _compare(holder, prompter, sizes, check, number)
@@ -163,7 +163,7 @@ async def _with_reference(
 
 
 async def _compare(
-    holder: Holder, prompter: Prompter, sizes: Shape, check: Check, number: int
+    holder: Holder, prompter: Prompter, sizes: Bounds, check: Check, number: int
 ) -> list[Comparison]:
     """One prompt under every policy. Raises the ring's failure, if it fails."""
 

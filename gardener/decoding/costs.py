@@ -234,10 +234,10 @@ class Costs:
         """Seconds from one segment of so many rows to the next, with at most `window` under way."""
         key = (rows, window)
         if key not in self._leads:
-            self._leads[key] = max(self.tick(rows), self.circle(rows) / window)
+            self._leads[key] = max(self.tick(rows), self.round_trip(rows) / window)
         return self._leads[key]
 
-    def circle(self, rows: int) -> float:
+    def round_trip(self, rows: int) -> float:
         """Seconds once round the ring: stages, links, and what else it was seen to take."""
         if rows not in self._circles:
             computing = sum(curve(rows) for curve in self.stages)
@@ -304,7 +304,7 @@ class Costs:
                 for hop, size in zip(self.hops, self._bytes, strict=True)
             ],
             "tick": [self.tick(rows) for rows in SIZES],
-            "circle": [self.circle(rows) for rows in SIZES],
+            "round_trip": [self.round_trip(rows) for rows in SIZES],
             "beyond": self._beyond.value,
             "draft": [self.draft(nodes) for nodes in SIZES],
         }

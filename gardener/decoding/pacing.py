@@ -46,7 +46,7 @@ class Pacer:
         """A segment of so many rows has left."""
         self._tick = self._costs.tick(rows)
         self._due = now + self._tick
-        self._verdicts.append(now + self._costs.circle(rows))
+        self._verdicts.append(now + self._costs.round_trip(rows))
 
     def judged(self) -> None:
         """The verdict of the oldest segment has come."""

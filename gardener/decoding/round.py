@@ -79,7 +79,7 @@ class Flight:
 
 
 @dataclass(slots=True)
-class Decoding:
+class Round:
     """The round of one request (design, section 6).
 
     Several drafters may grow the tree, each at its own pace: `sources` says of each whether it

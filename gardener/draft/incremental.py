@@ -66,7 +66,7 @@ class Batch:
     spans: Sequence[Span]
 
 
-class Network(Protocol):
+class DraftNetwork(Protocol):
     """What guesses from rows."""
 
     name: str
@@ -108,7 +108,7 @@ class Incremental:
     instant = False
 
     def __init__(
-        self, network: Network, calibration: Calibration, width: int = 8, numbers: str = ""
+        self, network: DraftNetwork, calibration: Calibration, width: int = 8, numbers: str = ""
     ) -> None:
         self.name, self.taps = network.name, network.taps
         self.numbers = numbers or str(network.dtype).removeprefix("torch.")

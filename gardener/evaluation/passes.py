@@ -139,7 +139,7 @@ class Shares(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Split:
     """What each machine did in the `seconds` looked at, the holder first. `missed`: seconds of
-    these between a token that nobody had guessed and the next one, each time a whole circle."""
+    these between a token that nobody had guessed and the next one, each time a whole round trip."""
 
     seconds: float
     shares: tuple[Shares, ...]

@@ -51,7 +51,7 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True)
-class Ring:
+class MeasuredRing:
     """A ring that stands, and who makes a policy for each answer in it."""
 
     place: Place
@@ -71,7 +71,7 @@ class Question:
         return self.row.data, self.row.line, self.turn
 
 
-async def measure(ring: Ring, plan: Plan, results: Results, listener: Listener) -> None:
+async def measure(ring: MeasuredRing, plan: Plan, results: Results, listener: Listener) -> None:
     """All that the plan wants of one ring; what is found goes into `results` at once.
 
     Raises UserError if no prompt can be asked, and GardenerError when the ring broke.
@@ -114,7 +114,7 @@ def _questions(
             yield Question(row, turn, tokens)
 
 
-async def _warm_up(ring: Ring, plan: Plan, questions: Sequence[Question]) -> None:
+async def _warm_up(ring: MeasuredRing, plan: Plan, questions: Sequence[Question]) -> None:
     """Kernels are compiled, costs measured and caches filled before anything counts."""
     for question in questions[:WARM]:
         wanted = Wanted(question.tokens, min(plan.new_tokens, WARM_TOKENS))
@@ -130,7 +130,12 @@ def _check(got: Answer) -> None:
 
 
 async def _ask(
-    ring: Ring, plan: Plan, question: Question, round_: int, results: Results, listener: Listener
+    ring: MeasuredRing,
+    plan: Plan,
+    question: Question,
+    round_: int,
+    results: Results,
+    listener: Listener,
 ) -> None:
     """Every policy, `repeat` times. The texts are compared even if this is broken off."""
     found: list[tuple[str, Answer]] = []
@@ -147,7 +152,7 @@ async def _ask(
 
 
 async def _run(
-    ring: Ring,
+    ring: MeasuredRing,
     plan: Plan,
     question: Question,
     name: str,
@@ -176,7 +181,7 @@ async def _run(
         first_token=got.first_token,
         decode=got.decode,
         segments=got.counts.segments,
-        judged=got.passage.segments,
+        judged=got.stage_times.segments,
         rows=got.counts.rows,
         wasted=got.counts.wasted,
         accepted=got.counts.accepted,
@@ -195,7 +200,7 @@ async def _run(
 
 
 def compare(
-    ring: Ring,
+    ring: MeasuredRing,
     question: Question,
     policies: Sequence[str],
     found: Sequence[tuple[str, Answer]],

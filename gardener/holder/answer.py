@@ -10,7 +10,7 @@ from gardener.errors import GardenerError
 from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
 from gardener.holder.rates import decoding_rate
-from gardener.holder.stage_times import Passage
+from gardener.holder.stage_times import StageTimes
 from gardener.holder.text import TextStream
 from gardener.runtime import clock
 
@@ -40,7 +40,7 @@ class Answer:
     first_token: float = 0.0
     total: float = 0.0
     counts: Counts = field(default_factory=Counts)
-    passage: Passage = field(default_factory=Passage)
+    stage_times: StageTimes = field(default_factory=StageTimes)
 
     @property
     def decode(self) -> float:
@@ -75,10 +75,12 @@ class Answer:
                 "decode": self.decode,
             },
             "counts": asdict(self.counts),
-            "flight_seconds": self.passage.flight,
+            "flight_seconds": self.stage_times.flight,
             "stages": [
                 {"wait_seconds": wait, "compute_seconds": compute}
-                for wait, compute in zip(self.passage.wait, self.passage.compute, strict=True)
+                for wait, compute in zip(
+                    self.stage_times.wait, self.stage_times.compute, strict=True
+                )
             ],
         }
 
@@ -122,5 +124,5 @@ async def answer(
     if decoding is not None:
         result.reason = decoding.finished or "lost"
         result.counts = decoding.counts
-        result.passage = holder.passage
+        result.stage_times = holder.stage_times
     return result

@@ -28,8 +28,8 @@ from gardener.decoding.events import (
 )
 from gardener.decoding.pacing import INSTANT, Pacer
 from gardener.decoding.payoff import Throttle
-from gardener.decoding.policy import Plain, Policy, Shape
-from gardener.decoding.round import Decoding, Limits
+from gardener.decoding.policy import Bounds, Plain, Policy
+from gardener.decoding.round import Limits, Round
 from gardener.decoding.tree import Node
 from gardener.draft.drafter import Drafter
 from gardener.errors import GardenerError, LocalError, PeerLost, RemoteError, StageFailed
@@ -37,7 +37,7 @@ from gardener.holder.drafters import Guesses, Sources
 from gardener.holder.features import Features, received
 from gardener.holder.outage import Report, ring_broke, stage_failed, stalled
 from gardener.holder.ring import Ring
-from gardener.holder.stage_times import Passage
+from gardener.holder.stage_times import StageTimes
 from gardener.net.address import Address, Inherited
 from gardener.protocol.messages import Card, Close, Failed, Message, Segment, Verdict
 from gardener.runtime import clock
@@ -84,15 +84,15 @@ class Holder:
         self._make_worker = make_worker
         self.sources = Sources(drafters, self._answered, self._drafter_failed, make_worker)
         self.trace = trace
-        self.decoding: Decoding | None = None
-        self.passage = Passage()
+        self.decoding: Round | None = None
+        self.stage_times = StageTimes()
         self.costs = Costs.flat(1)  # what the ring takes; a guess until it stands
         self.ring = Ring(card, self, listen_at=listen_at, peer=peer, patience=patience, say=say)
         self._stall = stall
         self._advise = advise
         self._output: asyncio.Queue[tuple[int, ...] | str] = asyncio.Queue()
-        self._pacer = Pacer(Plain(Shape()), self.costs)
-        self.throttle = Throttle(self.costs.circle(1))
+        self._pacer = Pacer(Plain(Bounds()), self.costs)
+        self.throttle = Throttle(self.costs.round_trip(1))
         self._emitted_at = 0.0
         self._timer: asyncio.TimerHandle | None = None  # when to look again for room
         self._sent: dict[int, tuple[float, int]] = {}  # by segment: when, and its rows
@@ -133,7 +133,7 @@ class Holder:
     def _reckon(self) -> None:
         """What the ring takes, as its cards say."""
         self.costs = Costs.of((self.ring.card, *self.cards), self.sources.taps)
-        self.throttle = Throttle(self.costs.circle(1))
+        self.throttle = Throttle(self.costs.round_trip(1))
 
     async def close(self) -> None:
         """Leave the ring politely."""
@@ -156,7 +156,7 @@ class Holder:
         """
         if self.decoding is not None:
             self._abandon(self.decoding)
-        self.decoding, self.passage = None, Passage()
+        self.decoding, self.stage_times = None, StageTimes()
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
         self._requests += 1
@@ -165,7 +165,7 @@ class Holder:
         self._sent.clear()
         self.costs.context = len(prompt)
         sources = self.sources
-        decoding = self.decoding = Decoding(
+        decoding = self.decoding = Round(
             self._requests,
             prompt,
             policy,
@@ -200,7 +200,7 @@ class Holder:
                 if self._verdicts == judged and self.decoding is not None:
                     self._fail(PeerLost(stalled(self._stall, self.decoding)))
 
-    def _abandon(self, decoding: Decoding) -> None:
+    def _abandon(self, decoding: Round) -> None:
         """The consumer left before the end: free what the stages hold."""
         if decoding.finished is None:
             decoding.finished = "abandoned"
@@ -273,7 +273,7 @@ class Holder:
         decoding, now = self.decoding, clock.now()
         assert decoding is not None
         if decoding.policy.throttled and decoding.counts.emitted > tokens:
-            self.throttle.expect(self.costs.circle(1))  # as the passes seen so far tell
+            self.throttle.expect(self.costs.round_trip(1))  # as the passes seen so far tell
             self.throttle.emitted(tokens, now - self._emitted_at)
             decoding.speculating = self.throttle.speculating
         self._emitted_at = now
@@ -322,7 +322,7 @@ class Holder:
         """
         self.sources.settle(nodes, self._features.of([node.parent for node in nodes]))
 
-    def _receive_features(self, decoding: Decoding, verdict: Verdict) -> None:
+    def _receive_features(self, decoding: Round, verdict: Verdict) -> None:
         """Keep them, and hand on those of the prompt. Raises RemoteError."""
         lead = next((f.size - f.rows for f in decoding.flights() if f.seq == verdict.seq), 0)
         self._features = received(verdict, lead, self.sources.taps, self.cards[0])
@@ -340,7 +340,7 @@ class Holder:
         self._pacer.judged()
         self._verdicts += 1
         if decoding.counts.emitted:
-            self.passage.add(verdict.times, seconds)
+            self.stage_times.add(verdict.times, seconds)
             self.costs.context = len(decoding.prompt) + decoding.counts.emitted
             self.costs.observe(sent, seconds, verdict.times)
         spent = tuple(part for each in verdict.times for part in (each.wait, each.compute))
@@ -351,7 +351,7 @@ class Holder:
         if decoding.counts.missed > missed:
             self.trace.add("missed", verdict.request, verdict.seq, 1)
 
-    def _judge(self, decoding: Decoding, verdict: Verdict) -> None:
+    def _judge(self, decoding: Round, verdict: Verdict) -> None:
         self._receive_features(decoding, verdict)
         self._handle(Judged(verdict))
 
@@ -364,7 +364,7 @@ class Holder:
         stages = len(self.cards)
         self._fail(PeerLost(ring_broke(reports, stages, self.decoding, self._advise)))
 
-    def _give_up(self, decoding: Decoding, error: Exception) -> None:
+    def _give_up(self, decoding: Round, error: Exception) -> None:
         """The request ends, and the ring is ready for the next one."""
         if not isinstance(error, GardenerError):
             kind = type(error).__name__

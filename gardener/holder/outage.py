@@ -5,7 +5,7 @@ what is kept, what to do next. Pure functions of what the neighbours of a lost s
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gardener.decoding.round import Decoding, Flight
+from gardener.decoding.round import Flight, Round
 from gardener.protocol.messages import Failed, Lost, printable
 
 
@@ -34,7 +34,7 @@ def complete(reports: Sequence[Report]) -> bool:
 def ring_broke(
     reports: Sequence[Report],
     stages: int,
-    decoding: Decoding | None,
+    decoding: Round | None,
     advise: Callable[[int], str],
 ) -> str:
     """The sentence for a ring that broke. `advise` says what to do about a stage."""
@@ -60,7 +60,7 @@ def ring_broke(
     return "; ".join((what, *_kept(decoding), advice))
 
 
-def stage_failed(report: Failed, decoding: Decoding) -> str:
+def stage_failed(report: Failed, decoding: Round) -> str:
     """The sentence for a segment that a stage could not compute."""
     flight = next((f for f in decoding.flights() if f.seq == report.seq), None)
     segment = _segment(flight) if flight else f"segment {report.seq}"
@@ -73,7 +73,7 @@ def stage_failed(report: Failed, decoding: Decoding) -> str:
     )
 
 
-def stalled(seconds: float, decoding: Decoding) -> str:
+def stalled(seconds: float, decoding: Round) -> str:
     """The sentence for verdicts that do not come, though every link is alive."""
     flights = decoding.flights()
     under_way = f"{_segment(flights[0])} is under way" if flights else "nothing is under way"
@@ -105,7 +105,7 @@ def _accounts(reports: Sequence[Report], stages: int) -> str:
     )
 
 
-def _obituary(stage: int, reports: Sequence[Report], decoding: Decoding | None) -> str:
+def _obituary(stage: int, reports: Sequence[Report], decoding: Round | None) -> str:
     mine = [report for report in reports if report.lost.stage == stage]
     silent = min(report.lost.silent for report in mine) / 1e6
     # Who was there to hear why it left knows more than who saw the connection break.
@@ -114,7 +114,7 @@ def _obituary(stage: int, reports: Sequence[Report], decoding: Decoding | None) 
     return f"stage {stage} was lost while {doing}, last heard {silent:.1f} s before: {_it(why)}"
 
 
-def _occupation(reports: Sequence[Report], decoding: Decoding | None) -> str:
+def _occupation(reports: Sequence[Report], decoding: Round | None) -> str:
     """What a stage was doing, from what went in and what came out of it."""
     if decoding is None or decoding.finished:
         return "the ring was idle"
@@ -139,7 +139,7 @@ def _segment(flight: Flight) -> str:
     return f"segment {flight.seq} ({rows}{prompt})"
 
 
-def _kept(decoding: Decoding | None) -> list[str]:
+def _kept(decoding: Round | None) -> list[str]:
     if decoding is None or decoding.finished:
         return []
     tokens = decoding.counts.emitted

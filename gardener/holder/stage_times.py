@@ -7,7 +7,7 @@ from gardener.protocol.messages import Timing
 
 
 @dataclass(slots=True)
-class Passage:
+class StageTimes:
     """What the verdicts said about the time that segments took, summed per stage, in seconds.
 
     Only of segments judged after the first token: the prefill is another kind of work.

@@ -104,7 +104,7 @@ class _Chunk:
         return apart.reshape(rows, -1)
 
 
-class Lanes:
+class BatchDecoder:
     """`count` lanes of at most `room` tokens.
 
     taps: which features to keep of every token, see `Kept`.

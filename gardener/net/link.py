@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import failure, of_peer
 from gardener.net.pings import Pings
-from gardener.protocol.link_state import End, Session
+from gardener.protocol.link_state import End, LinkState
 from gardener.protocol.messages import (
     PROTOCOL,
     Bye,
@@ -110,7 +110,7 @@ class Link(asyncio.Protocol):
         self._terms = terms
         self._opened = opened
         self._failed = failed
-        self._session = Session(End.DOWNSTREAM if upstream else End.UPSTREAM)
+        self._session = LinkState(End.DOWNSTREAM if upstream else End.UPSTREAM)
         self._decoder = Decoder(GREETING_FRAME)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -82,7 +82,7 @@ TABLE: Mapping[State, Mapping[End, Mapping[type[Struct], State]]] = {
 """state -> end that speaks -> message -> next state. What is not here may not be said."""
 
 
-class Session:
+class LinkState:
     """One end of a link. Tell it every message, in order; it objects to what does not fit."""
 
     def __init__(self, end: End) -> None:

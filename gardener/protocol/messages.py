@@ -34,7 +34,7 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 NodeId: TypeAlias = Annotated[int, Meta(ge=-1, le=2**53)]
 Ids: TypeAlias = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROWS)]
 Name: TypeAlias = Annotated[str, Meta(max_length=512)]
-Costs: TypeAlias = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=32)]
+CostPoints: TypeAlias = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=32)]
 """Rows, ascending, each with the microseconds that a pass of so many takes."""
 
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
@@ -90,8 +90,8 @@ class Card(Struct, frozen=True, array_like=True):
     dtype: Name
     quant: Name
     memory: Count  # bytes that its weights take
-    costs: Costs = ()  # of a pass, at a short context
-    long: Costs = ()  # and at a long one
+    costs: CostPoints = ()  # of a pass, at a short context
+    long: CostPoints = ()  # and at a long one
     delay: Count = 0  # microseconds to the next peer, one way
     bandwidth: Count = 0  # bytes/s to the next peer; 0: unknown
     context: Count = 0  # tokens of the long context
@@ -169,7 +169,7 @@ class Close(Struct, frozen=True, array_like=True, tag=5):
     request: Count
 
 
-Features: TypeAlias = Annotated[tuple[Tensor, ...], Meta(max_length=MAX_TAPS)]
+FeatureTensors: TypeAlias = Annotated[tuple[Tensor, ...], Meta(max_length=MAX_TAPS)]
 """One tensor (rows, width) per tap, in the order of the taps."""
 
 
@@ -196,7 +196,7 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
     tokens: Ids
     hidden: Tensor | None
     times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
-    features: Features = ()
+    features: FeatureTensors = ()
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
@@ -242,7 +242,7 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
     ids: Ids
     picks: Ids
     times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
-    features: Features = ()
+    features: FeatureTensors = ()
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.picks):

@@ -38,10 +38,10 @@ from gardener.protocol.messages import (
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.merging import Merging
-from gardener.stages.scheduler import Computes, Desk
+from gardener.stages.scheduler import Computes, Scheduler
 
 
-class Node:
+class StageNode:
     """One stage at work.
 
     patience: seconds to look for the next *stage* at the start (None: for ever). Once the ring
@@ -64,7 +64,7 @@ class Node:
         self.trace = trace
         self.upstream: Link | None = None
         self.downstream: Link | None = None
-        self.desk = Desk(
+        self.scheduler = Scheduler(
             stage, worker, trace, self._pass_on, self._drained, self._failed, Merging.of(card)
         )
         self._following = 0 if stage.slice.is_last else card.stage + 1
@@ -220,15 +220,15 @@ class Node:
     def heard(self, link: Link, message: Message) -> None:
         match message:
             case Segment() if link.upstream:
-                self.desk.submit(message)
+                self.scheduler.submit(message)
             case Advance() if link.upstream:
-                if not self.desk.gave_up(message.request):
+                if not self.scheduler.gave_up(message.request):
                     self._forward(message)  # at once: it overtakes what is computed here
-                    self.desk.advance(message)
+                    self.scheduler.advance(message)
             case Open() if link.upstream:
                 self._open(message)
             case Close() if link.upstream:
-                self.desk.close(message.request)
+                self.scheduler.close(message.request)
                 self._forward(message)
             case Survey() if link.upstream:
                 self._survey(message)
@@ -243,11 +243,11 @@ class Node:
     def _open(self, message: Open) -> None:
         """Without a next stage the request is given up at once: a stage that comes later would be
         sent segments of a request that it has never heard of."""
-        self.desk.open(message)
+        self.scheduler.open(message)
         if self.downstream is not None:
             self._forward(message)
         else:
-            self.desk.give_up(message.request)
+            self.scheduler.give_up(message.request)
             self._tell_upstream(
                 msgspec.structs.replace(self._loss, request=message.request, seq=-1)
             )
@@ -258,15 +258,15 @@ class Node:
         if link is self.upstream:
             self.upstream, self._pending = None, None
             if link.peer.stage:
-                self._pass_on(Lost(link.peer.stage, *self.desk.latest, silent, why))
-            for request in self.desk.clear():
+                self._pass_on(Lost(link.peer.stage, *self.scheduler.latest, silent, why))
+            for request in self.scheduler.clear():
                 self._forward(Close(request))
         elif not link.upstream:
             self.downstream = None
             self._loss = Lost(link.peer.stage, *self._given, silent, why)
             self._tell_upstream(self._loss)
-            for request in self.desk.requests:
-                self.desk.give_up(request)
+            for request in self.scheduler.requests:
+                self.scheduler.give_up(request)
             self._broken.set()
         self._say(str(error))
         self._look_round()

@@ -1,7 +1,7 @@
 """Segments wait at a stage, are computed together, and leave in the order they came.
 
-The desk keeps what a stage knows of each request: which rows it holds and which still live. That is
-plain bookkeeping on the event loop; only finished arrays go to the worker thread, first in, first
+The scheduler keeps what a stage knows of each request: which rows it holds and which still live. It
+is plain bookkeeping on the event loop; finished arrays go to the worker thread, first in, first
 out. So an `Advance` takes effect at once, also on segments that wait or are being computed, and no
 lock is needed: a slot freed while an older job still writes to it is only reused by a younger one.
 """
@@ -58,7 +58,7 @@ class _Entry:
 
 
 class Computes(Protocol):
-    """What a desk asks of a stage; see `stages.stage.Stage`."""
+    """What a scheduler asks of a stage; see `stages.stage.Stage`."""
 
     slice: Slice
 
@@ -75,7 +75,7 @@ class Computes(Protocol):
     def run(self, jobs: Sequence[Job]) -> list[Result] | None: ...
 
 
-class Desk:
+class Scheduler:
     """What one stage has on its table.
 
     out: sends a finished segment or verdict on. drained: None while `out` may be called, or else
@@ -240,7 +240,7 @@ class Desk:
             self._trace.add("computed", first.request, first.seq, rows, seconds)
             # A pass that was stopped half-way tells nobody what its rows take.
             self._deliver(results or [], seconds, 0 if results is None else rows)
-        except Exception as problem:  # whatever it is: the next segment must find a free desk
+        except Exception as problem:  # whatever it is: the next segment must find a free scheduler
             for entry in self._batch:
                 self._fail(entry.segment.request, entry.segment.seq, problem)
             self._batch = []

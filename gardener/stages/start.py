@@ -15,13 +15,13 @@ from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import stored_slice
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.protocol.cards import span
-from gardener.protocol.messages import Card, Costs, microseconds
+from gardener.protocol.messages import Card, CostPoints, microseconds
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 from gardener.stages.executor import Stage
 from gardener.stages.load import load_stage
 from gardener.stages.measure import Measured, Points, measure
-from gardener.stages.node import Node
+from gardener.stages.node import StageNode
 from gardener.stages.turns import in_turn
 
 CLOSING = 1.0
@@ -49,7 +49,7 @@ class NodeSettings:
 async def serve(
     settings: NodeSettings,
     say: Callable[[str], None],
-    watch: Callable[[Node], None] = lambda node: None,
+    watch: Callable[[StageNode], None] = lambda node: None,
 ) -> None:
     """Load the slice, then serve until cancelled. `say` gets lines, `watch` the node."""
     listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
@@ -63,7 +63,7 @@ async def serve(
             f"{stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
         )
         say(str(measured))
-        this = Node(
+        this = StageNode(
             stage,
             card,
             worker,
@@ -144,5 +144,5 @@ def card_of(stage: Stage, number: int, measured: Measured) -> Card:
     )
 
 
-def _on_card(points: Points) -> Costs:
+def _on_card(points: Points) -> CostPoints:
     return tuple((rows, microseconds(seconds)) for rows, seconds in points)

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from gardener.cli.view import holder as holder_view
 from gardener.cli.view import node as node_view
-from gardener.cli.view.curve import Curve
+from gardener.cli.view.curve import Sparkline
 from gardener.cli.view.flights import about
 from gardener.cli.view.holder import Figures, HolderPicture, Lane, Moving
 from gardener.cli.view.lines import amount, clean, cut, duration, fit, sides, spark
@@ -34,11 +34,11 @@ from gardener.decoding.events import (
     Judged,
     Send,
 )
-from gardener.decoding.policy import Shape, make
-from gardener.decoding.round import Decoding, Limits
+from gardener.decoding.policy import Bounds, make
+from gardener.decoding.round import Limits, Round
 from gardener.decoding.tree import Guess, Tree
 from gardener.holder.holder import Holder
-from gardener.holder.stage_times import Passage
+from gardener.holder.stage_times import StageTimes
 from gardener.protocol.messages import Card, Segment, Timing
 from gardener.runtime.trace import Record, Trace, What
 
@@ -324,7 +324,7 @@ def test_where_a_segment_is_about() -> None:
 
 
 def test_a_curve_sums_by_bucket() -> None:
-    curve = Curve(0.5, bars=4)
+    curve = Sparkline(0.5, bars=4)
     for at, count in ((10.1, 1.0), (10.2, 1.0), (11.1, 3.0), (11.6, 5.0)):
         curve.add(at, count)
     assert curve.bars(11.7) == (4.0, 0.0, 6.0)
@@ -394,7 +394,7 @@ class TracedRing(FakeRing):
     """Leaves the trace that a holder leaves."""
 
     trace: Trace
-    passage: Passage
+    stage_times: StageTimes
 
     def run(self, commands: Sequence[Command]) -> None:
         for command in commands:
@@ -414,7 +414,7 @@ class TracedRing(FakeRing):
     def judge(self) -> None:
         verdict = self.verdicts.popleft()
         self.trace.add("judged", 1, verdict.seq, len(verdict.ids), 0.01)
-        self.passage.add((Timing(100, 2000),) * 3, 0.01)
+        self.stage_times.add((Timing(100, 2000),) * 3, 0.01)
         missed = self.decoding.counts.missed
         self.run(self.decoding.handle(Judged(verdict)))
         if self.decoding.counts.missed > missed:
@@ -423,18 +423,18 @@ class TracedRing(FakeRing):
 
 def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
     """A fake ring at the start of a request, and the view of its holder."""
-    decoding = Decoding(1, [1, 2, 3], make("gardener", Shape(rows=6, window=3)), Limits(60, 200))
+    decoding = Round(1, [1, 2, 3], make("gardener", Bounds(rows=6, window=3)), Limits(60, 200))
 
     def drafts(text: Sequence[int]) -> tuple[Guess, ...]:
         right = target(text)
         return (Guess((right + 1) % 5, 0.5), Guess(right, 0.4)) if chance.random() < 0.7 else ()
 
-    TracedRing.trace, TracedRing.passage = Trace(), Passage()
+    TracedRing.trace, TracedRing.stage_times = Trace(), StageTimes()
     ring = TracedRing(decoding, drafts, chance)
     holder = SimpleNamespace(
         decoding=decoding,
         trace=ring.trace,
-        passage=ring.passage,
+        stage_times=ring.stage_times,
         cards=tuple(
             Card(k, "host", "0", k, k + 1, 9, 8, "m", "float32", "none", 1) for k in (1, 2, 3)
         ),
@@ -478,7 +478,7 @@ def test_a_second_request_starts_afresh() -> None:
     ring.finish()
     assert watch.picture(1.0).figures.tokens == 60
     holder = cast(Any, watch)._holder
-    holder.decoding = Decoding(2, [1, 2], make("plain", Shape()), Limits(5, 50))
+    holder.decoding = Round(2, [1, 2], make("plain", Bounds()), Limits(5, 50))
     holder.trace.add("emitted", rows=1, items=(1,))  # of the first one, seen late
     holder.trace.add("sent", 2, 0, 2, items=(0, 1))
     picture = watch.picture(2.0)

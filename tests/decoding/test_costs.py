@@ -123,29 +123,29 @@ def test_costs_come_from_cards() -> None:
     # A row is 16 bytes and 10 numbers of 4 bytes: 56 in all, but into stage 1 and back only 16.
     assert [costs.link(k, 4) for k in (0, 1, 2)] == pytest.approx([0.00164, 0.006, 0.003])
     assert costs.tick(4) == costs.lead(4, 9) == 0.030
-    assert costs.circle(4) == pytest.approx(0.050 + 0.00164 + 0.006 + 0.003)
+    assert costs.round_trip(4) == pytest.approx(0.050 + 0.00164 + 0.006 + 0.003)
 
 
 def test_a_segment_follows_when_the_ring_may_hold_another_one() -> None:
     costs = Costs([Curve(((1, 0.010),)), Curve(((1, 0.030),))], (Hop(0.004), Hop(), Hop()))
     assert [costs.lead(1, window) for window in (1, 2, 9)] == pytest.approx([0.044, 0.030, 0.030])
-    assert costs.lead(1, 1) == costs.circle(1)
+    assert costs.lead(1, 1) == costs.round_trip(1)
 
 
 def test_what_is_remembered_is_forgotten_when_it_changes() -> None:
     costs = Costs([Curve(((1, 0.010),))] * 2, long=[None, (1040, Curve(((1, 0.030),)))])
 
     def now() -> list[float]:
-        return [costs.tick(1), costs.circle(1), *(curve(1) for curve in costs.stages)]
+        return [costs.tick(1), costs.round_trip(1), *(curve(1) for curve in costs.stages)]
 
     assert now() == pytest.approx([0.010, 0.020, 0.010, 0.010])
     costs.context = 528
     assert now() == pytest.approx([0.020, 0.030, 0.010, 0.020])
     costs.observe_stage(1, 1, 0.025)
     assert now()[0] == now()[3] > 0.020
-    before = costs.circle(1)
+    before = costs.round_trip(1)
     costs.observe(1, 0.1, [Timing(0, 10_000, 1), Timing(0, 20_000, 1)])
-    assert costs.circle(1) > before
+    assert costs.round_trip(1) > before
 
 
 def test_a_slow_link_sets_the_tick() -> None:
@@ -286,11 +286,11 @@ def came_back(costs: Costs, rows: int, seconds: float) -> None:
 
 def test_a_circle_takes_what_it_was_seen_to() -> None:
     costs = Costs([RISING, RISING])
-    assert costs.circle(4) == pytest.approx(0.024)
+    assert costs.round_trip(4) == pytest.approx(0.024)
     for _ in range(20):
         came_back(costs, 4, 0.030)
-    assert costs.circle(4) == pytest.approx(0.030)
-    assert costs.circle(16) == pytest.approx(0.046)
+    assert costs.round_trip(4) == pytest.approx(0.030)
+    assert costs.round_trip(16) == pytest.approx(0.046)
     assert costs.tick(4) == 0.012  # it holds nobody else up
 
 
@@ -298,10 +298,10 @@ def test_links_that_were_taken_for_slower_are_put_right() -> None:
     costs = Costs([RISING], [Hop(0.1), Hop(0.1)])
     for _ in range(20):
         came_back(costs, 4, 0.022)
-    assert costs.circle(4) == pytest.approx(0.022)
+    assert costs.round_trip(4) == pytest.approx(0.022)
     for _ in range(20):
         came_back(costs, 4, 0.0)  # less than its stages: not to be believed
-    assert costs.circle(4) == pytest.approx(0.012)
+    assert costs.round_trip(4) == pytest.approx(0.012)
 
 
 def test_one_slow_circle_hardly_counts() -> None:
@@ -309,7 +309,7 @@ def test_one_slow_circle_hardly_counts() -> None:
     for step in range(50):
         came_back(costs, 4, 0.020 + 0.001 * (step % 2))
     came_back(costs, 4, 60.0)
-    assert costs.circle(4) < 0.022
+    assert costs.round_trip(4) < 0.022
 
 
 def test_a_verdict_tells_of_its_stages_and_of_the_way() -> None:
@@ -317,7 +317,7 @@ def test_a_verdict_tells_of_its_stages_and_of_the_way() -> None:
     times = [Timing(5000, 20_000, 8), Timing(0, 30_000, 4)]
     costs.observe(4, 0.065, times)
     assert [costs.stage(k, 4) for k in (0, 1)] == pytest.approx([0.020, 0.030])
-    assert costs.circle(4) == pytest.approx(0.060)
+    assert costs.round_trip(4) == pytest.approx(0.060)
 
 
 def test_a_pass_that_was_stopped_says_nothing_of_its_stage() -> None:

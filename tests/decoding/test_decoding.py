@@ -20,8 +20,8 @@ from gardener.decoding.events import (
     Send,
     StageLost,
 )
-from gardener.decoding.policy import POLICIES, Shape, make
-from gardener.decoding.round import Decoding, Limits
+from gardener.decoding.policy import POLICIES, Bounds, make
+from gardener.decoding.round import Limits, Round
 from gardener.decoding.tree import Guess
 from gardener.errors import RemoteError
 from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
@@ -69,7 +69,7 @@ def schedule(seed: int, policy: str) -> tuple[list[int], Limits, dict[str, Any]]
         len(prompt) + chance.randint(1, 20),
         frozenset(chance.sample(range(VOCABULARY), chance.choice([0, 0, 1]))),
     )
-    shape = Shape(
+    shape = Bounds(
         rows=chance.choice([None, *range(1, 9)]),
         window=chance.choice([None, *range(1, 6)]),
         floor=chance.choice([0.01, 0.2, 0.5]),
@@ -157,12 +157,12 @@ def begin(
     chunk: int = 8,
     draft: float = 0.0,
     stages: int = 1,
-) -> Decoding:
+) -> Round:
     """`draft`: seconds of a call of the drafter; a pass of a stage takes 0.01."""
-    shape = Shape(rows=rows, window=window, floor=0.1, batch=2)
+    shape = Bounds(rows=rows, window=window, floor=0.1, batch=2)
     limits = Limits(new_tokens, 100, frozenset(eos))
     costs = Costs.flat(stages, 0.01, draft=draft)
-    return Decoding(7, prompt, make(policy, shape), limits, chunk, costs=costs)
+    return Round(7, prompt, make(policy, shape), limits, chunk, costs=costs)
 
 
 def grown(*children: tuple[int, Sequence[tuple[int, float]]]) -> Grown:
@@ -253,7 +253,7 @@ def test_the_last_piece_of_the_prompt_brings_the_root_while_others_are_under_way
     assert chunks == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
-def rooms(decoding: Decoding) -> list[list[Command]]:
+def rooms(decoding: Round) -> list[list[Command]]:
     """What `Room` brings until it brings nothing."""
     done = []
     while commands := decoding.handle(ROOM):
@@ -267,7 +267,7 @@ def ids(command: Command) -> tuple[int, ...]:
     return command.message.ids
 
 
-def ready(policy: str = "gardener", **more: Any) -> Decoding:
+def ready(policy: str = "gardener", **more: Any) -> Round:
     """A one-token prompt whose root (id 0, token 1) is under way as segment 0."""
     decoding = begin(prompt=(1,), policy=policy, **more)
     decoding.start()
@@ -406,11 +406,11 @@ def test_what_a_verdict_made_the_root_goes_out_while_older_segments_are_under_wa
     assert [flight.seq for flight in decoding.flights()] == [1, 2]
 
 
-def two_sources() -> Decoding:
+def two_sources() -> Round:
     """A drafter that answers at once, and one that looks again at what has become the root."""
-    shape = Shape(rows=4, window=2, floor=0.1, batch=2)
+    shape = Bounds(rows=4, window=2, floor=0.1, batch=2)
     policy = make("gardener", shape)
-    return Decoding(7, (1,), policy, Limits(10, 100), 8, (False, True), (3, 4))
+    return Round(7, (1,), policy, Limits(10, 100), 8, (False, True), (3, 4))
 
 
 def test_drafters_are_asked_each_for_itself_and_the_stages_for_features() -> None:
@@ -514,7 +514,7 @@ def test_tokens_are_counted_that_came_while_guessing_was_turned_off() -> None:
 
 def test_a_stop_string_ends_the_answer_with_its_token() -> None:
     limits = Limits(10, 100, ends=lambda token: token == 11)
-    decoding = Decoding(7, (1,), make("plain", Shape()), limits)
+    decoding = Round(7, (1,), make("plain", Bounds()), limits)
     decoding.start()
     decoding.handle(ROOM)
     decoding.handle(judged(0, {0: 10}))
@@ -525,8 +525,8 @@ def test_a_stop_string_ends_the_answer_with_its_token() -> None:
 @pytest.mark.parametrize("reason", ["stop", "lost"])
 def test_rows_that_are_under_way_at_the_end_were_in_vain(reason: str) -> None:
     limits = Limits(10, 100, ends=lambda token: token == 9)
-    shape = Shape(rows=1, window=4)
-    decoding = Decoding(7, (1,), make("gardener", shape), limits, costs=Costs.flat(1, 0.01))
+    shape = Bounds(rows=1, window=4)
+    decoding = Round(7, (1,), make("gardener", shape), limits, costs=Costs.flat(1, 0.01))
     decoding.start()
     decoding.handle(grown((0, [(9, 0.9)])))
     decoding.handle(grown((1, [(8, 0.9)])))
@@ -540,7 +540,7 @@ def test_rows_that_are_under_way_at_the_end_were_in_vain(reason: str) -> None:
 
 def test_the_context_ends_the_answer() -> None:
     assert (
-        decode([1, 2], make("plain", Shape()), Limits(10, 4), silent, random.Random(0)).reason
+        decode([1, 2], make("plain", Bounds()), Limits(10, 4), silent, random.Random(0)).reason
         == "context"
     )
 
@@ -587,4 +587,4 @@ def test_a_verdict_for_a_row_of_another_segment_is_refused() -> None:
 )
 def test_no_room_for_an_answer(prompt: Sequence[int], new_tokens: int, context: int) -> None:
     with pytest.raises(ValueError, match="leaves no room"):
-        Decoding(1, prompt, make("plain", Shape()), Limits(new_tokens, context))
+        Round(1, prompt, make("plain", Bounds()), Limits(new_tokens, context))

@@ -9,7 +9,7 @@ import pytest
 from fakes import target
 from simulated import CONTEXT, PROMPT, TOKENS, with_ring, write, written
 
-from gardener.decoding.policy import Shape, make
+from gardener.decoding.policy import Bounds, make
 from gardener.decoding.round import Limits
 from gardener.decoding.tree import Guess, Node
 from gardener.holder.holder import Holder
@@ -54,16 +54,16 @@ def test_what_passes_take_before_the_first_token_changes_no_costs(
     monkeypatch.setattr(Holder, "judged", slow_at_first)
 
     async def scenario(ring: SimulatedRing) -> None:
-        before = ring.holder.costs.circle(1)
+        before = ring.holder.costs.round_trip(1)
         assert await write(ring, policy) == written()
         assert early == [0, 1], "the prompt comes in two pieces"
         facts = ring.holder.costs.facts()
         assert facts["levels"] == pytest.approx([1.0, 1.0], rel=0.01)
-        assert ring.holder.costs.circle(1) == pytest.approx(before, rel=0.02)
+        assert ring.holder.costs.round_trip(1) == pytest.approx(before, rel=0.02)
         # Nor does it count where the time of an answer is told.
-        passage = ring.holder.passage
-        assert passage.compute == pytest.approx([0.08 * passage.segments] * 2, rel=1e-3)
-        assert policy != "plain" or passage.segments == TOKENS - 1
+        stage_times = ring.holder.stage_times
+        assert stage_times.compute == pytest.approx([0.08 * stage_times.segments] * 2, rel=1e-3)
+        assert policy != "plain" or stage_times.segments == TOKENS - 1
 
     with_ring(scenario, 2)
 
@@ -88,7 +88,7 @@ def test_every_verdict_that_is_about_to_come_is_waited_for() -> None:
 
     async def scenario(ring: SimulatedRing) -> None:
         text: list[int] = []
-        policy = make("gardener", Shape(rows=4, floor=0.05))
+        policy = make("gardener", Bounds(rows=4, floor=0.05))
         async for tokens in ring.holder.generate(PROMPT, policy, Limits(TOKENS, CONTEXT)):
             text += tokens
         assert text == written()

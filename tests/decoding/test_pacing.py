@@ -10,7 +10,7 @@ from simulated import LAYERS, PROMPT, TOKENS, recorded, with_ring, write, writte
 
 from gardener.decoding.costs import Costs, Curve, Hop
 from gardener.decoding.pacing import GRACE, INSTANT, MOMENT, PATIENCE, WORTH, Pacer
-from gardener.decoding.policy import POLICIES, Shape, make
+from gardener.decoding.policy import POLICIES, Bounds, make
 from gardener.decoding.tree import Guess, Node
 from gardener.draft.drafter import Drafter
 from gardener.draft.ngram import NGram
@@ -27,7 +27,7 @@ QUICK = Curve(((1, 0.010), (32, 0.010)))
 
 def pacer(*stages: Curve, delay: float = 0.0, policy: str = "gardener") -> Pacer:
     costs = Costs(stages, (Hop(delay),) * (len(stages) + 1))
-    return Pacer(make(policy, Shape()), costs)
+    return Pacer(make(policy, Bounds()), costs)
 
 
 def far() -> Pacer:
@@ -65,7 +65,7 @@ def test_every_segment_moves_the_time_on() -> None:
 
 def test_a_slow_link_is_a_stage_too() -> None:
     costs = Costs([QUICK], [Hop(0.0, 1000.0), Hop(1.0)], [50, 0])
-    pace = Pacer(make("gardener", Shape()), costs)
+    pace = Pacer(make("gardener", Bounds()), costs)
     pace.sent(0.0, 4)
     assert pace.wait(0.0, urgent=False) == pytest.approx(0.2)
 
@@ -148,7 +148,7 @@ def test_a_verdict_of_a_segment_that_nobody_noted_changes_nothing() -> None:
 
 def test_patience_follows_what_a_call_of_the_drafter_takes() -> None:
     assert far().patience(1.0, 7) == pytest.approx(MOMENT)
-    pacer = Pacer(make("gardener", Shape()), Costs.flat(1, draft=0.02))
+    pacer = Pacer(make("gardener", Bounds()), Costs.flat(1, draft=0.02))
     assert pacer.patience(1.0, 7) == pytest.approx(PATIENCE * 0.02 + MOMENT)
 
 
@@ -208,7 +208,7 @@ def segments(
     async def scenario(ring: SimulatedRing) -> tuple[list[Record], float]:
         costs = ring.holder.costs
         costs.observe_draft(1, draft)
-        patience = Pacer(make(policy, Shape()), costs).patience(0.0, 0)
+        patience = Pacer(make(policy, Bounds()), costs).patience(0.0, 0)
         begin = clock.now()
         assert await write(ring, policy, prompt=prompt) == written(prompt)
         sent = [record for record in ring.holder.trace if record.what == "sent"]

@@ -16,6 +16,7 @@ from gardener.decoding.costs import Costs, Curve, Hop
 from gardener.decoding.policy import (
     POLICIES,
     Alternating,
+    Bounds,
     Chunked,
     Chunked80,
     FlowSpec,
@@ -26,14 +27,13 @@ from gardener.decoding.policy import (
     Plain,
     Policy,
     Serial,
-    Shape,
     View,
     make,
 )
 from gardener.decoding.tree import Node, Tree
 
-SHAPE = Shape()
-SMALL = Shape(rows=3, window=2, floor=0.2, batch=2)
+SHAPE = Bounds()
+SMALL = Bounds(rows=3, window=2, floor=0.2, batch=2)
 
 FLAT = ((1, 0.010),)
 STEEP = ((1, 0.010), (2, 0.020))
@@ -106,7 +106,7 @@ def test_rows_too_deep_to_be_emitted_are_not_chosen(name: str) -> None:
 )
 def test_impossible_sizes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="start at 1"):
-        Shape(**wrong)  # type: ignore[arg-type]
+        Bounds(**wrong)  # type: ignore[arg-type]
 
 
 def test_the_command_line_knows_all_policies() -> None:
@@ -155,12 +155,12 @@ def test_serial_keeps_to_the_bounds_of_the_user() -> None:
 
 def test_serial_drafts_the_likeliest_nodes_as_long_as_that_is_worth_it() -> None:
     for draft, worth in ((0.0, True), (1e-5, True), (10.0, False)):
-        policy, price = Serial(Shape(batch=2)), costs(draft=draft)
+        policy, price = Serial(Bounds(batch=2)), costs(draft=draft)
         for expanded, next_ones in (((), [0, 1]), ((0, 1), [3, 5]), ((0, 1, 3, 5), [2, 4])):
             asked = policy.grow(view(BRANCHES, expanded=expanded, costs=price))
             assert asked == (next_ones if worth else [])
     dear = costs(draft=10.0)
-    assert Serial(Shape(batch=2)).grow(view(BRANCHES, instant=True, costs=dear)) == [0, 1]
+    assert Serial(Bounds(batch=2)).grow(view(BRANCHES, instant=True, costs=dear)) == [0, 1]
     assert Serial(SHAPE).grow(view(BRANCHES, expanded=range(7))) == []
 
 
@@ -476,7 +476,7 @@ curves = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=6).map(
 def test_gardener_sends_the_likeliest_nodes_with_the_root_at_their_head(
     grown: Tree, curve: tuple[tuple[int, float], ...], overdue: bool, rows: int, data: st.DataObject
 ) -> None:
-    shape, sent = Shape(rows=rows or None, window=9), list[int]()
+    shape, sent = Bounds(rows=rows or None, window=9), list[int]()
     likeliest = [node.id for node in view(grown).best(lambda node: True, 99, shape.floor)]
     for flying in range(9):
         growing = data.draw(st.sets(st.integers(0, 40)))
@@ -557,11 +557,11 @@ def test_a_root_waits_for_what_follows_it_only_while_that_is_worth_it() -> None:
 def test_alone_in_the_ring_a_segment_is_worth_more_waiting_and_more_rows() -> None:
     ring = costs(((1, 0.010), (2, 0.012)), stages=4, draft=0.007)
     for window, waits in ((None, False), (1, True)):
-        policy = Gardener(Shape(window=window))
+        policy = Gardener(Bounds(window=window))
         assert (policy.choose(view(BRANCHES, growing=[0], costs=ring)) == []) == waits
     # Links take ten times what a stage does, and that whatever the rows.
     far = Costs([Curve(((1, 0.010), (7, 0.070)))], (Hop(0.050), Hop(0.050)))
-    sizes = [len(Gardener(Shape(window=w)).choose(view(BRANCHES, costs=far))) for w in (1, None)]
+    sizes = [len(Gardener(Bounds(window=w)).choose(view(BRANCHES, costs=far))) for w in (1, None)]
     assert sizes == [6, 1]
 
 
@@ -609,7 +609,7 @@ def test_enough_is_enough() -> None:
 
 # --- gardener, where cores are shared ------------------------------------------------------------
 
-CROWDED = Shape(crowded=True)
+CROWDED = Bounds(crowded=True)
 
 
 def test_gardener_alternates_where_cores_are_shared_unless_a_user_sets_a_window() -> None:

@@ -29,7 +29,7 @@ from gardener.draft.train.plan import Plan
 from gardener.draft.train.run import STATE, Run
 from gardener.draft.train.trainer import Progress, read_state
 from gardener.errors import UserError
-from gardener.model.batch_decoder import Lanes
+from gardener.model.batch_decoder import BatchDecoder
 from gardener.model.loader import load_whole
 
 SCRIPT = Script(opening=(50, 51), answering=(52, 53), asking=(52, 54, 51), ends=frozenset({52, 0}))
@@ -116,7 +116,7 @@ def test_a_short_run_writes_few_dialogues_at_a_time_and_takes_small_steps() -> N
 
 def test_dialogues_that_are_cut_have_what_was_fed_and_no_more(folder: Path) -> None:
     whole = load_whole(folder, dtype="float32", device="cpu")
-    lanes = Lanes(whole, 3, 64, (4,), 1)
+    lanes = BatchDecoder(whole, 3, 64, (4,), 1)
     fed: list[list[int]] = [[], [], []]
     step = lanes.step
 

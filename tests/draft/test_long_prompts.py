@@ -12,8 +12,8 @@ from simulated import CONTEXT, LAYERS, PROFILE, recorded, with_ring, written
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.events import Grow, Grown, Judged, Room, Send
-from gardener.decoding.policy import POLICIES, Shape, make
-from gardener.decoding.round import Decoding, Limits
+from gardener.decoding.policy import POLICIES, Bounds, make
+from gardener.decoding.round import Limits, Round
 from gardener.decoding.tree import Guess
 from gardener.draft.calibration import Calibration
 from gardener.draft.drafter import Drafter
@@ -58,7 +58,7 @@ def in_pieces(prompt: Sequence[int], chunk: int, policy: str, stages: int, tmp_p
         for _ in range(2):  # the second request meets drafters that know the first one
             text: list[int] = []
             limits = Limits(simulated.TOKENS, CONTEXT)
-            chosen = make(policy, Shape())
+            chosen = make(policy, Bounds())
             async for tokens in ring.holder.generate(prompt, chosen, limits, chunk=chunk):
                 text += tokens
             assert text == written(prompt)
@@ -89,8 +89,8 @@ def test_a_head_and_ngram_with_segments_of_any_size(chunk: int, tmp_path: Path) 
 
 
 def test_a_drafter_that_cannot_say_yet_is_asked_again_when_more_is_settled() -> None:
-    policy = make("gardener", Shape(floor=0.01))
-    decoding = Decoding(1, [4], policy, Limits(9, 99), sources=(False,), costs=Costs.flat(1))
+    policy = make("gardener", Bounds(floor=0.01))
+    decoding = Round(1, [4], policy, Limits(9, 99), sources=(False,), costs=Costs.flat(1))
     (_, asked) = decoding.start()
     assert asked == Grow((0,))
     # It is not asked again on the spot: it would say the same.

@@ -119,7 +119,7 @@ def test_all_policies_on_real_stages(
     assert found["figures"]["local 2"]["overall"]["prefill"]["of"] == {"plain": 4}
     for machine in plain["tick"]["machines"]:
         assert sum(machine.values()) == pytest.approx(1.0)
-    assert plain["tick"]["missed"] == pytest.approx(1.0)  # nothing is guessed: a circle a token
+    assert plain["tick"]["missed"] == pytest.approx(1.0)  # nothing is guessed: a round_trip a token
     two = next(each for each in found["answers"] if each["turn"] == 2)
     assert two["prompt"] == "w8 w9"
     assert {path.name for path in out.iterdir()} == {

@@ -12,13 +12,13 @@ from loopback import card
 from test_results import results
 from tokenizers import Tokenizer, decoders, models
 
-from gardener.decoding.policy import Shape, make
+from gardener.decoding.policy import Bounds, make
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation import runner
 from gardener.evaluation.datasets import Row
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.results import Difference, Failure, Results, Skipped
-from gardener.evaluation.runner import Ring, differs, hops, measure, rotated
+from gardener.evaluation.runner import MeasuredRing, differs, hops, measure, rotated
 from gardener.evaluation.tally import Run
 from gardener.holder.answer import Answer, Wanted
 from gardener.holder.chat_template import Prompter
@@ -95,9 +95,9 @@ class FakeHolder:
         self.prepared.append(prompts)
 
 
-def ring(place: Place = PLACE) -> Ring:
+def ring(place: Place = PLACE) -> MeasuredRing:
     prompter = cast(Prompter, FakePrompter())
-    return Ring(place, cast(Any, FakeHolder()), prompter, lambda name: make(name, Shape()))
+    return MeasuredRing(place, cast(Any, FakeHolder()), prompter, lambda name: make(name, Bounds()))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_real_ring_under_every_policy() -> None:
     async def scenario() -> None:
         async with loopback.ring(2) as made, loopback.holding(made) as holder:
             prompter = cast(Prompter, FakePrompter())
-            one = Ring(PLACE, holder, prompter, lambda name: make(name, Shape()))
+            one = MeasuredRing(PLACE, holder, prompter, lambda name: make(name, Bounds()))
             found, ear = Results({}, PLAN_OF_TWO), Ear()
             await measure(one, PLAN_OF_TWO, found, ear)
         assert not found.differences
@@ -133,7 +133,7 @@ def test_what_a_stage_cannot_compute_is_a_failure_and_the_rest_goes_on() -> None
     async def scenario() -> None:
         async with loopback.ring(2) as made, loopback.holding(made) as holder:
             prompter = cast(Prompter, FakePrompter())
-            one = Ring(PLACE, holder, prompter, lambda name: make(name, Shape()))
+            one = MeasuredRing(PLACE, holder, prompter, lambda name: make(name, Bounds()))
             found, ear = Results({}, PLAN_OF_TWO), Ear()
             stage = made.seats[1].stage
 
@@ -175,7 +175,7 @@ def test_a_prompt_that_no_policy_can_answer_ends_its_conversation_alone(
     assert list(found.written) == [("a", 2, 1)]
 
 
-def run_measure(one: Ring, what: Plan, found: Results, ear: Ear) -> None:
+def run_measure(one: MeasuredRing, what: Plan, found: Results, ear: Ear) -> None:
     asyncio.run(measure(one, what, found, ear))
 
 

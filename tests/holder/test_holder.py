@@ -12,7 +12,7 @@ from loopback import feature, holding, limits, ring, run, slow, truth, until, va
 from processes import free_ports
 
 from gardener.decoding.costs import GUESS, Costs
-from gardener.decoding.policy import Shape, make
+from gardener.decoding.policy import Bounds, make
 from gardener.decoding.tree import Guess, Node
 from gardener.draft.ngram import NGram
 from gardener.errors import LocalError, PeerLost, StageFailed, UserError
@@ -108,7 +108,7 @@ def test_what_is_seen_keeps_the_costs_current() -> None:
             assert first(1) != GUESS  # the cards said nothing, so what is seen is all there is
             assert second(1) > 0.0199
             assert holder.costs.tick(1) == max(first(1), second(1))
-            assert holder.costs.circle(1) >= first(1) + second(1)
+            assert holder.costs.round_trip(1) >= first(1) + second(1)
             assert holder.costs.context == len(loopback.PROMPT) + 39
             assert holder.costs.draft(1) == 0.0  # the n-gram drafter does not count
 
@@ -300,7 +300,7 @@ def test_a_verdict_that_never_comes() -> None:
 def test_a_consumer_that_leaves_early() -> None:
     async def scenario() -> None:
         async with ring(2) as made, holding(made) as holder:
-            policy = make("gardener", Shape(rows=4, window=2, floor=0.05))
+            policy = make("gardener", Bounds(rows=4, window=2, floor=0.05))
             stream = holder.generate(loopback.PROMPT, policy, limits(400))
             async for _ in stream:
                 break
@@ -611,7 +611,7 @@ def test_features_that_were_not_asked_for_end_the_ring_with_a_reason(spoil: Any,
                     message = msgspec.structs.replace(message, features=features)
                 node._pass_on(message)
 
-            node.desk._out = send
+            node.scheduler._out = send
             with pytest.raises(PeerLost, match=rf"segment \d+ came back with {said}, asked for"):
                 await write(holder, 60)
             await told(holder)
@@ -632,7 +632,7 @@ def test_features_that_nobody_wants_end_the_ring_with_a_reason() -> None:
                 features = (loopback.column([0.0] * len(message.ids)),)
                 node._pass_on(msgspec.structs.replace(message, features=features))
 
-            node.desk._out = send
+            node.scheduler._out = send
             with pytest.raises(PeerLost, match=r"asked for were taps \(\)"):
                 await write(holder)
 

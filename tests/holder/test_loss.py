@@ -4,8 +4,8 @@ from gardener.decoding.events import (
     Judged,
     Room,
 )
-from gardener.decoding.policy import Plain, Shape
-from gardener.decoding.round import Decoding, Limits
+from gardener.decoding.policy import Bounds, Plain
+from gardener.decoding.round import Limits, Round
 from gardener.holder.outage import Report, complete, ring_broke, stage_failed, stalled
 from gardener.protocol.messages import Failed, Lost, Verdict
 
@@ -16,9 +16,9 @@ def advise(stage: int) -> str:
     return f"mend {stage}"
 
 
-def decoding(emitted: int = 0) -> Decoding:
+def decoding(emitted: int = 0) -> Round:
     """A request in the middle: its prefill, or the root after so many tokens, is under way."""
-    made = Decoding(7, (1, 2, 3), Plain(Shape()), Limits(50, 100), chunk=2)
+    made = Round(7, (1, 2, 3), Plain(Bounds()), Limits(50, 100), chunk=2)
     made.handle(Room())
     for seq in range(emitted):
         verdict = made.flights()[0]

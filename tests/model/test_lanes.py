@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from gardener.errors import UserError
-from gardener.model.batch_decoder import Lanes
+from gardener.model.batch_decoder import BatchDecoder
 from gardener.model.loader import Whole, load_whole
 from gardener.rings.simulate import recording
 from gardener.rings.simulate.recording import record
@@ -60,7 +60,7 @@ def test_a_prompt_read_in_chunks_is_as_one_that_is_fed_token_by_token(
     for prompt, made in zip(
         prompts, record(whole, prompts, 6, frozenset(), taps, lanes=2), strict=True
     ):
-        lanes = Lanes(whole, 1, 140, taps, 0)
+        lanes = BatchDecoder(whole, 1, 140, taps, 0)
         text = list(prompt)
         for at in range(len(prompt) + 5):
             (drawn,) = lanes.step([text[at]], [at], [0.0])
@@ -74,13 +74,13 @@ def test_a_prompt_takes_a_pass_for_each_chunk(
     model: tuple[Any, Whole], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[int] = []
-    run = Lanes._run
+    run = BatchDecoder._run
 
-    def counted(self: Lanes, tokens: Sequence[int], *more: Any) -> Any:
+    def counted(self: BatchDecoder, tokens: Sequence[int], *more: Any) -> Any:
         passes.append(len(tokens))
         return run(self, tokens, *more)
 
-    monkeypatch.setattr(Lanes, "_run", counted)
+    monkeypatch.setattr(BatchDecoder, "_run", counted)
     monkeypatch.setattr(recording, "CHUNK", 64)
     record(model[1], [[5] * 150], 3, frozenset(), [0])
     assert passes == [64, 64, 21, 1, 1, 1]
@@ -115,7 +115,7 @@ def test_sampling_draws_likely_tokens_and_repeats_itself(model: tuple[Any, Whole
     _, whole = model
 
     def draw(seed: int, heat: float) -> list[list[int]]:
-        lanes = Lanes(whole, 4, 8, [tiny.LAYERS], seed)
+        lanes = BatchDecoder(whole, 4, 8, [tiny.LAYERS], seed)
         return [lanes.step([7] * 4, [at] * 4, [heat] * 4) for at in range(8)]
 
     assert draw(1, 1.0) == draw(1, 1.0)
@@ -127,4 +127,4 @@ def test_sliding_windows_are_refused(tmp_path: Path) -> None:
     tiny.make("mistral", tmp_path)
     whole = load_whole(tmp_path, dtype="float32", device="cpu")
     with pytest.raises(UserError, match=r"sliding windows.*neither be simulated nor have a head"):
-        Lanes(whole, 1, 8, [0], 0)
+        BatchDecoder(whole, 1, 8, [0], 0)

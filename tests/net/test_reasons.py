@@ -165,7 +165,7 @@ def test_that_the_last_stage_misses_the_holder_is_told_if_it_lasts(
     monkeypatch.setattr(ring_module, "ASK", 0.05)
 
     async def scenario(lasts: float) -> tuple[list[str], list[str]]:
-        for module in ("node", "ring"):
+        for module in ("stages.node", "holder.ring"):
             monkeypatch.setattr(f"gardener.{module}.LASTS", lasts)
         async with ring(2) as made:
             await until(lambda: all(seat.node.ready for seat in made.seats.values()))

@@ -58,7 +58,7 @@ def test_a_stage_that_is_lost_while_it_computes_was_computing(stages: int) -> No
             victim = made.seats[1]
             victim.stage.trouble = slow(0.3)
             asking = asyncio.create_task(write(holder, policy="plain", prompt=(1,)))
-            await until(lambda: victim.node.desk.waiting)
+            await until(lambda: victim.node.scheduler.waiting)
             await asyncio.sleep(0.05)
             await made.kill(1)
             with pytest.raises(PeerLost) as caught:
@@ -76,7 +76,7 @@ def test_a_stage_that_is_lost_while_another_computes_was_waiting() -> None:
             made.seats[2].stage.trouble = slow(0.3)
             other = made.seats[2]
             asking = asyncio.create_task(write(holder, policy="plain", prompt=(1,)))
-            await until(lambda: other.node.desk.waiting)
+            await until(lambda: other.node.scheduler.waiting)
             await asyncio.sleep(0.05)
             await made.kill(1)
             with pytest.raises(PeerLost, match="stage 1 was lost while it waited for work"):

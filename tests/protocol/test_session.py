@@ -5,7 +5,7 @@ import pytest
 
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol import messages as m
-from gardener.protocol.link_state import TABLE, End, Session, State, message_table, table
+from gardener.protocol.link_state import TABLE, End, LinkState, State, message_table, table
 
 CARD = m.Card(1, "oak", "0.1.0", 0, 4, 8, 16, "model", "float32", "none", 0)
 NONCE = bytes(range(16))
@@ -25,12 +25,12 @@ GREETING: list[tuple[End, m.Message]] = [(UP, HELLO), (DOWN, WELCOME), (UP, PING
 """What leads from one state to the next."""
 
 
-def talk(session: Session, speaker: End, message: m.Message) -> None:
+def talk(session: LinkState, speaker: End, message: m.Message) -> None:
     (session.sent if session.end is speaker else session.received)(message)
 
 
-def at(end: End, state: State) -> Session:
-    session = Session(end)
+def at(end: End, state: State) -> LinkState:
+    session = LinkState(end)
     for speaker, message in GREETING:
         if session.state is not state and state is not State.CLOSED:
             talk(session, speaker, message)
@@ -69,7 +69,7 @@ def test_what_the_table_does_not_have_is_refused(end: End, speaker: End, state: 
 
 def test_a_breach_says_what_was_expected() -> None:
     with pytest.raises(RemoteError) as caught:
-        Session(DOWN).received(CLOSE)
+        LinkState(DOWN).received(CLOSE)
     assert str(caught.value) == (
         "the upstream end said Close while greeting, where it may say Hello or Bye"
     )

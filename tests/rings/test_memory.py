@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from gardener.rings.simulate.loop import Loop
-from gardener.rings.simulate.memory import MemoryTransport, Network, Passage, Wire
+from gardener.rings.simulate.memory import MemoryNetwork, MemoryTransport, Passage, Wire
 
 SLOW = Passage(delay=0.01, bandwidth=1000.0)
 """10 ms, and 1 ms for each byte."""
@@ -60,7 +60,7 @@ def run(
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
-        loop.network = Network(passage, seed)
+        loop.network = MemoryNetwork(passage, seed)
         await loop.create_server(lambda: far, "oak", 7000)
         await loop.create_connection(lambda: near, "oak", 7000)
         await scenario(near, far)
@@ -119,7 +119,7 @@ def test_nobody_listens() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
-        loop.network = Network(SLOW)
+        loop.network = MemoryNetwork(SLOW)
         with pytest.raises(ConnectionRefusedError):
             await loop.create_connection(Ear, "oak", 7000)
         assert now() == 0.02
@@ -141,7 +141,7 @@ def test_who_gives_up_while_it_dials_leaves_nothing() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
-        loop.network = Network(SLOW)
+        loop.network = MemoryNetwork(SLOW)
         await loop.create_server(lambda: far, "oak", 7000)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.015):
@@ -245,7 +245,7 @@ def test_a_protocol_that_fails_loses_its_connection() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
         loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
-        loop.network = Network(SLOW)
+        loop.network = MemoryNetwork(SLOW)
         await loop.create_server(lambda: far, "oak", 7000)
         await loop.create_connection(lambda: near, "oak", 7000)
         near.transport.write(b"1")

@@ -57,9 +57,11 @@ JITTERY = msgspec.structs.replace(
 
 def edge(ring: SimulatedRing) -> str:
     """All figures of an answer, and when it was there."""
-    decoding, passage = ring.holder.decoding, ring.holder.passage
+    decoding, stage_times = ring.holder.decoding, ring.holder.stage_times
     assert decoding is not None
-    return f"{clock.now()!r} {asdict(decoding.counts)} {asdict(passage)} {list(ring.holder.trace)}"
+    return (
+        f"{clock.now()!r} {asdict(decoding.counts)} {asdict(stage_times)} {list(ring.holder.trace)}"
+    )
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -130,8 +132,8 @@ def test_what_verdicts_and_cards_say_is_what_the_profile_says() -> None:
             ((1, 40000), (16, 40000), (32, 80000)),
         ]
         await write(ring, "plain")
-        passage = ring.holder.passage
-        per_segment = [seconds / passage.segments for seconds in passage.compute]
+        stage_times = ring.holder.stage_times
+        per_segment = [seconds / stage_times.segments for seconds in stage_times.compute]
         assert per_segment == pytest.approx([0.04, 0.08, 0.04, 0.04])
 
     with_ring(scenario, 4, JITTERY)
@@ -145,7 +147,7 @@ def test_the_costs_of_a_simulated_ring_are_those_of_its_profile() -> None:
         assert [hop.delay for hop in costs.hops] == pytest.approx([0.001] * 4, rel=0.01)
         # 1000 Mbit/s; of one measured over a hop whose frames have some bytes of their own.
         assert [hop.bandwidth for hop in costs.hops] == pytest.approx([1.25e8] * 4, rel=0.01)
-        assert costs.circle(1) == pytest.approx(0.164, rel=1e-3)
+        assert costs.round_trip(1) == pytest.approx(0.164, rel=1e-3)
 
     with_ring(scenario, 3)
 

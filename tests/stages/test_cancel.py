@@ -1,6 +1,6 @@
 """Work that nobody wants any more: passes whose rows have died, segments of closed requests.
 
-A desk with a stage of 16 layers, each of which takes 10 ms of a virtual clock.
+A scheduler with a stage of 16 layers, each of which takes 10 ms of a virtual clock.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.worker import Meter, VirtualWorker
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace
-from gardener.stages import scheduler as desk
+from gardener.stages import scheduler as scheduler
 from gardener.stages.jobs import Job
-from gardener.stages.scheduler import Desk
+from gardener.stages.scheduler import Scheduler
 
 LAYER = 0.010
 PASS = LAYERS * LAYER
@@ -28,7 +28,7 @@ WRONG = (written()[0] + 1) % 5
 
 
 class Table:
-    """A desk of the only stage, and what comes off it, when."""
+    """A scheduler of the only stage, and what comes off it, when."""
 
     def __init__(self) -> None:
         meter = Meter()
@@ -39,7 +39,7 @@ class Table:
         self.out: list[Verdict] = []
         self.at: list[float] = []
         self.failures: list[tuple[int, int, str]] = []
-        self.desk = Desk(
+        self.scheduler = Scheduler(
             self.stage, VirtualWorker("stage", meter), Trace(), self._out, lambda: None, self._fail
         )
         self._begin = clock.now()
@@ -55,14 +55,14 @@ class Table:
     def open(self, request: int, prompt: tuple[int, ...] = PROMPT) -> None:
         """A request, and its prompt is under way."""
         ids = tuple(range(len(prompt)))
-        self.desk.open(Open(request, len(prompt), CONTEXT))
+        self.scheduler.open(Open(request, len(prompt), CONTEXT))
         parents = tuple(i - 1 for i in ids)
-        self.desk.submit(Segment(request, 0, ids, parents, ids, prompt, None, ()))
+        self.scheduler.submit(Segment(request, 0, ids, parents, ids, prompt, None, ()))
 
     def send(self, seq: int, *nodes: tuple[int, int, int, int], request: int = 9) -> None:
         """Of each row id, parent, position and token."""
         ids, parents, positions, tokens = zip(*nodes, strict=True)
-        self.desk.submit(Segment(request, seq, ids, parents, positions, tokens, None, ()))
+        self.scheduler.submit(Segment(request, seq, ids, parents, positions, tokens, None, ()))
 
 
 def play(scenario: Callable[[Table], Awaitable[None]]) -> None:
@@ -90,7 +90,7 @@ def test_a_pass_ends_at_the_next_layer_once_an_advance_has_killed_its_rows() -> 
         begin = clock.now()
         table.send(1, (ROOT + 1, ROOT, ROOT + 1, WRONG))
         await asyncio.sleep(2.5 * LAYER)
-        table.desk.advance(Advance(9, (ROOT,), ROOT + 2))  # a miss
+        table.scheduler.advance(Advance(9, (ROOT,), ROOT + 2))  # a miss
         table.send(2, (ROOT + 2, ROOT, ROOT + 1, written()[0]))
         await asyncio.sleep(PASS + LAYER)
         assert [verdict.seq for verdict in table.out] == [0, 1, 2]
@@ -110,7 +110,7 @@ def test_a_pass_of_which_one_row_lives_goes_on() -> None:
         first = (ROOT + 1, ROOT, ROOT + 1, WRONG)
         table.send(1, first, (ROOT + 2, ROOT, ROOT + 1, written()[0]))
         await asyncio.sleep(2.5 * LAYER)
-        table.desk.advance(Advance(9, (ROOT,), ROOT + 2))
+        table.scheduler.advance(Advance(9, (ROOT,), ROOT + 2))
         await asyncio.sleep(PASS)
         verdict = table.out[-1]
         assert (verdict.seq, verdict.ids, verdict.picks) == (1, (ROOT + 2,), (written()[1],))
@@ -152,9 +152,9 @@ def test_what_is_computed_for_a_request_ends_with_it(how: str) -> None:
         table.send(1, (ROOT + 1, ROOT, ROOT + 1, written()[0]))
         await asyncio.sleep(2.5 * LAYER)
         end = {
-            "close": lambda: table.desk.close(9),
-            "give_up": lambda: table.desk.give_up(9),
-            "clear": table.desk.clear,
+            "close": lambda: table.scheduler.close(9),
+            "give_up": lambda: table.scheduler.give_up(9),
+            "clear": table.scheduler.clear,
         }[how]
         end()
         table.open(8)
@@ -168,19 +168,19 @@ def test_what_is_computed_for_a_request_ends_with_it(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["close", "give_up"])
 def test_what_waits_for_a_request_goes_with_it(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "QUEUE", 4)
+    monkeypatch.setattr(scheduler, "QUEUE", 4)
 
     async def scenario(table: Table) -> None:
         table.open(9)
         for seq in range(1, 5):
             table.send(seq, (ROOT + seq, ROOT + seq - 1, ROOT + seq, written()[seq - 1]))
-        assert table.desk.waiting == 5
-        {"close": table.desk.close, "give_up": table.desk.give_up}[how](9)
-        assert table.desk.waiting == 1  # what is being computed
+        assert table.scheduler.waiting == 5
+        {"close": table.scheduler.close, "give_up": table.scheduler.give_up}[how](9)
+        assert table.scheduler.waiting == 1  # what is being computed
         table.open(8)  # would be one too many, if they waited still
         await asyncio.sleep(2 * PASS)
         assert [(verdict.request, verdict.picks) for verdict in table.out] == [(8, (written()[0],))]
-        assert (table.failures, table.desk.waiting) == ([], 0)
+        assert (table.failures, table.scheduler.waiting) == ([], 0)
 
     play(scenario)
 
@@ -190,12 +190,12 @@ def test_what_fails_for_a_closed_request_is_told_to_nobody() -> None:
         table.open(9, (4, 4, 4))  # which nobody has recorded
         table.open(8)
         await asyncio.sleep(LAYER / 2)
-        table.desk.close(9)
+        table.scheduler.close(9)
         await asyncio.sleep(2 * PASS)
         assert table.failures == []
         assert [verdict.request for verdict in table.out] == [8]
         with pytest.raises(RemoteError, match="which is not open"):
-            table.desk.advance(Advance(9, (), 3))
+            table.scheduler.advance(Advance(9, (), 3))
 
     play(scenario)
 

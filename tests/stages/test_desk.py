@@ -1,4 +1,4 @@
-"""A desk with a fake stage: order, batches, and what is left when something fails."""
+"""A scheduler with a fake stage: order, batches, and what is left when something fails."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -12,13 +12,13 @@ from gardener.errors import RemoteError
 from gardener.protocol.messages import Advance, Open, Segment, Timing, Verdict
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
-from gardener.stages import scheduler as desks
+from gardener.stages import scheduler as schedulers
 from gardener.stages.merging import APART, Merging
-from gardener.stages.scheduler import Desk
+from gardener.stages.scheduler import Scheduler
 
 
 class Table:
-    """A desk of a stage, which is the first and the last by default, and what comes off it."""
+    """A scheduler of a stage, which is the first and the last by default, and what comes off it."""
 
     def __init__(self, number: int = 1, stages: int = 1, merging: Merging = APART) -> None:
         self.stage = FakeStage(number, stages)
@@ -27,7 +27,7 @@ class Table:
         self.failures: list[tuple[int, int, str]] = []
         self.slow: Awaitable[None] | None = None
         self.trace = Trace()
-        self.desk = Desk(
+        self.scheduler = Scheduler(
             self.stage,
             self.worker,
             self.trace,
@@ -39,7 +39,7 @@ class Table:
 
     async def settle(self) -> None:
         """Until nothing waits here or at the worker."""
-        await until(lambda: not self.desk.waiting and not self.desk._busy)
+        await until(lambda: not self.scheduler.waiting and not self.scheduler._busy)
         await self.worker.run(lambda: None)
 
 
@@ -56,17 +56,17 @@ def test_segments_leave_in_the_order_they_came_and_share_passes() -> None:
     async def scenario() -> None:
         table = Table()
         table.stage.trouble = slow(0.05)
-        table.desk.open(Open(9, 1, 64))
-        table.desk.open(Open(8, 1, 64))
-        table.desk.submit(segment(0, ROOT))
-        table.desk.submit(segment(1, (1, 0, 1), (2, 0, 1)))
-        table.desk.submit(segment(0, ROOT, request=8))
-        assert table.desk.waiting == 3
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.open(Open(8, 1, 64))
+        table.scheduler.submit(segment(0, ROOT))
+        table.scheduler.submit(segment(1, (1, 0, 1), (2, 0, 1)))
+        table.scheduler.submit(segment(0, ROOT, request=8))
+        assert table.scheduler.waiting == 3
         await table.settle()
         assert [(each.request, each.seq) for each in table.out] == [(9, 0), (9, 1), (8, 0)]
         assert table.stage.passes == [[1], [2, 1]]
         assert [each.times[0].rows for each in table.out] == [1, 3, 3]  # of the whole pass
-        assert table.desk.latest == (8, 0)
+        assert table.scheduler.latest == (8, 0)
         table.worker.close()
 
     run(scenario)
@@ -76,13 +76,13 @@ def test_rows_that_died_are_not_computed_and_the_count_stays_true() -> None:
     async def scenario() -> None:
         table = Table()
         table.stage.trouble = slow(0.05)
-        table.desk.open(Open(9, 1, 64))
-        table.desk.submit(segment(0, ROOT))
-        table.desk.submit(segment(1, (1, 0, 1), (2, 0, 1)))
-        table.desk.submit(segment(2, (3, 1, 2)))
-        table.desk.submit(segment(3, (4, 2, 2)))
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.submit(segment(0, ROOT))
+        table.scheduler.submit(segment(1, (1, 0, 1), (2, 0, 1)))
+        table.scheduler.submit(segment(2, (3, 1, 2)))
+        table.scheduler.submit(segment(3, (4, 2, 2)))
         await until(lambda: table.out)
-        table.desk.advance(Advance(9, (), 2))  # in time for what has not begun
+        table.scheduler.advance(Advance(9, (), 2))  # in time for what has not begun
         await table.settle()
         assert [each.seq for each in table.out] == [0, 1, 2, 3]
         assert [len(each.ids) for each in table.out] == [1, 1, 0, 1]
@@ -95,8 +95,8 @@ def test_a_pass_that_was_stopped_says_nothing_of_its_rows() -> None:
     async def scenario() -> None:
         table = Table()
         table.stage.run = lambda jobs: None  # type: ignore[assignment,method-assign,return-value]
-        table.desk.open(Open(9, 1, 64))
-        table.desk.submit(segment(0, ROOT))
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.submit(segment(0, ROOT))
         await table.settle()
         assert [each.times[0].rows for each in table.out] == [0]
         table.worker.close()
@@ -110,22 +110,22 @@ def test_a_failed_pass_ends_its_requests_and_nothing_else() -> None:
 
     async def scenario() -> None:
         table = Table()
-        table.desk.open(Open(9, 1, 64))
+        table.scheduler.open(Open(9, 1, 64))
         table.stage.trouble = fail
-        table.desk.submit(segment(0, ROOT))
-        table.desk.submit(segment(1, (1, 0, 1)))
+        table.scheduler.submit(segment(0, ROOT))
+        table.scheduler.submit(segment(1, (1, 0, 1)))
         await table.settle()
         assert table.failures == [(9, 0, "RuntimeError('no')")]
-        assert (table.desk.requests, table.desk.gave_up(9)) == ((), True)
+        assert (table.scheduler.requests, table.scheduler.gave_up(9)) == ((), True)
         table.stage.trouble = lambda: None
         # What was on its way comes for nothing, until it is closed.
-        table.desk.submit(segment(2, (2, 1, 2)))
-        table.desk.advance(Advance(9, (0,), 1))
+        table.scheduler.submit(segment(2, (2, 1, 2)))
+        table.scheduler.advance(Advance(9, (0,), 1))
         with pytest.raises(RemoteError, match="opened twice"):
-            table.desk.open(Open(9, 1, 64))
-        table.desk.close(9)
-        table.desk.open(Open(9, 1, 64))
-        table.desk.submit(segment(0, ROOT))
+            table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.close(9)
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.submit(segment(0, ROOT))
         await table.settle()
         assert [each.seq for each in table.out] == [0]
         assert list(table.stage.caches) == [9]
@@ -147,8 +147,8 @@ def test_a_failed_pass_is_told_for_every_request_in_it() -> None:
 
         table.stage.trouble = fail_the_second_pass
         for request in (7, 8, 9):
-            table.desk.open(Open(request, 1, 64))
-            table.desk.submit(segment(0, ROOT, request=request))
+            table.scheduler.open(Open(request, 1, 64))
+            table.scheduler.submit(segment(0, ROOT, request=request))
         gate.set()
         await table.settle()
         assert [each.request for each in table.out] == [7]
@@ -165,10 +165,10 @@ def test_a_request_that_cannot_be_opened_is_told() -> None:
     async def scenario() -> None:
         table = Table()
         table.stage.open_trouble = fail
-        table.desk.open(Open(9, 1, 64))
+        table.scheduler.open(Open(9, 1, 64))
         await until(lambda: table.failures)
         assert table.failures == [(9, 0, "MemoryError('no')")]
-        assert table.desk.gave_up(9)
+        assert table.scheduler.gave_up(9)
         table.worker.close()
 
     run(scenario)
@@ -179,12 +179,12 @@ def test_what_stages_before_it_said_of_their_time_is_kept() -> None:
         earlier = Timing(1, 2, 3)
         for number in (1, 2):
             table = Table(number, 2)
-            table.desk.open(Open(9, 1, 64, (0,)))
+            table.scheduler.open(Open(9, 1, 64, (0,)))
             sent = rows(0, 0) if number == 1 else rows(0, 0, taps=(0,))
-            table.desk.submit(msgspec.structs.replace(sent, times=(earlier,) * (number - 1)))
+            table.scheduler.submit(msgspec.structs.replace(sent, times=(earlier,) * (number - 1)))
             # Nothing of this one is computed here, and yet it has passed.
             nothing = Segment(9, 1, (), (), (), (), None, (earlier,) * (number - 1))
-            table.desk.submit(nothing)
+            table.scheduler.submit(nothing)
             await table.settle()
             assert [len(each.times) for each in table.out] == [number, number]
             assert all(each.times[:-1] == (earlier,) * (number - 1) for each in table.out)
@@ -198,10 +198,10 @@ def test_rows_that_do_not_fit_end_their_request_alone() -> None:
         table = Table()
         table.stage.trouble = slow(0.02)
         for request in (8, 9):
-            table.desk.open(Open(request, 1, 64))
-            table.desk.submit(segment(0, ROOT, request=request))
-        table.desk.submit(segment(1, (1, 0, 7)))
-        table.desk.submit(segment(1, (1, 0, 1), request=8))
+            table.scheduler.open(Open(request, 1, 64))
+            table.scheduler.submit(segment(0, ROOT, request=request))
+        table.scheduler.submit(segment(1, (1, 0, 7)))
+        table.scheduler.submit(segment(1, (1, 0, 1), request=8))
         await table.settle()
         assert table.failures == [(9, 1, "RemoteError('row 1 claims position 7 but stands at 1')")]
         assert [each.seq for each in table.out if each.request == 8] == [0, 1]
@@ -213,18 +213,18 @@ def test_rows_that_do_not_fit_end_their_request_alone() -> None:
 def test_a_desk_is_free_again_when_its_answer_cannot_be_sent() -> None:
     async def scenario() -> None:
         table = Table()
-        table.desk.open(Open(9, 1, 64))
+        table.scheduler.open(Open(9, 1, 64))
 
         def refuse(message: Segment | Verdict) -> None:
             raise ValueError("too long")
 
-        table.desk._out = refuse
-        table.desk.submit(segment(0, ROOT))
+        table.scheduler._out = refuse
+        table.scheduler.submit(segment(0, ROOT))
         await table.settle()
         assert table.failures == [(9, 0, "ValueError('too long')")]
-        table.desk._out = table.out.append
-        table.desk.open(Open(8, 1, 64))
-        table.desk.submit(segment(0, ROOT, request=8))
+        table.scheduler._out = table.out.append
+        table.scheduler.open(Open(8, 1, 64))
+        table.scheduler.submit(segment(0, ROOT, request=8))
         await table.settle()
         assert [each.request for each in table.out] == [8]
         table.worker.close()
@@ -237,12 +237,12 @@ def test_a_slow_neighbour_holds_the_desk_up_and_no_longer() -> None:
         table = Table()
         free = asyncio.get_running_loop().create_future()
         table.slow = free
-        table.desk.open(Open(9, 1, 64))
-        table.desk.submit(segment(0, ROOT))
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.submit(segment(0, ROOT))
         await until(lambda: table.out)
-        table.desk.submit(segment(1, (1, 0, 1)))
+        table.scheduler.submit(segment(1, (1, 0, 1)))
         await asyncio.sleep(0.02)
-        assert (len(table.out), table.desk.waiting) == (1, 1)
+        assert (len(table.out), table.scheduler.waiting) == (1, 1)
         table.slow = None
         free.set_result(None)
         await until(lambda: len(table.out) == 2)
@@ -256,10 +256,10 @@ def test_what_is_closed_leaves_nothing() -> None:
         table = Table()
         table.stage.trouble = slow(0.05)
         for request in (7, 8, 9):
-            table.desk.open(Open(request, 1, 64))
-            table.desk.submit(segment(0, ROOT, request=request))
-        table.desk.give_up(8)
-        assert sorted(table.desk.clear()) == [7, 8, 9]
+            table.scheduler.open(Open(request, 1, 64))
+            table.scheduler.submit(segment(0, ROOT, request=request))
+        table.scheduler.give_up(8)
+        assert sorted(table.scheduler.clear()) == [7, 8, 9]
         await table.settle()
         assert (table.out, table.failures, table.stage.caches) == ([], [], {})
         table.worker.close()
@@ -270,57 +270,57 @@ def test_what_is_closed_leaves_nothing() -> None:
 def test_bytes_that_wait_and_requests_that_were_given_up_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(desks, "QUEUE_BYTES", 8)
-    monkeypatch.setattr(desks, "REQUESTS", 3)
+    monkeypatch.setattr(schedulers, "QUEUE_BYTES", 8)
+    monkeypatch.setattr(schedulers, "REQUESTS", 3)
 
     async def scenario() -> None:
         table, gate = Table(2, 2), Event()
         table.stage.trouble = lambda: assert_set(gate)
-        table.desk.open(Open(9, 1, 64))
+        table.scheduler.open(Open(9, 1, 64))
         for node in range(3):  # one is computed, two of 4 bytes each wait
-            table.desk.submit(rows(node, node, taps=()))
+            table.scheduler.submit(rows(node, node, taps=()))
         with pytest.raises(RemoteError, match="2 segments of 8 bytes wait: that is too much"):
-            table.desk.submit(rows(3, 3, taps=()))
+            table.scheduler.submit(rows(3, 3, taps=()))
         gate.set()
         await table.settle()
         for request in (9, 8, 7):
             if request != 9:
-                table.desk.open(Open(request, 1, 64))
-            table.desk.give_up(request)
+                table.scheduler.open(Open(request, 1, 64))
+            table.scheduler.give_up(request)
         with pytest.raises(RemoteError, match="more than 3 requests"):
-            table.desk.open(Open(6, 1, 64))
-        table.desk.close(8)
-        table.desk.open(Open(6, 1, 64))
+            table.scheduler.open(Open(6, 1, 64))
+        table.scheduler.close(8)
+        table.scheduler.open(Open(6, 1, 64))
         table.worker.close()
 
     run(scenario)
 
 
 def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desks, "QUEUE", 3)
+    monkeypatch.setattr(schedulers, "QUEUE", 3)
 
     async def scenario() -> None:
         table = Table()
         table.stage.trouble = slow(0.05)
         with pytest.raises(RemoteError, match="this model has a context of 512"):
-            table.desk.open(Open(9, 1, 513))
+            table.scheduler.open(Open(9, 1, 513))
         with pytest.raises(RemoteError, match="a segment of request 9, which is not open"):
-            table.desk.submit(segment(0, ROOT))
+            table.scheduler.submit(segment(0, ROOT))
         with pytest.raises(RemoteError, match="an Advance for request 9, which is not open"):
-            table.desk.advance(Advance(9, (), 1))
-        table.desk.open(Open(9, 1, 64))
+            table.scheduler.advance(Advance(9, (), 1))
+        table.scheduler.open(Open(9, 1, 64))
         for seq in range(4):  # one is computed, three wait
-            table.desk.submit(segment(seq, (seq, seq - 1, seq)))
+            table.scheduler.submit(segment(seq, (seq, seq - 1, seq)))
         with pytest.raises(RemoteError, match="3 segments of 0 bytes wait: that is too much"):
-            table.desk.submit(segment(4, (4, 3, 4)))
+            table.scheduler.submit(segment(4, (4, 3, 4)))
         await table.settle()
-        monkeypatch.setattr(desks, "ERRANDS", 5)
+        monkeypatch.setattr(schedulers, "ERRANDS", 5)
         table.worker.submit(slow(0.2))
 
         def churn() -> None:
             for request in range(10, 20):
-                table.desk.open(Open(request, 1, 64))
-                table.desk.close(request)
+                table.scheduler.open(Open(request, 1, 64))
+                table.scheduler.close(request)
 
         with pytest.raises(RemoteError, match="requests are opened"):
             churn()
@@ -358,10 +358,10 @@ def features(message: Segment | Verdict) -> list[list[float]]:
 def test_the_features_of_a_verdict_are_those_of_the_prompt_then_those_of_its_rows() -> None:
     async def scenario() -> None:
         table = Table()
-        table.desk.open(Open(9, 3, 64, (0, 1)))
-        table.desk.submit(rows(0, 0))
-        table.desk.submit(rows(1, 1, 2, 3, 4))
-        table.desk.submit(rows(2, 5, 6))
+        table.scheduler.open(Open(9, 3, 64, (0, 1)))
+        table.scheduler.submit(rows(0, 0))
+        table.scheduler.submit(rows(1, 1, 2, 3, 4))
+        table.scheduler.submit(rows(2, 5, 6))
         await table.settle()
         assert [each.ids for each in table.out] == [(), (2, 3, 4), (5, 6)]
         assert [features(each) for each in table.out] == [
@@ -378,10 +378,10 @@ def test_rows_that_die_while_they_are_computed_have_no_features_in_the_verdict()
     async def scenario() -> None:
         table, gate = Table(), Event()
         table.stage.trouble = lambda: assert_set(gate)
-        table.desk.open(Open(9, 3, 64, (1,)))
-        table.desk.submit(rows(0, 0, 1, 2, 3, 4, 5, 6))
-        table.desk.submit(rows(1, 7))
-        table.desk.advance(Advance(9, (2,), 4))
+        table.scheduler.open(Open(9, 3, 64, (1,)))
+        table.scheduler.submit(rows(0, 0, 1, 2, 3, 4, 5, 6))
+        table.scheduler.submit(rows(1, 7))
+        table.scheduler.advance(Advance(9, (2,), 4))
         gate.set()
         await table.settle()
         assert table.stage.passes == [[7]]
@@ -404,11 +404,11 @@ def test_rows_that_die_at_a_stage_in_the_middle_leave_all_features() -> None:
     async def scenario() -> None:
         table, gate = Table(2, 3), Event()
         table.stage.trouble = lambda: assert_set(gate)
-        table.desk.open(Open(9, 3, 64, (0, 1, 2, 3)))
-        table.desk.submit(rows(0, 0, 1, 2, 3, 4, taps=(0,)))
-        table.desk.submit(rows(1, 5, 6, taps=(0,)))
-        table.desk.submit(rows(2, 7, taps=(0,)))
-        table.desk.advance(Advance(9, (2,), 4))
+        table.scheduler.open(Open(9, 3, 64, (0, 1, 2, 3)))
+        table.scheduler.submit(rows(0, 0, 1, 2, 3, 4, taps=(0,)))
+        table.scheduler.submit(rows(1, 5, 6, taps=(0,)))
+        table.scheduler.submit(rows(2, 7, taps=(0,)))
+        table.scheduler.advance(Advance(9, (2,), 4))
         gate.set()
         await table.settle()
         assert table.stage.passes == [[5], [1]]
@@ -427,24 +427,24 @@ def test_a_segment_brings_the_features_of_the_stages_before_and_no_other() -> No
     async def scenario() -> None:
         first, last = Table(1, 2), Table(2, 2)
         with pytest.raises(RemoteError, match="tap 3 of a model with 2 layers"):
-            last.desk.open(Open(9, 1, 64, (0, 3)))
+            last.scheduler.open(Open(9, 1, 64, (0, 3)))
         for table in (first, last):
-            table.desk.open(Open(9, 1, 64, (0, 1, 2)))
-            table.desk.open(Open(8, 1, 64))
+            table.scheduler.open(Open(9, 1, 64, (0, 1, 2)))
+            table.scheduler.open(Open(8, 1, 64))
         with pytest.raises(RemoteError, match="segment 0 brings 0 features, due are 1"):
-            last.desk.submit(rows(0, 0, taps=()))
+            last.scheduler.submit(rows(0, 0, taps=()))
         with pytest.raises(RemoteError, match="segment 0 brings 2 features, due are 1"):
-            last.desk.submit(rows(0, 0, taps=(0, 1)))
+            last.scheduler.submit(rows(0, 0, taps=(0, 1)))
         with pytest.raises(RemoteError, match="segment 0 brings 1 features, due are 0"):
-            last.desk.submit(msgspec.structs.replace(rows(0, 0, taps=(0,)), request=8))
+            last.scheduler.submit(msgspec.structs.replace(rows(0, 0, taps=(0,)), request=8))
         with pytest.raises(RemoteError, match="segment 1 brings 1 features, due are 0"):
-            last.desk.submit(Segment(9, 1, (), (), (), (), None, (), (column([]),)))
+            last.scheduler.submit(Segment(9, 1, (), (), (), (), None, (), (column([]),)))
         with pytest.raises(RemoteError, match="segment 0 brings 1 features, due are 0"):
-            first.desk.submit(msgspec.structs.replace(rows(0, 0), features=(column([1.0]),)))
-        assert (first.desk.waiting, last.desk.waiting) == (0, 0)
-        first.desk.submit(rows(0, 0))
-        last.desk.submit(rows(0, 0, taps=(0,)))
-        last.desk.submit(Segment(9, 1, (), (), (), (), None, ()))
+            first.scheduler.submit(msgspec.structs.replace(rows(0, 0), features=(column([1.0]),)))
+        assert (first.scheduler.waiting, last.scheduler.waiting) == (0, 0)
+        first.scheduler.submit(rows(0, 0))
+        last.scheduler.submit(rows(0, 0, taps=(0,)))
+        last.scheduler.submit(Segment(9, 1, (), (), (), (), None, ()))
         for table in (first, last):
             await table.settle()
         assert [features(each) for each in first.out] == [[of(0, 0)]]

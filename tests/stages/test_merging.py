@@ -60,11 +60,11 @@ def test_segments_of_one_request_stay_apart_unless_it_pays(
     async def scenario() -> None:
         table = Table(merging=merging)
         table.stage.trouble = slow(0.05)
-        table.desk.open(Open(9, 1, 64))
-        table.desk.submit(segment(0, ROOT))
-        table.desk.submit(segment(1, (1, 0, 1), (2, 0, 1)))
-        table.desk.submit(segment(2, (3, 1, 2)))
-        table.desk.submit(segment(3, (4, 2, 2)))
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.submit(segment(0, ROOT))
+        table.scheduler.submit(segment(1, (1, 0, 1), (2, 0, 1)))
+        table.scheduler.submit(segment(2, (3, 1, 2)))
+        table.scheduler.submit(segment(3, (4, 2, 2)))
         await table.settle()
         assert [each.seq for each in table.out] == [0, 1, 2, 3]
         assert table.stage.passes == passes
@@ -78,9 +78,9 @@ def test_segments_of_different_requests_are_merged_whatever_it_costs() -> None:
         table = Table(merging=Merging(Curve(STEEP), 4))
         table.stage.trouble = slow(0.05)
         for request in (7, 8, 9):
-            table.desk.open(Open(request, 1, 64))
-            table.desk.submit(segment(0, ROOT, request=request))
-        table.desk.submit(segment(1, (1, 0, 1), request=7))
+            table.scheduler.open(Open(request, 1, 64))
+            table.scheduler.submit(segment(0, ROOT, request=request))
+        table.scheduler.submit(segment(1, (1, 0, 1), request=7))
         await table.settle()
         assert table.stage.passes == [[1], [1, 1, 1]]
         table.worker.close()

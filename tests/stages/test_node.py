@@ -15,7 +15,7 @@ from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.protocol import messages as m
-from gardener.stages import scheduler as desk
+from gardener.stages import scheduler as scheduler
 
 HIDDEN = m.Tensor("float32", (1, 1), bytes(4))
 OPEN = m.Open(9, 1, 64)
@@ -160,7 +160,7 @@ def test_it_outlives_the_stage_before_it() -> None:
             assert isinstance(lost, m.Lost)
             assert (lost.stage, lost.request, lost.seq) == (1, 9, 4)
             assert lost.why == "the connection broke"
-            assert it.seat.node.desk.requests == ()
+            assert it.seat.node.scheduler.requests == ()
             it.below.messages.clear()
             it.up = await it.dial()
             it.up.send(OPEN, segment())
@@ -228,7 +228,7 @@ def test_a_request_before_the_next_stage_was_there_is_given_up() -> None:
             up.send(OPEN)
             await until(lambda: it.above.messages)
             assert it.above.messages == [m.Lost(3, 9, -1, 0, "it was not there yet")]
-            assert it.seat.node.desk.requests == ()
+            assert it.seat.node.scheduler.requests == ()
             await up.close("the test is over")
 
     run(scenario)
@@ -254,7 +254,7 @@ def test_a_pass_that_fails_is_told_both_ways_and_survived() -> None:
 
 
 def test_a_flood_is_cut_off_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "QUEUE", 20)
+    monkeypatch.setattr(scheduler, "QUEUE", 20)
 
     async def scenario() -> None:
         async with between() as it:
@@ -275,10 +275,10 @@ def test_a_flood_is_cut_off_and_survived(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_too_many_requests_are_cut_off() -> None:
     async def scenario() -> None:
         async with between() as it:
-            it.up.send(*(m.Open(n, 1, 64) for n in range(desk.REQUESTS + 1)))
+            it.up.send(*(m.Open(n, 1, 64) for n in range(scheduler.REQUESTS + 1)))
             await until(lambda: it.above.errors)
             assert "more than 64 requests are opened" in str(it.above.errors[0])
-            await until(lambda: len(it.below.of(m.Close)) == desk.REQUESTS)
+            await until(lambda: len(it.below.of(m.Close)) == scheduler.REQUESTS)
             it.up = await it.dial()
 
     run(scenario)

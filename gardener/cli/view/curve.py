@@ -3,7 +3,7 @@
 from collections import deque
 
 
-class Curve:
+class Sparkline:
     """What was added when. Times in monotonic seconds."""
 
     def __init__(self, bucket: float, bars: int = 60) -> None:

@@ -1,12 +1,12 @@
-"""What is under way in the ring, and about where. Reads the trace and the sums of `Passage`."""
+"""What is under way in the ring, and about where. Reads the trace and the sums of `StageTimes`."""
 
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from gardener.cli.view.holder import Moving
-from gardener.decoding.round import Decoding
-from gardener.holder.stage_times import Passage
+from gardener.decoding.round import Round
+from gardener.holder.stage_times import StageTimes
 from gardener.runtime.trace import Record
 
 LATELY = 3.0
@@ -36,7 +36,7 @@ class Pace(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """`Passage` at one moment; the difference of two is what happened between them."""
+    """`StageTimes` at one moment; the difference of two is what happened between them."""
 
     at: float
     segments: int
@@ -83,12 +83,16 @@ class Flights:
         first = next(iter(self.flying.items()), None)
         return None if first is None else (first[0], now - first[1].at)
 
-    def pace(self, passage: Passage, now: float) -> Pace:
+    def pace(self, stage_times: StageTimes, now: float) -> Pace:
         """Means over the last seconds; over the whole request while nothing happens."""
         sums = self._sums
         sums.append(
             _Sums(
-                now, passage.segments, passage.flight, tuple(passage.wait), tuple(passage.compute)
+                now,
+                stage_times.segments,
+                stage_times.flight,
+                tuple(stage_times.wait),
+                tuple(stage_times.compute),
             )
         )
         while len(sums) > 2 and sums[1].at < now - LATELY:
@@ -114,7 +118,7 @@ class Flights:
             tuple(min(each * count / span, 1.0) if span > 0 else 0.0 for each in compute),
         )
 
-    def segments(self, decoding: Decoding, pace: Pace, stages: int, now: float) -> list[Moving]:
+    def segments(self, decoding: Round, pace: Pace, stages: int, now: float) -> list[Moving]:
         """All that is under way, the oldest first."""
         spent = pace.spent or (pace.flight / max(stages, 1),) * stages
         return [
@@ -123,9 +127,7 @@ class Flights:
         ]
 
 
-def _moving(
-    seq: int, ids: Sequence[int], decoding: Decoding, stage: int, progress: float
-) -> Moving:
+def _moving(seq: int, ids: Sequence[int], decoding: Round, stage: int, progress: float) -> Moving:
     tree, prompt = decoding.tree, len(decoding.prompt) - 1
     chain = sum(node < prompt for node in ids)
     alive = sum(node in tree for node in ids)

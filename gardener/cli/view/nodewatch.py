@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
-from gardener.cli.view.curve import Curve
+from gardener.cli.view.curve import Sparkline
 from gardener.cli.view.live import Live
 from gardener.cli.view.node import Connection, NodePicture, Work, render
 from gardener.net.link import Link
@@ -15,7 +15,7 @@ from gardener.protocol.cards import span
 from gardener.runtime.trace import Record
 
 if TYPE_CHECKING:
-    from gardener.stages.node import Node
+    from gardener.stages.node import StageNode
 
 LATELY = 3.0
 """Seconds over which rates and times are averaged."""
@@ -29,12 +29,12 @@ class NodeWatch:
         self._stage, self._device = stage, device
         self._listening, self._peer = listening, peer
         self._began = time.monotonic()
-        self._node: Node | None = None
+        self._node: StageNode | None = None
         self._seen: Record | None = None
-        self._rows, self._forwards = Curve(1.0), Curve(1.0)
-        self._seconds, self._dropped = Curve(1.0), 0
+        self._rows, self._forwards = Sparkline(1.0), Sparkline(1.0)
+        self._seconds, self._dropped = Sparkline(1.0), 0
 
-    def begin(self, node: "Node") -> None:
+    def begin(self, node: "StageNode") -> None:
         """The slice is loaded."""
         self._node = node
 
@@ -81,12 +81,12 @@ class NodeWatch:
         elif record.what == "dropped":
             self._dropped += record.rows
 
-    def _work(self, node: "Node", now: float) -> Work:
+    def _work(self, node: "StageNode", now: float) -> Work:
         rows, forwards = self._rows.lately(now, LATELY), self._forwards.lately(now, LATELY)
         seconds = self._seconds.lately(now, LATELY)
         return Work(
-            waiting=node.desk.waiting,
-            requests=len(node.desk.requests),
+            waiting=node.scheduler.waiting,
+            requests=len(node.scheduler.requests),
             rows_per_second=rows / LATELY,
             curve=self._rows.bars(now),
             forward=seconds / forwards if forwards else None,
@@ -98,9 +98,9 @@ class NodeWatch:
         )
 
 
-def _state(node: "Node") -> str:
+def _state(node: "StageNode") -> str:
     if node.ready:
-        return "serving" if node.desk.requests else "ready"
+        return "serving" if node.scheduler.requests else "ready"
     before = node.upstream is None and node.card.stage > 1
     after = node.downstream is None and node.card.end < node.card.layers
     if before and after:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from gardener.cli.view.curve import Curve
+from gardener.cli.view.curve import Sparkline
 from gardener.cli.view.text import Piece
 from gardener.cli.view.tree import State, Twig, token_text
 from gardener.decoding.tree import Tree
@@ -38,7 +38,7 @@ class Speed:
     def __init__(self) -> None:
         self.began: float | None = None  # monotonic seconds of the first segment
         self.first: float | None = None  # and of the first token
-        self._curve = Curve(BUCKET)
+        self._curve = Sparkline(BUCKET)
 
     def read(self, record: Record) -> None:
         if self.began is None:

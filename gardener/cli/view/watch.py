@@ -17,7 +17,7 @@ from gardener.cli.view.holder import Figures, HolderPicture, Lane, render
 from gardener.cli.view.lines import duration
 from gardener.cli.view.live import Live
 from gardener.cli.view.progress import Growth, Speed, Transcript
-from gardener.decoding.round import Decoding
+from gardener.decoding.round import Round
 from gardener.holder.holder import Holder
 from gardener.net.link import Link
 from gardener.protocol.cards import span
@@ -31,7 +31,7 @@ SLOW = 2.0
 class _Request:
     """What is remembered of one request from picture to picture."""
 
-    def __init__(self, decoding: Decoding, tokenizer: Tokenizer, decode: Callable[[int], str]):
+    def __init__(self, decoding: Round, tokenizer: Tokenizer, decode: Callable[[int], str]):
         self.decoding = decoding
         self.flights = Flights()
         self.speed = Speed()
@@ -110,7 +110,7 @@ class HolderWatch:
         self, holder: Holder, request: _Request, said: tuple[str, ...], now: float
     ) -> HolderPicture:
         decoding, flights = request.decoding, request.flights
-        pace = flights.pace(holder.passage, now)
+        pace = flights.pace(holder.stage_times, now)
         segments = flights.segments(decoding, pace, len(holder.cards), now)
         flying = {node for sent in flights.flying.values() for node in sent.ids}
         twigs, pruned = request.growth.take(decoding.tree, decoding.view().sent, flying)
@@ -146,7 +146,7 @@ def _state(holder: Holder, request: _Request, pace: Pace, now: float) -> tuple[b
     return False, "answering"
 
 
-def reading(decoding: Decoding) -> str:
+def reading(decoding: Round) -> str:
     """How far the prompt is."""
     return f"reading the prompt, {decoding.read} of {len(decoding.prompt)} tokens"
 

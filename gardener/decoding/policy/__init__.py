@@ -13,16 +13,16 @@ from gardener.decoding.policy.chunked import Chunked, Chunked80
 from gardener.decoding.policy.continuous import Gardener
 from gardener.decoding.policy.flowspec import FlowSpec, FlowSpec80
 from gardener.decoding.policy.pipedec import PipeDec, PipeDec16
-from gardener.decoding.policy.view import FLOOR, Policy, Shape, View
+from gardener.decoding.policy.view import FLOOR, Bounds, Policy, View
 
 
-def gardener(shape: Shape) -> Policy:
+def gardener(bounds: Bounds) -> Policy:
     """For machines of their own, or for stages that share one machine's cores; a window that a user
     sets lets segments overlap there, too."""
-    return Alternating(shape) if shape.crowded and shape.window is None else Gardener(shape)
+    return Alternating(bounds) if bounds.crowded and bounds.window is None else Gardener(bounds)
 
 
-POLICIES: dict[str, Callable[[Shape], Policy]] = {
+POLICIES: dict[str, Callable[[Bounds], Policy]] = {
     "plain": Plain,
     "serial": Serial,
     "chunked": Chunked,
@@ -39,9 +39,9 @@ MAIN = ("plain", "serial", "chunked", "pipedec", "flowspec", "gardener")
 whatever rows cost; the others have sizes that follow from the measured costs."""
 
 
-def make(name: str, shape: Shape) -> Policy:
+def make(name: str, bounds: Bounds) -> Policy:
     """A policy of this name, for one request. Raises KeyError if there is none."""
-    return POLICIES[name](shape)
+    return POLICIES[name](bounds)
 
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "MAIN",
     "POLICIES",
     "Alternating",
+    "Bounds",
     "Chunked",
     "Chunked80",
     "FlowSpec",
@@ -59,7 +60,6 @@ __all__ = [
     "Plain",
     "Policy",
     "Serial",
-    "Shape",
     "View",
     "make",
 ]

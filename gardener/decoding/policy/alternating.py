@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.policy.sizes import CATCH, best_prefix
-from gardener.decoding.policy.view import Shape, View, ids
+from gardener.decoding.policy.view import Bounds, View, ids
 from gardener.decoding.tree import Node
 
 MEMORY = 0.95
@@ -24,7 +24,7 @@ MEMORY = 0.95
 class Alternating:
     """A tree in one piece, and the next one when its verdict is there."""
 
-    shape: Shape
+    bounds: Bounds
     name: str = "gardener"
     paced: bool = False
     throttled: bool = True
@@ -44,16 +44,16 @@ class Alternating:
             return []
         tree, _ = self._worth_sending(view)
         self._tokens = MEMORY * (self._tokens + sum(view.chance(node) for node in tree))
-        self._seconds = MEMORY * (self._seconds + view.costs.circle(len(tree)))
+        self._seconds = MEMORY * (self._seconds + view.costs.round_trip(len(tree)))
         return ids(tree)
 
     def grow(self, view: View) -> list[int]:
         if view.flying or not view.urgent or not view.speculating:
             return []
         tree, price = self._worth_sending(view)
-        nodes = [node for node in tree if node.id not in view.expanded][: self.shape.batch]
+        nodes = [node for node in tree if node.id not in view.expanded][: self.bounds.batch]
         if not view.instant:
-            row = view.costs.circle(len(tree) + 1) - view.costs.circle(len(tree))
+            row = view.costs.round_trip(len(tree) + 1) - view.costs.round_trip(len(tree))
             nodes = _worth_asking(view, nodes, price, price * row)
             self._seconds += view.costs.draft(len(nodes))
         return ids(nodes)
@@ -61,10 +61,10 @@ class Alternating:
     def _worth_sending(self, view: View) -> tuple[list[Node], float]:
         """The root and the likeliest nodes, as many as make the tokens per second of the rounds so
         far and of this one the highest; and these tokens per second."""
-        nodes = view.best(lambda node: True, self.shape.most, self.shape.floor)
+        nodes = view.best(lambda node: True, self.bounds.most, self.bounds.floor)
         rows, price = best_prefix(
             [view.chance(node) for node in nodes],
-            lambda rows: self._seconds + view.costs.circle(rows),
+            lambda rows: self._seconds + view.costs.round_trip(rows),
             self._tokens,
         )
         return nodes[:rows], price

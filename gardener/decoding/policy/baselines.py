@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.policy.sizes import CATCH
-from gardener.decoding.policy.view import Shape, View, ids
+from gardener.decoding.policy.view import Bounds, View, ids
 from gardener.decoding.tree import Node
 
 
@@ -16,7 +16,7 @@ from gardener.decoding.tree import Node
 class Plain:
     """One token at a time round the ring: the lossless reference."""
 
-    shape: Shape
+    bounds: Bounds
     name: str = "plain"
     paced: bool = False
     throttled: bool = False
@@ -37,7 +37,7 @@ class Serial:
     drafter would take longer than the tokens that it may bring are worth, and sends as many rows as
     bring the most tokens per second."""
 
-    shape: Shape
+    bounds: Bounds
     name: str = "serial"
     paced: bool = False
     throttled: bool = False
@@ -48,42 +48,42 @@ class Serial:
     def choose(self, view: View) -> list[int]:
         if view.flying or view.growing or not view.urgent:
             return []
-        return ids(whole_tree(view, self.shape, view.costs.circle))
+        return ids(whole_tree(view, self.bounds, view.costs.round_trip))
 
     def grow(self, view: View) -> list[int]:
-        return worth_drafting(view, self.shape, view.costs.circle)
+        return worth_drafting(view, self.bounds, view.costs.round_trip)
 
 
 Seconds: TypeAlias = Callable[[int], float]
 """What it takes until the verdicts of a tree of so many rows are back."""
 
 
-def whole_tree(view: View, shape: Shape, seconds: Seconds) -> list[Node]:
+def whole_tree(view: View, bounds: Bounds, seconds: Seconds) -> list[Node]:
     """The root and the likeliest nodes, as many as bring the most tokens per second when nothing
     else happens meanwhile."""
-    nodes = view.best(lambda node: True, shape.most, shape.floor)
-    drafting = _growth(view, shape)
+    nodes = view.best(lambda node: True, bounds.most, bounds.floor)
+    drafting = _growth(view, bounds)
     return nodes[: view.prefix(nodes, lambda rows: seconds(rows) + drafting)]
 
 
-def worth_drafting(view: View, shape: Shape, seconds: Seconds) -> list[int]:
+def worth_drafting(view: View, bounds: Bounds, seconds: Seconds) -> list[int]:
     """The likeliest nodes of the tree to be sent that were not expanded, if that is worth it."""
     if view.flying or not view.urgent:
         return []
-    tree = whole_tree(view, shape, seconds)
-    best = [node for node in tree if node.id not in view.expanded][: shape.batch]
+    tree = whole_tree(view, bounds, seconds)
+    best = [node for node in tree if node.id not in view.expanded][: bounds.batch]
     if not best:
         return []
     gain = CATCH * sum(view.chance(node) for node in best)
-    spent = seconds(len(tree)) + _growth(view, shape)
+    spent = seconds(len(tree)) + _growth(view, bounds)
     rate = sum(view.chance(node) for node in tree) / max(spent, 1e-9)
     price = 0.0 if view.instant else view.costs.draft(len(best))
     return ids(best) if gain >= rate * price else []
 
 
-def _growth(view: View, shape: Shape) -> float:
+def _growth(view: View, bounds: Bounds) -> float:
     """Seconds that drafting has taken since the root was known, about."""
     if view.instant:
         return 0.0
     alive = sum(node in view.expanded for node in ids(list(view.tree)))
-    return math.ceil(alive / shape.batch) * view.costs.draft(shape.batch)
+    return math.ceil(alive / bounds.batch) * view.costs.draft(bounds.batch)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gardener.decoding.costs import Costs
 from gardener.decoding.policy.baselines import Seconds, whole_tree, worth_drafting
 from gardener.decoding.policy.published import TREE, best_nodes, next_level
-from gardener.decoding.policy.view import Shape, View, ids
+from gardener.decoding.policy.view import Bounds, View, ids
 
 
 @dataclass(slots=True)
@@ -15,7 +15,7 @@ class Chunked:
     """A tree cut into stages + 1 segments of equal size; the next tree is drafted when all of them
     are back. It has as many rows as bring the most tokens per second in this number of segments."""
 
-    shape: Shape
+    bounds: Bounds
     name: str = "chunked"
     paced: bool = False
     throttled: bool = False
@@ -40,10 +40,10 @@ class Chunked:
         return [] if self._rest else self._drafting(view)
 
     def _tree(self, view: View) -> list[int]:
-        return ids(whole_tree(view, self.shape, self._seconds(view.costs)))
+        return ids(whole_tree(view, self.bounds, self._seconds(view.costs)))
 
     def _drafting(self, view: View) -> list[int]:
-        return worth_drafting(view, self.shape, self._seconds(view.costs))
+        return worth_drafting(view, self.bounds, self._seconds(view.costs))
 
     def _seconds(self, costs: Costs) -> Seconds:
         """The first segment takes a round trip, and each of the others leaves a tick later."""
@@ -51,7 +51,7 @@ class Chunked:
 
         def seconds(rows: int) -> float:
             size = math.ceil(rows / chunks)
-            return costs.circle(size) + (math.ceil(rows / size) - 1) * costs.tick(size)
+            return costs.round_trip(size) + (math.ceil(rows / size) - 1) * costs.tick(size)
 
         return seconds
 

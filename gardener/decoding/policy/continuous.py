@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.policy.sizes import CATCH, best_prefix
-from gardener.decoding.policy.view import Shape, View, ids
+from gardener.decoding.policy.view import Bounds, View, ids
 from gardener.decoding.tree import Node
 
 AHEAD = 3
@@ -27,7 +27,7 @@ class Gardener:
     """The root first, then the likeliest nodes, segment after segment, without waiting for the
     verdict, the drafter or a stage."""
 
-    shape: Shape
+    bounds: Bounds
     name: str = "gardener"
     paced: bool = True
     throttled: bool = True
@@ -35,16 +35,16 @@ class Gardener:
     _rows: int = 0  # of the segment that was chosen last
 
     def window(self, costs: Costs) -> int:
-        if self.shape.window is not None:
-            return self.shape.window
-        return math.ceil(costs.circle(1) / max(costs.tick(1), 1e-9)) + 1
+        if self.bounds.window is not None:
+            return self.bounds.window
+        return math.ceil(costs.round_trip(1) / max(costs.tick(1), 1e-9)) + 1
 
     def choose(self, view: View) -> list[int]:
         if view.flying >= self.window(view.costs) and not view.urgent:
             return []
         if not view.speculating:
             return [view.tree.root] if view.urgent else []
-        nodes = view.unsent(self.shape.most, self.shape.floor)
+        nodes = view.unsent(self.bounds.most, self.bounds.floor)
         size = self._rows = self._size(view, nodes)
         if view.urgent and self.waits and self._worth_waiting(view, nodes[:size]):
             return []
@@ -63,7 +63,7 @@ class Gardener:
         return now * wait < coming * (lead - wait)
 
     def grow(self, view: View) -> list[int]:
-        draft = 0.0 if view.instant else view.costs.draft(self.shape.batch)
+        draft = 0.0 if view.instant else view.costs.draft(self.bounds.batch)
         if not view.speculating:
             return []
         if view.verdict_in < draft < FREE * view.costs.tick(1) and not view.urgent:
@@ -78,7 +78,7 @@ class Gardener:
         """Those below which a guess would leave with one of the next segments. There may be enough
         to send that is likelier; that much is there which nobody would miss is no reason to rest.
         """
-        most, floor = self.shape.most, self.shape.floor
+        most, floor = self.bounds.most, self.bounds.floor
         rows = self._rows or self._size(view, view.unsent(most, floor))
         enough = AHEAD * max(rows, 1)
         ready = view.unsent(enough, floor)
@@ -90,8 +90,8 @@ class Gardener:
     def _batch(self, view: View) -> list[Node]:
         """The nodes for the drafter that bring the most for its time."""
         if view.instant:  # all of it is the holder's own time, which stages may wait for
-            return view.unexpanded(AT_ONCE * self.shape.batch, max(LIKELY, self.shape.floor))
-        nodes = view.unexpanded(self.shape.batch, self.shape.floor)
+            return view.unexpanded(AT_ONCE * self.bounds.batch, max(LIKELY, self.bounds.floor))
+        nodes = view.unexpanded(self.bounds.batch, self.bounds.floor)
         return nodes[: best_prefix([view.chance(node) for node in nodes], view.costs.draft)[0]]
 
     def _size(self, view: View, nodes: list[Node]) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.policy.published import SEGMENT, TREE, best_nodes, next_level
-from gardener.decoding.policy.view import Shape, View, ids
+from gardener.decoding.policy.view import Bounds, View, ids
 from gardener.decoding.tree import Node
 
 REDRAFT = 64
@@ -23,7 +23,7 @@ class FlowSpec:
     as bring the most tokens per second, 16 where that many are nearly free.
     """
 
-    shape: Shape
+    bounds: Bounds
     name: str = "flowspec"
     paced: bool = False
     throttled: bool = False
@@ -65,7 +65,7 @@ class FlowSpec:
 
     def _size(self, view: View, nodes: Sequence[Node]) -> int:
         """Rows of a segment."""
-        return view.paying(nodes[: self.shape.most], self.window(view.costs))
+        return view.paying(nodes[: self.bounds.most], self.window(view.costs))
 
     def _cut(self, nodes: Sequence[Node], size: int) -> list[int]:
         """The first segment; the others follow."""

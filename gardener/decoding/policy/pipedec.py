@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gardener.decoding.costs import Costs
-from gardener.decoding.policy.view import Shape, View, ids
+from gardener.decoding.policy.view import Bounds, View, ids
 from gardener.decoding.tree import Node
 
 LEVEL = 16
@@ -16,7 +16,7 @@ class PipeDec:
     drafted while that is computed; pruned as verdicts come, and begun anew after a miss. A level
     has as many nodes as bring the most tokens per second."""
 
-    shape: Shape
+    bounds: Bounds
     name: str = "pipedec"
     paced: bool = True
     throttled: bool = False
@@ -31,7 +31,7 @@ class PipeDec:
             return []
         level = set(_deepest(view))
         nodes = view.best(
-            lambda n: n.parent in level and n.id not in view.sent, self.shape.most, 1e-9
+            lambda n: n.parent in level and n.id not in view.sent, self.bounds.most, 1e-9
         )
         return ids(nodes[: self._size(view, nodes)])
 

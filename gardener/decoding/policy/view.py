@@ -22,7 +22,7 @@ _SCORE = itemgetter(Node._fields.index("score"))
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Bounds:
     """Bounds that a user may set; what is None follows from the measured costs.
 
     rows: most rows in a segment. window: most segments under way at once. floor: a node whose path
@@ -130,7 +130,7 @@ class View:
         size, rate = best_prefix(chances, seconds)
         if not self.beside:
             return size
-        ends = [self.costs.circle(self.beside + rows) for rows in range(1, size + 1)]
+        ends = [self.costs.round_trip(self.beside + rows) for rows in range(1, size + 1)]
         steps = zip(pairwise(ends), chances[1:], strict=False)
         return 1 + sum(1 for _ in takewhile(lambda s: s[1] >= rate * (s[0][1] - s[0][0]), steps))
 

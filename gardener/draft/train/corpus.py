@@ -12,7 +12,7 @@ from gardener.draft.train.dialogue import Dialogue, Piece, Play, Script, Style, 
 from gardener.draft.train.hours import Hours, Stopped
 from gardener.draft.train.plan import Plan
 from gardener.errors import UserError
-from gardener.model.batch_decoder import Lanes
+from gardener.model.batch_decoder import BatchDecoder
 from gardener.model.loader import Whole
 
 ALL = 99_999
@@ -214,7 +214,7 @@ class Corpus:
         """Dialogues without end; another `index`, or more that was begun, brings others."""
         plan = self._plan
         seed = plan.seed * 1_000_003 + 7919 * begun + index
-        lanes = Lanes(self._whole, plan.lanes_now, plan.room, self._taps, seed)
+        lanes = BatchDecoder(self._whole, plan.lanes_now, plan.room, self._taps, seed)
         return Play(lanes, self._script.opening, self._pieces(random.Random(seed)))
 
     def _pieces(self, rng: random.Random) -> Iterator[Piece]:

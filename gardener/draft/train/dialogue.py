@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gardener.errors import UserError, reason
-from gardener.model.batch_decoder import Kept, Lanes
+from gardener.model.batch_decoder import BatchDecoder, Kept
 
 TEMPLATE, USER, ANSWER = 0, 1, 2
 """Who wrote a token."""
@@ -158,7 +158,9 @@ def _improvise(
 class Play:
     """Dialogues on all lanes at once, one token of each at a time. There is no end to `pieces`."""
 
-    def __init__(self, lanes: Lanes, opening: Sequence[int], pieces: Iterator[Piece]) -> None:
+    def __init__(
+        self, lanes: BatchDecoder, opening: Sequence[int], pieces: Iterator[Piece]
+    ) -> None:
         self._lanes, self._pieces = lanes, pieces
         self._opening = tuple(opening[:-1])  # the same in all lanes for good
         self._fed = 0

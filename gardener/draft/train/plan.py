@@ -12,7 +12,7 @@ class Plan:
 
     hours        how long to work, in all sessions together, the report included; the learning rate
                  follows this clock
-    taps         which hidden states the head gets, see `Lanes.features`; the number of layers is
+    taps         which hidden states the head gets, see `Kept.features`; the number of layers is
                  the last hidden state
     vocab        tokens that the head can guess
     inner        width of its MLP; 0: as in the model

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gardener.decoding.costs import Curve
 from gardener.draft.drafter import Drafter
-from gardener.draft.incremental import Batch, Incremental, Network
+from gardener.draft.incremental import Batch, DraftNetwork, Incremental
 from gardener.errors import LocalError
 from gardener.model.architecture import Architecture
 from gardener.model.rotary import Rotary
@@ -15,9 +15,9 @@ from gardener.rings.simulate.worker import Meter
 
 
 class Metered:
-    """A network that says what its passes cost. See `draft.incremental.Network`."""
+    """A network that says what its passes cost. See `draft.incremental.DraftNetwork`."""
 
-    def __init__(self, network: Network, curve: Curve, meter: Meter) -> None:
+    def __init__(self, network: DraftNetwork, curve: Curve, meter: Meter) -> None:
         self.bare, self._curve, self._meter = network, curve, meter
         self.name: str = network.name
         self.lead: int = network.lead

@@ -8,7 +8,7 @@ from contextvars import Context
 from typing import Any, cast
 
 from gardener.errors import UserError
-from gardener.rings.simulate.memory import Factory, Network
+from gardener.rings.simulate.memory import Factory, MemoryNetwork
 from gardener.runtime import clock
 
 try:
@@ -25,7 +25,7 @@ class Loop(async_solipsism.EventLoop):  # type: ignore[misc]  # the package has 
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        self.network = Network()
+        self.network = MemoryNetwork()
         """Where connections are made from now on."""
         self._seed = seed
         self._tick: float = self._selector.clock.resolution

@@ -1,7 +1,7 @@
 """Connections within one process: asyncio transports over wires with delay, bandwidth and jitter.
 
 All that makes real links (`dial`, `listen`, `Link`) runs over these unchanged, if the event loop
-makes its connections by a `Network` (see `simulate/loop.py`). Under a virtual clock the times are
+makes its connections by a `MemoryNetwork` (see `simulate/loop.py`). Under a virtual clock times are
 exact.
 
 What this does not do: sockets, names of machines, packets. A write arrives as it was written.
@@ -232,7 +232,9 @@ class MemoryTransport(asyncio.Transport):
 class MemoryServer:
     """Who listens at an address of a network; as much of an `asyncio.Server` as is asked for."""
 
-    def __init__(self, network: "Network", factory: Factory, address: tuple[str, int]) -> None:
+    def __init__(
+        self, network: "MemoryNetwork", factory: Factory, address: tuple[str, int]
+    ) -> None:
         self._network, self._address, self.factory = network, address, factory
         self.sockets = (SimpleNamespace(getsockname=lambda: address),)
 
@@ -241,7 +243,7 @@ class MemoryServer:
         self._network.forget(self._address, self)
 
 
-class Network:
+class MemoryNetwork:
     """Addresses at which somebody listens, and the connections between them.
 
     Every wire has the same terms and a source of chance of its own, made from `seed`.

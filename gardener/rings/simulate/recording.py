@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gardener.model.batch_decoder import Lanes
+from gardener.model.batch_decoder import BatchDecoder
 from gardener.model.loader import Whole
 
 CHUNK = 128
@@ -57,7 +57,7 @@ def record(
     """The answers to `prompts`, in their order. They end with a token of `eos`, or are
     `new_tokens` long. `tell` hears after each pass how far it is."""
     room = max(len(prompt) for prompt in prompts) + new_tokens
-    batch = Lanes(whole, min(lanes, len(prompts)), room, taps, seed=0)
+    batch = BatchDecoder(whole, min(lanes, len(prompts)), room, taps, seed=0)
     headway = Headway(len(prompts), sum(map(len, prompts)), len(prompts) * new_tokens)
     made: list[Recording | None] = [None] * len(prompts)
     waiting = iter(range(len(prompts)))

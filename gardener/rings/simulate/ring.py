@@ -21,14 +21,14 @@ from gardener.protocol.messages import ITEM_SIZE, Card, microseconds
 from gardener.rings.simulate.drafter import meter_drafters
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop
-from gardener.rings.simulate.memory import MemoryTransport, Network
+from gardener.rings.simulate.memory import MemoryNetwork, MemoryTransport
 from gardener.rings.simulate.processor import ChargingTrace, Processor
 from gardener.rings.simulate.profile import Profile
 from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.targets import Targets
 from gardener.rings.simulate.worker import Meter, VirtualWorker
 from gardener.runtime.trace import Trace
-from gardener.stages.node import Node
+from gardener.stages.node import StageNode
 
 Say = Callable[[str], None]
 
@@ -47,7 +47,7 @@ class Model:
 class Seat:
     """A node at work, and what it works with."""
 
-    node: Node
+    node: StageNode
     worker: VirtualWorker
     task: "asyncio.Task[None]"
 
@@ -63,7 +63,7 @@ class SimulatedRing:
     """It stands. `network` knows its connections, `seats` count from stage 1."""
 
     holder: Holder
-    network: Network
+    network: MemoryNetwork
     seats: Sequence[Seat]
 
 
@@ -91,7 +91,7 @@ async def simulated_ring(
             held, library, curve, meter, width=model.width, context=model.context
         )
         worker = VirtualWorker("stage", meter)
-        node = Node(
+        node = StageNode(
             stage,
             _card(number, held.first, held.end, profile, model, costs),
             worker,
@@ -147,12 +147,12 @@ async def simulate(
         yield ring.holder
 
 
-def _network(profile: Profile, model: Model) -> Network:
+def _network(profile: Profile, model: Model) -> MemoryNetwork:
     """That of the running loop from now on."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, Loop):
         raise LocalError("a simulated ring needs a virtual clock")
-    loop.network = Network(profile.passage(model.width * ITEM_SIZE["float32"]), profile.seed)
+    loop.network = MemoryNetwork(profile.passage(model.width * ITEM_SIZE["float32"]), profile.seed)
     return loop.network
 
 
@@ -161,7 +161,7 @@ def _slices(model: Model, stages: int) -> list[Slice]:
     return even_cut(1.0, 0.0, model.layers, stages)
 
 
-def _ends(network: Network) -> list[MemoryTransport]:
+def _ends(network: MemoryNetwork) -> list[MemoryTransport]:
     """The holder's: it dialled stage 1, and the last stage dialled it."""
     ends = zip(network.ends[::2], network.ends[1::2], strict=True)
     dialled = [(near.get_extra_info("peername"), near, far) for near, far in ends]

@@ -4,7 +4,7 @@ A row is *true* if it lies on the recorded text: its token is the one recorded t
 one row for each place before it, all of them true. Stage 1 finds out from tokens and masks, and
 writes the pick into the first four bytes of the row's hidden state, where the later stages read it;
 -1 is a row off the text. So a row that is lost, moved or given a wrong mask on the way through the
-real desks and slots gives a wrong text. What a row off the text would pick nobody needs to know.
+real schedulers and slots gives a wrong text. What a row off the text would pick is not needed.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class _Text:
 
 
 class SimulatedStage:
-    """See `desk.Computes`. Hidden states are float32 and `width` wide, as the features are."""
+    """See `scheduler.Computes`. Hidden states are float32 and `width` wide, as the features are."""
 
     def __init__(
         self, held: Slice, library: Library, curve: Curve, meter: Meter, *, width: int, context: int
