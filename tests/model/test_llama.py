@@ -24,6 +24,7 @@ from gardener.model.llama import _steady_attention, attention
 from gardener.model.loader import load_whole
 from gardener.model.tensors import pack, unpack
 from gardener.protocol import messages
+from gardener.stages.ends import Pick
 from gardener.stages.executor import Stage
 from gardener.stages.jobs import Job, Result
 from gardener.stages.load import load_stage
@@ -51,8 +52,8 @@ class Chain:
         slices = [Slice(a, b, 4) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         self.stages: list[Stage] = [load_stage(folder, held, **options) for held in slices]
         last = self.stages[-1]
-        assert isinstance(last._outlet, Head)
-        last._outlet = _Logits(last._outlet)
+        assert isinstance(last._outlet, Pick)
+        last._outlet = _Logits(last._outlet._head)
         for stage in self.stages:
             stage.open(0)
             stage.open(1)
