@@ -25,7 +25,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.simulated import FULL, Figures, Variant, by_data, figures, parser, report
-from gardener.decoding.costs import Costs, Curve
+from gardener.decoding.costs import Costs
+from gardener.decoding.curves import Curve
 from gardener.decoding.policy import Bounds, Gardener, Policy, View
 from gardener.draft import ngram
 from gardener.draft.calibration import Calibration, Floats

@@ -20,8 +20,8 @@ from gardener.decoding.events import (
     Room,
     Send,
 )
+from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Policy
-from gardener.decoding.round import Limits, Round
 from gardener.decoding.tree import Node
 from gardener.draft.drafter import Drafter
 from gardener.evaluation.datasets import read_rows
@@ -66,7 +66,7 @@ class Player:
         limits = Limits(len(recording.tokens) - recording.prompt, 1 << 20)
         again = tuple(bool(drafter.taps) for drafter in drafters)
         prompt = recording.tokens[: recording.prompt]
-        self._decoding = Round(1, prompt, policy, limits, len(prompt), again, taps)
+        self._decoding = Speculation(1, prompt, policy, limits, len(prompt), again, taps)
         self._true = set(range(len(prompt)))  # nodes on the recorded text
         self._queue: list[Segment] = []
         self._positions: dict[int, int] = {}  # of the rows in the segment at hand

@@ -15,18 +15,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gardener.decoding.costs import Costs
-from gardener.decoding.events import (
-    Command,
-    Emit,
-    Finish,
-    Grow,
-    Grown,
-    Judged,
-    Room,
-    Send,
-)
+from gardener.decoding.events import Command, Emit, Finish, Grow, Grown, Judged, Send, Wake
+from gardener.decoding.limits import Limits
+from gardener.decoding.payoff import Payoff
 from gardener.decoding.policy import Policy
-from gardener.decoding.round import Limits, Round
+from gardener.decoding.round import Round
+from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess
 from gardener.protocol.life import descendants
 from gardener.protocol.messages import Advance, Close, Message, Open, Segment, Verdict
@@ -109,33 +103,52 @@ Drafts = Callable[[Sequence[int]], tuple[Guess, ...]]
 @dataclass(frozen=True)
 class Sending:
     """A segment that left. `rows` are those of the tree, `root` was the root then and had not been
-    sent before if `urgent`; `flying` segments with tree rows were under way, this one among them.
+    sent before if `urgent`; `flying` segments with tree rows were under way, this one among them,
+    and `window` was the most that might be.
     """
 
     rows: tuple[int, ...]
     root: int
     urgent: bool
     flying: int
+    window: int
+
+
+class Moody(Payoff):
+    """Guesses are worth their time, or not, from one moment to the next."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(1.0)
+        self._chance = chance
+
+    @property  # type: ignore[override]
+    def speculating(self) -> bool:
+        return self._chance.random() < 0.9
+
+    @speculating.setter
+    def speculating(self, value: bool) -> None:
+        """It does not care."""
 
 
 @dataclass
 class FakeRing:
     """Drives a `Round` through stages with random delays. `step` does one thing."""
 
-    decoding: Round
+    round: Round
     drafts: Drafts
     chance: random.Random
     stages: int = 3
     overtake: float = 0.5  # how often an Advance jumps the queue of a link
     free: tuple[bool, ...] = (True,)  # which drafters answer at once
     stuck: frozenset[int] = frozenset()  # drafters that never answer
-    moody: bool = False  # what the holder measures changes all the time
+    moody: bool = False  # time passes between any two things that happen
+    now: float = 0.0
     emitted: list[int] = field(default_factory=list)
     reason: str | None = None
     sent: list[Message] = field(default_factory=list)
     asked: list[Grow] = field(default_factory=list)  # not yet answered
     sendings: list[Sending] = field(default_factory=list)
-    withheld: int = 0  # how often a root was not sent though the drafters were overdue
+    withheld: int = 0  # how often a root was not sent though its patience was over
 
     def __post_init__(self) -> None:
         self.members = [FakeStage() for _ in range(self.stages)]
@@ -143,11 +156,16 @@ class FakeRing:
             deque() for _ in range(self.stages)
         ]
         self.verdicts: deque[Verdict] = deque()
-        self.run(self.decoding.start())
+        self.run(self.round.start(self.now))
+
+    @property
+    def speculation(self) -> Speculation:
+        return self.round.speculation
 
     def run(self, commands: Sequence[Command]) -> None:
-        for command in commands:
-            match command:
+        left = deque(commands)
+        while left:
+            match command := left.popleft():
                 case Emit(tokens):
                     self.emitted += tokens
                 case Finish(reason):
@@ -156,8 +174,8 @@ class FakeRing:
                 case Grow(source=source):
                     assert all(grow.source != source for grow in self.asked), "asked twice"
                     self.asked.append(command)
-                    if self.free[source] and source not in self.stuck:
-                        self.draft(command)
+                    if self.free[source]:
+                        left.extend(self.draft(command))
                 case Send(message):
                     if isinstance(message, Segment):
                         self.sendings.append(self.sending(message))
@@ -165,13 +183,16 @@ class FakeRing:
                     self.pass_on(0, message)
 
     def sending(self, segment: Segment) -> Sending:
-        root = self.decoding.tree.root
-        rows = tuple(node for node in segment.ids if node >= len(self.decoding.prompt) - 1)
+        speculation = self.speculation
+        root = speculation.tree.root
+        rows = tuple(node for node in segment.ids if node >= len(speculation.prompt) - 1)
+        under_way = [flight for flight in speculation.flights if flight.seq <= segment.seq]
         return Sending(
             rows,
             root,
             urgent=all(root not in earlier.rows for earlier in self.sendings),
-            flying=sum(1 for flight in self.decoding.flights() if flight.rows),
+            flying=sum(1 for flight in under_way if flight.rows),
+            window=speculation.policy.window(self.round.costs),
         )
 
     def pass_on(self, link: int, message: Open | Advance | Close | Segment) -> None:
@@ -184,16 +205,16 @@ class FakeRing:
                 queue[at], queue[at - 1] = queue[at - 1], queue[at]
                 at -= 1
 
-    def draft(self, grow: Grow) -> None:
+    def draft(self, grow: Grow) -> list[Command]:
         self.asked.remove(grow)
-        tree, prefix = self.decoding.tree, self.decoding.prompt
+        tree, prefix = self.speculation.tree, self.speculation.prompt
         text = [*prefix, *self.emitted]
         children = tuple(
             (node, self.drafts([*text, *(n.token for n in tree.lineage(node)[1:])]))
             for node in grow.nodes
             if node in tree
         )
-        self.run(self.decoding.handle(Grown(children, grow.source)))
+        return self.round.handle(Grown(children, grow.source), self.now)
 
     def deliver(self, link: int) -> None:
         message = self.links[link].popleft()
@@ -211,6 +232,9 @@ class FakeRing:
         if not last:
             self.pass_on(link + 1, message)
 
+    def judge(self) -> None:
+        self.run(self.round.handle(Judged(self.verdicts.popleft()), self.now))
+
     def choices(self) -> list[Callable[[], None]]:
         doable: list[Callable[[], None]] = [
             lambda link=link: self.deliver(link)  # type: ignore[misc]
@@ -218,23 +242,28 @@ class FakeRing:
             if self.links[link]
         ]
         if self.verdicts:
-            doable.append(lambda: self.run(self.decoding.handle(Judged(self.verdicts.popleft()))))
+            doable.append(self.judge)
         doable += [
-            lambda grow=grow: self.draft(grow)  # type: ignore[misc]
+            lambda grow=grow: self.run(self.draft(grow))  # type: ignore[misc]
             for grow in self.asked
             if grow.source not in self.stuck
         ]
         return doable
 
-    def room(self, overdue: bool) -> list[Command]:
-        """What the decoding sends when it may."""
-        prompt = self.decoding.prompt
-        prefilled = self.decoding.urgent and (
-            len(prompt) == 1 or any(len(prompt) - 2 in each.ids for each in self.segments())
-        )
-        commands = self.decoding.handle(Room(overdue))
-        self.withheld += overdue and prefilled and not commands and self.reason is None
-        return commands
+    def wake(self) -> None:
+        """The time has come that the round has asked for."""
+        assert self.round.wake is not None
+        self.now = max(self.now, self.round.wake)
+        waits = self.speculation.urgent and self.prefilled
+        commands = self.round.handle(Wake(), self.now)
+        self.withheld += waits and not commands
+        self.run(commands)
+
+    @property
+    def prefilled(self) -> bool:
+        """All of the prompt but its last token has left."""
+        prompt = len(self.speculation.prompt)
+        return prompt == 1 or any(prompt - 2 in each.ids for each in self.segments())
 
     def segments(self) -> list[Segment]:
         """All that were sent."""
@@ -243,18 +272,11 @@ class FakeRing:
     def step(self) -> bool:
         """Do one thing that can be done; false when there is nothing left to do."""
         if self.moody:
-            due = self.chance.choice([0.0, 0.01, math.inf]) if self.decoding.flights() else math.inf
-            self.decoding.verdict_in = due
-            self.decoding.speculating = self.chance.random() < 0.9
+            self.now += self.chance.choice([0.0, 1e-4, 0.003, 0.01, 0.05])
         doable = self.choices()
-        room: list[Command] = []
-        if self.chance.random() < 0.7 or not doable:
-            # Where nothing else can happen, all patience is lost at last.
-            room = self.room(False) or (self.room(True) if not doable else [])
-        elif self.moody and self.chance.random() < 0.3:
-            room = self.room(True)
-        if room:
-            self.run(room)
+        wake = self.round.wake
+        if wake is not None and (wake <= self.now or not doable):
+            self.wake()
         elif doable:
             self.chance.choice(doable)()
         else:
@@ -285,9 +307,9 @@ def decode(
 ) -> FakeRing:
     """One request on a fake ring, run to its end."""
     again = tuple(not at_once for at_once in free)
-    decoding = Round(
-        1, prompt, policy, limits, chunk, again, instant=free, costs=costs or Costs.flat(stages)
-    )
-    ring = FakeRing(decoding, drafts, chance, stages, overtake, free, stuck, moody)
+    speculation = Speculation(1, prompt, policy, limits, chunk, again, instant=free)
+    payoff = Moody(chance) if moody else Payoff(math.inf)
+    made = Round(speculation, costs or Costs.flat(stages), payoff)
+    ring = FakeRing(made, drafts, chance, stages, overtake, free, stuck, moody)
     ring.finish()
     return ring

@@ -16,8 +16,8 @@ import fakes
 import uvloop
 from processes import free_ports
 
+from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, make
-from gardener.decoding.round import Limits
 from gardener.draft.ngram import NGram
 from gardener.errors import GardenerError
 from gardener.holder.holder import Holder

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import fakes
 import torch
 
+from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, make
-from gardener.decoding.round import Limits
 from gardener.draft.drafter import Drafter
 from gardener.draft.ngram import NGram
 from gardener.rings.simulate.library import Library

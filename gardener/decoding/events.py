@@ -1,25 +1,29 @@
-"""What a decoding is told, its events, and what it answers, its commands."""
+"""What a round is told, its events, and what it answers, its commands."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gardener.decoding.tree import Node, Opinion
-from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
+from gardener.protocol.features import NO_FEATURES, Features
+from gardener.protocol.messages import Advance, Close, FeatureTensors, Open, Segment, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """A drafter's answer: for each node that was to be expanded, what may follow it."""
+    """A drafter's answer: for each node that was to be expanded, what may follow it. `seconds`:
+    what it took."""
 
     children: tuple[tuple[int, Opinion], ...]
     source: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict came back from the last stage."""
+    """A verdict came back from the last stage, with these features."""
 
     verdict: Verdict
+    features: Features = NO_FEATURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +34,33 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class StageLost:
-    """The ring is broken: nothing more can be computed."""
+class Wake:
+    """The time has come at which the round wanted to be woken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """The request ends here, unfinished: `lost` (the ring is broken), `failed` (a stage or a
+    drafter could not go on), `abandoned` (nobody reads the answer)."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """These tokens are now part of the answer; `nodes` are the same in the tree."""
+    """These tokens are now part of the answer; `nodes` are the same in the tree, `features` those
+    of the rows before them, one tensor per tap, for the drafters."""
 
     tokens: tuple[int, ...]
     nodes: tuple[Node, ...] = field(default=(), compare=False)
+    features: FeatureTensors = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Give the drafters the features of the next rows of the prompt, one tensor per tap."""
+
+    features: FeatureTensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +80,13 @@ class Grow:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The answer is complete: `eos`, `stop` (a stop string), `length`, `context` or `lost`."""
+    """The answer is complete: `eos`, `stop` (a stop string), `length` or `context`; or it was
+    aborted, for the reason given."""
 
     reason: str
 
 
-Event: TypeAlias = Grown | Judged | Room | StageLost
-Command: TypeAlias = Emit | Send | Grow | Finish
+Event: TypeAlias = Grown | Judged | Wake | Abort
+"""What a round is told. A speculation is told `Room` where a round finds out by itself."""
+
+Command: TypeAlias = Emit | Feed | Send | Grow | Finish

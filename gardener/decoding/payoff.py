@@ -1,4 +1,4 @@
-"""Speculation that does not pay is turned off, and tried again later.
+"""Whether speculation pays: turned off where it does not, and tried again later.
 
 What decides is not a model but the seconds per token that were seen, with guesses and without. That
 catches what no cost curve knows: a drafter that shares its processor with a stage, a text that
@@ -22,7 +22,7 @@ RATE = 0.3
 
 
 @dataclass
-class Throttle:
+class Payoff:
     """plain: seconds per token without guesses; an estimate until it has been tried."""
 
     plain: float
@@ -40,7 +40,7 @@ class Throttle:
             self.plain = plain
 
     def emitted(self, tokens: int, seconds: float) -> None:
-        """So many tokens came, so many seconds after the ones before them."""
+        """This many tokens came, this many seconds after the ones before them."""
         self._tokens += tokens
         self._seconds += seconds
         if self._tokens >= STRETCH:

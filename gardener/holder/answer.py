@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gardener.decoding.limits import Counts, Limits
 from gardener.decoding.policy import Policy
-from gardener.decoding.round import Counts, Limits
+from gardener.decoding.stage_times import StageTimes
 from gardener.errors import GardenerError
 from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
 from gardener.holder.rates import decoding_rate
-from gardener.holder.stage_times import StageTimes
-from gardener.holder.text import TextStream
+from gardener.holder.session import Piece
+from gardener.holder.text import StopStrings, TextStream
 from gardener.runtime import clock
 
 
@@ -41,6 +42,14 @@ class Answer:
     total: float = 0.0
     counts: Counts = field(default_factory=Counts)
     stage_times: StageTimes = field(default_factory=StageTimes)
+
+    def take(self, piece: Piece, seconds: float) -> None:
+        """Another piece came, this long after the request."""
+        self.text += piece.text
+        if piece.tokens:
+            self.total = seconds
+            self.first_token = self.first_token if self.tokens else seconds
+            self.tokens += piece.tokens
 
     @property
     def decode(self) -> float:
@@ -98,31 +107,24 @@ async def answer(
     is kept, `error` says what happened.
     Raises ValueError if the prompt leaves no room for an answer.
     """
-    stream = TextStream(prompter.backend, wanted.stops)
-    limits = Limits(wanted.new_tokens, prompter.context, prompter.eos, stream.push)
+    stops = StopStrings(prompter.backend, wanted.stops)
+    limits = Limits(wanted.new_tokens, prompter.context, prompter.eos, stops)
+    text = TextStream(prompter.backend, wanted.stops)
     result = Answer(policy.name, len(wanted.tokens))
     begin = clock.now()
-
-    def take(final: bool = False) -> None:
-        text = stream.take(final)
-        result.text += text
-        if text:
-            show(text)
-
     try:
-        async for tokens in holder.generate(wanted.tokens, policy, limits, wanted.chunk):
-            result.total = clock.now() - begin
-            if not result.tokens:
-                result.first_token = result.total
-            result.tokens += tokens
-            take()
+        session = holder.open(wanted.tokens, policy, limits, wanted.chunk, text)
+    except GardenerError as error:
+        result.error, result.stands, result.reason = str(error), holder.stands, "lost"
+        return result
+    try:
+        async with session:
+            async for piece in session:
+                result.take(piece, clock.now() - begin)
+                if piece.text:
+                    show(piece.text)
     except GardenerError as error:
         result.error, result.stands = str(error), holder.stands
-    take(final=True)
-    result.reason = "lost"
-    decoding = holder.decoding
-    if decoding is not None:
-        result.reason = decoding.finished or "lost"
-        result.counts = decoding.counts
-        result.stage_times = holder.stage_times
+    result.reason = session.finish_reason or "lost"
+    result.counts, result.stage_times = session.speculation.counts, session.stage_times
     return result

@@ -5,8 +5,9 @@ what is kept, what to do next. Pure functions of what the neighbours of a lost s
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gardener.decoding.round import Flight, Round
 from gardener.protocol.messages import Failed, Lost, printable
+from gardener.speculation.flights import Flight
+from gardener.speculation.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def complete(reports: Sequence[Report]) -> bool:
 def ring_broke(
     reports: Sequence[Report],
     stages: int,
-    decoding: Round | None,
+    speculation: Speculation | None,
     advise: Callable[[int], str],
 ) -> str:
     """The sentence for a ring that broke. `advise` says what to do about a stage."""
@@ -54,33 +55,33 @@ def ring_broke(
         what = f"stage {stages} lost the holder: {_it(reports[0].lost.why)}"
         advice = "see to the network between them, then repeat the request"
     else:
-        told = [_obituary(stage, reports, decoding) for stage in lost]
+        told = [_obituary(stage, reports, speculation) for stage in lost]
         what = "; ".join(told)
         advice = advise(lost[0]) if len(lost) == 1 else "start them again, then repeat the request"
-    return "; ".join((what, *_kept(decoding), advice))
+    return "; ".join((what, *_kept(speculation), advice))
 
 
-def stage_failed(report: Failed, decoding: Round) -> str:
+def stage_failed(report: Failed, speculation: Speculation) -> str:
     """The sentence for a segment that a stage could not compute."""
-    flight = next((f for f in decoding.flights() if f.seq == report.seq), None)
+    flight = next((f for f in speculation.flights if f.seq == report.seq), None)
     segment = _segment(flight) if flight else f"segment {report.seq}"
     return "; ".join(
         (
             f"stage {report.stage} could not compute {segment}: {_it(report.why)}",
-            *_kept(decoding),
+            *_kept(speculation),
             f"stage {report.stage} is still up: see what it printed, then repeat the request",
         )
     )
 
 
-def stalled(seconds: float, decoding: Round) -> str:
+def stalled(seconds: float, speculation: Speculation) -> str:
     """The sentence for verdicts that do not come, though every link is alive."""
-    flights = decoding.flights()
+    flights = speculation.flights
     under_way = f"{_segment(flights[0])} is under way" if flights else "nothing is under way"
     return "; ".join(
         (
             f"no verdict came for {seconds:g} s, though every stage is there: {under_way}",
-            *_kept(decoding),
+            *_kept(speculation),
             "see what the stages printed, then repeat the request",
         )
     )
@@ -105,26 +106,26 @@ def _accounts(reports: Sequence[Report], stages: int) -> str:
     )
 
 
-def _obituary(stage: int, reports: Sequence[Report], decoding: Round | None) -> str:
+def _obituary(stage: int, reports: Sequence[Report], speculation: Speculation | None) -> str:
     mine = [report for report in reports if report.lost.stage == stage]
     silent = min(report.lost.silent for report in mine) / 1e6
     # Who was there to hear why it left knows more than who saw the connection break.
     why = max((report.lost.why for report in mine), key=lambda why: why != "the connection broke")
-    doing = _occupation(mine, decoding)
+    doing = _occupation(mine, speculation)
     return f"stage {stage} was lost while {doing}, last heard {silent:.1f} s before: {_it(why)}"
 
 
-def _occupation(reports: Sequence[Report], decoding: Round | None) -> str:
+def _occupation(reports: Sequence[Report], speculation: Speculation | None) -> str:
     """What a stage was doing, from what went in and what came out of it."""
-    if decoding is None or decoding.finished:
+    if speculation is None or speculation.finished:
         return "the ring was idle"
 
     def newest(before: bool) -> list[int]:
         told = [r.lost for r in reports if r.before == before]
-        return [lost.seq if lost.request == decoding.request else -1 for lost in told]
+        return [lost.seq if lost.request == speculation.request else -1 for lost in told]
 
     passed, given = max(newest(False), default=-1), max(newest(True), default=None)
-    ahead = [flight for flight in decoding.flights() if flight.seq > passed]
+    ahead = [flight for flight in speculation.flights if flight.seq > passed]
     if not ahead:
         return "it waited for work"
     if given is None:
@@ -139,10 +140,10 @@ def _segment(flight: Flight) -> str:
     return f"segment {flight.seq} ({rows}{prompt})"
 
 
-def _kept(decoding: Round | None) -> list[str]:
-    if decoding is None or decoding.finished:
+def _kept(speculation: Speculation | None) -> list[str]:
+    if speculation is None or speculation.finished:
         return []
-    tokens = decoding.counts.emitted
+    tokens = speculation.counts.emitted
     if not tokens:
         return ["no token was written yet"]
     return ["1 token is kept" if tokens == 1 else f"{tokens} tokens are kept"]

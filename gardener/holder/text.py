@@ -9,18 +9,29 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 
+class Detokenizer:
+    """Text of a growing sequence of tokens; bytes of an unfinished character are held back."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def push(self, token: int) -> str:
+        """The text that one more token completes."""
+        return self._stream.step(self._tokenizer, token) or ""
+
+
 class TextStream:
     """Decodes a growing answer. `push` says whether a stop string has come; `take` gives new text.
 
     Text that may be the beginning of a stop string is held back until it is clear that it is not;
-    the stop string itself is never given out. Bytes of an unfinished character are held back too.
+    the stop string itself is never given out.
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
         if not all(stops):
             raise ValueError("a stop string must not be empty")
-        self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._tokens = Detokenizer(tokenizer)
         self._stops = tuple(stops)
         self._held = ""
         self._ready = ""
@@ -30,7 +41,7 @@ class TextStream:
         """Add one token; true if the text now holds a stop string."""
         if self.stopped:
             return True
-        self._held += self._stream.step(self._tokenizer, token) or ""
+        self._held += self._tokens.push(token)
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             self._ready += self._held[: min(found)]
@@ -61,3 +72,18 @@ class TextStream:
             ),
             default=0,
         )
+
+
+class StopStrings:
+    """Asked about one token after the other, says whether the text holds a stop string with it; the
+    text itself it gives to nobody."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+        self._stream = TextStream(tokenizer, stops) if stops else None
+
+    def __call__(self, token: int) -> bool:
+        if self._stream is None:
+            return False
+        found = self._stream.push(token)
+        self._stream.take()
+        return found

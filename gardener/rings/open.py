@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import uvloop
 
 import gardener
-from gardener.decoding.costs import steep
+from gardener.decoding.curves import steep
 from gardener.draft.drafter import Drafter
 from gardener.draft.factory import DraftSettings, drafters
 from gardener.draft.resolve import resolve_head

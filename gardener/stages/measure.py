@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gardener.decoding.costs import LONG, SHORT, SIZES, steep
+from gardener.decoding.costs import LONG, SHORT, SIZES
+from gardener.decoding.curves import steep
 from gardener.model.kv_slots import Placement
 from gardener.model.tensors import dtype_of, pack
 from gardener.stages.executor import Stage

@@ -9,7 +9,7 @@ wait for each other and are always merged.
 from dataclasses import dataclass
 from math import ceil
 
-from gardener.decoding.costs import Curve
+from gardener.decoding.curves import Curve
 from gardener.protocol.messages import Card
 
 

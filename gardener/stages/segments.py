@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gardener.protocol.features import rows_of
 from gardener.protocol.messages import Segment, Tensor, Timing, Verdict
 
 
@@ -52,8 +53,3 @@ def tensor_bytes(segment: Segment) -> int:
     """Bytes of tensors."""
     hidden = len(segment.hidden.data) if segment.hidden else 0
     return hidden + sum(len(tensor.data) for tensor in segment.features)
-
-
-def rows_of(features: Sequence[Tensor], rows: Sequence[int]) -> tuple[Tensor, ...]:
-    """These rows of every tap."""
-    return tuple(tensor.take(rows) for tensor in features)

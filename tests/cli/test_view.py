@@ -34,11 +34,11 @@ from gardener.decoding.events import (
     Judged,
     Send,
 )
+from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, make
-from gardener.decoding.round import Limits, Round
+from gardener.decoding.stage_times import StageTimes
 from gardener.decoding.tree import Guess, Tree
 from gardener.holder.holder import Holder
-from gardener.holder.stage_times import StageTimes
 from gardener.protocol.messages import Card, Segment, Timing
 from gardener.runtime.trace import Record, Trace, What
 
@@ -423,7 +423,9 @@ class TracedRing(FakeRing):
 
 def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
     """A fake ring at the start of a request, and the view of its holder."""
-    decoding = Round(1, [1, 2, 3], make("gardener", Bounds(rows=6, window=3)), Limits(60, 200))
+    decoding = Speculation(
+        1, [1, 2, 3], make("gardener", Bounds(rows=6, window=3)), Limits(60, 200)
+    )
 
     def drafts(text: Sequence[int]) -> tuple[Guess, ...]:
         right = target(text)
@@ -478,7 +480,7 @@ def test_a_second_request_starts_afresh() -> None:
     ring.finish()
     assert watch.picture(1.0).figures.tokens == 60
     holder = cast(Any, watch)._holder
-    holder.decoding = Round(2, [1, 2], make("plain", Bounds()), Limits(5, 50))
+    holder.decoding = Speculation(2, [1, 2], make("plain", Bounds()), Limits(5, 50))
     holder.trace.add("emitted", rows=1, items=(1,))  # of the first one, seen late
     holder.trace.add("sent", 2, 0, 2, items=(0, 1))
     picture = watch.picture(2.0)

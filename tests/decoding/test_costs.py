@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gardener.decoding.costs import GUESS, LONG, SHORT, Costs, Curve, Hop, steep
+from gardener.decoding.costs import GUESS, LONG, SHORT, Costs
+from gardener.decoding.curves import Curve, Hop, steep
 from gardener.protocol.messages import Card, Timing
 
 RISING = Curve(((1, 0.010), (4, 0.012), (16, 0.020), (64, 0.080)))
@@ -139,7 +140,7 @@ def test_what_is_remembered_is_forgotten_when_it_changes() -> None:
         return [costs.tick(1), costs.round_trip(1), *(curve(1) for curve in costs.stages)]
 
     assert now() == pytest.approx([0.010, 0.020, 0.010, 0.010])
-    costs.context = 528
+    costs = costs.at(528)
     assert now() == pytest.approx([0.020, 0.030, 0.010, 0.020])
     costs.observe_stage(1, 1, 0.025)
     assert now()[0] == now()[3] > 0.020
@@ -176,24 +177,24 @@ def test_cards_without_curves_are_guessed_flat() -> None:
 def test_a_longer_text_costs_what_was_measured_there() -> None:
     costs = Costs.of([card(1, costs=((1, 10_000), (16, 20_000)), long=((1, 12_000), (16, 40_000)))])
     assert costs.stage(0, 16) == 0.020
-    costs.context = LONG
+    costs = costs.at(LONG)
     assert costs.stage(0, 1) == pytest.approx(0.012)
     assert costs.stage(0, 16) == pytest.approx(0.040)
-    costs.context = (LONG + SHORT) // 2
+    costs = costs.at((LONG + SHORT) // 2)
     assert costs.stage(0, 16) == pytest.approx(0.030)
-    costs.context = 2 * LONG - SHORT
+    costs = costs.at(2 * LONG - SHORT)
     assert costs.stage(0, 16) == pytest.approx(0.060)
 
 
 def test_a_card_says_at_which_context_it_measured() -> None:
     costs = Costs.of([card(1, costs=((1, 1000),), long=((1, 2000),), context=64)])
-    costs.context = 64
+    costs = costs.at(64)
     assert costs.stage(0, 1) == pytest.approx(0.002)
 
 
 def test_a_long_measurement_below_the_short_one_adds_nothing() -> None:
     costs = Costs.of([card(1, costs=((1, 1000),), long=((1, 500),))])
-    costs.context = LONG
+    costs = costs.at(LONG)
     assert costs.stage(0, 1) == 0.001
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from fakes import VOCABULARY, Drafts, FakeRing, decode, plain, target
 
-from gardener.decoding.costs import Costs, Curve
+from gardener.decoding.costs import Costs
+from gardener.decoding.curves import Curve
 from gardener.decoding.events import (
+    Abort,
     Command,
     Emit,
     Finish,
@@ -18,10 +20,10 @@ from gardener.decoding.events import (
     Judged,
     Room,
     Send,
-    StageLost,
 )
+from gardener.decoding.limits import Limits
 from gardener.decoding.policy import POLICIES, Bounds, make
-from gardener.decoding.round import Limits, Round
+from gardener.decoding.speculation import Moment, Speculation
 from gardener.decoding.tree import Guess
 from gardener.errors import RemoteError
 from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
@@ -88,7 +90,9 @@ def schedule(seed: int, policy: str) -> tuple[list[int], Limits, dict[str, Any]]
         "moody": True,
     }
     if policy not in SLOW and chance.random() < 0.3:
-        ring["stuck"] = frozenset([chance.randrange(drafters)])
+        stuck = chance.randrange(drafters)
+        ring["stuck"] = frozenset([stuck])
+        ring["free"] = tuple(free and each != stuck for each, free in enumerate(ring["free"]))
     return prompt, limits, ring
 
 
@@ -99,7 +103,7 @@ def test_every_schedule_writes_what_plain_decoding_writes(policy: str, block: in
         prompt, limits, ring = schedule(seed, policy)
         done = decode(prompt, limits=limits, **ring)
         assert (done.emitted, done.reason) == plain(prompt, limits), f"seed {seed}"
-        counts = done.decoding.counts
+        counts = done.speculation.counts
         assert counts.emitted == len(done.emitted) == counts.accepted + counts.missed
         assert counts.rows - counts.wasted == counts.emitted, "one row before each token came true"
         assert counts.rows == sum(len(sending.rows) for sending in done.sendings)
@@ -125,13 +129,12 @@ def segments_are_sound(done: FakeRing) -> None:
 
     A root may leave though the window is full, but never has to: a verdict made it the root.
     """
-    policy = done.decoding.policy
-    window = policy.window(done.decoding.costs)
+    policy = done.speculation.policy
     # FlowSpec brings the sizes that were published: up to 64 new nodes in one segment.
-    most = 81 if policy.name.endswith("-80") else policy.shape.most  # type: ignore[attr-defined]
+    most = 81 if policy.name.endswith("-80") else policy.bounds.most  # type: ignore[attr-defined]
     for sending in done.sendings:
         assert len(sending.rows) <= most
-        assert sending.flying <= window, "the window was exceeded"
+        assert sending.flying <= sending.window, "the window was exceeded"
         if sending.rows and sending.urgent:
             assert sending.rows[0] == sending.root, "the root did not lead"
         else:
@@ -157,12 +160,12 @@ def begin(
     chunk: int = 8,
     draft: float = 0.0,
     stages: int = 1,
-) -> Round:
+) -> Speculation:
     """`draft`: seconds of a call of the drafter; a pass of a stage takes 0.01."""
     shape = Bounds(rows=rows, window=window, floor=0.1, batch=2)
     limits = Limits(new_tokens, 100, frozenset(eos))
     costs = Costs.flat(stages, 0.01, draft=draft)
-    return Round(7, prompt, make(policy, shape), limits, chunk, costs=costs)
+    return Speculation(7, prompt, make(policy, shape), limits, chunk, moment=Moment(costs=costs))
 
 
 def grown(*children: tuple[int, Sequence[tuple[int, float]]]) -> Grown:
@@ -236,7 +239,7 @@ def test_a_long_prompt_is_cut_into_chunks_of_which_some_are_under_way_at_once() 
 def test_a_piece_of_the_prompt_is_under_way_for_each_stage_and_one_waits(stages: int) -> None:
     decoding = begin(prompt=range(90), chunk=4, stages=stages)
     decoding.start()
-    assert len(rooms(decoding)) == len(decoding.flights()) == stages + 1
+    assert len(rooms(decoding)) == len(decoding.flights) == stages + 1
     for seq in range(3):
         decoding.handle(judged(seq, {}))
         assert len(rooms(decoding)) == 1
@@ -253,7 +256,7 @@ def test_the_last_piece_of_the_prompt_brings_the_root_while_others_are_under_way
     assert chunks == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
-def rooms(decoding: Round) -> list[list[Command]]:
+def rooms(decoding: Speculation) -> list[list[Command]]:
     """What `Room` brings until it brings nothing."""
     done = []
     while commands := decoding.handle(ROOM):
@@ -267,7 +270,7 @@ def ids(command: Command) -> tuple[int, ...]:
     return command.message.ids
 
 
-def ready(policy: str = "gardener", **more: Any) -> Round:
+def ready(policy: str = "gardener", **more: Any) -> Speculation:
     """A one-token prompt whose root (id 0, token 1) is under way as segment 0."""
     decoding = begin(prompt=(1,), policy=policy, **more)
     decoding.start()
@@ -403,14 +406,14 @@ def test_what_a_verdict_made_the_root_goes_out_while_older_segments_are_under_wa
     assert [ids(c[0]) for c in rooms(decoding)] == [(0,), (1,)]
     decoding.handle(judged(0, {0: 4}))  # a miss: segment 1 is in vain, but not back yet
     assert decoding.handle(ROOM)[0] == segment(2, [(2, 0, 1, 4)])
-    assert [flight.seq for flight in decoding.flights()] == [1, 2]
+    assert [flight.seq for flight in decoding.flights] == [1, 2]
 
 
-def two_sources() -> Round:
+def two_sources() -> Speculation:
     """A drafter that answers at once, and one that looks again at what has become the root."""
     shape = Bounds(rows=4, window=2, floor=0.1, batch=2)
     policy = make("gardener", shape)
-    return Round(7, (1,), policy, Limits(10, 100), 8, (False, True), (3, 4))
+    return Speculation(7, (1,), policy, Limits(10, 100), 8, (False, True), (3, 4))
 
 
 def test_drafters_are_asked_each_for_itself_and_the_stages_for_features() -> None:
@@ -505,8 +508,8 @@ def test_rows_that_could_only_emit_a_token_too_many_are_not_sent_near_the_end_ei
 def test_tokens_are_counted_that_came_while_guessing_was_turned_off() -> None:
     decoding = ready(new_tokens=20)
     for seq, speculating in enumerate((True, False, False, False)):
-        decoding.speculating = speculating
-        decoding.handle(judged(seq, {seq: 9}))
+        moment = Moment(costs=Costs.flat(1, 0.01), speculating=speculating)
+        decoding.handle(judged(seq, {seq: 9}), moment)
         decoding.handle(grown((seq + 1, [])))
         decoding.handle(ROOM)
     assert (decoding.counts.emitted, decoding.counts.plain) == (4, 3)
@@ -514,7 +517,7 @@ def test_tokens_are_counted_that_came_while_guessing_was_turned_off() -> None:
 
 def test_a_stop_string_ends_the_answer_with_its_token() -> None:
     limits = Limits(10, 100, ends=lambda token: token == 11)
-    decoding = Round(7, (1,), make("plain", Bounds()), limits)
+    decoding = Speculation(7, (1,), make("plain", Bounds()), limits)
     decoding.start()
     decoding.handle(ROOM)
     decoding.handle(judged(0, {0: 10}))
@@ -525,13 +528,13 @@ def test_a_stop_string_ends_the_answer_with_its_token() -> None:
 @pytest.mark.parametrize("reason", ["stop", "lost"])
 def test_rows_that_are_under_way_at_the_end_were_in_vain(reason: str) -> None:
     limits = Limits(10, 100, ends=lambda token: token == 9)
-    shape = Bounds(rows=1, window=4)
-    decoding = Round(7, (1,), make("gardener", shape), limits, costs=Costs.flat(1, 0.01))
+    shape, moment = Bounds(rows=1, window=4), Moment(costs=Costs.flat(1, 0.01))
+    decoding = Speculation(7, (1,), make("gardener", shape), limits, moment=moment)
     decoding.start()
     decoding.handle(grown((0, [(9, 0.9)])))
     decoding.handle(grown((1, [(8, 0.9)])))
     assert [ids(c[0]) for c in rooms(decoding)] == [(0,), (1,), (2,)]
-    decoding.handle(judged(0, {0: 9}) if reason == "stop" else StageLost())
+    decoding.handle(judged(0, {0: 9}) if reason == "stop" else Abort("lost"))
     assert decoding.finished == reason
     counts = decoding.counts
     assert (counts.rows, counts.emitted) == (3, 1 if reason == "stop" else 0)
@@ -547,7 +550,7 @@ def test_the_context_ends_the_answer() -> None:
 
 def test_a_lost_stage_ends_the_answer_and_tells_nobody() -> None:
     decoding = ready()
-    assert decoding.handle(StageLost()) == [Finish("lost")]
+    assert decoding.handle(Abort("lost")) == [Finish("lost")]
     assert decoding.handle(judged(0, {0: 1})) == []
 
 
@@ -587,4 +590,4 @@ def test_a_verdict_for_a_row_of_another_segment_is_refused() -> None:
 )
 def test_no_room_for_an_answer(prompt: Sequence[int], new_tokens: int, context: int) -> None:
     with pytest.raises(ValueError, match="leaves no room"):
-        Round(1, prompt, make("plain", Bounds()), Limits(new_tokens, context))
+        Speculation(1, prompt, make("plain", Bounds()), Limits(new_tokens, context))

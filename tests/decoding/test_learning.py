@@ -9,8 +9,8 @@ import pytest
 from fakes import target
 from simulated import CONTEXT, PROMPT, TOKENS, with_ring, write, written
 
+from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, make
-from gardener.decoding.round import Limits
 from gardener.decoding.tree import Guess, Node
 from gardener.holder.holder import Holder
 from gardener.protocol.messages import Tensor, Verdict

@@ -8,7 +8,8 @@ import pytest
 from fakes import target
 from simulated import LAYERS, PROMPT, TOKENS, recorded, with_ring, write, written
 
-from gardener.decoding.costs import Costs, Curve, Hop
+from gardener.decoding.costs import Costs
+from gardener.decoding.curves import Curve, Hop
 from gardener.decoding.pacing import GRACE, INSTANT, MOMENT, PATIENCE, WORTH, Pacer
 from gardener.decoding.policy import POLICIES, Bounds, make
 from gardener.decoding.tree import Guess, Node

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gardener.cli import options
-from gardener.decoding.costs import Costs, Curve, Hop
+from gardener.decoding.costs import Costs
+from gardener.decoding.curves import Curve, Hop
 from gardener.decoding.policy import (
     POLICIES,
     Alternating,

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from test_policy import BENT, BRANCHES, CROWDED, FLAT, LIKELIEST, SHAPE, costs, tree, view
 
-from gardener.decoding.costs import Costs, Curve
+from gardener.decoding.costs import Costs
+from gardener.decoding.curves import Curve
 from gardener.decoding.pacing import CALL, MOMENT, PATIENCE, Pacer
 from gardener.decoding.policy import Alternating, Bounds, Gardener, make
 

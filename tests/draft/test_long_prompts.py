@@ -12,8 +12,8 @@ from simulated import CONTEXT, LAYERS, PROFILE, recorded, with_ring, written
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.events import Grow, Grown, Judged, Room, Send
+from gardener.decoding.limits import Limits
 from gardener.decoding.policy import POLICIES, Bounds, make
-from gardener.decoding.round import Limits, Round
 from gardener.decoding.tree import Guess
 from gardener.draft.calibration import Calibration
 from gardener.draft.drafter import Drafter
@@ -90,7 +90,9 @@ def test_a_head_and_ngram_with_segments_of_any_size(chunk: int, tmp_path: Path) 
 
 def test_a_drafter_that_cannot_say_yet_is_asked_again_when_more_is_settled() -> None:
     policy = make("gardener", Bounds(floor=0.01))
-    decoding = Round(1, [4], policy, Limits(9, 99), sources=(False,), costs=Costs.flat(1))
+    decoding = Speculation(
+        1, [4], policy, Limits(9, 99), sources=(False,), moment=Moment(costs=Costs.flat(1))
+    )
     (_, asked) = decoding.start()
     assert asked == Grow((0,))
     # It is not asked again on the spot: it would say the same.

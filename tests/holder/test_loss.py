@@ -4,8 +4,8 @@ from gardener.decoding.events import (
     Judged,
     Room,
 )
+from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, Plain
-from gardener.decoding.round import Limits, Round
 from gardener.holder.outage import Report, complete, ring_broke, stage_failed, stalled
 from gardener.protocol.messages import Failed, Lost, Verdict
 
@@ -16,12 +16,12 @@ def advise(stage: int) -> str:
     return f"mend {stage}"
 
 
-def decoding(emitted: int = 0) -> Round:
+def decoding(emitted: int = 0) -> Speculation:
     """A request in the middle: its prefill, or the root after so many tokens, is under way."""
-    made = Round(7, (1, 2, 3), Plain(Bounds()), Limits(50, 100), chunk=2)
+    made = Speculation(7, (1, 2, 3), Plain(Bounds()), Limits(50, 100), chunk=2)
     made.handle(Room())
     for seq in range(emitted):
-        verdict = made.flights()[0]
+        verdict = made.flights[0]
         ids = (2 + seq,)
         assert verdict.seq == seq
         made.handle(Judged(Verdict(7, seq, ids, (9,), ())))

@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
+from gardener.protocol.features import rows_of
 from gardener.protocol.messages import Segment, Tensor, Timing
-from gardener.stages.segments import keep_rows, rows_of, tensor_bytes, verdict_of
+from gardener.stages.segments import keep_rows, tensor_bytes, verdict_of
 
 ONE = Tensor("float16", (3, 1), b"aabbcc")
 TWO = Tensor("float16", (3, 2), b"aaaabbbbcccc")

@@ -6,7 +6,7 @@ import pytest
 from loopback import card, run, slow
 from test_desk import ROOT, Table, segment
 
-from gardener.decoding.costs import Curve
+from gardener.decoding.curves import Curve
 from gardener.protocol.messages import Open
 from gardener.stages.merging import APART, Merging
 

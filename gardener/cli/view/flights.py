@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gardener.cli.view.holder import Moving
-from gardener.decoding.round import Round
-from gardener.holder.stage_times import StageTimes
+from gardener.decoding.stage_times import StageTimes
 from gardener.runtime.trace import Record
 
 LATELY = 3.0
@@ -118,7 +117,7 @@ class Flights:
             tuple(min(each * count / span, 1.0) if span > 0 else 0.0 for each in compute),
         )
 
-    def segments(self, decoding: Round, pace: Pace, stages: int, now: float) -> list[Moving]:
+    def segments(self, decoding: Speculation, pace: Pace, stages: int, now: float) -> list[Moving]:
         """All that is under way, the oldest first."""
         spent = pace.spent or (pace.flight / max(stages, 1),) * stages
         return [
@@ -127,7 +126,9 @@ class Flights:
         ]
 
 
-def _moving(seq: int, ids: Sequence[int], decoding: Round, stage: int, progress: float) -> Moving:
+def _moving(
+    seq: int, ids: Sequence[int], decoding: Speculation, stage: int, progress: float
+) -> Moving:
     tree, prompt = decoding.tree, len(decoding.prompt) - 1
     chain = sum(node < prompt for node in ids)
     alive = sum(node in tree for node in ids)

@@ -17,7 +17,6 @@ from gardener.cli.view.holder import Figures, HolderPicture, Lane, render
 from gardener.cli.view.lines import duration
 from gardener.cli.view.live import Live
 from gardener.cli.view.progress import Growth, Speed, Transcript
-from gardener.decoding.round import Round
 from gardener.holder.holder import Holder
 from gardener.net.link import Link
 from gardener.protocol.cards import span
@@ -31,7 +30,7 @@ SLOW = 2.0
 class _Request:
     """What is remembered of one request from picture to picture."""
 
-    def __init__(self, decoding: Round, tokenizer: Tokenizer, decode: Callable[[int], str]):
+    def __init__(self, decoding: Speculation, tokenizer: Tokenizer, decode: Callable[[int], str]):
         self.decoding = decoding
         self.flights = Flights()
         self.speed = Speed()
@@ -146,7 +145,7 @@ def _state(holder: Holder, request: _Request, pace: Pace, now: float) -> tuple[b
     return False, "answering"
 
 
-def reading(decoding: Round) -> str:
+def reading(decoding: Speculation) -> str:
     """How far the prompt is."""
     return f"reading the prompt, {decoding.read} of {len(decoding.prompt)} tokens"
 

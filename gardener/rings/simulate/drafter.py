@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gardener.decoding.costs import Curve
+from gardener.decoding.curves import Curve
 from gardener.draft.drafter import Drafter
 from gardener.draft.incremental import Batch, DraftNetwork, Incremental
 from gardener.errors import LocalError

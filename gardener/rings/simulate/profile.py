@@ -26,7 +26,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from gardener.decoding.costs import Curve
+from gardener.decoding.curves import Curve
 from gardener.errors import UserError, reason
 from gardener.rings.simulate.memory import Passage
 from gardener.rings.simulate.processor import Processor

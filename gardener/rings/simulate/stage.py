@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gardener.decoding.costs import Curve
+from gardener.decoding.curves import Curve
 from gardener.errors import LocalError, RemoteError
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Placement

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from gardener.errors import RemoteError
-from gardener.holder.features import Features, received
+from gardener.protocol.features import Features, received
 from gardener.protocol.messages import Card, Tensor, Verdict
 
 CARD = Card(1, "oak", "0.1", 0, 4, 4, 1, "m", "float16", "none", 0)

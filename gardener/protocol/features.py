@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 from gardener.errors import RemoteError
 from gardener.protocol.messages import Card, Tensor, Verdict
-from gardener.stages.segments import rows_of
+
+
+def rows_of(features: Sequence[Tensor], rows: Sequence[int]) -> tuple[Tensor, ...]:
+    """These rows of every tap."""
+    return tuple(tensor.take(rows) for tensor in features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,10 @@ class Features:
         if not self.tensors:
             return ()
         return rows_of(self.tensors, [self.lead + self.ids.index(node) for node in nodes])
+
+
+NO_FEATURES = Features()
+"""Of a verdict that brought none."""
 
 
 def received(verdict: Verdict, lead: int, taps: Sequence[int], card: Card) -> Features:

@@ -1,0 +1,325 @@
+"""One request as a state machine: `handle(event) -> commands`. No socket, clock or tensor.
+
+Whoever drives it carries out the commands in order and feeds back what happened:
+
+* every `Grow` is answered by exactly one `Grown` of that drafter, sooner or later, empty if need
+  be;
+* every segment sent is answered by exactly one `Judged`, in the order of sending;
+* `Room` says that the ring can take a segment; it is worth asking again after every event.
+
+The tokens emitted equal those of plain decoding whatever the drafter proposes and whenever events
+come, because a token is only ever emitted when it is the target's own pick after the root. When the
+ring has room, `Round` knows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gardener.decoding.costs import Costs
+from gardener.decoding.events import (
+    Abort,
+    Command,
+    Emit,
+    Feed,
+    Finish,
+    Grow,
+    Grown,
+    Judged,
+    Room,
+    Send,
+)
+from gardener.decoding.flights import Flight, Flights
+from gardener.decoding.limits import Counts, Limits
+from gardener.decoding.pacing import verdict_in
+from gardener.decoding.policy import Policy, View
+from gardener.decoding.tree import Node, Opinion, Tree
+from gardener.errors import LocalError, RemoteError
+from gardener.protocol.features import Features
+from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
+
+IDLE = 0.001
+"""Guesses less likely than this are left out: no policy sends them, whatever floor a user sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is known of the time at which something happens. `now`: seconds of any clock.
+    `costs`: of the ring, for a text of the present length. `speculating`: guesses are worth their
+    time."""
+
+    now: float = 0.0
+    costs: Costs = field(default_factory=lambda: Costs.flat(1))
+    speculating: bool = True
+
+
+@dataclass(slots=True)
+class Speculation:
+    """The token tree of one request: what was sent, judged, accepted, and is being drafted.
+
+    Several drafters may grow the tree, each at its own pace: `sources` says of each whether it
+    looks again at a node that has become the root, for it knows more about it then; `instant`,
+    whether it answers at once. `taps` are the features that one of them wants from the ring.
+
+    Raises ValueError if the prompt is empty or leaves no room for an answer.
+    """
+
+    request: int
+    prompt: Sequence[int]
+    policy: Policy
+    limits: Limits
+    chunk: int = 128  # prompt rows in one segment
+    sources: tuple[bool, ...] = (False,)
+    taps: tuple[int, ...] = ()
+    instant: tuple[bool, ...] = ()
+    moment: Moment = field(default_factory=Moment)  # of the newest event
+    tree: Tree = field(init=False)
+    counts: Counts = field(init=False, default_factory=Counts)
+    flights: Flights = field(init=False, default_factory=Flights)
+    finished: str | None = field(init=False, default=None)
+    _limit: int = field(init=False)  # tokens that may be emitted
+    _why: str = field(init=False)  # which limit that is
+    _prefilled: int = field(init=False, default=0)  # prompt rows sent, the root not among them
+    _sent: dict[int, int] = field(init=False, default_factory=dict)  # living node -> seq
+    _expanded: list[set[int]] = field(init=False)  # by drafter: nodes it has looked at
+    _postponed: list[set[int]] = field(init=False)  # of these: those about which it had no answer
+    _picks: dict[int, int] = field(init=False, default_factory=dict)  # judged node -> next token
+    _settled: list[int] = field(init=False, default_factory=list)  # the stages do not know yet
+    _seq: int = field(init=False, default=0)
+    _growing: dict[int, tuple[int, ...]] = field(init=False, default_factory=dict)
+    # drafters that are at work, and what they look at
+
+    def __post_init__(self) -> None:
+        self._limit, self._why = self.limits.room(len(self.prompt))
+        self.tree = Tree(len(self.prompt) - 1, self.prompt[-1])
+        self._expanded = [set() for _ in self.sources]
+        self._postponed = [set() for _ in self.sources]
+
+    @property
+    def read(self) -> int:
+        """Tokens of the prompt that are known to have gone through the ring."""
+        return self._prefilled - self.flights.prompt_rows
+
+    def start(self, moment: Moment | None = None) -> list[Command]:
+        """The first commands."""
+        self.moment = moment or self.moment
+        return [
+            Send(Open(self.request, len(self.prompt), self.limits.context, self.taps)),
+            *self._grow(),
+        ]
+
+    def handle(
+        self, event: Grown | Judged | Room | Abort, moment: Moment | None = None
+    ) -> list[Command]:
+        """What to do now that `event` has happened. After the end: nothing.
+
+        moment: of the event; left out, that of the event before.
+        """
+        if self.finished:
+            return []
+        self.moment = moment or self.moment
+        match event:
+            case Room(overdue):
+                return self._room(overdue)
+            case Judged(verdict, features):
+                return self._judged(verdict, features)
+            case Grown(children, source):
+                return self._grown(children, source)
+            case Abort(reason):
+                return self._finish(reason)
+
+    @property
+    def answer_due(self) -> bool:
+        """A drafter that answers at once was asked, and has not answered."""
+        return any(self.instant[source] for source in self._growing) if self.instant else False
+
+    @property
+    def urgent(self) -> bool:
+        """Nothing can be emitted before the next segment is back."""
+        return self.tree.root not in self._sent
+
+    def view(self, source: int = 0, overdue: bool = False, beside: int = 0) -> View:
+        """What the policy may look at; the drafter `source` is the one it may ask. `beside`: rows
+        of the prompt that go with the next segment."""
+        return View(
+            tree=self.tree,
+            sent=self._sent,
+            expanded=self._expanded[source] if self._expanded else (),
+            flying=self.flights.with_tree,
+            growing=[node for nodes in self._growing.values() for node in nodes],
+            overdue=overdue,
+            verdict_in=verdict_in(self.flights, self.moment.now),
+            beside=beside,
+            speculating=self.moment.speculating,
+            reach=self._limit - self.counts.emitted,
+            instant=self.instant[source] if self.instant else False,
+            costs=self.moment.costs,
+        )
+
+    # --- the drafters ------------------------------------------------------------------------
+
+    def _grow(self) -> list[Command]:
+        """Ask the drafters that are idle, if the policy has a use for them."""
+        commands: list[Command] = []
+        for source, expanded in enumerate(self._expanded):
+            if source in self._growing:
+                continue
+            nodes = self.policy.grow(self.view(source))
+            if nodes:
+                self._growing[source] = tuple(nodes)
+                expanded.update(nodes)
+                commands.append(Grow(tuple(nodes), source))
+        return commands
+
+    def _grown(self, children: Sequence[tuple[int, Opinion]], source: int) -> list[Command]:
+        self._growing.pop(source, None)
+        for parent, guesses in children:
+            if parent not in self.tree:  # pruned while the drafter was at work
+                continue
+            if guesses is None:  # to be asked again, once it can know more
+                self._postponed[source].add(parent)
+                continue
+            # Nothing is ever computed below an end of sequence, and its parent's pick suffices.
+            eos = self.limits.eos
+            useful = [guess for guess in guesses if guess[1] >= IDLE and guess[0] not in eos]
+            self.counts.drafted += self.tree.propose(parent, source, useful)
+        return self._grow()
+
+    # --- sending -----------------------------------------------------------------------------
+
+    def _room(self, overdue: bool) -> list[Command]:
+        last = len(self.prompt) - 1
+        if self._prefilled == last:
+            nodes = self.policy.choose(self.view(overdue=overdue))
+            return [self._segment([], nodes), *self._settle(), *self._grow()] if nodes else []
+        if len(self.flights) > len(self.moment.costs.stages):
+            return []  # one for each stage, and one that waits
+        first, end = self._prefilled, min(self._prefilled + self.chunk, last)
+        self._prefilled = end
+        # Drafters may need what the ring computes of the prompt: nothing is waited for here.
+        nodes = (
+            self.policy.choose(self.view(overdue=True, beside=end - first)) if end == last else []
+        )
+        return [self._segment(range(first, end), nodes), *self._grow()]
+
+    def _segment(self, prompt: Sequence[int], nodes: Sequence[int]) -> Send:
+        seq, self._seq = self._seq, self._seq + 1
+        rows = [self.tree[node] for node in nodes]
+        for node in nodes:
+            if node in self._sent:
+                raise LocalError(f"policy {self.policy.name} chose node {node} a second time")
+            self._sent[node] = seq
+        root = len(self.prompt) - 1 + self.counts.emitted  # position of the root
+        self._leave(seq, (*prompt, *nodes), len(prompt))
+        self.counts.segments += bool(rows)
+        self.counts.prefill += not rows
+        self.counts.rows += len(rows)
+        return Send(
+            Segment(
+                request=self.request,
+                seq=seq,
+                ids=(*prompt, *nodes),
+                parents=(*(p - 1 for p in prompt), *(n.parent for n in rows)),
+                positions=(*prompt, *(root + self.tree.depth(node) for node in nodes)),
+                tokens=(*(self.prompt[p] for p in prompt), *(n.token for n in rows)),
+                hidden=None,
+                times=(),
+            )
+        )
+
+    def _leave(self, seq: int, ids: tuple[int, ...], prompt: int) -> None:
+        now, costs, rows = self.moment.now, self.moment.costs, len(ids)
+        due = now + costs.round_trip(rows)
+        self.flights.leave(Flight(seq, ids, prompt, now, costs.tick(rows), due))
+
+    # --- verdicts ----------------------------------------------------------------------------
+
+    def _judged(self, verdict: Verdict, features: Features) -> list[Command]:
+        self._record(verdict)
+        wasted = self.counts.wasted
+        nodes, reason = self._walk()
+        fed: list[Command] = [Feed(features.prompt)] if features.prompt else []
+        if not nodes:
+            return fed
+        # All accepted tokens of one verdict follow rows of that same verdict: rows are judged in
+        # the order in which they were sent, parents first, and a token is accepted as soon as the
+        # row before it is judged.
+        emit = Emit(
+            tuple(node.token for node in nodes),
+            tuple(nodes),
+            features.of([node.parent for node in nodes]),
+        )
+        if reason:
+            return [*fed, emit, *self._finish(reason)]
+        # Where rows died that are under way, all stages should know before anything else. Where
+        # none did, there is nothing to stop: the news goes behind the next segment.
+        urgent = self._settle() if self.counts.wasted > wasted else []
+        return [*fed, emit, *urgent, *self._grow()]
+
+    def _walk(self) -> tuple[list[Node], str | None]:
+        """Move the root along the picks that are known, until none is or the answer ends; the
+        accepted nodes, and why it ends."""
+        nodes: list[Node] = []
+        while (pick := self._picks.get(self.tree.root)) is not None:
+            self._settled.append(self.tree.root)
+            self._accept(pick)
+            nodes.append(self.tree[self.tree.root])
+            if reason := self._ended(pick):
+                return nodes, reason
+        return nodes, None
+
+    def _settle(self) -> list[Command]:
+        """Tell the stages what was accepted since they were told last."""
+        if not self._settled:
+            return []
+        settled, self._settled = tuple(self._settled), []
+        return [Send(Advance(self.request, settled, self.tree.root))]
+
+    def _record(self, verdict: Verdict) -> None:
+        """Note the picks of rows that still live; the rest came too late."""
+        self.flights.land(verdict.seq)
+        for node, pick in zip(verdict.ids, verdict.picks, strict=True):
+            if node in self.tree:
+                if self._sent.get(node) != verdict.seq:
+                    raise RemoteError(f"segment {verdict.seq} did not carry node {node}")
+                self._picks[node] = pick
+        if self._sent.get(self.tree.root) == verdict.seq and self.tree.root not in self._picks:
+            raise RemoteError(f"segment {verdict.seq} came back without a pick for the root")
+
+    def _accept(self, token: int) -> None:
+        """Move the root to `token` and forget what died."""
+        old = self.tree.root
+        heir = self.tree.child(old, token)
+        self.counts.accepted += heir is not None
+        self.counts.missed += heir is None
+        self.counts.emitted += 1
+        self.counts.plain += not self.moment.speculating
+        for source in self.tree.source(heir.id) if heir else ():
+            self.counts.named[source] = self.counts.named.get(source, 0) + 1
+        for node in self.tree.advance(token):
+            self.counts.wasted += self._sent.pop(node, None) is not None
+            self._forget(node)
+            self._picks.pop(node, None)
+        del self._sent[old], self._picks[old]
+        self._forget(old)
+        for source, expanded in enumerate(self._expanded):
+            expanded -= self._postponed[source]
+            self._postponed[source].clear()
+            if self.sources[source]:
+                expanded.discard(self.tree.root)
+
+    def _forget(self, node: int) -> None:
+        for expanded in self._expanded:
+            expanded.discard(node)
+
+    def _ended(self, token: int) -> str | None:
+        if token in self.limits.eos:
+            return "eos"
+        if self.limits.ends(token):
+            return "stop"
+        return self._why if self.counts.emitted == self._limit else None
+
+    def _finish(self, reason: str) -> list[Command]:
+        self.finished = reason
+        self.counts.wasted += len(self._sent)
+        close: list[Command] = [] if reason == "lost" else [Send(Close(self.request))]
+        return [*close, Finish(reason)]

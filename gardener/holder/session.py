@@ -1,0 +1,278 @@
+"""One request: from its first command to its finish reason, an async iterator of pieces.
+
+A verdict is handled in the callback in which it arrives, and what follows from it is sent before
+that callback returns: nothing waits for a task to be scheduled.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from gardener.decoding.events import (
+    Abort,
+    Command,
+    Emit,
+    Event,
+    Feed,
+    Finish,
+    Grow,
+    Grown,
+    Judged,
+    Send,
+    Wake,
+)
+from gardener.decoding.round import Round
+from gardener.decoding.speculation import Speculation
+from gardener.decoding.stage_times import StageTimes
+from gardener.errors import GardenerError, LocalError, RemoteError
+from gardener.holder.drafters import Drafters, Guesses
+from gardener.holder.text import TextStream
+from gardener.protocol.features import Features
+from gardener.protocol.messages import Message, Segment, Verdict
+from gardener.runtime import clock
+from gardener.runtime.trace import Trace, What
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was accepted at once: tokens, and the text that they complete. Text may be empty where
+    a character is unfinished, or where it may be the beginning of a stop string."""
+
+    tokens: tuple[int, ...]
+    text: str = ""
+
+
+class Owner(Protocol):
+    """What a session needs of its holder."""
+
+    trace: Trace
+
+    def send(self, message: Message) -> None:
+        """Into the ring."""
+
+    def stalled(self, session: "Session") -> None:
+        """No verdict came for too long, though all links are alive."""
+
+
+class Session:
+    """`async for piece in session`, inside `async with session`, which ends it early if need be.
+
+    Iterating raises PeerLost or RemoteError when the ring breaks, StageFailed when a stage cannot
+    compute the request, LocalError when a drafter fails; after all pieces accepted until then.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        round_: Round,
+        drafters: Drafters,
+        text: TextStream | None,
+        stall: float,
+    ) -> None:
+        """`text` turns tokens into text. `stall`: seconds without a verdict that are too long."""
+        self.round = round_
+        self.error: GardenerError | None = None
+        self._owner, self._text, self._stall = owner, text, stall
+        self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # None: there are no more
+        self._verdicts = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._drafts = drafters.open(self.speculation.prompt, self._answered, self.fail)
+
+    @property
+    def speculation(self) -> Speculation:
+        """The state of the request: tree, counts, flights, why it finished."""
+        return self.round.speculation
+
+    @property
+    def request(self) -> int:
+        """Its number in the ring."""
+        return self.speculation.request
+
+    @property
+    def stage_times(self) -> StageTimes:
+        """Where its time went."""
+        return self.round.stage_times
+
+    @property
+    def finish_reason(self) -> str | None:
+        """None while it runs; see `events.Finish`."""
+        return self.speculation.finished
+
+    # --- for who reads the answer ------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        piece = await self._next()
+        if piece is not None:
+            return piece
+        self._pieces.put_nowait(None)  # who asks again is told the same
+        if self.error is not None:
+            raise self.error
+        raise StopAsyncIteration
+
+    async def _next(self) -> Piece | None:
+        while True:
+            before = self._verdicts
+            try:
+                async with asyncio.timeout(self._stall):
+                    return await self._pieces.get()
+            except TimeoutError:
+                if self._verdicts == before and not self.finish_reason:
+                    self._owner.stalled(self)
+
+    def close(self) -> None:
+        """End the request where it stands, if it has not ended: the stages free what they hold."""
+        self._do(Abort("abandoned"))
+
+    # --- for the holder ----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The first commands."""
+        self._guarded(lambda: self._run(self.round.start(clock.now())))
+
+    def judged(self, verdict: Verdict, features: Features) -> None:
+        """A verdict of this request came. Raises RemoteError if it does not fit."""
+        if self.finish_reason:
+            return
+        self._verdicts += 1
+        speculation = self.speculation
+        left = next((f.left for f in speculation.flights if f.seq == verdict.seq), clock.now())
+        spent = tuple(part for each in verdict.times for part in (each.wait, each.compute))
+        rows, seconds = len(verdict.ids), clock.now() - left
+        self._record("judged", verdict.seq, rows, seconds, spent)
+        missed = speculation.counts.missed
+        self._do(Judged(verdict, features))
+        if speculation.counts.missed > missed:
+            self._record("missed", verdict.seq, 1)
+
+    def fail(self, error: GardenerError, reason: str = "failed") -> None:
+        """The request ends here, because of `error`."""
+        if not self.finish_reason:
+            self.error = error
+            self._do(Abort(reason))
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    def _do(self, event: Event) -> None:
+        self._guarded(lambda: self._run(self._tell(event)))
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """What goes wrong here is ours: it ends the request, and blames no stage. Raises
+        RemoteError: of a verdict that does not fit."""
+        try:
+            work()
+        except RemoteError:
+            raise
+        except Exception as error:
+            if self.finish_reason:
+                raise
+            self.fail(error if isinstance(error, GardenerError) else _fault(error))
+
+    def _tell(self, event: Event) -> list[Command]:
+        """Tell the round what happened; returns its commands."""
+        drafted = self.speculation.counts.drafted
+        commands = self.round.handle(event, clock.now())
+        if isinstance(event, Grown):
+            added = self.speculation.counts.drafted - drafted
+            self._record("grown", rows=added, seconds=event.seconds)
+        return commands
+
+    def _run(self, commands: Sequence[Command]) -> None:
+        """Carry the commands out, and what follows from them at once; set the timer that the round
+        asks for."""
+        left = deque(commands)
+        while left:
+            answer = self._carry_out(left.popleft())
+            if answer is not None:
+                left.extend(self._tell(answer))
+        self._set_timer(self.round.wake)
+        self._drafts.tell()
+
+    def _carry_out(self, command: Command) -> Grown | None:
+        """Returns what a drafter said that answers at once."""
+        match command:
+            case Send(message):
+                self._send(message)
+            case Emit():
+                self._emit(command)
+            case Feed(features):
+                self._drafts.settle((), features)
+            case Grow(nodes, source):
+                return self._ask(nodes, source)
+            case Finish():
+                self._end()
+        return None
+
+    def _send(self, message: Message) -> None:
+        if isinstance(message, Segment):
+            self._record("sent", message.seq, len(message.ids), items=message.ids)
+        self._owner.send(message)
+
+    def _emit(self, emit: Emit) -> None:
+        self._drafts.settle(emit.nodes, emit.features)
+        text = ""
+        if self._text is not None:
+            for token in emit.tokens:
+                if token not in self.speculation.limits.eos:
+                    self._text.push(token)
+            text = self._text.take()
+        self._pieces.put_nowait(Piece(emit.tokens, text))
+        self._record("emitted", rows=len(emit.tokens), items=emit.tokens)
+
+    def _ask(self, nodes: Sequence[int], source: int) -> Grown | None:
+        tree, began = self.speculation.tree, clock.now()
+        guesses = self._drafts.expand(source, nodes, [tree.lineage(node) for node in nodes])
+        return None if guesses is None else _grown(source, nodes, guesses, clock.now() - began)
+
+    def _answered(
+        self, source: int, nodes: Sequence[int], guesses: Guesses, seconds: float
+    ) -> None:
+        """A drafter that takes its time has an answer."""
+        self._do(_grown(source, nodes, guesses, seconds))
+
+    def _end(self) -> None:
+        self._drafts.close()
+        text = "" if self._text is None else self._text.take(final=True)
+        if text:
+            self._pieces.put_nowait(Piece((), text))
+        self._pieces.put_nowait(None)
+
+    def _set_timer(self, wake: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wake is not None:
+            wait = wake - clock.now()
+            self._timer = self._loop.call_later(wait, self._do, Wake())
+
+    def _record(
+        self,
+        what: What,
+        seq: int = 0,
+        rows: int = 0,
+        seconds: float = 0.0,
+        items: tuple[int, ...] = (),
+    ) -> None:
+        self._owner.trace.add(what, self.request, seq, rows, seconds, items=items)
+
+
+def _grown(source: int, nodes: Sequence[int], guesses: Guesses, seconds: float) -> Grown:
+    return Grown(tuple(zip(nodes, guesses, strict=True)), source, seconds)
+
+
+def _fault(error: Exception) -> LocalError:
+    kind = type(error).__name__
+    fault = LocalError(f"{kind} at the holder: {error}; this is a bug, please report it")
+    fault.__cause__ = error
+    return fault
