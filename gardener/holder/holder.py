@@ -33,7 +33,7 @@ from gardener.decoding.round import Limits, Round
 from gardener.decoding.tree import Node
 from gardener.draft.drafter import Drafter
 from gardener.errors import GardenerError, LocalError, PeerLost, RemoteError, StageFailed
-from gardener.holder.drafters import Guesses, Sources
+from gardener.holder.drafters import Drafters, Drafts, Guesses
 from gardener.holder.features import Features, received
 from gardener.holder.outage import Report, ring_broke, stage_failed, stalled
 from gardener.holder.ring import Ring
@@ -82,7 +82,8 @@ class Holder:
         """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do.
         `make_worker` gives the drafters that take time what they run on."""
         self._make_worker = make_worker
-        self.sources = Sources(drafters, self._answered, self._drafter_failed, make_worker)
+        self.drafters = Drafters(drafters, make_worker)
+        self._drafts = Drafts(())  # of the last request
         self.trace = trace
         self.decoding: Round | None = None
         self.stage_times = StageTimes()
@@ -125,20 +126,21 @@ class Holder:
 
     def equip(self, drafters: Sequence[Drafter]) -> None:
         """Draft with these from the next request on: a ring may stand before they are loaded."""
-        self.sources.close()
-        self.sources = Sources(drafters, self._answered, self._drafter_failed, self._make_worker)
+        self.drafters.close()
+        self.drafters = Drafters(drafters, self._make_worker)
         if self.cards:
             self._reckon()
 
     def _reckon(self) -> None:
         """What the ring takes, as its cards say."""
-        self.costs = Costs.of((self.ring.card, *self.cards), self.sources.taps)
+        self.costs = Costs.of((self.ring.card, *self.cards), self.drafters.taps)
         self.throttle = Throttle(self.costs.round_trip(1))
 
     async def close(self) -> None:
         """Leave the ring politely."""
         self._wake_at(None)
-        self.sources.close()
+        self._drafts.close()
+        self.drafters.close()
         await self.ring.close()
 
     # --- a request ---------------------------------------------------------------------------
@@ -164,21 +166,22 @@ class Holder:
         output = self._output = asyncio.Queue()
         self._sent.clear()
         self.costs.context = len(prompt)
-        sources = self.sources
+        drafters = self.drafters
         decoding = self.decoding = Round(
             self._requests,
             prompt,
             policy,
             limits,
             chunk,
-            sources=sources.again,
-            taps=sources.taps,
-            instant=sources.instant,
+            sources=drafters.again,
+            taps=drafters.taps,
+            instant=drafters.instant,
             costs=self.costs,
         )
         self._pacer = Pacer(policy, self.costs)
         decoding.speculating = self.throttle.speculating or not policy.throttled
-        sources.begin(prompt)
+        self._drafts.close()
+        self._drafts = drafters.open(prompt, self._answered, self._drafter_failed)
         try:
             self._run(decoding.start())
             self._fill()
@@ -213,7 +216,7 @@ class Holder:
             self.decoding.verdict_in = self._pacer.verdict_in(clock.now())
             self._run(self.decoding.handle(event))
             self._fill()
-            self.sources.tell()
+            self._drafts.tell()
 
     def _fill(self) -> None:
         """Give the ring what the policy has for it, as soon as there is room."""
@@ -262,9 +265,7 @@ class Holder:
                     self._observe_pace(len(tokens))
                     self.trace.add("emitted", rows=len(tokens), items=tokens)
                 case Grow(nodes, source):
-                    assert self.decoding is not None
-                    tree = self.decoding.tree
-                    self.sources.expand(source, nodes, [tree.lineage(node) for node in nodes])
+                    self._ask(source, nodes)
                 case Finish(reason):
                     self._output.put_nowait(reason)
 
@@ -288,13 +289,18 @@ class Holder:
 
     # --- the drafters ------------------------------------------------------------------------
 
+    def _ask(self, source: int, nodes: Sequence[int]) -> None:
+        assert self.decoding is not None
+        tree, begin = self.decoding.tree, clock.now()
+        guesses = self._drafts.expand(source, nodes, [tree.lineage(node) for node in nodes])
+        if guesses is not None:
+            grown = Grown(tuple(zip(nodes, guesses, strict=True)), source)
+            self._grow(grown, clock.now() - begin)
+
     def _answered(
         self, source: int, nodes: Sequence[int], guesses: Guesses, seconds: float
     ) -> None:
         grown = Grown(tuple(zip(nodes, guesses, strict=True)), source)
-        if self.sources.drafters[source].instant:
-            self._grow(grown, seconds)
-            return
         self.costs.observe_draft(len(nodes), seconds)
         self._safely(partial(self._grow, grown, seconds))
         self._safely(self._fill)  # nobody else looks whether there is room
@@ -320,14 +326,14 @@ class Holder:
         order in which they were sent, parents first, and a token is accepted as soon as the row
         before it is judged.
         """
-        self.sources.settle(nodes, self._features.of([node.parent for node in nodes]))
+        self._drafts.settle(nodes, self._features.of([node.parent for node in nodes]))
 
     def _receive_features(self, decoding: Round, verdict: Verdict) -> None:
         """Keep them, and hand on those of the prompt. Raises RemoteError."""
         lead = next((f.size - f.rows for f in decoding.flights() if f.seq == verdict.seq), 0)
-        self._features = received(verdict, lead, self.sources.taps, self.cards[0])
+        self._features = received(verdict, lead, self.drafters.taps, self.cards[0])
         if prompt := self._features.prompt:
-            self.sources.settle((), prompt)
+            self._drafts.settle((), prompt)
 
     # --- what the ring tells -----------------------------------------------------------------
 
