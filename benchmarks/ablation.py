@@ -119,7 +119,7 @@ class Unlearning(Calibration):
         """What became of guesses teaches nothing."""
 
 
-class FirstEstimates(ngram.Calibration):
+class FirstEstimates(ngram.HitRates):
     """Of n-gram, the same."""
 
     def observe(self, kind: ngram.Kind, hit: bool) -> None:
@@ -135,7 +135,7 @@ def unlearning(identity: bool) -> Callable[[Sequence[Drafter]], Sequence[Drafter
                 weights = drafter.calibration.weights
                 drafter.calibration = Unlearning() if identity else Unlearning(weights)
             elif isinstance(drafter, NGram):
-                drafter.calibration = FirstEstimates()
+                drafter.hit_rates = FirstEstimates()
         return found
 
     return change

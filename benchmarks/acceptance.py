@@ -55,24 +55,24 @@ def by_depth(made: Sequence[Recording], drafter: Drafter) -> list[tuple[float, f
     true feature is 1, 2, ... tokens before what is guessed."""
     ranks: list[list[int]] = [[] for _ in range(DEPTHS)]
     for recording in made:
-        drafter.begin(recording.tokens[: recording.prompt])
+        draft = drafter.open(recording.tokens[: recording.prompt])
         taps = len(drafter.taps)
         tokens = recording.tokens
         parts = recording.features[: recording.prompt - 1].chunk(taps, -1)
-        drafter.settle((), [pack(part) for part in parts])
+        draft.settle((), [pack(part) for part in parts])
         tree = Tree(recording.prompt - 1, tokens[recording.prompt - 1])
         for at in range(recording.prompt - 1, len(tokens) - DEPTHS - 1, DEPTHS):
             # The root is the token `at`, and its row needs the features up to the one before.
             path = [tree[tree.root]]
             for token in tokens[at + 1 : at + DEPTHS]:
                 path.append(tree.graft(path[-1].id, token, 0.0))
-            guesses = drafter.expand([path[: end + 1] for end in range(DEPTHS)])
+            guesses = draft.expand([path[: end + 1] for end in range(DEPTHS)])
             for depth, said in enumerate(guesses):
                 ranks[depth].append(_rank(said or (), tokens[at + 1 + depth]))
             for token in tokens[at + 1 : at + 1 + DEPTHS]:
                 tree.advance(token)
             features = recording.features[at : at + DEPTHS].chunk(taps, -1)
-            drafter.settle([*path[1:], tree[tree.root]], [pack(part) for part in features])
+            draft.settle([*path[1:], tree[tree.root]], [pack(part) for part in features])
     return [
         (float(np.mean([r < 1 for r in each])), float(np.mean([r < 4 for r in each])))
         for each in ranks

@@ -62,16 +62,16 @@ class Segments:
         return seconds
 
 
-class Drafts:
+class DraftedText:
     """A drafter with a text and a tree; tokens are random, for what they are costs nothing."""
 
     def __init__(self, drafter: Drafter, width: int, dtype: str, vocab: int) -> None:
         self._drafter, self._width, self._dtype = drafter, width, dtype_of(dtype)
         self._random, self._vocab = random.Random(1), vocab
-        drafter.begin([self._token() for _ in range(TEXT)])
-        drafter.settle((), self._features(TEXT - 1))
+        self._draft = drafter.open([self._token() for _ in range(TEXT)])
+        self._draft.settle((), self._features(TEXT - 1))
         self._tree = Tree(TEXT - 1, 0)
-        drafter.expand([[self._root]])
+        self._draft.expand([[self._root]])
 
     @property
     def _root(self) -> Node:
@@ -88,7 +88,7 @@ class Drafts:
         """Seconds to expand so many new children of the root."""
         nodes = [self._tree.graft(self._tree.root, self._token(), 0.0) for _ in range(count)]
         paths = [[self._root, node] for node in nodes]
-        return timed(lambda: self._drafter.expand(paths))
+        return timed(lambda: self._draft.expand(paths))
 
     def re_anchoring(self) -> float:
         """Seconds to take in `ACCEPTED` tokens with their features, and to guess what follows."""
@@ -96,8 +96,8 @@ class Drafts:
         for _ in range(ACCEPTED):
             self._tree.advance(self._token())
             nodes.append(self._root)
-        self._drafter.settle(nodes, self._features(ACCEPTED))
-        return timed(lambda: self._drafter.expand([[self._root]]))
+        self._draft.settle(nodes, self._features(ACCEPTED))
+        return timed(lambda: self._draft.expand([[self._root]]))
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -114,7 +114,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     (drafter,) = drafters(settings, model, Path, Path)
     config = json.loads((model / "config.json").read_text())
     segments = Segments(model, arguments.dtype, config["num_hidden_layers"])
-    drafts = Drafts(drafter, config["hidden_size"], arguments.dtype, config["vocab_size"])
+    drafts = DraftedText(drafter, config["hidden_size"], arguments.dtype, config["vocab_size"])
     times: dict[str, list[float]] = {"segment": [], "expansion": [], "re_anchoring": []}
     for turn in range(arguments.repeat + 5):
         got = segments.once(), drafts.expansion(), drafts.re_anchoring()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.drafting import TEXT, Drafts, timed
+from benchmarks.drafting import TEXT, DraftedText, timed
 from benchmarks.machine import machine
 from gardener.cli.program import note
 from gardener.draft.factory import DraftSettings, drafters
@@ -81,7 +81,7 @@ def profile(arguments: argparse.Namespace) -> str:
     settings = DraftSettings(("eagle",), arguments.head, dtype=arguments.draft_dtype)
     (drafter,) = drafters(settings, model, lambda name: resolve_head(name, note), Path)
     passes = Passes(model, arguments.dtype)
-    drafts = Drafts(drafter, shape.width, arguments.dtype, shape.vocab)
+    drafts = DraftedText(drafter, shape.width, arguments.dtype, shape.vocab)
 
     def expansion(rows: int) -> float:
         seconds = drafts.expansion(rows)

@@ -23,7 +23,7 @@ from gardener.decoding.events import (
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Policy
 from gardener.decoding.tree import Node
-from gardener.draft.drafter import Drafter
+from gardener.draft.drafter import Draft, Drafter
 from gardener.evaluation.datasets import read_rows
 from gardener.holder.chat_template import Prompter
 from gardener.model.loader import load_whole
@@ -61,6 +61,7 @@ class Player:
 
     def __init__(self, recording: Recording, drafters: Sequence[Drafter], policy: Policy) -> None:
         self._recording, self._drafters = recording, drafters
+        self._drafts: list[Draft] = []
         self._taps = sum(len(drafter.taps) for drafter in drafters)
         taps = next((drafter.taps for drafter in drafters if drafter.taps), ())
         limits = Limits(len(recording.tokens) - recording.prompt, 1 << 20)
@@ -75,8 +76,7 @@ class Player:
     def play(self) -> Drafted:
         """The whole recording."""
         decoding = self._decoding
-        for drafter in self._drafters:
-            drafter.begin(decoding.prompt)
+        self._drafts = [drafter.open(decoding.prompt) for drafter in self._drafters]
         self._run(decoding.start())
         while not decoding.finished:
             self._run(decoding.handle(Room()))
@@ -91,13 +91,13 @@ class Player:
                 case Emit(_, nodes):
                     ids = [node.parent for node in nodes]
                     begin = time.perf_counter()
-                    for drafter in self._drafters:
-                        drafter.settle(nodes, self._features(ids) if drafter.taps else ())
+                    for drafter, draft in zip(self._drafters, self._drafts, strict=True):
+                        draft.settle(nodes, self._features(ids) if drafter.taps else ())
                     self.drafted.growth += time.perf_counter() - begin
                 case Grow(nodes, source):
                     paths = [self._decoding.tree.lineage(node) for node in nodes]
                     begin = time.perf_counter()
-                    guesses = self._drafters[source].expand(paths)
+                    guesses = self._drafts[source].expand(paths)
                     self.drafted.growth += time.perf_counter() - begin
                     grown = tuple(zip(nodes, guesses, strict=True))
                     self._run(self._decoding.handle(Grown(grown, source)))
@@ -116,10 +116,10 @@ class Player:
             if parent in self._true and text[position] == token:
                 self._true.add(node)
         if segment.positions[0] == 0 and prompt > 1:  # the prompt's features, as the holder's
-            for drafter in self._drafters:
+            for drafter, draft in zip(self._drafters, self._drafts, strict=True):
                 if drafter.taps:
                     parts = self._recording.features[: prompt - 1].chunk(self._taps, -1)
-                    drafter.settle((), [pack(part) for part in parts])
+                    draft.settle((), [pack(part) for part in parts])
         judged = [node for node in segment.ids if node >= prompt - 1]
         picks = [text[self._positions[node] + 1] if node in self._true else 0 for node in judged]
         first = not self._decoding.counts.emitted

@@ -17,7 +17,7 @@ from rich.console import Console
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, ignore, note, result, run
 from gardener.decoding.policy import FLOOR, MAIN, POLICIES, Bounds, make
-from gardener.draft.factory import DraftSettings, names
+from gardener.draft.factory import DraftSettings
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.datasets import read_rows
 from gardener.evaluation.machine import commit, machine, versions
@@ -290,7 +290,7 @@ async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keep
         cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
         shape = job.sizes[place]
         ran = {name: repr(make(name, shape)) for name in job.results.plan.policies}
-        job.results.add_ring(place, cards, names(holder.sources.drafters), ran, settings.facts())
+        job.results.add_ring(place, cards, holder.drafters.names, ran, settings.facts())
         prompter = await read_prompter(settings, folder)
         ring = MeasuredRing(place, holder, prompter, lambda name: make(name, shape))
         await measure(ring, job.results.plan, job.results, keeper)

@@ -1,4 +1,7 @@
-"""What every drafter can do. The target's text never depends on it, only the speed does."""
+"""What every drafter can do. The target's text never depends on it, only the speed does.
+
+A drafter is loaded once and serves any number of texts; a draft is its state for one of them.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,8 +10,29 @@ from gardener.decoding.tree import Node, Opinion
 from gardener.protocol.messages import Tensor
 
 
+class Draft(Protocol):
+    """One text, and the guesses at how it goes on. Whoever drops it frees what it holds."""
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        """`nodes` were accepted since the last call, in order; the last one is the root now. There
+        are none while the prompt is computed.
+
+        features: one tensor [rows, width] per tap, for the next rows of the text, from its first
+        token on. Once there are nodes, they reach up to the token before the root.
+        """
+
+    def expand(self, paths: Sequence[Sequence[Node]]) -> Sequence[Opinion]:
+        """For each path of nodes, from the root down, what may follow its last one.
+
+        Likeliest first; probabilities are calibrated and sum to at most 1 per path. None: features
+        that it needs are still under way, so it wants to be asked again when more is settled. It
+        may be asked at any moment.
+        """
+        ...
+
+
 class Drafter(Protocol):
-    """Guesses what follows. One request at a time; calls come from one thread, one by one."""
+    """Opens a draft for each text. It and all its drafts are called from one thread, one by one."""
 
     @property
     def name(self) -> str:
@@ -20,30 +44,14 @@ class Drafter(Protocol):
 
     @property
     def instant(self) -> bool:
-        """It is called on the event loop, before a segment leaves, and takes microseconds. Or else
-        on a thread of its own, and the ring does not wait for it."""
+        """An instant drafter takes microseconds: it is called on the event loop before a segment
+        leaves. Any other is called on a thread of its own, and the ring does not wait for it."""
 
     @property
     def taps(self) -> tuple[int, ...]:
         """Features that it wants from the ring (see `messages.Open`); empty: none."""
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        """A new request: these tokens are sure, the last one is the root. Their nodes have the ids
-        0..len(prompt)-1."""
-
-    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
-        """`nodes` were accepted since, in order; the last one is the root now. There may be none,
-        while the prompt is computed.
-
-        features: one tensor [rows, width] per tap for the next rows of the text, from its first
-        token on. Once there are nodes, they reach up to the token before the root.
-        """
-
-    def expand(self, paths: Sequence[Sequence[Node]]) -> Sequence[Opinion]:
-        """For each path of nodes, from the root down, what may follow its last one.
-
-        Likeliest first; probabilities are calibrated and sum to at most 1 per path. None: it cannot
-        say yet, for features that it needs are still under way, and wants to be asked again when
-        more is settled. It may be asked at any moment.
-        """
+    def open(self, prompt: Sequence[int]) -> Draft:
+        """A draft of a new text: these tokens are certain, the last one is the root. Their nodes
+        have the ids 0..len(prompt)-1. Drafts that are open already stay as they are."""
         ...

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gardener.draft.incremental import Batch
+from gardener.draft.network import DraftRows
 from gardener.model.architecture import Architecture
 from gardener.model.kernels.products import Linear
 from gardener.model.llama import Block, rms_norm
@@ -77,10 +77,10 @@ class _Eagle:
 class Eagle1(_Eagle):
     """The layer has no norm before attention, and the target's head reads what it gives."""
 
-    def run(self, batch: Batch) -> Tensor:
+    def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, width]."""
-        x = self._parts.fc(torch.cat((self._embed(batch.tokens), batch.features), -1))
-        return self._parts.block(x, batch.cos, batch.sin, batch.spans)
+        x = self._parts.fc(torch.cat((self._embed(rows.tokens), rows.features), -1))
+        return self._parts.block(x, rows.cos, rows.sin, rows.spans)
 
     def logits(self, outputs: Tensor) -> Tensor:
         return self._parts.head(outputs)
@@ -103,29 +103,29 @@ class Eagle3(_Eagle):
         self._input_norm, self._hidden_norm, self._norm = input_norm, hidden_norm, norm
         self._plain = self.shape.kv_heads - induction  # key heads
 
-    def run(self, batch: Batch) -> Tensor:
+    def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, width + induction * head_dim]: the feature, and keys to hand on."""
         parts, eps, width = self._parts, self.shape.eps, self.shape.width
-        g = parts.fc(batch.features) if batch.true else batch.features[:, :width]
-        embedded = rms_norm(self._embed(batch.tokens), self._input_norm, eps)
+        g = parts.fc(rows.features) if rows.true else rows.features[:, :width]
+        embedded = rms_norm(self._embed(rows.tokens), self._input_norm, eps)
         x = torch.cat((embedded, rms_norm(g, self._hidden_norm, eps)), -1)
         own: list[Tensor] = []
 
         def exchange(keys: Tensor) -> Tensor:
             own.append(keys[:, self._plain :].flatten(1))
-            handed = self._handed(batch, own[0]).view(len(keys), -1, self.shape.head_dim)
+            handed = self._handed(rows, own[0]).view(len(keys), -1, self.shape.head_dim)
             return torch.cat((keys[:, : self._plain], handed), 1)
 
         induces = exchange if self._plain < self.shape.kv_heads else None
-        g = g + parts.block.attend(x, batch.cos, batch.sin, batch.spans, induces)
+        g = g + parts.block.attend(x, rows.cos, rows.sin, rows.spans, induces)
         return torch.cat((parts.block.feed(g), *own), -1) if own else parts.block.feed(g)
 
-    def _handed(self, batch: Batch, own: Tensor) -> Tensor:
+    def _handed(self, rows: DraftRows, own: Tensor) -> Tensor:
         """The keys of the rows before, [rows, induction * head_dim]."""
         width = self.shape.width
-        if not batch.true:
-            return batch.features[:, width:]
-        first = torch.zeros_like(own[:1]) if batch.before is None else batch.before[:, width:]
+        if not rows.true:
+            return rows.features[:, width:]
+        first = torch.zeros_like(own[:1]) if rows.before is None else rows.before[:, width:]
         return torch.cat((first, own[:-1]))
 
     def logits(self, outputs: Tensor) -> Tensor:

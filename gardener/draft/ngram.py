@@ -4,9 +4,9 @@ The longest suffix of the text so far (up to `longest` tokens) that occurred ear
 continuations are ranked by how often and how recently they followed, and shorter suffixes fill up.
 This is prompt lookup (Saxena 2023) with several continuations, merged into one tree by the caller.
 
-How often such guesses come true differs by text, so it is measured while it happens: `Calibration`
-counts hits per kind of guess, whether it was sent or not, because the true next token is known for
-every accepted position. Where nothing repeats, probabilities sink and nothing is sent.
+How often such guesses come true differs by text, so it is measured on the way: `HitRates` counts
+hits per kind of guess, whether it was sent or not, because the true next token is known for every
+accepted position. Where nothing repeats, probabilities sink and nothing is sent.
 """
 
 from collections import defaultdict
@@ -34,28 +34,24 @@ def prior(kind: Kind) -> float:
 
 
 @dataclass(slots=True)
-class Calibration:
+class HitRates:
     """Decayed hit rates per kind of guess."""
 
     _cells: dict[Kind, tuple[float, float]] = field(default_factory=dict)  # hits, trials
 
     def probability(self, kind: Kind) -> float:
+        """How likely a guess of this kind is to come true."""
         hits, trials = self._cells.get(kind, (0.0, 0.0))
         return (hits + PRIOR_WEIGHT * prior(kind)) / (trials + PRIOR_WEIGHT)
 
     def observe(self, kind: Kind, hit: bool) -> None:
+        """A guess of this kind came true, or did not."""
         hits, trials = self._cells.get(kind, (0.0, 0.0))
         self._cells[kind] = (hits * MEMORY + hit, trials * MEMORY + 1.0)
 
 
-@dataclass(slots=True)
-class _Follower:
-    count: int = 0
-    last: int = 0
-
-
 class NGram:
-    """A drafter without a model. Memory grows with `longest` entries for each token of text."""
+    """A drafter without a model. What it learns about its hit rates in one text serves the next."""
 
     name = "ngram"
     numbers = ""
@@ -67,36 +63,54 @@ class NGram:
             raise ValueError(f"longest and width start at 1, got {longest} and {width}")
         self.longest = longest
         self.width = width
-        self.calibration = Calibration()
-        self.begin(())
+        self.hit_rates = HitRates()
 
-    def begin(self, prompt: Sequence[int]) -> None:
+    def open(self, prompt: Sequence[int]) -> "NGramDraft":
+        """See `Drafter`."""
+        return NGramDraft(prompt, self.longest, self.width, self.hit_rates)
+
+
+@dataclass(slots=True)
+class _Follower:
+    count: int = 0
+    last: int = 0
+
+
+class NGramDraft:
+    """One text, indexed by its suffixes: `longest` entries for each token."""
+
+    def __init__(
+        self, prompt: Sequence[int], longest: int, width: int, hit_rates: HitRates
+    ) -> None:
+        self._longest, self._width, self._hit_rates = longest, width, hit_rates
         self._text: list[int] = []
         self._after: defaultdict[tuple[int, ...], dict[int, _Follower]] = defaultdict(dict)
         for token in prompt:
             self._append(token)
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor] = ()) -> None:
+        """See `Draft`."""
         for token in (node.token for node in nodes):
-            for guess, kind in self._guesses(tuple(self._text[-self.longest :])):
-                self.calibration.observe(kind, guess == token)
+            for guess, kind in self._guesses(tuple(self._text[-self._longest :])):
+                self._hit_rates.observe(kind, guess == token)
             self._append(token)
 
     def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        """See `Draft`."""
         return [self._expand([node.token for node in path[1:]]) for path in paths]
 
     def _expand(self, path: Sequence[int]) -> tuple[Guess, ...]:
-        suffix = (*self._text[-self.longest :], *path)[-self.longest :]
+        suffix = (*self._text[-self._longest :], *path)[-self._longest :]
         left = 1.0
         found: list[Guess] = []
         for token, kind in self._guesses(suffix):
-            found.append(Guess(token, min(self.calibration.probability(kind), left)))
+            found.append(Guess(token, min(self._hit_rates.probability(kind), left)))
             left = max(left - found[-1].probability, 0.0)
         return tuple(found)
 
     def _append(self, token: int) -> None:
         at = len(self._text)
-        for length in range(1, min(self.longest, at) + 1):
+        for length in range(1, min(self._longest, at) + 1):
             followers = self._after[tuple(self._text[at - length :])]
             follower = followers.setdefault(token, _Follower())
             follower.count += 1
@@ -117,7 +131,7 @@ class NGram:
             for token in sorted(followers, key=lambda t: _rank(followers[t]), reverse=True):
                 if token not in found:
                     found[token] = (matched, len(found), single)
-                if len(found) == self.width:
+                if len(found) == self._width:
                     return list(found.items())
         return list(found.items())
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gardener.draft.incremental import Batch
+from gardener.draft.network import DraftRows
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.loader import load_whole
@@ -37,13 +37,13 @@ class SmallModel:
         if any(window is not None for window in self.shape.windows):
             raise UserError(f"the draft model in {folder} has sliding windows: take another one")
 
-    def run(self, batch: Batch) -> Tensor:
+    def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, width] of the last norm."""
         whole = self._whole
-        x = F.embedding(torch.tensor(batch.tokens).to(whole.table.device), whole.table)
+        x = F.embedding(torch.tensor(rows.tokens).to(whole.table.device), whole.table)
         x = x.to(self.device, self.dtype)
         for block in whole.blocks:
-            x = block(x, batch.cos, batch.sin, batch.spans)
+            x = block(x, rows.cos, rows.sin, rows.spans)
         return whole.head.normed(x)
 
     def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:

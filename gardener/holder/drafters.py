@@ -1,100 +1,76 @@
-"""The drafters of a holder, each at its own pace.
+"""The drafters of a holder, and what they draft for each request.
 
-An instant one is asked on the event loop. Any other has a thread of its own: what it is told and
-asked waits there in a queue, and its answers come when they come. The ring never waits for it.
+An instant drafter is called on the event loop and answers at once. Any other has a thread of its
+own, where the calls of all requests wait in one queue; its answers come when they come. The ring
+never waits for it.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from gardener.decoding.tree import Node, Opinion
-from gardener.draft.drafter import Drafter
+from gardener.draft.drafter import Draft, Drafter
+from gardener.draft.factory import names
 from gardener.errors import LocalError
 from gardener.protocol.messages import Tensor
-from gardener.runtime import clock
 from gardener.runtime.worker import AnyWorker, Worker
 
-Guesses: TypeAlias = Sequence[Opinion]
-P = ParamSpec("P")
 T = TypeVar("T")
+
+Guesses: TypeAlias = Sequence[Opinion]
+"""What a drafter says, one opinion for each node that it was asked about."""
+
 Answered: TypeAlias = Callable[[int, Sequence[int], Guesses, float], None]
 """Told which drafter answered about which nodes, with what, and how many seconds it took."""
 
+Failed: TypeAlias = Callable[[LocalError], None]
+"""Told what went wrong in a drafter, by its name."""
 
-class Sources:
-    """`answered` and `failed` are called on the event loop, for the request that is on."""
+
+class Drafters:
+    """The drafters of a holder, numbered in their order, and the threads of those that take time.
+
+    taps     features that the one that needs any wants from the ring
+    again    which drafters know more about a node once it is the root
+    instant  which drafters answer at once
+    names    for people
+    """
 
     def __init__(
-        self,
-        drafters: Sequence[Drafter],
-        answered: Answered,
-        failed: Callable[[LocalError], None],
-        make_worker: Callable[[str], AnyWorker] = Worker,
+        self, drafters: Sequence[Drafter], make_worker: Callable[[str], AnyWorker] = Worker
     ) -> None:
         """`make_worker` takes a name. Raises LocalError if two drafters want features."""
         wanting = [drafter.taps for drafter in drafters if drafter.taps]
         if len(wanting) > 1:
             raise LocalError("only one drafter may ask the ring for features")
         self.taps: tuple[int, ...] = wanting[0] if wanting else ()
-        self.drafters = tuple(drafters)
-        self._answered, self._failed = answered, failed
+        self.again = tuple(bool(drafter.taps) for drafter in drafters)
+        self.instant = tuple(drafter.instant for drafter in drafters)
+        self.names = names(drafters)
+        self._drafters = tuple(drafters)
         self._workers = [None if d.instant else make_worker(f"drafter {d.name}") for d in drafters]
-        self._request = 0  # counts up; what was asked for an earlier one is dropped
-        self._untold: list[Node] = []  # accepted tokens that instant drafters do not know of
 
-    @property
-    def again(self) -> tuple[bool, ...]:
-        """Which drafters know more about a node once it is the root."""
-        return tuple(bool(drafter.taps) for drafter in self.drafters)
+    def open(self, prompt: Sequence[int], answered: Answered, failed: Failed) -> "Drafts":
+        """Drafts for a request with this prompt, beside those that are open.
 
-    @property
-    def instant(self) -> tuple[bool, ...]:
-        """Which drafters answer at once."""
-        return tuple(drafter.instant for drafter in self.drafters)
-
-    def begin(self, prompt: Sequence[int]) -> None:
-        """A new request. Raises LocalError for an instant drafter that fails, as all below do."""
-        self._request += 1
-        self._untold = []
-        for drafter, worker in zip(self.drafters, self._workers, strict=True):
-            if worker is None:
-                _at_once(drafter, drafter.begin, prompt)
-            else:
-                self._queue(drafter, worker, partial(drafter.begin, prompt))
-
-    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
-        """See `Drafter.settle`; `features` for the one that wants them."""
-        self._untold += nodes
-        for drafter, worker in zip(self.drafters, self._workers, strict=True):
-            if worker is not None and (nodes or drafter.taps):
-                given = features if drafter.taps else ()
-                self._queue(drafter, worker, partial(drafter.settle, tuple(nodes), given))
-
-    def tell(self) -> None:
-        """Tell the instant drafters what was accepted: before they are asked, or when there is
-        time for it."""
-        if self._untold:
-            for drafter in self.drafters:
-                if drafter.instant:
-                    _at_once(drafter, drafter.settle, self._untold, ())
-            self._untold = []
-
-    def expand(self, source: int, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> None:
-        """Ask a drafter about these nodes, to each of which a path leads down from the root."""
-        drafter, worker = self.drafters[source], self._workers[source]
-        if worker is None:
-            self.tell()
-            begin = clock.now()
-            guesses = _at_once(drafter, drafter.expand, paths)
-            self._answered(source, nodes, guesses, clock.now() - begin)
-            return
-        self._queue(
-            drafter,
-            worker,
-            partial(drafter.expand, paths),
-            lambda guesses, seconds: self._answered(source, nodes, guesses, seconds),
-        )
+        `answered` and `failed` are called on the event loop, for drafters that are not instant,
+        until the drafts are closed. Raises LocalError for an instant drafter that fails.
+        """
+        opened: list[_InstantDraft | _QueuedDraft] = []
+        drafts = Drafts(opened)
+        pairs = zip(self._drafters, self._workers, strict=True)
+        try:
+            for source, (drafter, worker) in enumerate(pairs):
+                if worker is None:
+                    opened.append(_InstantDraft(drafter, prompt))
+                else:
+                    tell = partial(answered, source)
+                    opened.append(_QueuedDraft(drafter, worker, prompt, tell, failed))
+        except LocalError:
+            drafts.close()
+            raise
+        return drafts
 
     def close(self) -> None:
         """End the threads; one that is at work ends when it is done."""
@@ -102,34 +78,143 @@ class Sources:
             if worker is not None:
                 worker.close(patience=0.0)
 
-    def _queue(
+
+class Drafts:
+    """What the drafters draft for one request."""
+
+    def __init__(self, drafts: Sequence["_InstantDraft | _QueuedDraft"]) -> None:
+        """See `Drafters.open`."""
+        self._drafts = drafts
+        self._closed = False
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        """See `Draft.settle`. `features` are for the drafter that wants them. Instant drafters
+        learn of it when they are asked next, or with `tell`."""
+        for draft in self._drafts:
+            draft.settle(nodes, features)
+
+    def tell(self) -> None:
+        """Tell the instant drafters what was accepted, now that there is time for it. Raises
+        LocalError for one that fails."""
+        for draft in self._drafts:
+            if isinstance(draft, _InstantDraft):
+                draft.tell()
+
+    def expand(
+        self, source: int, nodes: Sequence[int], paths: Sequence[Sequence[Node]]
+    ) -> Guesses | None:
+        """Ask a drafter about these nodes, to each of which a path leads down from the root.
+
+        An instant drafter's guesses are returned; it knows by then what was accepted. Any other
+        answers later: None. Raises LocalError for an instant drafter that fails.
+        """
+        if self._closed:
+            return None
+        draft = self._drafts[source]
+        if isinstance(draft, _InstantDraft):
+            self.tell()
+        return draft.expand(nodes, paths)
+
+    def close(self) -> None:
+        """The request is over: what waits in a queue and answers that are on their way are dropped,
+        and what the drafts held is freed. Whatever is told or asked later is ignored."""
+        for draft in self._drafts:
+            draft.close()
+        self._drafts, self._closed = (), True
+
+
+class _InstantDraft:
+    """A draft of an instant drafter, called on the event loop."""
+
+    def __init__(self, drafter: Drafter, prompt: Sequence[int]) -> None:
+        self._drafter = drafter
+        self._draft = self._at_once(partial(drafter.open, prompt))
+        self._untold: list[Node] = []  # accepted tokens that it does not know of
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        self._untold += nodes
+
+    def tell(self) -> None:
+        if self._untold:
+            self._at_once(partial(self._draft.settle, self._untold, ()))
+            self._untold = []
+
+    def expand(self, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> Guesses:
+        return self._at_once(partial(self._draft.expand, paths))
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+    def _at_once(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except Exception as error:
+            raise _failure(self._drafter, error) from error
+
+
+class _QueuedDraft:
+    """A draft of a drafter that takes time: it is opened, told and asked on a thread."""
+
+    def __init__(
         self,
         drafter: Drafter,
         worker: AnyWorker,
-        work: Callable[[], T],
-        then: Callable[[T, float], None] | None = None,
+        prompt: Sequence[int],
+        answered: Callable[[Sequence[int], Guesses, float], None],
+        failed: Failed,
     ) -> None:
-        request = self._request
+        self._drafter, self._worker = drafter, worker
+        self._answered, self._failed = answered, failed
+        self._closed = False
+        self._draft: Draft | None = None  # set, and used, on the thread; none if it failed to open
+        self._queue(partial(self._open, tuple(prompt)))
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        taps = self._drafter.taps
+        if nodes or taps:
+            self._queue(partial(self._settle, tuple(nodes), features if taps else ()))
+
+    def expand(self, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> None:
+        self._queue(partial(self._expand, paths), partial(self._answer, nodes))
+
+    def close(self) -> None:
+        self._closed = True
+        self._draft = None
+
+    def _open(self, prompt: Sequence[int]) -> None:
+        self._draft = self._drafter.open(prompt)
+        if self._closed:  # in the meantime
+            self._draft = None
+
+    def _settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        if (draft := self._draft) is not None:
+            draft.settle(nodes, features)
+
+    def _expand(self, paths: Sequence[Sequence[Node]]) -> Guesses | None:
+        return None if (draft := self._draft) is None else draft.expand(paths)
+
+    def _answer(self, nodes: Sequence[int], guesses: Guesses | None, seconds: float) -> None:
+        if guesses is not None:
+            self._answered(nodes, guesses, seconds)
+
+    def _queue(
+        self, work: Callable[[], T], then: Callable[[T | None, float], None] | None = None
+    ) -> None:
+        """Do this on the thread in its turn, then `then` on the event loop with what came of it;
+        neither if the draft is closed by then."""
 
         def job() -> T | None:
-            return work() if request == self._request else None
+            return None if self._closed else work()
 
         def done(outcome: T | None, error: BaseException | None, seconds: float) -> None:
-            if request != self._request:
+            if self._closed:
                 return
             if error is not None:
-                self._failed(_failure(drafter, error))
+                self._failed(_failure(self._drafter, error))
             elif then is not None:
-                then(outcome, seconds)  # type: ignore[arg-type]  # T may be None itself
+                then(outcome, seconds)
 
-        worker.call(done, job)
-
-
-def _at_once(drafter: Drafter, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    try:
-        return work(*args, **kwargs)
-    except Exception as error:
-        raise _failure(drafter, error) from error
+        self._worker.call(done, job)
 
 
 def _failure(drafter: Drafter, error: BaseException) -> LocalError:

@@ -25,7 +25,12 @@ class Oracle:
     instant = True
     taps: tuple[int, ...] = ()
 
-    def begin(self, prompt: Sequence[int]) -> None:
+    def open(self, prompt: Sequence[int]) -> "OracleDraft":
+        return OracleDraft(prompt)
+
+
+class OracleDraft:
+    def __init__(self, prompt: Sequence[int]) -> None:
         self._text = list(prompt)
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:

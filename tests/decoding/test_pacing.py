@@ -174,17 +174,26 @@ class Oracle:
     def __init__(self, answers: int, seconds: float = 0.001) -> None:
         self.meter = Meter()
         self._answers, self._seconds = answers, seconds
-        self._text: list[int] = []
 
-    def begin(self, prompt: Sequence[int]) -> None:
+    def open(self, prompt: Sequence[int]) -> "OracleDraft":
+        return OracleDraft(self, prompt)
+
+    def charge(self) -> None:
+        """For one answer."""
+        self._answers -= 1
+        self.meter.charge(self._seconds if self._answers >= 0 else 1e9)
+
+
+class OracleDraft:
+    def __init__(self, oracle: Oracle, prompt: Sequence[int]) -> None:
+        self._oracle = oracle
         self._text = list(prompt)
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
         self._text += [node.token for node in nodes]
 
     def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
-        self._answers -= 1
-        self.meter.charge(self._seconds if self._answers >= 0 else 1e9)
+        self._oracle.charge()
         return [
             (Guess(target([*self._text, *(node.token for node in path[1:])]), 0.9),)
             for path in paths

@@ -34,13 +34,13 @@ def _one_thread() -> Iterator[None]:
 def play(tmp_path: Path) -> Play:
     made = Play(*build("eagle3", tmp_path), seed=3)
     made.drafter = Incremental(made.head, Calibration(BY_AGE), width=4)
-    made.drafter.begin(PROMPT)
+    made.draft = made.drafter.open(PROMPT)
     made.prefill()
     return made
 
 
 def ask(play: Play, path: Sequence[Node]) -> tuple[Guess, ...]:
-    (guesses,) = heads.said(play.drafter.expand([path]))
+    (guesses,) = heads.said(play.draft.expand([path]))
     return guesses
 
 
@@ -64,7 +64,7 @@ def accept(play: Play, *tokens: int) -> None:
     for token in tokens:
         play.tree.advance(token)
         nodes.append(play.tree[play.tree.root])
-    play.drafter.settle(nodes, play.feel(len(tokens)))
+    play.draft.settle(nodes, play.feel(len(tokens)))
 
 
 def test_a_guess_is_the_older_the_deeper_it_is_drafted(play: Play) -> None:

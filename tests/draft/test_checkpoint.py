@@ -92,14 +92,13 @@ def saved(
 
 def guesses(head: Eagle1 | Eagle3, seed: int = 5) -> list[tuple[Guess, ...]]:
     """What it says after the prompt, on random features, and after a guess below it."""
-    drafter = Incremental(head, Calibration(), width=6)
-    drafter.begin(PROMPT)
+    draft = Incremental(head, Calibration(), width=6).open(PROMPT)
     source = torch.Generator().manual_seed(seed)
     features = torch.randn(len(PROMPT) - 1, len(head.taps) * WIDTH, generator=source)
-    drafter.settle((), [pack(part) for part in features.chunk(len(head.taps), -1)])
+    draft.settle((), [pack(part) for part in features.chunk(len(head.taps), -1)])
     tree = Tree(len(PROMPT) - 1, PROMPT[-1])
     below = tree.graft(tree.root, 7, 0.0)
-    return heads.said(drafter.expand([tree.lineage(tree.root), tree.lineage(below.id)]))
+    return heads.said(draft.expand([tree.lineage(tree.root), tree.lineage(below.id)]))
 
 
 def same(one: list[tuple[Guess, ...]], other: list[tuple[Guess, ...]]) -> bool:

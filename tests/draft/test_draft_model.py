@@ -11,9 +11,10 @@ import tiny
 import torch
 
 from gardener.decoding.tree import Guess, Node, Tree
-from gardener.draft import incremental
+from gardener.draft import computed_rows, incremental
 from gardener.draft.calibration import Calibration
-from gardener.draft.incremental import Batch, Incremental
+from gardener.draft.incremental import Incremental
+from gardener.draft.network import DraftRows
 from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, RemoteError, UserError
 from gardener.protocol import messages
@@ -57,13 +58,13 @@ class Play:
     def begin(self, prompt: Sequence[int]) -> None:
         self.text = list(prompt)
         self.tree = Tree(len(prompt) - 1, prompt[-1])
-        self.drafter.begin(prompt)
+        self.draft = self.drafter.open(prompt)
 
     def _counted(self, run: Any) -> Any:
-        def counted(batch: Batch) -> torch.Tensor:
-            self.computed += batch.tokens
-            self.passes.append(len(batch.tokens))
-            out: torch.Tensor = run(batch)
+        def counted(rows: DraftRows) -> torch.Tensor:
+            self.computed += rows.tokens
+            self.passes.append(len(rows.tokens))
+            out: torch.Tensor = run(rows)
             return out
 
         return counted
@@ -79,7 +80,7 @@ class Play:
     def check(self, *nodes: int) -> None:
         """Ask about these nodes, and the plain model too."""
         paths = [self.tree.lineage(node) for node in nodes or (self.tree.root,)]
-        told = heads.said(self.drafter.expand(paths))
+        told = heads.said(self.draft.expand(paths))
         assert len(told) == len(paths)
         for path, guesses in zip(paths, told, strict=True):
             self._compare(path, guesses)
@@ -98,7 +99,7 @@ class Play:
             self.tree.advance(token)
             nodes.append(self.tree[self.tree.root])
         self.text += tokens
-        self.drafter.settle(nodes, ())
+        self.draft.settle(nodes, ())
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def test_a_long_prompt_is_computed_in_pieces(play: Play, monkeypatch: pytest.Mon
 def test_a_text_longer_than_the_model_was_made_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incremental, "SPARE", 4)
+    monkeypatch.setattr(computed_rows, "SPARE", 4)
     play = Play("llama", tmp_path, max_position_embeddings=16)
     for token in range(20):
         play.accept(token)
@@ -247,20 +248,20 @@ def test_it_needs_nothing_from_the_ring(play: Play) -> None:
     assert play.drafter.taps == ()
     assert not play.drafter.instant
     with pytest.raises(RemoteError, match="features of 1 taps came, 0 were asked"):
-        play.drafter.settle((), [messages.Tensor("float32", (0, 1), b"")])
+        play.draft.settle((), [messages.Tensor("float32", (0, 1), b"")])
 
 
 def test_a_question_about_another_root_is_refused(play: Play) -> None:
     play.accept(10)
     with pytest.raises(LocalError, match=r"asked about root 7, but 8 is the root"):
-        play.drafter.expand([[Node(7, 6, PROMPT[-1], 0.0)]])
+        play.draft.expand([[Node(7, 6, PROMPT[-1], 0.0)]])
 
 
 def test_no_more_guesses_than_asked_for(play: Play) -> None:
     for width in (1, 4):
         drafter = Incremental(play.network, Calibration(), width=width)
-        drafter.begin(PROMPT)
-        (told,) = heads.said(drafter.expand([play.tree.lineage(play.tree.root)]))
+        draft = drafter.open(PROMPT)
+        (told,) = heads.said(draft.expand([play.tree.lineage(play.tree.root)]))
         assert len(told) == width
         assert [guess.probability for guess in told] == sorted(
             (guess.probability for guess in told), reverse=True

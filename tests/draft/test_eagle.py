@@ -69,11 +69,11 @@ class Play:
         self.source = torch.Generator().manual_seed(seed)
         self.head, self.plain, self.matrix = head, plain, matrix
         self.drafter = Incremental(head, Calibration(), width=6)
+        self.draft = self.drafter.open(PROMPT)
         self.text: list[int] = list(PROMPT)
         self.features: list[Tensor] = []
         self.tree = Tree(len(PROMPT) - 1, PROMPT[-1])
         self.rows: dict[int, tuple[heads.Row, Tensor]] = {}
-        self.drafter.begin(PROMPT)
 
     def feel(self, count: int) -> list[Any]:
         """The next features of the text, as messages, one per tap."""
@@ -83,13 +83,13 @@ class Play:
 
     def prefill(self) -> None:
         for count in (3, len(PROMPT) - 4):
-            self.drafter.settle((), self.feel(count))
+            self.draft.settle((), self.feel(count))
 
     def grow(self) -> None:
         """Ask about a few nodes, check the answers, and graft some of what was said, or not."""
         nodes = self.chance.sample(list(self.tree), min(len(self.tree), 3))
         paths = [self.tree.lineage(node.id) for node in nodes]
-        for path, guesses in zip(paths, heads.said(self.drafter.expand(paths)), strict=True):
+        for path, guesses in zip(paths, heads.said(self.draft.expand(paths)), strict=True):
             self.check(path, guesses)
             for guess in guesses[: self.chance.randrange(4)]:
                 self.tree.graft(path[-1].id, guess.token, 0.0)
@@ -131,7 +131,7 @@ class Play:
             self.tree.advance(token)
             nodes.append(self.tree[self.tree.root])
             self.text.append(token)
-        self.drafter.settle(nodes, self.feel(len(nodes)))
+        self.draft.settle(nodes, self.feel(len(nodes)))
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +156,6 @@ def test_a_network_that_grows_on_its_own_outputs_stays_finite(tmp_path: Path) ->
     play.prefill()
     path = play.tree.lineage(play.tree.root)
     for _ in range(60):
-        (guesses,) = heads.said(play.drafter.expand([path]))
+        (guesses,) = heads.said(play.draft.expand([path]))
         assert all(0 <= guess.probability <= 1 for guess in guesses)
         path = [*path, play.tree.graft(path[-1].id, guesses[0].token, 0.0)]

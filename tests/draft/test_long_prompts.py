@@ -36,14 +36,14 @@ def test_a_head_answers_at_any_moment_of_the_prompt(kind: str, chunk: int, tmp_p
     below = play.tree.graft(child.id, 2, 0.0)
     paths = [play.tree.lineage(node) for node in (root, child.id, below.id)]
     due = len(test_eagle.PROMPT) - 1
-    assert play.drafter.expand(paths) == [None, None, None]
+    assert play.draft.expand(paths) == [None, None, None]
     while len(play.features) < due:
-        play.drafter.settle((), play.feel(min(chunk, due - len(play.features))))
+        play.draft.settle((), play.feel(min(chunk, due - len(play.features))))
         for asked in (paths, paths[:1], paths[2:]):
-            answers = play.drafter.expand(asked)
+            answers = play.draft.expand(asked)
             if len(play.features) < due:
                 assert answers == [None] * len(asked)
-    for path, answer in zip(paths, play.drafter.expand(paths), strict=True):
+    for path, answer in zip(paths, play.draft.expand(paths), strict=True):
         play.check(path, answer)
 
 

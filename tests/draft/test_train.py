@@ -237,11 +237,10 @@ def test_the_drafter_guesses_what_was_trained(
         parameter.data = parameter.data.bfloat16().float()  # as it will be stored
     write_head(tmp_path, head, kept, (whole.shape.layers,), "of a test")
     network = load_eagle(tmp_path, folder, dtype="float32", device="cpu")
-    drafter = Incremental(network, Calibration(), width=6)
     (text,) = _texts(whole.shape, [12])
     tokens, target = text.tokens.tolist(), borrow(whole, kept)
-    drafter.begin(tokens[:6])
-    drafter.settle((), [pack(text.features[:5])])
+    draft = Incremental(network, Calibration(), width=6).open(tokens[:6])
+    draft.settle((), [pack(text.features[:5])])
     tree = Tree(5, tokens[5])
     path = tree.lineage(tree.root)
     batch = collate([text])
@@ -249,7 +248,7 @@ def test_the_drafter_guesses_what_was_trained(
         (row,) = (batch.at[places] == 5 + k).nonzero().squeeze(1)
         odds = torch.softmax(target.matrix @ outputs[row], -1)
         best, guesses = odds.topk(6)
-        (given,) = heads.said(drafter.expand([path]))
+        (given,) = heads.said(draft.expand([path]))
         assert [guess.token for guess in given] == kept[guesses].tolist(), k
         assert torch.allclose(torch.tensor([g.probability for g in given]), best, atol=1e-4), k
         path = [*path, tree.graft(path[-1].id, tokens[6 + k], 0.0)]

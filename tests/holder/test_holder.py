@@ -58,7 +58,7 @@ def test_a_ring_may_stand_before_its_drafters_are_loaded() -> None:
 
     async def scenario() -> None:
         async with ring(2) as made, holding(made, drafters=[]) as holder:
-            assert not holder.sources.drafters
+            assert holder.drafters.names == "none"
             holder.equip([Wanting()])
             assert await write(holder, 40) == truth(40)
             assert holder.decoding is not None
@@ -265,7 +265,9 @@ def test_a_drafter_that_fails_blames_no_stage(instant: bool) -> None:
         def __init__(self, instant: bool) -> None:
             self.instant = instant
 
-        def begin(self, prompt: Sequence[int]) -> None: ...
+        def open(self, prompt: Sequence[int]) -> "Broken":
+            return self
+
         def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None: ...
         def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
             self.calls += 1
@@ -485,11 +487,20 @@ class Tapper:
 
     def __init__(self, *taps: int) -> None:
         self.taps = taps
-        self.begin(())
+        self.draft = self.open(())  # the last one
 
-    def begin(self, prompt: Sequence[int]) -> None:
+    def open(self, prompt: Sequence[int]) -> "TapperDraft":
+        self.draft = self.make(prompt)
+        return self.draft
+
+    def make(self, prompt: Sequence[int]) -> "TapperDraft":
+        return TapperDraft(prompt, len(self.taps))
+
+
+class TapperDraft:
+    def __init__(self, prompt: Sequence[int], taps: int) -> None:
         self.prompt, self.text = len(prompt), list(prompt)
-        self.features: list[list[float]] = [[] for _ in self.taps]  # by tap
+        self.features: list[list[float]] = [[] for _ in range(taps)]  # by tap
         self.late = False  # were features ever due when nodes came?
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
@@ -511,7 +522,7 @@ class Tapper:
 
 async def told(holder: Holder) -> None:
     """Until the drafters on threads have heard all that was sent to them."""
-    for worker in holder.sources._workers:
+    for worker in holder.drafters._workers:
         if worker is not None:
             await worker.run(lambda: None)
 
@@ -529,11 +540,11 @@ def test_a_drafter_gets_the_features_of_the_text_and_of_nothing_else(
                 assert written == truth(40, prompt)
                 await told(holder)
                 text = [*prompt, *written]
-                assert drafter.text == text
-                assert drafter.features == [
+                assert drafter.draft.text == text
+                assert drafter.draft.features == [
                     [feature(tap, *row) for row in enumerate(text[:-1])] for tap in taps
                 ]
-                assert not drafter.late
+                assert not drafter.draft.late
                 assert holder.decoding is not None
                 counts = holder.decoding.counts
                 assert counts.missed > 0
@@ -548,18 +559,22 @@ def test_a_drafter_gets_the_features_of_the_text_and_of_nothing_else(
 def test_a_drafter_that_wants_none_is_given_no_features() -> None:
     given: list[Sequence[Tensor]] = []
 
-    class Asking(Tapper):
+    class Asking(TapperDraft):
         def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
             assert nodes
             given.append(features)
             super().settle(nodes, features)
 
+    class Asker(Tapper):
+        def make(self, prompt: Sequence[int]) -> TapperDraft:
+            return Asking(prompt, 0)
+
     async def scenario() -> None:
-        drafter = Asking()
+        drafter = Asker()
         async with ring(2) as made, holding(made, drafters=[drafter, Tapper(2)]) as holder:
             assert await write(holder) == truth()
             await told(holder)
-            assert drafter.text == [*loopback.PROMPT, *truth()]
+            assert drafter.draft.text == [*loopback.PROMPT, *truth()]
             assert given
             assert not any(given)
 
@@ -615,8 +630,8 @@ def test_features_that_were_not_asked_for_end_the_ring_with_a_reason(spoil: Any,
             with pytest.raises(PeerLost, match=rf"segment \d+ came back with {said}, asked for"):
                 await write(holder, 60)
             await told(holder)
-            text = drafter.text
-            assert drafter.features == [
+            text = drafter.draft.text
+            assert drafter.draft.features == [
                 [feature(tap, *row) for row in enumerate(text[:-1])] for tap in (1, 2)
             ]
 

@@ -34,7 +34,8 @@ from transformers import AutoModelForCausalLM
 from gardener.decoding.policy import POLICIES
 from gardener.decoding.tree import Guess, Node
 from gardener.draft.calibration import Calibration
-from gardener.draft.incremental import Batch, Incremental
+from gardener.draft.incremental import Incremental
+from gardener.draft.network import DraftRows
 from gardener.draft.ngram import NGram
 from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, PeerLost, UserError
@@ -262,9 +263,9 @@ def test_every_pass_of_a_drafter_is_charged_and_the_ring_does_not_wait(folder: P
         seconds.extend(r.seconds for r in ring.holder.trace if r.what == "grown")
 
     class Counted(SmallModel):
-        def run(self, batch: Batch) -> torch.Tensor:
-            passes.append(len(batch.tokens))
-            return super().run(batch)
+        def run(self, rows: DraftRows) -> torch.Tensor:
+            passes.append(len(rows.tokens))
+            return super().run(rows)
 
     profile = msgspec.structs.replace(PROFILE, drafter=((1, 5.0), (11, 15.0)))
     network = Counted(folder, folder, dtype="float32", device="cpu")
@@ -278,7 +279,7 @@ def test_features_come_from_the_stages_that_have_them(folder: Path) -> None:
     taps, recording = (1, 9, LAYERS), recorded(taps=3, width=2)
     told: list[torch.Tensor] = []
 
-    class Notes(Incremental):
+    class Notes:
         """Never guesses; keeps what it is told."""
 
         def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
@@ -287,10 +288,14 @@ def test_features_come_from_the_stages_that_have_them(folder: Path) -> None:
         def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
             return [() for _ in paths]
 
+    class Noting(Incremental):
+        def open(self, prompt: Sequence[int]) -> Notes:
+            return Notes()
+
     async def scenario(ring: SimulatedRing) -> None:
         await write(ring)
 
-    drafter = Notes(SmallModel(folder, folder, dtype="float32", device="cpu"), Calibration())
+    drafter = Noting(SmallModel(folder, folder, dtype="float32", device="cpu"), Calibration())
     drafter.taps = taps
     with_ring(
         scenario,

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from gardener.decoding.curves import Curve
 from gardener.draft.drafter import Drafter
-from gardener.draft.incremental import Batch, DraftNetwork, Incremental
+from gardener.draft.incremental import Incremental
+from gardener.draft.network import DraftNetwork, DraftRows
 from gardener.errors import LocalError
 from gardener.model.architecture import Architecture
 from gardener.model.rotary import Rotary
@@ -15,7 +16,7 @@ from gardener.rings.simulate.worker import Meter
 
 
 class Metered:
-    """A network that says what its passes cost. See `draft.incremental.DraftNetwork`."""
+    """A network that says what its passes cost. See `draft.network.DraftNetwork`."""
 
     def __init__(self, network: DraftNetwork, curve: Curve, meter: Meter) -> None:
         self.bare, self._curve, self._meter = network, curve, meter
@@ -28,11 +29,13 @@ class Metered:
         self.dtype: torch.dtype = network.dtype
         self.device: torch.device = network.device
 
-    def run(self, batch: Batch) -> Tensor:
-        self._meter.charge(self._curve(len(batch.tokens)))
-        return self.bare.run(batch)
+    def run(self, rows: DraftRows) -> Tensor:
+        """One pass, which is charged by its number of rows."""
+        self._meter.charge(self._curve(len(rows.tokens)))
+        return self.bare.run(rows)
 
     def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Part of the pass before, and free."""
         return self.bare.guesses(outputs, count)
 
 

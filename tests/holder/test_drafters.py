@@ -3,14 +3,16 @@
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
 
 from gardener.decoding.tree import Guess, Node
+from gardener.draft.drafter import Drafter
 from gardener.errors import LocalError
-from gardener.holder.drafters import Guesses, Sources
+from gardener.holder.drafters import Answered, Drafters, Drafts, Guesses
 from gardener.protocol.messages import Tensor
 
 PATIENCE = 20.0
@@ -25,7 +27,8 @@ class Told(Exception):
 
 
 class Plant:
-    """A drafter that notes what it hears, and guesses the last token of each path plus one.
+    """A drafter that notes what it hears, and guesses the last token of each path plus one. All
+    its drafts are itself.
 
     gate    closed, it waits in `expand` until it is opened
     gated   the tokens at which it does so; None: at all of them
@@ -46,8 +49,9 @@ class Plant:
         self.raises: dict[str, BaseException] = {}
         self._more = threading.Condition()
 
-    def begin(self, prompt: Sequence[int]) -> None:
-        self._note("begin", *prompt)
+    def open(self, prompt: Sequence[int]) -> "Plant":
+        self._note("open", *prompt)
+        return self
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
         self._note("settle", [node.token for node in nodes], len(features))
@@ -73,15 +77,21 @@ class Plant:
 
 
 class Ear:
-    """Hears what the sources have to say, and where."""
+    """Hears what the drafters have to say, and where. One request at a time."""
 
-    def __init__(self, *drafters: Plant) -> None:
+    def __init__(self, *drafters: Drafter) -> None:
         self.answers: list[tuple[int, list[int], list[int]]] = []
         self.seconds: list[float] = []
         self.errors: list[Exception] = []
         self.threads: set[int] = set()
         self._news = asyncio.Event()
-        self.sources = Sources(drafters, self._answered, self._failed)
+        self.drafters = Drafters(drafters)
+        self.drafts = Drafts(())
+
+    def open(self, *prompt: int) -> None:
+        """A new request, which ends the one before."""
+        self.drafts.close()
+        self.drafts = self.drafters.open(prompt, self._answered, self._failed)
 
     def _answered(
         self, source: int, nodes: Sequence[int], guesses: Guesses, seconds: float
@@ -107,7 +117,21 @@ class Ear:
     def ask(self, *tokens: int, source: int = 0, node: int = 3) -> None:
         """About one path below the root for each token."""
         paths = [[ROOT, Node(9, ROOT.id, token, 0.0)] for token in tokens]
-        self.sources.expand(source, [node], paths)
+        begin = time.perf_counter()
+        guesses = self.drafts.expand(source, [node], paths)
+        if guesses is not None:
+            self._answered(source, [node], guesses, time.perf_counter() - begin)
+
+
+async def silence(drafters: Drafters) -> None:
+    """Until all that was queued is done, and told."""
+    for worker in drafters._workers:
+        if worker is not None:
+            await worker.run(lambda: None)
+
+
+def never(*what: object) -> None:
+    raise AssertionError(what)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -121,10 +145,10 @@ def test_an_instant_drafter_answers_at_once() -> None:
     async def main() -> None:
         quick = Plant(instant=True)
         ear = Ear(quick)
-        ear.sources.begin([1, 2])
+        ear.open(1, 2)
         ear.ask(5, 6, node=4)
         assert ear.answers == [(0, [4], [6, 7])]
-        assert quick.heard == [("begin", 1, 2), ("expand", 5, 6)]
+        assert quick.heard == [("open", 1, 2), ("expand", 5, 6)]
         assert quick.threads == {threading.get_ident()}
 
     run(main())
@@ -134,13 +158,13 @@ def test_instant_drafters_know_what_was_accepted_before_they_are_asked() -> None
     async def main() -> None:
         quick, other = Plant(instant=True), Plant(instant=True)
         ear = Ear(quick, other)
-        ear.sources.begin([1])
-        ear.sources.settle([ROOT], ())
-        ear.sources.settle([ROOT._replace(token=8)], ())
-        assert quick.heard == [("begin", 1)]  # there is no hurry
+        ear.open(1)
+        ear.drafts.settle([ROOT], ())
+        ear.drafts.settle([ROOT._replace(token=8)], ())
+        assert quick.heard == [("open", 1)]  # there is no hurry
         ear.ask(5)
-        assert quick.heard == [("begin", 1), ("settle", [7, 8], 0), ("expand", 5)]
-        assert other.heard == [("begin", 1), ("settle", [7, 8], 0)]
+        assert quick.heard == [("open", 1), ("settle", [7, 8], 0), ("expand", 5)]
+        assert other.heard == [("open", 1), ("settle", [7, 8], 0)]
 
     run(main())
 
@@ -149,13 +173,13 @@ def test_they_are_told_once_and_when_there_is_time() -> None:
     async def main() -> None:
         quick = Plant(instant=True)
         ear = Ear(quick)
-        ear.sources.begin([1])
-        ear.sources.tell()
-        ear.sources.settle([ROOT], ())
-        ear.sources.tell()
-        ear.sources.tell()
+        ear.open(1)
+        ear.drafts.tell()
+        ear.drafts.settle([ROOT], ())
+        ear.drafts.tell()
+        ear.drafts.tell()
         ear.ask(5)
-        assert quick.heard == [("begin", 1), ("settle", [7], 0), ("expand", 5)]
+        assert quick.heard == [("open", 1), ("settle", [7], 0), ("expand", 5)]
 
     run(main())
 
@@ -164,11 +188,11 @@ def test_a_new_request_is_not_told_of_the_one_before() -> None:
     async def main() -> None:
         quick = Plant(instant=True)
         ear = Ear(quick)
-        ear.sources.begin([1])
-        ear.sources.settle([ROOT], ())
-        ear.sources.begin([2])
+        ear.open(1)
+        ear.drafts.settle([ROOT], ())
+        ear.open(2)
         ear.ask(5)
-        assert quick.heard == [("begin", 1), ("begin", 2), ("expand", 5)]
+        assert quick.heard == [("open", 1), ("open", 2), ("expand", 5)]
 
     run(main())
 
@@ -177,12 +201,12 @@ def test_instant_drafters_need_no_features() -> None:
     async def main() -> None:
         quick = Plant(instant=True)
         ear = Ear(quick)
-        ear.sources.begin([1])
-        ear.sources.settle((), FEATURES)
-        ear.sources.tell()
-        ear.sources.settle([ROOT], FEATURES)
-        ear.sources.tell()
-        assert quick.heard == [("begin", 1), ("settle", [7], 0)]
+        ear.open(1)
+        ear.drafts.settle((), FEATURES)
+        ear.drafts.tell()
+        ear.drafts.settle([ROOT], FEATURES)
+        ear.drafts.tell()
+        assert quick.heard == [("open", 1), ("settle", [7], 0)]
 
     run(main())
 
@@ -195,7 +219,7 @@ def test_a_slow_drafter_answers_later_on_the_loop() -> None:
         slow = Plant()
         slow.gate.clear()
         ear = Ear(slow)
-        ear.sources.begin([1, 2])
+        ear.open(1, 2)
         ear.ask(5, 6, node=4)
         assert slow.reached("expand", 5, 6)
         assert ear.answers == []  # it is at work, and we are not
@@ -206,8 +230,8 @@ def test_a_slow_drafter_answers_later_on_the_loop() -> None:
         assert ear.threads == {threading.get_ident()}
         assert len(slow.threads) == 1
         assert ear.threads.isdisjoint(slow.threads)
-        assert slow.heard == [("begin", 1, 2), ("expand", 5, 6)]
-        ear.sources.close()
+        assert slow.heard == [("open", 1, 2), ("expand", 5, 6)]
+        ear.drafters.close()
 
     run(main())
 
@@ -217,10 +241,10 @@ def test_nobody_waits_for_a_slow_drafter() -> None:
         slow, quick, other = Plant("slow"), Plant("quick", instant=True), Plant("other")
         slow.gate.clear()
         ear = Ear(slow, quick, other)
-        ear.sources.begin([1])
+        ear.open(1)
         ear.ask(5, source=0)
         assert slow.reached("expand", 5)
-        ear.sources.settle([ROOT], ())
+        ear.drafts.settle([ROOT], ())
         ear.ask(6, source=0)
         ear.ask(5, source=1)
         assert ear.answers == [(1, [3], [6])]
@@ -231,7 +255,7 @@ def test_nobody_waits_for_a_slow_drafter() -> None:
         await ear.news(4)
         assert ear.answers[2:] == [(0, [3], [6]), (0, [3], [7])]
         assert slow.threads.isdisjoint(other.threads)
-        ear.sources.close()
+        ear.drafters.close()
 
     run(main())
 
@@ -240,19 +264,17 @@ def test_what_a_slow_drafter_hears_keeps_its_order() -> None:
     async def main() -> None:
         slow = Plant()
         ear = Ear(slow)
-        ear.sources.begin([1])
+        ear.open(1)
         ear.ask(5)
-        ear.sources.settle([ROOT], ())
+        ear.drafts.settle([ROOT], ())
         ear.ask(6)
-        ear.sources.settle([ROOT._replace(token=8)], ())
+        ear.drafts.settle([ROOT._replace(token=8)], ())
         ear.ask(7)
         await ear.news(3)
-        assert [call for call, *_ in slow.heard] == ["begin"] + ["expand", "settle"] * 2 + [
-            "expand"
-        ]
+        assert [call for call, *_ in slow.heard] == ["open"] + ["expand", "settle"] * 2 + ["expand"]
         assert slow.heard[2] == ("settle", [7], 0)
         assert [tokens for _, _, tokens in ear.answers] == [[6], [7], [8]]
-        ear.sources.close()
+        ear.drafters.close()
 
     run(main())
 
@@ -262,16 +284,16 @@ def test_what_is_settled_later_does_not_reach_into_what_was_said() -> None:
         slow = Plant()
         slow.gate.clear()
         ear = Ear(slow)
-        ear.sources.begin([1])
+        ear.open(1)
         ear.ask(5)
         nodes = [ROOT]
-        ear.sources.settle(nodes, ())
+        ear.drafts.settle(nodes, ())
         nodes.clear()
         ear.ask(5)
         slow.gate.set()
         await ear.news(2)
         assert ("settle", [7], 0) in slow.heard
-        ear.sources.close()
+        ear.drafters.close()
 
     run(main())
 
@@ -280,22 +302,22 @@ def test_features_go_to_the_one_that_wants_them() -> None:
     async def main() -> None:
         plain, tapped = Plant("plain"), Plant("tapped", taps=(2, 4))
         ear = Ear(plain, tapped)
-        assert ear.sources.taps == (2, 4)
-        assert ear.sources.again == (False, True)
-        ear.sources.begin([1])
-        ear.sources.settle((), FEATURES)  # while the prompt is computed
-        ear.sources.settle([ROOT], FEATURES)
+        assert ear.drafters.taps == (2, 4)
+        assert ear.drafters.again == (False, True)
+        ear.open(1)
+        ear.drafts.settle((), FEATURES)  # while the prompt is computed
+        ear.drafts.settle([ROOT], FEATURES)
         for source in (0, 1):
             ear.ask(5, source=source)
         await ear.news(2)
-        assert plain.heard == [("begin", 1), ("settle", [7], 0), ("expand", 5)]
+        assert plain.heard == [("open", 1), ("settle", [7], 0), ("expand", 5)]
         assert tapped.heard == [
-            ("begin", 1),
+            ("open", 1),
             ("settle", [], 1),
             ("settle", [7], 1),
             ("expand", 5),
         ]
-        ear.sources.close()
+        ear.drafters.close()
 
     run(main())
 
@@ -308,19 +330,19 @@ def test_what_was_asked_for_an_earlier_request_is_dropped() -> None:
         slow = Plant()
         slow.gate.clear()
         ear = Ear(slow)
-        ear.sources.begin([1])
+        ear.open(1)
         ear.ask(10)
         assert slow.reached("expand", 10)
         ear.ask(20)
-        ear.sources.settle([ROOT], ())
-        ear.sources.begin([2])
+        ear.drafts.settle([ROOT], ())
+        ear.open(2)
         ear.ask(30)
         slow.gate.set()
         await ear.news(1)
         assert ear.answers == [(0, [3], [31])]
         # What had not begun was not even computed.
-        assert slow.heard == [("begin", 1), ("expand", 10), ("begin", 2), ("expand", 30)]
-        ear.sources.close()
+        assert slow.heard == [("open", 1), ("expand", 10), ("open", 2), ("expand", 30)]
+        ear.drafters.close()
 
     run(main())
 
@@ -331,16 +353,16 @@ def test_an_answer_that_is_on_its_way_when_a_request_begins_is_dropped() -> None
         slow.gated = {20}
         slow.gate.clear()
         ear = Ear(slow)
-        ear.sources.begin([1])
+        ear.open(1)
         ear.ask(10)
         ear.ask(20)
         assert slow.reached("expand", 20)  # so the answer about 10 waits for the loop
-        ear.sources.begin([2])
+        ear.open(2)
         slow.gate.set()
         ear.ask(30)
         await ear.news(1)
         assert ear.answers == [(0, [3], [31])]
-        ear.sources.close()
+        ear.drafters.close()
 
     run(main())
 
@@ -350,16 +372,116 @@ def test_an_error_in_an_earlier_request_is_dropped() -> None:
         slow = Plant()
         slow.raises["settle"] = Told()
         ear = Ear(slow)
-        ear.sources.begin([1])
-        ear.sources.settle([ROOT], ())
+        ear.open(1)
+        ear.drafts.settle([ROOT], ())
         ear.ask(10)
         assert slow.reached("expand", 10)  # so the error waits for the loop
-        ear.sources.begin([2])
+        ear.open(2)
         ear.ask(30)
         await ear.news(1)
         assert ear.answers == [(0, [3], [31])]
         assert ear.errors == []
-        ear.sources.close()
+        ear.drafters.close()
+
+    run(main())
+
+
+# --- several requests --------------------------------------------------------------------------
+
+
+class Texts:
+    """Keeps a text for each draft, and guesses its sum. `heard` are the first tokens of those
+    that were called, in order."""
+
+    name, numbers = "texts", ""
+    taps: tuple[int, ...] = ()
+
+    def __init__(self, instant: bool) -> None:
+        self.instant = instant
+        self.heard: list[int] = []
+        self.drafts: weakref.WeakSet[OneText] = weakref.WeakSet()
+
+    def open(self, prompt: Sequence[int]) -> "OneText":
+        draft = OneText(self, prompt)
+        self.drafts.add(draft)
+        return draft
+
+
+class OneText:
+    def __init__(self, drafter: Texts, prompt: Sequence[int]) -> None:
+        self._heard, self._text = drafter.heard, list(prompt)
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
+        self._heard.append(self._text[0])
+        self._text += [node.token for node in nodes]
+
+    def expand(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        self._heard.append(self._text[0])
+        return [(Guess(sum(self._text), 0.5),) for _ in paths]
+
+
+@pytest.mark.parametrize("instant", [True, False])
+def test_requests_share_drafters_and_keep_texts_of_their_own(instant: bool) -> None:
+    async def main() -> None:
+        drafter = Texts(instant)
+        drafters = Drafters([drafter])
+        told: list[tuple[int, int]] = []
+
+        def tell(request: int, guesses: Guesses) -> None:
+            told.extend((request, guess.token) for said in guesses for guess in said or ())
+
+        def answered(request: int) -> Answered:
+            return lambda source, nodes, guesses, seconds: tell(request, guesses)
+
+        open_ones = {n: drafters.open([n], answered(n), never) for n in (100, 200, 300)}
+        for request, drafts in open_ones.items():
+            drafts.settle([ROOT._replace(token=request // 100)], ())
+        open_ones[200].close()
+        for request, drafts in open_ones.items():
+            guesses = drafts.expand(0, [3], [[ROOT]])
+            tell(request, guesses or ())
+            assert bool(guesses) == (instant and request != 200)
+        await silence(drafters)
+        assert told == [(100, 101), (300, 303)]
+        if instant:
+            assert drafter.heard == [100, 100, 300, 300]
+        else:  # first in, first out
+            assert [n for n in drafter.heard if n != 200] == [100, 300, 100, 300]
+        drafters.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("instant", [True, False])
+def test_closed_drafts_are_freed_and_ask_nobody(instant: bool) -> None:
+    async def main() -> None:
+        drafter = Texts(instant)
+        drafters = Drafters([drafter])
+        drafts = drafters.open([1], never, never)
+        await silence(drafters)
+        assert len(drafter.drafts) == 1
+        drafts.close()
+        assert len(drafter.drafts) == 0
+        drafts.settle([ROOT], ())
+        drafts.tell()
+        assert drafts.expand(0, [3], [[ROOT]]) is None
+        drafts.close()
+        assert drafter.heard == []
+        drafters.close()
+
+    run(main())
+
+
+def test_an_instant_drafter_that_fails_to_open_leaves_nothing_open() -> None:
+    async def main() -> None:
+        slow, quick = Texts(instant=False), Plant(instant=True)
+        quick.raises["open"] = Told()
+        ear = Ear(slow, quick)
+        with pytest.raises(LocalError, match="the drafter plant failed with Told"):
+            ear.open(1)
+        await silence(ear.drafters)
+        assert len(slow.drafts) == 0
+        ear.drafters.close()
 
     run(main())
 
@@ -367,23 +489,25 @@ def test_an_error_in_an_earlier_request_is_dropped() -> None:
 # --- when something is wrong -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", ["begin", "settle", "expand"])
+@pytest.mark.parametrize("call", ["open", "settle", "expand"])
 def test_what_a_drafter_raises_is_reported(call: str) -> None:
     async def main() -> None:
         slow = Plant()
         slow.raises[call] = Told(call)
         ear = Ear(slow)
-        ear.sources.begin([1])
-        ear.sources.settle([ROOT], ())
+        ear.open(1)
+        ear.drafts.settle([ROOT], ())
         ear.ask(5)
-        await ear.news(1 if call == "expand" else 2)
+        await ear.news(2 if call == "settle" else 1)
         (error,) = ear.errors
         assert isinstance(error, LocalError)
         assert error.__cause__ is slow.raises[call]
         assert "the drafter plant failed with Told at the holder" in str(error)
         assert ear.threads == {threading.get_ident()}
-        assert ear.answers == ([] if call == "expand" else [(0, [3], [6])])
-        ear.sources.close()
+        await silence(ear.drafters)
+        # Without a draft there is nobody to ask.
+        assert ear.answers == ([(0, [3], [6])] if call == "settle" else [])
+        ear.drafters.close()
 
     run(main())
 
@@ -393,13 +517,13 @@ def test_what_is_no_ordinary_exception_becomes_one() -> None:
         slow = Plant()
         slow.raises["expand"] = SystemExit(3)
         ear = Ear(slow)
-        ear.sources.begin([1])
+        ear.open(1)
         ear.ask(5)
         await ear.news(1)
         (error,) = ear.errors
         assert isinstance(error, LocalError)
         assert "SystemExit at the holder: 3" in str(error)
-        ear.sources.close()
+        ear.drafters.close()
 
     run(main())
 
@@ -409,15 +533,15 @@ def test_after_an_error_the_next_request_is_served() -> None:
         slow = Plant()
         slow.raises["expand"] = Told()
         ear = Ear(slow)
-        ear.sources.begin([1])
+        ear.open(1)
         ear.ask(5)
         await ear.news(1)
         slow.raises.clear()
-        ear.sources.begin([2])
+        ear.open(2)
         ear.ask(6)
         await ear.news(2)
         assert ear.answers == [(0, [3], [7])]
-        ear.sources.close()
+        ear.drafters.close()
 
     run(main())
 
@@ -427,7 +551,7 @@ def test_what_an_instant_drafter_raises_meets_the_one_who_asked() -> None:
         quick = Plant(instant=True)
         quick.raises["expand"] = Told()
         ear = Ear(quick)
-        ear.sources.begin([1])
+        ear.open(1)
         with pytest.raises(LocalError, match="the drafter plant failed with Told"):
             ear.ask(5)
         assert ear.errors == []
@@ -436,15 +560,12 @@ def test_what_an_instant_drafter_raises_meets_the_one_who_asked() -> None:
 
 
 def test_two_drafters_with_taps_are_refused() -> None:
-    def ignore(*what: object) -> None:
-        raise AssertionError(what)
-
     one, two = Plant(instant=True, taps=(1,)), Plant(instant=True, taps=(1,))
     with pytest.raises(LocalError, match="only one drafter may ask the ring for features"):
-        Sources([one, Plant(instant=True), two], ignore, ignore)
-    assert Sources([Plant(instant=True), one], ignore, ignore).taps == (1,)
-    assert Sources([Plant(instant=True)], ignore, ignore).taps == ()
-    assert Sources([], ignore, ignore).drafters == ()
+        Drafters([one, Plant(instant=True), two])
+    assert Drafters([Plant(instant=True), one]).taps == (1,)
+    assert Drafters([Plant(instant=True)]).taps == ()
+    assert Drafters([]).names == "none"
 
 
 # --- the end ---------------------------------------------------------------------------------
@@ -455,18 +576,18 @@ def test_closing_waits_for_nobody_and_ends_the_threads() -> None:
         slow = Plant("a-slow-one")
         slow.gate.clear()
         ear = Ear(slow)
-        ear.sources.begin([1])
+        ear.open(1)
         ear.ask(5)
         ear.ask(6)
         assert slow.reached("expand", 5)
         (thread,) = (t for t in threading.enumerate() if t.name == "drafter a-slow-one")
         begin = time.perf_counter()
-        ear.sources.close()
+        ear.drafters.close()
         assert time.perf_counter() - begin < PATIENCE / 10
         assert thread.is_alive()  # still at work, and we are here
         slow.gate.set()
         await asyncio.to_thread(thread.join, PATIENCE)
         assert not thread.is_alive()
-        assert slow.heard == [("begin", 1), ("expand", 5)]
+        assert slow.heard == [("open", 1), ("expand", 5)]
 
     run(main())

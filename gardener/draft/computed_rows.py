@@ -1,0 +1,98 @@
+"""The rows of one text that a draft network has computed: keys, values and outputs, by slot."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gardener.draft.network import DraftNetwork, DraftRows
+from gardener.model.kv_cache import KVCache
+from gardener.model.kv_slots import Placement, SlotTable
+from gardener.model.llama import Span
+
+LONGEST = 1 << 20
+"""Rows of a text: one that is longer than the network was made for is guessed worse, no more."""
+
+SPARE = 4096
+"""Rows of trees beyond the text."""
+
+LARGEST = 1e4
+"""What an entry of a row's own output may be. A network that is run on its own outputs can double
+them with every token; what is infinite would go on into keys, values and every later row."""
+
+
+class ComputedRows:
+    """Runs the network, and keeps what later passes need of each row. `table` says where rows stand
+    and what they see."""
+
+    def __init__(self, network: DraftNetwork, prompt: int) -> None:
+        """`prompt`: rows of the prompt, at least one."""
+        self._network = network
+        self.table = SlotTable(prompt, LONGEST, SPARE)
+        self._cache = KVCache(network.layers, network.shape, network.dtype, network.device)
+        self._outputs = torch.zeros(0, 0)  # by slot
+        self._last: Tensor | None = None  # [1, outputs], of the last certain row
+
+    @property
+    def any_certain(self) -> bool:
+        """Whether there is a certain row, after which something can be guessed."""
+        return self._last is not None
+
+    def run_certain(self, tokens: Sequence[int], features: Tensor, placement: Placement) -> None:
+        """Compute rows that follow one another in the certain text, on the target's features."""
+        outputs = self._run(tokens, features, True, placement)
+        self._last = outputs[-1:]
+
+    def run_tree(self, tokens: Sequence[int], features: Tensor, placement: Placement) -> None:
+        """Compute rows of the tree, on the outputs of their parents."""
+        self._run(tokens, features, False, placement)
+
+    def take_over(self, slot: int) -> None:
+        """The row in this slot, computed as a row of the tree, is the last certain one now."""
+        self._last = self._outputs[slot][None]
+
+    def outputs_of(self, rows: Sequence[int]) -> Tensor:
+        """Outputs [rows, outputs] of the root or of rows of the tree."""
+        root = self.table.root
+        if all(row == root for row in rows):
+            return self._root().expand(len(rows), -1)
+        slots = torch.tensor([0 if row == root else self.table.slot(row) for row in rows])
+        found = self._outputs[slots.to(self._network.device)]
+        at_root = [i for i, row in enumerate(rows) if row == root]
+        if at_root:
+            found[at_root] = self._root()
+        return found
+
+    def _root(self) -> Tensor:
+        assert self._last is not None, "the row of the root is computed before it is asked for"
+        return self._last
+
+    def _run(
+        self, tokens: Sequence[int], features: Tensor, true: bool, placement: Placement
+    ) -> Tensor:
+        """One pass; outputs [rows, outputs] are kept by slot."""
+        network = self._network
+        device = network.device
+        self._cache.reserve(placement.high)
+        slots = torch.from_numpy(placement.slots).to(device)
+        bias = None
+        if placement.mask is not None:
+            blocked = np.where(placement.mask, np.float32(0.0), np.float32(-np.inf))
+            bias = torch.from_numpy(blocked).to(device)
+        span = Span(0, len(tokens), self._cache, slots, placement.high, {None: bias})
+        positions = torch.from_numpy(placement.positions).to(device)
+        cos, sin = network.rotary.at(positions, int(placement.positions.max()))
+        before = self._last if true else None
+        rows = DraftRows(tokens, features, true, before, cos, sin, [span])
+        outputs = network.run(rows).clamp_(-LARGEST, LARGEST)
+        self._keep(outputs, slots, placement.high)
+        return outputs
+
+    def _keep(self, outputs: Tensor, slots: Tensor, high: int) -> None:
+        if len(self._outputs) < high:
+            grown = outputs.new_zeros(2 * high, outputs.shape[1])
+            if len(self._outputs):
+                grown[: len(self._outputs)] = self._outputs
+            self._outputs = grown
+        self._outputs.index_copy_(0, slots, outputs)

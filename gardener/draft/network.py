@@ -1,0 +1,54 @@
+"""What a drafter needs of its network: rows go in, outputs for guesses and later rows come out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gardener.model.architecture import Architecture
+from gardener.model.llama import Span
+from gardener.model.rotary import Rotary
+
+
+@dataclass(frozen=True, eq=False)
+class DraftRows:
+    """Rows for one pass of a network.
+
+    tokens    one per row
+    features  [rows, taps * width] of the target if `true`, else [rows, outputs] of the network
+              itself for the tokens before
+    before    [1, outputs] of the network for the token before the first, if these are `true` (such
+              rows follow one another) and there is such a row
+    cos, sin  their rotation
+    spans     what they write and see
+    """
+
+    tokens: Sequence[int]
+    features: Tensor
+    true: bool
+    before: Tensor | None
+    cos: Tensor
+    sin: Tensor
+    spans: Sequence[Span]
+
+
+class DraftNetwork(Protocol):
+    """Guesses from rows. It holds weights only, so any number of texts may share it."""
+
+    name: str
+    lead: int  # tokens at the beginning of the text that have no row
+    layers: int
+    shape: Architecture
+    taps: tuple[int, ...]
+    rotary: Rotary
+    dtype: torch.dtype
+    device: torch.device
+
+    def run(self, rows: DraftRows) -> Tensor:
+        """Outputs [rows, outputs]: what guesses and later rows need of these."""
+
+    def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Tokens [rows, count], likeliest first, and natural logs of their probabilities."""
+        ...
