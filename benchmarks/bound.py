@@ -42,8 +42,8 @@ ROWS = (None, 8, 16, 32)
 
 def true_chain(view: View, holder: Holder, library: Library) -> list[Node]:
     """The root and the true nodes below it that stand in the tree and may still be emitted."""
-    decoding = holder.decoding
-    assert decoding is not None
+    assert holder.session is not None
+    decoding = holder.session.speculation
     recording = library.get(decoding.prompt)
     assert recording is not None
     at = recording.prompt + decoding.counts.emitted

@@ -22,6 +22,7 @@ from gardener.decoding.events import (
 )
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Policy
+from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Node
 from gardener.draft.drafter import Draft, Drafter
 from gardener.evaluation.datasets import read_rows

@@ -121,7 +121,7 @@ class Moody(Payoff):
         super().__init__(1.0)
         self._chance = chance
 
-    @property  # type: ignore[override]
+    @property
     def speculating(self) -> bool:
         return self._chance.random() < 0.9
 

@@ -219,8 +219,8 @@ async def write(
     """One request; `each` is awaited with the text so far whenever there is more of it."""
     text: list[int] = []
     sizes = Bounds(rows=4, window=max(len(holder.cards), 1), floor=0.05)
-    async for tokens in holder.generate(prompt, make(policy, sizes), limits(new_tokens), chunk=3):
-        text += tokens
+    async for piece in holder.open(prompt, make(policy, sizes), limits(new_tokens), chunk=3):
+        text += piece.tokens
         if each is not None:
             await each(text)
     return text

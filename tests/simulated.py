@@ -106,8 +106,8 @@ async def write(
     text = [] if text is None else text
     limits = Limits(new_tokens, CONTEXT)
     chosen = make(policy, Bounds(floor=0.05))
-    async for tokens in ring.holder.generate(prompt, chosen, limits, chunk=3):
-        text += tokens
+    async for piece in ring.holder.open(prompt, chosen, limits, chunk=3):
+        text += piece.tokens
     return text
 
 

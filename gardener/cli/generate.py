@@ -203,11 +203,13 @@ async def _telling(holder: Holder, wanted: bool) -> AsyncIterator[None]:
     """Tell how far the prompt is, until the answer begins."""
 
     async def tell() -> None:
-        while holder.decoding is None or not holder.decoding.counts.emitted:
+        while holder.session is None or not holder.session.speculation.counts.emitted:
             await asyncio.sleep(PERIOD)
-            decoding = holder.decoding
-            if decoding is not None and decoding.finished is None and not decoding.counts.emitted:
-                progress(reading(decoding))
+            session = holder.session
+            if session is None or session.finish_reason:
+                continue
+            if not session.speculation.counts.emitted:
+                progress(reading(session.speculation))
         progress("")
 
     telling = asyncio.create_task(tell()) if wanted else None

@@ -5,9 +5,9 @@ what is kept, what to do next. Pure functions of what the neighbours of a lost s
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gardener.decoding.flights import Flight
+from gardener.decoding.speculation import Speculation
 from gardener.protocol.messages import Failed, Lost, printable
-from gardener.speculation.flights import Flight
-from gardener.speculation.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def stage_failed(report: Failed, speculation: Speculation) -> str:
 
 def stalled(seconds: float, speculation: Speculation) -> str:
     """The sentence for verdicts that do not come, though every link is alive."""
-    flights = speculation.flights
-    under_way = f"{_segment(flights[0])} is under way" if flights else "nothing is under way"
+    oldest = speculation.flights.oldest
+    under_way = f"{_segment(oldest)} is under way" if oldest else "nothing is under way"
     return "; ".join(
         (
             f"no verdict came for {seconds:g} s, though every stage is there: {under_way}",

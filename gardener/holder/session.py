@@ -132,8 +132,10 @@ class Session:
                     self._owner.stalled(self)
 
     def close(self) -> None:
-        """End the request where it stands, if it has not ended: the stages free what they hold."""
+        """End the request where it stands, if it has not ended: the stages free what they hold, and
+        so do the drafters."""
         self._do(Abort("abandoned"))
+        self._drafts.close()
 
     # --- for the holder ----------------------------------------------------------------------
 
@@ -242,7 +244,6 @@ class Session:
         self._do(_grown(source, nodes, guesses, seconds))
 
     def _end(self) -> None:
-        self._drafts.close()
         text = "" if self._text is None else self._text.take(final=True)
         if text:
             self._pieces.put_nowait(Piece((), text))

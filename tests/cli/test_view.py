@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import math
 import random
 import sys
 import threading
@@ -28,6 +29,7 @@ from gardener.cli.view.progress import Growth, Speed, Transcript
 from gardener.cli.view.text import Piece, messages, tail
 from gardener.cli.view.tree import Twig, draw, token_text
 from gardener.cli.view.watch import HolderWatch
+from gardener.decoding.costs import Costs
 from gardener.decoding.events import (
     Command,
     Emit,
@@ -35,7 +37,10 @@ from gardener.decoding.events import (
     Send,
 )
 from gardener.decoding.limits import Limits
+from gardener.decoding.payoff import Payoff
 from gardener.decoding.policy import Bounds, make
+from gardener.decoding.round import Round
+from gardener.decoding.speculation import Speculation
 from gardener.decoding.stage_times import StageTimes
 from gardener.decoding.tree import Guess, Tree
 from gardener.holder.holder import Holder
@@ -407,17 +412,13 @@ class TracedRing(FakeRing):
                     pass
         super().run(commands)
 
-    def choices(self) -> list[Callable[[], None]]:
-        found = super().choices()
-        return [self.judge if self.verdicts and each is found[-1] else each for each in found]
-
     def judge(self) -> None:
         verdict = self.verdicts.popleft()
         self.trace.add("judged", 1, verdict.seq, len(verdict.ids), 0.01)
         self.stage_times.add((Timing(100, 2000),) * 3, 0.01)
-        missed = self.decoding.counts.missed
-        self.run(self.decoding.handle(Judged(verdict)))
-        if self.decoding.counts.missed > missed:
+        missed = self.speculation.counts.missed
+        self.run(self.round.handle(Judged(verdict), self.now))
+        if self.speculation.counts.missed > missed:
             self.trace.add("missed", 1, verdict.seq, 1)
 
 
@@ -432,11 +433,11 @@ def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
         return (Guess((right + 1) % 5, 0.5), Guess(right, 0.4)) if chance.random() < 0.7 else ()
 
     TracedRing.trace, TracedRing.stage_times = Trace(), StageTimes()
-    ring = TracedRing(decoding, drafts, chance)
+    made = Round(decoding, Costs.flat(3), Payoff(math.inf))
+    ring = TracedRing(made, drafts, chance)
     holder = SimpleNamespace(
-        decoding=decoding,
+        session=SimpleNamespace(speculation=decoding, stage_times=ring.stage_times),
         trace=ring.trace,
-        stage_times=ring.stage_times,
         cards=tuple(
             Card(k, "host", "0", k, k + 1, 9, 8, "m", "float32", "none", 1) for k in (1, 2, 3)
         ),
@@ -460,15 +461,15 @@ def test_pictures_agree_with_the_run_whenever_they_are_taken(seed: int) -> None:
         if going and chance.random() < 0.7:
             continue
         picture = watch.picture(now)
-        counts, flights = ring.decoding.counts, ring.decoding.flights()
+        counts, flights = ring.speculation.counts, ring.speculation.flights
         assert picture.figures.tokens == len(ring.emitted)
         assert "".join(p.text for p in picture.text) == TOKENIZER.decode(ring.emitted)
-        if not ring.decoding.finished:
+        if not ring.speculation.finished:
             assert [(s.seq, s.rows) for s in picture.segments] == [(f.seq, f.size) for f in flights]
         assert sum(s.root for s in picture.segments) <= 1
         guessed = sum(len(p.text) for p in picture.text if p.guessed)
         assert guessed == counts.accepted  # one letter for each token
-        assert picture.twigs[0].id == ring.decoding.tree.root
+        assert picture.twigs[0].id == ring.speculation.tree.root
         check(screen(holder_view.render(picture, 80, 24), 80, 24), 80, 24)
         if not going:
             break
@@ -480,7 +481,7 @@ def test_a_second_request_starts_afresh() -> None:
     ring.finish()
     assert watch.picture(1.0).figures.tokens == 60
     holder = cast(Any, watch)._holder
-    holder.decoding = Speculation(2, [1, 2], make("plain", Bounds()), Limits(5, 50))
+    holder.session.speculation = Speculation(2, [1, 2], make("plain", Bounds()), Limits(5, 50))
     holder.trace.add("emitted", rows=1, items=(1,))  # of the first one, seen late
     holder.trace.add("sent", 2, 0, 2, items=(0, 1))
     picture = watch.picture(2.0)

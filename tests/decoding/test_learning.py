@@ -49,8 +49,8 @@ def test_what_passes_take_before_the_first_token_changes_no_costs(
     judged, early = Holder.judged, list[int]()
 
     def slow_at_first(holder: Holder, verdict: Verdict) -> None:
-        assert holder.decoding is not None
-        if not holder.decoding.counts.emitted:
+        assert holder.session is not None
+        if not holder.session.speculation.counts.emitted:
             early.append(verdict.seq)
             times = [msgspec.structs.replace(t, compute=50 * t.compute) for t in verdict.times]
             verdict = msgspec.structs.replace(verdict, times=tuple(times))
@@ -62,11 +62,13 @@ def test_what_passes_take_before_the_first_token_changes_no_costs(
         before = ring.holder.costs.round_trip(1)
         assert await write(ring, policy) == written()
         assert early == [0, 1], "the prompt comes in two pieces"
-        facts = ring.holder.costs.facts()
+        session = ring.holder.session
+        assert session is not None
+        facts = session.round.costs.facts()
         assert facts["levels"] == pytest.approx([1.0, 1.0], rel=0.01)
         assert ring.holder.costs.round_trip(1) == pytest.approx(before, rel=0.02)
         # Nor does it count where the time of an answer is told.
-        stage_times = ring.holder.stage_times
+        stage_times = session.stage_times
         assert stage_times.compute == pytest.approx([0.08 * stage_times.segments] * 2, rel=1e-3)
         assert policy != "plain" or stage_times.segments == TOKENS - 1
 
@@ -80,10 +82,10 @@ def test_time_before_the_first_token_turns_no_guesses_off() -> None:
         for _ in range(3):
             await asyncio.sleep(1000)  # the user thinks
             assert await write(ring) == written()
-            decoding = ring.holder.decoding
-            assert decoding is not None
-            assert decoding.counts.plain == 0
-            assert ring.holder.throttle.speculating
+            session = ring.holder.session
+            assert session is not None
+            assert session.speculation.counts.plain == 0
+            assert ring.holder.payoff.speculating
 
     with_ring(scenario, 2, drafters=[Oracle()])
 
@@ -94,8 +96,8 @@ def test_every_verdict_that_is_about_to_come_is_waited_for() -> None:
     async def scenario(ring: SimulatedRing) -> None:
         text: list[int] = []
         policy = make("gardener", Bounds(rows=4, floor=0.05))
-        async for tokens in ring.holder.generate(PROMPT, policy, Limits(TOKENS, CONTEXT)):
-            text += tokens
+        async for piece in ring.holder.open(PROMPT, policy, Limits(TOKENS, CONTEXT)):
+            text += piece.tokens
         assert text == written()
         records = list(ring.holder.trace)
         verdicts = [record.at for record in records if record.what == "judged"]

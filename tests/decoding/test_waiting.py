@@ -8,8 +8,8 @@ from test_policy import BENT, BRANCHES, CROWDED, FLAT, LIKELIEST, SHAPE, costs, 
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.curves import Curve
-from gardener.decoding.pacing import CALL, MOMENT, PATIENCE, Pacer
-from gardener.decoding.policy import Alternating, Bounds, Gardener, make
+from gardener.decoding.pacing import CALL, MOMENT, PATIENCE, Patience
+from gardener.decoding.policy import Alternating, Gardener
 
 # --- a root and the drafter ----------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ def test_patience_is_for_a_call_of_several_nodes() -> None:
     for nodes in (1, 2, 4, 8) * 50:
         ring.observe_draft(nodes, 0.010 * nodes)
     assert ring.draft(CALL) > 2 * ring.draft(1)
-    left = Pacer(make("gardener", Bounds()), ring).patience(1.0, 7)
+    left = Patience().ends(7, ring, 1.0) - 1.0
     assert left == pytest.approx(PATIENCE * ring.draft(CALL) + MOMENT)
 
 

@@ -14,6 +14,7 @@ from gardener.decoding.costs import Costs
 from gardener.decoding.events import Grow, Grown, Judged, Room, Send
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import POLICIES, Bounds, make
+from gardener.decoding.speculation import Moment, Speculation
 from gardener.decoding.tree import Guess
 from gardener.draft.calibration import Calibration
 from gardener.draft.drafter import Drafter
@@ -59,11 +60,11 @@ def in_pieces(prompt: Sequence[int], chunk: int, policy: str, stages: int, tmp_p
             text: list[int] = []
             limits = Limits(simulated.TOKENS, CONTEXT)
             chosen = make(policy, Bounds())
-            async for tokens in ring.holder.generate(prompt, chosen, limits, chunk=chunk):
-                text += tokens
+            session = ring.holder.open(prompt, chosen, limits, chunk=chunk)
+            async for piece in session:
+                text += piece.tokens
             assert text == written(prompt)
-            assert ring.holder.decoding is not None
-            assert policy == "plain" or ring.holder.decoding.counts.drafted > 0
+            assert policy == "plain" or session.speculation.counts.drafted > 0
 
     with_ring(
         scenario, stages, PROFILE, held=library, model=Model(LAYERS, WIDTH, CONTEXT),

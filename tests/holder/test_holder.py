@@ -28,8 +28,8 @@ def test_the_text_is_that_of_the_target_alone(stages: int, policy: str) -> None:
     async def scenario() -> None:
         async with ring(stages) as made, holding(made) as holder:
             assert await write(holder, 60, policy=policy) == truth(60)
-            assert holder.decoding is not None
-            assert holder.decoding.finished == "length"
+            assert holder.session is not None
+            assert holder.session.finish_reason == "length"
             await until(made.quiet)
 
     run(scenario)
@@ -61,9 +61,9 @@ def test_a_ring_may_stand_before_its_drafters_are_loaded() -> None:
             assert holder.drafters.names == "none"
             holder.equip([Wanting()])
             assert await write(holder, 40) == truth(40)
-            assert holder.decoding is not None
-            assert holder.decoding.counts.accepted > 0
-            assert holder.decoding.taps == (1,)
+            assert holder.session is not None
+            assert holder.session.speculation.counts.accepted > 0
+            assert holder.session.speculation.taps == (1,)
 
     run(scenario)
 
@@ -109,7 +109,8 @@ def test_what_is_seen_keeps_the_costs_current() -> None:
             assert second(1) > 0.0199
             assert holder.costs.tick(1) == max(first(1), second(1))
             assert holder.costs.round_trip(1) >= first(1) + second(1)
-            assert holder.costs.context == len(loopback.PROMPT) + 39
+            assert holder.session is not None
+            assert holder.session.round.costs.context == len(loopback.PROMPT) + 39
             assert holder.costs.draft(1) == 0.0  # the n-gram drafter does not count
 
     run(scenario)
@@ -303,12 +304,13 @@ def test_a_consumer_that_leaves_early() -> None:
     async def scenario() -> None:
         async with ring(2) as made, holding(made) as holder:
             policy = make("gardener", Bounds(rows=4, window=2, floor=0.05))
-            stream = holder.generate(loopback.PROMPT, policy, limits(400))
+            stream = holder.open(loopback.PROMPT, policy, limits(400))
             async for _ in stream:
                 break
             # The one that was left is not finished when the next one begins.
             assert await write(holder) == truth()
-            assert [tokens async for tokens in stream] == []
+            assert [piece async for piece in stream if piece.tokens] == []
+            assert stream.finish_reason == "abandoned"
             await until(made.quiet)
             assert not any(seat.stage.caches for seat in made.seats.values())
 
@@ -322,10 +324,10 @@ def test_a_slow_consumer_holds_nothing_up() -> None:
 
             async def dawdle(so_far: list[int]) -> None:
                 if not done:
-                    assert holder.decoding is not None
-                    decoding = holder.decoding
-                    await until(lambda: decoding.finished)  # while this consumer reads nothing
-                    done.append(decoding.finished)
+                    session = holder.session
+                    assert session is not None
+                    await until(lambda: session.finish_reason)  # while this consumer reads nothing
+                    done.append(session.finish_reason)
 
             assert await write(holder, 60, each=dawdle) == truth(60)
             assert done == ["length"]
@@ -545,8 +547,8 @@ def test_a_drafter_gets_the_features_of_the_text_and_of_nothing_else(
                     [feature(tap, *row) for row in enumerate(text[:-1])] for tap in taps
                 ]
                 assert not drafter.draft.late
-                assert holder.decoding is not None
-                counts = holder.decoding.counts
+                assert holder.session is not None
+                counts = holder.session.speculation.counts
                 assert counts.missed > 0
                 if policy == "serial":  # which waits for its drafters
                     assert counts.accepted > 0

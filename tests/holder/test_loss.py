@@ -6,6 +6,7 @@ from gardener.decoding.events import (
 )
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, Plain
+from gardener.decoding.speculation import Speculation
 from gardener.holder.outage import Report, complete, ring_broke, stage_failed, stalled
 from gardener.protocol.messages import Failed, Lost, Verdict
 
@@ -21,9 +22,9 @@ def decoding(emitted: int = 0) -> Speculation:
     made = Speculation(7, (1, 2, 3), Plain(Bounds()), Limits(50, 100), chunk=2)
     made.handle(Room())
     for seq in range(emitted):
-        verdict = made.flights[0]
         ids = (2 + seq,)
-        assert verdict.seq == seq
+        assert made.flights.oldest is not None
+        assert made.flights.oldest.seq == seq
         made.handle(Judged(Verdict(7, seq, ids, (9,), ())))
         made.handle(Room())
     return made

@@ -58,8 +58,9 @@ JITTERY = msgspec.structs.replace(
 
 def edge(ring: SimulatedRing) -> str:
     """All figures of an answer, and when it was there."""
-    decoding, stage_times = ring.holder.decoding, ring.holder.stage_times
-    assert decoding is not None
+    session = ring.holder.session
+    assert session is not None
+    decoding, stage_times = session.speculation, session.stage_times
     return (
         f"{clock.now()!r} {asdict(decoding.counts)} {asdict(stage_times)} {list(ring.holder.trace)}"
     )
@@ -133,7 +134,8 @@ def test_what_verdicts_and_cards_say_is_what_the_profile_says() -> None:
             ((1, 40000), (16, 40000), (32, 80000)),
         ]
         await write(ring, "plain")
-        stage_times = ring.holder.stage_times
+        assert ring.holder.session is not None
+        stage_times = ring.holder.session.stage_times
         per_segment = [seconds / stage_times.segments for seconds in stage_times.compute]
         assert per_segment == pytest.approx([0.04, 0.08, 0.04, 0.04])
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gardener.cli.view.holder import Moving
+from gardener.decoding.speculation import Speculation
 from gardener.decoding.stage_times import StageTimes
 from gardener.runtime.trace import Record
 

@@ -17,6 +17,8 @@ from gardener.cli.view.holder import Figures, HolderPicture, Lane, render
 from gardener.cli.view.lines import duration
 from gardener.cli.view.live import Live
 from gardener.cli.view.progress import Growth, Speed, Transcript
+from gardener.decoding.speculation import Speculation
+from gardener.decoding.stage_times import StageTimes
 from gardener.holder.holder import Holder
 from gardener.net.link import Link
 from gardener.protocol.cards import span
@@ -30,8 +32,14 @@ SLOW = 2.0
 class _Request:
     """What is remembered of one request from picture to picture."""
 
-    def __init__(self, decoding: Speculation, tokenizer: Tokenizer, decode: Callable[[int], str]):
-        self.decoding = decoding
+    def __init__(
+        self,
+        decoding: Speculation,
+        stage_times: StageTimes,
+        tokenizer: Tokenizer,
+        decode: Callable[[int], str],
+    ):
+        self.decoding, self.stage_times = decoding, stage_times
         self.flights = Flights()
         self.speed = Speed()
         self.transcript = Transcript(tokenizer)
@@ -92,13 +100,13 @@ class HolderWatch:
 
     def _newest(self) -> _Request | None:
         """The request that runs, brought up to date."""
-        if self._holder is None or self._tokenizer is None or self._holder.decoding is None:
+        if self._holder is None or self._tokenizer is None or self._holder.session is None:
             return None
-        decoding = self._holder.decoding
+        decoding, stage_times = self._holder.session.speculation, self._holder.session.stage_times
         records = self._holder.trace.after(self._seen)
         self._seen = records[-1] if records else self._seen
         if self._request is None or self._request.decoding is not decoding:
-            self._request = _Request(decoding, self._tokenizer, self._decode)
+            self._request = _Request(decoding, stage_times, self._tokenizer, self._decode)
             # What comes before its first segment belongs to the request before.
             records = list(dropwhile(lambda record: record.request != decoding.request, records))
         for record in records:
@@ -109,7 +117,7 @@ class HolderWatch:
         self, holder: Holder, request: _Request, said: tuple[str, ...], now: float
     ) -> HolderPicture:
         decoding, flights = request.decoding, request.flights
-        pace = flights.pace(holder.stage_times, now)
+        pace = flights.pace(request.stage_times, now)
         segments = flights.segments(decoding, pace, len(holder.cards), now)
         flying = {node for sent in flights.flying.values() for node in sent.ids}
         twigs, pruned = request.growth.take(decoding.tree, decoding.view().sent, flying)
