@@ -165,22 +165,26 @@ class FakeRing:
     def run(self, commands: Sequence[Command]) -> None:
         left = deque(commands)
         while left:
-            match command := left.popleft():
-                case Emit(tokens):
-                    self.emitted += tokens
-                case Finish(reason):
-                    assert self.reason is None, "finished twice"
-                    self.reason = reason
-                case Grow(source=source):
-                    assert all(grow.source != source for grow in self.asked), "asked twice"
-                    self.asked.append(command)
-                    if self.free[source]:
-                        left.extend(self.draft(command))
-                case Send(message):
-                    if isinstance(message, Segment):
-                        self.sendings.append(self.sending(message))
-                    self.sent.append(message)
-                    self.pass_on(0, message)
+            left.extend(self.carry_out(left.popleft()))
+
+    def carry_out(self, command: Command) -> list[Command]:
+        """Returns what follows at once."""
+        match command:
+            case Emit(tokens):
+                self.emitted += tokens
+            case Finish(reason):
+                assert self.reason is None, "finished twice"
+                self.reason = reason
+            case Grow(source=source):
+                assert all(grow.source != source for grow in self.asked), "asked twice"
+                self.asked.append(command)
+                return self.draft(command) if self.free[source] else []
+            case Send(message):
+                if isinstance(message, Segment):
+                    self.sendings.append(self.sending(message))
+                self.sent.append(message)
+                self.pass_on(0, message)
+        return []
 
     def sending(self, segment: Segment) -> Sending:
         speculation = self.speculation

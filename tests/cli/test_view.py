@@ -401,16 +401,15 @@ class TracedRing(FakeRing):
     trace: Trace
     stage_times: StageTimes
 
-    def run(self, commands: Sequence[Command]) -> None:
-        for command in commands:
-            match command:
-                case Emit(items):
-                    self.trace.add("emitted", rows=len(items), items=items)
-                case Send(Segment() as sent):
-                    self.trace.add("sent", sent.request, sent.seq, len(sent.ids), items=sent.ids)
-                case _:
-                    pass
-        super().run(commands)
+    def carry_out(self, command: Command) -> list[Command]:
+        match command:
+            case Emit(items):
+                self.trace.add("emitted", rows=len(items), items=items)
+            case Send(Segment() as sent):
+                self.trace.add("sent", sent.request, sent.seq, len(sent.ids), items=sent.ids)
+            case _:
+                pass
+        return super().carry_out(command)
 
     def judge(self) -> None:
         verdict = self.verdicts.popleft()

@@ -81,12 +81,14 @@ def test_an_urgent_root_leaves_at_once_and_so_does_what_is_not_paced(policy: str
     assert sent[0][0] == 0
     paced = policy in {"gardener", "pipedec", "pipedec-16"}
     assert (made.wake is not None) == paced, "the others send all that they have for their window"
-    commands = made.handle(judged(0, {node: 1 for node in sent[0]}), 10.0 + 1e-4)
+    commands = made.handle(judged(0, dict.fromkeys(sent[0], 1)), 10.0 + 1e-4)
     assert commands[0] == Emit((1,)), "nobody guessed it"
     commands += made.handle(grown((made.speculation.tree.root, 5, 0.9)), 10.0 + 1e-4)
     commands += made.handle(Wake(), 10.0 + 2e-4 + MOMENT)
     roots = [ids[0] for ids in rows(commands)]
-    assert policy in WAITING or roots[0] == made.speculation.tree.root, "it waits a moment, not a tick"
+    assert policy in WAITING or roots[0] == made.speculation.tree.root, (
+        "it waits a moment, not a tick"
+    )
 
 
 def test_a_root_waits_for_a_drafter_as_long_as_its_patience_lasts() -> None:
