@@ -103,7 +103,7 @@ def train_draft(
     clock = Hours(hours, lambda: stop.number is not None)
     stop = _Stop(clock)
     from gardener.draft.train.plan import Plan
-    from gardener.draft.train.run import Run
+    from gardener.draft.train.run import TrainingRun
     from gardener.evaluation.datasets import read_rows
     from gardener.holder.chat_template import Prompter
     from gardener.model.checkpoint import resolve as models
@@ -133,7 +133,7 @@ def train_draft(
     asked = [[prompter.tokens(turn) for turn in row.turns] for row in rows]
     try:
         with Bar(clock.total) if sys.stderr.isatty() else Lines(clock.total, note) as teller:
-            run = Run(
+            run = TrainingRun(
                 out,
                 folder,
                 plan,

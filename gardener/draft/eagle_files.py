@@ -83,7 +83,7 @@ class _Reader:
         self._shape = self._with_induction()
 
     def has(self, name: str) -> bool:
-        """Does the layer have this tensor?"""
+        """Whether the layer has this tensor."""
         return f"{self._layer}{name}" in self._left
 
     def _with_induction(self) -> Architecture:

@@ -56,17 +56,17 @@ class DraftSettings:
 
     @property
     def on_cpu(self) -> bool:
-        """Do drafters compute on the CPU?"""
+        """Whether drafters compute on the CPU."""
         return self.device.split(":")[0] == "cpu"
 
     @property
     def eagle(self) -> bool:
-        """May a head draft, if there is one?"""
+        """Whether a head may draft, if there is one."""
         return self.kinds is None or "eagle" in self.kinds
 
     def borrows(self, model: Path) -> bool:
-        """May a drafter need the embedding and the output matrix of the model in this folder, of
-        which config and index may be all that is here? Raises UserError."""
+        """Whether a drafter may need the embedding and the output matrix of the model in this
+        folder, where config and index may be all that is here yet. Raises UserError."""
         if self.head is not None or not self.eagle:
             return self.head is not None
         from gardener.draft.shipped import head_for

@@ -1,6 +1,7 @@
 """A small model as a drafter guesses what the plain transformers model would, and nothing twice."""
 
 import random
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from gardener.decoding.tree import Guess, Node, Tree
 from gardener.draft import computed_rows, incremental
 from gardener.draft.calibration import Calibration
-from gardener.draft.incremental import Incremental
+from gardener.draft.incremental import Incremental, IncrementalDraft
 from gardener.draft.network import DraftRows
 from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, RemoteError, UserError
@@ -213,6 +214,27 @@ def test_a_new_request_knows_nothing_of_the_one_before(play: Play) -> None:
     play.begin([9, 8, 7])
     play.check()
     play.check(*play.graft(play.tree.root, 10, 11))
+
+
+def test_texts_that_are_drafted_in_turns_do_not_mix(play: Play) -> None:
+    first = play.text, play.tree, play.draft
+    play.begin([9, 8, 7])
+    second = play.text, play.tree, play.draft
+    for token in (10, 11, 12):
+        for one in (first, second):
+            play.text, play.tree, play.draft = one
+            play.check(*play.graft(play.tree.root, token, token + 1))
+            play.accept(token, token + 20)
+            play.check()
+
+
+def test_a_draft_that_is_dropped_is_freed(play: Play) -> None:
+    play.check(*play.graft(play.tree.root, 10, 11))
+    play.accept(10)
+    assert isinstance(play.draft, IncrementalDraft)
+    memory = weakref.ref(play.draft._rows._cache)
+    play.draft = play.drafter.open(PROMPT)
+    assert memory() is None
 
 
 # --- nothing twice ---------------------------------------------------------------------------

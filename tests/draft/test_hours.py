@@ -26,7 +26,7 @@ from gardener.draft.train.dialogue import ANSWER, Dialogue, Play, Script, Style,
 from gardener.draft.train.evaluate import observe
 from gardener.draft.train.hours import CLOSING, Hours, Stopped
 from gardener.draft.train.plan import Plan
-from gardener.draft.train.run import STATE, Run
+from gardener.draft.train.run import STATE, TrainingRun
 from gardener.draft.train.trainer import Progress, read_state
 from gardener.errors import UserError
 from gardener.model.batch_decoder import BatchDecoder
@@ -79,9 +79,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(out: Path, model: Path, hours: Hours, plan: Plan = PLAN, dtype: str = "float32") -> Run:
+def _run(
+    out: Path, model: Path, hours: Hours, plan: Plan = PLAN, dtype: str = "float32"
+) -> TrainingRun:
     tell: Callable[..., None] = lambda *what: None  # noqa: E731
-    return Run(out, model, plan, SCRIPT, tell, dtype=dtype, device="cpu", hours=hours)
+    return TrainingRun(out, model, plan, SCRIPT, tell, dtype=dtype, device="cpu", hours=hours)
 
 
 def _texts(path: Path) -> set[tuple[int, ...]]:

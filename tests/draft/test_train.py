@@ -35,7 +35,7 @@ from gardener.draft.train.head import DraftHead, cross_entropy
 from gardener.draft.train.muon import orthogonal
 from gardener.draft.train.objective import WEIGHT, batches, borrow, collate, loss, passes
 from gardener.draft.train.plan import Plan
-from gardener.draft.train.run import Run
+from gardener.draft.train.run import TrainingRun
 from gardener.draft.train.vocabulary import coverage, likeliest
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
@@ -334,8 +334,8 @@ def _plan(**changes: Any) -> Plan:
     return Plan(**(sizes | changes))
 
 
-def _run(out: Path, model: Path, plan: Plan, **options: Any) -> Run:
-    return Run(
+def _run(out: Path, model: Path, plan: Plan, **options: Any) -> TrainingRun:
+    return TrainingRun(
         out, model, plan, SCRIPT, lambda *what: None, dtype="float32", device="cpu", **options
     )
 

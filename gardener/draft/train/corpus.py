@@ -98,7 +98,7 @@ class Corpus:
         return self._load(path)
 
     def worthwhile(self, index: int) -> bool:
-        """Is chunk `index` there, or the time to write it and to learn from it?"""
+        """Whether chunk `index` is there, or there is time to write it and to learn from it."""
         if self._path(index).exists() or not self.chunks():
             return True
         if self.hours.share >= FRESH or self._pace is None:
@@ -112,7 +112,7 @@ class Corpus:
         return float(chunks.facts_of(path).get(SECONDS, 0.0)) if path.exists() else 0.0
 
     def replay(self, before: int, tokens: int) -> list[Text]:
-        """Dialogues of about so many tokens, at random from chunks older than `before`."""
+        """Random dialogues from chunks older than `before`, about `tokens` tokens in all."""
         paths = [p for p in self.chunks() if p.stem < f"chunk-{before:05d}"]
         found: list[Text] = []
         size = 0
@@ -156,8 +156,8 @@ class Corpus:
         (self._folder / BEGUN).unlink(missing_ok=True)
 
     def _written(self, tokens: int, end: float, index: int, say: Say) -> list[Dialogue]:
-        """Dialogues with answers, of so many tokens, or as many as there are by the share `end` of
-        the time; what an earlier session has begun comes first. Raises Stopped."""
+        """Dialogues with answers, `tokens` tokens in all, or what there is when the share `end` of
+        the time is over. What an earlier session has begun comes first. Raises Stopped."""
         made = self._begun()
         play = self._play = self._play or self._new_play(index, len(made))
         began, before = self.hours.seconds, sum(len(each.tokens) for each in made)

@@ -70,7 +70,7 @@ def observe(
     tokens: int,
     more: Callable[[], bool] = lambda: True,
 ) -> Observations:
-    """What the head guesses for the answers in `texts`, in batches of so many tokens, at random.
+    """What the head guesses for the answers in `texts`, in random batches of about `tokens` tokens.
     After each, `more` says whether there is time for another one."""
     log_q, hit, depth = [], [], []
     share = 1.0

@@ -72,8 +72,8 @@ def _config(head: DraftHead, vocab: int, taps: tuple[int, ...]) -> dict[str, Any
 def read_head(
     folder: Path, shape: Architecture, induction: int = 0
 ) -> tuple[DraftHead, Tensor, tuple[int, ...]]:
-    """A head written by `write_head`: with its draft vocabulary and its taps. It gets induction
-    heads if it has fewer than so many.
+    """A head written by `write_head`, with its draft vocabulary and its taps. It gets more
+    induction heads if it has fewer than `induction`.
 
     Raises UserError for any other kind of head, or one for another model.
     """

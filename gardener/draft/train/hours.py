@@ -62,7 +62,8 @@ class Hours:
             raise Stopped
 
     def at_most(self, seconds: float) -> Callable[[], bool]:
-        """Tells from now on whether so many seconds are not over yet; raises Stopped, too."""
+        """Returns what tells whether fewer than `seconds` have passed since this call. Asking it
+        raises Stopped when the user has had enough."""
         end = self._now() + seconds
 
         def more() -> bool:

@@ -20,8 +20,8 @@ WEIGHT = {TEMPLATE: 0.0, USER: 0.5, ANSWER: 1.0}
 """How much it matters to guess the token after one of this kind: drafting is for answers."""
 
 EXTRA = 512
-"""Tokens that no row of a batch finds likely, among the outputs of that batch all the same: so that
-what is hardly ever likely is not guessed either."""
+"""Outputs chosen at random and added to those that a batch finds likely, so that tokens which are
+hardly ever likely are learned not to be guessed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def borrow(whole: Whole, kept: Tensor) -> Target:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class TextBatch:
     """Texts side by side, padded at their ends.
 
     tokens    [texts, length]
@@ -73,7 +73,7 @@ class Batch:
     odds: Tensor
 
 
-def collate(texts: Sequence[Text]) -> Batch:
+def collate(texts: Sequence[Text]) -> TextBatch:
     """A batch of these texts."""
     pad = torch.nn.utils.rnn.pad_sequence
     tokens = pad([t.tokens.long() for t in texts], batch_first=True)
@@ -92,11 +92,11 @@ def collate(texts: Sequence[Text]) -> Batch:
     following[torch.arange(len(texts)), lengths - 1] = -1
     at = (weights > 0).nonzero(as_tuple=True)
     found = (t[at] for t in (weights, following, likely.long(), odds.float()))
-    return Batch(tokens, features, *at, *found)
+    return TextBatch(tokens, features, *at, *found)
 
 
-def batches(texts: Sequence[Text], tokens: int) -> Iterator[Batch]:
-    """All texts with an answer, in batches of about so many tokens; neighbours in length go
+def batches(texts: Sequence[Text], tokens: int) -> Iterator[TextBatch]:
+    """All texts with an answer, in batches of about `tokens` tokens; neighbours in length go
     together."""
     answered = [text for text in texts if (text.roles == ANSWER).any()]
     order = sorted(answered, key=lambda text: len(text.tokens))
@@ -111,14 +111,14 @@ def batches(texts: Sequence[Text], tokens: int) -> Iterator[Batch]:
 
 
 def precision(target: Target) -> AbstractContextManager[None]:
-    """In which passes are computed: in 16 bits where the target is in 16 bits."""
+    """The context in which passes are computed: in 16 bits where the target is in 16 bits."""
     matrix = target.matrix
     if matrix.dtype == torch.float32:
         return nullcontext()
     return torch.autocast(matrix.device.type, dtype=matrix.dtype)
 
 
-class Pass(NamedTuple):
+class PassOutputs(NamedTuple):
     """Outputs [some, width], and which places of the batch they are for, [some] int64."""
 
     outputs: Tensor
@@ -126,8 +126,8 @@ class Pass(NamedTuple):
 
 
 def passes(
-    head: DraftHead, target: Target, batch: Batch, steps: int, share: float = 1.0
-) -> Iterator[Pass]:
+    head: DraftHead, target: Target, batch: TextBatch, steps: int, share: float = 1.0
+) -> Iterator[PassOutputs]:
     """From which the tokens after `text, at` are guessed: pass k from features that end k + 1
     tokens before, for places that have as many before them.
 
@@ -149,11 +149,11 @@ def passes(
             where[further] = torch.arange(len(further))
         row = batch.at - 1 - k
         places = ((row >= 0) & (where[row.clamp_min(0)] >= 0)).nonzero().squeeze(1)
-        yield Pass(out[batch.text[places], where[row[places]]], places)
+        yield PassOutputs(out[batch.text[places], where[row[places]]], places)
 
 
-def _some_rows(batch: Batch, rows: int, share: float) -> Tensor:
-    """Rows that places of the batch can follow, so many of them, ascending."""
+def _some_rows(batch: TextBatch, rows: int, share: float) -> Tensor:
+    """A random share of the rows that places of the batch can follow, ascending."""
     if share >= 1:
         return torch.arange(rows)
     first = int(batch.at.min()) - 1
@@ -161,7 +161,7 @@ def _some_rows(batch: Batch, rows: int, share: float) -> Tensor:
     return first + torch.randperm(rows - first)[:count].sort().values
 
 
-def _columns(target: Target, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def _columns(target: Target, batch: TextBatch) -> tuple[Tensor, Tensor, Tensor]:
     """The target's distribution over those outputs that matter in this batch.
 
     Returns which outputs, [columns]; probabilities [n, columns] that sum to one; and how likely the
@@ -181,7 +181,7 @@ def _columns(target: Target, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def loss(
-    head: DraftHead, target: Target, batch: Batch, steps: int, decay: float, share: float = 1.0
+    head: DraftHead, target: Target, batch: TextBatch, steps: int, decay: float, share: float = 1.0
 ) -> tuple[Tensor, list[float]]:
     """The loss to be minimised, and the mean cross-entropy of each pass.
 

@@ -14,7 +14,7 @@ import transformers
 import gardener
 from gardener.draft.calibration import Calibration, expected_error
 from gardener.draft.train.evaluate import Observations
-from gardener.draft.train.run import Run
+from gardener.draft.train.run import TrainingRun
 from gardener.draft.train.vocabulary import coverage
 from gardener.runtime.files import whole_file, write_text
 
@@ -22,7 +22,7 @@ CALIBRATION = "calibration.json"
 FACTS = "report.json"
 
 
-def finish(run: Run, model: str, command: str) -> None:
+def finish(run: TrainingRun, model: str, command: str) -> None:
     """Judge the head on the held-out dialogues, calibrate it, and write the report: without the
     picture where there is no matplotlib. Raises UserError, or Stopped.
 
@@ -66,7 +66,7 @@ def _commands(file: Path, command: str) -> list[str]:
     return [*(each for each in earlier if each != command), command]
 
 
-def _facts(run: Run, seen: Observations, model: str, commands: list[str]) -> dict[str, Any]:
+def _facts(run: TrainingRun, seen: Observations, model: str, commands: list[str]) -> dict[str, Any]:
     progress = run.progress
     held_out = run.held_out()
     return {

@@ -9,8 +9,8 @@
     OUT/report.json, report.md, acceptance.png
 
 The learning rate follows the clock: it rises, falls along a cosine, and is lowest when the hours
-are over. A run that was over goes on when it is given more hours. Between any two steps, of writing
-as of training, the clock is looked at, and whether the user has had enough: see `Hours`.
+are over. A run that was over goes on when it is given more hours. Between any two steps of writing
+or training it checks the clock, and whether the user has had enough: see `Hours`.
 """
 
 import random
@@ -27,7 +27,7 @@ from gardener.draft.train.evaluate import Observations, observe
 from gardener.draft.train.export import read_head, write_head
 from gardener.draft.train.head import DraftHead, induction_of
 from gardener.draft.train.hours import LOOKING, Hours, Stopped
-from gardener.draft.train.objective import Batch, Target, batches, borrow
+from gardener.draft.train.objective import Target, TextBatch, batches, borrow
 from gardener.draft.train.plan import Plan
 from gardener.draft.train.trainer import Progress, Trainer, read_state
 from gardener.draft.train.vocabulary import likeliest
@@ -50,7 +50,7 @@ Tell = Callable[[float, Progress, str], None]
 """Told the seconds worked, how far the run is, and what is being done."""
 
 
-class Run:
+class TrainingRun:
     """One session of a run in the folder `out`."""
 
     def __init__(
@@ -236,7 +236,7 @@ class Run:
     def _chunk(self, index: int) -> list[Text]:
         return self.corpus.chunk(index, lambda n: self._say(f"writing chunk {index}: {n:,} tokens"))
 
-    def _shuffled(self, texts: Sequence[Text], what: str) -> Iterator[Batch]:
+    def _shuffled(self, texts: Sequence[Text], what: str) -> Iterator[TextBatch]:
         made = list(batches(texts, self.plan.batch_now))
         self._random.shuffle(made)
         for number, batch in enumerate(made, 1):
@@ -248,8 +248,8 @@ class Run:
 
 
 def _some(texts: Sequence[Text], tokens: int) -> list[Text]:
-    """Some of these texts, about so many tokens, always the same ones. Not the first: short
-    dialogues end first."""
+    """Some of these texts with about `tokens` tokens in all, always the same ones. They are not the
+    first ones, since short dialogues are finished first."""
     found: list[Text] = []
     for text in random.Random(0).sample(texts, len(texts)):
         if tokens <= 0:

@@ -13,7 +13,7 @@ import torch
 
 from gardener.draft.train.head import DraftHead
 from gardener.draft.train.muon import Muon
-from gardener.draft.train.objective import Batch, Target, loss, precision
+from gardener.draft.train.objective import Target, TextBatch, loss, precision
 from gardener.draft.train.plan import Plan
 from gardener.errors import UserError, reason
 from gardener.runtime.files import whole_file
@@ -61,7 +61,7 @@ class Trainer:
         ]
         self._highest = [group["lr"] for o in self._optimisers for group in o.param_groups]
 
-    def train(self, batches: Iterable[Batch], done: Callable[[], float]) -> list[float]:
+    def train(self, batches: Iterable[TextBatch], done: Callable[[], float]) -> list[float]:
         """One step for each batch; `done` tells which share of all time has passed.
 
         Returns the mean cross-entropy of each pass.
