@@ -10,7 +10,7 @@ from gardener.draft.ngram import NGram
 from gardener.errors import UserError
 
 if TYPE_CHECKING:  # it imports torch
-    from gardener.model.kernels.products import Make
+    from gardener.model.kernels.interface import Make
 
 KINDS = ("ngram", "eagle", "model")
 """Kinds of drafters, in the order in which they are asked."""

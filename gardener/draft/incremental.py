@@ -23,9 +23,9 @@ from gardener.decoding.tree import Guess, Node, Opinion
 from gardener.draft.calibration import Calibration
 from gardener.errors import LocalError, RemoteError
 from gardener.model.architecture import Architecture
+from gardener.model.attention import Span
 from gardener.model.kv_cache import KVCache
 from gardener.model.kv_slots import Placement, SlotTable, merge
-from gardener.model.llama import Span
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import unpack
 from gardener.protocol import messages

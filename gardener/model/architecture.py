@@ -77,13 +77,13 @@ class Architecture:
         whole = partial(transformers_config, folder, WAY_OUT)
         known = plain(raw) or whole()
         try:
-            shape = cls.from_config(known, whole)
-            _refuse_odd(shape)
+            architecture = cls.from_config(known, whole)
+            _refuse_odd(architecture)
         except UserError as error:
             raise UserError(f"{file}: {error}: {WAY_OUT}") from error
         except Exception as error:  # what transformers lets pass may still be of any type
             raise unreadable(folder, error, WAY_OUT) from error
-        return shape
+        return architecture
 
     @classmethod
     def from_config(
@@ -155,18 +155,19 @@ def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:
         )
 
 
-def _refuse_odd(shape: Architecture) -> None:
+def _refuse_odd(architecture: Architecture) -> None:
     """Sizes that do not go together."""
-    if shape.heads % shape.kv_heads:
+    if architecture.heads % architecture.kv_heads:
         raise UserError(
-            f"num_attention_heads is {shape.heads}, no multiple of num_key_value_heads, "
-            f"{shape.kv_heads}"
+            f"num_attention_heads is {architecture.heads}, no multiple of num_key_value_heads, "
+            f"{architecture.kv_heads}"
         )
-    if shape.head_dim % 2 or not shape.head_dim:
-        raise UserError(f"head_dim is {shape.head_dim}, which must be even")
-    if len(shape.windows) != shape.layers:
+    if architecture.head_dim % 2 or not architecture.head_dim:
+        raise UserError(f"head_dim is {architecture.head_dim}, which must be even")
+    if len(architecture.windows) != architecture.layers:
         raise UserError(
-            f"layer_types has {len(shape.windows)} entries, num_hidden_layers is {shape.layers}"
+            f"layer_types has {len(architecture.windows)} entries, num_hidden_layers is "
+            f"{architecture.layers}"
         )
 
 

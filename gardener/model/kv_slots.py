@@ -43,7 +43,7 @@ class Placement:
     slot_positions: Ints
 
 
-class _Row(NamedTuple):
+class _TreeRow(NamedTuple):
     """A row that may still die. `sees` is its line of the mask."""
 
     parent: int
@@ -65,7 +65,7 @@ class SlotTable:
         self._limit = context + spare
         self._chain = 0  # certain rows that have a slot, which is the position of the next one
         self._certain: set[int] = set()  # ids of them, but for the prompt's
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, _TreeRow] = {}
         size = min(self._limit, 256)
         self._used = np.zeros(size, np.bool_)
         self._base = np.zeros(size, np.bool_)  # slots of the certain rows
@@ -273,7 +273,7 @@ class SlotTable:
             if self._is_certain(row):
                 self._add_certain(row, slot)
             else:
-                self._rows[row] = _Row(parent, slot, position, line)
+                self._rows[row] = _TreeRow(parent, slot, position, line)
         return sees
 
 

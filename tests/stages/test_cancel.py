@@ -17,8 +17,8 @@ from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.worker import Meter, VirtualWorker
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace
-from gardener.stages import scheduler as scheduler
-from gardener.stages.jobs import Job
+from gardener.stages import queue
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.scheduler import Scheduler
 
 LAYER = 0.010
@@ -57,12 +57,12 @@ class Table:
         ids = tuple(range(len(prompt)))
         self.scheduler.open(Open(request, len(prompt), CONTEXT))
         parents = tuple(i - 1 for i in ids)
-        self.scheduler.submit(Segment(request, 0, ids, parents, ids, prompt, None, ()))
+        self.scheduler.receive(Segment(request, 0, ids, parents, ids, prompt, None, ()))
 
     def send(self, seq: int, *nodes: tuple[int, int, int, int], request: int = 9) -> None:
         """Of each row id, parent, position and token."""
         ids, parents, positions, tokens = zip(*nodes, strict=True)
-        self.scheduler.submit(Segment(request, seq, ids, parents, positions, tokens, None, ()))
+        self.scheduler.receive(Segment(request, seq, ids, parents, positions, tokens, None, ()))
 
 
 def play(scenario: Callable[[Table], Awaitable[None]]) -> None:
@@ -126,10 +126,16 @@ def test_a_pass_of_two_segments_is_in_vain_when_both_are() -> None:
     stage = SimulatedStage(whole, library(), PROFILE.stage(1, 1), meter, width=1, context=CONTEXT)
     stage.open(9)
     table, at = SlotTable(len(PROMPT), CONTEXT), range(len(PROMPT))
-    stage.run([Job(9, table.place(at, [i - 1 for i in at], at), tokens=PROMPT, judged=[ROOT])])
+    stage.run(
+        [
+            PlacedSegment(
+                9, table.place(at, [i - 1 for i in at], at), tokens=PROMPT, pick_rows=[ROOT]
+            )
+        ]
+    )
     meter.take()
     jobs = [
-        Job(9, table.place([node], [ROOT], [ROOT + 1]), tokens=[token], judged=[0])
+        PlacedSegment(9, table.place([node], [ROOT], [ROOT + 1]), tokens=[token], pick_rows=[0])
         for node, token in ((ROOT + 1, WRONG), (ROOT + 2, written()[0]))
     ]
     assert stage.run(jobs) is not None
@@ -168,7 +174,7 @@ def test_what_is_computed_for_a_request_ends_with_it(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["close", "give_up"])
 def test_what_waits_for_a_request_goes_with_it(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "QUEUE", 4)
+    monkeypatch.setattr(queue, "MOST_SEGMENTS", 4)
 
     async def scenario(table: Table) -> None:
         table.open(9)

@@ -51,11 +51,13 @@ class Repository:
         folder = self._download(_SMALL_FILES)
         if not (folder / "config.json").exists():
             raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
-        shape = Architecture.read(folder)
-        held = choose(shape) if choose else Slice(0, shape.layers, shape.layers)
+        architecture = Architecture.read(folder)
+        held = (
+            choose(architecture) if choose else Slice(0, architecture.layers, architecture.layers)
+        )
         for index in INDEXES:
             if (folder / index).exists():
-                return self._fetch_indexed(folder, index, held, shape.tied)
+                return self._fetch_indexed(folder, index, held, architecture.tied)
         for single in _WHOLE_WEIGHTS:
             if (folder / single).exists() or (self._download([single]) / single).exists():
                 return folder

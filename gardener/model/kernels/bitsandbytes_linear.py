@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.model.kernels.batch_invariant import steadied
-from gardener.model.kernels.products import Make
+from gardener.model.kernels.batch_invariant import batch_invariant
+from gardener.model.kernels.interface import Make
 
 FORMATS = ("none", "int8", "nf4", "fp4")
 
@@ -35,7 +35,7 @@ def quantised(quant: str) -> Make:
     bnb = _bitsandbytes()
 
     form = partial(_Int8, bnb) if quant == "int8" else partial(_FourBit, bnb, quant)
-    return partial(steadied, form)
+    return partial(batch_invariant, form)
 
 
 class _Int8:

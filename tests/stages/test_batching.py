@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 from loopback import card, run, slow
-from test_desk import ROOT, Table, segment
+from test_scheduler import ROOT, Table, segment
 
 from gardener.decoding.costs import Curve
 from gardener.protocol.messages import Open
-from gardener.stages.merging import APART, Merging
+from gardener.stages.batching import SEPARATE, BatchingPolicy
 
 FLAT = ((1, 0.010), (64, 0.010))
 BENT = ((1, 0.010), (16, 0.010), (32, 0.012), (64, 0.030))
@@ -16,7 +16,7 @@ STEEP = ((1, 0.010), (2, 0.020))
 
 
 @pytest.mark.parametrize(
-    ("curve", "ahead", "pays"),
+    ("curve", "left", "pays"),
     [
         (FLAT, 1, True),
         (FLAT, 16, True),
@@ -29,42 +29,45 @@ STEEP = ((1, 0.010), (2, 0.020))
     ],
 )
 def test_segments_are_merged_where_they_leave_the_ring_sooner(
-    curve: Sequence[tuple[int, float]], ahead: int, pays: bool
+    curve: Sequence[tuple[int, float]], left: int, pays: bool
 ) -> None:
-    assert Merging(Curve(tuple(curve)), ahead).pays(1, 16, 16) == pays
+    assert BatchingPolicy(Curve(tuple(curve)), left).pays(1, 16, 16) == pays
 
 
 def test_a_third_segment_holds_up_two_others() -> None:
     # Alone each takes 10 ms, 48 rows 21: 63 ms for the three against 10 + 20 + 30 at the last one.
-    assert Merging(Curve(BENT)).pays(1, 16, 16)
-    assert not Merging(Curve(BENT)).pays(2, 32, 32)
+    assert BatchingPolicy(Curve(BENT)).pays(1, 16, 16)
+    assert not BatchingPolicy(Curve(BENT)).pays(2, 32, 32)
 
 
 def test_a_stage_that_was_not_measured_merges_nothing() -> None:
-    assert not APART.pays(1, 1, 1)
-    assert not Merging.of(card(1, 4)).pays(1, 1, 1)
+    assert not SEPARATE.pays(1, 1, 1)
+    assert not BatchingPolicy.of(card(1, 4)).pays(1, 1, 1)
 
 
-@pytest.mark.parametrize(("number", "ahead"), [(1, 4), (3, 2), (4, 1)])
-def test_a_card_tells_how_many_stages_are_ahead(number: int, ahead: int) -> None:
-    assert Merging.of(card(number, 4)).ahead == ahead
+@pytest.mark.parametrize(("number", "left"), [(1, 4), (3, 2), (4, 1)])
+def test_a_card_tells_how_many_stages_are_left(number: int, left: int) -> None:
+    assert BatchingPolicy.of(card(number, 4)).stages_left == left
 
 
 @pytest.mark.parametrize(
-    ("merging", "passes"),
-    [(Merging(Curve(FLAT)), [[1], [2, 1, 1]]), (Merging(Curve(STEEP), 2), [[1], [2], [1], [1]])],
+    ("batching", "passes"),
+    [
+        (BatchingPolicy(Curve(FLAT)), [[1], [2, 1, 1]]),
+        (BatchingPolicy(Curve(STEEP), 2), [[1], [2], [1], [1]]),
+    ],
 )
 def test_segments_of_one_request_stay_apart_unless_it_pays(
-    merging: Merging, passes: list[list[int]]
+    batching: BatchingPolicy, passes: list[list[int]]
 ) -> None:
     async def scenario() -> None:
-        table = Table(merging=merging)
+        table = Table(batching=batching)
         table.stage.trouble = slow(0.05)
         table.scheduler.open(Open(9, 1, 64))
-        table.scheduler.submit(segment(0, ROOT))
-        table.scheduler.submit(segment(1, (1, 0, 1), (2, 0, 1)))
-        table.scheduler.submit(segment(2, (3, 1, 2)))
-        table.scheduler.submit(segment(3, (4, 2, 2)))
+        table.scheduler.receive(segment(0, ROOT))
+        table.scheduler.receive(segment(1, (1, 0, 1), (2, 0, 1)))
+        table.scheduler.receive(segment(2, (3, 1, 2)))
+        table.scheduler.receive(segment(3, (4, 2, 2)))
         await table.settle()
         assert [each.seq for each in table.out] == [0, 1, 2, 3]
         assert table.stage.passes == passes
@@ -75,12 +78,12 @@ def test_segments_of_one_request_stay_apart_unless_it_pays(
 
 def test_segments_of_different_requests_are_merged_whatever_it_costs() -> None:
     async def scenario() -> None:
-        table = Table(merging=Merging(Curve(STEEP), 4))
+        table = Table(batching=BatchingPolicy(Curve(STEEP), 4))
         table.stage.trouble = slow(0.05)
         for request in (7, 8, 9):
             table.scheduler.open(Open(request, 1, 64))
-            table.scheduler.submit(segment(0, ROOT, request=request))
-        table.scheduler.submit(segment(1, (1, 0, 1), request=7))
+            table.scheduler.receive(segment(0, ROOT, request=request))
+        table.scheduler.receive(segment(1, (1, 0, 1), request=7))
         await table.settle()
         assert table.stage.passes == [[1], [1, 1, 1]]
         table.worker.close()

@@ -12,15 +12,17 @@ from gardener.errors import RemoteError
 from gardener.protocol.messages import Advance, Open, Segment, Timing, Verdict
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
-from gardener.stages import scheduler as schedulers
-from gardener.stages.merging import APART, Merging
+from gardener.stages import queue, scheduler
+from gardener.stages.batching import SEPARATE, BatchingPolicy
 from gardener.stages.scheduler import Scheduler
 
 
 class Table:
     """A scheduler of a stage, which is the first and the last by default, and what comes off it."""
 
-    def __init__(self, number: int = 1, stages: int = 1, merging: Merging = APART) -> None:
+    def __init__(
+        self, number: int = 1, stages: int = 1, batching: BatchingPolicy = SEPARATE
+    ) -> None:
         self.stage = FakeStage(number, stages)
         self.worker = Worker("stage")
         self.out: list[Segment | Verdict] = []
@@ -34,7 +36,7 @@ class Table:
             self.out.append,
             lambda: self.slow,
             lambda request, seq, error: self.failures.append((request, seq, repr(error))),
-            merging,
+            batching,
         )
 
     async def settle(self) -> None:
@@ -58,9 +60,9 @@ def test_segments_leave_in_the_order_they_came_and_share_passes() -> None:
         table.stage.trouble = slow(0.05)
         table.scheduler.open(Open(9, 1, 64))
         table.scheduler.open(Open(8, 1, 64))
-        table.scheduler.submit(segment(0, ROOT))
-        table.scheduler.submit(segment(1, (1, 0, 1), (2, 0, 1)))
-        table.scheduler.submit(segment(0, ROOT, request=8))
+        table.scheduler.receive(segment(0, ROOT))
+        table.scheduler.receive(segment(1, (1, 0, 1), (2, 0, 1)))
+        table.scheduler.receive(segment(0, ROOT, request=8))
         assert table.scheduler.waiting == 3
         await table.settle()
         assert [(each.request, each.seq) for each in table.out] == [(9, 0), (9, 1), (8, 0)]
@@ -77,10 +79,10 @@ def test_rows_that_died_are_not_computed_and_the_count_stays_true() -> None:
         table = Table()
         table.stage.trouble = slow(0.05)
         table.scheduler.open(Open(9, 1, 64))
-        table.scheduler.submit(segment(0, ROOT))
-        table.scheduler.submit(segment(1, (1, 0, 1), (2, 0, 1)))
-        table.scheduler.submit(segment(2, (3, 1, 2)))
-        table.scheduler.submit(segment(3, (4, 2, 2)))
+        table.scheduler.receive(segment(0, ROOT))
+        table.scheduler.receive(segment(1, (1, 0, 1), (2, 0, 1)))
+        table.scheduler.receive(segment(2, (3, 1, 2)))
+        table.scheduler.receive(segment(3, (4, 2, 2)))
         await until(lambda: table.out)
         table.scheduler.advance(Advance(9, (), 2))  # in time for what has not begun
         await table.settle()
@@ -96,7 +98,7 @@ def test_a_pass_that_was_stopped_says_nothing_of_its_rows() -> None:
         table = Table()
         table.stage.run = lambda jobs: None  # type: ignore[assignment,method-assign,return-value]
         table.scheduler.open(Open(9, 1, 64))
-        table.scheduler.submit(segment(0, ROOT))
+        table.scheduler.receive(segment(0, ROOT))
         await table.settle()
         assert [each.times[0].rows for each in table.out] == [0]
         table.worker.close()
@@ -112,20 +114,20 @@ def test_a_failed_pass_ends_its_requests_and_nothing_else() -> None:
         table = Table()
         table.scheduler.open(Open(9, 1, 64))
         table.stage.trouble = fail
-        table.scheduler.submit(segment(0, ROOT))
-        table.scheduler.submit(segment(1, (1, 0, 1)))
+        table.scheduler.receive(segment(0, ROOT))
+        table.scheduler.receive(segment(1, (1, 0, 1)))
         await table.settle()
         assert table.failures == [(9, 0, "RuntimeError('no')")]
         assert (table.scheduler.requests, table.scheduler.gave_up(9)) == ((), True)
         table.stage.trouble = lambda: None
         # What was on its way comes for nothing, until it is closed.
-        table.scheduler.submit(segment(2, (2, 1, 2)))
+        table.scheduler.receive(segment(2, (2, 1, 2)))
         table.scheduler.advance(Advance(9, (0,), 1))
         with pytest.raises(RemoteError, match="opened twice"):
             table.scheduler.open(Open(9, 1, 64))
         table.scheduler.close(9)
         table.scheduler.open(Open(9, 1, 64))
-        table.scheduler.submit(segment(0, ROOT))
+        table.scheduler.receive(segment(0, ROOT))
         await table.settle()
         assert [each.seq for each in table.out] == [0]
         assert list(table.stage.caches) == [9]
@@ -148,11 +150,56 @@ def test_a_failed_pass_is_told_for_every_request_in_it() -> None:
         table.stage.trouble = fail_the_second_pass
         for request in (7, 8, 9):
             table.scheduler.open(Open(request, 1, 64))
-            table.scheduler.submit(segment(0, ROOT, request=request))
+            table.scheduler.receive(segment(0, ROOT, request=request))
         gate.set()
         await table.settle()
         assert [each.request for each in table.out] == [7]
         assert [failure[:2] for failure in table.failures] == [(8, 0), (9, 0)]
+        table.worker.close()
+
+    run(scenario)
+
+
+def test_a_pass_of_a_closed_request_is_not_taken_for_one_of_its_number() -> None:
+    """Closed and opened again while the pass runs: nothing of the old one comes off."""
+
+    async def scenario() -> None:
+        table, gate = Table(), Event()
+        table.stage.trouble = lambda: assert_set(gate)
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.receive(rows(3, 0))
+        table.scheduler.close(9)
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.receive(segment(0, ROOT))
+        gate.set()
+        await table.settle()
+        assert [each.seq for each in table.out] == [0]
+        assert (table.stage.passes, table.failures) == ([[1], [1]], [])
+        assert table.stage.caches == {9: {0: 1}}
+        table.worker.close()
+
+    run(scenario)
+
+
+def test_a_failed_pass_of_a_closed_request_does_not_end_the_next_of_its_number() -> None:
+    async def scenario() -> None:
+        table, gate = Table(), Event()
+
+        def fail_the_first_pass() -> None:
+            assert_set(gate)
+            table.stage.trouble = lambda: None
+            raise RuntimeError("no")
+
+        table.stage.trouble = fail_the_first_pass
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.receive(segment(3, ROOT))
+        table.scheduler.close(9)
+        table.scheduler.open(Open(9, 1, 64))
+        table.scheduler.receive(segment(0, ROOT))
+        gate.set()
+        await table.settle()
+        assert ([each.seq for each in table.out], table.failures) == ([0], [])
+        assert table.scheduler.requests == (9,)
         table.worker.close()
 
     run(scenario)
@@ -181,10 +228,10 @@ def test_what_stages_before_it_said_of_their_time_is_kept() -> None:
             table = Table(number, 2)
             table.scheduler.open(Open(9, 1, 64, (0,)))
             sent = rows(0, 0) if number == 1 else rows(0, 0, taps=(0,))
-            table.scheduler.submit(msgspec.structs.replace(sent, times=(earlier,) * (number - 1)))
+            table.scheduler.receive(msgspec.structs.replace(sent, times=(earlier,) * (number - 1)))
             # Nothing of this one is computed here, and yet it has passed.
             nothing = Segment(9, 1, (), (), (), (), None, (earlier,) * (number - 1))
-            table.scheduler.submit(nothing)
+            table.scheduler.receive(nothing)
             await table.settle()
             assert [len(each.times) for each in table.out] == [number, number]
             assert all(each.times[:-1] == (earlier,) * (number - 1) for each in table.out)
@@ -199,9 +246,9 @@ def test_rows_that_do_not_fit_end_their_request_alone() -> None:
         table.stage.trouble = slow(0.02)
         for request in (8, 9):
             table.scheduler.open(Open(request, 1, 64))
-            table.scheduler.submit(segment(0, ROOT, request=request))
-        table.scheduler.submit(segment(1, (1, 0, 7)))
-        table.scheduler.submit(segment(1, (1, 0, 1), request=8))
+            table.scheduler.receive(segment(0, ROOT, request=request))
+        table.scheduler.receive(segment(1, (1, 0, 7)))
+        table.scheduler.receive(segment(1, (1, 0, 1), request=8))
         await table.settle()
         assert table.failures == [(9, 1, "RemoteError('row 1 claims position 7 but stands at 1')")]
         assert [each.seq for each in table.out if each.request == 8] == [0, 1]
@@ -210,7 +257,7 @@ def test_rows_that_do_not_fit_end_their_request_alone() -> None:
     run(scenario)
 
 
-def test_a_desk_is_free_again_when_its_answer_cannot_be_sent() -> None:
+def test_a_scheduler_is_free_again_when_its_answer_cannot_be_sent() -> None:
     async def scenario() -> None:
         table = Table()
         table.scheduler.open(Open(9, 1, 64))
@@ -219,12 +266,12 @@ def test_a_desk_is_free_again_when_its_answer_cannot_be_sent() -> None:
             raise ValueError("too long")
 
         table.scheduler._out = refuse
-        table.scheduler.submit(segment(0, ROOT))
+        table.scheduler.receive(segment(0, ROOT))
         await table.settle()
         assert table.failures == [(9, 0, "ValueError('too long')")]
         table.scheduler._out = table.out.append
         table.scheduler.open(Open(8, 1, 64))
-        table.scheduler.submit(segment(0, ROOT, request=8))
+        table.scheduler.receive(segment(0, ROOT, request=8))
         await table.settle()
         assert [each.request for each in table.out] == [8]
         table.worker.close()
@@ -232,15 +279,15 @@ def test_a_desk_is_free_again_when_its_answer_cannot_be_sent() -> None:
     run(scenario)
 
 
-def test_a_slow_neighbour_holds_the_desk_up_and_no_longer() -> None:
+def test_a_slow_neighbour_holds_the_scheduler_up_and_no_longer() -> None:
     async def scenario() -> None:
         table = Table()
         free = asyncio.get_running_loop().create_future()
         table.slow = free
         table.scheduler.open(Open(9, 1, 64))
-        table.scheduler.submit(segment(0, ROOT))
+        table.scheduler.receive(segment(0, ROOT))
         await until(lambda: table.out)
-        table.scheduler.submit(segment(1, (1, 0, 1)))
+        table.scheduler.receive(segment(1, (1, 0, 1)))
         await asyncio.sleep(0.02)
         assert (len(table.out), table.scheduler.waiting) == (1, 1)
         table.slow = None
@@ -257,7 +304,7 @@ def test_what_is_closed_leaves_nothing() -> None:
         table.stage.trouble = slow(0.05)
         for request in (7, 8, 9):
             table.scheduler.open(Open(request, 1, 64))
-            table.scheduler.submit(segment(0, ROOT, request=request))
+            table.scheduler.receive(segment(0, ROOT, request=request))
         table.scheduler.give_up(8)
         assert sorted(table.scheduler.clear()) == [7, 8, 9]
         await table.settle()
@@ -270,17 +317,17 @@ def test_what_is_closed_leaves_nothing() -> None:
 def test_bytes_that_wait_and_requests_that_were_given_up_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(schedulers, "QUEUE_BYTES", 8)
-    monkeypatch.setattr(schedulers, "REQUESTS", 3)
+    monkeypatch.setattr(queue, "MOST_BYTES", 8)
+    monkeypatch.setattr(scheduler, "MOST_REQUESTS", 3)
 
     async def scenario() -> None:
         table, gate = Table(2, 2), Event()
         table.stage.trouble = lambda: assert_set(gate)
         table.scheduler.open(Open(9, 1, 64))
         for node in range(3):  # one is computed, two of 4 bytes each wait
-            table.scheduler.submit(rows(node, node, taps=()))
+            table.scheduler.receive(rows(node, node, taps=()))
         with pytest.raises(RemoteError, match="2 segments of 8 bytes wait: that is too much"):
-            table.scheduler.submit(rows(3, 3, taps=()))
+            table.scheduler.receive(rows(3, 3, taps=()))
         gate.set()
         await table.settle()
         for request in (9, 8, 7):
@@ -297,7 +344,7 @@ def test_bytes_that_wait_and_requests_that_were_given_up_are_bounded(
 
 
 def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedulers, "QUEUE", 3)
+    monkeypatch.setattr(queue, "MOST_SEGMENTS", 3)
 
     async def scenario() -> None:
         table = Table()
@@ -305,16 +352,16 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(RemoteError, match="this model has a context of 512"):
             table.scheduler.open(Open(9, 1, 513))
         with pytest.raises(RemoteError, match="a segment of request 9, which is not open"):
-            table.scheduler.submit(segment(0, ROOT))
+            table.scheduler.receive(segment(0, ROOT))
         with pytest.raises(RemoteError, match="an Advance for request 9, which is not open"):
             table.scheduler.advance(Advance(9, (), 1))
         table.scheduler.open(Open(9, 1, 64))
         for seq in range(4):  # one is computed, three wait
-            table.scheduler.submit(segment(seq, (seq, seq - 1, seq)))
+            table.scheduler.receive(segment(seq, (seq, seq - 1, seq)))
         with pytest.raises(RemoteError, match="3 segments of 0 bytes wait: that is too much"):
-            table.scheduler.submit(segment(4, (4, 3, 4)))
+            table.scheduler.receive(segment(4, (4, 3, 4)))
         await table.settle()
-        monkeypatch.setattr(schedulers, "ERRANDS", 5)
+        monkeypatch.setattr(scheduler, "MOST_ERRANDS", 5)
         table.worker.submit(slow(0.2))
 
         def churn() -> None:
@@ -359,9 +406,9 @@ def test_the_features_of_a_verdict_are_those_of_the_prompt_then_those_of_its_row
     async def scenario() -> None:
         table = Table()
         table.scheduler.open(Open(9, 3, 64, (0, 1)))
-        table.scheduler.submit(rows(0, 0))
-        table.scheduler.submit(rows(1, 1, 2, 3, 4))
-        table.scheduler.submit(rows(2, 5, 6))
+        table.scheduler.receive(rows(0, 0))
+        table.scheduler.receive(rows(1, 1, 2, 3, 4))
+        table.scheduler.receive(rows(2, 5, 6))
         await table.settle()
         assert [each.ids for each in table.out] == [(), (2, 3, 4), (5, 6)]
         assert [features(each) for each in table.out] == [
@@ -379,8 +426,8 @@ def test_rows_that_die_while_they_are_computed_have_no_features_in_the_verdict()
         table, gate = Table(), Event()
         table.stage.trouble = lambda: assert_set(gate)
         table.scheduler.open(Open(9, 3, 64, (1,)))
-        table.scheduler.submit(rows(0, 0, 1, 2, 3, 4, 5, 6))
-        table.scheduler.submit(rows(1, 7))
+        table.scheduler.receive(rows(0, 0, 1, 2, 3, 4, 5, 6))
+        table.scheduler.receive(rows(1, 7))
         table.scheduler.advance(Advance(9, (2,), 4))
         gate.set()
         await table.settle()
@@ -405,9 +452,9 @@ def test_rows_that_die_at_a_stage_in_the_middle_leave_all_features() -> None:
         table, gate = Table(2, 3), Event()
         table.stage.trouble = lambda: assert_set(gate)
         table.scheduler.open(Open(9, 3, 64, (0, 1, 2, 3)))
-        table.scheduler.submit(rows(0, 0, 1, 2, 3, 4, taps=(0,)))
-        table.scheduler.submit(rows(1, 5, 6, taps=(0,)))
-        table.scheduler.submit(rows(2, 7, taps=(0,)))
+        table.scheduler.receive(rows(0, 0, 1, 2, 3, 4, taps=(0,)))
+        table.scheduler.receive(rows(1, 5, 6, taps=(0,)))
+        table.scheduler.receive(rows(2, 7, taps=(0,)))
         table.scheduler.advance(Advance(9, (2,), 4))
         gate.set()
         await table.settle()
@@ -432,19 +479,19 @@ def test_a_segment_brings_the_features_of_the_stages_before_and_no_other() -> No
             table.scheduler.open(Open(9, 1, 64, (0, 1, 2)))
             table.scheduler.open(Open(8, 1, 64))
         with pytest.raises(RemoteError, match="segment 0 brings 0 features, due are 1"):
-            last.scheduler.submit(rows(0, 0, taps=()))
+            last.scheduler.receive(rows(0, 0, taps=()))
         with pytest.raises(RemoteError, match="segment 0 brings 2 features, due are 1"):
-            last.scheduler.submit(rows(0, 0, taps=(0, 1)))
+            last.scheduler.receive(rows(0, 0, taps=(0, 1)))
         with pytest.raises(RemoteError, match="segment 0 brings 1 features, due are 0"):
-            last.scheduler.submit(msgspec.structs.replace(rows(0, 0, taps=(0,)), request=8))
+            last.scheduler.receive(msgspec.structs.replace(rows(0, 0, taps=(0,)), request=8))
         with pytest.raises(RemoteError, match="segment 1 brings 1 features, due are 0"):
-            last.scheduler.submit(Segment(9, 1, (), (), (), (), None, (), (column([]),)))
+            last.scheduler.receive(Segment(9, 1, (), (), (), (), None, (), (column([]),)))
         with pytest.raises(RemoteError, match="segment 0 brings 1 features, due are 0"):
-            first.scheduler.submit(msgspec.structs.replace(rows(0, 0), features=(column([1.0]),)))
+            first.scheduler.receive(msgspec.structs.replace(rows(0, 0), features=(column([1.0]),)))
         assert (first.scheduler.waiting, last.scheduler.waiting) == (0, 0)
-        first.scheduler.submit(rows(0, 0))
-        last.scheduler.submit(rows(0, 0, taps=(0,)))
-        last.scheduler.submit(Segment(9, 1, (), (), (), (), None, ()))
+        first.scheduler.receive(rows(0, 0))
+        last.scheduler.receive(rows(0, 0, taps=(0,)))
+        last.scheduler.receive(Segment(9, 1, (), (), (), (), None, ()))
         for table in (first, last):
             await table.settle()
         assert [features(each) for each in first.out] == [[of(0, 0)]]
