@@ -28,7 +28,7 @@ from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.config import transformers_config, unreadable
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.checkpoint.plain import plain
+from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, Checkpoint
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
@@ -318,7 +318,7 @@ def _shape(folder: Path) -> Architecture:
     """The layer's sizes. The classes that heads name are their own, so these are not looked at."""
     raw = read_json(folder / "config.json")
     whole = partial(transformers_config, folder, WAY_OUT)
-    known = plain({key: raw[key] for key in raw if key not in HEADS_OWN}) or whole()
+    known = plain_config({key: raw[key] for key in raw if key not in HEADS_OWN}) or whole()
     try:
         return Architecture.from_config(known, whole)
     except Exception as error:  # it may be the config of anything

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gardener.errors import UserError
 from gardener.model.checkpoint.config import ModelConfig, checked, transformers_config, unreadable
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.checkpoint.plain import plain
+from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.slices import Slice, even_cut
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Architecture:
         raw = read_json(file)
         _refuse_foreign(checked(ModelConfig, file, raw, WAY_OUT), folder)
         whole = partial(transformers_config, folder, WAY_OUT)
-        known = plain(raw) or whole()
+        known = plain_config(raw) or whole()
         try:
             architecture = cls.from_config(known, whole)
             _refuse_odd(architecture)

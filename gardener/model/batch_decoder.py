@@ -20,10 +20,10 @@ from gardener.model.attention import AttentionKernel, CachedRows
 from gardener.model.loader import Whole
 
 TOP_K = 64
-"""Tokens are drawn from so many likeliest ones."""
+"""How many of the likeliest tokens one is drawn from."""
 
 LIKELY = 16
-"""So many likeliest tokens are kept with their probabilities."""
+"""How many of the likeliest tokens are kept with their probabilities."""
 
 
 class Kept(NamedTuple):

@@ -1,6 +1,6 @@
 """Keys and values of one request, in slots.
 
-Which slot a row is written to and which slots it sees is decided elsewhere (`slots.SlotTable`);
+Which slot a row is written to and which slots it sees is decided elsewhere (`kv_slots.SlotTable`);
 here entries are written once and never moved, whatever is pruned.
 """
 

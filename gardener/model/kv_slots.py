@@ -3,9 +3,9 @@
 Keys are rotated by absolute position before they are written, so a row may stand in any slot. A
 row's mask is its parent's mask plus its own slot. Pruning frees slots; nothing is ever moved.
 
-The table belongs to the event loop. The worker thread only gets finished arrays, and its jobs run
-in the order in which they were placed, so a slot that is freed while an older job still writes it
-is only reused by a younger one: no locks.
+The table belongs to the event loop. The worker thread only gets finished arrays, and its passes
+run in the order in which their rows were placed. So a slot that is freed while an older pass still
+writes to it is only reused by a younger one: no locks.
 
 Rows that can no longer die (the prompt, settled tokens, the root) are *certain*: a chain, kept as
 one vector of slots. The others are kept by id until an advance settles or kills them.

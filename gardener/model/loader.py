@@ -91,10 +91,7 @@ def held_slice(folder: Path, architecture: Architecture, held: Slice | None) -> 
     if held.layers != architecture.layers:
         raise UserError(f"{folder} has {architecture.layers} layers, not {held.layers}")
     if stored and held != stored:
-        raise UserError(
-            f"{folder} holds layers {stored.first}-{stored.end - 1} only, "
-            f"not {held.first}-{held.end - 1}"
-        )
+        raise UserError(f"{folder} holds {stored} only, not {held.first}-{held.end - 1}")
     return held
 
 

@@ -18,7 +18,7 @@ from gardener.model.architecture import Architecture
 
 SCALINGS = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
-_STEP = 512  # the tables grow by at least so many positions
+_STEP = 512  # positions by which the tables grow at least
 
 
 class Rotary:
@@ -52,7 +52,7 @@ class Rotary:
 
     @property
     def sound(self) -> bool:
-        """Are these numbers, and as many as the heads need?"""
+        """Whether these are numbers, and as many as the heads need."""
         # Factors of longrope are used beyond the original context only, when it is too late.
         factors = (self._architecture.rope.get(key) for key in ("short_factor", "long_factor"))
         lengths = {len(each) for each in factors if each} - {self._architecture.head_dim // 2}
@@ -79,7 +79,7 @@ class Rotary:
         return positions[:, None].float() * torch.stack(rows), scale
 
     def _limit(self) -> int | None:
-        """Positions from here on have frequencies of their own; None: there are no such."""
+        """Positions from here on have frequencies of their own; None: there are none that do."""
         if self._kind == "dynamic":
             return self._architecture.context
         if self._kind == "longrope":

@@ -104,7 +104,7 @@ class HandOn:
 
 
 class Pick:
-    """The last stage's outlet: greedy picks after the judged rows.
+    """The last stage's outlet: greedy picks after the rows that ask for one.
 
     What comes out of the head's norm is the highest tap.
     """
@@ -117,25 +117,25 @@ class Pick:
     def __call__(
         self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]
     ) -> list[ComputedSegment]:
-        rows: list[int] = []  # that are needed: the judged ones, or all where they are tapped
-        judged: list[int] = []  # where among these
+        rows: list[int] = []  # of the batch: those with a pick, or all of a tapped segment
+        picked: list[int] = []  # where among these
         tapped: list[slice | None] = []  # by segment
         first = 0
         for placed in batch:
             at = len(rows)
             if self._tap in placed.taps:
                 rows += range(first, first + placed.rows)
-                judged += [at + row for row in placed.pick_rows]
+                picked += [at + row for row in placed.pick_rows]
                 tapped.append(slice(at, len(rows)))
             else:
                 rows += [first + row for row in placed.pick_rows]
-                judged += range(at, len(rows))
+                picked += range(at, len(rows))
                 tapped.append(None)
             first += placed.rows
         if not rows:
             return [ComputedSegment() for _ in batch]
         normed = self._head.normed(hidden if len(rows) == len(hidden) else hidden[rows])
-        picks = iter(self._picks(normed, judged))
+        picks = iter(self._picks(normed, picked))
         return [
             ComputedSegment(
                 picks=tuple(next(picks) for _ in placed.pick_rows),
@@ -144,9 +144,9 @@ class Pick:
             for placed, part in zip(batch, tapped, strict=True)
         ]
 
-    def _picks(self, normed: torch.Tensor, judged: Sequence[int]) -> list[int]:
-        if not judged:
+    def _picks(self, normed: torch.Tensor, picked: Sequence[int]) -> list[int]:
+        if not picked:
             return []
-        rows = normed if len(judged) == len(normed) else normed[judged]
+        rows = normed if len(picked) == len(normed) else normed[picked]
         picks: list[int] = self._head.project(rows).argmax(-1).tolist()
         return picks

@@ -116,7 +116,7 @@ class _Timer:
 
 
 def chain(stage: Executor, context: int, rows: int) -> PlacedSegment:
-    """A segment of so many rows, each the child of the one before, after `context` tokens."""
+    """A segment of `rows` rows, each the child of the one before, after `context` tokens."""
     high = context + rows
     positions = np.arange(high, dtype=np.int64)
     placement = Placement(

@@ -1,8 +1,8 @@
 """What a `config.json` says, checked before anything is made of it.
 
-Models and draft heads come from strangers. Fields that are not named here are nobody's business;
-those that are have their type and range, so that a wrong one is refused by name and not found out
-by a crash later on. Code that a folder brings is never run, and nobody is asked whether it may be.
+Models and draft heads come from strangers. Fields that are not named here are ignored. Those that
+are have a type and a range, so that a wrong one is refused by name, not found out by a crash later
+on. Code that a folder brings is never run, and nobody is asked whether it may be.
 """
 
 import reprlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Size: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0, le=1e30)]  # so no infinity, and no NaN
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1e30)]
-Layers: TypeAlias = Annotated[int, Meta(ge=1, le=1024)]  # some classes make a list of so many
+Layers: TypeAlias = Annotated[int, Meta(ge=1, le=1024)]  # some classes make a list of that length
 
 
 class Rope(Struct, frozen=True):

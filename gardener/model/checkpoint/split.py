@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.folders import is_empty, read_json, sha256
-from gardener.model.checkpoint.slices import Ends, Slice
-from gardener.model.checkpoint.tensors import Checkpoint, ends, fingerprint
+from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
+from gardener.model.checkpoint.tensors import Checkpoint, end_tensors, fingerprint
 from gardener.model.tensors import dtype_of
 from gardener.runtime.files import check_room, whole_folder
 
@@ -68,10 +68,12 @@ def split(
         mark = f"{dtype}-{mark}"
     with whole_folder(out) as folder:
         _write_holder(source, folder / "holder", mark)
-        borrowed = [name for name in checkpoint.names() if Ends().holds(name, architecture.tied)]
+        borrowed = [
+            name for name in checkpoint.names() if EmbeddingAndHead().holds(name, architecture.tied)
+        ]
         _write_weights(checkpoint, borrowed, folder / "holder", target)
         for stage, (held, names) in enumerate(zip(slices, plan, strict=True), 1):
-            say(f"stage {stage}: layers {held.first}-{held.end - 1}")
+            say(f"stage {stage}: {held}")
             (folder / f"stage-{stage}").mkdir()
             _write_weights(checkpoint, names, folder / f"stage-{stage}", target)
             _write_config(source, folder / f"stage-{stage}", stage, held, mark, dtype)
@@ -87,7 +89,7 @@ def _names(checkpoint: Checkpoint, architecture: Architecture, held: Slice) -> l
     for layer in range(held.first, held.end):
         if not any(name.startswith(f"model.layers.{layer}.") for name in names):
             raise UserError(f"{checkpoint.folder} has no tensors of layer {layer}")
-    for required in ends(held, architecture.tied):
+    for required in end_tensors(held, architecture.tied):
         if required not in names:
             raise UserError(f"the tensor {required} is missing from {checkpoint.folder}")
     return names
