@@ -1,8 +1,8 @@
 """What a model looks like, read from its `config.json`, and whether Gardener can run it.
 
-One shape covers Llama 1/2/3, Vicuna, SmolLM2, Mistral (sliding window), Qwen2 (bias on q, k, v) and
-Qwen3 (norm on q and k). Anything else is refused by name: a model that is nearly right would write
-text that is nearly right.
+One `Architecture` covers Llama 1/2/3, Vicuna, SmolLM2, Mistral (sliding window), Qwen2 (bias on q,
+k, v) and Qwen3 (norm on q and k). Anything else is refused by name: a model that is nearly right
+would write text that is nearly right.
 """
 
 from collections.abc import Callable
@@ -89,8 +89,8 @@ class Architecture:
     def from_config(
         cls, config: Any, whole: "Callable[[], PretrainedConfig] | None" = None
     ) -> "Architecture":
-        """From a transformers config of a supported family, or from an object with the attributes
-        of one, of which `whole` makes a real one. Raises UserError for odd variants."""
+        """From a transformers config of a supported family, or from an object with its attributes;
+        `whole` then makes the real one. Raises UserError for odd variants."""
         family = config.model_type
         bias = bool(getattr(config, "attention_bias", False))
         rope = dict(config.rope_parameters)
@@ -156,7 +156,7 @@ def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:
 
 
 def _refuse_odd(architecture: Architecture) -> None:
-    """Sizes that do not go together."""
+    """Raise UserError for sizes that do not go together."""
     if architecture.heads % architecture.kv_heads:
         raise UserError(
             f"num_attention_heads is {architecture.heads}, no multiple of num_key_value_heads, "

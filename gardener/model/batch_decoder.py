@@ -1,9 +1,9 @@
 """The whole target on one machine, writing many texts at once, one token of each per pass.
 
 A *lane* is a row of the batch with a cache of its own. Lanes begin and end independently: when one
-text has ended, the next one starts in its lane at position 0 and overwrites what was there. Tokens
-that are given may be fed one by one, like those that were written, for that pass is made anyway; or
-many in a pass of their own, which is faster where they are more than a few.
+text has ended, the next one starts in its lane at position 0 and overwrites what was there. A given
+token may be fed like one that was written, since the pass over all lanes is made anyway. Many given
+tokens are faster in a pass of their own.
 
 What this does not do: sliding windows, which are refused.
 """
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
     likely    [tokens, LIKELY] int32, the likeliest next tokens, likeliest first
     odds      [tokens, LIKELY] float16, their probabilities
 
-    Of tokens that were read many at once there are the features alone, and zeros.
+    Tokens that were read many at once have features only, and zeros for the rest.
     """
 
     features: Tensor
@@ -43,7 +43,7 @@ class Kept(NamedTuple):
 
 
 class _RowPerLane:
-    """One row of each lane, as what the blocks ask to attend."""
+    """Attention of one row of each lane, see `attention.CachedRows`."""
 
     def __init__(self, keys: Tensor, values: Tensor, positions: Tensor, high: int) -> None:
         self.first, self.end = 0, len(positions)
@@ -78,7 +78,7 @@ class _RowPerLane:
 
 
 class _RowsOfLane:
-    """Rows of one lane that follow on each other, as what the blocks ask to attend."""
+    """Attention of consecutive rows of one lane, see `attention.CachedRows`."""
 
     def __init__(self, keys: Tensor, values: Tensor, lane: int, positions: Tensor) -> None:
         self.first, self.end = 0, len(positions)
@@ -166,8 +166,8 @@ class BatchDecoder:
 
     @torch.inference_mode()
     def read(self, lane: int, first: int, tokens: Sequence[int]) -> None:
-        """Feed one lane these tokens in one pass, from position `first` on. What comes after them
-        is not asked."""
+        """Feed one lane these tokens in one pass, from position `first` on. What would be written
+        after them is not computed."""
         at = torch.arange(first, first + len(tokens), device=self._keys.device)
         chunk = _RowsOfLane(self._keys, self._values, lane, at)
         _, features = self._run(tokens, at, first + len(tokens), chunk)

@@ -1,8 +1,8 @@
-"""Build the model's parts from a checkpoint: read a layer, fuse it, bring it into its final form,
-forget it.
+"""Build the model's parts from a checkpoint, layer by layer.
 
-At no time is more than one layer in memory more than once: twice, or where its weights are widened
-(`kernels/widened.py`) once more in float32. So loading takes little more than the slice.
+A layer is read, fused, brought into its final form, and what was read is released before the next
+one. So loading takes little more memory than the slice itself: one layer is there twice, or three
+times where its weights are widened (`kernels/widened.py`).
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from gardener.model.tensors import dtype_of
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """All parts of a model, for who runs them in another way than a stage does.
+    """All parts of a model, for those who run it in another way than a stage does.
 
     table   the embedding [vocab, width], on the CPU in the checkpoint's own dtype
     matrix  what the head multiplies with, [vocab, width]; the table where the two are tied

@@ -35,7 +35,7 @@ class BatchEntry:
     def answer(
         self, computed: ComputedSegment | None, timing: Timing, is_last: bool
     ) -> Segment | Verdict:
-        """What leaves the stage. computed: None where nothing was, or the pass was stopped."""
+        """What leaves the stage. computed: None if nothing was, or if the pass was stopped."""
         segment, times = self.segment, (*self.segment.times, timing)
         if computed is None or self.placed is None:
             if is_last:

@@ -38,14 +38,14 @@ Points = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of it; `long` at `context` tokens, () if the model has no room for a long text."""
+    """What was measured; `long` at `context` tokens, () if the model has no room for that many."""
 
     short: Points
     long: Points
     context: int
     wanted: int  # most rows that were to be measured
-    seconds: float  # spent on it
-    threads: int = 0  # of the processor that it was done with; 0: another device did it
+    seconds: float  # spent on measuring
+    threads: int = 0  # of the processor that computed; 0: another device did
 
     def __str__(self) -> str:
         """In one line, for people."""

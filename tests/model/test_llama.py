@@ -62,17 +62,17 @@ class Chain:
 
     def run(self, *parts: tuple[int, Placement, Sequence[int]]) -> list[torch.Tensor]:
         """Logits per part: (request, placement, tokens). All parts in one forward pass."""
-        jobs = [
+        batch = [
             PlacedSegment(request, placement, tokens=tokens) for request, placement, tokens in parts
         ]
         results: list[ComputedSegment] = []
         for stage in self.stages:
-            done = stage.run(jobs)
+            done = stage.run(batch)
             assert done is not None
             results = done
-            jobs = [
-                PlacedSegment(job.request, job.placement, hidden=result.hidden)
-                for job, result in zip(jobs, results, strict=True)
+            batch = [
+                PlacedSegment(placed.request, placed.placement, hidden=result.hidden)
+                for placed, result in zip(batch, results, strict=True)
             ]
         return [unpack(_hidden(result)) for result in results]
 

@@ -35,13 +35,13 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def _picks(stages: list[Executor]) -> tuple[int, ...]:
     placement = SlotTable(9, 20).place(range(9), range(-1, 8), range(9))
-    job = PlacedSegment(0, placement, tokens=range(9), pick_rows=range(9))
+    placed = PlacedSegment(0, placement, tokens=range(9), pick_rows=range(9))
     picks: tuple[int, ...] = ()
     for stage in stages:
         stage.open(0)
-        done = stage.run([job])
+        done = stage.run([placed])
         assert done is not None
-        job = PlacedSegment(0, placement, hidden=done[0].hidden, pick_rows=range(9))
+        placed = PlacedSegment(0, placement, hidden=done[0].hidden, pick_rows=range(9))
         picks = done[0].picks
     return picks
 

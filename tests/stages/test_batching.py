@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 from loopback import card, run, slow
-from test_scheduler import ROOT, Table, segment
+from test_scheduler import ROOT, Harness, segment
 
 from gardener.decoding.costs import Curve
 from gardener.protocol.messages import Open
@@ -61,31 +61,31 @@ def test_segments_of_one_request_stay_apart_unless_it_pays(
     batching: BatchingPolicy, passes: list[list[int]]
 ) -> None:
     async def scenario() -> None:
-        table = Table(batching=batching)
-        table.stage.trouble = slow(0.05)
-        table.scheduler.open(Open(9, 1, 64))
-        table.scheduler.receive(segment(0, ROOT))
-        table.scheduler.receive(segment(1, (1, 0, 1), (2, 0, 1)))
-        table.scheduler.receive(segment(2, (3, 1, 2)))
-        table.scheduler.receive(segment(3, (4, 2, 2)))
-        await table.settle()
-        assert [each.seq for each in table.out] == [0, 1, 2, 3]
-        assert table.stage.passes == passes
-        table.worker.close()
+        harness = Harness(batching=batching)
+        harness.stage.trouble = slow(0.05)
+        harness.scheduler.open(Open(9, 1, 64))
+        harness.scheduler.receive(segment(0, ROOT))
+        harness.scheduler.receive(segment(1, (1, 0, 1), (2, 0, 1)))
+        harness.scheduler.receive(segment(2, (3, 1, 2)))
+        harness.scheduler.receive(segment(3, (4, 2, 2)))
+        await harness.settle()
+        assert [each.seq for each in harness.out] == [0, 1, 2, 3]
+        assert harness.stage.passes == passes
+        harness.worker.close()
 
     run(scenario)
 
 
 def test_segments_of_different_requests_are_merged_whatever_it_costs() -> None:
     async def scenario() -> None:
-        table = Table(batching=BatchingPolicy(Curve(STEEP), 4))
-        table.stage.trouble = slow(0.05)
+        harness = Harness(batching=BatchingPolicy(Curve(STEEP), 4))
+        harness.stage.trouble = slow(0.05)
         for request in (7, 8, 9):
-            table.scheduler.open(Open(request, 1, 64))
-            table.scheduler.receive(segment(0, ROOT, request=request))
-        table.scheduler.receive(segment(1, (1, 0, 1), request=7))
-        await table.settle()
-        assert table.stage.passes == [[1], [1, 1, 1]]
-        table.worker.close()
+            harness.scheduler.open(Open(request, 1, 64))
+            harness.scheduler.receive(segment(0, ROOT, request=request))
+        harness.scheduler.receive(segment(1, (1, 0, 1), request=7))
+        await harness.settle()
+        assert harness.stage.passes == [[1], [1, 1, 1]]
+        harness.worker.close()
 
     run(scenario)

@@ -36,9 +36,9 @@ class Paced:
     def close(self, request: int) -> None:
         self.open_requests.discard(request)
 
-    def run(self, jobs: Sequence[PlacedSegment]) -> None:
-        assert jobs[0].request in self.open_requests
-        rows, high = jobs[0].rows, jobs[0].placement.high
+    def run(self, batch: Sequence[PlacedSegment]) -> None:
+        assert batch[0].request in self.open_requests
+        rows, high = batch[0].rows, batch[0].placement.high
         self.rows.append(rows)
         self.now += self._seconds * (1 + rows + (high - rows) // 100)
 
@@ -101,8 +101,8 @@ def test_slow_passes_are_timed_once_and_others_in_turns() -> None:
 
 def test_what_disturbs_some_passes_does_not_count() -> None:
     class Disturbed(Paced):
-        def run(self, jobs: Sequence[PlacedSegment]) -> None:
-            super().run(jobs)
+        def run(self, batch: Sequence[PlacedSegment]) -> None:
+            super().run(batch)
             self.now += 50.0 * (len(self.rows) % 3)
 
     assert measured(Disturbed(), 100_000.0).short == tuple((rows, 1.0 + rows) for rows in SIZES)
@@ -122,7 +122,7 @@ def test_nothing_is_measured_beyond_the_models_context() -> None:
 
 def test_the_cache_is_freed_even_when_it_fails() -> None:
     class Broken(Paced):
-        def run(self, jobs: Sequence[PlacedSegment]) -> None:
+        def run(self, batch: Sequence[PlacedSegment]) -> None:
             raise MemoryError
 
     stage = Broken()
@@ -147,12 +147,12 @@ def test_a_measured_chain_stands_as_a_segment_would(stages: list[Executor]) -> N
     table.place(prompt, [row - 1 for row in prompt], prompt)
     rows = range(SHORT, SHORT + 4)
     expected = table.place(rows, [row - 1 for row in rows], rows)
-    job = chain(stages[1], SHORT, 4)
-    assert job.request == REQUEST
-    assert job.hidden is not None
-    assert job.hidden.shape == (4, 32)
+    placed = chain(stages[1], SHORT, 4)
+    assert placed.request == REQUEST
+    assert placed.hidden is not None
+    assert placed.hidden.shape == (4, 32)
     for name in ("slots", "positions", "slot_positions", "mask"):
-        assert np.array_equal(getattr(job.placement, name), getattr(expected, name)), name
+        assert np.array_equal(getattr(placed.placement, name), getattr(expected, name)), name
     assert chain(stages[0], SHORT, 1).placement.mask is None
 
 

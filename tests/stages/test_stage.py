@@ -44,11 +44,11 @@ def _decode(stages: Sequence[Executor], tokens: Sequence[int], count: int) -> li
     text: list[int] = []
     while len(text) < count:
         placement = table.place(ids, [i - 1 for i in ids], ids)
-        job = PlacedSegment(7, placement, tokens=new, pick_rows=[len(ids) - 1])
+        placed = PlacedSegment(7, placement, tokens=new, pick_rows=[len(ids) - 1])
         for stage in stages:
-            done = stage.run([job])
+            done = stage.run([placed])
             assert done is not None
-            job = PlacedSegment(7, placement, hidden=done[0].hidden, pick_rows=job.pick_rows)
+            placed = PlacedSegment(7, placement, hidden=done[0].hidden, pick_rows=placed.pick_rows)
             text += done[0].picks
         table.advance(ids[-1:], ids[-1] + 1)
         ids, new = [ids[-1] + 1], text[-1:]
@@ -70,20 +70,20 @@ def test_greedy_text_equals_transformers(model: Any, folder: Path) -> None:
 @pytest.mark.usefixtures("model")
 def test_picks_are_for_the_judged_rows_only(folder: Path) -> None:
     stage = load_stage(folder)
-    jobs = []
+    batch = []
     for request in (5, 2, 9):
         stage.open(request)
         placement = SlotTable(8, 50).place(range(8), range(-1, 7), range(8))
-        jobs.append(
+        batch.append(
             PlacedSegment(
                 request, placement, tokens=PROMPT, pick_rows=[7, 2] if request != 9 else []
             )
         )
-    done = stage.run(jobs)
+    done = stage.run(batch)
     assert done is not None
     assert [len(result.picks) for result in done] == [2, 2, 0]
     assert done[0].picks == done[1].picks
-    whole = stage.run([PlacedSegment(2, jobs[1].placement, tokens=PROMPT, pick_rows=range(8))])
+    whole = stage.run([PlacedSegment(2, batch[1].placement, tokens=PROMPT, pick_rows=range(8))])
     assert whole is not None
     assert (whole[0].picks[7], whole[0].picks[2]) == done[0].picks
 
@@ -96,14 +96,14 @@ def test_a_batch_of_dead_jobs_stops_early(folder: Path) -> None:
     dead, alive = Event(), Event()
     first = table.place(range(4), range(-1, 3), range(4))
     second = table.place(range(4, 8), range(3, 7), range(4, 8))
-    jobs = [
+    batch = [
         PlacedSegment(0, first, tokens=PROMPT[:4], cancelled=dead),
         PlacedSegment(0, second, tokens=PROMPT[4:], pick_rows=[3], cancelled=alive),
     ]
     dead.set()
-    assert stage.run(jobs) is not None  # one of two still lives
+    assert stage.run(batch) is not None  # one of two still lives
     alive.set()
-    assert stage.run(jobs) is None
+    assert stage.run(batch) is None
 
 
 @pytest.mark.usefixtures("model")
@@ -237,15 +237,18 @@ def _states(model: Any, tokens: Sequence[int]) -> list[torch.Tensor]:
     return [states[0] for states in out.hidden_states]
 
 
-def _tapped(stages: Sequence[Executor], jobs: Sequence[PlacedSegment]) -> list[list[torch.Tensor]]:
-    """One pass through stages one behind the other: what each job gets for its taps."""
-    found: list[list[torch.Tensor]] = [[] for _ in jobs]
+def _tapped(stages: Sequence[Executor], batch: Sequence[PlacedSegment]) -> list[list[torch.Tensor]]:
+    """One pass through stages one behind the other: what each segment gets for its taps."""
+    found: list[list[torch.Tensor]] = [[] for _ in batch]
     for stage in stages:
-        done = stage.run(jobs)
+        done = stage.run(batch)
         assert done is not None
         for features, result in zip(found, done, strict=True):
             features += map(unpack, result.features)
-        jobs = [replace(job, tokens=(), hidden=r.hidden) for job, r in zip(jobs, done, strict=True)]
+        batch = [
+            replace(placed, tokens=(), hidden=r.hidden)
+            for placed, r in zip(batch, done, strict=True)
+        ]
     return found
 
 
@@ -269,18 +272,18 @@ CUTS = {"whole": [Slice(0, 4, 4)], "halves": [Slice(0, 1, 4), Slice(1, 4, 4)]}
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 def test_taps_are_what_transformers_has_there(model: Any, folder: Path, cut: list[Slice]) -> None:
-    """At the ends of a stage, in its middle, and after the last norm, for each job its own."""
+    """At the ends of a stage, in its middle, and after the last norm, for each segment its own."""
     stages = [load_stage(folder, held) for held in cut]
     texts = {7: PROMPT, 5: [8, 60, 0], 6: [2, 7, 1, 8], 3: [9, 9]}
     taps = {7: (1, 2, 4), 5: (0, 3), 6: (), 3: (4,)}
-    jobs = []
+    batch = []
     for request, text in texts.items():
         for stage in stages:
             stage.open(request)
         judged = [0] if request == 6 else []
         table = SlotTable(len(text), 50)
-        jobs.append(_chain(table, 0, text, request, taps=taps[request], pick_rows=judged))
-    for request, got in zip(texts, _tapped(stages, jobs), strict=True):
+        batch.append(_chain(table, 0, text, request, taps=taps[request], pick_rows=judged))
+    for request, got in zip(texts, _tapped(stages, batch), strict=True):
         states = _states(model, texts[request])
         _is(got, [states[tap] for tap in taps[request]])
 
@@ -322,10 +325,10 @@ def test_taps_change_no_pick(folder: Path) -> None:
     for taps in ((), (2,), (4,), (0, 4)):
         for request, other in ((1, 2), (2, 1)):  # before one that has none, and behind it
             stage.open(request)
-            job = _chain(SlotTable(8, 50), 0, PROMPT, request, taps=taps, pick_rows=[7, 2])
+            placed = _chain(SlotTable(8, 50), 0, PROMPT, request, taps=taps, pick_rows=[7, 2])
             stage.open(other)
             plain = _chain(SlotTable(8, 50), 0, PROMPT[::-1], other, pick_rows=[4])
-            done = stage.run([job, plain])
+            done = stage.run([placed, plain])
             assert done is not None
             assert [len(result.features) for result in done] == [len(taps), 0]
             picks.append([result.picks for result in done])

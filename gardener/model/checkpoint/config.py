@@ -48,8 +48,8 @@ class Rope(Struct, frozen=True):
 
 
 class LayerConfig(Struct, frozen=True, kw_only=True):
-    """The fields that matter of any model. UNSET: the default of transformers, which may not be
-    null. `configuration_files` would have it read another file, which nobody has checked."""
+    """The fields that matter in any model. UNSET: the default of transformers, which may not be
+    null. `configuration_files` would make it read another file, which nobody has checked."""
 
     configuration_files: None = None
     hidden_size: Size | UnsetType = UNSET
@@ -87,7 +87,7 @@ class Part(Struct, frozen=True):
 
 
 class SplitConfig(Struct, frozen=True):
-    """Of a folder that `split` wrote."""
+    """The `config.json` of a folder that `split` wrote."""
 
     gardener: Part | None = None
 
@@ -99,7 +99,7 @@ class EndConfig(Struct, frozen=True):
 
 
 class ModelConfig(LayerConfig, frozen=True, kw_only=True):
-    """Of a whole model."""
+    """The `config.json` of a whole model."""
 
     model_type: str | None = None
     architectures: tuple[str, ...] | None = None

@@ -1,4 +1,4 @@
-"""The folders that `gardener split` wrote, and who reads which. No torch."""
+"""The folders that `gardener split` wrote, and who reads which. Without torch."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Which layers a stage holds: slices, people's ranges, and an even cut.
 
-A slice is half-open, `[first, end)`; people write ranges with both ends included, `10-19`.
-No torch.
+A slice is half-open, `[first, end)`; people write ranges with both ends included, `10-19`. This
+file does without torch.
 """
 
 import re

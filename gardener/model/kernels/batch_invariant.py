@@ -1,8 +1,9 @@
-"""Linear layers in which a row gives the same bits in any company.
+"""Batch-invariant linear layers: a row gives the same bits whatever rows are computed beside it.
 
-Where a row is computed alone in one run and among others in the next, its result should be the
-same, or greedy text in 16 bits would depend on what was speculated. A kernel that adds up some
-numbers of rows in another order is found when the layer is built, and there rows are filled up.
+A row may be computed alone in one run and among others in the next. If its result depended on that,
+greedy text in 16 bits would depend on what was speculated. When a layer is built, its kernel is
+tried with different numbers of rows. Where it adds up in another order, rows are padded to a number
+where it does not.
 """
 
 from functools import cache
@@ -18,9 +19,9 @@ _STEPS = (1, 2, 3, 4, 6, 8, 12, 16)  # each divides _TRIED_ROWS
 
 
 def batch_invariant(make: Make, weight: Tensor, bias: Tensor | None) -> Linear:
-    """What `make` makes, such that in 16 bits a row gives the same whatever rows come with it.
+    """A layer from `make` that is batch-invariant in 16 bits.
 
-    In float32 the two differ by the order of a sum, far below what decides a token.
+    In float32 a row may differ by the order of a sum, which is far too little to decide a token.
     """
     layer = make(weight, bias)
     if weight.dtype == torch.float32:
@@ -59,8 +60,8 @@ def _order_of_summing(
 
 
 class _Padded:
-    """A layer whose kernel adds up some numbers of rows in another order: filled up to one that it
-    adds up as it does most."""
+    """A layer whose kernel adds up some numbers of rows in another order than most. Those are
+    padded to a number that it adds up as usual."""
 
     def __init__(self, inner: Linear, step: int, alike: frozenset[int]) -> None:
         self._inner, self._step, self._alike = inner, step, alike

@@ -1,11 +1,11 @@
 """Linear layers in 8 bits on the CPU, for drafters: the target checks what they propose anyway.
 
-A drafter runs for few rows at a time, so its time is that of reading its weights, and a quarter of
-the bytes takes about a quarter of the time. Weights have a scale per output, rows one each; they
-are quantised on the way.
+A drafter runs for few rows at a time, so its time is that of reading its weights: a quarter of the
+bytes takes about a quarter of the time. Weights have a scale for each output, and rows have one
+each when they are quantised on the way.
 
-torch means to give up the functions used here one day. Where they are gone, or are not faster, a
-drafter computes in a float type as before.
+torch plans to remove the functions used here. Where they are gone, or are not faster, a drafter
+computes in a float type.
 """
 
 import warnings

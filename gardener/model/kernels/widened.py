@@ -21,7 +21,7 @@ class Widened:
     Not for two threads at once.
 
     For a CPU without instructions for 16 bits, where torch multiplies them row by row; and for
-    float32 out of a 16-bit checkpoint, of which half the bytes are zeros. On one core of an AVX2
+    float32 from a 16-bit checkpoint, where half the bytes are zeros. On one core of an AVX2
     machine, 1 / 8 / 16 rows of 30 layers of 576: 33 / 55 / 76 ms, where torch's own bfloat16 takes
     29 / 215 / 441 and packed float32 64 / 101 / 106. Products and sums are those of float32, of the
     same weights: scaled by a power of two, up to 11 bits of a weight fit into float16. What is lost
