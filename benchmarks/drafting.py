@@ -25,7 +25,7 @@ from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
 from gardener.model.tensors import dtype_of, pack
-from gardener.stages.jobs import Job
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 
 TEXT, NODES, ACCEPTED, ROWS = 256, 10, 4, 8
@@ -44,11 +44,11 @@ class Segments:
         ids = range(TEXT)
         self._run(self._job(ids, [i - 1 for i in ids], ids))
 
-    def _job(self, ids: Any, parents: Any, positions: Any) -> Job:
+    def _job(self, ids: Any, parents: Any, positions: Any) -> PlacedSegment:
         hidden = pack(torch.randn(len(ids), self._width).to(self._dtype))
-        return Job(1, self._table.place(ids, parents, positions), hidden=hidden)
+        return PlacedSegment(1, self._table.place(ids, parents, positions), hidden=hidden)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: PlacedSegment) -> None:
         assert self._stage.run([job]) is not None
 
     def once(self) -> float:

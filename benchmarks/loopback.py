@@ -26,7 +26,7 @@ from gardener.model.checkpoint.resolve import resolve
 from gardener.model.kv_slots import SlotTable
 from gardener.protocol.messages import ITEM_SIZE
 from gardener.rings.local import crowded
-from gardener.stages.jobs import Job
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -50,14 +50,14 @@ class Passes:
         job = self._job(TEXT, rows, copy.deepcopy(self._table))
         return timed(lambda: self._compute(job))
 
-    def _job(self, first: int, rows: int, table: SlotTable) -> Job:
+    def _job(self, first: int, rows: int, table: SlotTable) -> PlacedSegment:
         """A chain of rows after `first` others."""
         ids = list(range(first, first + rows))
         placement = table.place(ids, [i - 1 for i in ids], ids)
-        tokens = [self._random.randrange(self._stage.shape.vocab) for _ in ids]
-        return Job(1, placement, tokens, judged=range(rows) if first else [])
+        tokens = [self._random.randrange(self._stage.architecture.vocab) for _ in ids]
+        return PlacedSegment(1, placement, tokens, pick_rows=range(rows) if first else [])
 
-    def _compute(self, job: Job) -> None:
+    def _compute(self, job: PlacedSegment) -> None:
         assert self._stage.run([job]) is not None
 
 

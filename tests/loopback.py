@@ -27,7 +27,7 @@ from gardener.net.link import Link
 from gardener.protocol.messages import Card, Message, Segment, Tensor
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
-from gardener.stages.jobs import Job, Result
+from gardener.stages.forward import ComputedSegment, PlacedSegment
 from gardener.stages.node import StageNode
 
 CONTEXT = 512
@@ -55,12 +55,12 @@ class FakeStage:
     def check(self, segment: Segment) -> None:
         assert (segment.hidden is None) or not self.slice.is_first
 
-    def run(self, jobs: Sequence[Job]) -> list[Result]:
+    def run(self, jobs: Sequence[PlacedSegment]) -> list[ComputedSegment]:
         self.trouble()
         self.passes.append([job.rows for job in jobs])
         return [self._run(job, self.caches[job.request]) for job in jobs]
 
-    def _run(self, job: Job, cache: dict[int, int]) -> Result:
+    def _run(self, job: PlacedSegment, cache: dict[int, int]) -> ComputedSegment:
         rows = job.rows
         hidden = job.hidden
         tokens = struct.unpack(f"<{rows}f", hidden.data) if hidden else job.tokens
@@ -71,13 +71,13 @@ class FakeStage:
         where = list(zip(place.positions.tolist(), tokens, strict=True))
         features = tuple(column(feature(tap, *row) for row in where) for tap in taps)
         if not self.slice.is_last:
-            return Result(column(tokens), features=features)
+            return ComputedSegment(column(tokens), features=features)
         picks = []
-        for row in job.judged:
+        for row in job.pick_rows:
             seen = range(place.high) if place.mask is None else place.mask[row].nonzero()[0]
             path = sorted((int(place.slot_positions[slot]), cache[int(slot)]) for slot in seen)
             picks.append(fakes.target(token for _, token in path))
-        return Result(picks=tuple(picks), features=features)
+        return ComputedSegment(picks=tuple(picks), features=features)
 
 
 def feature(tap: int, position: int, token: float) -> float:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from gardener.draft.network import DraftNetwork, DraftRows
+from gardener.model.attention import Span
 from gardener.model.kv_cache import KVCache
 from gardener.model.kv_slots import Placement, SlotTable
-from gardener.model.llama import Span
 
 LONGEST = 1 << 20
 """Rows of a text: one that is longer than the network was made for is guessed worse, no more."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gardener.draft.network import DraftRows
 from gardener.model.architecture import Architecture
-from gardener.model.kernels.products import Linear
+from gardener.model.kernels.interface import Linear
 from gardener.model.llama import Block, rms_norm
 from gardener.model.rotary import Rotary
 

@@ -28,10 +28,10 @@ from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.config import transformers_config, unreadable
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.checkpoint.plain import plain
+from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, Checkpoint
+from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
-from gardener.model.kernels.products import Linear, Make
 from gardener.model.llama import Block, BlockWeights
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
@@ -181,7 +181,7 @@ class _Reader:
             gate_up=self._linear(torch.cat(gate_up), None),
             down=self._linear(self._take(f"{p}mlp.down_proj.weight", (s.width, s.inner)), None),
         )
-        return Block(s, weights, 0, None, steady=False)
+        return Block(s, weights, 0, None, batch_invariant=False)
 
     def _tokens(self) -> Tensor | None:
         """The target's token of each logit; None where all of them are there in order."""
@@ -318,7 +318,7 @@ def _shape(folder: Path) -> Architecture:
     """The layer's sizes. The classes that heads name are their own, so these are not looked at."""
     raw = read_json(folder / "config.json")
     whole = partial(transformers_config, folder, WAY_OUT)
-    known = plain({key: raw[key] for key in raw if key not in HEADS_OWN}) or whole()
+    known = plain_config({key: raw[key] for key in raw if key not in HEADS_OWN}) or whole()
     try:
         return Architecture.from_config(known, whole)
     except Exception as error:  # it may be the config of anything

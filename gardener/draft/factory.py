@@ -10,7 +10,7 @@ from gardener.draft.ngram import NGram
 from gardener.errors import UserError
 
 if TYPE_CHECKING:  # it imports torch
-    from gardener.model.kernels.products import Make
+    from gardener.model.kernels.interface import Make
 
 KINDS = ("ngram", "eagle", "model")
 """Kinds of drafters, in the order in which they are asked."""
@@ -140,13 +140,13 @@ def _eagle(head: Path, model: Path, settings: DraftSettings) -> Drafter:
 
 def _computing(settings: DraftSettings) -> tuple[str, "Make"]:
     """The float type of a head, and what makes its linear layers."""
-    from gardener.model.kernels.int8 import Light, light_pays, light_works
+    from gardener.model.kernels.int8 import Int8Linear, int8_pays, int8_works
     from gardener.model.kernels.linear import linear
 
-    if settings.dtype == "int8" and not light_works():
+    if settings.dtype == "int8" and not int8_works():
         raise UserError("--draft-dtype int8: this build of torch cannot do it here; take auto")
-    if settings.dtype == "int8" or (settings.dtype == "auto" and settings.on_cpu and light_pays()):
-        return "float32", Light
+    if settings.dtype == "int8" or (settings.dtype == "auto" and settings.on_cpu and int8_pays()):
+        return "float32", Int8Linear
     return _float_dtype(settings), linear
 
 

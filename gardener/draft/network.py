@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gardener.model.architecture import Architecture
-from gardener.model.llama import Span
+from gardener.model.attention import Span
 from gardener.model.rotary import Rotary
 
 

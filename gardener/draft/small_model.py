@@ -25,7 +25,7 @@ class SmallModel:
     def __init__(self, folder: Path, target: Path, *, dtype: str, device: str) -> None:
         """Raises UserError for a model that does not fit the target."""
         self._whole = load_whole(folder, dtype=dtype, device=device)
-        self.shape, self.rotary = self._whole.shape, self._whole.rotary
+        self.shape, self.rotary = self._whole.architecture, self._whole.rotary
         self.layers = self.shape.layers
         self.dtype, self.device = self._whole.head.dtype, self._whole.head.device
         vocab = Architecture.read(target).vocab

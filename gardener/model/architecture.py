@@ -1,8 +1,8 @@
 """What a model looks like, read from its `config.json`, and whether Gardener can run it.
 
-One shape covers Llama 1/2/3, Vicuna, SmolLM2, Mistral (sliding window), Qwen2 (bias on q, k, v) and
-Qwen3 (norm on q and k). Anything else is refused by name: a model that is nearly right would write
-text that is nearly right.
+One `Architecture` covers Llama 1/2/3, Vicuna, SmolLM2, Mistral (sliding window), Qwen2 (bias on q,
+k, v) and Qwen3 (norm on q and k). Anything else is refused by name: a model that is nearly right
+would write text that is nearly right.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gardener.errors import UserError
 from gardener.model.checkpoint.config import ModelConfig, checked, transformers_config, unreadable
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.checkpoint.plain import plain
+from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.slices import Slice, even_cut
 
 if TYPE_CHECKING:
@@ -75,22 +75,22 @@ class Architecture:
         raw = read_json(file)
         _refuse_foreign(checked(ModelConfig, file, raw, WAY_OUT), folder)
         whole = partial(transformers_config, folder, WAY_OUT)
-        known = plain(raw) or whole()
+        known = plain_config(raw) or whole()
         try:
-            shape = cls.from_config(known, whole)
-            _refuse_odd(shape)
+            architecture = cls.from_config(known, whole)
+            _refuse_odd(architecture)
         except UserError as error:
             raise UserError(f"{file}: {error}: {WAY_OUT}") from error
         except Exception as error:  # what transformers lets pass may still be of any type
             raise unreadable(folder, error, WAY_OUT) from error
-        return shape
+        return architecture
 
     @classmethod
     def from_config(
         cls, config: Any, whole: "Callable[[], PretrainedConfig] | None" = None
     ) -> "Architecture":
-        """From a transformers config of a supported family, or from an object with the attributes
-        of one, of which `whole` makes a real one. Raises UserError for odd variants."""
+        """From a transformers config of a supported family, or from an object with its attributes;
+        `whole` then makes the real one. Raises UserError for odd variants."""
         family = config.model_type
         bias = bool(getattr(config, "attention_bias", False))
         rope = dict(config.rope_parameters)
@@ -155,18 +155,19 @@ def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:
         )
 
 
-def _refuse_odd(shape: Architecture) -> None:
-    """Sizes that do not go together."""
-    if shape.heads % shape.kv_heads:
+def _refuse_odd(architecture: Architecture) -> None:
+    """Raise UserError for sizes that do not go together."""
+    if architecture.heads % architecture.kv_heads:
         raise UserError(
-            f"num_attention_heads is {shape.heads}, no multiple of num_key_value_heads, "
-            f"{shape.kv_heads}"
+            f"num_attention_heads is {architecture.heads}, no multiple of num_key_value_heads, "
+            f"{architecture.kv_heads}"
         )
-    if shape.head_dim % 2 or not shape.head_dim:
-        raise UserError(f"head_dim is {shape.head_dim}, which must be even")
-    if len(shape.windows) != shape.layers:
+    if architecture.head_dim % 2 or not architecture.head_dim:
+        raise UserError(f"head_dim is {architecture.head_dim}, which must be even")
+    if len(architecture.windows) != architecture.layers:
         raise UserError(
-            f"layer_types has {len(shape.windows)} entries, num_hidden_layers is {shape.layers}"
+            f"layer_types has {len(architecture.windows)} entries, num_hidden_layers is "
+            f"{architecture.layers}"
         )
 
 

@@ -1,9 +1,9 @@
 """The whole target on one machine, writing many texts at once, one token of each per pass.
 
 A *lane* is a row of the batch with a cache of its own. Lanes begin and end independently: when one
-text has ended, the next one starts in its lane at position 0 and overwrites what was there. Tokens
-that are given may be fed one by one, like those that were written, for that pass is made anyway; or
-many in a pass of their own, which is faster where they are more than a few.
+text has ended, the next one starts in its lane at position 0 and overwrites what was there. A given
+token may be fed like one that was written, since the pass over all lanes is made anyway. Many given
+tokens are faster in a pass of their own.
 
 What this does not do: sliding windows, which are refused.
 """
@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.model.llama import Kernel, Rows
+from gardener.model.attention import AttentionKernel, CachedRows
 from gardener.model.loader import Whole
 
 TOP_K = 64
-"""Tokens are drawn from so many likeliest ones."""
+"""How many of the likeliest tokens one is drawn from."""
 
 LIKELY = 16
-"""So many likeliest tokens are kept with their probabilities."""
+"""How many of the likeliest tokens are kept with their probabilities."""
 
 
 class Kept(NamedTuple):
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
     likely    [tokens, LIKELY] int32, the likeliest next tokens, likeliest first
     odds      [tokens, LIKELY] float16, their probabilities
 
-    Of tokens that were read many at once there are the features alone, and zeros.
+    Tokens that were read many at once have features only, and zeros for the rest.
     """
 
     features: Tensor
@@ -42,8 +42,8 @@ class Kept(NamedTuple):
     odds: Tensor
 
 
-class _Batch:
-    """One row of each lane, as what the blocks ask to attend."""
+class _RowPerLane:
+    """Attention of one row of each lane, see `attention.CachedRows`."""
 
     def __init__(self, keys: Tensor, values: Tensor, positions: Tensor, high: int) -> None:
         self.first, self.end = 0, len(positions)
@@ -55,7 +55,13 @@ class _Batch:
         self._bias.masked_fill_(~sees, -torch.inf)
 
     def attend(
-        self, layer: int, window: int | None, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor
+        self,
+        layer: int,
+        window: int | None,
+        kernel: AttentionKernel,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
     ) -> Tensor:
         """The kernel made for one request is of no use for a batch: the fused one is taken."""
         keys, values = self._keys[layer], self._values[layer]
@@ -71,8 +77,8 @@ class _Batch:
         return seen.reshape(lanes, -1)
 
 
-class _Chunk:
-    """Rows of one lane that follow on each other, as what the blocks ask to attend."""
+class _RowsOfLane:
+    """Attention of consecutive rows of one lane, see `attention.CachedRows`."""
 
     def __init__(self, keys: Tensor, values: Tensor, lane: int, positions: Tensor) -> None:
         self.first, self.end = 0, len(positions)
@@ -84,7 +90,13 @@ class _Chunk:
         self._bias.masked_fill_(unseen, -torch.inf)
 
     def attend(
-        self, layer: int, window: int | None, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor
+        self,
+        layer: int,
+        window: int | None,
+        kernel: AttentionKernel,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
     ) -> Tensor:
         """As for one row of each lane."""
         keys, values = self._keys[layer, self._lane], self._values[layer, self._lane]
@@ -112,8 +124,8 @@ class BatchDecoder:
 
     def __init__(self, whole: Whole, count: int, room: int, taps: Sequence[int], seed: int) -> None:
         """Raises UserError for a model with sliding windows."""
-        shape = whole.shape
-        if any(window is not None for window in shape.windows):
+        architecture = whole.architecture
+        if any(window is not None for window in architecture.windows):
             raise UserError(
                 "this model has sliding windows, with which many texts cannot be written at once "
                 "yet: it can neither be simulated nor have a head trained; --local and --peer run "
@@ -121,12 +133,12 @@ class BatchDecoder:
             )
         self._whole, self.taps, self.count, self.room = whole, tuple(taps), count, room
         dtype, device = whole.head.dtype, whole.head.device
-        size = (shape.layers, count, shape.kv_heads, room, shape.head_dim)
+        size = (architecture.layers, count, architecture.kv_heads, room, architecture.head_dim)
         self._keys = torch.zeros(size, dtype=dtype, device=device)
         self._values = torch.zeros(size, dtype=dtype, device=device)
-        likely = min(LIKELY, shape.vocab)
+        likely = min(LIKELY, architecture.vocab)
         self._kept = Kept(
-            torch.zeros(count, room, len(taps) * shape.width, dtype=dtype),
+            torch.zeros(count, room, len(taps) * architecture.width, dtype=dtype),
             torch.zeros(count, room, likely, dtype=torch.int32),
             torch.zeros(count, room, likely, dtype=torch.float16),
         )
@@ -142,7 +154,7 @@ class BatchDecoder:
         """
         at = torch.tensor(positions, device=self._keys.device)
         high = max(positions) + 1
-        x, features = self._run(tokens, at, high, _Batch(self._keys, self._values, at, high))
+        x, features = self._run(tokens, at, high, _RowPerLane(self._keys, self._values, at, high))
         logits = self._whole.head.project(x).float()
         top, ids = logits.topk(min(TOP_K, logits.shape[-1]), -1)
         odds = (top - logits.logsumexp(-1, keepdim=True)).exp()
@@ -154,15 +166,15 @@ class BatchDecoder:
 
     @torch.inference_mode()
     def read(self, lane: int, first: int, tokens: Sequence[int]) -> None:
-        """Feed one lane these tokens in one pass, from position `first` on. What comes after them
-        is not asked."""
+        """Feed one lane these tokens in one pass, from position `first` on. What would be written
+        after them is not computed."""
         at = torch.arange(first, first + len(tokens), device=self._keys.device)
-        chunk = _Chunk(self._keys, self._values, lane, at)
+        chunk = _RowsOfLane(self._keys, self._values, lane, at)
         _, features = self._run(tokens, at, first + len(tokens), chunk)
         self._kept.features[lane, at.cpu()] = features.to("cpu", self._kept.features.dtype)
 
     def _run(
-        self, tokens: Sequence[int], at: Tensor, high: int, rows: Rows
+        self, tokens: Sequence[int], at: Tensor, high: int, rows: CachedRows
     ) -> tuple[Tensor, Tensor]:
         """What the head reads of these rows, and the features that are to be kept of them."""
         whole = self._whole

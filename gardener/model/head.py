@@ -2,7 +2,7 @@
 
 import torch
 
-from gardener.model.kernels.products import Linear
+from gardener.model.kernels.interface import Linear
 from gardener.model.llama import rms_norm
 
 

@@ -1,6 +1,6 @@
 """Keys and values of one request, in slots.
 
-Which slot a row is written to and which slots it sees is decided elsewhere (`slots.SlotTable`);
+Which slot a row is written to and which slots it sees is decided elsewhere (`kv_slots.SlotTable`);
 here entries are written once and never moved, whatever is pruned.
 """
 
@@ -16,10 +16,10 @@ class KVCache:
     """Per layer two tensors [kv_heads, slots, head_dim]; they double when slots run out."""
 
     def __init__(
-        self, layers: int, shape: Architecture, dtype: torch.dtype, device: torch.device
+        self, layers: int, architecture: Architecture, dtype: torch.dtype, device: torch.device
     ) -> None:
         self._slots = _FIRST_SIZE
-        size = (shape.kv_heads, self._slots, shape.head_dim)
+        size = (architecture.kv_heads, self._slots, architecture.head_dim)
         # Zeros, not empty memory: a masked NaN would still poison the row that masks it.
         self._keys = [torch.zeros(size, dtype=dtype, device=device) for _ in range(layers)]
         self._values = [torch.zeros(size, dtype=dtype, device=device) for _ in range(layers)]

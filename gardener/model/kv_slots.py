@@ -3,9 +3,9 @@
 Keys are rotated by absolute position before they are written, so a row may stand in any slot. A
 row's mask is its parent's mask plus its own slot. Pruning frees slots; nothing is ever moved.
 
-The table belongs to the event loop. The worker thread only gets finished arrays, and its jobs run
-in the order in which they were placed, so a slot that is freed while an older job still writes it
-is only reused by a younger one: no locks.
+The table belongs to the event loop. The worker thread only gets finished arrays, and its passes
+run in the order in which their rows were placed. So a slot that is freed while an older pass still
+writes to it is only reused by a younger one: no locks.
 
 Rows that can no longer die (the prompt, settled tokens, the root) are *certain*: a chain, kept as
 one vector of slots. The others are kept by id until an advance settles or kills them.
@@ -43,7 +43,7 @@ class Placement:
     slot_positions: Ints
 
 
-class _Row(NamedTuple):
+class _TreeRow(NamedTuple):
     """A row that may still die. `sees` is its line of the mask."""
 
     parent: int
@@ -65,7 +65,7 @@ class SlotTable:
         self._limit = context + spare
         self._chain = 0  # certain rows that have a slot, which is the position of the next one
         self._certain: set[int] = set()  # ids of them, but for the prompt's
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, _TreeRow] = {}
         size = min(self._limit, 256)
         self._used = np.zeros(size, np.bool_)
         self._base = np.zeros(size, np.bool_)  # slots of the certain rows
@@ -273,7 +273,7 @@ class SlotTable:
             if self._is_certain(row):
                 self._add_certain(row, slot)
             else:
-                self._rows[row] = _Row(parent, slot, position, line)
+                self._rows[row] = _TreeRow(parent, slot, position, line)
         return sees
 
 

@@ -1,8 +1,8 @@
-"""Build the model's parts from a checkpoint: read a layer, fuse it, bring it into its final form,
-forget it.
+"""Build the model's parts from a checkpoint, layer by layer.
 
-At no time is more than one layer in memory more than once: twice, or where its weights are widened
-(`products.py`) once more in float32. So loading takes little more than the slice.
+A layer is read, fused, brought into its final form, and what was read is released before the next
+one. So loading takes little more memory than the slice itself: one layer is there twice, or three
+times where its weights are widened (`kernels/widened.py`).
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, NORM, Checkpoint
 from gardener.model.head import Head
 from gardener.model.kernels.bitsandbytes_linear import quantised
+from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
-from gardener.model.kernels.products import Linear, Make
 from gardener.model.llama import Block, BlockWeights
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
@@ -28,13 +28,13 @@ from gardener.model.tensors import dtype_of
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """All parts of a model, for who runs them in another way than a stage does.
+    """All parts of a model, for those who run it in another way than a stage does.
 
     table   the embedding [vocab, width], on the CPU in the checkpoint's own dtype
     matrix  what the head multiplies with, [vocab, width]; the table where the two are tied
     """
 
-    shape: Architecture
+    architecture: Architecture
     blocks: Sequence[Block]
     table: Tensor
     matrix: Tensor
@@ -45,14 +45,16 @@ class Whole:
 def load_whole(folder: Path, *, dtype: str, device: str) -> Whole:
     """All layers of the model in `folder`. Raises UserError."""
     target = device_of(device)
-    shape = Architecture.read(folder)
-    check_rotary(folder, shape)
-    held_slice(folder, shape, Slice(0, shape.layers, shape.layers))
-    loader = Loader(folder, shape, dtype_of(dtype), target, "none")
+    architecture = Architecture.read(folder)
+    check_rotary(folder, architecture)
+    held_slice(folder, architecture, Slice(0, architecture.layers, architecture.layers))
+    loader = Loader(folder, architecture, dtype_of(dtype), target, "none")
     with torch.inference_mode():
-        blocks = [loader.block(layer, layer) for layer in range(shape.layers)]
+        blocks = [loader.block(layer, layer) for layer in range(architecture.layers)]
         table, matrix, head = loader.table(), loader.matrix(), loader.head()
-    return Whole(shape, blocks, table, matrix, head, Rotary(shape, dtype_of(dtype), target))
+    return Whole(
+        architecture, blocks, table, matrix, head, Rotary(architecture, dtype_of(dtype), target)
+    )
 
 
 def stored_slice(folder: Path) -> Slice | None:
@@ -69,28 +71,27 @@ def stored_slice(folder: Path) -> Slice | None:
         raise UserError(f"{file}: gardener: {error}: split the model anew") from error
 
 
-def check_rotary(folder: Path, shape: Architecture) -> None:
+def check_rotary(folder: Path, architecture: Architecture) -> None:
     """Tried out, since it trusts what the config says of its scaling. Raises UserError."""
     try:
-        sound = Rotary(shape, torch.float32, torch.device("cpu")).sound
+        sound = Rotary(architecture, torch.float32, torch.device("cpu")).sound
     except Exception as error:  # settings that are missing or of odd lengths end in any of them
         raise unreadable(folder, error, WAY_OUT) from error
     if not sound:
         file = folder / "config.json"
-        raise UserError(f"{file}: the rotary settings make no sense: {shape.rope}: {WAY_OUT}")
+        raise UserError(
+            f"{file}: the rotary settings make no sense: {architecture.rope}: {WAY_OUT}"
+        )
 
 
-def held_slice(folder: Path, shape: Architecture, held: Slice | None) -> Slice:
+def held_slice(folder: Path, architecture: Architecture, held: Slice | None) -> Slice:
     stored = stored_slice(folder)
     if held is None:
-        return stored or Slice(0, shape.layers, shape.layers)
-    if held.layers != shape.layers:
-        raise UserError(f"{folder} has {shape.layers} layers, not {held.layers}")
+        return stored or Slice(0, architecture.layers, architecture.layers)
+    if held.layers != architecture.layers:
+        raise UserError(f"{folder} has {architecture.layers} layers, not {held.layers}")
     if stored and held != stored:
-        raise UserError(
-            f"{folder} holds layers {stored.first}-{stored.end - 1} only, "
-            f"not {held.first}-{held.end - 1}"
-        )
+        raise UserError(f"{folder} holds {stored} only, not {held.first}-{held.end - 1}")
     return held
 
 
@@ -111,19 +112,19 @@ class Loader:
     def __init__(
         self,
         folder: Path,
-        shape: Architecture,
+        architecture: Architecture,
         dtype: torch.dtype,
         device: torch.device,
         quant: str,
     ) -> None:
         self._checkpoint = Checkpoint(folder)
-        self._shape, self._dtype, self._device = shape, dtype, device
-        self._steady = dtype != torch.float32 or quant != "none"
+        self._architecture, self._dtype, self._device = architecture, dtype, device
+        self._batch_invariant = dtype != torch.float32 or quant != "none"
         self._linear: Make = linear if quant == "none" else quantised(quant)
 
     def block(self, layer: int, index: int) -> Block:
         """Layer `layer` of the model, the `index`th of the stage."""
-        s, p = self._shape, f"model.layers.{layer}."
+        s, p = self._architecture, f"model.layers.{layer}."
         queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
         qkv = {
             f"{p}self_attn.{n}_proj": rows
@@ -142,7 +143,7 @@ class Loader:
             **norms,
         )
         self.release()
-        return Block(s, weights, index, s.windows[layer], steady=self._steady)
+        return Block(s, weights, index, s.windows[layer], batch_invariant=self._batch_invariant)
 
     def release(self) -> None:
         """Give back the memory of what was read, see `Checkpoint.release`."""
@@ -150,18 +151,20 @@ class Loader:
 
     def table(self) -> Tensor:
         """On the CPU the embedding stays in the mapped file: only rows that are used get read."""
-        table = self._checkpoint.read(EMBEDDING, (self._shape.vocab, self._shape.width))
+        table = self._checkpoint.read(
+            EMBEDDING, (self._architecture.vocab, self._architecture.width)
+        )
         return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
 
     def head(self) -> Head:
-        norm = self._vector(NORM, self._shape.width)
+        norm = self._vector(NORM, self._architecture.width)
         weight = self.matrix().to(self._device, self._dtype)
-        return Head(norm, self._shape.eps, linear(weight, None))
+        return Head(norm, self._architecture.eps, linear(weight, None))
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
-        name = EMBEDDING if self._shape.tied else HEAD
-        return self._checkpoint.read(name, (self._shape.vocab, self._shape.width))
+        name = EMBEDDING if self._architecture.tied else HEAD
+        return self._checkpoint.read(name, (self._architecture.vocab, self._architecture.width))
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
         """One linear layer out of several that read the same rows: outputs by name."""

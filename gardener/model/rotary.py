@@ -18,7 +18,7 @@ from gardener.model.architecture import Architecture
 
 SCALINGS = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
-_STEP = 512  # the tables grow by at least so many positions
+_STEP = 512  # positions by which the tables grow at least
 
 
 class Rotary:
@@ -27,15 +27,17 @@ class Rotary:
     The sines carry the sign of the rotation: `x * cos + swap_halves(x) * sin` rotates x.
     """
 
-    def __init__(self, shape: Architecture, dtype: torch.dtype, device: torch.device) -> None:
-        self._shape = shape
-        self._config = cache(shape.config)
-        self._kind = shape.rope.get("rope_type", "default")
+    def __init__(
+        self, architecture: Architecture, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._architecture = architecture
+        self._config = cache(architecture.config)
+        self._kind = architecture.rope.get("rope_type", "default")
         if self._kind not in SCALINGS:
             raise UserError(f"rope scaling '{self._kind}' is not supported")
         self._dtype = dtype
         self._device = device
-        self._cos = self._sin = torch.empty(0, shape.head_dim, dtype=dtype, device=device)
+        self._cos = self._sin = torch.empty(0, architecture.head_dim, dtype=dtype, device=device)
         self._fixed = self._frequencies(None)
 
     def at(self, positions: Tensor, highest: int) -> tuple[Tensor, Tensor]:
@@ -50,10 +52,10 @@ class Rotary:
 
     @property
     def sound(self) -> bool:
-        """Are these numbers, and as many as the heads need?"""
+        """Whether these are numbers, and as many as the heads need."""
         # Factors of longrope are used beyond the original context only, when it is too late.
-        factors = (self._shape.rope.get(key) for key in ("short_factor", "long_factor"))
-        lengths = {len(each) for each in factors if each} - {self._shape.head_dim // 2}
+        factors = (self._architecture.rope.get(key) for key in ("short_factor", "long_factor"))
+        lengths = {len(each) for each in factors if each} - {self._architecture.head_dim // 2}
         first = torch.stack(self.at(torch.tensor([1], device=self._device), 1))
         return bool(first.isfinite().all()) and not lengths
 
@@ -77,18 +79,20 @@ class Rotary:
         return positions[:, None].float() * torch.stack(rows), scale
 
     def _limit(self) -> int | None:
-        """Positions from here on have frequencies of their own; None: there are no such."""
+        """Positions from here on have frequencies of their own; None: there are none that do."""
         if self._kind == "dynamic":
-            return self._shape.context
+            return self._architecture.context
         if self._kind == "longrope":
-            return int(self._shape.rope["original_max_position_embeddings"])
+            return int(self._architecture.rope["original_max_position_embeddings"])
         return None
 
     def _frequencies(self, length: int | None) -> tuple[Tensor, float]:
         """Frequencies [head_dim / 2] for a text of this length, and the factor on cos and sin."""
         if self._kind == "default":
-            steps = torch.arange(0, self._shape.head_dim, 2, dtype=torch.float)
-            return 1.0 / (self._shape.rope["rope_theta"] ** (steps / self._shape.head_dim)), 1.0
+            steps = torch.arange(0, self._architecture.head_dim, 2, dtype=torch.float)
+            return 1.0 / (
+                self._architecture.rope["rope_theta"] ** (steps / self._architecture.head_dim)
+            ), 1.0
         from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # late: takes seconds
 
         frequencies, scale = ROPE_INIT_FUNCTIONS[self._kind](

@@ -23,7 +23,7 @@ from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
 from gardener.model.checkpoint.parts import HOLDER, check_stages, is_split, own_part
 from gardener.model.checkpoint.resolve import resolve
-from gardener.model.checkpoint.slices import Ends
+from gardener.model.checkpoint.slices import EmbeddingAndHead
 from gardener.net.address import parse, parse_peer
 from gardener.protocol.messages import Card
 from gardener.rings.local import (
@@ -246,13 +246,13 @@ def holder_folder(settings: RingSettings, say: Callable[[str], None]) -> Path:
     """The model without its layers: with what a draft head borrows only if one will be used.
     Raises UserError."""
 
-    def fetched(held: Ends | None) -> Path:
+    def fetched(held: EmbeddingAndHead | None) -> Path:
         return resolve(
             settings.model, settings.revision, choose=lambda shape: held, part=HOLDER, say=say
         )
 
     model = fetched(None)  # whether a head is shipped for it, its config and index tell
-    return fetched(Ends()) if settings.draft.borrows(model) else model
+    return fetched(EmbeddingAndHead()) if settings.draft.borrows(model) else model
 
 
 def _drafters(settings: RingSettings, model: Path, say: Callable[[str], None]) -> Sequence[Drafter]:

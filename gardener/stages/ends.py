@@ -14,7 +14,7 @@ from gardener.errors import LocalError, RemoteError
 from gardener.model.head import Head
 from gardener.model.tensors import DTYPES, pack, unpack_into
 from gardener.protocol import messages
-from gardener.stages.jobs import Job, Result
+from gardener.stages.forward import ComputedSegment, PlacedSegment
 
 
 class Intake(Protocol):
@@ -25,8 +25,8 @@ class Intake(Protocol):
     def check(self, segment: messages.Segment) -> None:
         """Raise RemoteError for a segment that this stage cannot compute."""
 
-    def __call__(self, jobs: Sequence[Job]) -> torch.Tensor:
-        """The hidden states [rows, width] of all jobs, on the stage's device."""
+    def __call__(self, batch: Sequence[PlacedSegment]) -> torch.Tensor:
+        """The hidden states [rows, width] of the batch, on the stage's device."""
 
 
 class Outlet(Protocol):
@@ -34,8 +34,10 @@ class Outlet(Protocol):
 
     nbytes: int
 
-    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
-        """One result per job from their hidden states [rows, width]."""
+    def __call__(
+        self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]
+    ) -> list[ComputedSegment]:
+        """One result per segment from their hidden states [rows, width]."""
 
 
 class Embed:
@@ -54,8 +56,8 @@ class Embed:
                 f"token {max(segment.tokens)} is not in a vocabulary of {len(self._table)}"
             )
 
-    def __call__(self, jobs: Sequence[Job]) -> torch.Tensor:
-        tokens = torch.tensor([token for job in jobs for token in job.tokens])
+    def __call__(self, batch: Sequence[PlacedSegment]) -> torch.Tensor:
+        tokens = torch.tensor([token for placed in batch for token in placed.tokens])
         return F.embedding(tokens.to(self._table.device), self._table).to(self._dtype)
 
 
@@ -78,14 +80,14 @@ class Receive:
         elif DTYPES[segment.hidden.dtype] != self._dtype:
             raise RemoteError(f"hidden states came as {segment.hidden.dtype}")
 
-    def __call__(self, jobs: Sequence[Job]) -> torch.Tensor:
-        rows = torch.empty(sum(job.rows for job in jobs), self._width, dtype=self._dtype)
+    def __call__(self, batch: Sequence[PlacedSegment]) -> torch.Tensor:
+        rows = torch.empty(sum(placed.rows for placed in batch), self._width, dtype=self._dtype)
         first = 0
-        for job in jobs:
-            if job.hidden is None:
-                raise LocalError("a job without hidden states reached a stage that needs them")
-            unpack_into(rows[first : first + job.rows], job.hidden)
-            first += job.rows
+        for placed in batch:
+            if placed.hidden is None:
+                raise LocalError("a segment without hidden states reached a stage that needs them")
+            unpack_into(rows[first : first + placed.rows], placed.hidden)
+            first += placed.rows
         return rows.to(self._device)
 
 
@@ -94,13 +96,15 @@ class HandOn:
 
     nbytes = 0
 
-    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
-        parts = torch.split(hidden.cpu(), [job.rows for job in jobs])
-        return [Result(hidden=pack(part)) for part in parts]
+    def __call__(
+        self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]
+    ) -> list[ComputedSegment]:
+        parts = torch.split(hidden.cpu(), [placed.rows for placed in batch])
+        return [ComputedSegment(hidden=pack(part)) for part in parts]
 
 
 class Pick:
-    """The last stage's outlet: greedy picks after the judged rows.
+    """The last stage's outlet: greedy picks after the rows that ask for one.
 
     What comes out of the head's norm is the highest tap.
     """
@@ -110,37 +114,39 @@ class Pick:
         self._head, self._tap = head, layers
         self.nbytes = head.nbytes
 
-    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
-        rows: list[int] = []  # that are needed: the judged ones, or all where they are tapped
-        judged: list[int] = []  # where among these
-        tapped: list[slice | None] = []  # by job
+    def __call__(
+        self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]
+    ) -> list[ComputedSegment]:
+        rows: list[int] = []  # of the batch: those with a pick, or all of a tapped segment
+        picked: list[int] = []  # where among these
+        tapped: list[slice | None] = []  # by segment
         first = 0
-        for job in jobs:
+        for placed in batch:
             at = len(rows)
-            if self._tap in job.taps:
-                rows += range(first, first + job.rows)
-                judged += [at + row for row in job.judged]
+            if self._tap in placed.taps:
+                rows += range(first, first + placed.rows)
+                picked += [at + row for row in placed.pick_rows]
                 tapped.append(slice(at, len(rows)))
             else:
-                rows += [first + row for row in job.judged]
-                judged += range(at, len(rows))
+                rows += [first + row for row in placed.pick_rows]
+                picked += range(at, len(rows))
                 tapped.append(None)
-            first += job.rows
+            first += placed.rows
         if not rows:
-            return [Result() for _ in jobs]
+            return [ComputedSegment() for _ in batch]
         normed = self._head.normed(hidden if len(rows) == len(hidden) else hidden[rows])
-        picks = iter(self._picks(normed, judged))
+        picks = iter(self._picks(normed, picked))
         return [
-            Result(
-                picks=tuple(next(picks) for _ in job.judged),
+            ComputedSegment(
+                picks=tuple(next(picks) for _ in placed.pick_rows),
                 features=() if part is None else (pack(normed[part]),),
             )
-            for job, part in zip(jobs, tapped, strict=True)
+            for placed, part in zip(batch, tapped, strict=True)
         ]
 
-    def _picks(self, normed: torch.Tensor, judged: Sequence[int]) -> list[int]:
-        if not judged:
+    def _picks(self, normed: torch.Tensor, picked: Sequence[int]) -> list[int]:
+        if not picked:
             return []
-        rows = normed if len(judged) == len(normed) else normed[judged]
+        rows = normed if len(picked) == len(normed) else normed[picked]
         picks: list[int] = self._head.project(rows).argmax(-1).tolist()
         return picks

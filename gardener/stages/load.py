@@ -10,7 +10,7 @@ from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.loader import Loader, check_rotary, device_of, held_slice
 from gardener.model.tensors import dtype_of
 from gardener.stages.ends import Embed, HandOn, Intake, Outlet, Pick, Receive
-from gardener.stages.executor import Stage
+from gardener.stages.executor import Executor
 
 
 def load_stage(
@@ -21,7 +21,7 @@ def load_stage(
     device: str = "cpu",
     quant: str = "none",
     threads: int | None = None,
-) -> Stage:
+) -> Executor:
     """The stage that holds these layers of the model in `folder`.
 
     folder   a Hugging Face folder, or one written by `split`
@@ -36,15 +36,15 @@ def load_stage(
     if threads is not None:
         torch.set_num_threads(threads)
     target = device_of(device)
-    shape = Architecture.read(folder)
-    check_rotary(folder, shape)
-    held = held_slice(folder, shape, held)
-    loader = Loader(folder, shape, dtype_of(dtype), target, quant)
+    architecture = Architecture.read(folder)
+    check_rotary(folder, architecture)
+    held = held_slice(folder, architecture, held)
+    loader = Loader(folder, architecture, dtype_of(dtype), target, quant)
     with torch.inference_mode():
         blocks = [loader.block(layer, layer - held.first) for layer in range(held.first, held.end)]
-        intake, outlet = _ends(loader, shape, held, dtype_of(dtype), target)
-    return Stage(
-        shape,
+        intake, outlet = _ends(loader, architecture, held, dtype_of(dtype), target)
+    return Executor(
+        architecture,
         held,
         blocks,
         intake,
@@ -57,15 +57,19 @@ def load_stage(
 
 
 def _ends(
-    loader: Loader, shape: Architecture, held: Slice, dtype: torch.dtype, device: torch.device
+    loader: Loader,
+    architecture: Architecture,
+    held: Slice,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> tuple[Intake, Outlet]:
     """What the slice starts from and ends with."""
-    intake: Intake = Receive(shape.width, dtype, device)
+    intake: Intake = Receive(architecture.width, dtype, device)
     outlet: Outlet = HandOn()
     if held.is_first:
         intake = Embed(loader.table(), dtype)
     loader.release()
     if held.is_last:
-        outlet = Pick(loader.head(), shape.layers)
+        outlet = Pick(loader.head(), architecture.layers)
     loader.release()
     return intake, outlet

@@ -15,8 +15,8 @@ from gardener.decoding.costs import LONG, SHORT, SIZES
 from gardener.decoding.curves import steep
 from gardener.model.kv_slots import Placement
 from gardener.model.tensors import dtype_of, pack
-from gardener.stages.executor import Stage
-from gardener.stages.jobs import Job
+from gardener.stages.executor import Executor
+from gardener.stages.forward import PlacedSegment
 
 BUDGET = 2.0
 """Seconds that all of it may take. Sizes that do not fit into it are left out."""
@@ -39,14 +39,14 @@ Points = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of it; `long` at `context` tokens, () if the model has no room for a long text."""
+    """What was measured; `long` at `context` tokens, () if the model has no room for that many."""
 
     short: Points
     long: Points
     context: int
     wanted: int  # most rows that were to be measured
-    seconds: float  # spent on it
-    threads: int = 0  # of the processor that it was done with; 0: another device did it
+    seconds: float  # spent on measuring
+    threads: int = 0  # of the processor that computed; 0: another device did
 
     def __str__(self) -> str:
         """In one line, for people."""
@@ -62,11 +62,11 @@ class Measured:
 
 
 def measure(
-    stage: Stage, budget: float = BUDGET, now: Callable[[], float] = time.perf_counter
+    stage: Executor, budget: float = BUDGET, now: Callable[[], float] = time.perf_counter
 ) -> Measured:
     """Time passes of this stage, for about `budget` seconds, on the worker thread."""
     begin = now()
-    room = stage.shape.context
+    room = stage.architecture.context
     context, settled = min(LONG, room // 2), min(SHORT, room // 2)
     sizes = [rows for rows in SIZES if settled + rows <= room]
     long_sizes = [rows for rows in LONG_SIZES if context + rows <= room] if context > SHORT else []
@@ -84,7 +84,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Timer:
-    stage: Stage
+    stage: Executor
     now: Callable[[], float]
 
     def points(self, context: int, sizes: Sequence[int], deadline: float) -> Points:
@@ -94,30 +94,30 @@ class _Timer:
         with meanwhile, another stage that is loading for instance, slows all sizes alike or not
         at all. What matters is how they compare; the level is learned from real passes.
         """
-        jobs: dict[int, Job] = {}
+        chains: dict[int, PlacedSegment] = {}
         best: dict[int, float] = {}
         for rows in sizes:
-            job = chain(self.stage, context, rows)
-            if not jobs:
-                self.time(job)  # the very first pass does what is done once
+            placed = chain(self.stage, context, rows)
+            if not chains:
+                self.time(placed)  # the very first pass does what is done once
             elif self.now() + best[max(best)] > deadline:
                 break
-            jobs[rows], best[rows] = job, self.time(job)
+            chains[rows], best[rows] = placed, self.time(placed)
         for _ in range(TURNS - 1):
             if self.now() + sum(best.values()) > deadline:
                 break
-            for rows, job in jobs.items():
-                best[rows] = min(best[rows], self.time(job))
+            for rows, placed in chains.items():
+                best[rows] = min(best[rows], self.time(placed))
         return tuple(best.items())
 
-    def time(self, job: Job) -> float:
+    def time(self, placed: PlacedSegment) -> float:
         begin = self.now()
-        self.stage.run([job])
+        self.stage.run([placed])
         return self.now() - begin
 
 
-def chain(stage: Stage, context: int, rows: int) -> Job:
-    """A segment of so many rows, each the child of the one before, after `context` tokens."""
+def chain(stage: Executor, context: int, rows: int) -> PlacedSegment:
+    """A segment of `rows` rows, each the child of the one before, after `context` tokens."""
     high = context + rows
     positions = np.arange(high, dtype=np.int64)
     placement = Placement(
@@ -128,10 +128,10 @@ def chain(stage: Stage, context: int, rows: int) -> Job:
         slot_positions=positions,
     )
     if stage.slice.is_first:
-        tokens = [row % stage.shape.vocab for row in range(rows)]
-        return Job(REQUEST, placement, tokens=tokens, judged=range(rows))
+        tokens = [row % stage.architecture.vocab for row in range(rows)]
+        return PlacedSegment(REQUEST, placement, tokens=tokens, pick_rows=range(rows))
     # Zeros would be quick where a processor skips them, and normal numbers are what comes later.
     hidden = torch.randn(rows, stage.width, generator=torch.Generator().manual_seed(0))
-    return Job(
-        REQUEST, placement, hidden=pack(hidden.to(dtype_of(stage.dtype))), judged=range(rows)
+    return PlacedSegment(
+        REQUEST, placement, hidden=pack(hidden.to(dtype_of(stage.dtype))), pick_rows=range(rows)
     )

@@ -37,7 +37,7 @@ from gardener.protocol.messages import (
 )
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
-from gardener.stages.merging import Merging
+from gardener.stages.batching import BatchingPolicy
 from gardener.stages.scheduler import Computes, Scheduler
 
 
@@ -65,7 +65,13 @@ class StageNode:
         self.upstream: Link | None = None
         self.downstream: Link | None = None
         self.scheduler = Scheduler(
-            stage, worker, trace, self._pass_on, self._drained, self._failed, Merging.of(card)
+            stage,
+            worker,
+            trace,
+            self._pass_on,
+            self._drained,
+            self._failed,
+            BatchingPolicy.of(card),
         )
         self._following = 0 if stage.slice.is_last else card.stage + 1
         self._listen_at = listen_at
@@ -220,7 +226,7 @@ class StageNode:
     def heard(self, link: Link, message: Message) -> None:
         match message:
             case Segment() if link.upstream:
-                self.scheduler.submit(message)
+                self.scheduler.receive(message)
             case Advance() if link.upstream:
                 if not self.scheduler.gave_up(message.request):
                     self._forward(message)  # at once: it overtakes what is computed here

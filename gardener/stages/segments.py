@@ -25,18 +25,18 @@ def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
 
 def verdict_of(
     segment: Segment,
-    judged: Sequence[int],
+    pick_rows: Sequence[int],
     picks: Sequence[int],
     living: Sequence[int],
     times: tuple[Timing, ...],
     features: tuple[Tensor, ...],
 ) -> Verdict:
-    """The answer for the judged rows that live."""
+    """The answer for those of `pick_rows` that live."""
     lives = set(living)
-    kept = [(row, pick) for row, pick in zip(judged, picks, strict=True) if row in lives]
+    kept = [(row, pick) for row, pick in zip(pick_rows, picks, strict=True) if row in lives]
     if features:
-        # What stands before the first judged row is prompt, which never dies.
-        lead = judged[0] if judged else len(segment.ids)
+        # What stands before the first of these rows is prompt, which never dies.
+        lead = pick_rows[0] if pick_rows else len(segment.ids)
         rows = [*range(lead), *(row for row, _ in kept)]
         features = rows_of(features, rows)
     return Verdict(

@@ -18,7 +18,7 @@ from gardener.protocol.cards import span
 from gardener.protocol.messages import Card, CostPoints, microseconds
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
-from gardener.stages.executor import Stage
+from gardener.stages.executor import Executor
 from gardener.stages.load import load_stage
 from gardener.stages.measure import Measured, Points, measure
 from gardener.stages.node import StageNode
@@ -79,14 +79,14 @@ async def serve(
         worker.close(CLOSING)
 
 
-def ready(settings: NodeSettings, say: Callable[[str], None]) -> tuple[Stage, float, Measured]:
+def ready(settings: NodeSettings, say: Callable[[str], None]) -> tuple[Executor, float, Measured]:
     """The stage, the seconds in which it was loaded, and what it takes. Raises UserError."""
     begin = time.monotonic()
     stage = load(settings, say)
     return stage, time.monotonic() - begin, measure(stage)
 
 
-def load(settings: NodeSettings, say: Callable[[str], None]) -> Stage:
+def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
     """The stage that is asked for; from a hub, only the files it needs. Raises UserError."""
     if settings.stages is not None:
         check_stages(Path(settings.model).expanduser(), settings.stages, "--stages")
@@ -124,7 +124,7 @@ def choose_slice(shape: Architecture, settings: NodeSettings) -> Slice:
     return shape.balance(settings.stages, settings.quant)[settings.stage - 1]
 
 
-def card_of(stage: Stage, number: int, measured: Measured) -> Card:
+def card_of(stage: Executor, number: int, measured: Measured) -> Card:
     """What stage `number` says about itself."""
     return Card(
         stage=number,

@@ -1,7 +1,7 @@
-"""One at a time on this machine: loading and measuring.
+"""Let the stages on one machine load and measure one at a time.
 
-Stages that start together would find each other slow, and all that decides sizes follows from what
-they find. On the cores of one machine it takes about as long one after the other.
+Stages that measured themselves together would find each other slow, and the sizes of segments are
+decided by what they find. On the cores of one machine, taking turns takes about as long.
 """
 
 import os

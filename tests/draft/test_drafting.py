@@ -26,8 +26,8 @@ from gardener.draft.shipped import TARGET, head_for, likely_head
 from gardener.errors import UserError
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.tensors import fingerprint
-from gardener.model.kernels import int8 as light
-from gardener.model.kernels.int8 import Light
+from gardener.model.kernels import int8
+from gardener.model.kernels.int8 import Int8Linear
 from gardener.rings.open import RingSettings, holder_folder
 
 THREE = {"num_key_value_heads": 2, "draft_vocab_size": 30}
@@ -208,7 +208,12 @@ def test_dtypes_reach_the_networks(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "pays", "made"),
-    [("auto", True, Light), ("auto", False, None), ("int8", False, Light), ("float32", True, None)],
+    [
+        ("auto", True, Int8Linear),
+        ("auto", False, None),
+        ("int8", False, Int8Linear),
+        ("float32", True, None),
+    ],
 )
 def test_heads_are_in_8_bits_where_that_is_asked_for_or_faster(
     dtype: str,
@@ -218,10 +223,10 @@ def test_heads_are_in_8_bits_where_that_is_asked_for_or_faster(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(light, "light_works", lambda: True)
-    monkeypatch.setattr(light, "light_pays", lambda: pays)
+    monkeypatch.setattr(int8, "int8_works", lambda: True)
+    monkeypatch.setattr(int8, "int8_pays", lambda: pays)
     layers: list[object] = []
-    monkeypatch.setattr(Light, "__init__", lambda self, weight, bias: layers.append(self))
+    monkeypatch.setattr(Int8Linear, "__init__", lambda self, weight, bias: layers.append(self))
     resolve, _ = listed(plant(tmp_path / "head"))
     found = drafters(DraftSettings(("eagle",), "head", dtype=dtype), model, resolve, resolve)
     assert ("int8" in names(found)) == bool(made)
@@ -233,7 +238,7 @@ def test_8_bits_are_refused_where_they_cannot_be_had(
 ) -> None:
     with pytest.raises(UserError, match="int8 is for the CPU, and --draft-device is cuda:1"):
         DraftSettings(dtype="int8", device="cuda:1")
-    monkeypatch.setattr(light, "light_works", lambda: False)
+    monkeypatch.setattr(int8, "int8_works", lambda: False)
     resolve, _ = listed(plant(tmp_path / "head"))
     with pytest.raises(UserError, match="--draft-dtype int8: this build of torch cannot"):
         drafters(DraftSettings(("eagle",), "head", dtype="int8"), model, resolve, resolve)

@@ -154,7 +154,7 @@ def test_chunks_come_back_as_they_were_and_only_for_what_they_were_made(tmp_path
 
 
 def test_a_batch_knows_what_follows_and_where_nothing_can_be_guessed(whole: Whole) -> None:
-    texts = _texts(whole.shape, [9, 7])
+    texts = _texts(whole.architecture, [9, 7])
     batch = collate(texts)
     for text, at, weight, following in zip(
         batch.text.tolist(), batch.at.tolist(), batch.weights.tolist(), batch.next.tolist(),
@@ -197,8 +197,8 @@ def test_a_pass_sees_true_features_only_up_to_its_row(
 ) -> None:
     """What pass k guesses after token p must not change with features from p - k on."""
     target = borrow(whole, torch.arange(0, 60, 2))
-    head = _moved(DraftHead(whole.shape, taps, 24, induction))
-    (text,) = _texts(whole.shape, [12], taps)
+    head = _moved(DraftHead(whole.architecture, taps, 24, induction))
+    (text,) = _texts(whole.architecture, [12], taps)
     steps = 5
     batch = collate([text])
     changed = text.features.clone()
@@ -214,8 +214,8 @@ def test_a_pass_sees_true_features_only_up_to_its_row(
 
 def test_a_share_of_the_rows_gives_the_same_for_its_places(whole: Whole) -> None:
     target = borrow(whole, torch.arange(0, 60, 2))
-    head = _moved(DraftHead(whole.shape, 1, 24, 1))
-    batch = collate(_texts(whole.shape, [30, 22]))
+    head = _moved(DraftHead(whole.architecture, 1, 24, 1))
+    batch = collate(_texts(whole.architecture, [30, 22]))
     torch.manual_seed(7)
     for k, (all_of_them, some) in enumerate(
         zip(passes(head, target, batch, 5), passes(head, target, batch, 5, 0.4), strict=True)
@@ -232,12 +232,12 @@ def test_the_drafter_guesses_what_was_trained(
 ) -> None:
     """From features up to one place, and along the true tokens after it, as pass after pass."""
     kept = torch.arange(0, 60, 2)
-    head = _moved(DraftHead(whole.shape, 1, 24, induction))
+    head = _moved(DraftHead(whole.architecture, 1, 24, induction))
     for parameter in head.parameters():
         parameter.data = parameter.data.bfloat16().float()  # as it will be stored
-    write_head(tmp_path, head, kept, (whole.shape.layers,), "of a test")
+    write_head(tmp_path, head, kept, (whole.architecture.layers,), "of a test")
     network = load_eagle(tmp_path, folder, dtype="float32", device="cpu")
-    (text,) = _texts(whole.shape, [12])
+    (text,) = _texts(whole.architecture, [12])
     tokens, target = text.tokens.tolist(), borrow(whole, kept)
     draft = Incremental(network, Calibration(), width=6).open(tokens[:6])
     draft.settle((), [pack(text.features[:5])])
@@ -257,10 +257,13 @@ def test_the_drafter_guesses_what_was_trained(
 def test_induction_heads_look_for_what_is_like_the_row(whole: Whole) -> None:
     """Untrained, they turn to the row after an earlier one that was the same."""
     torch.manual_seed(1)
-    head = DraftHead(whole.shape, 1, 24, 1)
-    x = torch.randn(1, 9, 2 * whole.shape.width)
+    head = DraftHead(whole.architecture, 1, 24, 1)
+    x = torch.randn(1, 9, 2 * whole.architecture.width)
     x[:, 7] = x[:, 2]
-    size, own = whole.shape.head_dim, whole.shape.kv_heads * whole.shape.head_dim
+    size, own = (
+        whole.architecture.head_dim,
+        whole.architecture.kv_heads * whole.architecture.head_dim,
+    )
     key = head.midlayer["self_attn"]["k_proj"](x)[0, :, own:]
     query = head.midlayer["self_attn"]["q_proj"](x)[0, :, -size:]
     seen = torch.cat((torch.zeros(1, size), key[:-1]))  # by each row: that of the one before
@@ -283,7 +286,7 @@ def test_a_head_may_get_induction_heads_and_guesses_as_before(
     grown.save()
     again = _run(tmp_path, folder, _plan(induction=1))  # none is taken away
     assert again.trainer.head.induction == 2
-    assert read_head(tmp_path, whole.shape, induction=3)[0].induction == 3
+    assert read_head(tmp_path, whole.architecture, induction=3)[0].induction == 3
 
 
 def test_orthogonal_steps_have_all_directions_alike() -> None:
@@ -297,8 +300,8 @@ def test_orthogonal_steps_have_all_directions_alike() -> None:
 def test_training_lowers_the_loss(whole: Whole) -> None:
     torch.manual_seed(0)
     target = borrow(whole, torch.arange(40))
-    head = DraftHead(whole.shape, 1, 24)
-    batch = collate(_texts(whole.shape, [30, 25]))
+    head = DraftHead(whole.architecture, 1, 24)
+    batch = collate(_texts(whole.architecture, [30, 25]))
     optimiser = torch.optim.AdamW(head.parameters(), lr=1e-2)
     values = []
     for _ in range(30):
@@ -312,9 +315,9 @@ def test_training_lowers_the_loss(whole: Whole) -> None:
 
 
 def test_the_vocabulary_is_what_the_model_finds_likely(whole: Whole) -> None:
-    texts = _texts(whole.shape, [30, 20])
-    kept = likeliest(torch.arange(whole.shape.vocab), texts, 20)
-    sums = [0.0] * whole.shape.vocab
+    texts = _texts(whole.architecture, [30, 20])
+    kept = likeliest(torch.arange(whole.architecture.vocab), texts, 20)
+    sums = [0.0] * whole.architecture.vocab
     for text in texts:
         for tokens, odds in zip(text.likely[5:].tolist(), text.odds[5:].tolist(), strict=True):
             for token, odd in zip(tokens, odds, strict=True):
@@ -323,7 +326,7 @@ def test_the_vocabulary_is_what_the_model_finds_likely(whole: Whole) -> None:
     assert kept.tolist() == sorted(best)
     fewer = likeliest(torch.tensor(sorted(best[5:])), texts, 5)
     assert fewer.tolist() == sorted(best[5:10])
-    assert coverage(texts, torch.arange(whole.shape.vocab)) == 1.0
+    assert coverage(texts, torch.arange(whole.architecture.vocab)) == 1.0
     assert coverage(texts, torch.arange(0)) == 0.0
 
 
@@ -389,7 +392,7 @@ def test_a_run_can_go_on_with_fewer_tokens(folder: Path, tmp_path: Path) -> None
     assert set(again.kept.tolist()) < set(run.kept.tolist())
     again._one_chunk(1)
     again.save()
-    assert torch.equal(read_head(tmp_path, again.whole.shape)[1], again.kept)
+    assert torch.equal(read_head(tmp_path, again.whole.architecture)[1], again.kept)
 
 
 def test_a_run_can_start_from_a_head(folder: Path, tmp_path: Path) -> None:

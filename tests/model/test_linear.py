@@ -4,9 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gardener.model.kernels.batch_invariant import steadied
+from gardener.model.kernels.batch_invariant import batch_invariant
 from gardener.model.kernels.linear import linear
-from gardener.model.kernels.products import Plain, Widened
+from gardener.model.kernels.plain import Plain
+from gardener.model.kernels.widened import Widened
 
 SIXTEEN = [torch.bfloat16, torch.float16]
 
@@ -59,7 +60,7 @@ def test_a_kernel_with_an_order_of_its_own_for_few_rows_is_filled_up() -> None:
 
     torch.manual_seed(0)
     weight, rows = torch.randn(64, 576).bfloat16(), torch.randn(9, 576).bfloat16()
-    layer = steadied(Odd, weight, None)
+    layer = batch_invariant(Odd, weight, None)
     assert layer.nbytes == weight.nbytes
     whole = layer(rows)
     for count in range(1, 9):

@@ -17,16 +17,16 @@ from transformers import LlamaConfig, MistralConfig
 
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
+from gardener.model.attention import attention, batch_invariant_attention
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.head import Head
 from gardener.model.kv_slots import Placement, SlotTable
-from gardener.model.llama import _steady_attention, attention
 from gardener.model.loader import load_whole
 from gardener.model.tensors import pack, unpack
 from gardener.protocol import messages
 from gardener.stages.ends import Pick
-from gardener.stages.executor import Stage
-from gardener.stages.jobs import Job, Result
+from gardener.stages.executor import Executor
+from gardener.stages.forward import ComputedSegment, PlacedSegment
 from gardener.stages.load import load_stage
 
 CUTS = {1: [4], 2: [1, 4], 3: [1, 3, 4]}
@@ -39,9 +39,11 @@ class _Logits:
     def __init__(self, head: Head) -> None:
         self._head, self.nbytes = head, head.nbytes
 
-    def __call__(self, hidden: torch.Tensor, jobs: Sequence[Job]) -> list[Result]:
-        parts = torch.split(self._head.logits(hidden), [job.rows for job in jobs])
-        return [Result(hidden=pack(part)) for part in parts]
+    def __call__(
+        self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]
+    ) -> list[ComputedSegment]:
+        parts = torch.split(self._head.logits(hidden), [placed.rows for placed in batch])
+        return [ComputedSegment(hidden=pack(part)) for part in parts]
 
 
 class Chain:
@@ -50,7 +52,7 @@ class Chain:
     def __init__(self, folder: Path, stages: int = 1, **options: Any) -> None:
         ends = CUTS[stages]
         slices = [Slice(a, b, 4) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-        self.stages: list[Stage] = [load_stage(folder, held, **options) for held in slices]
+        self.stages: list[Executor] = [load_stage(folder, held, **options) for held in slices]
         last = self.stages[-1]
         assert isinstance(last._outlet, Pick)
         last._outlet = _Logits(last._outlet._head)
@@ -60,20 +62,22 @@ class Chain:
 
     def run(self, *parts: tuple[int, Placement, Sequence[int]]) -> list[torch.Tensor]:
         """Logits per part: (request, placement, tokens). All parts in one forward pass."""
-        jobs = [Job(request, placement, tokens=tokens) for request, placement, tokens in parts]
-        results: list[Result] = []
+        batch = [
+            PlacedSegment(request, placement, tokens=tokens) for request, placement, tokens in parts
+        ]
+        results: list[ComputedSegment] = []
         for stage in self.stages:
-            done = stage.run(jobs)
+            done = stage.run(batch)
             assert done is not None
             results = done
-            jobs = [
-                Job(job.request, job.placement, hidden=result.hidden)
-                for job, result in zip(jobs, results, strict=True)
+            batch = [
+                PlacedSegment(placed.request, placed.placement, hidden=result.hidden)
+                for placed, result in zip(batch, results, strict=True)
             ]
         return [unpack(_hidden(result)) for result in results]
 
 
-def _hidden(result: Result) -> messages.Tensor:
+def _hidden(result: ComputedSegment) -> messages.Tensor:
     assert result.hidden is not None
     return result.hidden
 
@@ -292,13 +296,13 @@ def test_windows_are_known_per_layer() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_steady_attention_does_not_see_where_things_are_kept(dtype: torch.dtype) -> None:
+def testbatch_invariant_attention_does_not_see_where_things_are_kept(dtype: torch.dtype) -> None:
     chance = torch.Generator().manual_seed(5)
     keys, values = (torch.randn(3, 300, 64, generator=chance).to(dtype) for _ in range(2))
     q = torch.randn(16, 9, 64, generator=chance).to(dtype)
     order = torch.cat((torch.randperm(200, generator=chance), torch.arange(200, 300)))
     unseen = torch.zeros(16, 300)
     unseen[:, 200:] = -torch.inf  # what other branches of the tree keep there
-    alone = attention(_steady_attention, q[:1], keys[:, :200], values[:, :200], None)
-    among = attention(_steady_attention, q, keys[:, order], values[:, order], unseen)
+    alone = attention(batch_invariant_attention, q[:1], keys[:, :200], values[:, :200], None)
+    among = attention(batch_invariant_attention, q, keys[:, order], values[:, order], unseen)
     assert torch.equal(alone, among[:1])

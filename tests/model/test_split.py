@@ -19,8 +19,8 @@ from gardener.model.checkpoint.slices import Slice, parse_layers
 from gardener.model.checkpoint.split import split
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.kv_slots import SlotTable
-from gardener.stages.executor import Stage
-from gardener.stages.jobs import Job
+from gardener.stages.executor import Executor
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 
 CUT = parse_layers("0-0,1-2,3", 4)
@@ -33,15 +33,15 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def _picks(stages: list[Stage]) -> tuple[int, ...]:
+def _picks(stages: list[Executor]) -> tuple[int, ...]:
     placement = SlotTable(9, 20).place(range(9), range(-1, 8), range(9))
-    job = Job(0, placement, tokens=range(9), judged=range(9))
+    placed = PlacedSegment(0, placement, tokens=range(9), pick_rows=range(9))
     picks: tuple[int, ...] = ()
     for stage in stages:
         stage.open(0)
-        done = stage.run([job])
+        done = stage.run([placed])
         assert done is not None
-        job = Job(0, placement, hidden=done[0].hidden, judged=range(9))
+        placed = PlacedSegment(0, placement, hidden=done[0].hidden, pick_rows=range(9))
         picks = done[0].picks
     return picks
 

@@ -20,7 +20,7 @@ from gardener.model.checkpoint.slices import Slice, even_cut, parse_layers, pars
 from gardener.model.checkpoint.tensors import Checkpoint, fingerprint, needed
 from gardener.model.kv_slots import SlotTable
 from gardener.protocol.cards import same_model
-from gardener.stages.jobs import Job
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 
 
@@ -60,7 +60,7 @@ def _picks(folder: Path) -> tuple[int, ...]:
     stage = load_stage(folder)
     stage.open(0)
     placement = SlotTable(9, 20).place(range(9), range(-1, 8), range(9))
-    done = stage.run([Job(0, placement, tokens=range(9), judged=range(9))])
+    done = stage.run([PlacedSegment(0, placement, tokens=range(9), pick_rows=range(9))])
     assert done is not None
     return done[0].picks
 

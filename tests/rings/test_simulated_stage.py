@@ -14,7 +14,7 @@ from gardener.model.kv_slots import Placement, SlotTable
 from gardener.rings.simulate.ring import SimulatedRing
 from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.worker import Meter
-from gardener.stages.jobs import Job
+from gardener.stages.forward import PlacedSegment
 
 WROTE = written()
 LAST = len(PROMPT) - 1
@@ -44,7 +44,7 @@ class Rows:
     def picks(self, placement: Placement, *tokens: int) -> tuple[int, ...]:
         # Rows of the prompt before its last are not judged.
         first = LAST if len(tokens) == len(PROMPT) else 0
-        job = Job(9, placement, tokens=tokens, judged=range(first, len(tokens)))
+        job = PlacedSegment(9, placement, tokens=tokens, pick_rows=range(first, len(tokens)))
         done = self.stage.run([job])
         assert done is not None
         return done[0].picks

@@ -138,13 +138,13 @@ def _kept(width: int) -> Kept:
 
 
 def _head(folder: Path, model: Path) -> None:
-    shape = load_whole(model, dtype="float32", device="cpu").shape
+    shape = load_whole(model, dtype="float32", device="cpu").architecture
     write_head(folder, DraftHead(shape, 1, 8, 0), torch.arange(8), (shape.layers,), "of a test")
 
 
 def _state(folder: Path, model: Path) -> None:
     whole = load_whole(model, dtype="float32", device="cpu")
-    head = DraftHead(whole.shape, 1, 8, 0)
+    head = DraftHead(whole.architecture, 1, 8, 0)
     Trainer(head, borrow(whole, torch.arange(8)), Plan()).save(folder / "state.pt")
 
 

@@ -17,8 +17,8 @@ from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.worker import Meter, VirtualWorker
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace
-from gardener.stages import scheduler as scheduler
-from gardener.stages.jobs import Job
+from gardener.stages import queue
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.scheduler import Scheduler
 
 LAYER = 0.010
@@ -27,7 +27,7 @@ ROOT = len(PROMPT) - 1
 WRONG = (written()[0] + 1) % 5
 
 
-class Table:
+class Harness:
     """A scheduler of the only stage, and what comes off it, when."""
 
     def __init__(self) -> None:
@@ -57,62 +57,62 @@ class Table:
         ids = tuple(range(len(prompt)))
         self.scheduler.open(Open(request, len(prompt), CONTEXT))
         parents = tuple(i - 1 for i in ids)
-        self.scheduler.submit(Segment(request, 0, ids, parents, ids, prompt, None, ()))
+        self.scheduler.receive(Segment(request, 0, ids, parents, ids, prompt, None, ()))
 
     def send(self, seq: int, *nodes: tuple[int, int, int, int], request: int = 9) -> None:
         """Of each row id, parent, position and token."""
         ids, parents, positions, tokens = zip(*nodes, strict=True)
-        self.scheduler.submit(Segment(request, seq, ids, parents, positions, tokens, None, ()))
+        self.scheduler.receive(Segment(request, seq, ids, parents, positions, tokens, None, ()))
 
 
-def play(scenario: Callable[[Table], Awaitable[None]]) -> None:
-    """With a table, under a virtual clock."""
+def play(scenario: Callable[[Harness], Awaitable[None]]) -> None:
+    """With a harness, under a virtual clock."""
 
     async def main() -> None:
-        await scenario(Table())
+        await scenario(Harness())
 
     run(main)
 
 
-async def decoded(table: Table) -> None:
+async def decoded(harness: Harness) -> None:
     """The prompt of request 9 is computed: its root has a pick."""
-    table.open(9)
+    harness.open(9)
     await asyncio.sleep(PASS + 0.001)
-    assert (table.out[-1].ids, table.out[-1].picks) == ((ROOT,), (written()[0],))
+    assert (harness.out[-1].ids, harness.out[-1].picks) == ((ROOT,), (written()[0],))
 
 
 # --- a pass whose rows die -----------------------------------------------------------------------
 
 
 def test_a_pass_ends_at_the_next_layer_once_an_advance_has_killed_its_rows() -> None:
-    async def scenario(table: Table) -> None:
-        await decoded(table)
+    async def scenario(harness: Harness) -> None:
+        await decoded(harness)
         begin = clock.now()
-        table.send(1, (ROOT + 1, ROOT, ROOT + 1, WRONG))
+        harness.send(1, (ROOT + 1, ROOT, ROOT + 1, WRONG))
         await asyncio.sleep(2.5 * LAYER)
-        table.scheduler.advance(Advance(9, (ROOT,), ROOT + 2))  # a miss
-        table.send(2, (ROOT + 2, ROOT, ROOT + 1, written()[0]))
+        harness.scheduler.advance(Advance(9, (ROOT,), ROOT + 2))  # a miss
+        harness.send(2, (ROOT + 2, ROOT, ROOT + 1, written()[0]))
         await asyncio.sleep(PASS + LAYER)
-        assert [verdict.seq for verdict in table.out] == [0, 1, 2]
-        dead, right = table.out[1:]
+        assert [verdict.seq for verdict in harness.out] == [0, 1, 2]
+        dead, right = harness.out[1:]
         assert (dead.ids, dead.picks, dead.times[0].rows) == ((), (), 0)
         assert dead.times[0].compute == pytest.approx(3 * LAYER * 1e6, abs=2)
         # Nobody waits any longer for what came to nothing.
-        assert table.at[2] - begin + table._begin == pytest.approx(3 * LAYER + PASS, abs=1e-4)
+        assert harness.at[2] - begin + harness._begin == pytest.approx(3 * LAYER + PASS, abs=1e-4)
         assert right.picks == (written()[1],)
 
     play(scenario)
 
 
 def test_a_pass_of_which_one_row_lives_goes_on() -> None:
-    async def scenario(table: Table) -> None:
-        await decoded(table)
+    async def scenario(harness: Harness) -> None:
+        await decoded(harness)
         first = (ROOT + 1, ROOT, ROOT + 1, WRONG)
-        table.send(1, first, (ROOT + 2, ROOT, ROOT + 1, written()[0]))
+        harness.send(1, first, (ROOT + 2, ROOT, ROOT + 1, written()[0]))
         await asyncio.sleep(2.5 * LAYER)
-        table.scheduler.advance(Advance(9, (ROOT,), ROOT + 2))
+        harness.scheduler.advance(Advance(9, (ROOT,), ROOT + 2))
         await asyncio.sleep(PASS)
-        verdict = table.out[-1]
+        verdict = harness.out[-1]
         assert (verdict.seq, verdict.ids, verdict.picks) == (1, (ROOT + 2,), (written()[1],))
         assert verdict.times[0].rows == 2
         assert verdict.times[0].compute == pytest.approx(PASS * 1e6, abs=2)
@@ -125,19 +125,25 @@ def test_a_pass_of_two_segments_is_in_vain_when_both_are() -> None:
     whole = Slice(0, LAYERS, LAYERS)
     stage = SimulatedStage(whole, library(), PROFILE.stage(1, 1), meter, width=1, context=CONTEXT)
     stage.open(9)
-    table, at = SlotTable(len(PROMPT), CONTEXT), range(len(PROMPT))
-    stage.run([Job(9, table.place(at, [i - 1 for i in at], at), tokens=PROMPT, judged=[ROOT])])
+    slots, at = SlotTable(len(PROMPT), CONTEXT), range(len(PROMPT))
+    stage.run(
+        [
+            PlacedSegment(
+                9, slots.place(at, [i - 1 for i in at], at), tokens=PROMPT, pick_rows=[ROOT]
+            )
+        ]
+    )
     meter.take()
-    jobs = [
-        Job(9, table.place([node], [ROOT], [ROOT + 1]), tokens=[token], judged=[0])
+    batch = [
+        PlacedSegment(9, slots.place([node], [ROOT], [ROOT + 1]), tokens=[token], pick_rows=[0])
         for node, token in ((ROOT + 1, WRONG), (ROOT + 2, written()[0]))
     ]
-    assert stage.run(jobs) is not None
+    assert stage.run(batch) is not None
     bill = meter.take()
     assert (bill.seconds, bill.steps, bill.vain()) == (PASS, LAYERS, False)
-    jobs[0].cancelled.set()
+    batch[0].cancelled.set()
     assert not bill.vain()
-    jobs[1].cancelled.set()
+    batch[1].cancelled.set()
     assert bill.vain()
 
 
@@ -146,56 +152,58 @@ def test_a_pass_of_two_segments_is_in_vain_when_both_are() -> None:
 
 @pytest.mark.parametrize("how", ["close", "give_up", "clear"])
 def test_what_is_computed_for_a_request_ends_with_it(how: str) -> None:
-    async def scenario(table: Table) -> None:
-        await decoded(table)
+    async def scenario(harness: Harness) -> None:
+        await decoded(harness)
         begin = clock.now()
-        table.send(1, (ROOT + 1, ROOT, ROOT + 1, written()[0]))
+        harness.send(1, (ROOT + 1, ROOT, ROOT + 1, written()[0]))
         await asyncio.sleep(2.5 * LAYER)
         end = {
-            "close": lambda: table.scheduler.close(9),
-            "give_up": lambda: table.scheduler.give_up(9),
-            "clear": table.scheduler.clear,
+            "close": lambda: harness.scheduler.close(9),
+            "give_up": lambda: harness.scheduler.give_up(9),
+            "clear": harness.scheduler.clear,
         }[how]
         end()
-        table.open(8)
+        harness.open(8)
         await asyncio.sleep(PASS + LAYER)
-        assert [(verdict.request, verdict.seq) for verdict in table.out] == [(9, 0), (8, 0)]
-        assert table.at[1] - begin + table._begin == pytest.approx(3 * LAYER + PASS, abs=1e-4)
-        assert table.failures == []
+        assert [(verdict.request, verdict.seq) for verdict in harness.out] == [(9, 0), (8, 0)]
+        assert harness.at[1] - begin + harness._begin == pytest.approx(3 * LAYER + PASS, abs=1e-4)
+        assert harness.failures == []
 
     play(scenario)
 
 
 @pytest.mark.parametrize("how", ["close", "give_up"])
 def test_what_waits_for_a_request_goes_with_it(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "QUEUE", 4)
+    monkeypatch.setattr(queue, "MOST_SEGMENTS", 4)
 
-    async def scenario(table: Table) -> None:
-        table.open(9)
+    async def scenario(harness: Harness) -> None:
+        harness.open(9)
         for seq in range(1, 5):
-            table.send(seq, (ROOT + seq, ROOT + seq - 1, ROOT + seq, written()[seq - 1]))
-        assert table.scheduler.waiting == 5
-        {"close": table.scheduler.close, "give_up": table.scheduler.give_up}[how](9)
-        assert table.scheduler.waiting == 1  # what is being computed
-        table.open(8)  # would be one too many, if they waited still
+            harness.send(seq, (ROOT + seq, ROOT + seq - 1, ROOT + seq, written()[seq - 1]))
+        assert harness.scheduler.waiting == 5
+        {"close": harness.scheduler.close, "give_up": harness.scheduler.give_up}[how](9)
+        assert harness.scheduler.waiting == 1  # what is being computed
+        harness.open(8)  # would be one too many, if they waited still
         await asyncio.sleep(2 * PASS)
-        assert [(verdict.request, verdict.picks) for verdict in table.out] == [(8, (written()[0],))]
-        assert (table.failures, table.scheduler.waiting) == ([], 0)
+        assert [(verdict.request, verdict.picks) for verdict in harness.out] == [
+            (8, (written()[0],))
+        ]
+        assert (harness.failures, harness.scheduler.waiting) == ([], 0)
 
     play(scenario)
 
 
 def test_what_fails_for_a_closed_request_is_told_to_nobody() -> None:
-    async def scenario(table: Table) -> None:
-        table.open(9, (4, 4, 4))  # which nobody has recorded
-        table.open(8)
+    async def scenario(harness: Harness) -> None:
+        harness.open(9, (4, 4, 4))  # which nobody has recorded
+        harness.open(8)
         await asyncio.sleep(LAYER / 2)
-        table.scheduler.close(9)
+        harness.scheduler.close(9)
         await asyncio.sleep(2 * PASS)
-        assert table.failures == []
-        assert [verdict.request for verdict in table.out] == [8]
+        assert harness.failures == []
+        assert [verdict.request for verdict in harness.out] == [8]
         with pytest.raises(RemoteError, match="which is not open"):
-            table.scheduler.advance(Advance(9, (), 3))
+            harness.scheduler.advance(Advance(9, (), 3))
 
     play(scenario)
 
@@ -203,10 +211,10 @@ def test_what_fails_for_a_closed_request_is_told_to_nobody() -> None:
 def test_the_table_notices_what_fails() -> None:
     """Or else the test before this one says nothing."""
 
-    async def scenario(table: Table) -> None:
-        table.open(9, (4, 4, 4))
+    async def scenario(harness: Harness) -> None:
+        harness.open(9, (4, 4, 4))
         await asyncio.sleep(2 * PASS)
-        ((request, seq, why),) = table.failures
+        ((request, seq, why),) = harness.failures
         assert (request, seq) == (9, 0)
         assert "nothing was recorded" in why
 

@@ -13,8 +13,8 @@ import torch
 from gardener.decoding.costs import LONG, SHORT, SIZES
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
-from gardener.stages.executor import Stage
-from gardener.stages.jobs import Job
+from gardener.stages.executor import Executor
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 from gardener.stages.measure import LONG_SIZES, REQUEST, TURNS, Measured, chain, measure
 
@@ -24,7 +24,7 @@ class Paced:
 
     def __init__(self, room: int = 4096, seconds: float = 1.0) -> None:
         self.slice = Slice(0, 1, 2)
-        self.shape = SimpleNamespace(context=room, vocab=10)
+        self.architecture = SimpleNamespace(context=room, vocab=10)
         self.now, self.threads = 0.0, 2
         self.open_requests: set[int] = set()
         self.rows: list[int] = []
@@ -36,19 +36,19 @@ class Paced:
     def close(self, request: int) -> None:
         self.open_requests.discard(request)
 
-    def run(self, jobs: Sequence[Job]) -> None:
-        assert jobs[0].request in self.open_requests
-        rows, high = jobs[0].rows, jobs[0].placement.high
+    def run(self, batch: Sequence[PlacedSegment]) -> None:
+        assert batch[0].request in self.open_requests
+        rows, high = batch[0].rows, batch[0].placement.high
         self.rows.append(rows)
         self.now += self._seconds * (1 + rows + (high - rows) // 100)
 
 
 def measured(stage: Paced, budget: float) -> Measured:
-    return measure(cast(Stage, stage), budget, lambda: stage.now)
+    return measure(cast(Executor, stage), budget, lambda: stage.now)
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Stage]:
+def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Executor]:
     """A tiny model in two parts."""
     folder: Path = tmp_path_factory.mktemp("model")
     tiny.make("llama", folder)
@@ -101,8 +101,8 @@ def test_slow_passes_are_timed_once_and_others_in_turns() -> None:
 
 def test_what_disturbs_some_passes_does_not_count() -> None:
     class Disturbed(Paced):
-        def run(self, jobs: Sequence[Job]) -> None:
-            super().run(jobs)
+        def run(self, batch: Sequence[PlacedSegment]) -> None:
+            super().run(batch)
             self.now += 50.0 * (len(self.rows) % 3)
 
     assert measured(Disturbed(), 100_000.0).short == tuple((rows, 1.0 + rows) for rows in SIZES)
@@ -122,7 +122,7 @@ def test_nothing_is_measured_beyond_the_models_context() -> None:
 
 def test_the_cache_is_freed_even_when_it_fails() -> None:
     class Broken(Paced):
-        def run(self, jobs: Sequence[Job]) -> None:
+        def run(self, batch: Sequence[PlacedSegment]) -> None:
             raise MemoryError
 
     stage = Broken()
@@ -131,7 +131,7 @@ def test_the_cache_is_freed_even_when_it_fails() -> None:
     assert not stage.open_requests
 
 
-def test_real_stages_are_measured_and_leave_nothing(stages: list[Stage]) -> None:
+def test_real_stages_are_measured_and_leave_nothing(stages: list[Executor]) -> None:
     for stage in stages:
         result = measure(stage, budget=1000.0)
         assert result.threads == torch.get_num_threads()
@@ -141,22 +141,22 @@ def test_real_stages_are_measured_and_leave_nothing(stages: list[Stage]) -> None
         assert not stage._caches
 
 
-def test_a_measured_chain_stands_as_a_segment_would(stages: list[Stage]) -> None:
+def test_a_measured_chain_stands_as_a_segment_would(stages: list[Executor]) -> None:
     table = SlotTable(SHORT, 256)
     prompt = range(SHORT)
     table.place(prompt, [row - 1 for row in prompt], prompt)
     rows = range(SHORT, SHORT + 4)
     expected = table.place(rows, [row - 1 for row in rows], rows)
-    job = chain(stages[1], SHORT, 4)
-    assert job.request == REQUEST
-    assert job.hidden is not None
-    assert job.hidden.shape == (4, 32)
+    placed = chain(stages[1], SHORT, 4)
+    assert placed.request == REQUEST
+    assert placed.hidden is not None
+    assert placed.hidden.shape == (4, 32)
     for name in ("slots", "positions", "slot_positions", "mask"):
-        assert np.array_equal(getattr(job.placement, name), getattr(expected, name)), name
+        assert np.array_equal(getattr(placed.placement, name), getattr(expected, name)), name
     assert chain(stages[0], SHORT, 1).placement.mask is None
 
 
-def test_measuring_leaves_the_random_numbers_alone(stages: list[Stage]) -> None:
+def test_measuring_leaves_the_random_numbers_alone(stages: list[Executor]) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     measure(stages[1])

@@ -15,7 +15,7 @@ from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.protocol import messages as m
-from gardener.stages import scheduler as scheduler
+from gardener.stages import queue, scheduler
 
 HIDDEN = m.Tensor("float32", (1, 1), bytes(4))
 OPEN = m.Open(9, 1, 64)
@@ -254,7 +254,7 @@ def test_a_pass_that_fails_is_told_both_ways_and_survived() -> None:
 
 
 def test_a_flood_is_cut_off_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "QUEUE", 20)
+    monkeypatch.setattr(queue, "MOST_SEGMENTS", 20)
 
     async def scenario() -> None:
         async with between() as it:
@@ -275,10 +275,10 @@ def test_a_flood_is_cut_off_and_survived(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_too_many_requests_are_cut_off() -> None:
     async def scenario() -> None:
         async with between() as it:
-            it.up.send(*(m.Open(n, 1, 64) for n in range(scheduler.REQUESTS + 1)))
+            it.up.send(*(m.Open(n, 1, 64) for n in range(scheduler.MOST_REQUESTS + 1)))
             await until(lambda: it.above.errors)
             assert "more than 64 requests are opened" in str(it.above.errors[0])
-            await until(lambda: len(it.below.of(m.Close)) == scheduler.REQUESTS)
+            await until(lambda: len(it.below.of(m.Close)) == scheduler.MOST_REQUESTS)
             it.up = await it.dial()
 
     run(scenario)

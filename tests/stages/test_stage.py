@@ -18,8 +18,8 @@ from gardener.model.kv_cache import KVCache
 from gardener.model.kv_slots import SlotTable
 from gardener.model.tensors import dtype_of, pack, unpack, unpack_into
 from gardener.protocol import messages
-from gardener.stages.executor import Stage
-from gardener.stages.jobs import Job
+from gardener.stages.executor import Executor
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
@@ -35,7 +35,7 @@ def model(folder: Path) -> Any:
     return tiny.make("llama", folder)
 
 
-def _decode(stages: Sequence[Stage], tokens: Sequence[int], count: int) -> list[int]:
+def _decode(stages: Sequence[Executor], tokens: Sequence[int], count: int) -> list[int]:
     """Greedy, one token at a time, through stages one behind the other."""
     table = SlotTable(len(tokens), 100)
     for stage in stages:
@@ -44,11 +44,11 @@ def _decode(stages: Sequence[Stage], tokens: Sequence[int], count: int) -> list[
     text: list[int] = []
     while len(text) < count:
         placement = table.place(ids, [i - 1 for i in ids], ids)
-        job = Job(7, placement, tokens=new, judged=[len(ids) - 1])
+        placed = PlacedSegment(7, placement, tokens=new, pick_rows=[len(ids) - 1])
         for stage in stages:
-            done = stage.run([job])
+            done = stage.run([placed])
             assert done is not None
-            job = Job(7, placement, hidden=done[0].hidden, judged=job.judged)
+            placed = PlacedSegment(7, placement, hidden=done[0].hidden, pick_rows=placed.pick_rows)
             text += done[0].picks
         table.advance(ids[-1:], ids[-1] + 1)
         ids, new = [ids[-1] + 1], text[-1:]
@@ -58,7 +58,7 @@ def _decode(stages: Sequence[Stage], tokens: Sequence[int], count: int) -> list[
     return text
 
 
-def _halves(folder: Path, **options: Any) -> list[Stage]:
+def _halves(folder: Path, **options: Any) -> list[Executor]:
     return [load_stage(folder, held, **options) for held in (Slice(0, 1, 4), Slice(1, 4, 4))]
 
 
@@ -70,16 +70,20 @@ def test_greedy_text_equals_transformers(model: Any, folder: Path) -> None:
 @pytest.mark.usefixtures("model")
 def test_picks_are_for_the_judged_rows_only(folder: Path) -> None:
     stage = load_stage(folder)
-    jobs = []
+    batch = []
     for request in (5, 2, 9):
         stage.open(request)
         placement = SlotTable(8, 50).place(range(8), range(-1, 7), range(8))
-        jobs.append(Job(request, placement, tokens=PROMPT, judged=[7, 2] if request != 9 else []))
-    done = stage.run(jobs)
+        batch.append(
+            PlacedSegment(
+                request, placement, tokens=PROMPT, pick_rows=[7, 2] if request != 9 else []
+            )
+        )
+    done = stage.run(batch)
     assert done is not None
     assert [len(result.picks) for result in done] == [2, 2, 0]
     assert done[0].picks == done[1].picks
-    whole = stage.run([Job(2, jobs[1].placement, tokens=PROMPT, judged=range(8))])
+    whole = stage.run([PlacedSegment(2, batch[1].placement, tokens=PROMPT, pick_rows=range(8))])
     assert whole is not None
     assert (whole[0].picks[7], whole[0].picks[2]) == done[0].picks
 
@@ -92,14 +96,14 @@ def test_a_batch_of_dead_jobs_stops_early(folder: Path) -> None:
     dead, alive = Event(), Event()
     first = table.place(range(4), range(-1, 3), range(4))
     second = table.place(range(4, 8), range(3, 7), range(4, 8))
-    jobs = [
-        Job(0, first, tokens=PROMPT[:4], cancelled=dead),
-        Job(0, second, tokens=PROMPT[4:], judged=[3], cancelled=alive),
+    batch = [
+        PlacedSegment(0, first, tokens=PROMPT[:4], cancelled=dead),
+        PlacedSegment(0, second, tokens=PROMPT[4:], pick_rows=[3], cancelled=alive),
     ]
     dead.set()
-    assert stage.run(jobs) is not None  # one of two still lives
+    assert stage.run(batch) is not None  # one of two still lives
     alive.set()
-    assert stage.run(jobs) is None
+    assert stage.run(batch) is None
 
 
 @pytest.mark.usefixtures("model")
@@ -118,15 +122,15 @@ def test_a_stop_in_the_middle_leaves_the_stage_usable(folder: Path) -> None:
     table = SlotTable(8, 50)
     stage.open(0)
     prompt = table.place(range(8), range(-1, 7), range(8))
-    done = stage.run([Job(0, prompt, tokens=PROMPT, judged=[7])])
+    done = stage.run([PlacedSegment(0, prompt, tokens=PROMPT, pick_rows=[7])])
     assert done is not None
     assert done[0].picks[0] == want[0]
     wrong = table.place([8, 9], [7, 8], [8, 9])
-    assert stage.run([Job(0, wrong, tokens=[1, 2], cancelled=AfterTwo())]) is None
+    assert stage.run([PlacedSegment(0, wrong, tokens=[1, 2], cancelled=AfterTwo())]) is None
     table.advance([], 10)
     right = table.place([10], [7], [8])
     assert right.slots[0] == wrong.slots[0]
-    done = stage.run([Job(0, right, tokens=want[:1], judged=[0])])
+    done = stage.run([PlacedSegment(0, right, tokens=want[:1], pick_rows=[0])])
     assert done is not None
     assert done[0].picks[0] == want[1]
 
@@ -170,7 +174,7 @@ def test_tensors_survive_the_wire(dtype: str) -> None:
 
 @pytest.mark.usefixtures("model")
 def test_the_cache_doubles_and_moves_nothing(folder: Path) -> None:
-    cache = KVCache(2, load_stage(folder).shape, torch.float32, torch.device("cpu"))
+    cache = KVCache(2, load_stage(folder).architecture, torch.float32, torch.device("cpu"))
     rows = torch.randn(3, 2, 8)
     cache.write(1, torch.tensor([7, 0, 255]), rows, -rows)
     before = cache.nbytes
@@ -233,23 +237,28 @@ def _states(model: Any, tokens: Sequence[int]) -> list[torch.Tensor]:
     return [states[0] for states in out.hidden_states]
 
 
-def _tapped(stages: Sequence[Stage], jobs: Sequence[Job]) -> list[list[torch.Tensor]]:
-    """One pass through stages one behind the other: what each job gets for its taps."""
-    found: list[list[torch.Tensor]] = [[] for _ in jobs]
+def _tapped(stages: Sequence[Executor], batch: Sequence[PlacedSegment]) -> list[list[torch.Tensor]]:
+    """One pass through stages one behind the other: what each segment gets for its taps."""
+    found: list[list[torch.Tensor]] = [[] for _ in batch]
     for stage in stages:
-        done = stage.run(jobs)
+        done = stage.run(batch)
         assert done is not None
         for features, result in zip(found, done, strict=True):
             features += map(unpack, result.features)
-        jobs = [replace(job, tokens=(), hidden=r.hidden) for job, r in zip(jobs, done, strict=True)]
+        batch = [
+            replace(placed, tokens=(), hidden=r.hidden)
+            for placed, r in zip(batch, done, strict=True)
+        ]
     return found
 
 
-def _chain(table: SlotTable, first: int, tokens: Sequence[int], request: int, **more: Any) -> Job:
+def _chain(
+    table: SlotTable, first: int, tokens: Sequence[int], request: int, **more: Any
+) -> PlacedSegment:
     """Rows of a text from position `first` on."""
     ids = range(first, first + len(tokens))
     placement = table.place(ids, [i - 1 for i in ids], ids)
-    return Job(request, placement, tokens=tokens, **more)
+    return PlacedSegment(request, placement, tokens=tokens, **more)
 
 
 def _is(got: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> None:
@@ -263,18 +272,18 @@ CUTS = {"whole": [Slice(0, 4, 4)], "halves": [Slice(0, 1, 4), Slice(1, 4, 4)]}
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 def test_taps_are_what_transformers_has_there(model: Any, folder: Path, cut: list[Slice]) -> None:
-    """At the ends of a stage, in its middle, and after the last norm, for each job its own."""
+    """At the ends of a stage, in its middle, and after the last norm, for each segment its own."""
     stages = [load_stage(folder, held) for held in cut]
     texts = {7: PROMPT, 5: [8, 60, 0], 6: [2, 7, 1, 8], 3: [9, 9]}
     taps = {7: (1, 2, 4), 5: (0, 3), 6: (), 3: (4,)}
-    jobs = []
+    batch = []
     for request, text in texts.items():
         for stage in stages:
             stage.open(request)
         judged = [0] if request == 6 else []
         table = SlotTable(len(text), 50)
-        jobs.append(_chain(table, 0, text, request, taps=taps[request], judged=judged))
-    for request, got in zip(texts, _tapped(stages, jobs), strict=True):
+        batch.append(_chain(table, 0, text, request, taps=taps[request], pick_rows=judged))
+    for request, got in zip(texts, _tapped(stages, batch), strict=True):
         states = _states(model, texts[request])
         _is(got, [states[tap] for tap in taps[request]])
 
@@ -290,13 +299,13 @@ def test_taps_of_a_text_in_pieces_and_of_branches(
     tree = [(8, 7, 11), (9, 7, 12), (10, 9, 13)]  # id, parent, token
     pieces = [
         _chain(table, 0, PROMPT[:5], 7, taps=taps),
-        _chain(table, 5, PROMPT[5:], 7, taps=taps, judged=[2]),
-        Job(
+        _chain(table, 5, PROMPT[5:], 7, taps=taps, pick_rows=[2]),
+        PlacedSegment(
             7,
             table.place([8, 9, 10], [7, 7, 9], [8, 8, 9]),
             tokens=[token for _, _, token in tree],
             taps=taps,
-            judged=[2, 0],
+            pick_rows=[2, 0],
         ),
     ]
     first, second, branches = _tapped(stages, pieces)
@@ -316,10 +325,10 @@ def test_taps_change_no_pick(folder: Path) -> None:
     for taps in ((), (2,), (4,), (0, 4)):
         for request, other in ((1, 2), (2, 1)):  # before one that has none, and behind it
             stage.open(request)
-            job = _chain(SlotTable(8, 50), 0, PROMPT, request, taps=taps, judged=[7, 2])
+            placed = _chain(SlotTable(8, 50), 0, PROMPT, request, taps=taps, pick_rows=[7, 2])
             stage.open(other)
-            plain = _chain(SlotTable(8, 50), 0, PROMPT[::-1], other, judged=[4])
-            done = stage.run([job, plain])
+            plain = _chain(SlotTable(8, 50), 0, PROMPT[::-1], other, pick_rows=[4])
+            done = stage.run([placed, plain])
             assert done is not None
             assert [len(result.features) for result in done] == [len(taps), 0]
             picks.append([result.picks for result in done])

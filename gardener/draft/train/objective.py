@@ -43,7 +43,7 @@ class Target:
 
 def borrow(whole: Whole, kept: Tensor) -> Target:
     """`kept`: the tokens of the draft vocabulary, ascending."""
-    place = torch.full((whole.shape.vocab,), -1)
+    place = torch.full((whole.architecture.vocab,), -1)
     place[kept] = torch.arange(len(kept))
     dtype = whole.head.dtype
     matrix = whole.matrix[kept].to(dtype).contiguous()

@@ -77,7 +77,7 @@ class TrainingRun:
         self.progress = Progress()
         self._say("loading the model")
         self.whole = load_whole(model, dtype=dtype, device=device)
-        self.taps = plan.taps or (self.whole.shape.layers,)
+        self.taps = plan.taps or (self.whole.architecture.layers,)
         self._check_taps()
         self._mark = fingerprint(model)
         self.corpus = Corpus(
@@ -96,7 +96,7 @@ class TrainingRun:
         self.progress = self.trainer.progress
 
     def _check_taps(self) -> None:
-        layers = self.whole.shape.layers
+        layers = self.whole.architecture.layers
         ascending = list(self.taps) == sorted(set(self.taps))
         if not ascending or not 0 <= self.taps[0] <= self.taps[-1] <= layers:
             raise UserError(
@@ -111,7 +111,7 @@ class TrainingRun:
         self, start: Path | None, state: dict[str, Any] | None
     ) -> tuple[DraftHead, torch.Tensor]:
         """The head to train and its draft vocabulary: of this run, of another one, or new."""
-        shape = self.whole.shape
+        shape = self.whole.architecture
         if state is None and start is not None:
             head, kept, taps = read_head(start, shape, self.plan.induction)
             if taps != self.taps:

@@ -1,8 +1,8 @@
 """What a `config.json` says, checked before anything is made of it.
 
-Models and draft heads come from strangers. Fields that are not named here are nobody's business;
-those that are have their type and range, so that a wrong one is refused by name and not found out
-by a crash later on. Code that a folder brings is never run, and nobody is asked whether it may be.
+Models and draft heads come from strangers. Fields that are not named here are ignored. Those that
+are have a type and a range, so that a wrong one is refused by name, not found out by a crash later
+on. Code that a folder brings is never run, and nobody is asked whether it may be.
 """
 
 import reprlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Size: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0, le=1e30)]  # so no infinity, and no NaN
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1e30)]
-Layers: TypeAlias = Annotated[int, Meta(ge=1, le=1024)]  # some classes make a list of so many
+Layers: TypeAlias = Annotated[int, Meta(ge=1, le=1024)]  # some classes make a list of that length
 
 
 class Rope(Struct, frozen=True):
@@ -48,8 +48,8 @@ class Rope(Struct, frozen=True):
 
 
 class LayerConfig(Struct, frozen=True, kw_only=True):
-    """The fields that matter of any model. UNSET: the default of transformers, which may not be
-    null. `configuration_files` would have it read another file, which nobody has checked."""
+    """The fields that matter in any model. UNSET: the default of transformers, which may not be
+    null. `configuration_files` would make it read another file, which nobody has checked."""
 
     configuration_files: None = None
     hidden_size: Size | UnsetType = UNSET
@@ -87,7 +87,7 @@ class Part(Struct, frozen=True):
 
 
 class SplitConfig(Struct, frozen=True):
-    """Of a folder that `split` wrote."""
+    """The `config.json` of a folder that `split` wrote."""
 
     gardener: Part | None = None
 
@@ -99,7 +99,7 @@ class EndConfig(Struct, frozen=True):
 
 
 class ModelConfig(LayerConfig, frozen=True, kw_only=True):
-    """Of a whole model."""
+    """The `config.json` of a whole model."""
 
     model_type: str | None = None
     architectures: tuple[str, ...] | None = None

@@ -1,4 +1,4 @@
-"""What is in folders and files of models."""
+"""Small questions about the folders and files of models."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ def sha256(file: Path) -> str:
 
 
 def is_empty(folder: Path) -> bool:
-    """Is there nothing at this path, or a folder without entries?"""
+    """Whether there is nothing at this path, or a folder without entries."""
     return not folder.exists() or (folder.is_dir() and not os.listdir(folder))
 
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.checkpoint.slices import Ends, Slice
+from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.tensors import INDEXES, needed
 
 # The hub's errors derive from those of the HTTP library it uses, which changes with its version.
@@ -44,18 +44,22 @@ class Repository:
         self._repository, self._revision = repository, revision
         self._option, self._other_ways, self._say = option, other_ways, say
 
-    def fetch(self, choose: Callable[[Architecture], Slice | Ends | None] | None) -> Path:
+    def fetch(
+        self, choose: Callable[[Architecture], Slice | EmbeddingAndHead | None] | None
+    ) -> Path:
         """The snapshot folder with all that is needed: the whole model, or the slice that `choose`
         picks. Without weights (None) a checkpoint in one file is fetched all the same, since only
         that file names its tensors. Raises UserError."""
         folder = self._download(_SMALL_FILES)
         if not (folder / "config.json").exists():
             raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
-        shape = Architecture.read(folder)
-        held = choose(shape) if choose else Slice(0, shape.layers, shape.layers)
+        architecture = Architecture.read(folder)
+        held = (
+            choose(architecture) if choose else Slice(0, architecture.layers, architecture.layers)
+        )
         for index in INDEXES:
             if (folder / index).exists():
-                return self._fetch_indexed(folder, index, held, shape.tied)
+                return self._fetch_indexed(folder, index, held, architecture.tied)
         for single in _WHOLE_WEIGHTS:
             if (folder / single).exists() or (self._download([single]) / single).exists():
                 return folder
@@ -65,7 +69,7 @@ class Repository:
         )
 
     def _fetch_indexed(
-        self, folder: Path, index: str, held: Slice | Ends | None, tied: bool
+        self, folder: Path, index: str, held: Slice | EmbeddingAndHead | None, tied: bool
     ) -> Path:
         weight_map = read_json(folder / index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(

@@ -1,4 +1,4 @@
-"""Which of the folders that `gardener split` wrote is whose. No torch."""
+"""The folders that `gardener split` wrote, and who reads which. Without torch."""
 
 from pathlib import Path
 
@@ -31,13 +31,13 @@ def own_part(folder: Path, part: int | None) -> Path:
 
 
 def is_split(folder: Path) -> bool:
-    """Is this the top folder of a model that was split?"""
+    """Whether this is the top folder of a model that was split."""
     return not (folder / "config.json").exists() and bool(_parts(folder))
 
 
 def stages_of(folder: Path) -> int:
-    """How many stages a model was split into, of which this is the top folder; all that are here
-    where its manifest is not. Raises UserError."""
+    """How many stages a model was split into, from the manifest in its top folder; without one, how
+    many are here. Raises UserError."""
     file = folder / "manifest.json"
     if not file.exists():
         return len(list(folder.glob("stage-*/config.json")))

@@ -24,14 +24,14 @@ from gardener.errors import UserError
 from gardener.model.checkpoint.folders import sha256
 from gardener.model.checkpoint.gguf import convert
 from gardener.model.checkpoint.parts import own_part
-from gardener.model.checkpoint.slices import Ends, Slice
+from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.runtime.files import make_folder, unwritten
 
 if TYPE_CHECKING:
     from gardener.model.architecture import Architecture
 
 Say: TypeAlias = Callable[[str], None]
-Choose: TypeAlias = Callable[["Architecture"], Slice | Ends | None]
+Choose: TypeAlias = Callable[["Architecture"], Slice | EmbeddingAndHead | None]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Which layers a stage holds: slices, people's ranges, and an even cut.
 
-A slice is half-open, `[first, end)`; people write ranges with both ends included, `10-19`.
-No torch.
+A slice is half-open, `[first, end)`; people write ranges with both ends included, `10-19`. This
+file does without torch.
 """
 
 import re
@@ -27,9 +27,12 @@ class Slice:
     def __post_init__(self) -> None:
         if not 0 <= self.first < self.end <= self.layers:
             raise UserError(
-                f"there is no stage of {_span(self.first, self.end)} in a model with layers "
-                f"0-{self.layers - 1}"
+                f"there is no stage of {self} in a model with layers 0-{self.layers - 1}"
             )
+
+    def __str__(self) -> str:
+        """`layers 10-19`, as people count them: both ends included."""
+        return _layers(self.first, self.end)
 
     @property
     def is_first(self) -> bool:
@@ -40,7 +43,7 @@ class Slice:
         return self.end == self.layers
 
     def holds(self, name: str, tied: bool) -> bool:
-        """Does this slice need the tensor of this name? `tied`: the head is the embedding."""
+        """Whether this slice needs the tensor of this name. `tied`: the head is the embedding."""
         layer = _LAYER.match(name)
         if layer:
             return self.first <= int(layer[1]) < self.end
@@ -52,8 +55,8 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Ends:
-    """No layer at all, but what a draft head may borrow: the embedding and the output matrix."""
+class EmbeddingAndHead:
+    """What a draft head may borrow of the target model: no layer at all."""
 
     def holds(self, name: str, tied: bool) -> bool:
         """See `Slice.holds`."""
@@ -69,13 +72,13 @@ def parse_layers(text: str, layers: int, stages: int | None = None) -> list[Slic
     expected = 0
     for part in slices:
         if part.first > expected:
-            raise UserError(f"{_span(expected, part.first)} {_are(expected, part.first)} missing")
+            raise UserError(f"{_layers(expected, part.first)} {_are(expected, part.first)} missing")
         if part.first < expected:
             end = min(part.end, expected)
-            raise UserError(f"{_span(part.first, end)} {_are(part.first, end)} given twice")
+            raise UserError(f"{_layers(part.first, end)} {_are(part.first, end)} given twice")
         expected = part.end
     if expected < layers:
-        raise UserError(f"{_span(expected, layers)} {_are(expected, layers)} missing")
+        raise UserError(f"{_layers(expected, layers)} {_are(expected, layers)} missing")
     if stages is not None and len(slices) != stages:
         raise UserError(f"--layers names {len(slices)} ranges but --stages is {stages}")
     return slices
@@ -124,7 +127,7 @@ def _slices(ends: Sequence[int], layers: int) -> list[Slice]:
     return [Slice(first, end, layers) for first, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def _span(first: int, end: int) -> str:
+def _layers(first: int, end: int) -> str:
     return f"layer {first}" if end - first == 1 else f"layers {first}-{end - 1}"
 
 

@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.folders import is_empty, read_json, sha256
-from gardener.model.checkpoint.slices import Ends, Slice
-from gardener.model.checkpoint.tensors import Checkpoint, ends, fingerprint
+from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
+from gardener.model.checkpoint.tensors import Checkpoint, end_tensors, fingerprint
 from gardener.model.tensors import dtype_of
 from gardener.runtime.files import check_room, whole_folder
 
@@ -60,18 +60,20 @@ def split(
     if read_json(source / "config.json").get("gardener"):
         raise UserError(f"{source} is one stage of a model that was split already")
     target = None if dtype == "keep" else dtype_of(dtype)
-    shape, checkpoint = Architecture.read(source), Checkpoint(source)
-    plan = [_names(checkpoint, shape, held) for held in slices]
+    architecture, checkpoint = Architecture.read(source), Checkpoint(source)
+    plan = [_names(checkpoint, architecture, held) for held in slices]
     check_room(out, _size(checkpoint, plan, target) + _SLACK)
     mark = fingerprint(source)
     if dtype != "keep":  # rounded weights are another model
         mark = f"{dtype}-{mark}"
     with whole_folder(out) as folder:
         _write_holder(source, folder / "holder", mark)
-        borrowed = [name for name in checkpoint.names() if Ends().holds(name, shape.tied)]
+        borrowed = [
+            name for name in checkpoint.names() if EmbeddingAndHead().holds(name, architecture.tied)
+        ]
         _write_weights(checkpoint, borrowed, folder / "holder", target)
         for stage, (held, names) in enumerate(zip(slices, plan, strict=True), 1):
-            say(f"stage {stage}: layers {held.first}-{held.end - 1}")
+            say(f"stage {stage}: {held}")
             (folder / f"stage-{stage}").mkdir()
             _write_weights(checkpoint, names, folder / f"stage-{stage}", target)
             _write_config(source, folder / f"stage-{stage}", stage, held, mark, dtype)
@@ -80,14 +82,14 @@ def split(
     return manifest
 
 
-def _names(checkpoint: Checkpoint, shape: Architecture, held: Slice) -> list[str]:
+def _names(checkpoint: Checkpoint, architecture: Architecture, held: Slice) -> list[str]:
     """The tensors of a slice. Raises UserError if one that every slice has is missing."""
-    names = [name for name in checkpoint.names() if held.holds(name, shape.tied)]
+    names = [name for name in checkpoint.names() if held.holds(name, architecture.tied)]
     names = [name for name in names if "rotary_emb" not in name]
     for layer in range(held.first, held.end):
         if not any(name.startswith(f"model.layers.{layer}.") for name in names):
             raise UserError(f"{checkpoint.folder} has no tensors of layer {layer}")
-    for required in ends(held, shape.tied):
+    for required in end_tensors(held, architecture.tied):
         if required not in names:
             raise UserError(f"the tensor {required} is missing from {checkpoint.folder}")
     return names

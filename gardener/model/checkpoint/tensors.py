@@ -21,7 +21,7 @@ from gardener.errors import UserError, reason
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.config import part_of
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.checkpoint.slices import Ends, Slice
+from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,7 @@ class Checkpoint:
 
     @property
     def whole(self) -> bool:
-        """Are all files here? Not so where only the layers of a slice were downloaded."""
+        """Whether all files are here: not where only the layers of a slice were downloaded."""
         return all(file.exists() for file in {file for file, _ in self._files.values()})
 
     def read(self, name: str, shape: tuple[int, ...] | None = None) -> "Tensor":
@@ -194,12 +194,12 @@ def canonical(name: str) -> str:
     return f"model.{name}"
 
 
-def needed(weight_map: dict[str, str], held: Slice | Ends, tied: bool) -> set[str]:
+def needed(weight_map: dict[str, str], held: Slice | EmbeddingAndHead, tied: bool) -> set[str]:
     """Which of the files in an index hold tensors of this slice."""
     return {file for name, file in weight_map.items() if held.holds(canonical(name), tied)}
 
 
-def ends(held: Slice, tied: bool) -> list[str]:
+def end_tensors(held: Slice, tied: bool) -> list[str]:
     """The tensors that a slice needs besides its layers."""
     names = [EMBEDDING] if held.is_first else []
     if held.is_last:
@@ -208,7 +208,7 @@ def ends(held: Slice, tied: bool) -> list[str]:
 
 
 def fingerprint(folder: Path) -> str:
-    """`structure:content`, for `survey.same_model`.
+    """`structure:content`, for `cards.same_model`.
 
     structure  over what the config says and the names of the tensors
     content    over two samples of each tensor, as stored; empty where some files are not here

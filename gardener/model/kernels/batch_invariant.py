@@ -1,8 +1,9 @@
-"""Linear layers in which a row gives the same bits in any company.
+"""Batch-invariant linear layers: a row gives the same bits whatever rows are computed beside it.
 
-Where a row is computed alone in one run and among others in the next, its result should be the
-same, or greedy text in 16 bits would depend on what was speculated. A kernel that adds up some
-numbers of rows in another order is found when the layer is built, and there rows are filled up.
+A row may be computed alone in one run and among others in the next. If its result depended on that,
+greedy text in 16 bits would depend on what was speculated. When a layer is built, its kernel is
+tried with different numbers of rows. Where it adds up in another order, rows are padded to a number
+where it does not.
 """
 
 from functools import cache
@@ -11,26 +12,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gardener.model.kernels.products import Linear, Make
+from gardener.model.kernels.interface import Linear, Make
 
-_STEADY_ROWS = 48  # up to how many rows a kernel is tried for its order of summing
-_STEPS = (1, 2, 3, 4, 6, 8, 12, 16)  # each divides _STEADY_ROWS
+_TRIED_ROWS = 48  # up to how many rows a kernel is tried for its order of summing
+_STEPS = (1, 2, 3, 4, 6, 8, 12, 16)  # each divides _TRIED_ROWS
 
 
-def steadied(make: Make, weight: Tensor, bias: Tensor | None) -> Linear:
-    """What `make` makes, such that in 16 bits a row gives the same whatever rows come with it.
+def batch_invariant(make: Make, weight: Tensor, bias: Tensor | None) -> Linear:
+    """A layer from `make` that is batch-invariant in 16 bits.
 
-    In float32 the two differ by the order of a sum, far below what decides a token.
+    In float32 a row may differ by the order of a sum, which is far too little to decide a token.
     """
     layer = make(weight, bias)
     if weight.dtype == torch.float32:
         return layer
-    step, alike = _steady(make, weight.shape[1], weight.dtype, weight.device)
-    return layer if step == 1 else _Filled(layer, step, alike)
+    step, alike = _order_of_summing(make, weight.shape[1], weight.dtype, weight.device)
+    return layer if step == 1 else _Padded(layer, step, alike)
 
 
 @cache
-def _steady(
+def _order_of_summing(
     make: Make, inputs: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[int, frozenset[int]]:
     """The least step in whose multiples this kernel adds up every row in the same order, and the
@@ -45,22 +46,22 @@ def _steady(
     random = torch.Generator().manual_seed(1)
     blocks = max(inputs // 64, 1)
     weight = torch.randn(64, blocks, 1, 32, generator=random).repeat(1, 1, 2, 1)
-    half = torch.randn(_STEADY_ROWS, blocks, 1, 32, generator=random)
+    half = torch.randn(_TRIED_ROWS, blocks, 1, 32, generator=random)
     rows = torch.cat((half, -half), 2)
     weight, rows = (F.pad(t.flatten(1), (0, inputs))[:, :inputs] for t in (weight, rows))
     weight, rows = weight.to(device, dtype), rows.to(device, dtype)
     layer = make(weight, None)
     whole = layer(rows)
 
-    counts = range(1, _STEADY_ROWS + 1)
+    counts = range(1, _TRIED_ROWS + 1)
     alike = frozenset(n for n in counts if torch.equal(layer(rows[:n]), whole[:n]))
     step = next((step for step in _STEPS if alike.issuperset(counts[step - 1 :: step])), 2)
     return step, alike
 
 
-class _Filled:
-    """A layer whose kernel adds up some numbers of rows in another order: filled up to one that it
-    adds up as it does most."""
+class _Padded:
+    """A layer whose kernel adds up some numbers of rows in another order than most. Those are
+    padded to a number that it adds up as usual."""
 
     def __init__(self, inner: Linear, step: int, alike: frozenset[int]) -> None:
         self._inner, self._step, self._alike = inner, step, alike

@@ -1,7 +1,7 @@
 """Linear layers in 8 or 4 bits, through bitsandbytes, on the CPU as on CUDA.
 
-Quantised are the linear layers of the blocks. Not the embedding, of which a token reads one row,
-and not the head: it decides between near ties, and is often tied to the embedding.
+The linear layers of the blocks are quantised. The embedding is not, since a token reads only one
+row of it. Nor is the head, which decides between near ties and is often tied to the embedding.
 
 int8       LLM.int8 without outliers: weights and activations in 8 bits, one scale per row
 nf4, fp4   weights in 4 bits with a scale per 64 of them, computed in the dtype of the activations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.model.kernels.batch_invariant import steadied
-from gardener.model.kernels.products import Make
+from gardener.model.kernels.batch_invariant import batch_invariant
+from gardener.model.kernels.interface import Make
 
 FORMATS = ("none", "int8", "nf4", "fp4")
 
@@ -26,7 +26,7 @@ _TILE = 32  # outputs per tile of the 4-bit CPU kernel
 
 
 def quantised(quant: str) -> Make:
-    """What makes a linear layer of this format out of weights [outputs, inputs] and a bias.
+    """How to make a linear layer of this format from weights [outputs, inputs] and a bias.
 
     Raises UserError for an unknown format, or if bitsandbytes is not installed.
     """
@@ -35,7 +35,7 @@ def quantised(quant: str) -> Make:
     bnb = _bitsandbytes()
 
     form = partial(_Int8, bnb) if quant == "int8" else partial(_FourBit, bnb, quant)
-    return partial(steadied, form)
+    return partial(batch_invariant, form)
 
 
 class _Int8:
@@ -95,7 +95,7 @@ def _size(tensor: Tensor | None) -> int:
 
 
 def _bitsandbytes() -> Any:
-    # It warns of an optional package with one more kernel; its own kernels are the ones used here.
+    # It warns that an optional package with one more kernel is missing, which is not used here.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         return importlib.import_module("bitsandbytes")

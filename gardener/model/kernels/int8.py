@@ -1,11 +1,11 @@
-"""Linear layers for drafters, in 8 bits on the CPU: what they give is checked by the target anyway.
+"""Linear layers in 8 bits on the CPU, for drafters: the target checks what they propose anyway.
 
-A drafter runs for few rows at a time, so its time is that of reading its weights, and a quarter of
-the bytes takes about a quarter of the time. Weights have a scale per output, rows one each; they
-are quantised on the way.
+A drafter runs for few rows at a time, so its time is that of reading its weights: a quarter of the
+bytes takes about a quarter of the time. Weights have a scale for each output, and rows have one
+each when they are quantised on the way.
 
-torch means to give up the functions used here one day. Where they are gone, or are not faster, a
-drafter computes in a float type as before.
+torch plans to remove the functions used here. Where they are gone, or are not faster, a drafter
+computes in a float type.
 """
 
 import warnings
@@ -21,13 +21,13 @@ _HIGHEST = 63
 a processor without VNNI adds up pairs. Rows need their 8 bits more, for they have outliers."""
 
 _MARGIN = 0.8
-"""Share of the time of a float layer that a light one may take, to be worth having."""
+"""Share of the time of a float layer that an int8 one may take, to be worth having."""
 
 _TRIAL = (2048, 4096)
 """Outputs and inputs of the layers that are compared. Small ones take too little time to tell."""
 
 
-class Light:
+class Int8Linear:
     """Weights [outputs, inputs] in int8; rows and results are float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -52,21 +52,21 @@ class Light:
 
 
 @cache
-def light_works() -> bool:
-    """Does this build of torch have light layers for this CPU? Tried out, not guessed."""
+def int8_works() -> bool:
+    """Whether this build of torch has int8 layers for this CPU. Tried out, not guessed."""
     x = torch.linspace(-1, 1, 64).view(4, 16)
     try:
-        return torch.allclose(Light(torch.eye(16), None)(x), x, atol=0.02)
+        return torch.allclose(Int8Linear(torch.eye(16), None)(x), x, atol=0.02)
     except (RuntimeError, NotImplementedError, AttributeError):
         return False
 
 
 @cache
-def light_pays() -> bool:
-    """Are they much faster here than float32 layers of a 16-bit checkpoint?"""
-    if not light_works():
+def int8_pays() -> bool:
+    """Whether they are much faster here than float32 layers of a 16-bit checkpoint."""
+    if not int8_works():
         return False
     draw = torch.Generator().manual_seed(0)
     weight, x = torch.randn(_TRIAL, generator=draw), torch.randn(4, _TRIAL[1], generator=draw)
-    light, rival = Light(weight, None), linear(weight.bfloat16().float(), None)
-    return least_seconds(partial(light, x)) < _MARGIN * least_seconds(partial(rival, x))
+    int8, rival = Int8Linear(weight, None), linear(weight.bfloat16().float(), None)
+    return least_seconds(partial(int8, x)) < _MARGIN * least_seconds(partial(rival, x))

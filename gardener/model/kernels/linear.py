@@ -9,31 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gardener.model.kernels.batch_invariant import steadied
-from gardener.model.kernels.products import (
-    Linear,
-    Make,
-    Packed,
-    Plain,
-    Widened,
-    can_pack,
-    can_widen,
+from gardener.model.kernels.batch_invariant import batch_invariant
+from gardener.model.kernels.interface import Linear
+from gardener.model.kernels.packed import PACKED
+from gardener.model.kernels.plain import Plain
+from gardener.model.kernels.widened import WIDENED
+
+CPU_KERNELS = (
+    WIDENED,
+    PACKED,
 )
+"""The first that pays is taken; the plain product where none does."""
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> Linear:
     """The fastest form for weights [outputs, inputs] in the dtype and on the device they have."""
-    if weight.device.type != "cpu":
-        return steadied(Plain, weight, bias)
-    if can_widen(weight.dtype):
-        with suppress(OverflowError):
-            return steadied(Widened, weight, bias)
-    return steadied(_native(weight.dtype), weight, bias)
-
-
-def _native(dtype: torch.dtype) -> Make:
-    """The product in this dtype's own instructions, or in torch's stand-in for them, on a CPU."""
-    return Packed if can_pack(dtype) else Plain
+    kernels = CPU_KERNELS if weight.device.type == "cpu" else ()
+    for kernel in kernels:
+        if kernel.pays(weight.dtype):
+            with suppress(OverflowError):
+                return batch_invariant(kernel.make, weight, bias)
+    return batch_invariant(Plain, weight, bias)
 
 
 def least_seconds(run: Callable[[], Tensor]) -> float:

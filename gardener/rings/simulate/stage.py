@@ -20,7 +20,7 @@ from gardener.protocol.messages import Segment, Tensor
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.recording import Recording
 from gardener.rings.simulate.worker import Meter
-from gardener.stages.jobs import Job, Result
+from gardener.stages.forward import ComputedSegment, PlacedSegment
 
 Picks = NDArray[np.int32]
 
@@ -47,7 +47,9 @@ class SimulatedStage:
         """`curve`: seconds of a pass, which are charged to `meter`."""
         self.slice, self.width, self.context = held, width, context
         self._library, self._curve, self._meter = library, curve, meter
-        self._read: Callable[[Job], Picks] = self._judge if held.is_first else self._receive
+        self._read: Callable[[PlacedSegment], Picks] = (
+            self._judge if held.is_first else self._receive
+        )
         self._texts: dict[int, _Text] = {}
 
     def open(self, request: int) -> None:
@@ -65,47 +67,49 @@ class SimulatedStage:
         if segment.hidden is not None and segment.hidden.shape[1] != self.width:
             raise RemoteError(f"hidden states are {segment.hidden.shape[1]} wide")
 
-    def run(self, jobs: Sequence[Job]) -> list[Result] | None:
+    def run(self, batch: Sequence[PlacedSegment]) -> list[ComputedSegment] | None:
         """One pass. That it may be stopped on the way, the meter is told."""
-        rows = sum(job.rows for job in jobs)
+        rows = sum(placed.rows for placed in batch)
         if rows:
-            flags = [job.cancelled for job in jobs]
+            flags = [placed.cancelled for placed in batch]
             self._meter.charge(
                 self._curve(rows),
                 self.slice.end - self.slice.first,
                 lambda: all(flag.is_set() for flag in flags),
             )
-        return [self._run(job) for job in jobs]
+        return [self._run(placed) for placed in batch]
 
-    def _run(self, job: Job) -> Result:
-        if not job.rows:
-            return Result()
-        picks, held = self._read(job), self.slice
+    def _run(self, placed: PlacedSegment) -> ComputedSegment:
+        if not placed.rows:
+            return ComputedSegment()
+        picks, held = self._read(placed), self.slice
         features = tuple(
-            self._library.features(job.request, tap, job.placement.positions, picks >= 0)
-            for tap in job.taps
+            self._library.features(placed.request, tap, placed.placement.positions, picks >= 0)
+            for tap in placed.taps
             if held.first <= tap < held.end or (held.is_last and tap == held.end)
         )
         if held.is_last:
-            return Result(picks=tuple(np.maximum(picks[job.judged], 0).tolist()), features=features)
-        hidden = np.zeros((job.rows, self.width), np.int32)
+            return ComputedSegment(
+                picks=tuple(np.maximum(picks[placed.pick_rows], 0).tolist()), features=features
+            )
+        hidden = np.zeros((placed.rows, self.width), np.int32)
         hidden[:, 0] = picks
-        return Result(Tensor("float32", hidden.shape, hidden.tobytes()), features=features)
+        return ComputedSegment(Tensor("float32", hidden.shape, hidden.tobytes()), features=features)
 
-    def _receive(self, job: Job) -> Picks:
-        if job.hidden is None:
-            raise LocalError("a job without hidden states reached a stage that needs them")
-        return np.frombuffer(job.hidden.data, np.int32).reshape(job.rows, self.width)[:, 0]
+    def _receive(self, placed: PlacedSegment) -> Picks:
+        if placed.hidden is None:
+            raise LocalError("a segment without hidden states reached a stage that needs them")
+        return np.frombuffer(placed.hidden.data, np.int32).reshape(placed.rows, self.width)[:, 0]
 
     # --- stage 1 -----------------------------------------------------------------------------
 
-    def _judge(self, job: Job) -> Picks:
+    def _judge(self, placed: PlacedSegment) -> Picks:
         """What the target writes after each row; -1 off the text."""
-        text, place = self._texts[job.request], job.placement
-        recording = text.recording or self._find(text, job)
+        text, place = self._texts[placed.request], placed.placement
+        recording = text.recording or self._find(text, placed)
         text.reserve(place.high)
-        picks = np.full(job.rows, -1, np.int32)
-        rows = zip(job.tokens, place.positions.tolist(), place.slots.tolist(), strict=True)
+        picks = np.full(placed.rows, -1, np.int32)
+        rows = zip(placed.tokens, place.positions.tolist(), place.slots.tolist(), strict=True)
         for row, (token, position, slot) in enumerate(rows):
             here = position < len(recording.tokens) and recording.tokens[position] == token
             text.true[slot] = true = here and self._sees_all(text, place, row, position)
@@ -121,11 +125,11 @@ class SimulatedStage:
         text.true[place.slots[row]] = False  # of a row that stood there before
         return bool(others == position and np.count_nonzero(sees & true) == position)
 
-    def _find(self, text: _Text, job: Job) -> Recording:
-        """The recording, by what is known of the prompt: the first row that is judged is its
+    def _find(self, text: _Text, placed: PlacedSegment) -> Recording:
+        """The recording, by what is known of the prompt: the first row with a pick is its
         last."""
-        whole = bool(len(job.judged))
-        text.prompt += job.tokens[: job.judged[0] + 1 if whole else job.rows]
-        found = self._library.play(job.request, text.prompt, whole)
+        whole = bool(len(placed.pick_rows))
+        text.prompt += placed.tokens[: placed.pick_rows[0] + 1 if whole else placed.rows]
+        found = self._library.play(placed.request, text.prompt, whole)
         text.recording = found if whole else None
         return found

@@ -1,4 +1,4 @@
-"""What a stage is given to compute, and what comes of it."""
+"""What goes into a forward pass of a stage, and what comes out of it, segment by segment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,23 +9,23 @@ from gardener.protocol import messages
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """The rows of one segment to compute.
+class PlacedSegment:
+    """The rows of one segment, which have slots in the KV cache and are to be computed.
 
     request    whose cache they belong to
     placement  their slots, mask and positions
     tokens     [rows] token ids, at the first stage only
     hidden     [rows, width], at the other stages
-    judged     indices of the rows whose picks are wanted; looked at by the last stage only
-    taps       hidden states of all rows to give back; those of other stages are left to them
-    cancelled  may be set by another thread when all rows of the job have died
+    pick_rows  indices of the rows after which a pick is wanted; read by the last stage only
+    taps       layers whose hidden states are wanted of all rows; a stage gives those it has
+    cancelled  may be set by another thread when all rows of the segment have died
     """
 
     request: int
     placement: Placement
     tokens: Sequence[int] = ()
     hidden: messages.Tensor | None = None
-    judged: Sequence[int] = ()
+    pick_rows: Sequence[int] = ()
     taps: Sequence[int] = ()
     cancelled: Event = field(default_factory=Event)
 
@@ -35,9 +35,13 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """What comes of a job: hidden states [rows, width], or at the last stage the greedy pick after
-    each judged row, in the order of `judged`. And a tensor [rows, width] for each tap here."""
+class ComputedSegment:
+    """What a forward pass makes of a placed segment.
+
+    hidden    [rows, width]; None at the last stage
+    picks     at the last stage, the greedy pick after each of `pick_rows`, in their order
+    features  [rows, width] for each tap of this stage
+    """
 
     hidden: messages.Tensor | None = None
     picks: tuple[int, ...] = ()

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from gardener.draft.eagle_config import HEADS_OWN
 from gardener.draft.shipped import heads
 from gardener.model.architecture import Architecture
-from gardener.model.checkpoint.plain import plain
+from gardener.model.checkpoint.plain_config import plain_config
 
 LLAMA3 = {
     "factor": 8.0,
@@ -161,7 +161,7 @@ def facts(raw: dict[str, Any], folder: Path) -> tuple[dict[str, Any], int]:
 
 def facts_without(raw: dict[str, Any]) -> tuple[dict[str, Any], int] | None:
     """What is made of it without transformers, if that can be."""
-    config = plain(raw)
+    config = plain_config(raw)
     if config is None:
         return None
     shape = Architecture.from_config(config)
@@ -222,5 +222,5 @@ def test_no_change_of_a_field_is_read_otherwise(name: str, tmp_path: Path) -> No
     ids=lambda more: next(iter(more)),
 )
 def test_what_is_not_known_is_left_to_transformers(more: dict[str, Any]) -> None:
-    assert plain(PUBLISHED["llama-3.1-8b"]) is not None
-    assert plain(PUBLISHED["llama-3.1-8b"] | more) is None
+    assert plain_config(PUBLISHED["llama-3.1-8b"]) is not None
+    assert plain_config(PUBLISHED["llama-3.1-8b"] | more) is None

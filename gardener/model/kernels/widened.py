@@ -1,58 +1,18 @@
-"""The product of a linear layer in several forms: plain, packed, and widened from 16 bits."""
+"""Linear layers that keep weights in 16 bits and widen them inside the product (FBGEMM)."""
 
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Protocol, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-_PACK_ROWS = 16  # the packed layout is chosen for segments of about this size
-_BLOCK_ROWS = 3  # FBGEMM adds up a block of so many rows and more in one order
+from gardener.model.kernels.interface import CPUKernel, works
+
+_BLOCK_ROWS = 3  # FBGEMM adds up blocks of at least this many rows in one order
 _MOST_EXPONENT = 100  # so that scaled rows keep clear of the ends of float32
-_FIT_ROWS = 256  # weights are looked at in parts of so many outputs
+_FIT_ROWS = 256  # weights are looked at in parts of this many outputs
 _HALF_EXPONENT = 16  # float16 holds 65504, above all of bfloat16 below 2 ** 16
-
-
-class Linear(Protocol):
-    """Rows [n, inputs] to rows [n, outputs]."""
-
-    nbytes: int
-
-    def __call__(self, x: Tensor) -> Tensor: ...
-
-
-Make: TypeAlias = Callable[[Tensor, Tensor | None], Linear]
-
-
-class Plain:
-    """The ordinary matrix product of torch."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._weight, self._bias = weight, bias
-        self.nbytes = weight.nbytes + (0 if bias is None else bias.nbytes)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self._weight, self._bias)
-
-
-class Packed:
-    """Weights reordered once for the CPU by oneDNN, as torch's own compiler does.
-
-    The ordinary product reorders them on every call. On one core of an AVX-512 machine, float32
-    and bfloat16, 1 to 32 rows, this is 1.3 to 7 times faster, and a few rows cost as much as one.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACK_ROWS)
-        self._bias = bias
-        self.nbytes = weight.nbytes + (0 if bias is None else bias.nbytes)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return y
 
 
 class Widened:
@@ -61,7 +21,7 @@ class Widened:
     Not for two threads at once.
 
     For a CPU without instructions for 16 bits, where torch multiplies them row by row; and for
-    float32 out of a 16-bit checkpoint, of which half the bytes are zeros. On one core of an AVX2
+    float32 from a 16-bit checkpoint, where half the bytes are zeros. On one core of an AVX2
     machine, 1 / 8 / 16 rows of 30 layers of 576: 33 / 55 / 76 ms, where torch's own bfloat16 takes
     29 / 215 / 441 and packed float32 64 / 101 / 106. Products and sums are those of float32, of the
     same weights: scaled by a power of two, up to 11 bits of a weight fit into float16. What is lost
@@ -79,7 +39,7 @@ class Widened:
         self._packed = torch.ops.quantized.linear_prepack_fp16(scaled, wide_bias)
         self._scale = _power(-exponent)
         # Blocks of one or two rows are added up in another order. Most passes have no more, so they
-        # are filled up here, where it takes one step less than in `steady.py`.
+        # are padded here, where it takes one step less than in `batch_invariant.py`.
         least = 1 if weight.dtype == torch.float32 else _BLOCK_ROWS
         with torch.inference_mode(False):  # so that it can be written to in any mode
             self._few = torch.zeros(least, weight.shape[1])
@@ -97,7 +57,7 @@ class Widened:
 
 
 def _fits_float16(weight: Tensor, exponent: int) -> bool:
-    """Does float16 lose less of each weight, scaled, than 2 ** -24 of the largest in its row?"""
+    """Whether float16 takes less of each scaled weight than 2 ** -24 of the largest in its row."""
 
     def fits(rows: Tensor) -> bool:
         rows = rows * _power(exponent)
@@ -113,32 +73,21 @@ def _power(exponent: int) -> Tensor:
 
 
 @cache
-def can_pack(dtype: torch.dtype) -> bool:
-    """Does this build of torch pack weights of this dtype on this CPU?"""
-    return _works(Packed, dtype)
-
-
-@cache
-def can_widen(dtype: torch.dtype) -> bool:
-    """Has this build of torch the kernels, and this CPU no instructions that make them needless?
+def _pays(dtype: torch.dtype) -> bool:
+    """Whether the kernels work, and this CPU has no instructions that make them needless.
 
     Not told by time: the choice changes bits in 16 bits, and all runs should make the same one.
     """
     needless = dtype != torch.float32 and _has_instructions(dtype)
-    return not needless and _works(Widened, dtype)
-
-
-def _works(form: Make, dtype: torch.dtype) -> bool:
-    """Tried out, not guessed: a build of torch may lack the operations, or a CPU the kernels."""
-    weight, x = torch.eye(16, dtype=dtype), torch.arange(32.0).reshape(2, 16).to(dtype)
-    try:
-        return torch.equal(form(weight, None)(x), x)
-    except (RuntimeError, AttributeError):
-        return False
+    return not needless and works(Widened, dtype)
 
 
 def _has_instructions(dtype: torch.dtype) -> bool:
-    """Does this CPU multiply this kind of 16 bits? An older torch, or another kind of CPU, does not
-    tell, and is taken to."""
+    """Whether this CPU multiplies this kind of 16 bits. An older torch, or another kind of CPU,
+    does not tell, and is taken to."""
     tell: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
     return bool(tell().get("avx512_bf16" if dtype == torch.bfloat16 else "avx512_fp16", True))
+
+
+WIDENED = CPUKernel(Widened, _pays)
+"""Taken where the CPU has no instructions for 16 bits, and for float32."""

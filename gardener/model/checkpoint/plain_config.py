@@ -1,8 +1,8 @@
-"""A `config.json` that leaves nothing to transformers: every field of it is known, and what counts
-stands in it. Then there is no need to import transformers, which takes seconds, to read it.
+"""Read a `config.json` without transformers, whose import takes seconds.
 
-In any other case transformers is asked, which has defaults for what is missing, old names for what
-was renamed, and errors for what makes no sense.
+That can be done for a plain one: every field in it is known, and none that matters is missing. In
+any other case transformers is asked, which has defaults for what is missing, old names for what was
+renamed, and errors for what makes no sense.
 """
 
 from collections.abc import Mapping
@@ -110,9 +110,9 @@ _FLOATS = ("rms_norm_eps", "initializer_range")
 """Fields that transformers wants with a decimal point."""
 
 
-def plain(raw: Mapping[str, Any]) -> SimpleNamespace | None:
-    """The attributes that transformers would make of a `config.json`, as far as they count here;
-    None where it has to be asked."""
+def plain_config(raw: Mapping[str, Any]) -> SimpleNamespace | None:
+    """The attributes that matter here, as transformers would read them from a `config.json`; None
+    where it has to be asked."""
     family = _FAMILIES.get(str(raw.get("model_type")))
     try:
         if family is None or not _sound(convert(raw, family)):
@@ -130,7 +130,7 @@ def plain(raw: Mapping[str, Any]) -> SimpleNamespace | None:
 
 
 def _sound(config: _Plain) -> bool:
-    """Do the sizes go together, and is the rotary embedding described once?"""
+    """Whether the sizes go together, and the rotary embedding is described once."""
     kinds = getattr(config, "layer_types", None)
     return (
         config.hidden_size % config.num_attention_heads == 0

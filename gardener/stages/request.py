@@ -1,0 +1,72 @@
+"""One request at a stage, from its Open until its Close."""
+
+from collections.abc import Sequence
+
+from gardener.errors import LocalError, RemoteError
+from gardener.model.kv_slots import SlotTable
+from gardener.protocol.messages import Advance, Open, Segment
+from gardener.stages.forward import PlacedSegment
+from gardener.stages.segments import keep_rows
+
+
+class Request:
+    """What a stage knows of a request: which rows it holds, and which of them still live.
+
+    A request number may be used again once it is closed. That is another `Request`: who holds on to
+    the old one, such as a batch that is being computed, never takes one for the other.
+    """
+
+    def __init__(self, message: Open) -> None:
+        self.number = message.request
+        self._taps = message.taps
+        self._first_root = message.prompt - 1
+        self._slots: SlotTable | None = SlotTable(message.prompt, message.context)
+
+    @property
+    def counts(self) -> bool:
+        """Whether its segments still count: no longer once it was given up or closed."""
+        return self._slots is not None
+
+    def end(self) -> None:
+        """The request was given up or closed: free what it holds."""
+        self._slots = None
+
+    def advance(self, message: Advance) -> None:
+        """Settle rows and free those that died. Raises RemoteError for rows that never came."""
+        self._table.advance(message.settled, message.root)
+
+    def check_features(self, segment: Segment, first_layer: int) -> None:
+        """Raise RemoteError unless every stage before this one has added its taps, and no other."""
+        taps = self._taps if segment.ids else ()
+        due = sum(tap < first_layer for tap in taps)
+        if len(segment.features) != due:
+            raise RemoteError(
+                f"segment {segment.seq} brings {len(segment.features)} features, due are {due}"
+            )
+
+    def arriving(self, segment: Segment) -> Segment:
+        """The segment without the rows that died before they were placed."""
+        return keep_rows(segment, self._table.alive(segment.ids, segment.parents))
+
+    def place(self, segment: Segment) -> PlacedSegment:
+        """Give slots to the rows of the segment. Raises RemoteError for rows that do not fit."""
+        return PlacedSegment(
+            request=self.number,
+            placement=self._table.place(segment.ids, segment.parents, segment.positions),
+            tokens=segment.tokens,
+            hidden=segment.hidden,
+            pick_rows=[row for row, node in enumerate(segment.ids) if node >= self._first_root],
+            taps=self._taps,
+        )
+
+    def living(self, segment: Segment) -> Sequence[int]:
+        """Indices of the placed rows that live now; none once the request has ended."""
+        if self._slots is None:
+            return ()
+        return [row for row, lives in enumerate(self._slots.living(segment.ids)) if lives]
+
+    @property
+    def _table(self) -> SlotTable:
+        if self._slots is None:
+            raise LocalError(f"request {self.number} has ended: it has no slots any more")
+        return self._slots
