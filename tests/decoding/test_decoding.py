@@ -128,7 +128,7 @@ def segments_are_sound(done: FakeRing) -> None:
     policy = done.decoding.policy
     window = policy.window(done.decoding.costs)
     # FlowSpec brings the sizes that were published: up to 64 new nodes in one segment.
-    most = 81 if policy.name.endswith("-80") else policy.shape.most  # type: ignore[attr-defined]
+    most = 81 if policy.name.endswith("-80") else policy.bounds.most  # type: ignore[attr-defined]
     for sending in done.sendings:
         assert len(sending.rows) <= most
         assert sending.flying <= window, "the window was exceeded"
