@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,15 @@ from rich.console import Console
 
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, ignore, note, result, run
-from gardener.decoding.policy import FLOOR, MAIN, POLICIES, Bounds, make
+from gardener.decoding.policy import (
+    FLOOR,
+    POLICIES,
+    SHARING,
+    Bounds,
+    default_comparison,
+    default_policy,
+    make,
+)
 from gardener.draft.factory import DraftSettings
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.datasets import read_rows
@@ -38,8 +46,6 @@ SAVE_SHARE = 20
 
 WIDE = 150
 """Columns of the tables where there is no terminal."""
-
-ALL = ",".join(MAIN)
 
 LocalOption = Annotated[
     str | None,
@@ -83,7 +89,13 @@ DraftOption = Annotated[
     ),
 ]
 PoliciesOption = Annotated[
-    str, typer.Option(help="Which to run, with commas between.", metavar="NAME,...")
+    str | None,
+    typer.Option(
+        help="Which to run, with commas between. Default: plain, serial, chunked, pipedec, "
+        "flowspec and what generate would run: gardener, or alternating where the stages and the "
+        "drafter share the cores of one machine.",
+        metavar="NAME,...",
+    ),
 ]
 PromptsOption = Annotated[
     int | None, typer.Option(min=1, help="Only the first so many rows of each file.")
@@ -118,7 +130,7 @@ def evaluate(
     revision: o.Revision = None,
     data: DataOption = None,
     prompts: PromptsOption = None,
-    policies: PoliciesOption = ALL,
+    policies: PoliciesOption = None,
     max_new_tokens: o.NewTokens = 64,
     temperature: TemperatureOption = 0.0,
     repeat: RepeatOption = 1,
@@ -158,13 +170,7 @@ def evaluate(
     drafts = _drafts(draft or ["auto"], head, draft_model, draft_dtype, draft_device)
     given["draft"] = list(drafts)
     rings = drafted(places(local, peer, simulate, profile), list(drafts))
-    plan = Plan(
-        read_rows([*(data or []), *(more or [])], prompts),
-        _named(policies),
-        max_new_tokens,
-        repeat,
-        raw,
-    )
+    data_rows = read_rows([*(data or []), *(more or [])], prompts)
 
     def ring(place: Place) -> RingSettings:
         return RingSettings(
@@ -181,18 +187,22 @@ def evaluate(
             draft=drafts[place.draft or next(iter(drafts))],
             simulate=place.stages if place.kind == "simulate" else None,
             profile=place.profile or "loopback",
-            policies=() if window else plan.policies,
         )
 
     settings = {place: ring(place) for place in rings}
     for each in settings.values():
         each.loop()  # whatever is wrong with a profile, better now than after the ring before it
+    plan = Plan(
+        data_rows,
+        _compared(settings, window) if policies is None else _named(policies),
+        max_new_tokens,
+        repeat,
+        raw,
+    )
+    settings = {place: replace(each, policies=plan.policies) for place, each in settings.items()}
     folder = new_folder(out or Path(f"gardener-eval-{datetime.now():%Y%m%d-%H%M%S}"))
     results = Results(_header(given), plan)
-    sizes = {
-        place: Bounds(rows, window, floor, crowded=each.crowded) for place, each in settings.items()
-    }
-    job = Job(results, folder, sizes, verbose, as_json, no_plots)
+    job = Job(results, folder, Bounds(rows, window, floor), verbose, as_json, no_plots)
     _evaluate(settings, job, no_view or as_json)
 
 
@@ -202,7 +212,7 @@ class Job:
 
     results: Results
     folder: Path
-    sizes: Mapping[Place, Bounds]
+    sizes: Bounds
     verbose: bool
     quiet: bool
     no_plots: bool
@@ -228,6 +238,16 @@ def _drafts(
 
 def _kinds(draft: str) -> list[str]:
     return [kind.strip() for kind in draft.split(",") if kind.strip()] or ["none"]
+
+
+def _compared(rings: Mapping[Place, RingSettings], window: int | None) -> tuple[str, ...]:
+    """The policies to run where the user names none; a line says where `alternating` is among
+    them. All rings run the same ones."""
+    defaults = {place: default_policy(each.crowded, window) for place, each in rings.items()}
+    for place, name in defaults.items():
+        if name == "alternating":
+            note(f"{place}: policy {name}, because {SHARING} (--policies changes that)")
+    return default_comparison(set(defaults.values()))
 
 
 def _named(policies: str) -> tuple[str, ...]:
@@ -288,11 +308,10 @@ async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keep
     heard = keeper.say if job.verbose else ignore
     async with open_ring(settings, keeper.say, heard, keeper.progress) as (holder, folder):
         cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
-        shape = job.sizes[place]
-        ran = {name: repr(make(name, shape)) for name in job.results.plan.policies}
+        ran = {name: repr(make(name, job.sizes)) for name in job.results.plan.policies}
         job.results.add_ring(place, cards, holder.drafters.names, ran, settings.facts())
         prompter = await read_prompter(settings, folder)
-        ring = MeasuredRing(place, holder, prompter, lambda name: make(name, shape))
+        ring = MeasuredRing(place, holder, prompter, lambda name: make(name, job.sizes))
         await measure(ring, job.results.plan, job.results, keeper)
 
 

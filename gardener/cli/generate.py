@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +17,7 @@ from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
 from gardener.cli.view import live
 from gardener.cli.view.watch import HolderWatch, reading
-from gardener.decoding.policy import FLOOR, Bounds, make
+from gardener.decoding.policy import FLOOR, SHARING, Bounds, default_policy, make
 from gardener.errors import UserError, reason
 from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.holder import Holder
@@ -33,7 +33,12 @@ PromptArgument = Annotated[
     str, typer.Argument(help="What to ask the model; - reads it from standard input.")
 ]
 PolicyOption = Annotated[
-    o.PolicyName, typer.Option(envvar="GARDENER_POLICY", help="What goes into the ring when.")
+    o.PolicyName | None,
+    typer.Option(
+        envvar="GARDENER_POLICY",
+        help="What goes into the ring when. Default: gardener; alternating where the stages and "
+        "the drafter share the cores of one machine.",
+    ),
 ]
 CompareOption = Annotated[
     str,
@@ -59,7 +64,7 @@ def generate(
     max_new_tokens: o.NewTokens = 256,
     stop: StopOption = None,
     raw: RawOption = False,
-    policy: PolicyOption = "gardener",
+    policy: PolicyOption = None,
     compare: CompareOption = "",
     rows: o.Rows = None,
     window: o.Window = None,
@@ -83,7 +88,6 @@ def generate(
 
     gardener generate "Why is the sky blue?" --local 3
     """
-    names = o.policies(f"{policy},{compare}")
     settings = RingSettings(
         model=model,
         revision=revision,
@@ -98,15 +102,19 @@ def generate(
         draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
         simulate=simulate,
         profile=profile,
-        policies=() if window else tuple(names),
     )
+    first = policy or default_policy(settings.crowded, window)
+    if policy is None and first == "alternating":
+        note(f"policy {first}, because {SHARING} (--policy changes that)")
+    names = o.policies(f"{first},{compare}")
+    settings = replace(settings, policies=tuple(names))
     if stop and not all(stop):
         raise UserError("--stop '' would end every answer at once: give it some text")
     job = Job(
         text=_asked(prompt),
         raw=raw,
         policies=names,
-        sizes=Bounds(rows, window, floor, crowded=settings.crowded),
+        sizes=Bounds(rows, window, floor),
         new_tokens=max_new_tokens,
         stops=tuple(stop or ()),
         quiet=as_json,

@@ -26,6 +26,7 @@ PolicyName: TypeAlias = Literal[  # the keys of policy.POLICIES
     "flowspec",
     "flowspec-80",
     "gardener",
+    "alternating",
 ]
 
 
@@ -154,8 +155,8 @@ Window: TypeAlias = Annotated[
         envvar="GARDENER_WINDOW",
         min=1,
         max=64,
-        help="Most segments under way at once. Default: as many as keep all stages at work; "
-        "one where the stages of a local ring share cores.",
+        help="Most segments under way at once. Default: as many as keep all stages at work. Where "
+        "stages share cores, giving one makes gardener the default policy.",
     ),
 ]
 Floor: TypeAlias = Annotated[

@@ -12,7 +12,7 @@ import typer
 from gardener.cli import options as o
 from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
-from gardener.decoding.policy import FLOOR, MAIN, Bounds, make
+from gardener.decoding.policy import FLOOR, POLICIES, Bounds, make
 from gardener.errors import GardenerError
 from gardener.evaluation.datasets import read_rows
 from gardener.evaluation.reference import Comparison, Reference, compare, plain_reference
@@ -24,7 +24,7 @@ from gardener.model.checkpoint.resolve import resolve
 from gardener.protocol.messages import Card
 from gardener.rings.open import RingSettings, open_ring, read_prompter
 
-ALL = ",".join(MAIN)
+ALL = ",".join(POLICIES)
 
 PoliciesOption = Annotated[
     str, typer.Option(help="Which to compare, with commas between.", metavar="NAME,...")
@@ -107,6 +107,7 @@ def verify(
         draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
         simulate=simulate,
         profile=profile,
+        policies=tuple(names),
     )
     texts = _texts(prompts)[:count]
 

@@ -21,6 +21,7 @@ COLOURS = {
     "pipedec": "#cc79a7",
     "flowspec": "#d55e00",
     "gardener": "#009e73",
+    "alternating": "#0072b2",
 }
 """Told apart by most eyes (after Okabe and Ito)."""
 

@@ -20,8 +20,9 @@ NAMES, PAIR = 18, 11
 LANES = 8
 """Most stages that the table of times has a column for."""
 
-OURS = "gardener"
-"""The policy that is held against the others; without it, the last one."""
+OURS = ("gardener", "alternating")
+"""The policies that are held against the others, the first of them that ran; without them, the last
+one."""
 
 _Group: TypeAlias = tuple[str, Mapping[str, Any]]
 
@@ -73,8 +74,7 @@ def _about(
     ring: Mapping[str, Any], whole: Mapping[str, Any], policies: Sequence[str]
 ) -> Iterator[Text]:
     """Lines that say what was measured, and how the figures are meant."""
-    ran = ring["policies"]
-    yield Text(f"policies: {', '.join(_ran(name, ran.get(name, '')) for name in policies)}")
+    yield Text(f"policies: {', '.join(policies)}")
     profile = f"; profile: {ring['profile']}" if ring["profile"] else ""
     yield Text(f"drafters: {ring['drafters']}{profile}")
     for what, fact in ring["facts"].items():
@@ -85,12 +85,6 @@ def _about(
     again = whole["repeating"]["prompts"]
     count = "none" if not again else f"{again} of {whole['prompts']}"
     yield Text(f"repeating: {count} ({RULE})")
-
-
-def _ran(name: str, what: str) -> str:
-    """With the class that stands for it, where that goes by another name."""
-    made = what.partition("(")[0]
-    return name if made.lower() in ("", name) else f"{name} ({made})"
 
 
 def _prefill(whole: Mapping[str, Any]) -> str:
@@ -143,7 +137,7 @@ def _ratios(
     are named before it."""
     if len(policies) < 2:
         return
-    ours = OURS if OURS in policies else policies[-1]
+    ours = next((name for name in OURS if name in policies), policies[-1])
     others = [name for name in policies if name != ours]
     rows = {called: (found["policies"][ours], others) for called, found in groups}
     title = f"{ours} against the others: mean/median of ratios by prompt (2: twice as fast)"

@@ -45,8 +45,8 @@ AT_ONCE = 1.0
 """Seconds for a ring that stands already to close; its links are timed meanwhile, so that nothing
 else is done."""
 
-ONE_BY_ONE = frozenset(("plain", "serial", "gardener"))
-"""Policies under which only one stage or drafter computes at a time where they share cores."""
+ONE_BY_ONE = frozenset(("plain", "serial", "alternating"))
+"""Policies under which only one stage or drafter computes at a time."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from gardener.cli import options
 from gardener.decoding.costs import Costs
 from gardener.decoding.curves import Curve, Hop
 from gardener.decoding.policy import (
+    MAIN,
     POLICIES,
     Alternating,
     Bounds,
@@ -29,6 +30,8 @@ from gardener.decoding.policy import (
     Policy,
     Serial,
     View,
+    default_comparison,
+    default_policy,
     make,
 )
 from gardener.decoding.tree import Node, Tree
@@ -608,21 +611,47 @@ def test_enough_is_enough() -> None:
     assert Gardener(SMALL).grow(replace(seen, expanded=())) == [0]
 
 
-# --- gardener, where cores are shared ------------------------------------------------------------
-
-CROWDED = Bounds(crowded=True)
+# --- alternating, for where cores are shared -----------------------------------------------------
 
 
-def test_gardener_alternates_where_cores_are_shared_unless_a_user_sets_a_window() -> None:
-    policy = make("gardener", CROWDED)
-    assert isinstance(policy, Alternating)
-    assert policy.name == "gardener"
-    assert policy.window(costs(stages=4)) == 1
-    assert isinstance(make("gardener", replace(CROWDED, window=3)), Gardener)
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_goes_by_the_name_that_it_is_made_by(name: str) -> None:
+    for bounds in (SHAPE, SMALL):
+        assert make(name, bounds).name == name
+
+
+def test_a_name_is_one_behaviour_whatever_the_bounds() -> None:
+    for window in (None, 3):
+        bounds = Bounds(window=window)
+        continuous, by_turns = make("gardener", bounds), make("alternating", bounds)
+        assert isinstance(continuous, Gardener)
+        assert isinstance(by_turns, Alternating)
+        assert continuous.window(costs(stages=4)) == (window or 5)
+        assert by_turns.window(costs(stages=4)) == 1
+        # One segment is under way: the one drafts and sends meanwhile, the other does neither.
+        under_way = view(BRANCHES, sent={0}, flying=1, costs=costs(stages=4))
+        assert continuous.choose(under_way) == LIKELIEST[1:]
+        assert continuous.grow(under_way) != []
+        assert by_turns.choose(under_way) == by_turns.grow(under_way) == []
+
+
+def test_alternating_is_the_default_where_cores_are_shared_unless_a_user_sets_a_window() -> None:
+    assert default_policy(crowded=True) == "alternating"
+    assert default_policy(crowded=False) == "gardener"
+    assert default_policy(crowded=True, window=3) == "gardener"
+    assert default_policy(crowded=False, window=3) == "gardener"
+
+
+def test_a_comparison_is_of_the_baselines_and_of_what_would_run() -> None:
+    baselines = ("plain", "serial", "chunked", "pipedec", "flowspec")
+    assert default_comparison(["gardener", "gardener"]) == MAIN == (*baselines, "gardener")
+    assert default_comparison(["alternating"]) == (*baselines, "alternating")
+    both = ("gardener", "alternating")
+    assert default_comparison(both) == default_comparison(both[::-1]) == (*baselines, *both)
 
 
 def test_where_cores_are_shared_drafting_and_computing_wait_for_each_other() -> None:
-    policy = Alternating(CROWDED)
+    policy = Alternating(SHAPE)
     for instant in (False, True):
         assert policy.grow(view(BRANCHES, sent={0}, flying=1, instant=instant)) == []
         assert policy.grow(view(BRANCHES, instant=instant)) == LIKELIEST
@@ -633,13 +662,13 @@ def test_where_cores_are_shared_drafting_and_computing_wait_for_each_other() -> 
 
 
 def test_a_segment_by_turns_keeps_to_the_bounds_of_the_user() -> None:
-    policy = Alternating(replace(SMALL, crowded=True, window=None))
+    policy = Alternating(SMALL)
     assert policy.grow(view(BRANCHES)) == [0, 1]
     assert policy.choose(view(BRANCHES)) == [0, 1, 3]
 
 
 def test_without_guesses_it_sends_the_root_alone_and_drafts_nothing() -> None:
-    policy = Alternating(CROWDED)
+    policy = Alternating(SHAPE)
     assert policy.choose(view(BRANCHES, speculating=False)) == [0]
     assert policy.grow(view(BRANCHES, speculating=False)) == []
 
@@ -648,7 +677,7 @@ def test_rows_and_calls_have_to_bring_more_where_rounds_have_brought_much() -> N
     # The first row takes 10 ms, each further one 4. The price of a row is 0.4 tokens where 100 a
     # second were brought, and 0.8 where it were 200; a call of 3 ms costs 0.3 tokens, or 0.6.
     ring = costs(((1, 0.010), (64, 0.262)), draft=0.003)
-    easy, hard = Alternating(CROWDED, _tokens=200.0, _seconds=1.0), Alternating(CROWDED)
+    easy, hard = Alternating(SHAPE, _tokens=200.0, _seconds=1.0), Alternating(SHAPE)
     hard = replace(hard, _tokens=100.0, _seconds=1.0)
     assert hard.choose(view(BRANCHES, costs=ring)) == [0, 1, 3, 5]
     assert easy.choose(view(BRANCHES, costs=ring)) == [0]
@@ -662,7 +691,7 @@ def test_rows_and_calls_have_to_bring_more_where_rounds_have_brought_much() -> N
 def test_drafting_has_its_place_in_the_price_of_time() -> None:
     wide = tree(*((0, 0.3 * 0.95**rank) for rank in range(30)))
     ring = costs(((1, 0.010), (64, 0.262)), draft=0.010)
-    drafted, idle = (Alternating(CROWDED, _tokens=4.0, _seconds=0.1) for _ in range(2))
+    drafted, idle = (Alternating(SHAPE, _tokens=4.0, _seconds=0.1) for _ in range(2))
     assert drafted.grow(view(wide, costs=ring)) != []
     # The call took time, too, in which nothing came: a row need not bring as much as without it.
     assert len(drafted.choose(view(wide, costs=ring))) > len(idle.choose(view(wide, costs=ring)))

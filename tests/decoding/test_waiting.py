@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from test_policy import BENT, BRANCHES, CROWDED, FLAT, LIKELIEST, SHAPE, costs, tree, view
+from test_policy import BENT, BRANCHES, FLAT, LIKELIEST, SHAPE, costs, tree, view
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.curves import Curve
@@ -94,7 +94,7 @@ def test_what_was_easy_long_ago_makes_no_row_dear_now() -> None:
     ring = Costs([Curve(((1, 0.010), (64, 0.136)))])  # 2 ms for each further row
     sure = tree(*((node, 0.99) for node in range(40)))
     vague = tree((0, 0.4), (0, 0.35), (1, 0.8), (2, 0.8), (3, 0.7), (4, 0.6))
-    old, new = Alternating(CROWDED), Alternating(CROWDED)
+    old, new = Alternating(SHAPE), Alternating(SHAPE)
     for _ in range(100):
         old.choose(view(sure, costs=ring))
     after = [len(policy.choose(view(vague, costs=ring))) for policy in (old, new)]

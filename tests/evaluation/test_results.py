@@ -9,6 +9,7 @@ from test_tally import run
 from test_timeline import FILM
 
 from gardener.cli.evaluate import Job, _finish
+from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
 from gardener.evaluation.datasets import Row
 from gardener.evaluation.plan import Place, Plan
@@ -108,7 +109,9 @@ def test_what_cannot_be_written_is_shown_all_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="cannot write"):
-        _finish(Job(results(), tmp_path / "gone", {}, verbose=False, quiet=False, no_plots=True))
+        _finish(
+            Job(results(), tmp_path / "gone", Bounds(), verbose=False, quiet=False, no_plots=True)
+        )
     assert "serial" in capsys.readouterr().out
 
 

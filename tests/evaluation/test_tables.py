@@ -15,7 +15,7 @@ POLICIES = ("plain", "serial", "chunked", "pipedec", "flowspec", "gardener")
 RING: dict[str, Any] = {
     "drafters": "ngram + eagle (int8)",
     "profile": "gpu",
-    "policies": {"plain": "Plain(rows=1)", "gardener": "Alternating(rows=None)"},
+    "policies": {"plain": "Plain(rows=1)", "gardener": "Gardener(rows=None)"},
     "facts": {"the holder's own time": "charged as measured"},
 }
 SPLIT = Split(1.0, (Shares(0, 0, 0.25, 0.75), Shares(0.5, 0.25, 0, 0.25), Shares(1.0, 0, 0, 0)))
@@ -55,7 +55,7 @@ def test_the_head_says_what_was_measured_and_how() -> None:
     head = below(shown(runs(*POLICIES), POLICIES, 150), "local 2")
     assert head == [
         "local 2",
-        "policies: plain, serial, chunked, pipedec, flowspec, gardener (Alternating)",
+        "policies: plain, serial, chunked, pipedec, flowspec, gardener",
         "drafters: ngram + eagle (int8); profile: gpu",
         "the holder's own time: charged as measured",
         "decoding: all tokens but the first, in the time after the first one under plain "

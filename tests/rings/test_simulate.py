@@ -546,7 +546,7 @@ def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
         options = list(ring.node_options(settings(**given)))
         return options[options.index("--threads") + 1]
 
-    alone, others = ("plain", "serial", "gardener"), ("plain", "chunked")
+    alone, others = ("plain", "serial", "alternating"), ("plain", "gardener")
     assert [settings(local=n).crowded for n in (1, 2, 3, 4, 9)] == [False, False, False, True, True]
     # One core is left to others.
     assert [threads(local=n, policies=alone) for n in (1, 2, 4, 9)] == ["3", "2", "3", "3"]

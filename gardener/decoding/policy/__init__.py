@@ -5,7 +5,7 @@ segment, and `grow`, the nodes a drafter should expand. What it decides about si
 the measured costs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from gardener.decoding.policy.alternating import Alternating
 from gardener.decoding.policy.baselines import Plain, Serial
@@ -14,13 +14,6 @@ from gardener.decoding.policy.continuous import Gardener
 from gardener.decoding.policy.flowspec import FlowSpec, FlowSpec80
 from gardener.decoding.policy.pipedec import PipeDec, PipeDec16
 from gardener.decoding.policy.view import FLOOR, Bounds, Policy, View
-
-
-def gardener(bounds: Bounds) -> Policy:
-    """For machines of their own, or for stages that share one machine's cores; a window that a user
-    sets lets segments overlap there, too."""
-    return Alternating(bounds) if bounds.crowded and bounds.window is None else Gardener(bounds)
-
 
 POLICIES: dict[str, Callable[[Bounds], Policy]] = {
     "plain": Plain,
@@ -31,12 +24,34 @@ POLICIES: dict[str, Callable[[Bounds], Policy]] = {
     "pipedec-16": PipeDec16,
     "flowspec": FlowSpec,
     "flowspec-80": FlowSpec80,
-    "gardener": gardener,
+    "gardener": Gardener,
+    "alternating": Alternating,
 }
+"""All policies by name: one name, one behaviour, whatever the ring."""
 
 MAIN = ("plain", "serial", "chunked", "pipedec", "flowspec", "gardener")
-"""What is compared where the user names none. Those with a number have the sizes of their papers,
-whatever rows cost; the others have sizes that follow from the measured costs."""
+"""What is compared where every stage has a machine of its own. Those with a number have the sizes
+of their papers, whatever rows cost; the others have sizes that follow from the measured costs."""
+
+SHARING = "the stages and the drafter share the cores of one machine"
+"""Why `alternating` is the default somewhere."""
+
+
+def default_policy(crowded: bool, window: int | None = None) -> str:
+    """The policy of a ring for which the user names none.
+
+    crowded: the stages and the drafter share the cores of one machine. window: the most segments
+    under way that the user allows, if he does: it asks for segments that overlap, and `alternating`
+    has only one.
+    """
+    return "alternating" if crowded and window is None else "gardener"
+
+
+def default_comparison(defaults: Collection[str]) -> tuple[str, ...]:
+    """The policies to compare on rings with these default policies: the baselines, and what would
+    run there."""
+    baselines = [name for name in MAIN if name != "gardener"]
+    return (*baselines, *(name for name in ("gardener", "alternating") if name in defaults))
 
 
 def make(name: str, bounds: Bounds) -> Policy:
@@ -48,6 +63,7 @@ __all__ = [
     "FLOOR",
     "MAIN",
     "POLICIES",
+    "SHARING",
     "Alternating",
     "Bounds",
     "Chunked",
@@ -61,5 +77,7 @@ __all__ = [
     "Policy",
     "Serial",
     "View",
+    "default_comparison",
+    "default_policy",
     "make",
 ]

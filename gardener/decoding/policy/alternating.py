@@ -25,7 +25,7 @@ class Alternating:
     """A tree in one piece, and the next one when its verdict is there."""
 
     bounds: Bounds
-    name: str = "gardener"
+    name: str = "alternating"
     paced: bool = False
     throttled: bool = True
     # Of the rounds so far, and of the drafting for the next one:

@@ -26,15 +26,13 @@ class Bounds:
     """Bounds that a user may set; what is None follows from the measured costs.
 
     rows: most rows in a segment. window: most segments under way at once. floor: a node whose path
-    has a smaller probability is never sent. batch: most nodes per call of the drafter. crowded:
-    stages and drafter share cores, so that nothing is idle for which something could be done.
+    has a smaller probability is never sent. batch: most nodes per call of the drafter.
     """
 
     rows: int | None = None
     window: int | None = None
     floor: float = FLOOR
     batch: int = 16
-    crowded: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.rows or 1, self.window or 1, self.batch)
