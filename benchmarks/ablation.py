@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.simulated import FULL, Figures, Variant, by_data, figures, parser, report
+from benchmarks.simulated import FULL, Speeds, Variant, by_data, figures, parser, report
 from gardener.decoding.costs import Costs
 from gardener.decoding.curves import Curve
 from gardener.decoding.policy import Bounds, Gardener, Policy, View
@@ -33,7 +33,7 @@ from gardener.draft.calibration import Calibration, Floats
 from gardener.draft.drafter import Drafter
 from gardener.draft.incremental import Incremental
 from gardener.draft.ngram import NGram
-from gardener.evaluation.tally import Run
+from gardener.evaluation.tally import MeasuredRun
 from gardener.net.link import Link
 from gardener.protocol.messages import Advance, Close, Message, Segment, Verdict
 from gardener.stages.node import StageNode
@@ -166,16 +166,16 @@ PARTS = (
 )
 
 
-def judge(runs: Sequence[Run]) -> dict[str, dict[str, Figures]]:
+def judge(runs: Sequence[MeasuredRun]) -> dict[str, dict[str, Speeds]]:
     """Of each data set: every variant against the whole."""
-    found: dict[str, dict[str, Figures]] = {}
+    found: dict[str, dict[str, Speeds]] = {}
     for data, speeds in by_data(runs).items():
         each = {name: figures(speed, speeds[FULL.name]) for name, speed in speeds.items()}
         found[data] = {name: of for name, of in each.items() if of is not None}
     return found
 
 
-def show(ring: str, sets: dict[str, dict[str, Figures]]) -> None:
+def show(ring: str, sets: dict[str, dict[str, Speeds]]) -> None:
     """Two tables: tokens per second, and these against the whole."""
     names = list(dict.fromkeys(name for named in sets.values() for name in named))
     heads = "".join(f"{data:>11}" for data in sets)

@@ -27,12 +27,12 @@ import statistics
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
 
-from benchmarks.simulated import FULL, Figures, Variant, by_data, figures, parser, report
+from benchmarks.simulated import FULL, Speeds, Variant, by_data, figures, parser, report
 from gardener.decoding.costs import Costs
 from gardener.decoding.policy import Bounds, Gardener, View
 from gardener.decoding.policy.view import ids
 from gardener.decoding.tree import Node
-from gardener.evaluation.tally import Run
+from gardener.evaluation.tally import MeasuredRun
 from gardener.holder.holder import Holder
 from gardener.rings.simulate.library import Library
 
@@ -159,10 +159,10 @@ def knows_sent(rows: int | None, waits: bool) -> Variant:
     )
 
 
-def judge(runs: Sequence[Run]) -> dict[str, dict[str, Figures]]:
+def judge(runs: Sequence[MeasuredRun]) -> dict[str, dict[str, Speeds]]:
     """Of each data set: what each way of waiting brings, and `gardener`, all against the best
     bound."""
-    found: dict[str, dict[str, Figures]] = {}
+    found: dict[str, dict[str, Speeds]] = {}
     for data, speeds in by_data(runs).items():
         bounds = {name: speed for name, speed in speeds.items() if name != FULL.name and speed}
         if bounds:
@@ -172,7 +172,7 @@ def judge(runs: Sequence[Run]) -> dict[str, dict[str, Figures]]:
     return found
 
 
-def show(ring: str, sets: dict[str, dict[str, Figures]]) -> None:
+def show(ring: str, sets: dict[str, dict[str, Speeds]]) -> None:
     """A table."""
     heads = f"{'gardener':>10}{'bound':>9}{'ratio':>8}{'worst':>8}"
     print(f"\n{ring}\n{'prompts':14}{heads}  the bound is")

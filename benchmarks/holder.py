@@ -129,7 +129,7 @@ def main() -> None:
         except GardenerError as error:
             sys.exit(f"error: {error}")
         watch.mark()
-        segments = sum(run.segments for runs in rings.values() for run in runs)
+        segments = sum(run.figures.counts.segments for runs in rings.values() for run in runs)
         event, node = fit(watch.marks)
         every += [(each[0], each[1], each[2]) for each in np.diff(np.array(watch.marks), axis=0)]
         print(

@@ -225,9 +225,9 @@ async def overheads(stages: int, runs: int, dtype: str) -> list[Overhead]:
 
 def overhead(got: Answer) -> Overhead:
     """What the ring adds to a token, from the times that its verdicts carried."""
-    segments = got.stage_times.segments
-    token = 1e3 * got.decode / segments
-    compute = 1e3 * sum(got.stage_times.compute) / segments
+    segments = got.figures.stage_times.segments
+    token = 1e3 * got.figures.decode / segments
+    compute = 1e3 * sum(got.figures.stage_times.compute) / segments
     return Overhead(token, compute, token - compute, (token - compute) / token)
 
 

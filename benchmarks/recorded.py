@@ -25,7 +25,7 @@ from gardener.decoding.policy import Policy
 from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Node
 from gardener.draft.drafter import Draft, Drafter
-from gardener.evaluation.datasets import read_rows
+from gardener.evaluation.datasets import read_conversations
 from gardener.holder.chat_template import Prompter
 from gardener.model.loader import load_whole
 from gardener.model.tensors import pack
@@ -157,7 +157,7 @@ def recordings(
     prompter = Prompter(folder)
     whole = load_whole(folder, dtype="float32", device="cpu")
     prompts: dict[str, list[str]] = {}
-    for row in read_rows(files, most):
+    for row in read_conversations(files, most):
         prompts.setdefault(row.data, []).append(row.turns[0])
     every = [prompter.encode(text) for texts in prompts.values() for text in texts]
     made = iter(record(whole, every, new_tokens, prompter.eos, taps, lanes=64))

@@ -26,12 +26,12 @@ from gardener.draft.drafter import Drafter
 from gardener.draft.factory import DraftSettings, drafters
 from gardener.draft.resolve import resolve_head
 from gardener.errors import GardenerError
-from gardener.evaluation.datasets import read_rows
+from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.plan import Place, Plan, places
 from gardener.evaluation.results import Results
 from gardener.evaluation.runner import MeasuredRing
 from gardener.evaluation.runner import measure as ask
-from gardener.evaluation.tally import OVERALL, Run, prefills
+from gardener.evaluation.tally import OVERALL, MeasuredRun, prefills
 from gardener.evaluation.terminal import Teller
 from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
@@ -112,7 +112,9 @@ class Bench:
                 await ask(asked, replace(self.plan, policies=(variant.name,)), into, self.teller)
 
 
-def measure(arguments: argparse.Namespace, variants: Sequence[Variant]) -> dict[str, list[Run]]:
+def measure(
+    arguments: argparse.Namespace, variants: Sequence[Variant]
+) -> dict[str, list[MeasuredRun]]:
     """All variants in all rings that the arguments name: the answers, by ring.
 
     Raises GardenerError, also where texts differ.
@@ -121,7 +123,7 @@ def measure(arguments: argparse.Namespace, variants: Sequence[Variant]) -> dict[
         place: read_profile(place.profile or "")
         for place in places(None, None, arguments.simulate, arguments.profile)
     }
-    rows = read_rows(arguments.data or (), arguments.prompts)
+    rows = read_conversations(arguments.data or (), arguments.prompts)
     plan = Plan(rows, tuple(each.name for each in variants), arguments.max_new_tokens, repeat=1)
     folder = resolve(arguments.model, None, say=note)
     draft = drafting(arguments.draft, arguments.head, None, "float32", "cpu")
@@ -132,7 +134,9 @@ def measure(arguments: argparse.Namespace, variants: Sequence[Variant]) -> dict[
         }
 
 
-def _runs(bench: Bench, place: Place, profile: Profile, variants: Sequence[Variant]) -> list[Run]:
+def _runs(
+    bench: Bench, place: Place, profile: Profile, variants: Sequence[Variant]
+) -> list[MeasuredRun]:
     results = Results({}, bench.plan)
     for variant in variants:
         with asyncio.Runner(loop_factory=partial(Loop, profile.seed)) as runner:
@@ -149,7 +153,7 @@ def _runs(bench: Bench, place: Place, profile: Profile, variants: Sequence[Varia
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Speeds:
     """Of one variant on one data set: tokens per second of decoding, and these against those of
     another variant; means over prompts, and the worst of these ratios."""
 
@@ -158,7 +162,7 @@ class Figures:
     worst: float
 
 
-def by_data(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
+def by_data(runs: Sequence[MeasuredRun]) -> dict[str, dict[str, dict[str, float]]]:
     """Data set -> variant -> prompt -> tokens per second of decoding, after one prefill for all
     variants; only of prompts for which every variant has a speed. With several sets, there is one
     of all."""
@@ -166,7 +170,7 @@ def by_data(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
     found: dict[str, dict[str, dict[str, float]]] = {}
     taken = prefills(runs)
     for run in runs:
-        rate = run.rate(taken[run.key].seconds)
+        rate = run.figures.rate(taken[run.key].seconds)
         if rate is not None:
             for data in (run.data, OVERALL):
                 prompts = found.setdefault(data, {}).setdefault(run.policy, {})
@@ -182,19 +186,19 @@ def by_data(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
-def figures(mine: dict[str, float], theirs: dict[str, float]) -> Figures | None:
+def figures(mine: dict[str, float], theirs: dict[str, float]) -> Speeds | None:
     """Of speeds by prompt, against others on the same prompts; None if there are none."""
     if not mine:
         return None
     ratios = [speed / theirs[prompt] for prompt, speed in mine.items()]
-    return Figures(statistics.fmean(mine.values()), statistics.fmean(ratios), min(ratios))
+    return Speeds(statistics.fmean(mine.values()), statistics.fmean(ratios), min(ratios))
 
 
 def report(
     arguments: argparse.Namespace,
     variants: Sequence[Variant],
-    judge: Callable[[Sequence[Run]], dict[str, dict[str, Figures]]],
-    show: Callable[[str, dict[str, dict[str, Figures]]], None],
+    judge: Callable[[Sequence[MeasuredRun]], dict[str, dict[str, Speeds]]],
+    show: Callable[[str, dict[str, dict[str, Speeds]]], None],
 ) -> None:
     """Measure and print. `judge`: from the runs of a ring to figures by data set and name; `show`
     prints them."""
@@ -209,7 +213,7 @@ def report(
         show(ring, sets)
 
 
-def _plain(found: dict[str, dict[str, dict[str, Figures]]]) -> dict[str, Any]:
+def _plain(found: dict[str, dict[str, dict[str, Speeds]]]) -> dict[str, Any]:
     return {
         ring: {
             data: {name: asdict(each) for name, each in named.items()}

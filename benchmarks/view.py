@@ -146,7 +146,7 @@ async def compare(options: argparse.Namespace) -> Comparison:
                 )
                 if done.error:
                     raise SystemExit(done.error)
-                rates[view].append(done.rate)
+                rates[view].append(done.figures.own_rate)
     ratios = [with_it / without for without, with_it in zip(rates[False], rates[True], strict=True)]
     return Comparison(
         policy=options.policy,

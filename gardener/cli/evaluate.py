@@ -27,14 +27,14 @@ from gardener.decoding.policy import (
 )
 from gardener.draft.factory import DraftSettings
 from gardener.errors import GardenerError, UserError
-from gardener.evaluation.datasets import read_rows
+from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.machine import commit, machine, versions
 from gardener.evaluation.plan import Place, Plan, drafted, places
 from gardener.evaluation.report import write_plots, write_traces
 from gardener.evaluation.results import Difference, Failure, Results, Skipped, new_folder
 from gardener.evaluation.runner import MeasuredRing, measure
 from gardener.evaluation.tables import tables
-from gardener.evaluation.tally import Run
+from gardener.evaluation.tally import MeasuredRun
 from gardener.evaluation.terminal import Teller
 from gardener.rings.open import RingSettings, open_ring, read_prompter
 
@@ -170,7 +170,7 @@ def evaluate(
     drafts = _drafts(draft or ["auto"], head, draft_model, draft_dtype, draft_device)
     given["draft"] = list(drafts)
     rings = drafted(places(local, peer, simulate, profile), list(drafts))
-    data_rows = read_rows([*(data or []), *(more or [])], prompts)
+    data_rows = read_conversations([*(data or []), *(more or [])], prompts)
 
     def ring(place: Place) -> RingSettings:
         return RingSettings(
@@ -304,7 +304,7 @@ def _judge(results: Results, file: Path) -> None:
 
 
 async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keeper") -> None:
-    keeper.say(f"{place}: {len(job.results.plan.rows)} prompts")
+    keeper.say(f"{place}: {len(job.results.plan.conversations)} prompts")
     heard = keeper.say if job.verbose else ignore
     async with open_ring(settings, keeper.say, heard, keeper.progress) as (holder, folder):
         cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
@@ -329,7 +329,7 @@ class Keeper:
         self._save = save
         self._next = time.monotonic() + SAVE_EVERY
 
-    def ran(self, run: Run) -> None:
+    def ran(self, run: MeasuredRun) -> None:
         self._ran(run)
         begin = time.monotonic()
         if begin >= self._next:

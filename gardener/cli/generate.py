@@ -20,8 +20,9 @@ from gardener.cli.view.watch import HolderWatch, reading
 from gardener.decoding.policy import FLOOR, SHARING, Bounds, default_policy, make
 from gardener.errors import UserError, reason
 from gardener.holder.answer import Answer, Wanted, answer
+from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
-from gardener.holder.rates import Prefill, decoding_rate, prefill
+from gardener.holder.rates import Prefill, prefill
 from gardener.protocol.cards import span
 from gardener.protocol.messages import printable
 from gardener.rings.open import RingSettings, open_ring, read_prompter
@@ -242,25 +243,26 @@ def _object(answers: Sequence[Answer]) -> dict[str, Any]:
         "token_ids": first.tokens,
         "finish_reason": first.reason,
         "error": answers[-1].error,
-        "prompt_tokens": first.prompt_tokens,
-        "policy": first.policy,
+        "prompt_tokens": first.figures.prompt_tokens,
+        "policy": first.figures.policy,
         "agree": _agree(answers),
         "prefill": common._asdict(),
         "policies": {
-            each.policy: {"tokens_per_second": _rate(each, common), **each.statistics()}
-            for each in answers
+            each.policy: {"tokens_per_second": each.rate(common.seconds), **each.statistics()}
+            for each in _figures(answers)
         },
     }
 
 
+def _figures(answers: Sequence[Answer]) -> list[Figures]:
+    return [each.figures for each in answers]
+
+
 def _prefill(answers: Sequence[Answer]) -> Prefill:
     """What all of them are taken to have begun to decode after."""
-    begun = [each for each in answers if each.tokens] or answers
+    figures = _figures(answers)
+    begun = [each for each in figures if each.tokens] or figures
     return prefill({each.policy: [each.first_token] for each in begun})
-
-
-def _rate(each: Answer, common: Prefill) -> float | None:
-    return decoding_rate(len(each.tokens), each.total, common.seconds)
 
 
 COLUMNS = (
@@ -279,14 +281,14 @@ def _summary(answers: Sequence[Answer], title: str) -> None:
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == COLUMNS[0] else "right")
     common = _prefill(answers)
-    for each in answers:
-        rate = _rate(each, common)
+    for each in _figures(answers):
+        rate = each.rate(common.seconds)
         table.add_row(
             each.policy,
-            str(len(each.tokens)),
+            str(each.tokens),
             "-" if rate is None else f"{rate:.1f}",
             f"{each.end_to_end:.1f}",
-            f"{each.per_segment:.2f}",
+            f"{each.tokens_per_segment:.2f}",
             f"{each.first_token:.2f} s",
             f"{each.counts.wasted} of {each.counts.rows}",
         )
@@ -298,10 +300,10 @@ def _summary(answers: Sequence[Answer], title: str) -> None:
         f"({common.seconds:.2f} s)",
         highlight=False,
     )
-    for each in answers:
+    for each in _figures(answers):
         if each.counts.plain:
             console.print(
-                f"{each.policy}: {each.counts.plain} of {len(each.tokens)} tokens were written "
+                f"{each.policy}: {each.counts.plain} of {each.tokens} tokens were written "
                 "without guesses, which did not pay"
             )
     if len(answers) > 1 and not answers[-1].error:

@@ -104,7 +104,7 @@ def train_draft(
     stop = _Stop(clock)
     from gardener.draft.train.plan import Plan
     from gardener.draft.train.run import TrainingRun
-    from gardener.evaluation.datasets import read_rows
+    from gardener.evaluation.datasets import read_conversations
     from gardener.holder.chat_template import Prompter
     from gardener.model.checkpoint import resolve as models
     from gardener.model.kernels.linear import quick_dtype
@@ -129,7 +129,7 @@ def train_draft(
         seed=seed,
     )
     prompter = Prompter(folder)
-    rows = read_rows([data], None) if data else ()
+    rows = read_conversations([data], None) if data else ()
     asked = [[prompter.tokens(turn) for turn in row.turns] for row in rows]
     try:
         with Bar(clock.total) if sys.stderr.isatty() else Lines(clock.total, note) as teller:

@@ -14,7 +14,7 @@ from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds, make
 from gardener.errors import GardenerError
-from gardener.evaluation.datasets import read_rows
+from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.reference import Comparison, Reference, compare, plain_reference
 from gardener.holder.answer import Wanted, answer
 from gardener.holder.chat_template import Prompter
@@ -184,7 +184,7 @@ async def _compare(
 
 
 def _texts(path: Path | None) -> list[str]:
-    return [row.turns[0] for row in read_rows([] if path is None else [path], None)]
+    return [row.turns[0] for row in read_conversations([] if path is None else [path], None)]
 
 
 def _report(done: Sequence[Comparison], as_json: bool, reference: str, prompts: int) -> None:

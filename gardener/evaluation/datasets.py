@@ -14,7 +14,7 @@ ROWS = {".jsonl", ".json"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Conversation:
     """User turns of one conversation. `line` in its file, from 1."""
 
     data: str
@@ -22,7 +22,7 @@ class Row:
     turns: tuple[str, ...]
 
 
-def read_rows(paths: Sequence[Path], most: int | None) -> tuple[Row, ...]:
+def read_conversations(paths: Sequence[Path], most: int | None) -> tuple[Conversation, ...]:
     """Rows of these files, at most so many of each; without files, our own prompts.
 
     A file is a data set of its name. Raises UserError.
@@ -35,25 +35,25 @@ def read_rows(paths: Sequence[Path], most: int | None) -> tuple[Row, ...]:
     return tuple(row for name, path in named.items() for row in _read(path, name, most))
 
 
-def _own(most: int | None) -> tuple[Row, ...]:
+def _own(most: int | None) -> tuple[Conversation, ...]:
     """Our own prompts; each of their categories is a data set."""
     with as_file(files("gardener.evaluation") / "prompts.jsonl") as path:
         lines = [(number, json.loads(line)) for number, line in _lines(path)]
-    sets: dict[str, list[Row]] = {}
+    sets: dict[str, list[Conversation]] = {}
     for number, row in lines:
         rows = sets.setdefault(row["category"], [])
-        rows.append(Row(row["category"], number, tuple(row["turns"])))
+        rows.append(Conversation(row["category"], number, tuple(row["turns"])))
     return tuple(row for rows in sets.values() for row in rows[:most])
 
 
-def _read(path: Path, name: str, most: int | None) -> list[Row]:
-    rows: list[Row] = []
+def _read(path: Path, name: str, most: int | None) -> list[Conversation]:
+    rows: list[Conversation] = []
     for number, line in _lines(path):
         if most is not None and len(rows) == most:
             break
         whole = path.suffix in ROWS
         turns = _turns(line, f"{path}, line {number}") if whole else (line.strip(),)
-        rows.append(Row(name, number, turns))
+        rows.append(Conversation(name, number, turns))
     if not rows:
         raise UserError(f"{path} holds no prompt: write one a line, or take another file")
     return rows

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from gardener.errors import UserError
-from gardener.evaluation.datasets import Row
+from gardener.evaluation.datasets import Conversation
 
 Kind: TypeAlias = Literal["local", "peer", "simulate"]
 
@@ -15,7 +15,7 @@ Kind: TypeAlias = Literal["local", "peer", "simulate"]
 class Plan:
     """What every ring is given."""
 
-    rows: tuple[Row, ...]
+    conversations: tuple[Conversation, ...]
     policies: tuple[str, ...]
     new_tokens: int
     repeat: int
@@ -24,7 +24,9 @@ class Plan:
     @property
     def runs(self) -> int:
         """Answers of one ring, without those that warm it up."""
-        return sum(len(row.turns) for row in self.rows) * len(self.policies) * self.repeat
+        return (
+            sum(len(each.turns) for each in self.conversations) * len(self.policies) * self.repeat
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gardener.errors import UserError
-from gardener.evaluation.passes import Film, works
-from gardener.evaluation.timeline import start
+from gardener.evaluation.perfetto import start
+from gardener.evaluation.timeline import Timeline, forward_passes
 from gardener.runtime.files import whole_file
 
 if TYPE_CHECKING:
@@ -89,50 +89,56 @@ def speedups(
     _save(figure, path)
 
 
-def timeline(title: str, films: Mapping[str, Film], path: Path) -> None:
+def draw_timelines(title: str, timelines: Mapping[str, Timeline], path: Path) -> None:
     """What drafter and stages did, from the first token on, on one axis for all policies.
 
     Passes are drawn where `passes` puts them, in the colour of their (first) segment; ticks at the
     top are emissions.
     """
-    shown = {name: film for name, film in films.items() if film.emitted and film.flights}
+    shown = {
+        name: timeline
+        for name, timeline in timelines.items()
+        if timeline.emitted and timeline.segments
+    }
     if not shown:
         return
-    span = CIRCLES * max(_flight(film) for film in shown.values())
+    span = CIRCLES * max(_round_trip(timeline) for timeline in shown.values())
     lanes = next(iter(shown.values())).stages + 1
     figure, panels = _panels(len(shown), across=False, height=0.5 + 0.2 * lanes)
-    for axes, (policy, film) in zip(panels, shown.items(), strict=True):
-        _lanes(axes, film, span)
+    for axes, (policy, timeline) in zip(panels, shown.items(), strict=True):
+        _lanes(axes, timeline, span)
         axes.set_title(policy, fontsize=8, loc="left")
     panels[-1].set_xlabel(f"milliseconds since the first token; {title}", fontsize=8)
     _save(figure, path)
 
 
-def _flight(film: Film) -> float:
-    """The median flight; the prefill's are few."""
-    times = sorted(flight.judged - flight.sent for flight in film.flights)
+def _round_trip(timeline: Timeline) -> float:
+    """The median segment; the prefill's are few."""
+    times = sorted(segment.judged - segment.sent for segment in timeline.segments)
     return times[len(times) // 2]
 
 
-def _lanes(axes: "Axes", film: Film, span: float) -> None:
-    zero = film.emitted[0][0] if film.emitted else start(film)
+def _lanes(axes: "Axes", timeline: Timeline, span: float) -> None:
+    zero = timeline.emitted[0][0] if timeline.emitted else start(timeline)
 
     def bar(begin: float, end: float) -> tuple[float, float]:
         return (begin - zero) * 1e3, (end - begin) * 1e3
 
-    drafts = [bar(begin, end) for begin, end, _ in film.drafts]
+    drafts = [bar(begin, end) for begin, end, _ in timeline.drafts]
     axes.broken_barh(drafts, (-0.4, 0.8), color="#7f7f7f")
-    for stage in range(film.stages):
-        passes = works(film, stage)
+    for stage in range(timeline.stages):
+        passes = forward_passes(timeline, stage)
         colours = [SHADES[work.segments[0].seq % len(SHADES)] for work in passes]
         spans = [bar(work.begin, work.end) for work in passes]
         axes.broken_barh(spans, (stage + 0.6, 0.8), facecolors=colours)
-    moments = [(at - zero) * 1e3 for at, _ in film.emitted]
+    moments = [(at - zero) * 1e3 for at, _ in timeline.emitted]
     axes.plot(moments, [-0.75] * len(moments), "|", color="black", ms=5, mew=0.8)
-    axes.set_yticks(range(film.stages + 1), ["drafter", *map(str, range(1, film.stages + 1))])
+    axes.set_yticks(
+        range(timeline.stages + 1), ["drafter", *map(str, range(1, timeline.stages + 1))]
+    )
     axes.tick_params(labelsize=6)
     axes.set_xlim(0, span * 1e3)
-    axes.set_ylim(film.stages + 0.6, -1.1)
+    axes.set_ylim(timeline.stages + 0.6, -1.1)
 
 
 def colour(policy: str) -> str:

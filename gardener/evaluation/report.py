@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from gardener.evaluation import plots
+from gardener.evaluation.perfetto import trace_file
 from gardener.evaluation.results import Results
 from gardener.evaluation.tally import BASES, OVERALL
-from gardener.evaluation.timeline import trace_file
 from gardener.runtime.files import write_text
 
 
 def write_traces(results: Results, folder: Path) -> list[Path]:
     """One file for each ring. Raises UserError."""
     written = []
-    for ring, films in results.films.items():
+    for ring, timelines in results.timelines.items():
         written.append(folder / f"trace-{_slug(ring)}.json")
-        write_text(written[-1], trace_file(films))
+        write_text(written[-1], trace_file(timelines))
     return written
 
 
@@ -30,9 +30,9 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
         if sets:
             written.append(folder / f"bars-{_slug(ring)}.png")
             plots.bars(ring, sets, policies, written[-1])
-    for ring, films in results.films.items():
+    for ring, timelines in results.timelines.items():
         written.append(folder / f"timeline-{_slug(ring)}.png")
-        plots.timeline(ring, films, written[-1])
+        plots.draw_timelines(ring, timelines, written[-1])
     for base, curves in _curves(results):
         written.append(folder / f"speedup-over-{base}.png")
         plots.speedups(base, curves, written[-1])

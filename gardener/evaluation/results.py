@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gardener.errors import UserError
-from gardener.evaluation.passes import Film
 from gardener.evaluation.plan import Place, Plan
-from gardener.evaluation.tally import Run, prefills, summary
+from gardener.evaluation.tally import MeasuredRun, prefills, summary
+from gardener.evaluation.timeline import Timeline
 from gardener.runtime.files import make_folder, write_text
 
 FORMAT = 2
@@ -91,17 +91,17 @@ class Failure:
 @dataclass
 class Results:
     """`header`: machine, versions, command and settings. `ended`: why it is over, None while it is
-    not, "done" if all was measured. films: of one prompt, by ring and policy."""
+    not, "done" if all was measured. timelines: of one prompt, by ring and policy."""
 
     header: dict[str, Any]
     plan: Plan
     ended: str | None = None
     rings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    runs: list[Run] = field(default_factory=list)
+    runs: list[MeasuredRun] = field(default_factory=list)
     written: dict[Prompt, Written] = field(default_factory=dict)
     skipped: dict[Prompt, Skipped] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
-    films: dict[str, dict[str, Film]] = field(default_factory=dict)
+    timelines: dict[str, dict[str, Timeline]] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[Failure]:

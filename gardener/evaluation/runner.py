@@ -13,12 +13,12 @@ from typing import Protocol
 
 from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError, UserError
-from gardener.evaluation.datasets import Row
-from gardener.evaluation.passes import film, split
+from gardener.evaluation.datasets import Conversation
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.repeats import period
 from gardener.evaluation.results import Difference, Failure, Prompt, Results, Skipped, Written
-from gardener.evaluation.tally import Run
+from gardener.evaluation.tally import MeasuredRun
+from gardener.evaluation.timeline import breakdown, timeline_of
 from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
@@ -40,7 +40,7 @@ AROUND = 8
 class Listener(Protocol):
     """Who is told how it goes."""
 
-    def ran(self, run: Run) -> None: ...
+    def ran(self, run: MeasuredRun) -> None: ...
 
     def skipped(self, what: Skipped, runs: int) -> None:
         """`runs`: how many there will not be."""
@@ -62,13 +62,13 @@ class MeasuredRing:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    row: Row
+    conversation: Conversation
     turn: int  # from 1
     tokens: Sequence[int]
 
     @property
     def prompt(self) -> Prompt:
-        return self.row.data, self.row.line, self.turn
+        return self.conversation.data, self.conversation.line, self.turn
 
 
 async def measure(ring: MeasuredRing, plan: Plan, results: Results, listener: Listener) -> None:
@@ -77,7 +77,7 @@ async def measure(ring: MeasuredRing, plan: Plan, results: Results, listener: Li
     Raises UserError if no prompt can be asked, and GardenerError when the ring broke.
     """
     round_ = 0
-    for turn in range(1, max(len(row.turns) for row in plan.rows) + 1):
+    for turn in range(1, max(len(conversation.turns) for conversation in plan.conversations) + 1):
         questions = list(_questions(ring.prompter, plan, turn, results, listener))
         if not questions:
             break
@@ -96,22 +96,23 @@ def _questions(
     prompter: Prompter, plan: Plan, turn: int, results: Results, listener: Listener
 ) -> Iterator[Question]:
     """What can be asked as this turn: the same for every ring and policy."""
-    for row in plan.rows:
-        if len(row.turns) < turn:
+    for conversation in plan.conversations:
+        if len(conversation.turns) < turn:
             continue
-        before = [results.written.get((row.data, row.line, n)) for n in range(1, turn)]
+        where = conversation.data, conversation.line
+        before = [results.written.get((*where, n)) for n in range(1, turn)]
         texts = [each.text for each in before if each is not None]
         try:
             if len(texts) < turn - 1:
                 raise UserError("the turn before it was not answered")
-            history = list(zip(row.turns, texts, strict=False))
-            tokens = prompter.encode(row.turns[turn - 1], raw=plan.raw, history=history)
+            history = list(zip(conversation.turns, texts, strict=False))
+            tokens = prompter.encode(conversation.turns[turn - 1], raw=plan.raw, history=history)
         except UserError as error:
-            skipped = Skipped(row.data, row.line, turn, str(error))
-            results.skipped[row.data, row.line, turn] = skipped
+            skipped = Skipped(*where, turn, str(error))
+            results.skipped[*where, turn] = skipped
             listener.skipped(skipped, plan.repeat * len(plan.policies))
         else:
-            yield Question(row, turn, tokens)
+            yield Question(conversation, turn, tokens)
 
 
 async def _warm_up(ring: MeasuredRing, plan: Plan, questions: Sequence[Question]) -> None:
@@ -164,32 +165,23 @@ async def _run(
     holder.trace.restart(RECORDS)  # of this answer alone
     wanted = Wanted(question.tokens, plan.new_tokens)
     got = await answer(holder, ring.prompter, ring.policy(name), wanted)
-    seen = film(holder.trace, hops(holder.cards))
+    timeline = timeline_of(holder.trace, link_weights(holder.cards))
     place = str(ring.place)
     if not got.error:
-        results.films.setdefault(place, {}).setdefault(name, seen)
+        results.timelines.setdefault(place, {}).setdefault(name, timeline)
     data, line, turn = question.prompt
-    run = Run(
+    run = MeasuredRun(
         place=place,
         data=data,
         line=line,
         turn=turn,
         policy=name,
         repeat=repeat + 1,
-        prompt_tokens=got.prompt_tokens,
-        tokens=len(got.tokens),
-        first_token=got.first_token,
-        decode=got.decode,
-        segments=got.counts.segments,
-        judged=got.stage_times.segments,
-        rows=got.counts.rows,
-        wasted=got.counts.wasted,
-        accepted=got.counts.accepted,
+        figures=got.figures,
         reason=got.reason,
         error=got.error,
         period=period(got.tokens),
-        split=split(seen),
-        details=got.statistics(),
+        breakdown=breakdown(timeline),
     )
     results.runs.append(run)
     listener.ran(run)
@@ -212,7 +204,7 @@ def compare(
     place, prompt = str(ring.place), question.prompt
     if prompt not in results.written:
         name, first = min(found, key=lambda pair: policies.index(pair[0]))
-        text = question.row.turns[question.turn - 1]
+        text = question.conversation.turns[question.turn - 1]
         results.written[prompt] = Written(place, name, text, tuple(first.tokens), first.text)
     right = results.written[prompt]
     differences = []
@@ -242,7 +234,7 @@ def rotated(names: Sequence[str], by: int) -> list[str]:
     return [*names[by:], *names[:by]]
 
 
-def hops(cards: Sequence[Card]) -> list[float]:
+def link_weights(cards: Sequence[Card]) -> list[float]:
     """What the links weigh in the time that segments spend on them, from the holder on: as the
     stages measured them; the link to stage 1, of which no card tells, as the mean of the others."""
     delays = [float(card.delay) for card in cards]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gardener.evaluation.results import Difference, Failure, Skipped
-from gardener.evaluation.tally import Run
+from gardener.evaluation.tally import MeasuredRun
 
 PAUSE = 30.0
 """Seconds between two lines about the progress where there is no terminal."""
@@ -58,7 +58,7 @@ class Teller:
         if text:
             self._tell(text)
 
-    def ran(self, run: Run) -> None:
+    def ran(self, run: MeasuredRun) -> None:
         self._done += 1
         what = f"{run.place}, {run.data}, {run.policy}"
         self._bar.update(self._task, completed=self._done)

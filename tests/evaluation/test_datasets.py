@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gardener.errors import UserError
-from gardener.evaluation.datasets import Row, read_rows
+from gardener.evaluation.datasets import Conversation, read_conversations
 
 
 def test_rows_with_turns_and_lines_of_text(tmp_path: Path) -> None:
@@ -14,13 +14,13 @@ def test_rows_with_turns_and_lines_of_text(tmp_path: Path) -> None:
     rows.write_text('{"turns": ["a", "b\u2028c"], "category": "x"}\n\n{"turns": ["d"]}\n')
     text = tmp_path / "lines.txt"
     text.write_text("\n  one \r\ntwo\n")
-    assert read_rows([rows, text], None) == (
-        Row("chat", 1, ("a", "b\u2028c")),
-        Row("chat", 3, ("d",)),
-        Row("lines", 2, ("one",)),
-        Row("lines", 3, ("two",)),
+    assert read_conversations([rows, text], None) == (
+        Conversation("chat", 1, ("a", "b\u2028c")),
+        Conversation("chat", 3, ("d",)),
+        Conversation("lines", 2, ("one",)),
+        Conversation("lines", 3, ("two",)),
     )
-    assert [row.line for row in read_rows([rows, text], 1)] == [1, 2]
+    assert [row.line for row in read_conversations([rows, text], 1)] == [1, 2]
 
 
 def test_two_files_of_one_name_are_two_data_sets(tmp_path: Path) -> None:
@@ -28,15 +28,18 @@ def test_two_files_of_one_name_are_two_data_sets(tmp_path: Path) -> None:
     paths = [tmp_path / "a.txt", tmp_path / "more" / "a.txt"]
     for path in paths:
         path.write_text("x\n")
-    assert [row.data for row in read_rows([*paths, paths[0]], None)] == ["a", str(paths[1])]
+    assert [row.data for row in read_conversations([*paths, paths[0]], None)] == [
+        "a",
+        str(paths[1]),
+    ]
 
 
 def test_our_own_prompts_are_there_by_category() -> None:
-    rows = read_rows([], 2)
+    rows = read_conversations([], 2)
     sets = list(dict.fromkeys(row.data for row in rows))
     assert len(sets) > 3
     assert [row.data for row in rows] == [name for name in sets for _ in range(2)]
-    assert len(read_rows([], None)) > len(rows)
+    assert len(read_conversations([], None)) > len(rows)
 
 
 @pytest.mark.parametrize(
@@ -56,12 +59,12 @@ def test_bad_rows_are_named(text: str, why: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text(text)
     with pytest.raises(UserError, match=f"^{re.escape(str(path))},? {why}"):
-        read_rows([path], None)
+        read_conversations([path], None)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.txt cannot be read: no such file or directory$"):
-        read_rows([tmp_path / "none.txt"], None)
+        read_conversations([tmp_path / "none.txt"], None)
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UserError, match="cannot be read"):
-        read_rows([tmp_path / "bytes.txt"], None)
+        read_conversations([tmp_path / "bytes.txt"], None)

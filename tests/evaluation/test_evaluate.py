@@ -179,7 +179,7 @@ def test_other_texts_and_a_lost_stage_fail_loudly(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def spoil(got: Answer, count: int) -> None:
-        if got.policy == "serial" and count == 5:
+        if got.figures.policy == "serial" and count == 5:
             got.tokens[7] = 60 - got.tokens[7]
         if count == 6:
             psutil.Process().children()[-1].kill()
@@ -208,7 +208,7 @@ def test_what_differs_ends_with_status_1(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def spoil(got: Answer, count: int) -> None:
-        got.tokens[-1] = 60 - got.tokens[-1] if got.policy == "serial" else got.tokens[-1]
+        got.tokens[-1] = 60 - got.tokens[-1] if got.figures.policy == "serial" else got.tokens[-1]
 
     (tmp_path / "lines.txt").write_text("w1 w2\nw3 w4\n")
     monkeypatch.setattr(runner, "answer", changed(spoil))

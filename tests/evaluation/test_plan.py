@@ -3,7 +3,7 @@
 import pytest
 
 from gardener.errors import UserError
-from gardener.evaluation.datasets import Row
+from gardener.evaluation.datasets import Conversation
 from gardener.evaluation.plan import Place, Plan, drafted, places
 
 
@@ -52,5 +52,5 @@ def test_rings_that_make_no_sense(
 
 
 def test_how_many_answers_a_ring_gives() -> None:
-    rows = (Row("a", 1, ("x", "y")), Row("a", 2, ("z",)))
+    rows = (Conversation("a", 1, ("x", "y")), Conversation("a", 2, ("z",)))
     assert Plan(rows, ("plain", "serial"), 8, 3).runs == 18

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import model_folder
 
-from gardener.evaluation.datasets import read_rows
+from gardener.evaluation.datasets import read_conversations
 from gardener.holder.chat_template import Prompter
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "prompts"
@@ -22,7 +22,7 @@ def prompter() -> Prompter:
 
 def prompts(name: str) -> list[str]:
     """The rows of a set, which have one turn each."""
-    rows = read_rows([FOLDER / f"{name}.jsonl"], None)
+    rows = read_conversations([FOLDER / f"{name}.jsonl"], None)
     assert {len(row.turns) for row in rows} == {1}
     return [row.turns[0] for row in rows]
 
@@ -38,7 +38,7 @@ def test_every_set_has_as_many_prompts_as_its_readme_says() -> None:
 
 
 def test_no_two_prompts_are_alike_and_none_is_one_of_our_own() -> None:
-    own = [words(turn) for row in read_rows([], None) for turn in row.turns]
+    own = [words(turn) for row in read_conversations([], None) for turn in row.turns]
     written = [words(text) for name in COUNTS for text in prompts(name)]
     assert len(set(written)) == len(written) == sum(COUNTS.values())
     assert not set(written) & set(own)

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_perfetto import TIMELINE
 from test_tally import run
-from test_timeline import FILM
 
 from gardener.cli.evaluate import Job, _finish
 from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
-from gardener.evaluation.datasets import Row
+from gardener.evaluation.datasets import Conversation
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.report import write_plots, write_traces
 from gardener.evaluation.results import Difference, Results, Skipped, Written, new_folder
 
-PLAN = Plan((Row("a", 1, ("hi",)),), ("plain", "serial"), 8, 1)
+PLAN = Plan((Conversation("a", 1, ("hi",)),), ("plain", "serial"), 8, 1)
 DIFFERENCE = Difference(
     "a", 3, 1, 17, ("local 2", "local 4"), ("plain", "serial"), ("the cat", "the dog")
 )
@@ -27,7 +27,7 @@ def results(stages: tuple[int, ...] = (2,)) -> Results:
     for n in stages:
         place = Place("local", n)
         made.add_ring(place, [{"name": "oak"}] * n, "ngram + eagle (int8)")
-        made.films[str(place)] = {"plain": FILM}
+        made.timelines[str(place)] = {"plain": TIMELINE}
         made.runs += [run(place=str(place)), run(place=str(place), policy="serial", decode=5.0 / n)]
     return made
 

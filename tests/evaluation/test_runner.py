@@ -15,13 +15,14 @@ from tokenizers import Tokenizer, decoders, models
 from gardener.decoding.policy import Bounds, make
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation import runner
-from gardener.evaluation.datasets import Row
+from gardener.evaluation.datasets import Conversation
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.results import Difference, Failure, Results, Skipped
-from gardener.evaluation.runner import MeasuredRing, differs, hops, measure, rotated
-from gardener.evaluation.tally import Run
+from gardener.evaluation.runner import MeasuredRing, differs, link_weights, measure, rotated
+from gardener.evaluation.tally import MeasuredRun
 from gardener.holder.answer import Answer, Wanted
 from gardener.holder.chat_template import Prompter
+from gardener.holder.figures import Figures
 from gardener.runtime.trace import Trace
 
 POLICIES = ("plain", "serial", "gardener")
@@ -53,12 +54,12 @@ class FakePrompter:
 class Ear:
     """Hears how it goes."""
 
-    runs: list[Run] = field(default_factory=list)
+    runs: list[MeasuredRun] = field(default_factory=list)
     skips: list[tuple[Skipped, int]] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
-    def ran(self, run: Run) -> None:
+    def ran(self, run: MeasuredRun) -> None:
         self.runs.append(run)
 
     def skipped(self, what: Skipped, runs: int) -> None:
@@ -71,16 +72,15 @@ class Ear:
         self.failures.append(failure)
 
 
-def plan(*rows: Row, repeat: int = 1, new_tokens: int = 6) -> Plan:
+def plan(*rows: Conversation, repeat: int = 1, new_tokens: int = 6) -> Plan:
     return Plan(rows, POLICIES, new_tokens, repeat)
 
 
 async def fake_answer(holder: Any, prompter: Any, policy: Any, wanted: Wanted) -> Answer:
     """What the true target writes, at once."""
     tokens = fakes.plain(wanted.tokens, loopback.limits(wanted.new_tokens))[0]
-    got = Answer(policy.name, len(wanted.tokens), tokens, prompter.backend.decode(tokens), "length")
-    got.first_token, got.total = 0.1, 0.2
-    return got
+    figures = Figures(policy.name, len(wanted.tokens), len(tokens), first_token=0.1, decode=0.1)
+    return Answer(figures, tokens, prompter.backend.decode(tokens), "length")
 
 
 @dataclass
@@ -116,17 +116,22 @@ def test_a_real_ring_under_every_policy() -> None:
             await measure(one, PLAN_OF_TWO, found, ear)
         assert not found.differences
         assert len(found.runs) == len(ear.runs) == PLAN_OF_TWO.runs
-        assert all(run.split is not None and len(run.split.shares) == 3 for run in found.runs)
-        assert all(run.tokens == PLAN_OF_TWO.new_tokens for run in found.runs)
+        assert all(
+            run.breakdown is not None and len(run.breakdown.shares) == 3 for run in found.runs
+        )
+        assert all(run.figures.tokens == PLAN_OF_TWO.new_tokens for run in found.runs)
+        assert all(run.figures.policy == run.policy for run in found.runs)
         written = found.written["a", 1, 1]
         assert list(written.tokens) == loopback.truth(24, [1, 2, 3, 1, 2])
-        assert set(found.films["local 2"]) == set(POLICIES)
-        assert all(film.flights for film in found.films["local 2"].values())
+        assert set(found.timelines["local 2"]) == set(POLICIES)
+        assert all(timeline.segments for timeline in found.timelines["local 2"].values())
 
     loopback.run(scenario)
 
 
-PLAN_OF_TWO = plan(Row("a", 1, ("bcdbc",)), Row("b", 1, ("cdc",)), repeat=2, new_tokens=24)
+PLAN_OF_TWO = plan(
+    Conversation("a", 1, ("bcdbc",)), Conversation("b", 1, ("cdc",)), repeat=2, new_tokens=24
+)
 
 
 def test_what_a_stage_cannot_compute_is_a_failure_and_the_rest_goes_on() -> None:
@@ -150,7 +155,7 @@ def test_what_a_stage_cannot_compute_is_a_failure_and_the_rest_goes_on() -> None
         assert "RuntimeError: out of memory" in failure.why
         assert [run.error is None for run in found.runs].count(True) == PLAN_OF_TWO.runs - 1
         assert not found.differences
-        assert found.films["local 2"].keys() == set(POLICIES)
+        assert found.timelines["local 2"].keys() == set(POLICIES)
 
     loopback.run(scenario)
 
@@ -166,7 +171,9 @@ def test_a_prompt_that_no_policy_can_answer_ends_its_conversation_alone(
 
     monkeypatch.setattr(runner, "answer", fails)
     found, ear = results(()), Ear()
-    run_measure(ring(), plan(Row("a", 1, ("b", "c")), Row("a", 2, ("c",))), found, ear)
+    run_measure(
+        ring(), plan(Conversation("a", 1, ("b", "c")), Conversation("a", 2, ("c",))), found, ear
+    )
     assert [failure.line for failure in ear.failures] == [1] * 3
     assert [each.why for each, _ in ear.skips] == ["the turn before it was not answered"]
     assert [(run.line, run.error is None) for run in found.runs] == [(1, False)] * 3 + [
@@ -182,7 +189,12 @@ def run_measure(one: MeasuredRing, what: Plan, found: Results, ear: Ear) -> None
 @pytest.mark.usefixtures("instant")
 def test_the_order_moves_on_from_round_to_round() -> None:
     found, ear = results(()), Ear()
-    run_measure(ring(), plan(Row("a", 1, ("b",)), Row("a", 2, ("c",)), repeat=2), found, ear)
+    run_measure(
+        ring(),
+        plan(Conversation("a", 1, ("b",)), Conversation("a", 2, ("c",)), repeat=2),
+        found,
+        ear,
+    )
     rounds = [[r.policy for r in found.runs[at : at + 3]] for at in range(0, 12, 3)]
     assert rounds == [rotated(POLICIES, by) for by in range(4)]
     assert rounds == [
@@ -204,14 +216,20 @@ def test_an_answer_that_repeats_itself_is_known_by_its_tokens(
 
     monkeypatch.setattr(runner, "answer", again)
     found = results(())
-    run_measure(ring(), plan(Row("a", 1, ("b",)), Row("a", 2, ("c",))), found, Ear())
+    run_measure(
+        ring(), plan(Conversation("a", 1, ("b",)), Conversation("a", 2, ("c",))), found, Ear()
+    )
     assert [r.period for r in found.runs] == [2] * 3 + [None] * 3
 
 
 @pytest.mark.usefixtures("instant")
 def test_the_order_moves_on_from_prompt_to_prompt_and_from_turn_to_turn() -> None:
     found, ear = results(()), Ear()
-    rows = (Row("a", 1, ("b", "c")), Row("a", 2, ("d",)), Row("b", 1, ("e",)))
+    rows = (
+        Conversation("a", 1, ("b", "c")),
+        Conversation("a", 2, ("d",)),
+        Conversation("b", 1, ("e",)),
+    )
     run_measure(ring(), plan(*rows), found, ear)
     asked = [(r.data, r.line, r.turn, r.policy) for r in found.runs[::3]]
     assert asked == [  # who goes first
@@ -225,7 +243,9 @@ def test_the_order_moves_on_from_prompt_to_prompt_and_from_turn_to_turn() -> Non
 @pytest.mark.usefixtures("instant")
 def test_later_turns_go_on_from_what_was_written() -> None:
     found, ear, one = results(()), Ear(), ring()
-    run_measure(one, plan(Row("a", 1, ("b", "c")), Row("a", 2, ("d",))), found, ear)
+    run_measure(
+        one, plan(Conversation("a", 1, ("b", "c")), Conversation("a", 2, ("d",))), found, ear
+    )
     text = found.written["a", 1, 1].text
     prompter = cast(FakePrompter, one.prompter)
     assert prompter.asked == [("b", []), ("d", []), ("c", [("b", text)])]
@@ -237,7 +257,7 @@ def test_later_turns_go_on_from_what_was_written() -> None:
 @pytest.mark.usefixtures("instant")
 def test_a_second_ring_is_asked_the_same_and_held_to_the_first() -> None:
     found, ear = results(()), Ear()
-    rows = plan(Row("a", 1, ("b", "c")))
+    rows = plan(Conversation("a", 1, ("b", "c")))
     run_measure(ring(), rows, found, ear)
     first = dict(found.written)
     run_measure(ring(Place("local", 3)), rows, found, ear)
@@ -249,7 +269,12 @@ def test_a_second_ring_is_asked_the_same_and_held_to_the_first() -> None:
 @pytest.mark.usefixtures("instant")
 def test_what_does_not_fit_is_skipped_with_all_that_follows_it() -> None:
     found, ear = results(()), Ear()
-    run_measure(ring(), plan(Row("a", 1, ("too long", "b")), Row("a", 2, ("c",))), found, ear)
+    run_measure(
+        ring(),
+        plan(Conversation("a", 1, ("too long", "b")), Conversation("a", 2, ("c",))),
+        found,
+        ear,
+    )
     skips = [(each.line, each.turn, each.why, runs) for each, runs in ear.skips]
     assert skips == [
         (1, 1, "the prompt has many tokens", 3),
@@ -261,7 +286,7 @@ def test_what_does_not_fit_is_skipped_with_all_that_follows_it() -> None:
 @pytest.mark.usefixtures("instant")
 def test_nothing_that_fits_is_an_error() -> None:
     with pytest.raises(UserError, match="no prompt can be asked; skipped a, line 1, turn 1: the p"):
-        run_measure(ring(), plan(Row("a", 1, ("too long",))), results(()), Ear())
+        run_measure(ring(), plan(Conversation("a", 1, ("too long",))), results(()), Ear())
 
 
 def test_another_text_is_reported_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +298,9 @@ def test_another_text_is_reported_and_the_rest_goes_on(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(runner, "answer", wrong)
     found, ear = results(()), Ear()
-    run_measure(ring(), plan(Row("a", 1, ("b",)), Row("a", 2, ("c",))), found, ear)
+    run_measure(
+        ring(), plan(Conversation("a", 1, ("b",)), Conversation("a", 2, ("c",))), found, ear
+    )
     (difference,) = found.differences
     assert ear.differences == [difference]
     assert (difference.line, difference.token) == (1, 4)
@@ -296,7 +323,7 @@ def test_an_answer_cut_short_ends_it_and_what_was_there_is_compared(
     monkeypatch.setattr(runner, "answer", breaks)
     found, ear = results(()), Ear()
     with pytest.raises(GardenerError, match="stage 2 was lost"):
-        run_measure(ring(), plan(Row("a", 1, ("b",)), new_tokens=64), found, ear)
+        run_measure(ring(), plan(Conversation("a", 1, ("b",)), new_tokens=64), found, ear)
     assert [r.error for r in found.runs] == [None, None, "stage 2 was lost"]
     assert ("a", 1, 1) in found.written
 
@@ -308,6 +335,6 @@ def test_where_texts_part() -> None:
 
 
 def test_links_weigh_what_was_measured() -> None:
-    assert hops([card(1, 2), card(2, 2)]) == [1.0, 1.0, 1.0]
+    assert link_weights([card(1, 2), card(2, 2)]) == [1.0, 1.0, 1.0]
     delays = [SimpleNamespace(delay=delay) for delay in (100, 0, 500)]
-    assert hops(cast(Any, delays)) == [200.0, 100.0, 200.0, 500.0]
+    assert link_weights(cast(Any, delays)) == [200.0, 100.0, 200.0, 500.0]

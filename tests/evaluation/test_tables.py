@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 from test_tally import run
 
-from gardener.evaluation.passes import Shares, Split
 from gardener.evaluation.tables import tables
-from gardener.evaluation.tally import Run, summary
+from gardener.evaluation.tally import MeasuredRun, summary
+from gardener.evaluation.timeline import Breakdown, Shares
 
 POLICIES = ("plain", "serial", "chunked", "pipedec", "flowspec", "gardener")
 RING: dict[str, Any] = {
@@ -18,21 +18,33 @@ RING: dict[str, Any] = {
     "policies": {"plain": "Plain(rows=1)", "gardener": "Gardener(rows=None)"},
     "facts": {"the holder's own time": "charged as measured"},
 }
-SPLIT = Split(1.0, (Shares(0, 0, 0.25, 0.75), Shares(0.5, 0.25, 0, 0.25), Shares(1.0, 0, 0, 0)))
+BREAKDOWN = Breakdown(
+    1.0, (Shares(0, 0, 0.25, 0.75), Shares(0.5, 0.25, 0, 0.25), Shares(1.0, 0, 0, 0))
+)
 
 
-def runs(*policies: str, data: str = "a", **changes: Any) -> list[Run]:
+def runs(*policies: str, data: str = "a", **changes: Any) -> list[MeasuredRun]:
     """Three prompts. Plain writes one token a second, others go at 1, 2 and 9 times its speed; the
     third repeats itself."""
     return [
-        run(data=data, line=line, policy=name, decode=decode, split=SPLIT, period=again, **changes)
+        run(
+            data=data,
+            line=line,
+            policy=name,
+            decode=decode,
+            breakdown=BREAKDOWN,
+            period=again,
+            **changes,
+        )
         for name in policies
         for line, decode, again in ((1, 10.0, None), (2, 5.0, None), (3, 10 / 9, 2))
         for decode in ((10.0,) if name == "plain" else (decode,))
     ]
 
 
-def shown(found: list[Run], policies: tuple[str, ...], width: int, **ring: Any) -> list[str]:
+def shown(
+    found: list[MeasuredRun], policies: tuple[str, ...], width: int, **ring: Any
+) -> list[str]:
     figures = {"local 2": summary(found, policies)}
     stream = io.StringIO()
     console = Console(file=stream, width=width)
@@ -135,7 +147,7 @@ def test_where_time_goes(width: int) -> None:
 def test_no_figure_is_cut_off(width: int, name: str) -> None:
     """Not even in the longest row of a usual run, or beside a file with a long name."""
     found = [
-        run(data=data, line=line, policy=name, first_token=100.0, decode=1e-3, split=SPLIT)
+        run(data=data, line=line, policy=name, first_token=100.0, decode=1e-3, breakdown=BREAKDOWN)
         for data in ("humaneval", name)
         for name in POLICIES
         for line in range(1, 81)

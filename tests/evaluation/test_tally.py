@@ -5,12 +5,15 @@ from typing import Any
 import pytest
 
 from benchmarks.simulated import by_data
-from gardener.evaluation.passes import Shares, Split
-from gardener.evaluation.tally import Run, prefills, summary
+from gardener.decoding.limits import Counts
+from gardener.evaluation.tally import MeasuredRun, prefills, summary
+from gardener.evaluation.timeline import Breakdown, Shares
+from gardener.holder.figures import Figures
 from gardener.holder.rates import Prefill
+from gardener.decoding.stage_times import StageTimes
 
 
-def run(**changes: Any) -> Run:
+def run(**changes: Any) -> MeasuredRun:
     """11 tokens, one of them in the first second, ten in the ten seconds after it."""
     usual: dict[str, Any] = {
         "place": "local 2",
@@ -19,27 +22,29 @@ def run(**changes: Any) -> Run:
         "turn": 1,
         "policy": "plain",
         "repeat": 1,
-        "prompt_tokens": 5,
-        "tokens": 11,
-        "first_token": 1.0,
-        "decode": 10.0,
-        "segments": 11,
-        "judged": 10,
-        "rows": 20,
-        "wasted": 10,
-        "accepted": 0,
         "reason": "length",
     }
-    return Run(**(usual | changes))
+    figures: dict[str, Any] = {"tokens": 11, "first_token": 1.0, "decode": 10.0}
+    counts: dict[str, Any] = {"segments": 11, "rows": 20, "wasted": 10, "accepted": 0}
+    judged = changes.pop("judged", 10)
+    for part in (figures, counts):
+        part.update({name: changes.pop(name) for name in part.keys() & changes.keys()})
+    made = usual | changes
+    figures |= {"counts": Counts(**counts), "stage_times": StageTimes(segments=judged)}
+    return MeasuredRun(**made, figures=Figures(made["policy"], 5, **figures))
 
 
 def test_figures_of_one_run() -> None:
-    one = run()
-    assert (one.rate(1.0), one.whole_rate, one.per_tick, one.tick) == (1.0, 1.0, 1.0, 1.0)
+    one = run().figures
+    assert (one.rate(1.0), one.end_to_end, one.tokens_per_segment, one.tick) == (1.0, 1.0, 1.0, 1.0)
     assert one.rate(6.0) == 2.0
-    assert run(tokens=1).rate(1.0) is None
-    assert run(decode=0.0).rate(1.0) is None
-    assert run(tokens=0, first_token=0.0, decode=0.0).whole_rate == 0.0
+    assert run(tokens=1).figures.rate(1.0) is None
+    assert run(decode=0.0).figures.rate(1.0) is None
+    assert run(tokens=0, first_token=0.0, decode=0.0).figures.end_to_end == 0.0
+
+
+def test_a_line_of_the_results() -> None:
+    one = run()
     made = one.as_dict(Prefill("plain", 6.0))
     assert (made["tokens_per_second"], made["prefill"], made["prefill_of"]) == (2.0, 6.0, "plain")
     unknown = one.as_dict(None)
@@ -175,9 +180,9 @@ def test_overall_takes_every_prompt_alike() -> None:
 
 
 def test_a_tick_is_split_by_time() -> None:
-    one = Split(1.0, (Shares(0, 0, 0, 1.0), Shares(1.0, 0, 0, 0)))
-    three = Split(3.0, (Shares(0, 0, 3.0, 0), Shares(0, 3.0, 0, 0)), missed=1.0)
-    runs = [run(split=one), run(line=2, split=three, decode=30.0), run(line=3)]
+    one = Breakdown(1.0, (Shares(0, 0, 0, 1.0), Shares(1.0, 0, 0, 0)))
+    three = Breakdown(3.0, (Shares(0, 0, 3.0, 0), Shares(0, 3.0, 0, 0)), missed=1.0)
+    runs = [run(breakdown=one), run(line=2, breakdown=three, decode=30.0), run(line=3)]
     tick = summary(runs, ("plain",))["a"]["policies"]["plain"]["tick"]
     assert tick["seconds"] == pytest.approx((1.0 + 3.0 + 1.0) / 3)
     assert tick["machines"] == [

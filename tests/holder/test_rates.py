@@ -4,6 +4,7 @@ import pytest
 
 from gardener.cli.generate import _object, _summary
 from gardener.holder.answer import Answer
+from gardener.holder.figures import Figures
 from gardener.holder.rates import Prefill, decoding_rate, prefill
 
 
@@ -21,13 +22,15 @@ def test_all_tokens_but_the_first_count_from_there_on() -> None:
 
 
 def answer(policy: str, first_token: float, total: float, tokens: int = 11) -> Answer:
-    return Answer(policy, 5, list(range(tokens)), first_token=first_token, total=total)
+    figures = Figures(policy, 5, tokens, first_token=first_token, decode=total - first_token)
+    return Answer(figures, list(range(tokens)))
 
 
 def test_an_answer_alone_has_both_rates() -> None:
-    one = answer("gardener", 1.0, 6.0)
-    assert (one.rate, one.end_to_end) == (2.0, 11 / 6)
-    assert (answer("plain", 1.0, 1.0, 1).rate, answer("plain", 0.0, 0.0, 0).end_to_end) == (0, 0)
+    one = answer("gardener", 1.0, 6.0).figures
+    assert (one.own_rate, one.end_to_end) == (2.0, 11 / 6)
+    short, empty = answer("plain", 1.0, 1.0, 1).figures, answer("plain", 0.0, 0.0, 0).figures
+    assert (short.own_rate, empty.end_to_end) == (0, 0)
 
 
 def test_generate_compares_after_one_prefill(capsys: pytest.CaptureFixture[str]) -> None:
