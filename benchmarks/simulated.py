@@ -39,7 +39,7 @@ from gardener.model.checkpoint.resolve import resolve
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop
 from gardener.rings.simulate.profile import Profile, read_profile
-from gardener.rings.simulate.ring import Model, simulated_ring
+from gardener.rings.simulate.ring import SimulatedModel, simulated_ring
 from gardener.rings.simulate.targets import Targets
 from gardener.stages.node import StageNode
 
@@ -97,7 +97,9 @@ class Bench:
         taps = next((drafter.taps for drafter in chosen if drafter.taps), ())
         targets = Targets(self.folder, self.prompter.eos, taps, note)
         shape = targets.shape
-        model = Model(shape.layers, shape.width, self.prompter.context, targets.fingerprint)
+        model = SimulatedModel(
+            shape.layers, shape.width, self.prompter.context, targets.fingerprint
+        )
         assert place.stages is not None
         with patch("gardener.rings.simulate.ring.StageNode", variant.node):
             standing = simulated_ring(place.stages, profile, targets.library, model, chosen)

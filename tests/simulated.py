@@ -13,10 +13,10 @@ from gardener.draft.drafter import Drafter
 from gardener.draft.ngram import NGram
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop
-from gardener.rings.simulate.memory import MemoryTransport
+from gardener.rings.simulate.network import SimulatedTransport
 from gardener.rings.simulate.profile import LinkTerms, Profile
 from gardener.rings.simulate.recording import Recording
-from gardener.rings.simulate.ring import Model, SimulatedRing, simulated_ring
+from gardener.rings.simulate.ring import SimulatedModel, SimulatedRing, simulated_ring
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ PROMPT = (1, 2, 3, 1, 2, 3, 1)
 TOKENS = 32
 LAYERS = 16
 CONTEXT = 512
-MODEL = Model(LAYERS, 1, CONTEXT)
+MODEL = SimulatedModel(LAYERS, 1, CONTEXT)
 
 PROFILE = Profile(
     model=((1, 160.0), (16, 160.0), (32, 320.0)),
@@ -76,7 +76,7 @@ def with_ring(
     profile: Profile = PROFILE,
     *,
     held: Library | None = None,
-    model: Model = MODEL,
+    model: SimulatedModel = MODEL,
     drafters: Sequence[Drafter] | None = None,
     seed: int = 0,
 ) -> T:
@@ -111,7 +111,7 @@ async def write(
     return text
 
 
-def end_before(ring: SimulatedRing, stage: int) -> MemoryTransport:
+def end_before(ring: SimulatedRing, stage: int) -> SimulatedTransport:
     """The end that dialled, of the connection into a stage."""
     there = ("simulated", 7000 + stage)
     return next(end for end in ring.network.ends if end.get_extra_info("peername") == there)

@@ -22,7 +22,7 @@ from gardener.draft.incremental import Incremental
 from gardener.draft.ngram import NGram
 from gardener.protocol.messages import Segment, Verdict
 from gardener.rings.simulate.library import Library
-from gardener.rings.simulate.ring import Model, SimulatedRing
+from gardener.rings.simulate.ring import SimulatedModel, SimulatedRing
 
 WIDTH = 32
 """Of the heads in `test_eagle`."""
@@ -67,7 +67,7 @@ def in_pieces(prompt: Sequence[int], chunk: int, policy: str, stages: int, tmp_p
             assert policy == "plain" or session.speculation.counts.drafted > 0
 
     with_ring(
-        scenario, stages, PROFILE, held=library, model=Model(LAYERS, WIDTH, CONTEXT),
+        scenario, stages, PROFILE, held=library, model=SimulatedModel(LAYERS, WIDTH, CONTEXT),
         drafters=drafters,
     )  # fmt: skip
 

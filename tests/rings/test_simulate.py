@@ -47,7 +47,7 @@ from gardener.rings.open import RingSettings
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop
 from gardener.rings.simulate.profile import HolderTerms, Profile, names, read_profile
-from gardener.rings.simulate.ring import Model, SimulatedRing, simulated_ring
+from gardener.rings.simulate.ring import SimulatedModel, SimulatedRing, simulated_ring
 from gardener.rings.simulate.targets import Targets
 from gardener.runtime import clock
 
@@ -303,7 +303,7 @@ def test_features_come_from_the_stages_that_have_them(folder: Path) -> None:
         scenario,
         4,
         held=Library([recording], taps),
-        model=Model(LAYERS, 2, CONTEXT),
+        model=SimulatedModel(LAYERS, 2, CONTEXT),
         drafters=[drafter, NGram()],
     )
     rows = torch.cat(told)
@@ -412,7 +412,7 @@ def test_a_ring_writes_what_the_model_writes(
         scenario,
         2,
         held=targets.library,
-        model=Model(4, 32, CONTEXT),
+        model=SimulatedModel(4, 32, CONTEXT),
         drafters=[NGram(), drafter],
     )
 
@@ -431,7 +431,7 @@ def test_the_profiles_of_the_package_are_sound() -> None:
     assert jetson.stage(1, 4)(16) == pytest.approx(0.076)
     assert jetson.draft()(16) == pytest.approx(0.23 * 0.075)
     assert read_profile("jetson-7b-slow").stage(2, 4)(16) == pytest.approx(2 * 0.076)
-    assert read_profile("jetson-7b-far").passage(8192).delay == 0.02
+    assert read_profile("jetson-7b-far").link_conditions(8192).delay == 0.02
 
 
 def test_the_whole_is_shared_by_the_stages_and_the_overhead_is_not() -> None:
@@ -443,7 +443,7 @@ def test_the_whole_is_shared_by_the_stages_and_the_overhead_is_not() -> None:
 
 def test_few_bytes_stand_for_many() -> None:
     wide = msgspec.structs.replace(PROFILE, row_bytes=8192)
-    assert wide.passage(2048).bandwidth == 125e6 / 4
+    assert wide.link_conditions(2048).bandwidth == 125e6 / 4
 
 
 GOOD = """
@@ -499,14 +499,14 @@ def test_a_profile_is_not_its_own_base(tmp_path: Path) -> None:
 
 def test_a_ring_needs_a_virtual_clock_and_enough_layers() -> None:
     async def real() -> None:
-        async with simulated_ring(2, PROFILE, library(), Model(4, 1, 9), []):
+        async with simulated_ring(2, PROFILE, library(), SimulatedModel(4, 1, 9), []):
             pass
 
     with pytest.raises(LocalError, match="virtual clock"):
         asyncio.run(real())
 
     async def many() -> None:
-        async with simulated_ring(5, PROFILE, library(), Model(4, 1, 9), []):
+        async with simulated_ring(5, PROFILE, library(), SimulatedModel(4, 1, 9), []):
             pass
 
     with pytest.raises(UserError, match="4 layers cannot be cut into 5"):

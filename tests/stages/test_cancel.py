@@ -140,11 +140,11 @@ def test_a_pass_of_two_segments_is_in_vain_when_both_are() -> None:
     ]
     assert stage.run(batch) is not None
     bill = meter.take()
-    assert (bill.seconds, bill.steps, bill.vain()) == (PASS, LAYERS, False)
+    assert (bill.seconds, bill.steps, bill.cancelled()) == (PASS, LAYERS, False)
     batch[0].cancelled.set()
-    assert not bill.vain()
+    assert not bill.cancelled()
     batch[1].cancelled.set()
-    assert bill.vain()
+    assert bill.cancelled()
 
 
 # --- a request that ends -------------------------------------------------------------------------

@@ -1,5 +1,6 @@
-"""A whole ring in one process under a virtual clock (design, section 9).
+"""A whole ring in one process under a virtual clock.
 
-The holder, the nodes and the links are the real ones, and so is the drafter. Not real: the time,
-the network, and the target, whose answers were recorded before.
+The holder, the stages' nodes, the links and the drafter are the real ones. Time and network are
+simulated, and instead of computing the target model, the stages play back answers that it wrote
+before.
 """

@@ -1,4 +1,4 @@
-"""Recordings by prompt, and which of them each request in the ring is on."""
+"""The recordings by prompt, and which of them each request in the ring plays back."""
 
 from collections.abc import Iterable, Sequence
 
@@ -34,14 +34,12 @@ class Library:
         self._by_prompt[recording.tokens[: recording.prompt]] = recording
 
     def get(self, prompt: Sequence[int]) -> Recording | None:
-        """What is written after this prompt."""
+        """The recording of this prompt, if there is one."""
         return self._by_prompt.get(tuple(prompt))
 
     def play(self, request: int, text: Sequence[int], whole: bool) -> Recording:
-        """The request's prompt is `text`, or only begins with it if not `whole`.
-
-        Raises LocalError if nothing of that kind was recorded.
-        """
+        """Choose the recording for a request whose prompt is `text`, or begins with it if it is not
+        `whole`. Raises LocalError if there is none."""
         if whole:
             found = self.get(text)
         else:
@@ -57,7 +55,7 @@ class Library:
         self._playing.pop(request, None)
 
     def follows(self, recording: Recording, position: int) -> int:
-        """The token after this place of the text. Raises LocalError beyond what was recorded."""
+        """The token after this position of the text. Raises LocalError where the recording ends."""
         tokens = recording.tokens
         if position + 1 < len(tokens):
             return tokens[position + 1]
@@ -71,7 +69,7 @@ class Library:
     def features(
         self, request: int, tap: int, positions: NDArray[np.int64], true: NDArray[np.bool_]
     ) -> Tensor:
-        """One feature of rows at these places; zeros where a row is not on the text."""
+        """One feature of the rows at these positions; zeros where a row is not true to the text."""
         recorded = self._playing[request].features.numpy()
         width = recorded.shape[1] // len(self.taps)
         first = self.taps.index(tap) * width

@@ -8,7 +8,7 @@ from contextvars import Context
 from typing import Any, cast
 
 from gardener.errors import UserError
-from gardener.rings.simulate.memory import Factory, MemoryNetwork
+from gardener.rings.simulate.network import Factory, SimulatedNetwork
 from gardener.runtime import clock
 
 try:
@@ -20,13 +20,13 @@ except ImportError as missing:
 
 
 class Loop(async_solipsism.EventLoop):  # type: ignore[misc]  # the package has no types
-    """While it runs, `runtime.clock` is its clock, and Python's own source of chance, which
-    decides when who dials again, begins at `seed`. It starts no thread."""
+    """While it runs, `runtime.clock` is its clock. Python's own random numbers, by which links
+    space their attempts to dial again, begin at `seed`. It starts no thread."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        self.network = MemoryNetwork()
-        """Where connections are made from now on."""
+        self.network = SimulatedNetwork()
+        """The network in which new connections are made."""
         self._seed = seed
         self._tick: float = self._selector.clock.resolution
         self._clock_resolution = self._tick / 2  # asyncio runs a timer as much too early

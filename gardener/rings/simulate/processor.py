@@ -1,11 +1,11 @@
-"""The processor that the holder's event loop has to itself: what it does there takes time, too.
+"""The processor of the holder's event loop, which takes time for what the holder does.
 
-What the holder takes was measured, by policy and by what it had to do (`benchmarks.holder`), and is
-charged for the two things that explain it: events that it handles, and nodes that it handles in
-them. So the times are those of the work done, and two runs are still the same to the last digit.
-While it is busy, nothing is received and nothing leaves.
+The holder's processor time was measured by policy (`benchmarks.holder`). Two things explain it: the
+events that the holder handles, and the nodes in them. Each of them is charged a fixed time, so that
+two runs are the same to the last digit. While the processor is busy, the holder receives and sends
+nothing.
 
-What this does not do: let the holder's loop and the drafter compete for one core.
+The holder's loop and the drafter do not compete for one core here.
 """
 
 import asyncio
@@ -14,25 +14,26 @@ from dataclasses import dataclass, field
 from gardener.runtime.trace import Trace, What
 
 HANDLED: tuple[What, ...] = ("sent", "judged", "grown")
-"""Records of what costs: a segment sent, a verdict, an answer of a drafter."""
+"""The trace records that are charged: a segment sent, a verdict, an answer of a drafter."""
 
 
 @dataclass(slots=True)
 class Processor:
-    """`event`, `node`: seconds for each. `free`: loop time at which all is done that was begun."""
+    """`event`, `node`: the seconds that each takes. `free`: the loop time until which it is
+    busy."""
 
     event: float = 0.0
     node: float = 0.0
     free: float = field(default=0.0, init=False)
 
     def charge(self, nodes: int) -> None:
-        """Another event was handled."""
+        """Be busy with one more event, which has this number of nodes."""
         now = asyncio.get_running_loop().time()
         self.free = max(self.free, now) + self.event + self.node * nodes
 
 
 class ChargingTrace(Trace):
-    """Charges a processor for what is recorded."""
+    """A trace that charges a processor for what is recorded."""
 
     def __init__(self, processor: Processor) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What machines and network a simulation stands for: TOML files, checked strictly.
+"""The machines and the network that a simulation stands for: TOML files, checked strictly.
 
     base = "gpu"                         # optional: the profile of which this changes something
     seed = 1                             # of the jitter
@@ -28,7 +28,7 @@ from msgspec import Meta, Struct
 
 from gardener.decoding.curves import Curve
 from gardener.errors import UserError, reason
-from gardener.rings.simulate.memory import Passage
+from gardener.rings.simulate.network import LinkConditions
 from gardener.rings.simulate.processor import Processor
 
 Rows: TypeAlias = Annotated[int, Meta(ge=1, le=2**20)]
@@ -38,8 +38,8 @@ Points: TypeAlias = Annotated[tuple[tuple[Rows, Milliseconds], ...], Meta(min_le
 
 
 class LinkTerms(Struct, frozen=True, forbid_unknown_fields=True):
-    """Of every link of the ring, in each direction. The jitter comes on top of the delay, evenly
-    spread from none."""
+    """Every link of the ring, in each direction. The jitter is added to the delay: any time from 0
+    to this one is equally likely."""
 
     delay_ms: Milliseconds
     bandwidth_mbit: Annotated[float, Meta(gt=0, le=1e9)]
@@ -47,15 +47,15 @@ class LinkTerms(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HolderTerms(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the holder's event loop takes for each event that it handles (a segment sent, a verdict,
-    an answer of a drafter), and for each node in it."""
+    """The processor time of the holder's event loop for each event that it handles (a segment sent,
+    a verdict, an answer of a drafter), and for each node in it."""
 
     event_ms: Milliseconds
     node_ms: Milliseconds
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
-    """See above."""
+    """A profile as its file describes it; the fields are explained above."""
 
     model: Points
     row_bytes: Annotated[int, Meta(ge=1, le=2**24)]
@@ -69,28 +69,28 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""  # for people; left out, that of the file
 
     def stage(self, number: int, stages: int) -> Curve:
-        """Seconds of a pass at stage `number` (from 1) of so many."""
+        """Seconds of a forward pass at one of `stages` stages, which are numbered from 1."""
         factor = self.slow.get(number, 1.0) * 1e-3
         return Curve(
             tuple((rows, (ms / stages + self.overhead_ms) * factor) for rows, ms in self.model)
         )
 
     def draft(self) -> Curve:
-        """Seconds of a pass of the drafter's network."""
+        """Seconds of a forward pass of the draft model."""
         return Curve(self.drafter).scaled(1e-3)
 
     def processor(self) -> Processor:
-        """The holder's."""
+        """The processor of the holder's event loop."""
         return Processor(self.holder.event_ms * 1e-3, self.holder.node_ms * 1e-3)
 
-    def passage(self, row_bytes: int) -> Passage:
-        """The links, where `row_bytes` bytes stand for the hidden state of a row.
+    def link_conditions(self, row_bytes: int) -> LinkConditions:
+        """All links, if the hidden state of a row has `row_bytes` bytes in the simulation.
 
-        All frames are blown up alike: tokens and verdicts are small anyway, and features are as
-        wide as hidden states, here and in the model that is stood for.
+        The bandwidth is scaled so that a hidden state takes as long as one of the profile's model.
+        That holds for features too, which are as wide, and tokens and verdicts are small anyway.
         """
         bandwidth = self.link.bandwidth_mbit * 1e6 / 8
-        return Passage(
+        return LinkConditions(
             delay=self.link.delay_ms * 1e-3,
             bandwidth=bandwidth * row_bytes / self.row_bytes,
             jitter=self.link.jitter_ms * 1e-3,
@@ -98,7 +98,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def names() -> list[str]:
-    """The profiles that come with the package."""
+    """The names of the profiles that come with the package."""
     folder = files("gardener.rings.simulate") / "profiles"
     return sorted(each.name[:-5] for each in folder.iterdir() if each.name.endswith(".toml"))
 
@@ -125,7 +125,7 @@ def _of(error: msgspec.ValidationError) -> str:
 
 
 def _table(name: str, below: tuple[str, ...]) -> dict[str, Any]:
-    """What the file says, on top of what its base says. A table within is changed key by key."""
+    """What the file says, added to what its base says. A table in it is changed key by key."""
     if name in below:
         raise UserError(f"profile {name} is its own `base`, by way of {', '.join(below)}")
     table = _read(name)

@@ -1,7 +1,7 @@
-"""What the target writes after a prompt, greedily, with its features: computed once, read often.
+"""What the target model writes greedily after a prompt, with its features.
 
-For measuring drafters: whether a guess comes true follows from the text alone, so nothing else of
-the target need be computed again.
+It is computed once and played back often: whether a guess is accepted follows from the text alone,
+so nothing else of the target model is needed to measure drafters and policies.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,8 @@ CHUNK = 128
 
 @dataclass(slots=True)
 class Headway:
-    """How far a recording is: texts, tokens of prompts that were read, and tokens written. `most`:
-    so many are written unless texts end earlier."""
+    """How far a recording is: answers, prompt tokens read, and tokens written. `most`: how many are
+    written if no answer ends early."""
 
     texts: int
     prompts: int
@@ -37,8 +37,8 @@ class Headway:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A text: the first `prompt` tokens are the prompt. `features` [tokens, taps * width] of all
-    but perhaps the last token."""
+    """A text, whose first `prompt` tokens are the prompt. `features` [tokens, taps * width] has a
+    row for each token, though perhaps not for the last one."""
 
     tokens: tuple[int, ...]
     prompt: int
@@ -54,8 +54,8 @@ def record(
     lanes: int = 16,
     tell: Callable[[Headway], None] = lambda headway: None,
 ) -> list[Recording]:
-    """The answers to `prompts`, in their order. They end with a token of `eos`, or are
-    `new_tokens` long. `tell` hears after each pass how far it is."""
+    """The answers to `prompts`, in their order. Each ends with a token of `eos` or has `new_tokens`
+    tokens. `tell` is called after each forward pass."""
     room = max(len(prompt) for prompt in prompts) + new_tokens
     batch = BatchDecoder(whole, min(lanes, len(prompts)), room, taps, seed=0)
     headway = Headway(len(prompts), sum(map(len, prompts)), len(prompts) * new_tokens)
@@ -93,8 +93,8 @@ def record(
 
 
 class _Lane:
-    """The text that one lane is at: prompt `index`, or none any more. All of the prompt but its
-    last token is read beforehand."""
+    """The text that one lane writes: the answer to prompt `index`, or none any more. The prompt is
+    read before, except for its last token."""
 
     def __init__(self, prompts: Sequence[Sequence[int]], index: int | None) -> None:
         self.index = index
@@ -103,12 +103,12 @@ class _Lane:
         self.at = self.prompt - 1
 
     def chunks(self) -> Iterator[tuple[int, Sequence[int]]]:
-        """What is to be read beforehand: where it begins, and the tokens."""
+        """The pieces of the prompt to read: where each begins, and its tokens."""
         for first in range(0, self.at, CHUNK):
             yield first, self.tokens[first : min(first + CHUNK, self.prompt - 1)]
 
     def take(self, drawn: int, new_tokens: int, eos: frozenset[int]) -> bool:
-        """What came after token `at`. Returns whether the answer is complete."""
+        """Take the token after `at`. Returns whether the answer is complete."""
         self.at += 1
         self.tokens.append(drawn)
         return drawn in eos or len(self.tokens) - self.prompt == new_tokens

@@ -1,6 +1,6 @@
-"""A holder and its stages in one process, on the running loop: a `simulate.loop.Loop`.
+"""A holder and its stages in one process, on the running loop, which is a `simulate.loop.Loop`.
 
-What this does not do: the live view; a ring that lives longer than its holder.
+There is no live view, and the ring ends with its holder.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from gardener.protocol.messages import ITEM_SIZE, Card, microseconds
 from gardener.rings.simulate.drafter import meter_drafters
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop
-from gardener.rings.simulate.memory import MemoryNetwork, MemoryTransport
+from gardener.rings.simulate.network import SimulatedNetwork, SimulatedTransport
 from gardener.rings.simulate.processor import ChargingTrace, Processor
 from gardener.rings.simulate.profile import Profile
 from gardener.rings.simulate.stage import SimulatedStage
@@ -34,8 +34,8 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Model:
-    """What the stages seem to hold."""
+class SimulatedModel:
+    """The model that the cards of the stages name."""
 
     layers: int
     width: int
@@ -45,14 +45,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Seat:
-    """A node at work, and what it works with."""
+    """A running node, with its worker and its task."""
 
     node: StageNode
     worker: VirtualWorker
     task: "asyncio.Task[None]"
 
     async def end(self) -> None:
-        """Politely."""
+        """Let the node leave the ring, and wait for it."""
         self.task.cancel()
         await asyncio.wait([self.task])
         self.worker.close()
@@ -60,10 +60,10 @@ class Seat:
 
 @dataclass(frozen=True)
 class SimulatedRing:
-    """It stands. `network` knows its connections, `seats` count from stage 1."""
+    """A ring that is closed. `network` has its connections; the first of `seats` is stage 1."""
 
     holder: Holder
-    network: MemoryNetwork
+    network: SimulatedNetwork
     seats: Sequence[Seat]
 
 
@@ -72,13 +72,13 @@ async def simulated_ring(
     stages: int,
     profile: Profile,
     library: Library,
-    model: Model,
+    model: SimulatedModel,
     drafters: Sequence[Drafter],
     *,
     patience: float = 120.0,
     say: Say = lambda line: None,
 ) -> AsyncIterator[SimulatedRing]:
-    """A ring of so many stages that write what is in the library. `say` gets the stages' lines.
+    """A ring of stages that play back what is in the library. `say` gets the stages' lines.
 
     Raises UserError if the model has too few layers.
     """
@@ -129,9 +129,10 @@ async def simulate(
     heard: Say,
     progress: Say = lambda text: None,
 ) -> AsyncIterator[Holder]:
-    """A holder of a ring that writes what the model in a folder would; `holder.prepare` must be
-    told before what it will be asked. `say` is for the user, `heard` gets the stages' lines,
-    `progress` how far a recording is.
+    """The holder of a ring that writes what the model in a folder would write.
+
+    Its `prepare` must be called with all prompts before they are asked. `say` is for the user,
+    `heard` gets the stages' lines, `progress` is told how far a recording is.
 
     Raises UserError.
     """
@@ -139,7 +140,7 @@ async def simulate(
     targets = Targets(folder, Prompter(folder).eos, taps, say, progress)
     shape = targets.shape
     context = shape.context
-    model = Model(shape.layers, shape.width, context, targets.fingerprint)
+    model = SimulatedModel(shape.layers, shape.width, context, targets.fingerprint)
     async with simulated_ring(
         stages, profile, targets.library, model, drafters, patience=patience, say=heard
     ) as ring:
@@ -147,22 +148,25 @@ async def simulate(
         yield ring.holder
 
 
-def _network(profile: Profile, model: Model) -> MemoryNetwork:
-    """That of the running loop from now on."""
+def _network(profile: Profile, model: SimulatedModel) -> SimulatedNetwork:
+    """A new network, in which the running loop makes connections from now on."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, Loop):
         raise LocalError("a simulated ring needs a virtual clock")
-    loop.network = MemoryNetwork(profile.passage(model.width * ITEM_SIZE["float32"]), profile.seed)
+    loop.network = SimulatedNetwork(
+        profile.link_conditions(model.width * ITEM_SIZE["float32"]), profile.seed
+    )
     return loop.network
 
 
-def _slices(model: Model, stages: int) -> list[Slice]:
-    """Layers only decide where a pass may stop and who gives which feature, not what it costs."""
+def _slices(model: SimulatedModel, stages: int) -> list[Slice]:
+    """An even cut: the layers of a stage decide where its passes may stop and which features it
+    gives, but not what a pass costs."""
     return even_cut(1.0, 0.0, model.layers, stages)
 
 
-def _ends(network: MemoryNetwork) -> list[MemoryTransport]:
-    """The holder's: it dialled stage 1, and the last stage dialled it."""
+def _ends(network: SimulatedNetwork) -> list[SimulatedTransport]:
+    """The holder's ends: it dialled stage 1, and the last stage dialled it."""
     ends = zip(network.ends[::2], network.ends[1::2], strict=True)
     dialled = [(near.get_extra_info("peername"), near, far) for near, far in ends]
     return [
@@ -173,7 +177,7 @@ def _ends(network: MemoryNetwork) -> list[MemoryTransport]:
 
 def _holder(
     profile: Profile,
-    model: Model,
+    model: SimulatedModel,
     drafters: Sequence[Drafter],
     patience: float,
     processor: Processor,
@@ -205,7 +209,7 @@ def _card(
     first: int,
     end: int,
     profile: Profile,
-    model: Model,
+    model: SimulatedModel,
     costs: tuple[tuple[int, int], ...],
 ) -> Card:
     return Card(

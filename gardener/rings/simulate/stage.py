@@ -1,11 +1,12 @@
-"""A stage that computes nothing: it knows what the target writes, and what its pass would cost.
+"""A stage that computes nothing: it plays back what the target model wrote, and charges the time
+that a forward pass would take.
 
-A row is *true* if it lies on the recorded text: its token is the one recorded there, and it sees
-one row for each place before it, all of them true. Stage 1 finds out from tokens and masks, and
-writes the pick into the first four bytes of the row's hidden state, where the later stages read it;
--1 is a row off the text. So a row that is lost, moved or given a wrong mask on the way through the
-real schedulers and slots gives a wrong text. What a row off the text would pick is not needed.
-"""
+A row is *true* if it lies on the recorded text: its token is the one recorded at its position, and
+its mask shows exactly one row for each position before it, all of them true. Stage 1 derives that
+from tokens and masks. It writes the pick into the first four bytes of the row's hidden state, where
+the later stages read it; -1 stands for a row that is not true. So a row that is lost, moved or
+given a wrong mask by the real schedulers and slots leads to a wrong text. What the target would
+pick after a row that is not true is never needed."""
 
 from collections.abc import Callable, Sequence
 
@@ -26,11 +27,11 @@ Picks = NDArray[np.int32]
 
 
 class _Text:
-    """What stage 1 knows of a request."""
+    """What stage 1 knows about a request."""
 
     def __init__(self) -> None:
-        self.prompt: list[int] = []  # as far as it has come
-        self.recording: Recording | None = None  # once all of it has
+        self.prompt: list[int] = []  # the part that has arrived
+        self.recording: Recording | None = None  # once all of it has arrived
         self.true = np.zeros(256, np.bool_)  # by slot
 
     def reserve(self, high: int) -> None:
@@ -39,12 +40,12 @@ class _Text:
 
 
 class SimulatedStage:
-    """See `scheduler.Computes`. Hidden states are float32 and `width` wide, as the features are."""
+    """Implements `scheduler.Computes`. Hidden states and features are float32 and `width` wide."""
 
     def __init__(
         self, held: Slice, library: Library, curve: Curve, meter: Meter, *, width: int, context: int
     ) -> None:
-        """`curve`: seconds of a pass, which are charged to `meter`."""
+        """`curve`: the seconds of a forward pass, which are charged to `meter`."""
         self.slice, self.width, self.context = held, width, context
         self._library, self._curve, self._meter = library, curve, meter
         self._read: Callable[[PlacedSegment], Picks] = (
@@ -68,7 +69,8 @@ class SimulatedStage:
             raise RemoteError(f"hidden states are {segment.hidden.shape[1]} wide")
 
     def run(self, batch: Sequence[PlacedSegment]) -> list[ComputedSegment] | None:
-        """One pass. That it may be stopped on the way, the meter is told."""
+        """One forward pass, which may be stopped after each layer if all of its segments are
+        cancelled."""
         rows = sum(placed.rows for placed in batch)
         if rows:
             flags = [placed.cancelled for placed in batch]
@@ -104,7 +106,7 @@ class SimulatedStage:
     # --- stage 1 -----------------------------------------------------------------------------
 
     def _judge(self, placed: PlacedSegment) -> Picks:
-        """What the target writes after each row; -1 off the text."""
+        """What the target writes after each row; -1 for a row that is not true."""
         text, place = self._texts[placed.request], placed.placement
         recording = text.recording or self._find(text, placed)
         text.reserve(place.high)
@@ -118,16 +120,16 @@ class SimulatedStage:
         return picks
 
     def _sees_all(self, text: _Text, place: Placement, row: int, position: int) -> bool:
-        """Whether a row sees one true row for each place before its own."""
+        """Whether the mask of a row shows one true row for each position before its own."""
         true = text.true[: place.high]
         sees = np.ones(place.high, np.bool_) if place.mask is None else place.mask[row]
         others = np.count_nonzero(sees) - 1
-        text.true[place.slots[row]] = False  # of a row that stood there before
+        text.true[place.slots[row]] = False  # left by an earlier row in this slot
         return bool(others == position and np.count_nonzero(sees & true) == position)
 
     def _find(self, text: _Text, placed: PlacedSegment) -> Recording:
-        """The recording, by what is known of the prompt: the first row with a pick is its
-        last."""
+        """The recording of the prompt, as far as it has arrived: its last row is the first one
+        whose pick is asked for."""
         whole = bool(len(placed.pick_rows))
         text.prompt += placed.tokens[: placed.pick_rows[0] + 1 if whole else placed.rows]
         found = self._library.play(placed.request, text.prompt, whole)

@@ -1,9 +1,8 @@
-"""What the target writes, recorded once for each prompt and kept in the cache folder.
+"""What the target model writes, recorded once for each prompt and kept in the cache folder.
 
-One file for each prompt, by all that decides what is written: the model, its dtype (float32), the
-features, the tokens that end an answer, and the prompt. It holds as many tokens as somebody once
-asked for; where more are wanted, it is made anew.
-"""
+Each prompt has a file. Its name follows from all that decides what is written: the model, its dtype
+(float32), the features, the tokens that end an answer, and the prompt. It holds the number of
+tokens that was wanted when it was made; where more are wanted, it is made anew."""
 
 import hashlib
 import json
@@ -24,14 +23,14 @@ from gardener.rings.simulate.recording import Headway, Recording, record
 from gardener.runtime.files import make_folder, whole_file
 
 LANES = 32
-"""Texts that are written at once: they share the reading of the weights."""
+"""Answers that are computed at the same time: they share the reading of the weights."""
 
 GROUP = 64
-"""Prompts after which what was recorded is saved."""
+"""The number of prompts after which the recordings are saved."""
 
 
 class Targets:
-    """Fills a library with what the model in a folder writes."""
+    """Fills a library with the answers of the model in a folder."""
 
     def __init__(
         self,
@@ -42,20 +41,20 @@ class Targets:
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`eos`: tokens that end an answer. `taps`: the features that a drafter wants. `progress`
-        hears how far a recording is, often, and "" at its end.
+        is often told how far a recording is, and "" at its end.
 
-        Raises UserError for what is no model.
+        Raises UserError if there is no model in the folder.
         """
         self._folder, self._say, self._progress = folder, say, progress
         self.shape = Architecture.read(folder)
         self.fingerprint = fingerprint(folder)
         self.eos = eos
-        # Without a drafter that wants any, those of most heads: they may come in handy.
+        # If no drafter wants features, those that most heads want: a later drafter may use them.
         self.library = Library(taps=tuple(taps) or (self.shape.layers,), eos=self.eos)
 
     def prepare(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
-        """Have answers of so many tokens to these prompts, or up to their end. Takes a while for
-        each that was never recorded. Raises UserError."""
+        """Make sure that there are answers to these prompts, with `new_tokens` tokens or up to
+        their end. Takes a while for each prompt that was never recorded. Raises UserError."""
         count = new_tokens + 1  # a policy may send the row of the last token, which has a pick too
         wanted = dict.fromkeys(tuple(prompt) for prompt in prompts)
         missing = [prompt for prompt in wanted if not self._have(prompt, count)]
@@ -75,7 +74,7 @@ class Targets:
     def _record(
         self, whole: Whole, missing: Sequence[tuple[int, ...]], first: int, count: int
     ) -> None:
-        """One group of those that are missing, which begins at `first`."""
+        """Record one group of the missing prompts, which begins at `first`."""
         group = missing[first : first + GROUP]
         of = f" (group {first // GROUP + 1} of {-(-len(missing) // GROUP)})"
 
@@ -90,7 +89,7 @@ class Targets:
             self._say(f"recorded {first + len(group)} of {len(missing)}")
 
     def _have(self, prompt: tuple[int, ...], new_tokens: int) -> bool:
-        """Whether so much of an answer is known; looks on the disk if need be."""
+        """Whether that much of an answer is recorded, in the library or in a file."""
         if self._suffices(self.library.get(prompt), new_tokens):
             return True
         found = self._load(prompt)

@@ -1,4 +1,4 @@
-"""A worker without a thread: work is done at once, and the time that it costs passes afterwards."""
+"""A worker without a thread: it does the work at once, then lets the time pass that it costs."""
 
 import asyncio
 from collections import deque
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from gardener.rings.simulate.memory import INSTANT
+from gardener.rings.simulate.network import INSTANT
 from gardener.rings.simulate.processor import Processor
 from gardener.runtime.worker import AnyWorker
 
@@ -17,28 +17,28 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Bill:
-    """What work costs. It is cut into `steps` of equal length; at the end of each but the last it
-    ends, without a result, if it is `vain` by then."""
+    """What a piece of work costs. It has `steps` of equal length; after each of them but the last
+    it ends without a result if it was `cancelled`."""
 
     seconds: float = 0.0
     steps: int = 1
-    vain: Callable[[], bool] = lambda: False
+    cancelled: Callable[[], bool] = lambda: False
 
 
 class Meter:
-    """Where work says what it costs, while it is done."""
+    """Work charges here what it costs, while it is done."""
 
     def __init__(self) -> None:
         self._bill = Bill()
 
     def charge(
-        self, seconds: float, steps: int = 1, vain: Callable[[], bool] = lambda: False
+        self, seconds: float, steps: int = 1, cancelled: Callable[[], bool] = lambda: False
     ) -> None:
-        """Add to the bill. Work that may be in vain charges once."""
-        self._bill = Bill(self._bill.seconds + seconds, steps, vain)
+        """Add to the bill. Work that can be cancelled must charge only once."""
+        self._bill = Bill(self._bill.seconds + seconds, steps, cancelled)
 
     def take(self) -> Bill:
-        """What was charged since this was asked last."""
+        """What was charged since the last call."""
         bill, self._bill = self._bill, Bill()
         return bill
 
@@ -47,15 +47,15 @@ Done = Callable[[Any, BaseException | None, float], None]
 
 
 class VirtualWorker(AnyWorker):
-    """See `compute.AnyWorker`. The time is that of the running loop, whose `processor`, where one
-    is given, may be busy when work is done."""
+    """Implements `runtime.worker.AnyWorker` in the time of the running loop. A result is handed
+    over when the `processor`, if one is given, is free."""
 
     def __init__(self, name: str, meter: Meter, processor: Processor | None = None) -> None:
         self.name = name
         self._meter = meter
         self._processor = processor
         self._queue: deque[tuple[Done | None, Callable[[], object]]] = deque()
-        self._timer: asyncio.Handle | None = None  # of the work that is being paid for
+        self._timer: asyncio.Handle | None = None  # of the work whose time is passing
 
     def call(
         self, done: Callable[[T | None, BaseException | None, float], None], work: Callable[[], T]
@@ -81,7 +81,7 @@ class VirtualWorker(AnyWorker):
             self._timer.cancel()
 
     def _next(self) -> None:
-        """Do what is due, unless something is being paid for."""
+        """Begin the next piece of work, unless the time of another one is passing."""
         while self._queue and self._timer is None:
             done, work = self._queue.popleft()
             self._meter.take()
@@ -97,10 +97,10 @@ class VirtualWorker(AnyWorker):
                 self._pay(_Debt(done, result, error, bill, now), 0)
 
     def _pay(self, debt: "_Debt", step: int) -> None:
-        """So many steps have passed."""
+        """This number of steps has passed: wait for the next one, or hand over the result."""
         bill = debt.bill
         spent = bill.seconds * step / bill.steps
-        if step < bill.steps and not (step and bill.vain()):
+        if step < bill.steps and not (step and bill.cancelled()):
             due = debt.begin + bill.seconds * (step + 1) / bill.steps
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(due, self._pay, debt, step + 1)
@@ -122,7 +122,7 @@ class VirtualWorker(AnyWorker):
 
 @dataclass(frozen=True, slots=True)
 class _Debt:
-    """Work that is done and not paid for. `begin`: the loop's time when it was done."""
+    """Work that was done at the loop time `begin`, and whose time is still passing."""
 
     done: Done | None
     result: object

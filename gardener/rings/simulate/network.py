@@ -1,10 +1,10 @@
 """Connections within one process: asyncio transports over wires with delay, bandwidth and jitter.
 
-All that makes real links (`dial`, `listen`, `Link`) runs over these unchanged, if the event loop
-makes its connections by a `MemoryNetwork` (see `simulate/loop.py`). Under a virtual clock times are
+The code of real links (`dial`, `listen`, `Link`) runs over these unchanged, if the event loop makes
+its connections in a `SimulatedNetwork` (see `simulate/loop.py`). Under a virtual clock times are
 exact.
 
-What this does not do: sockets, names of machines, packets. A write arrives as it was written.
+There are no sockets, no host names and no packets: a write arrives in one piece.
 """
 
 import asyncio
@@ -20,23 +20,24 @@ from typing import Protocol, cast
 Factory = Callable[[], asyncio.BaseProtocol]
 
 HIGH, LOW = 64 * 2**10, 16 * 2**10
-"""Bytes waiting to be sent at which the protocol is told to pause, and to go on; as in asyncio."""
+"""Unsent bytes above which the protocol is told to pause, and below which to resume, as in
+asyncio."""
 
 INSTANT = 1e-6
-"""Seconds that are not worth a timer; a clock that goes by ticks may never reach less."""
+"""Seconds that are too short for a timer: a clock that moves in ticks may never reach them."""
 
 EPHEMERAL = 49152
-"""Ports from here on are given to those who dial."""
+"""The first port that is given to the end that dials."""
 
 
 @dataclass(frozen=True)
-class Passage:
-    """What it takes to cross a wire.
+class LinkConditions:
+    """How fast one direction of a link is.
 
-    delay      seconds that the first byte is under way
-    bandwidth  bytes/s; while something is sent, what comes after it waits
-    jitter     seconds by which the delay may grow, drawn anew for every write; writes never
-               overtake each other
+    delay      seconds until the first byte arrives
+    bandwidth  bytes per second; a write waits until the one before it has left
+    jitter     the most seconds that are added to the delay, drawn anew for every write; writes
+               never overtake each other
     """
 
     delay: float = 0.0
@@ -47,36 +48,36 @@ class Passage:
 class Wire:
     """One direction of a connection."""
 
-    def __init__(self, terms: Passage, chance: Random) -> None:
-        self.terms = terms
+    def __init__(self, conditions: LinkConditions, chance: Random) -> None:
+        self.conditions = conditions
         self.whole = True
-        """Set it to False, and nothing arrives any more, nor is anybody told."""
+        """Set this to False to cut the wire: nothing arrives any more, and neither end is told."""
         self._chance = chance
         self._free = 0.0  # loop time at which all that was given to it has left
         self._latest = 0.0  # loop time at which the last of it arrives
 
     def send(self, now: float, size: int) -> tuple[float, float]:
-        """Loop times at which `size` bytes, given to it now, have left and have arrived."""
-        terms = self.terms
-        self._free = max(now, self._free) + size / terms.bandwidth
-        late = terms.jitter * self._chance.random() if terms.jitter else 0.0
-        self._latest = max(self._latest, self._free + terms.delay + late)
+        """The loop times at which `size` bytes that are written now will have left, and arrived."""
+        conditions = self.conditions
+        self._free = max(now, self._free) + size / conditions.bandwidth
+        late = conditions.jitter * self._chance.random() if conditions.jitter else 0.0
+        self._latest = max(self._latest, self._free + conditions.delay + late)
         return self._free, self._latest
 
 
 class Busy(Protocol):
-    """Who owns an end of a connection may be busy until some moment of the loop's clock."""
+    """The owner of an end of a connection, who is busy until the loop time `free`."""
 
     free: float
 
 
-class MemoryTransport(asyncio.Transport):
+class SimulatedTransport(asyncio.Transport):
     """One end of a connection. While its `owner` is busy, nothing arrives or leaves here."""
 
     def __init__(self, wire: Wire, peername: tuple[str, int], sockname: tuple[str, int]) -> None:
         super().__init__({"peername": peername, "sockname": sockname})
         self.wire = wire
-        self.peer: MemoryTransport | None = None
+        self.peer: SimulatedTransport | None = None
         self.owner: Busy | None = None
         self._loop = asyncio.get_running_loop()
         self._protocol: asyncio.Protocol | None = None
@@ -91,7 +92,7 @@ class MemoryTransport(asyncio.Transport):
         self._over = False  # the protocol has been told of the end, or will be at once
 
     def begin(self, protocol: asyncio.BaseProtocol) -> None:
-        """The connection stands."""
+        """Tell the protocol that the connection is made."""
         self._protocol = cast(asyncio.Protocol, protocol)
         protocol.connection_made(self)
         self._read()
@@ -156,7 +157,7 @@ class MemoryTransport(asyncio.Transport):
     # --- reading -----------------------------------------------------------------------------
 
     def _arrive(self) -> None:
-        """What was sent first is there."""
+        """The write that was sent first has arrived."""
         if self.owner is not None and self.owner.free > self._loop.time() + INSTANT:
             self._loop.call_at(self.owner.free, self._arrive)
             return
@@ -229,61 +230,61 @@ class MemoryTransport(asyncio.Transport):
         self._protocol = cast(asyncio.Protocol, protocol)
 
 
-class MemoryServer:
-    """Who listens at an address of a network; as much of an `asyncio.Server` as is asked for."""
+class SimulatedServer:
+    """A listener at an address of the network, with the part of `asyncio.Server` that is used."""
 
     def __init__(
-        self, network: "MemoryNetwork", factory: Factory, address: tuple[str, int]
+        self, network: "SimulatedNetwork", factory: Factory, address: tuple[str, int]
     ) -> None:
         self._network, self._address, self.factory = network, address, factory
         self.sockets = (SimpleNamespace(getsockname=lambda: address),)
 
     def close(self) -> None:
-        """Connections that stand go on."""
+        """Stop listening. Connections that were made go on."""
         self._network.forget(self._address, self)
 
 
-class MemoryNetwork:
+class SimulatedNetwork:
     """Addresses at which somebody listens, and the connections between them.
 
-    Every wire has the same terms and a source of chance of its own, made from `seed`.
-    """
+    All wires have the same conditions. Each has random numbers of its own, which follow from
+    `seed`."""
 
-    def __init__(self, terms: Passage = Passage(), seed: int = 0) -> None:
-        self.terms, self._seed = terms, seed
-        self.ends: list[MemoryTransport] = []
-        """Of all connections ever made: first the end that dialled, then the other one."""
-        self._servers: dict[tuple[str, int], MemoryServer] = {}
+    def __init__(self, conditions: LinkConditions = LinkConditions(), seed: int = 0) -> None:
+        self.conditions, self._seed = conditions, seed
+        self.ends: list[SimulatedTransport] = []
+        """Both ends of all connections ever made: first the one that dialled, then the other."""
+        self._servers: dict[tuple[str, int], SimulatedServer] = {}
         self._wires = 0
 
-    def serve(self, factory: Factory, host: str, port: int) -> MemoryServer:
-        """Listen at an address. Raises OSError if somebody does."""
+    def serve(self, factory: Factory, host: str, port: int) -> SimulatedServer:
+        """Listen at an address. Raises OSError if it is taken."""
         address = (host, port)
         if address in self._servers:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        self._servers[address] = server = MemoryServer(self, factory, address)
+        self._servers[address] = server = SimulatedServer(self, factory, address)
         return server
 
-    def listens(self, address: tuple[str, int], server: MemoryServer) -> bool:
+    def listens(self, address: tuple[str, int], server: SimulatedServer) -> bool:
         return self._servers.get(address) is server
 
-    def forget(self, address: tuple[str, int], server: MemoryServer) -> None:
+    def forget(self, address: tuple[str, int], server: SimulatedServer) -> None:
         if self.listens(address, server):
             del self._servers[address]
 
     async def connect(
         self, factory: Factory, host: str, port: int
-    ) -> tuple[MemoryTransport, asyncio.BaseProtocol]:
-        """Dial an address: there and back once. Raises OSError if nobody listens there then."""
-        await asyncio.sleep(self.terms.delay)
+    ) -> tuple[SimulatedTransport, asyncio.BaseProtocol]:
+        """Dial an address, which takes a round trip. Raises OSError if nobody listens there."""
+        await asyncio.sleep(self.conditions.delay)
         server = self._servers.get((host, port))
         if server is None:
-            await asyncio.sleep(self.terms.delay)
+            await asyncio.sleep(self.conditions.delay)
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         near, far = self._pair((host, port))
         far.begin(server.factory())
         try:
-            await asyncio.sleep(self.terms.delay)
+            await asyncio.sleep(self.conditions.delay)
         except asyncio.CancelledError:
             far.abort()
             raise
@@ -291,14 +292,14 @@ class MemoryNetwork:
         near.begin(protocol)
         return near, protocol
 
-    def _pair(self, there: tuple[str, int]) -> tuple[MemoryTransport, MemoryTransport]:
+    def _pair(self, there: tuple[str, int]) -> tuple[SimulatedTransport, SimulatedTransport]:
         here = (there[0], EPHEMERAL + len(self.ends) // 2)
-        near = MemoryTransport(self._wire(), there, here)
-        far = MemoryTransport(self._wire(), here, there)
+        near = SimulatedTransport(self._wire(), there, here)
+        far = SimulatedTransport(self._wire(), here, there)
         near.peer, far.peer = far, near
         self.ends += [near, far]
         return near, far
 
     def _wire(self) -> Wire:
         self._wires += 1
-        return Wire(self.terms, Random(f"{self._seed}/{self._wires}"))
+        return Wire(self.conditions, Random(f"{self._seed}/{self._wires}"))

@@ -7,9 +7,14 @@ from random import Random
 import pytest
 
 from gardener.rings.simulate.loop import Loop
-from gardener.rings.simulate.memory import MemoryNetwork, MemoryTransport, Passage, Wire
+from gardener.rings.simulate.network import (
+    LinkConditions,
+    SimulatedNetwork,
+    SimulatedTransport,
+    Wire,
+)
 
-SLOW = Passage(delay=0.01, bandwidth=1000.0)
+SLOW = LinkConditions(delay=0.01, bandwidth=1000.0)
 """10 ms, and 1 ms for each byte."""
 
 Made = tuple["Ear", "Ear"]
@@ -25,7 +30,7 @@ class Ear(asyncio.Protocol):
         self.half = False  # stay open when the other end is done
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, MemoryTransport)
+        assert isinstance(transport, SimulatedTransport)
         self.transport = transport
         self.told.append("made")
 
@@ -52,7 +57,9 @@ def now() -> float:
 
 
 def run(
-    scenario: Callable[[Ear, Ear], Awaitable[None]], passage: Passage = SLOW, seed: int = 0
+    scenario: Callable[[Ear, Ear], Awaitable[None]],
+    conditions: LinkConditions = SLOW,
+    seed: int = 0,
 ) -> Made:
     """A connection between two ears, on a loop of its own."""
     near, far = Ear(), Ear()
@@ -60,7 +67,7 @@ def run(
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
-        loop.network = MemoryNetwork(passage, seed)
+        loop.network = SimulatedNetwork(conditions, seed)
         await loop.create_server(lambda: far, "oak", 7000)
         await loop.create_connection(lambda: near, "oak", 7000)
         await scenario(near, far)
@@ -99,7 +106,7 @@ def test_an_idle_wire_is_free_again() -> None:
 
 
 def test_jitter_is_drawn_from_the_seed_and_keeps_the_order() -> None:
-    passage = Passage(delay=0.01, jitter=0.05)
+    conditions = LinkConditions(delay=0.01, jitter=0.05)
 
     async def scenario(near: Ear, far: Ear) -> None:
         for number in range(50):
@@ -107,7 +114,7 @@ def test_jitter_is_drawn_from_the_seed_and_keeps_the_order() -> None:
             await asyncio.sleep(0.001)
         await asyncio.sleep(1)
 
-    heard = [run(scenario, passage, seed)[1].heard for seed in (1, 1, 2)]
+    heard = [run(scenario, conditions, seed)[1].heard for seed in (1, 1, 2)]
     assert heard[0] == heard[1] != heard[2]
     assert [data[0] for _, data in heard[0]] == list(range(50))
     late = [at - 0.02 - 0.001 * number for number, (at, _) in enumerate(heard[0])]
@@ -119,7 +126,7 @@ def test_nobody_listens() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
-        loop.network = MemoryNetwork(SLOW)
+        loop.network = SimulatedNetwork(SLOW)
         with pytest.raises(ConnectionRefusedError):
             await loop.create_connection(Ear, "oak", 7000)
         assert now() == 0.02
@@ -141,7 +148,7 @@ def test_who_gives_up_while_it_dials_leaves_nothing() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
-        loop.network = MemoryNetwork(SLOW)
+        loop.network = SimulatedNetwork(SLOW)
         await loop.create_server(lambda: far, "oak", 7000)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.015):
@@ -245,7 +252,7 @@ def test_a_protocol_that_fails_loses_its_connection() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
         loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
-        loop.network = MemoryNetwork(SLOW)
+        loop.network = SimulatedNetwork(SLOW)
         await loop.create_server(lambda: far, "oak", 7000)
         await loop.create_connection(lambda: near, "oak", 7000)
         near.transport.write(b"1")
