@@ -1,19 +1,19 @@
-"""Which parts of the policy `gardener` earn what: all of it, and all of it without one of them.
+"""What each part of the policy `gardener` brings: the whole, and the whole without each part.
 
     always-root-first  the root never waits for the drafter
     never-root-first   the root always waits until the drafter has looked at it
-    fixed-rows         segments of up to 16 rows, whatever rows cost: sizes are reckoned as if any
+    fixed-rows         segments of up to 16 rows, whatever rows cost: sizes are chosen as if any
                        number of rows took as long as 16 do
-    no-early-drop      what was accepted does not overtake: stages compute rows that are dead, and
-                       hand them on, until the segments sent before that news are through
+    no-early-drop      an Advance does not overtake segments: stages compute dead rows and pass them
+                       on until the segments that were sent before it have gone through
     not-just-in-time   segments leave at once, as many as the window allows, and wait at stage 1
     never-plain        speculation goes on where it was seen not to pay
     no-ngram           the other drafters alone
-    no-calibration     a drafter's probabilities as they are: no map, and nothing learned from what
-                       comes true, not by n-gram either, whose first estimates stay
+    no-calibration     the drafters' probabilities without the map and without anything learned from
+                       verified nodes, in the n-gram drafter too, which keeps its first estimates
     map-alone          the map that was fitted offline, and nothing learned after that
 
-Each is measured against the whole in the same run, in a ring of its own with the same jitter.
+Each variant is compared with the whole in the same run, in a ring of its own with the same jitter.
 
 Run from the checkout: `python -m benchmarks.ablation --data FILE ... [--simulate 4]
 [--profile jetson-7b,gpu,cpu] [--without PART ...] [--json]`.
@@ -113,21 +113,21 @@ class Orderly(StageNode):
 
 
 class Unlearning(Calibration):
-    """The map, which nothing corrects."""
+    """The map, which is not corrected by what is verified."""
 
     def observe(self, chance: Floats, depth: int, hit: int | None) -> None:
-        """What became of guesses teaches nothing."""
+        """Learn nothing from verified guesses."""
 
 
 class FirstEstimates(ngram.HitRates):
-    """Of n-gram, the same."""
+    """The same for the n-gram drafter."""
 
     def observe(self, kind: ngram.Kind, hit: bool) -> None:
-        """What became of guesses teaches nothing."""
+        """Learn nothing from verified guesses."""
 
 
 def unlearning(identity: bool) -> Callable[[Sequence[Drafter]], Sequence[Drafter]]:
-    """Drafters that learn nothing on the way; their probabilities stay as they are, if so."""
+    """Drafters that learn nothing while they draft; with `identity`, without the map either."""
 
     def change(found: Sequence[Drafter]) -> Sequence[Drafter]:
         for drafter in found:
@@ -167,7 +167,7 @@ PARTS = (
 
 
 def judge(runs: Sequence[MeasuredRun]) -> dict[str, dict[str, Speeds]]:
-    """Of each data set: every variant against the whole."""
+    """For each data set: every variant against the whole."""
     found: dict[str, dict[str, Speeds]] = {}
     for data, speeds in by_data(runs).items():
         each = {name: figures(speed, speeds[FULL.name]) for name, speed in speeds.items()}

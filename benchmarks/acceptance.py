@@ -35,7 +35,7 @@ DEPTHS = 10
 
 
 def play(made: Sequence[Recording], found: Sequence[Drafter], rows: int) -> Drafted:
-    """All recordings with trees of so many rows."""
+    """Play all recordings with trees of this number of rows."""
     policy = Serial(Bounds(rows=rows, window=1, floor=1e-9, batch=10))
     total = Drafted()
     for recording in made:

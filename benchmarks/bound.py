@@ -1,22 +1,23 @@
-"""How fast could any policy be with this drafter and these costs? Two that know more than any can.
+"""Bounds of what any policy could reach with this drafter and these costs: two policies that know
+more than a real one can.
 
-`sent` (the default): a policy that hears at once which of the rows that it sends are right, and not
-only when the verdict comes. Before it sends them it knows no more than the calibrated probabilities
-say, so it has to guess as any other; but it never drafts or sends below a guess that has failed,
-and never stops below one that has not. What it then does is what `gardener` does, with sizes from
-the costs or with fixed ones, at once or when the drafter is ready; the way with the best mean
-counts. What `gardener` lacks to it is the price of the round trip, which a policy may soften, not
-avoid.
+`sent` (the default): a policy that knows which of its rows are accepted as soon as it has sent
+them, and not only when the verdict comes. Before it sends them it has only the calibrated
+probabilities, as any other policy. But it never drafts or sends below a guess that has failed, and
+never stops below one that has not. Otherwise it does what `gardener` does, with sizes from the
+costs or with fixed ones, at once or when the drafter is ready; the variant with the best mean
+counts. `gardener` falls short of it by the price of the round trip, which a policy can reduce but
+not avoid.
 
-`text`: a policy that knows the whole text. It has the drafters look only at true nodes, the deepest
-first, and sends only true nodes that they did propose: the root, and the chain below it as far as
-it is known. Nothing that it drafts or sends is wasted. After a miss it sends the root at once, or
-waits until so many levels below it are known (`--levels`), if the drafter gets so far; the way with
-the best mean counts. Its segments leave just in time, as those of `gardener`.
+`text`: a policy that knows the whole text. It lets the drafters expand only true nodes, the deepest
+first, and sends only true nodes that they have proposed: the root, and the chain below it. Nothing
+that it drafts or sends is wasted. After a miss it sends the root at once, or waits until a number
+of levels below it is known (`--levels`), if the drafter gets that far; the variant with the best
+mean counts. Its segments leave just in time, as those of `gardener` do.
 
-Both are upper bounds in so far as nobody can know more; that of `text` is the looser one, for it
-needs no breadth. Neither is one in so far as its own timing is not the best: none of them chooses
-anew after each miss how long to wait, or waits with drafting for features that are on the way.
+Both are upper bounds, because no policy can know more; that of `text` is the looser one, since it
+needs no breadth. But their timing is not the best one: neither of them decides after each miss how
+long to wait, or delays drafting for features that are on the way.
 
 Run from the checkout: `python -m benchmarks.bound [--knows text] --data FILE ...
 [--simulate 1,2,4,8,16] [--profile jetson-7b,gpu,cpu] [--json]`.
@@ -141,7 +142,7 @@ class Clairvoyant:
 
 
 def knows_text(levels: int) -> Variant:
-    """A bound that waits for so many levels."""
+    """A bound that waits for this number of levels."""
     return Variant(
         f"waiting for {levels} levels",
         lambda holder, library: Clairvoyant(holder, library, levels),
@@ -149,7 +150,7 @@ def knows_text(levels: int) -> Variant:
 
 
 def knows_sent(rows: int | None, waits: bool) -> Variant:
-    """A bound with at most so many rows in a segment, or as many as costs say."""
+    """A bound with at most this number of rows in a segment, or with what the costs say."""
     shape = Bounds(rows=rows)
     return Variant(
         f"{f'at most {rows}' if rows else 'measured'} rows, {'waiting' if waits else 'at once'}",
@@ -160,8 +161,7 @@ def knows_sent(rows: int | None, waits: bool) -> Variant:
 
 
 def judge(runs: Sequence[MeasuredRun]) -> dict[str, dict[str, Speeds]]:
-    """Of each data set: what each way of waiting brings, and `gardener`, all against the best
-    bound."""
+    """For each data set: `gardener` and all variants of the bound, against the best of these."""
     found: dict[str, dict[str, Speeds]] = {}
     for data, speeds in by_data(runs).items():
         bounds = {name: speed for name, speed in speeds.items() if name != FULL.name and speed}

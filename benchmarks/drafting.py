@@ -85,7 +85,7 @@ class DraftedText:
         return [pack(torch.randn(rows, self._width).to(self._dtype)) for _ in range(taps)]
 
     def expansion(self, count: int = NODES) -> float:
-        """Seconds to expand so many new children of the root."""
+        """Seconds to expand this number of new children of the root."""
         nodes = [self._tree.graft(self._tree.root, self._token(), 0.0) for _ in range(count)]
         paths = [[self._root, node] for node in nodes]
         return timed(lambda: self._draft.expand(paths))

@@ -1,9 +1,9 @@
-"""What the holder's event loop takes: processor time for each segment, by policy, and the two terms
-that a profile charges for it (`holder` in `simulate.profile`).
+"""The processor time of the holder's event loop for each segment, by policy, and the two terms by
+which a profile charges it (`holder` in `simulate.profile`).
 
-The real holder runs in a simulated ring; what is timed is all that it does when a verdict, an
-answer of a drafter or a timer comes, guesses of n-gram among it, without the passes of a drafter's
-network, which have a thread of their own. The terms are a least-squares fit over all answers.
+The real holder runs in a simulated ring. Everything is timed that it does when a verdict, an answer
+of a drafter or a timer comes, n-gram guesses included; the forward passes of a draft model are not,
+since they have a thread of their own. The terms are a least-squares fit over all answers.
 
 Run from the checkout: `python -m benchmarks.holder [--profile gpu] [--simulate 4] [--prompts 8]
 [--max-new-tokens 64] [--policies NAME,...]`.
@@ -30,12 +30,12 @@ from gardener.rings.simulate.processor import HANDLED, ChargingTrace
 from gardener.rings.simulate.worker import VirtualWorker
 
 ENTRIES = ("judged", "_answered", "_safely")
-"""By which the loop comes to the holder."""
+"""The methods of the holder that callbacks of the event loop call."""
 
 
 @dataclass
 class Stopwatch:
-    """Seconds of this thread in the holder, and what it did meanwhile."""
+    """Seconds that this thread spent in the holder, and what the holder did in them."""
 
     seconds: float = 0.0
     events: int = 0
@@ -44,7 +44,7 @@ class Stopwatch:
     marks: list[tuple[float, int, int]] = field(default_factory=list)
 
     def entry(self, inner: Callable[..., Any]) -> Callable[..., Any]:
-        """The same, timed, unless it is called by something that is."""
+        """The same function, timed, unless a timed function calls it."""
 
         def timed(*args: Any, **named: Any) -> Any:
             if self._inside:
@@ -59,7 +59,7 @@ class Stopwatch:
         return timed
 
     def work(self, inner: Callable[..., Any]) -> Callable[..., Any]:
-        """A worker's `call` whose work does not count."""
+        """A worker's `call`, the work of which is not timed."""
 
         def call(worker: VirtualWorker, done: Any, work: Callable[[], Any]) -> None:
             def elsewhere() -> Any:
@@ -74,7 +74,7 @@ class Stopwatch:
         return call
 
     def add(self, inner: Callable[..., Any]) -> Callable[..., Any]:
-        """A trace's `add` that counts."""
+        """A trace's `add`, which counts events and nodes."""
 
         def counted(trace: ChargingTrace, what: str, *args: Any, **named: Any) -> None:
             inner(trace, what, *args, **named)
@@ -86,13 +86,13 @@ class Stopwatch:
         return counted
 
     def mark(self) -> None:
-        """An answer begins."""
+        """Note that an answer begins."""
         self.marks.append((self.seconds, self.events, self.nodes))
 
 
 @contextmanager
 def watching(watch: Stopwatch) -> Iterator[None]:
-    """Time all holders meanwhile."""
+    """Time all holders within the block."""
     with ExitStack() as stack:
         for name in ENTRIES:
             stack.enter_context(patch.object(Holder, name, watch.entry(getattr(Holder, name))))
@@ -102,7 +102,7 @@ def watching(watch: Stopwatch) -> Iterator[None]:
 
 
 def fit(marks: Sequence[tuple[float, int, int]]) -> tuple[float, float]:
-    """Seconds for an event and for a node, from what was there when each answer began."""
+    """Seconds for an event and for a node, from the state at the beginning of each answer."""
     steps = np.diff(np.array(marks), axis=0)
     found, *_ = np.linalg.lstsq(steps[:, 1:], steps[:, 0], rcond=None)
     return float(found[0]), float(found[1])

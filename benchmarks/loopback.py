@@ -62,7 +62,7 @@ class Passes:
 
 
 def points(measured: Callable[[int], float], repeat: int) -> list[list[float]]:
-    """Rows and milliseconds: medians of so many turns, in each of which all sizes are measured."""
+    """Rows and milliseconds: medians over `repeat` turns, each of which measures all sizes."""
     times: dict[int, list[float]] = {rows: [] for rows in ROWS}
     for turn in range(repeat + 3):
         for rows in ROWS:

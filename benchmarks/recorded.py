@@ -35,7 +35,7 @@ from gardener.rings.simulate.recording import Recording, record
 
 @dataclass
 class Drafted:
-    """How it went, without the prefill and what was emitted with it.
+    """How drafting went, without the prefill and what was emitted with it.
 
     growth: seconds drafting took. paths: the probability that was given to the path down to each
     row, and whether it came true. firsts: the same for the likeliest child of each true row, given
@@ -133,7 +133,7 @@ class Player:
             self.drafted.emitted += self._decoding.counts.emitted - before
 
     def _listen(self, picks: dict[int, int]) -> None:
-        """Note what was said of the rows of this tree, and of the likeliest child of each true
+        """Note the verdicts on the rows of this tree, and on the likeliest child of each true
         node."""
         tree = self._decoding.tree
         root = tree[tree.root]

@@ -1,7 +1,7 @@
-"""Variants of a policy, its drafters or the nodes, each in simulated rings of its own.
+"""Measures variants of a policy, its drafters or the nodes, each in simulated rings of its own.
 
-They are asked what `gardener eval --simulate` asks, by the same code, and their texts are compared.
-Every variant begins with fresh drafters and the same jitter, so none of them learns from another.
+They are measured by the code of `gardener eval --simulate`, which also compares their texts. Every
+variant begins with fresh drafters and the same jitter, so that none of them learns from another.
 """
 
 import argparse
@@ -51,8 +51,8 @@ def unchanged(holder: Holder, library: Library) -> Policy:
 
 @dataclass(frozen=True)
 class Variant:
-    """policy: makes one for an answer in this holder, which is written in this library.
-    drafters: what becomes of those that the options name. node: what the stages are."""
+    """policy: makes one for an answer of this holder, which is recorded in this library. drafters:
+    changes those that the options name. node: the class of the stages' nodes."""
 
     name: str
     policy: Callable[[Holder, Library], Policy] = unchanged
@@ -156,8 +156,8 @@ def _runs(
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """Of one variant on one data set: tokens per second of decoding, and these against those of
-    another variant; means over prompts, and the worst of these ratios."""
+    """One variant on one data set: tokens per second of decoding, their ratio to those of another
+    variant, both as means over prompts, and the worst ratio."""
 
     tokens_per_second: float
     ratio: float
@@ -189,7 +189,7 @@ def by_data(runs: Sequence[MeasuredRun]) -> dict[str, dict[str, dict[str, float]
 
 
 def figures(mine: dict[str, float], theirs: dict[str, float]) -> Speeds | None:
-    """Of speeds by prompt, against others on the same prompts; None if there are none."""
+    """The speeds by prompt against others on the same prompts; None if there are none."""
     if not mine:
         return None
     ratios = [speed / theirs[prompt] for prompt, speed in mine.items()]

@@ -1,4 +1,4 @@
-"""Files of prompts: the user's, and our own."""
+"""Prompts from files: the user's, and those of the package."""
 
 import json
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from typing import Any
 
 from gardener.errors import UserError, reason
 
-ROWS = {".jsonl", ".json"}
-"""Suffixes of files with a JSON object per line; any other file has a prompt per line."""
+JSON_SUFFIXES = {".jsonl", ".json"}
+"""Files with these have a JSON object per line; any other file has a prompt per line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """User turns of one conversation. `line` in its file, from 1."""
+    """The user's turns of one conversation. `line`: where it stands in its file, from 1."""
 
     data: str
     line: int
@@ -23,40 +23,41 @@ class Conversation:
 
 
 def read_conversations(paths: Sequence[Path], most: int | None) -> tuple[Conversation, ...]:
-    """Rows of these files, at most so many of each; without files, our own prompts.
+    """The conversations in these files, at most `most` of each; without files, those of the
+    package.
 
-    A file is a data set of its name. Raises UserError.
+    A file is a data set with its name. Raises UserError.
     """
     if not paths:
         return _own(most)
     named: dict[str, Path] = {}
     for path in dict.fromkeys(paths):
         named[path.stem if path.stem not in named else str(path)] = path
-    return tuple(row for name, path in named.items() for row in _read(path, name, most))
+    return tuple(each for name, path in named.items() for each in _read(path, name, most))
 
 
 def _own(most: int | None) -> tuple[Conversation, ...]:
-    """Our own prompts; each of their categories is a data set."""
+    """The package's prompts; each of their categories is a data set."""
     with as_file(files("gardener.evaluation") / "prompts.jsonl") as path:
         lines = [(number, json.loads(line)) for number, line in _lines(path)]
     sets: dict[str, list[Conversation]] = {}
     for number, row in lines:
-        rows = sets.setdefault(row["category"], [])
-        rows.append(Conversation(row["category"], number, tuple(row["turns"])))
-    return tuple(row for rows in sets.values() for row in rows[:most])
+        found = sets.setdefault(row["category"], [])
+        found.append(Conversation(row["category"], number, tuple(row["turns"])))
+    return tuple(each for found in sets.values() for each in found[:most])
 
 
 def _read(path: Path, name: str, most: int | None) -> list[Conversation]:
-    rows: list[Conversation] = []
+    found: list[Conversation] = []
     for number, line in _lines(path):
-        if most is not None and len(rows) == most:
+        if most is not None and len(found) == most:
             break
-        whole = path.suffix in ROWS
+        whole = path.suffix in JSON_SUFFIXES
         turns = _turns(line, f"{path}, line {number}") if whole else (line.strip(),)
-        rows.append(Conversation(name, number, turns))
-    if not rows:
+        found.append(Conversation(name, number, turns))
+    if not found:
         raise UserError(f"{path} holds no prompt: write one a line, or take another file")
-    return rows
+    return found
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

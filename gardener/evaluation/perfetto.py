@@ -1,7 +1,7 @@
-"""Who computed what when, as a trace file for Perfetto (ui.perfetto.dev) or chrome://tracing.
+"""The timelines of answers as a trace file for Perfetto (ui.perfetto.dev) or chrome://tracing.
 
-Each policy is a process, its drafter and its stages are threads, its segments are asynchronous
-spans from sending to verdict. What is measured and what is derived: see `passes`.
+Each policy is a process, its drafter and its stages are threads, and its segments are asynchronous
+spans from sending to verdict. See `timeline` for what is measured and what is derived.
 """
 
 import json
@@ -17,7 +17,7 @@ ABOUT = (
 
 
 def trace_file(timelines: Mapping[str, Timeline]) -> str:
-    """The text of the file, for one answer of each policy. All begin at 0."""
+    """The text of the file, with one answer of each policy. All answers begin at 0."""
     events: list[dict[str, Any]] = []
     for number, (policy, timeline) in enumerate(timelines.items(), 1):
         events += ({**event, "pid": number} for event in _events(policy, timeline))
@@ -38,7 +38,7 @@ def _events(policy: str, timeline: Timeline) -> Iterator[dict[str, Any]]:
     zero = start(timeline)
 
     def span(begin: float, end: float) -> dict[str, float]:
-        """In whole nanoseconds, so that no two passes overlap by a rounding."""
+        """Rounded to nanoseconds, so that no two passes overlap because of rounding."""
         first, last = round((begin - zero) * 1e9), round((end - zero) * 1e9)
         return {"ts": first / 1e3, "dur": (last - first) / 1e3}
 

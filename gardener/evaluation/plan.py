@@ -13,7 +13,7 @@ Kind: TypeAlias = Literal["local", "peer", "simulate"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What every ring is given."""
+    """What every ring is asked, and under which policies."""
 
     conversations: tuple[Conversation, ...]
     policies: tuple[str, ...]
@@ -23,7 +23,7 @@ class Plan:
 
     @property
     def runs(self) -> int:
-        """Answers of one ring, without those that warm it up."""
+        """The number of answers of one ring, without those that warm it up."""
         return (
             sum(len(each.turns) for each in self.conversations) * len(self.policies) * self.repeat
         )
@@ -31,8 +31,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A ring to measure. `stages` is unknown for one that others started. `draft`: which drafters,
-    where there are rings with several."""
+    """A ring to measure. `stages` is unknown for a ring that others started. `draft`: the drafters,
+    if rings with several of them are compared."""
 
     kind: Kind
     stages: int | None = None
@@ -71,7 +71,7 @@ def places(
 
 
 def drafted(rings: Iterable[Place], drafts: Sequence[str]) -> tuple[Place, ...]:
-    """Each ring with these drafters and with those, one after the other."""
+    """Each ring with each of these drafters, one after the other."""
     if len(drafts) == 1:
         return tuple(rings)
     return tuple(replace(ring, draft=draft) for ring in rings for draft in drafts)

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, with matplotlib: the one module that needs it."""
+"""Plots of an evaluation. Only this module needs matplotlib."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -25,11 +25,11 @@ COLOURS = {
 }
 """Told apart by most eyes (after Okabe and Ito)."""
 
-CIRCLES = 6
-"""Times round the ring that a timeline shows."""
+ROUND_TRIPS = 6
+"""The number of round trips that a timeline shows."""
 
 SHADES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""Segments take turns with these: so each can be followed from stage to stage."""
+"""Successive segments take these in turn, so that each can be followed from stage to stage."""
 
 
 def require() -> None:
@@ -90,10 +90,9 @@ def speedups(
 
 
 def draw_timelines(title: str, timelines: Mapping[str, Timeline], path: Path) -> None:
-    """What drafter and stages did, from the first token on, on one axis for all policies.
+    """What drafter and stages did from the first token on, on one axis for all policies.
 
-    Passes are drawn where `passes` puts them, in the colour of their (first) segment; ticks at the
-    top are emissions.
+    Forward passes have the colour of their first segment; ticks at the top are emissions.
     """
     shown = {
         name: timeline
@@ -102,7 +101,7 @@ def draw_timelines(title: str, timelines: Mapping[str, Timeline], path: Path) ->
     }
     if not shown:
         return
-    span = CIRCLES * max(_round_trip(timeline) for timeline in shown.values())
+    span = ROUND_TRIPS * max(_round_trip(timeline) for timeline in shown.values())
     lanes = next(iter(shown.values())).stages + 1
     figure, panels = _panels(len(shown), across=False, height=0.5 + 0.2 * lanes)
     for axes, (policy, timeline) in zip(panels, shown.items(), strict=True):
@@ -113,7 +112,7 @@ def draw_timelines(title: str, timelines: Mapping[str, Timeline], path: Path) ->
 
 
 def _round_trip(timeline: Timeline) -> float:
-    """The median segment; the prefill's are few."""
+    """The median time from sending a segment to its verdict; few of them are of the prefill."""
     times = sorted(segment.judged - segment.sent for segment in timeline.segments)
     return times[len(times) // 2]
 
@@ -151,7 +150,7 @@ def _save(figure: "Figure", path: Path) -> None:
 
 
 def _legend(figure: "Figure", axes: "Axes") -> None:
-    """Below, where no curve is."""
+    """Put the legend below the plot, where there is no curve."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=7, frameon=False)
 
@@ -164,7 +163,7 @@ def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
 def _panels(
     count: int, *, across: bool = True, width: float = 5.0, height: float = 4.0
 ) -> "tuple[Figure, list[Axes]]":
-    """Not through pyplot, which keeps state and looks for a screen."""
+    """A figure with axes, made without pyplot, which keeps state and looks for a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Is it the same text? The reference, and what a difference looks like."""
+"""What the target model writes alone, and the comparison of a text with that."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 TIE = 1e-4
-"""Two logits this close are a tie: which one wins is up to the order of a sum."""
+"""Two logits that are this close are a tie: the order of a sum decides which one is larger."""
 
 Reference = tuple[list[int], list[float]]
 """Tokens, and for each the gap between the two best logits where it was picked, if known."""
@@ -37,7 +37,7 @@ class Comparison:
 
 
 def compare(prompt: int, policy: str, reference: Reference, got: Sequence[int]) -> Comparison:
-    """Where `got` first leaves the reference, and whether that is a tie."""
+    """Where `got` first differs from the reference, and whether there is a tie."""
     expected, gaps = reference
     for position in range(max(len(expected), len(got))):
         want = expected[position] if position < len(expected) else None
@@ -60,8 +60,8 @@ def plain_reference(
 ) -> list[Reference]:
     """What `transformers` generates greedily from each prompt, in this process.
 
-    Penalties and the like from the model's `generation_config.json` are left aside: they are no
-    part of the model, and a ring knows none.
+    Penalties and other settings from the model's `generation_config.json` are ignored: they are not
+    part of the model, and a ring does not know them.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig

@@ -1,19 +1,19 @@
-"""Answers that repeat themselves without end, as a small model's do.
+"""Answers that repeat themselves without end, as those of small models do.
 
-They are easy to guess to any length, so a few of them carry a mean. Whether an answer is one of
-them is decided by its tokens alone.
+A drafter guesses them easily to any length, so that a few of them decide a mean. Whether an answer
+is one of them follows from its tokens alone.
 """
 
 from collections.abc import Sequence
 
 LONGEST = 32
-"""Tokens of what is repeated, at most."""
+"""The most tokens of the piece that is repeated."""
 
 TIMES = 3
-"""How often it has to stand at the end, at least."""
+"""The fewest repetitions at the end of the answer."""
 
 PART = 3
-"""And all of that has to be one part in so many of the answer, at least."""
+"""All repetitions together are at least this part of the answer: one third."""
 
 RULE = (
     f"answers whose last third or more is one piece of up to {LONGEST} tokens, {TIMES} times or "
@@ -22,8 +22,9 @@ RULE = (
 
 
 def period(tokens: Sequence[int]) -> int | None:
-    """Of how many tokens is what this answer repeats up to its end, the fewest that do; None if it
-    does not. One that ends by itself does not: its last token stands there once."""
+    """The number of tokens of the shortest piece that the answer repeats up to its end; None if it
+    does not repeat one. An answer that the model ended does not: its last token stands there
+    once."""
     for size in range(1, min(LONGEST, len(tokens) // TIMES) + 1):
         length = size + _alike(tokens, size)
         if length >= TIMES * size and length * PART >= len(tokens):
@@ -32,7 +33,7 @@ def period(tokens: Sequence[int]) -> int | None:
 
 
 def _alike(tokens: Sequence[int], size: int) -> int:
-    """How many tokens at the end equal the one that stands `size` before them."""
+    """How many tokens at the end equal the token `size` places before them."""
     at = len(tokens)
     while at > size and tokens[at - 1] == tokens[at - 1 - size]:
         at -= 1

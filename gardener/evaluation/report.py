@@ -1,4 +1,4 @@
-"""What is left of an evaluation in its folder: results.json, plots, trace files."""
+"""The plots and trace files that an evaluation leaves in its folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from gardener.runtime.files import write_text
 
 
 def write_traces(results: Results, folder: Path) -> list[Path]:
-    """One file for each ring. Raises UserError."""
+    """Write a trace file for each ring. Raises UserError."""
     written = []
     for ring, timelines in results.timelines.items():
         written.append(folder / f"trace-{_slug(ring)}.json")
@@ -21,8 +21,8 @@ def write_traces(results: Results, folder: Path) -> list[Path]:
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
-    """Bars and a timeline for each ring, speed-ups by stages if there are several. Raises UserError
-    if matplotlib is missing."""
+    """Write bars and timelines for each ring, and speed-ups by the number of stages if there are
+    several. Raises UserError if matplotlib is missing."""
     plots.require()
     policies = results.plan.policies
     written: list[Path] = []
@@ -40,8 +40,8 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
 
 
 def _curves(results: Results) -> Iterator[tuple[str, dict[str, dict[str, dict[int, float]]]]]:
-    """Overall speed-ups over each base, by kind of ring, policy and stages; only of kinds that ran
-    with several numbers of stages."""
+    """Overall speed-ups over each base, by kind of ring, policy and number of stages; only for
+    kinds that ran with several numbers of stages."""
     figures = results.figures()
     for base in BASES:
         curves: dict[str, dict[str, dict[int, float]]] = {}
@@ -69,5 +69,5 @@ def _overall(sets: dict[str, Any], base: str) -> dict[str, float]:
 
 
 def _slug(ring: str) -> str:
-    """A ring's name as part of a file's."""
+    """A ring's name as part of a file name."""
     return "".join(c if c.isalnum() or c in "-." else "-" for c in ring)

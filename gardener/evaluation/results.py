@@ -1,7 +1,7 @@
-"""All that an evaluation has found so far: single runs, texts, what was skipped, what differed.
+"""Everything that an evaluation has found so far: runs, texts, what was skipped, what differed.
 
-Kept apart from the ring that is measured, so that nothing is lost when that breaks or when the user
-has had enough.
+It is kept apart from the ring that is measured, so that nothing is lost when the ring breaks or the
+user ends the evaluation.
 """
 
 import json
@@ -17,15 +17,15 @@ from gardener.evaluation.timeline import Timeline
 from gardener.runtime.files import make_folder, write_text
 
 FORMAT = 2
-"""Of results.json."""
+"""The version of results.json."""
 
 Prompt: TypeAlias = tuple[str, int, int]
-"""Data set, line in it, turn; the latter two from 1."""
+"""Data set, line in it, and turn; lines and turns count from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The first answer to a prompt: what all others must equal, and what later turns go on from."""
+    """The first answer to a prompt: all others must equal it, and later turns follow it."""
 
     place: str
     policy: str
@@ -36,8 +36,8 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An answer that is not the first one. `token`: the first that differs, from 0; `around`: the
-    text about it, of both."""
+    """An answer that differs from the first one to its prompt. `token`: the index of the first
+    token that differs; `around`: the text about it, in both."""
 
     data: str
     line: int
@@ -90,8 +90,8 @@ class Failure:
 
 @dataclass
 class Results:
-    """`header`: machine, versions, command and settings. `ended`: why it is over, None while it is
-    not, "done" if all was measured. timelines: of one prompt, by ring and policy."""
+    """`header`: machine, versions, command and settings. `ended`: why the evaluation is over
+    ("done" if all was measured), or None. `timelines`: those of one prompt, by ring and policy."""
 
     header: dict[str, Any]
     plan: Plan
@@ -105,7 +105,7 @@ class Results:
 
     @property
     def failures(self) -> list[Failure]:
-        """Of the runs."""
+        """The runs that were cut short."""
         return [
             Failure(r.place, r.data, r.line, r.turn, r.policy, r.repeat, r.error)
             for r in self.runs
@@ -120,8 +120,9 @@ class Results:
         policies: Mapping[str, str] | None = None,
         facts: Mapping[str, str] | None = None,
     ) -> None:
-        """`drafters`: which they are, and what they compute with. policies: what ran under each
-        name. facts: what else there is to say of this ring's figures, by what it is about."""
+        """`drafters`: their names, and what they compute with. `policies`: the settings of each
+        policy, by its name. `facts`: what else there is to say about the figures of this ring, by
+        what it is about."""
         self.rings[str(place)] = {
             "kind": place.kind,
             "stages": len(cards),
@@ -135,14 +136,14 @@ class Results:
         }
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """By ring and data set; see `tally`."""
+        """The summaries by ring and data set; see `tally.summary`."""
         return {
             ring: summary([r for r in self.runs if r.place == ring], self.plan.policies)
             for ring in self.rings
         }
 
     def brief(self) -> dict[str, Any]:
-        """All but the single runs and texts."""
+        """All but the runs and texts."""
         return {
             "format": FORMAT,
             "ended": self.ended or "under way",
@@ -156,7 +157,7 @@ class Results:
         }
 
     def whole(self) -> dict[str, Any]:
-        """What goes into results.json."""
+        """The content of results.json."""
         answers = [
             {"data": data, "line": line, "turn": turn, **asdict(each)}
             for (data, line, turn), each in self.written.items()

@@ -1,10 +1,10 @@
 """Runs every policy on the same prompts in one ring, in turns, and compares what they write.
 
-First come all first turns, then all second ones, and so on: what a later turn is asked after is
-known once the turns before it were answered, and a simulated ring is told of many prompts at once.
-Each prompt is run in `repeat` rounds of all policies; where a round begins moves on by one policy
-from round to round and from prompt to prompt, so that a machine that drifts drifts for all. An
-answer that a stage could not compute is kept as a failure, and the others go on.
+All first turns come first, then all second ones, and so on, since a simulated ring must be told all
+prompts beforehand and the prompt of a later turn contains the answers before it. Each prompt is run
+`repeat` times under all policies. The policy that goes first changes each time, so that a machine
+that becomes slower or faster does so for all of them. An answer that a stage could not compute is
+kept as a failure, and the others go on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,25 +25,25 @@ from gardener.holder.holder import Holder
 from gardener.protocol.messages import Card
 
 WARM = 2
-"""Prompts that warm a ring up."""
+"""The number of prompts that warm a ring up."""
 
 WARM_TOKENS = 32
-"""Most tokens of each such answer."""
+"""The most tokens of each answer that warms it up."""
 
 RECORDS = 1 << 17
-"""Records of one answer that are kept, at most: more than any answer has."""
+"""The most trace records that are kept of one answer: more than any answer has."""
 
 AROUND = 8
-"""Tokens shown before and after the first that differs."""
+"""The number of tokens that are shown before and after the first one that differs."""
 
 
 class Listener(Protocol):
-    """Who is told how it goes."""
+    """Is told how the evaluation goes."""
 
     def ran(self, run: MeasuredRun) -> None: ...
 
     def skipped(self, what: Skipped, runs: int) -> None:
-        """`runs`: how many there will not be."""
+        """`runs`: the number of answers that this removes from the plan."""
 
     def differed(self, difference: Difference) -> None: ...
 
@@ -52,7 +52,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class MeasuredRing:
-    """A ring that stands, and who makes a policy for each answer in it."""
+    """A ring that is closed. `policy` makes one for an answer, by the name in the plan."""
 
     place: Place
     holder: Holder
@@ -72,7 +72,7 @@ class Question:
 
 
 async def measure(ring: MeasuredRing, plan: Plan, results: Results, listener: Listener) -> None:
-    """All that the plan wants of one ring; what is found goes into `results` at once.
+    """Carry out the plan in one ring. Each answer goes into `results` as soon as it is there.
 
     Raises UserError if no prompt can be asked, and GardenerError when the ring broke.
     """
@@ -95,7 +95,7 @@ async def measure(ring: MeasuredRing, plan: Plan, results: Results, listener: Li
 def _questions(
     prompter: Prompter, plan: Plan, turn: int, results: Results, listener: Listener
 ) -> Iterator[Question]:
-    """What can be asked as this turn: the same for every ring and policy."""
+    """What can be asked as this turn; it is the same for every ring and policy."""
     for conversation in plan.conversations:
         if len(conversation.turns) < turn:
             continue
@@ -116,7 +116,7 @@ def _questions(
 
 
 async def _warm_up(ring: MeasuredRing, plan: Plan, questions: Sequence[Question]) -> None:
-    """Kernels are compiled, costs measured and caches filled before anything counts."""
+    """Let kernels be compiled, costs measured and caches filled before anything counts."""
     for question in questions[:WARM]:
         wanted = Wanted(question.tokens, min(plan.new_tokens, WARM_TOKENS))
         for name in plan.policies:
@@ -125,7 +125,8 @@ async def _warm_up(ring: MeasuredRing, plan: Plan, questions: Sequence[Question]
 
 
 def _check(got: Answer) -> None:
-    """What a stage could not compute ends that answer alone; a ring that broke ends it all."""
+    """Raise GardenerError if the ring broke. What a stage could not compute ends one answer
+    only."""
     if got.error and not got.stands:
         raise GardenerError(got.error)
 
@@ -138,7 +139,7 @@ async def _ask(
     results: Results,
     listener: Listener,
 ) -> None:
-    """Every policy, `repeat` times. The texts are compared even if this is broken off."""
+    """Every policy, `repeat` times. The texts are compared even if an exception ends this."""
     found: list[tuple[str, Answer]] = []
     try:
         for repeat in range(plan.repeat):
@@ -198,7 +199,7 @@ def compare(
     found: Sequence[tuple[str, Answer]],
     results: Results,
 ) -> list[Difference]:
-    """Hold all answers to the first one that the first policy gave in the first ring."""
+    """Compare all answers with the first one that the first policy gave in the first ring."""
     if not found:
         return []
     place, prompt = str(ring.place), question.prompt
@@ -222,7 +223,8 @@ def compare(
 
 
 def differs(one: Sequence[int], other: Sequence[int]) -> int | None:
-    """The first token that differs, or that only one of them has; None if there is none."""
+    """The index of the first token that differs, or that only one of them has; None if they are
+    equal."""
     for at, (left, right) in enumerate(zip(one, other, strict=False)):
         if left != right:
             return at
@@ -235,8 +237,9 @@ def rotated(names: Sequence[str], by: int) -> list[str]:
 
 
 def link_weights(cards: Sequence[Card]) -> list[float]:
-    """What the links weigh in the time that segments spend on them, from the holder on: as the
-    stages measured them; the link to stage 1, of which no card tells, as the mean of the others."""
+    """How the time that segments spend on links is shared among these, from the link into stage 1
+    to the one into the holder: by the delays that the stages measured. No card tells that of the
+    link into stage 1, which counts as the mean of the others."""
     delays = [float(card.delay) for card in cards]
     if not any(delays):
         return [1.0] * (len(cards) + 1)

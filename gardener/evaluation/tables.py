@@ -1,4 +1,4 @@
-"""The figures of an evaluation as tables for a terminal, for a wide one or a narrow one."""
+"""The figures of an evaluation as tables for a wide or a narrow terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -12,13 +12,13 @@ from gardener.evaluation.tally import OVERALL
 from gardener.holder.rates import REFERENCE
 
 WIDE = 130
-"""Columns from which there is room for all that is known."""
+"""From this number of columns on, all figures are shown."""
 
 NAMES, PAIR = 18, 11
-"""Columns that usual names take in the tables of ratios, and that a mean and a median do."""
+"""The columns of a name, and of a mean with a median, in the tables of ratios."""
 
 LANES = 8
-"""Most stages that the table of times has a column for."""
+"""The most stages that have a column each in the table of times."""
 
 OURS = ("gardener", "alternating")
 """The policies that are held against the others, the first of them that ran; without them, the last
@@ -49,13 +49,13 @@ def tables(
 
 
 def _titled(title: str, *tables: Table) -> list[RenderableType]:
-    """Not as the table's own title, which would be no wider than the table."""
+    """The title as a line of its own: that of a table is no wider than the table."""
     return ["", Text(title, "italic"), *tables]
 
 
 def _groups(sets: Mapping[str, Any]) -> Iterator[_Group]:
-    """What there is a row for, by what it is called: the data sets, then all of it, then apart
-    what repeats itself."""
+    """What has rows in the tables, with its title: the data sets, then all prompts, then those
+    with answers that repeat themselves and those without."""
     for data, found in sets.items():
         yield f"{data} ({found['prompts']})", found
     whole = _whole(sets)
@@ -100,7 +100,7 @@ def _prefill(whole: Mapping[str, Any]) -> str:
 
 
 def _table(columns: Sequence[str]) -> Table:
-    """Where it is too wide, the names in the first column are folded, not the figures."""
+    """An empty table. If it gets too wide, the names in the first column are folded."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, name in enumerate(columns):
         side: Literal["left", "right"] = "right" if number else "left"
@@ -133,8 +133,8 @@ def _speeds(groups: Sequence[_Group], policies: Sequence[str], width: int) -> Ta
 def _ratios(
     groups: Sequence[_Group], whole: Mapping[str, Any], policies: Sequence[str], width: int
 ) -> Iterator[RenderableType]:
-    """One policy against all others, by data set; then, of all prompts, each against those that
-    are named before it."""
+    """One policy against all others, by data set; then, for all prompts, each policy against those
+    that are named before it."""
     if len(policies) < 2:
         return
     ours = next((name for name in OURS if name in policies), policies[-1])
@@ -158,8 +158,8 @@ def _blocks(
     others: Sequence[str],
     width: int,
 ) -> Iterator[Table]:
-    """Decoding and end to end side by side, or one table each. rows: figures of a policy, and which
-    others it is compared with."""
+    """Decoding and end to end side by side, or in two tables if these are too wide. `rows`: the
+    figures of a policy, and the names of the others that it is compared with."""
     fits = width >= NAMES + len(KINDS) * len(others) * PAIR
     sides = [tuple(KINDS)] if fits else [(kind,) for kind in KINDS]
     for kinds in sides:
@@ -178,8 +178,8 @@ def _blocks(
 
 
 def _times(whole: Mapping[str, Any], policies: Sequence[str], width: int) -> Table:
-    """By policy: the tick, the share of it that each stage computes, what the stages do
-    otherwise, on average, and how much of it passes after misses."""
+    """For each policy: the tick, the part of it in which each stage computes, what the stages do on
+    average, and the part that passes after misses."""
     stages = max(len(whole[policy]["tick"]["machines"]) for policy in policies) - 1
     lanes = range(1, min(stages, LANES if width >= WIDE else 0) + 1)
     columns = ["\npolicy", "\ntick", "\ndrafter"]

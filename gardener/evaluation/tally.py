@@ -1,10 +1,10 @@
-"""Figures of an evaluation from its single runs.
+"""The figures of an evaluation, from its runs.
 
-Of each prompt the median over the repetitions counts, and of a data set the mean and the median
-over its prompts. A speed-up is a ratio per prompt, of medians, then mean and median over the
-prompts: so no prompt weighs more for being fast. Compared are only prompts that every policy has
-answered. Decoding begins for all policies at the end of the same prefill (`rates.py`).
-"""
+A prompt counts with the median over its repetitions, and a data set with the mean and the median
+over its prompts. A speed-up is first computed for each prompt, as a ratio of medians, then
+averaged, so that no prompt weighs more because it is fast. Only prompts that every policy has
+answered are compared. Decoding begins for all policies at the end of the same prefill (see
+`holder/rates.py`)."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from gardener.holder.figures import Figures
 from gardener.holder.rates import Prefill, prefill
 
 BASES = ("plain", "serial", "chunked")
-"""Policies that plots compare others with."""
+"""The policies with which plots compare the others."""
 
 OVERALL = "overall"
 
@@ -24,7 +24,7 @@ Summary: TypeAlias = dict[str, Any]
 """Figures by name, as JSON takes them."""
 
 Key: TypeAlias = tuple[str, str, int, int]
-"""Ring, data set, line in it, turn: what has one prefill."""
+"""Ring, data set, line in it, and turn: all runs with the same key share one prefill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ _ByPolicy: TypeAlias = dict[str, list[MeasuredRun]]
 
 
 def prefills(runs: Sequence[MeasuredRun]) -> dict[Key, Prefill]:
-    """Of each prompt in each ring, from the answers that were not cut short."""
+    """The prefill of each prompt in each ring, from the answers that were not cut short."""
     return {
         key: prefill(
             {name: [run.figures.first_token for run in each] for name, each in policies.items()}
@@ -109,13 +109,13 @@ def _by_prompt(runs: Sequence[MeasuredRun]) -> dict[Key, _ByPolicy]:
 
 
 def summary(runs: Sequence[MeasuredRun], policies: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of one ring: for each data set and overall the number of prompts and each policy's figures;
-    of "all", and of those among them whose answers are "repeating" themselves (`repeats.py`) and
-    "not_repeating".
+    """The figures of one ring: for each data set, and overall if there are several.
 
+    A data set has the number of prompts and the figures of each policy, then the same for the
+    prompts whose answers repeat themselves ("repeating", see `repeats.py`) and for the others.
     "prompts" are those that all policies have answered, "rated" those of them where every answer
-    has a token after the first one, so that it has a speed. "prefill": whose first token ended it,
-    with the number of prompts, and its seconds.
+    has a speed, which takes a token after the first one. "prefill" tells how often which policy's
+    first token ended it, and its seconds.
     """
     sets = list(dict.fromkeys(run.data for run in runs))
     found = {name: _groups([r for r in runs if r.data == name], policies) for name in sets}
@@ -143,7 +143,7 @@ def _groups(runs: Sequence[MeasuredRun], policies: Sequence[str]) -> dict[str, A
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
-    """A prompt that all policies have answered."""
+    """A prompt that all policies have answered, and its runs by policy."""
 
     prefill: Prefill
     runs: _ByPolicy
@@ -152,7 +152,7 @@ class _Prompt:
         return statistics.median(figure(run.figures) for run in self.runs[name])
 
     def rate(self, name: str) -> float:
-        """Of decoding, 0 if there is none."""
+        """Tokens per second of decoding, 0 if there is no token but the first."""
         return self.median(name, lambda of: of.rate(self.prefill.seconds) or 0.0)
 
     def whole_rate(self, name: str) -> float:
@@ -183,7 +183,7 @@ def _summary(prompts: Sequence[_Prompt], policies: Sequence[str]) -> dict[str, A
 def _figures(
     name: str, policies: Sequence[str], prompts: Sequence[_Prompt], rated: Sequence[_Prompt]
 ) -> Summary:
-    """Of one policy. Speeds in tokens per second, times in seconds; None where there is nothing to
+    """The figures of one policy: tokens per second, seconds, and None where there is nothing to
     average."""
     all_runs = [run for each in prompts for run in each.runs[name]]
 
@@ -227,9 +227,9 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _tick(seconds: float | None, runs: Sequence[MeasuredRun]) -> Summary:
-    """The mean tick, what each machine did with it (shares of 1), the holder first, and the share
-    in which the token after a miss was waited for: shares of all the time that was looked at in
-    the runs."""
+    """The mean tick; what part of it each machine spent on what, the holder first; and the part in
+    which the token after a miss was waited for. The parts are of all the time that the breakdowns
+    of the runs look at."""
     known = [run.breakdown for run in runs if run.breakdown is not None]
     machines: list[dict[str, float]] = []
     whole = sum(each.seconds for each in known)

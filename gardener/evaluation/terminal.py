@@ -1,4 +1,4 @@
-"""What the person at the terminal sees of an evaluation while it goes on."""
+"""What the user sees of an evaluation while it goes on."""
 
 import time
 from collections.abc import Callable
@@ -11,17 +11,18 @@ from gardener.evaluation.results import Difference, Failure, Skipped
 from gardener.evaluation.tally import MeasuredRun
 
 PAUSE = 30.0
-"""Seconds between two lines about the progress where there is no terminal."""
+"""Seconds between two lines about the progress if there is no terminal."""
 
 
 class Teller:
-    """Tells how far it is: on a terminal a bar with the time left, elsewhere a line at times."""
+    """Shows the progress: on a terminal as a bar with the time left, elsewhere as a line now and
+    then."""
 
     def __init__(
         self, runs: int, console: Console, note: Callable[[str], None], quiet: bool
     ) -> None:
-        """`runs`: answers in all. `note`: where lines go if there is no bar. `quiet`: no bar even
-        on a terminal."""
+        """`runs`: the number of answers. `note` gets the lines if there is no bar. `quiet`: show no
+        bar even on a terminal."""
         self._note = note
         self._total = runs
         self._done = 0
@@ -47,14 +48,14 @@ class Teller:
         self._bar.stop()
 
     def say(self, line: str) -> None:
-        """A line of its own."""
+        """Print a line."""
         if self._bar.disable:
             self._note(line)
         else:
             self._bar.console.print(line, markup=False, highlight=False)
 
     def progress(self, text: str) -> None:
-        """How far something is that comes before the answers; "" when it is done."""
+        """Show how far something is that comes before the answers; "" when it is done."""
         if text:
             self._tell(text)
 
@@ -65,7 +66,7 @@ class Teller:
         self._tell(what, f"{self._done} of {self._total} answers: ")
 
     def _tell(self, what: str, before: str = "") -> None:
-        """On the bar, or as a line at times."""
+        """Show it on the bar, or as a line now and then."""
         self._bar.update(self._task, description=what)
         if self._bar.disable and time.monotonic() >= self._told + PAUSE:
             self._told = time.monotonic()
