@@ -44,10 +44,10 @@ ROWS = (None, 8, 16, 32)
 def true_chain(view: View, holder: Holder, library: Library) -> list[Node]:
     """The root and the true nodes below it that stand in the tree and may still be emitted."""
     assert holder.session is not None
-    decoding = holder.session.speculation
-    recording = library.get(decoding.prompt)
+    speculation = holder.session.speculation
+    recording = library.get(speculation.prompt)
     assert recording is not None
-    at = recording.prompt + decoding.counts.emitted
+    at = recording.prompt + speculation.counts.emitted
     chain = [view.tree[view.tree.root]]
     for token in recording.tokens[at : at + view.reach - 1]:
         child = view.tree.child(chain[-1].id, token)

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gardener.decoding.limits import Counts
-from gardener.holder.rates import decoding_rate
 from gardener.decoding.stage_times import StageTimes
+from gardener.holder.rates import decoding_rate
 
 
 @dataclass(slots=True)

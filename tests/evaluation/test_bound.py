@@ -33,8 +33,9 @@ def chain(seen: View) -> list[int]:
     """Ids of the true nodes, by a library that has this text."""
     features = torch.zeros(len(PROMPT + TEXT), 1)
     library = Library([Recording(PROMPT + TEXT, len(PROMPT), features)], taps=(1,), eos=frozenset())
-    decoding = SimpleNamespace(prompt=PROMPT, counts=SimpleNamespace(emitted=0))
-    holder = cast(Holder, SimpleNamespace(decoding=decoding))
+    speculation = SimpleNamespace(prompt=PROMPT, counts=SimpleNamespace(emitted=0))
+    session = SimpleNamespace(speculation=speculation)
+    holder = cast(Holder, SimpleNamespace(session=session))
     return [node.id for node in true_chain(seen, holder, library)]
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from benchmarks.simulated import by_data
 from gardener.decoding.limits import Counts
+from gardener.decoding.stage_times import StageTimes
 from gardener.evaluation.tally import MeasuredRun, prefills, summary
 from gardener.evaluation.timeline import Breakdown, Shares
 from gardener.holder.figures import Figures
 from gardener.holder.rates import Prefill
-from gardener.decoding.stage_times import StageTimes
 
 
 def run(**changes: Any) -> MeasuredRun:
