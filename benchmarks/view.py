@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import uvloop
 
 from gardener.cli.program import ignore
-from gardener.cli.view.watch import HolderWatch
+from gardener.cli.view.holder_watch import HolderWatch
 from gardener.decoding.policy import Bounds, make
 from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.chat_template import Prompter
@@ -47,8 +47,8 @@ while True:
 @dataclass(frozen=True)
 class Comparison:
     """Tokens per second, medians. `ratio`: with the view, as a part of without; the median over the
-    pairs, for the two runs of a pair stand next to each other. `look_ms` and `draw_ms`: processor
-    time of one picture on the loop, and of one frame on the drawing thread."""
+    pairs, for the two runs of a pair stand next to each other. `take_ms` and `show_ms`: processor
+    time of one status on the loop, and of one frame on the drawing thread."""
 
     policy: str
     stages: int
@@ -60,20 +60,20 @@ class Comparison:
     with_view: float
     ratio: float
     ratios: list[float]
-    look_ms: float
-    draw_ms: float
+    take_ms: float
+    show_ms: float
     machine: str
 
 
 class TimedWatch(HolderWatch):
-    """The view, which notes the processor time, in seconds, of its pictures and frames."""
+    """The view, which notes the processor seconds of taking each status and of showing it."""
 
-    looks: ClassVar[list[float]] = []
-    draws: ClassVar[list[float]] = []
+    takes: ClassVar[list[float]] = []
+    shows: ClassVar[list[float]] = []
 
     def __init__(self) -> None:
         super().__init__("starting")
-        for name, times in (("_look", self.looks), ("_draw", self.draws)):
+        for name, times in (("_take", self.takes), ("_show", self.shows)):
             setattr(self.live, name, timed(getattr(self.live, name), times))
 
 
@@ -159,8 +159,8 @@ async def compare(options: argparse.Namespace) -> Comparison:
         with_view=statistics.median(rates[True]),
         ratio=statistics.median(ratios),
         ratios=ratios,
-        look_ms=1e3 * statistics.median(TimedWatch.looks),
-        draw_ms=1e3 * statistics.median(TimedWatch.draws),
+        take_ms=1e3 * statistics.median(TimedWatch.takes),
+        show_ms=1e3 * statistics.median(TimedWatch.shows),
         machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     )
 
@@ -187,8 +187,8 @@ def main() -> None:
     print(
         f"{found['policy']}, {found['stages']} stages, {found['columns']}x{found['rows']}: "
         f"{found['without']:.1f} tokens/s without, {found['with_view']:.1f} with the view, "
-        f"ratio {found['ratio']:.3f} (median of {found['runs']} pairs); a picture takes "
-        f"{found['look_ms']:.2f} ms, a frame {found['draw_ms']:.2f} ms"
+        f"ratio {found['ratio']:.3f} (median of {found['runs']} pairs); a status takes "
+        f"{found['take_ms']:.2f} ms, a frame {found['show_ms']:.2f} ms"
     )
 
 

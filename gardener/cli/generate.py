@@ -16,7 +16,8 @@ from gardener.cli import options as o
 from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
 from gardener.cli.view import live
-from gardener.cli.view.watch import HolderWatch, reading
+from gardener.cli.view.holder_watch import HolderWatch
+from gardener.cli.view.snapshot import reading
 from gardener.decoding.policy import FLOOR, SHARING, Bounds, default_policy, make
 from gardener.errors import UserError, reason
 from gardener.holder.answer import Answer, Wanted, answer

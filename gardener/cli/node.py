@@ -92,7 +92,7 @@ def node(
 
 async def _serve(settings: "NodeSettings", on_leash: bool, view: bool) -> None:
     """Until cancelled or let off the leash; under the live view if there is one."""
-    from gardener.cli.view.nodewatch import NodeWatch
+    from gardener.cli.view.node_watch import NodeWatch
     from gardener.stages.start import serve
 
     def say(line: str) -> None:

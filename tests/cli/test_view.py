@@ -15,20 +15,31 @@ import pytest
 from fakes import FakeRing, target
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
+from rich.style import Style
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from gardener.cli.view import holder as holder_view
-from gardener.cli.view import node as node_view
-from gardener.cli.view.curve import Sparkline
-from gardener.cli.view.flights import about
-from gardener.cli.view.holder import Figures, HolderPicture, Lane, Moving
-from gardener.cli.view.lines import amount, clean, cut, duration, fit, sides, spark
-from gardener.cli.view.live import Kept, Live, possible
-from gardener.cli.view.node import Connection, NodePicture, Work
-from gardener.cli.view.progress import Growth, Speed, Transcript
-from gardener.cli.view.text import Piece, messages, tail
-from gardener.cli.view.tree import Twig, draw, token_text
-from gardener.cli.view.watch import HolderWatch
+from gardener.cli.view import holder_frame, node_frame
+from gardener.cli.view.answer import Speed, Transcript, TreeChanges
+from gardener.cli.view.holder_watch import HolderWatch
+from gardener.cli.view.lines import Line, cut, frame, heading, sides, styled
+from gardener.cli.view.live import KeptOutput, Live, possible
+from gardener.cli.view.moving import PaceMeter, estimate
+from gardener.cli.view.rates import RateHistory
+from gardener.cli.view.snapshot import Request
+from gardener.cli.view.status import (
+    AnswerFigures,
+    HolderStatus,
+    LinkStatus,
+    MovingSegment,
+    NodeStatus,
+    Piece,
+    ShownNode,
+    StageStatus,
+    WorkStatus,
+)
+from gardener.cli.view.text import clean, messages, tail
+from gardener.cli.view.tree import draw, token_text
+from gardener.cli.view.units import amount, duration, sparkline
 from gardener.decoding.costs import Costs
 from gardener.decoding.events import (
     Command,
@@ -36,15 +47,15 @@ from gardener.decoding.events import (
     Judged,
     Send,
 )
-from gardener.decoding.limits import Limits
+from gardener.decoding.flights import Flight
+from gardener.decoding.limits import Counts, Limits
 from gardener.decoding.payoff import Payoff
 from gardener.decoding.policy import Bounds, make
 from gardener.decoding.round import Round
 from gardener.decoding.speculation import Speculation
-from gardener.decoding.stage_times import StageTimes
 from gardener.decoding.tree import Guess, Tree
 from gardener.holder.holder import Holder
-from gardener.protocol.messages import Card, Segment, Timing
+from gardener.protocol.messages import Card, Segment
 from gardener.runtime.trace import Record, Trace, What
 
 SIZES = [(80, 24), (160, 50), (300, 100), (122, 30), (40, 10), (20, 60), (7, 3), (2, 2), (1, 1)]
@@ -77,87 +88,100 @@ def screen(frame: RenderableType, width: int, height: int) -> list[str]:
     return out.getvalue().split("\n")
 
 
-def plain(lines: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
-    return ["".join(text for text, _ in line) for line in lines]
+def plain(lines: Sequence[Line]) -> list[str]:
+    return ["".join(segment.text for segment in line) for line in lines]
 
 
-def bushy(count: int) -> tuple[Twig, ...]:
+def bushy(count: int) -> tuple[ShownNode, ...]:
     """A tree in which every node has up to three children."""
-    twigs = [Twig(0, -1, " root", 1.0, "ring")]
+    twigs = [ShownNode(0, -1, " root", 1.0, "ring")]
     for node in range(1, count):
         parent = (node - 1) // 3
         part = (0.6, 0.3, 0.05)[(node - 1) % 3]
         text = (" word", "\n", "漢", NASTY)[node % 4]
-        twigs.append(Twig(node, parent, text, twigs[parent].probability * part, "waiting"))
+        twigs.append(ShownNode(node, parent, text, twigs[parent].probability * part, "waiting"))
     return tuple(twigs)
 
 
 HOLDERS = {
-    "nothing": HolderPicture(),
-    "starting": HolderPicture(
+    "nothing": HolderStatus(),
+    "starting": HolderStatus(
         "starting 3 stages here",
         elapsed=1.5,
-        lanes=tuple(Lane(stage, said="loading " * 30) for stage in (1, 2, 3)),
+        stages=tuple(StageStatus(stage, said="loading " * 30) for stage in (1, 2, 3)),
         said=("waiting for the next stage at 10.0.0.1:7000: connection refused " * 4,) * 80,
     ),
-    "no lanes": HolderPicture("answering", policy="plain"),
-    "busy": HolderPicture(
+    "no lanes": HolderStatus("answering", policy="plain"),
+    "busy": HolderStatus(
         "answering",
         elapsed=4000.0,
         policy="gardener",
-        lanes=tuple(Lane(k, f"{k}-{k + 9}", "host", 0.0041, 0.0002, 0.7) for k in (1, 2, 3)),
+        stages=tuple(
+            StageStatus(k, f"{k}-{k + 9}", "host", 0.0041, 0.0002, 0.7) for k in (1, 2, 3)
+        ),
         segments=(
-            Moving(11, 0, 1, 9, 4, 3, 1.0),
-            Moving(12, 0, 0, 16, 0, 3, 0.4),
-            Moving(13, 0, 0, 0, 0, 2, 0.5),
-            Moving(14, 4096, 0, 0, 0, 1, 0.0),
+            MovingSegment(11, 0, 1, 9, 4, 3, 1.0),
+            MovingSegment(12, 0, 0, 16, 0, 3, 0.4),
+            MovingSegment(13, 0, 0, 0, 0, 2, 0.5),
+            MovingSegment(14, 4096, 0, 0, 0, 1, 0.0),
         ),
         round_trips=(0.0, 0.0213),
-        twigs=bushy(48),
+        tree=bushy(48),
         pruned=(" of the same", NASTY),
         text=(Piece("Once upon a time " * 80, True), Piece("\n\n漢字漢字 " * 60, False)),
-        figures=Figures(
-            412, 51.9, 43.2, tuple(map(float, range(60))), 1.5, 0.07, 300, 112, 900, 90, 48, 99, 51
+        figures=AnswerFigures(
+            Counts(412, 275, 900, 90, accepted=300, missed=112, drafted=398),
+            nodes=48,
+            rate=51.9,
+            mean=43.2,
+            rates=tuple(map(float, range(60))),
+            first_token=0.07,
         ),
         said=("a warning",),
     ),
-    "crowded": HolderPicture(
+    "crowded": HolderStatus(
         policy="gardener",
-        lanes=tuple(Lane(k, said="") for k in range(1, 41)),
-        segments=tuple(Moving(k, 0, k == 0, 15, 0, 1 + k % 2, 0.9) for k in range(64)),
+        stages=tuple(StageStatus(k, said="") for k in range(1, 41)),
+        segments=tuple(MovingSegment(k, 0, k == 0, 15, 0, 1 + k % 2, 0.9) for k in range(64)),
     ),
-    "hostile": HolderPicture(
+    "hostile": HolderStatus(
         NASTY,
         trouble=True,
         policy="gardener",
-        lanes=(Lane(1, NASTY, NASTY, 1e6, 1e-9, 1.0), Lane(2, said=NASTY), Lane(10**12)),
-        segments=(Moving(10**12, 10**9, 1, 1, 1, 1, 0.5),),
-        twigs=(Twig(0, -1, NASTY, 0.0, "judged"),),
+        stages=(
+            StageStatus(1, NASTY, NASTY, 1e6, 1e-9, 1.0),
+            StageStatus(2, said=NASTY),
+            StageStatus(10**12),
+        ),
+        segments=(MovingSegment(10**12, 10**9, 1, 1, 1, 1, 0.5),),
+        tree=(ShownNode(0, -1, NASTY, 0.0, "judged"),),
         text=(Piece(NASTY * 50, False),),
         said=(NASTY,),
     ),
 }
 
 NODES = {
-    "loading": NodePicture(2, listening="127.0.0.1:7001", peer="127.0.0.1:7002"),
-    "alone": NodePicture(2, "waiting for both neighbours", "layers 10-19 of 30", work=Work()),
-    "serving": NodePicture(
+    "loading": NodeStatus(2, listening="127.0.0.1:7001", peer="127.0.0.1:7002"),
+    "alone": NodeStatus(2, "waiting for both neighbours", "layers 10-19 of 30", work=WorkStatus()),
+    "serving": NodeStatus(
         2,
         "serving",
         "layers 10-19 of 30, 156 MB, float32 on cpu, at host",
         uptime=93784.0,
-        upstream=Connection("stage 1 at 10.0.0.1:51234", "host-a", 0.1, 0.0003, 12_345_678, 800),
-        downstream=Connection("stage 3 at [fe80::1]:7000", "host-b", 3.9, None, 0, 10**13),
-        work=Work(3, 2, 151.7, tuple(map(float, range(60))), 0.0123, 5.6, 0.4, 10**7, 10**8, 999),
+        upstream=LinkStatus("stage 1 at 10.0.0.1:51234", "host-a", 0.1, 0.0003, 12_345_678, 800),
+        downstream=LinkStatus("stage 3 at [fe80::1]:7000", "host-b", 3.9, None, 0, 10**13),
+        work=WorkStatus(
+            3, 2, 151.7, tuple(map(float, range(60))), 0.0123, 5.6, 0.4, 10**7, 10**8, 999
+        ),
         said=("stage 2: connected from stage 1",) * 100,
     ),
-    "hostile": NodePicture(
+    "hostile": NodeStatus(
         10**12,
         NASTY,
         NASTY,
-        upstream=Connection(NASTY, NASTY, 1e9, 1e9, 2**70, 2**70),
-        downstream=Connection(NASTY * 20),
-        work=Work(waiting=10**6),
+        upstream=LinkStatus(NASTY, NASTY, 1e9, 1e9, 2**70, 2**70),
+        downstream=LinkStatus(NASTY * 20),
+        work=WorkStatus(waiting=10**6),
         said=(NASTY,) * 3,
     ),
 }
@@ -169,13 +193,13 @@ NODES = {
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", HOLDERS)
 def test_a_holder_fits_every_terminal(name: str, size: tuple[int, int]) -> None:
-    check(screen(holder_view.render(HOLDERS[name], *size), *size), *size)
+    check(screen(holder_frame.draw(HOLDERS[name], *size), *size), *size)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NODES)
 def test_a_node_fits_every_terminal(name: str, size: tuple[int, int]) -> None:
-    check(screen(node_view.render(NODES[name], *size), *size), *size)
+    check(screen(node_frame.draw(NODES[name], *size), *size), *size)
 
 
 def check(lines: Sequence[str], width: int, height: int) -> None:
@@ -186,7 +210,7 @@ def check(lines: Sequence[str], width: int, height: int) -> None:
 
 
 def test_what_a_holder_shows_at_80_columns() -> None:
-    lines = screen(holder_view.render(HOLDERS["busy"], 80, 24), 80, 24)
+    lines = screen(holder_frame.draw(HOLDERS["busy"], 80, 24), 80, 24)
     text = "\n".join(lines)
     assert "● answering" in lines[0]
     assert "policy gardener" in lines[0]
@@ -198,18 +222,18 @@ def test_what_a_holder_shows_at_80_columns() -> None:
     assert "13 ∅" in lines[6]
     assert lines[7].endswith("■■■■■■■■■■─11 ◆■■■■■■■■■□□□□")
     assert "● root" in text
-    assert "48 nodes, 99 grown, 51 pruned" in text
+    assert "48 nodes, 398 grown, 51 pruned" in text
     assert "a warning" in lines[-1]
 
 
 def test_from_120_columns_on_tree_and_text_stand_side_by_side() -> None:
-    lines = screen(holder_view.render(HOLDERS["busy"], 160, 50), 160, 50)
+    lines = screen(holder_frame.draw(HOLDERS["busy"], 160, 50), 160, 50)
     assert any("── tree" in line and " │ ── text" in line for line in lines)
 
 
 def test_a_peer_cannot_write_markup() -> None:
-    picture = HolderPicture(policy="plain", lanes=(Lane(1, name="[red]x[/red]"),))
-    assert "[red]x[/red]" in "\n".join(screen(holder_view.render(picture, 160, 24), 160, 24))
+    status = HolderStatus(policy="plain", stages=(StageStatus(1, name="[red]x[/red]"),))
+    assert "[red]x[/red]" in "\n".join(screen(holder_frame.draw(status, 160, 24), 160, 24))
 
 
 def test_no_color_leaves_no_colours() -> None:
@@ -217,7 +241,7 @@ def test_no_color_leaves_no_colours() -> None:
     console = Console(
         file=out, width=80, height=24, force_terminal=True, _environ={"NO_COLOR": "1"}
     )
-    console.print(holder_view.render(HOLDERS["busy"], 80, 24), end="")
+    console.print(holder_frame.draw(HOLDERS["busy"], 80, 24), end="")
     assert "\x1b[3" not in out.getvalue()
     assert "◆" in out.getvalue()  # kinds can still be told apart
 
@@ -231,13 +255,22 @@ def test_clean_replaces_what_steers_a_terminal() -> None:
 
 
 def test_lines_are_cut_and_filled_by_cells() -> None:
-    assert plain([cut([("漢字", ""), ("abc", "")], 6)]) == ["漢字a…"]
-    assert plain([fit([("漢字", "")], 4)]) == ["漢字"]
-    assert plain([fit([("漢字", "")], 3)]) == ["漢…"]
-    assert plain([fit([("a", "")], 3)]) == ["a  "]
-    assert cut([("abc", "")], 0) == []
-    assert plain([sides([("ab", "")], [("cd", "")], 6)]) == ["ab  cd"]
-    assert plain([sides([("ab", "")], [("cd", "")], 4)]) == ["ab"]
+    wide, narrow = styled("漢字"), styled("abc")
+    assert plain([cut([wide, narrow], 6)]) == ["漢字a…"]
+    assert plain([cut([wide], 4)]) == ["漢字"]
+    assert plain([cut([wide], 3)]) == ["漢…"]
+    assert cut([narrow], 0) == []
+    assert plain([sides([styled("ab")], [styled("cd")], 6)]) == ["ab  cd"]
+    assert plain([sides([styled("ab")], [styled("cd")], 4)]) == ["ab  "]
+    assert screen(frame([[wide], [narrow], [narrow]], 5, 2), 5, 2) == [" 漢 ", " abc"]
+
+
+def test_a_heading_leaves_out_what_does_not_fit() -> None:
+    legend = [styled("legend")]
+    assert plain([heading("ring", 30, "details", legend)]) == ["── ring details ──── legend ──"]
+    assert plain([heading("ring", 20, "details", legend)]) == ["── ring details ────"]
+    assert plain([heading("ring", 12, "details", legend)]) == ["── ring ────"]
+    assert plain([heading("ring", 5, "details", legend)]) == ["── r…"]
 
 
 def test_figures_are_short() -> None:
@@ -256,20 +289,20 @@ def test_figures_are_short() -> None:
         "2.1 M",
         "7.0 G",
     ]
-    assert spark((0.0, 4.0, 8.0), 5) == "▁▄█"
-    assert spark((0.0, 0.0), 5) == "▁▁"
-    assert spark((), 5) == ""
+    assert sparkline((0.0, 4.0, 8.0), 5) == "▁▄█"
+    assert sparkline((0.0, 0.0), 5) == "▁▁"
+    assert sparkline((), 5) == ""
 
 
 def test_the_tree_is_drawn_with_its_branches() -> None:
     twigs = (
-        Twig(1, 0, " range", 1.0, "ring"),
-        Twig(2, 1, " is", 0.6, "ring"),
-        Twig(3, 1, " in", 0.2, "ring"),
-        Twig(4, 1, " of", 0.1, "waiting"),
-        Twig(5, 2, " a", 0.5, "judged"),
-        Twig(6, 5, "\n", 0.4, "waiting"),
-        Twig(7, 2, " the", 0.08, "ring"),
+        ShownNode(1, 0, " range", 1.0, "ring"),
+        ShownNode(2, 1, " is", 0.6, "ring"),
+        ShownNode(3, 1, " in", 0.2, "ring"),
+        ShownNode(4, 1, " of", 0.1, "waiting"),
+        ShownNode(5, 2, " a", 0.5, "judged"),
+        ShownNode(6, 5, "\n", 0.4, "waiting"),
+        ShownNode(7, 2, " the", 0.08, "ring"),
     )
     assert plain(draw(twigs, 60, 9)) == [
         "● range ─┬─ is ─┬─ a ─── ↵  40%",
@@ -281,8 +314,8 @@ def test_the_tree_is_drawn_with_its_branches() -> None:
     assert plain(draw(twigs, 24, 1)) == ["● range ─── is  60%"]
     assert plain(draw(twigs[:1], 60, 3)) == ["● range"]
     assert draw((), 60, 3) == []
-    styles = {text: name for line in draw(twigs, 60, 9) for text, name in line}
-    assert (styles["a"], styles["is"], styles["of"]) == ("green", "cyan", "")
+    styles = {segment.text: str(segment.style) for line in draw(twigs, 60, 9) for segment in line}
+    assert (styles["a"], styles["is"], styles["of"]) == ("green", "cyan", "none")
 
 
 def test_tokens_stay_visible() -> None:
@@ -300,19 +333,32 @@ def test_the_text_shows_its_end_and_what_was_guessed() -> None:
     pieces = (Piece("one two ", False), Piece("three\n", True), Piece("\nfour\x1b[2J", False))
     lines = tail(pieces, 8, 10)
     assert [line.rstrip() for line in plain(lines)] == ["one two", "three", "", "four�[2J"]
-    assert lines[1][0] == ("three", "green")
+    styles = [{segment.style for segment in line if segment.text} for line in lines]
+    assert styles == [{None}, {Style(color="green")}, set(), {None}]
     assert plain(tail(pieces, 8, 1)) == ["four�[2J"]
     assert tail(pieces, 0, 5) == []
     assert len(tail((Piece("word " * 20_000, True),), 80, 5)) == 5
 
 
+def test_every_paragraph_of_a_guess_is_in_its_colour() -> None:
+    lines = tail((Piece("a\nb\nc", True), Piece("d\ne", False)), 8, 10)
+    shown = [[(segment.text, segment.style) for segment in line] for line in lines]
+    green = Style(color="green")
+    assert [[(text, style == green) for text, style in line] for line in shown] == [
+        [("a", True)],
+        [("b", True)],
+        [("c", True), ("d", False)],
+        [("e", False)],
+    ]
+
+
 def test_messages_are_wrapped_and_the_newest_is_brightest() -> None:
-    lines = messages(("one", "two words\x1b", "three words here"), 10, 9)
-    assert [line[0] for line in lines] == [
+    lines = messages(("one", "two words\x1b", "three words here"), 10, 9, newest="bold")
+    assert [(line[0].text.rstrip(), str(line[0].style)) for line in lines] == [
         ("one", "dim"),
         ("two words�", "dim"),
-        ("three", ""),
-        ("words here", ""),
+        ("three", "bold"),
+        ("words here", "bold"),
     ]
     assert plain(messages(("one", "two words here"), 9, 1)) == ["here"]
     assert messages((), 9, 9) == messages(("a",), 0, 9) == messages(("a",), 9, 0) == []
@@ -320,16 +366,33 @@ def test_messages_are_wrapped_and_the_newest_is_brightest() -> None:
 
 def test_where_a_segment_is_about() -> None:
     stages = (0.010, 0.020, 0.010)  # and 4 hops of 5 ms
-    assert about(0.0, 0.060, stages) == (1, 0.0)
-    stage, progress = about(0.020, 0.060, stages)
+    assert estimate(0.0, 0.060, stages) == (1, 0.0)
+    stage, progress = estimate(0.020, 0.060, stages)
     assert (stage, round(progress, 6)) == (2, 0.2)
-    assert about(0.054, 0.060, stages)[0] == 3
-    assert about(9.0, 0.060, stages) == (3, 1.0)
-    assert about(9.0, 0.0, ()) == (1, 0.0)
+    assert estimate(0.054, 0.060, stages)[0] == 3
+    assert estimate(9.0, 0.060, stages) == (3, 1.0)
+    assert estimate(9.0, 0.0, ()) == (1, 0.0)
+
+
+def test_the_pace_is_that_of_the_last_seconds() -> None:
+    meter = PaceMeter()
+    assert meter.pace(1.0).flight == 0.0
+    meter.read(record("sent", at=0.2))
+    meter.read(verdict(1.0, 0.8, 0, 400_000))  # the prefill
+    assert (meter.pace(1.0).compute, meter.pace(1.0).busy) == ((0.4,), (0.5,))
+    meter.read(record("emitted", at=1.0))
+    assert meter.pace(1.0).flight == 0.8  # nothing else is known yet
+    meter.read(verdict(2.0, 0.04, 10_000, 20_000))
+    meter.read(verdict(3.0, 0.02, 0, 10_000))
+    pace = meter.pace(3.0)
+    assert [round(x, 6) for x in (pace.flight, *pace.spent)] == [0.03, 0.02]
+    assert [round(x, 6) for x in (*pace.wait, *pace.compute, *pace.busy)] == [0.005, 0.015, 0.015]
+    assert meter.pace(9.0).compute == pace.compute  # the latest there is
+    assert meter.pace(9.0).busy == (0.0,)
 
 
 def test_a_curve_sums_by_bucket() -> None:
-    curve = Sparkline(0.5, bars=4)
+    curve = RateHistory(0.5, bars=4)
     for at, count in ((10.1, 1.0), (10.2, 1.0), (11.1, 3.0), (11.6, 5.0)):
         curve.add(at, count)
     assert curve.bars(11.7) == (4.0, 0.0, 6.0)
@@ -344,6 +407,11 @@ def test_a_curve_sums_by_bucket() -> None:
 
 def record(what: What, at: float = 0.0, seq: int = 0, items: tuple[int, ...] = ()) -> Record:
     return Record(at, what, 1, seq, len(items), 0.0, "", items)
+
+
+def verdict(at: float, seconds: float, wait: int, compute: int) -> Record:
+    """Of a ring of one stage; the times there are in microseconds."""
+    return Record(at, "judged", 1, 0, 1, seconds, "", (wait, compute))
 
 
 def test_the_transcript_knows_guesses_from_misses() -> None:
@@ -377,34 +445,39 @@ def test_speed_counts_from_the_first_token() -> None:
     assert speed.lately(3.5) == 2.0
 
 
-def test_growth_tells_what_was_pruned_from_what_came_true() -> None:
+def test_changes_tell_what_was_pruned_from_what_came_true() -> None:
     tree = Tree(0, 10)
     a, b = tree.graft(0, 1, -0.1), tree.graft(0, 2, -1.0)
     tree.graft(a.id, 3, -0.2)
     below = tree.graft(b.id, 4, -1.2)
-    growth = Growth(lambda token: f" t{token}")
-    twigs, pruned = growth.take(tree, {0, a.id}, {0})
-    assert [twig.text for twig in twigs] == [" t10", " t1", " t3", " t2", " t4"]
-    assert [twig.state for twig in twigs] == ["ring", "judged", *["waiting"] * 3]
+    changes = TreeChanges(lambda token: f" t{token}")
+    nodes, pruned = changes.take(request(tree, sent={0, a.id}, flying=(0,)))
+    assert [node.text for node in nodes] == [" t10", " t1", " t3", " t2", " t4"]
+    assert [node.state for node in nodes] == ["ring", "judged", *["waiting"] * 3]
     assert pruned == ()
     tree.advance(1)
-    growth.read(record("emitted", items=(1,)))
-    twigs, pruned = growth.take(tree, {a.id}, set())
+    changes.read(record("emitted", items=(1,)))
+    nodes, pruned = changes.take(request(tree, sent={a.id}))
     assert below.id not in tree
     assert pruned == ("t2 t4",)
-    assert growth.take(tree, {a.id}, set())[1] == ()
+    assert changes.take(request(tree, sent={a.id}))[1] == ()
+
+
+def request(tree: Tree, sent: set[int], flying: tuple[int, ...] = ()) -> Request:
+    """A request with this tree, whose nodes `flying` are in one segment under way."""
+    flights = (Flight(0, flying, prompt=0, left=0.0, tick=0.0, due=0.0),)
+    return Request(1, "gardener", None, "", Counts(), tree, sent, flights)
 
 
 class TracedRing(FakeRing):
     """Leaves the trace that a holder leaves."""
 
     trace: Trace
-    stage_times: StageTimes
 
     def carry_out(self, command: Command) -> list[Command]:
         match command:
             case Emit(items):
-                self.trace.add("emitted", rows=len(items), items=items)
+                self.trace.add("emitted", 1, rows=len(items), items=items)
             case Send(Segment() as sent):
                 self.trace.add("sent", sent.request, sent.seq, len(sent.ids), items=sent.ids)
             case _:
@@ -413,8 +486,8 @@ class TracedRing(FakeRing):
 
     def judge(self) -> None:
         verdict = self.verdicts.popleft()
-        self.trace.add("judged", 1, verdict.seq, len(verdict.ids), 0.01)
-        self.stage_times.add((Timing(100, 2000),) * 3, 0.01)
+        times = (100, 2000) * 3
+        self.trace.add("judged", 1, verdict.seq, len(verdict.ids), 0.01, items=times)
         missed = self.speculation.counts.missed
         self.run(self.round.handle(Judged(verdict), self.now))
         if self.speculation.counts.missed > missed:
@@ -431,11 +504,11 @@ def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
         right = target(text)
         return (Guess((right + 1) % 5, 0.5), Guess(right, 0.4)) if chance.random() < 0.7 else ()
 
-    TracedRing.trace, TracedRing.stage_times = Trace(), StageTimes()
+    TracedRing.trace = Trace()
     made = Round(decoding, Costs.flat(3), Payoff(math.inf))
     ring = TracedRing(made, drafts, chance)
     holder = SimpleNamespace(
-        session=SimpleNamespace(speculation=decoding, stage_times=ring.stage_times),
+        session=SimpleNamespace(speculation=decoding),
         trace=ring.trace,
         cards=tuple(
             Card(k, "host", "0", k, k + 1, 9, 8, "m", "float32", "none", 1) for k in (1, 2, 3)
@@ -450,7 +523,7 @@ def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_pictures_agree_with_the_run_whenever_they_are_taken(seed: int) -> None:
+def test_a_status_agrees_with_the_run_whenever_it_is_taken(seed: int) -> None:
     chance = random.Random(seed)
     ring, watch = watched(chance)
     now = 0.0
@@ -459,37 +532,39 @@ def test_pictures_agree_with_the_run_whenever_they_are_taken(seed: int) -> None:
         going = ring.step()
         if going and chance.random() < 0.7:
             continue
-        picture = watch.picture(now)
+        status = watch.status(now)
         counts, flights = ring.speculation.counts, ring.speculation.flights
-        assert picture.figures.tokens == len(ring.emitted)
-        assert "".join(p.text for p in picture.text) == TOKENIZER.decode(ring.emitted)
+        assert status.figures.counts.emitted == len(ring.emitted)
+        assert "".join(p.text for p in status.text) == TOKENIZER.decode(ring.emitted)
         if not ring.speculation.finished:
-            assert [(s.seq, s.rows) for s in picture.segments] == [(f.seq, f.size) for f in flights]
-        assert sum(s.root for s in picture.segments) <= 1
-        guessed = sum(len(p.text) for p in picture.text if p.guessed)
+            assert [(s.seq, s.rows) for s in status.segments] == [(f.seq, f.size) for f in flights]
+        assert sum(s.root for s in status.segments) <= 1
+        guessed = sum(len(p.text) for p in status.text if p.guessed)
         assert guessed == counts.accepted  # one letter for each token
-        assert picture.twigs[0].id == ring.speculation.tree.root
-        check(screen(holder_view.render(picture, 80, 24), 80, 24), 80, 24)
+        assert status.tree[0].id == ring.speculation.tree.root
+        check(screen(holder_frame.draw(status, 80, 24), 80, 24), 80, 24)
         if not going:
             break
-    assert picture.state == "done (length)"
+    assert status.state == "done (length)"
 
 
 def test_a_second_request_starts_afresh() -> None:
     ring, watch = watched(random.Random(1))
     ring.finish()
-    assert watch.picture(1.0).figures.tokens == 60
-    holder = cast(Any, watch)._holder
-    holder.session.speculation = Speculation(2, [1, 2], make("plain", Bounds()), Limits(5, 50))
-    holder.trace.add("emitted", rows=1, items=(1,))  # of the first one, seen late
+    assert watch.status(1.0).figures.counts.emitted == 60
+    holder = cast(Any, watch)._reader._holder
+    second = Speculation(2, [1, 2], make("plain", Bounds()), Limits(5, 50))
+    holder.session.speculation = second
+    holder.trace.add("emitted", 1, rows=1, items=(1,))  # of the first one, seen late
     holder.trace.add("sent", 2, 0, 2, items=(0, 1))
-    picture = watch.picture(2.0)
-    assert (picture.policy, picture.text, picture.figures.tokens) == ("plain", (), 0)
-    assert [(s.seq, s.prompt, s.root) for s in picture.segments] == [(0, 1, 1)]
-    assert watch.picture(2.0).state == "reading the prompt, 0 of 2 tokens"
+    Round(second, Costs.flat(3), Payoff(math.inf)).start(1.9)  # sends the prompt
+    status = watch.status(2.0)
+    assert (status.policy, status.text, status.figures.counts.emitted) == ("plain", (), 0)
+    assert [(s.seq, s.prompt, s.root) for s in status.segments] == [(0, 1, 1)]
+    assert watch.status(2.0).state == "reading the prompt, 0 of 2 tokens"
     holder.ring.upstream = None
-    assert watch.picture(3.0).state == "a stage is lost"
-    assert watch.picture(3.0).trouble
+    assert watch.status(3.0).state == "a stage is lost"
+    assert watch.status(3.0).trouble
 
 
 def test_before_the_ring_stands_the_lanes_show_what_the_stages_say() -> None:
@@ -497,8 +572,8 @@ def test_before_the_ring_stands_the_lanes_show_what_the_stages_say() -> None:
     watch.heard("stage 2: listening at 127.0.0.1:7002")
     watch.heard("stage 9: nobody asked")
     watch.heard("Traceback")
-    picture = watch.picture(1.0)
-    assert [lane.said for lane in picture.lanes] == ["starting", "listening at 127.0.0.1:7002"]
+    status = watch.status(1.0)
+    assert [lane.said for lane in status.stages] == ["starting", "listening at 127.0.0.1:7002"]
 
 
 def test_records_after_one_that_left_the_trace() -> None:
@@ -549,25 +624,28 @@ def left_clean(text: str) -> str:
     screen, off, after = rest.rpartition("\x1b[?1049l")
     assert on
     assert off
-    assert screen.endswith("\x1b[?25h")  # the cursor is back
     assert "\x1b[?1049" not in before + screen + after
-    return before + after
+    assert (screen + after).count("\x1b[?25l") == (screen + after).count("\x1b[?25h") == 1
+    assert after.startswith("\x1b[?25h")  # the cursor is back
+    return before + after.removeprefix("\x1b[?25h")
 
 
 async def shown(body: Callable[[], None]) -> None:
     """What `body` does once the screen is on and something was drawn."""
     drawn = threading.Event()
-    async with Live(drawing(drawn)):
+    async with showing(drawn):
         await asyncio.to_thread(drawn.wait, 10)
         body()
 
 
-def drawing(drawn: threading.Event) -> Callable[[], Callable[[int, int], RenderableType]]:
-    def draw(width: int, height: int) -> RenderableType:
-        drawn.set()
-        return holder_view.render(HOLDERS["busy"], width, height)
+def showing(drawn: threading.Event) -> Live[HolderStatus]:
+    """A live screen that sets `drawn` with every frame."""
 
-    return lambda: draw
+    def show(status: HolderStatus, width: int, height: int) -> RenderableType:
+        drawn.set()
+        return holder_frame.draw(status, width, height)
+
+    return Live(lambda now: HOLDERS["busy"], show)
 
 
 def test_what_is_written_under_the_screen_comes_out_once_and_in_order(terminal: Terminal) -> None:
@@ -608,11 +686,11 @@ def test_a_fault_of_the_view_costs_nothing_but_the_view(terminal: Terminal) -> N
     async def main() -> None:
         looked = asyncio.Event()
 
-        def look() -> Callable[[int, int], RenderableType]:
+        def take(now: float) -> HolderStatus:
             looked.set()
             raise KeyError("a fault")
 
-        async with Live(look):
+        async with Live(take, holder_frame.draw):
             await looked.wait()
             sys.stdout.write("text")
 
@@ -622,7 +700,7 @@ def test_a_fault_of_the_view_costs_nothing_but_the_view(terminal: Terminal) -> N
 
 def test_closing_twice_is_no_error(terminal: Terminal) -> None:
     async def main() -> None:
-        async with Live(drawing(threading.Event())) as live:
+        async with showing(threading.Event()) as live:
             await live.close()
             sys.stdout.write("after")
 
@@ -644,7 +722,7 @@ def test_no_view_on_a_terminal_that_cannot_show_one(
 
 def test_kept_lines_are_bounded_and_counted() -> None:
     real = io.StringIO()
-    kept = Kept(real, 3)
+    kept = KeptOutput(real, 3)
     for number in range(5):
         kept.write(f"line {number}\n")
     kept.write("open")

@@ -11,7 +11,7 @@ import simulated
 from loopback import Ear, holding, ring, run, truth, until, write
 from processes import free_ports
 
-from gardener.cli.view.nodewatch import NodeWatch
+from gardener.cli.view.node_watch import NodeWatch
 from gardener.errors import PeerLost, UserError
 from gardener.holder import ring as ring_module
 from gardener.holder.holder import Holder
@@ -241,7 +241,7 @@ def test_a_stage_says_when_it_is_ready_and_when_it_is_so_again() -> None:
                 views[number].begin(made.start(number).node)
 
             def states() -> list[tuple[str, bool]]:
-                return [(p.state, p.ready) for p in (views[n].picture(1.0) for n in (1, 2, 3))]
+                return [(p.state, p.ready) for p in (views[n].status(1.0) for n in (1, 2, 3))]
 
             def lines(number: int) -> list[str]:
                 return [line for line in made.seats[number].said if line.startswith("ready")]

@@ -1,5 +1,5 @@
-"""What a run looks like in a terminal: pictures of the live objects, and how they are drawn.
+"""What a run looks like in a terminal.
 
-`live` is the screen itself; `holder` and `node` are what it shows; `watch` and `nodewatch` take the
-pictures. That happens a few times a second; in between nothing is paid.
+`holder_watch` and `node_watch` read the live objects a few times a second and sum them up as a
+`status`; `holder_frame` and `node_frame` draw a status; `live` is the screen they are drawn on.
 """

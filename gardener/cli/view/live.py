@@ -1,4 +1,4 @@
-"""A live screen: takes pictures on the loop, draws them on a thread, leaves the terminal as it was.
+"""A live screen: a status is taken on the event loop and drawn on a thread.
 
 While the screen is on, what is written to stderr, and to stdout if that is a terminal too, is kept;
 it comes out, once and in order, when the screen closes. A terminal that stands still (Ctrl-S, a
@@ -11,19 +11,22 @@ import io
 import os
 import stat
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TextIO
+from typing import Generic, Self, TextIO, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.control import Control
 
 PERIOD = 0.2
-"""Seconds between two pictures."""
+"""Seconds between two frames."""
 
 KEPT = 1000
 """Lines of stderr that are kept while the screen is on."""
+
+Status = TypeVar("Status")
 
 
 def possible() -> bool:
@@ -36,9 +39,11 @@ def possible() -> bool:
 
 
 def spares_stdout() -> bool:
-    """Whether what goes to stdout is seen in spite of a live view: a terminal gets it when the
-    screen closes, a file holds it. Where a pipe ends nobody knows: at this very terminal perhaps
-    (`| tee answer.txt`), and what is drawn there under the screen is gone with it."""
+    """Whether what goes to stdout is seen in spite of a live view.
+
+    A terminal gets it when the screen closes, and a file holds it. A pipe may end at this very
+    terminal (`| tee answer.txt`), and what is drawn there under the screen is lost with it.
+    """
     try:
         mode = os.fstat(sys.stdout.fileno()).st_mode
     except (OSError, ValueError):  # closed, or no stream of the system at all
@@ -46,11 +51,11 @@ def spares_stdout() -> bool:
     return not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode)
 
 
-class Kept(io.TextIOBase):
+class KeptOutput(io.TextIOBase):
     """Stands in for stdout or stderr while the screen is on."""
 
     def __init__(self, real: TextIO, lines: int | None) -> None:
-        """Keeps the last `lines` lines; everything if None."""
+        """Keep the last `lines` lines, or everything if that is None."""
         self.real = real
         self._lines: deque[str] = deque(maxlen=lines)
         self.count = 0  # lines until now
@@ -76,13 +81,14 @@ class Kept(io.TextIOBase):
         return len(text)
 
     def last(self, count: int, after: int = 0) -> tuple[str, ...]:
-        """The last lines that are not empty, at most `count`, and none of the first `after`."""
+        """The lines that are not empty among the last `count`, without the first `after` of all."""
         count = min(count, self.count - after)
         if count < 1:
             return ()
         return tuple(line for line in tuple(self._lines)[-count:] if line.strip())
 
     def end_line(self) -> None:
+        """End a line that was begun."""
         if self._open:
             self.write("\n")
 
@@ -95,41 +101,44 @@ class Kept(io.TextIOBase):
         self.real.flush()
 
 
-class Live:
-    """Shows what `look` returns, from `async with` to `close` or the end of the block.
+class Live(Generic[Status]):
+    """Shows one status after another, from `async with` to `close` or the end of the block."""
 
-    look: called on the loop, must be quick; it returns a function of width and height that draws,
-    which is called on a thread.
-    """
+    def __init__(
+        self,
+        take: Callable[[float], Status],
+        draw: Callable[[Status, int, int], RenderableType],
+    ) -> None:
+        """`take` is called on the loop with the time in monotonic seconds, and must be quick.
 
-    def __init__(self, look: Callable[[], Callable[[int, int], RenderableType]]) -> None:
-        self._look = look
+        `draw` is called on a thread, with what `take` returned and the size of the terminal.
+        """
+        self._take, self._draw = take, draw
         self._console = Console(file=sys.stderr)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="view")
         self._stack = contextlib.ExitStack()
         self._ticking: asyncio.Task[None] | None = None
         self._size = (0, 0)
-        self.stderr = Kept(sys.stderr, KEPT)
+        self.stderr = KeptOutput(sys.stderr, KEPT)
 
     async def __aenter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             # Undone from the last to the first: the messages come out before the answer.
             if sys.stdout.isatty():
-                out = Kept(sys.stdout, None)
+                out = KeptOutput(sys.stdout, None)
                 stack.callback(out.give_back)
                 stack.enter_context(contextlib.redirect_stdout(out))
             stack.callback(self.stderr.give_back)
             stack.enter_context(contextlib.redirect_stderr(self.stderr))
-            stack.callback(self._leave)
-            self._console.set_alt_screen(True)
-            self._console.show_cursor(False)
+            stack.enter_context(self._console.screen())
+            stack.callback(self._pool.shutdown)
             self._stack = stack.pop_all()
         self._ticking = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None and isinstance(sys.stdout, Kept):
-            sys.stdout.end_line()  # what follows shall not stand behind half an answer
+        if kind is not None and isinstance(sys.stdout, KeptOutput):
+            sys.stdout.end_line()  # what follows must not stand behind half an answer
         await self.close()
 
     async def close(self) -> None:
@@ -141,37 +150,29 @@ class Live:
         try:
             await asyncio.gather(ticking, return_exceptions=True)
         finally:
-            self._restore()
-
-    def _restore(self) -> None:
-        self._pool.shutdown(wait=True)
-        self._stack.close()
-
-    def _leave(self) -> None:
-        self._console.show_cursor(True)
-        self._console.set_alt_screen(False)
+            self._stack.close()
 
     async def _run(self) -> None:
         try:
             await self._tick()
         except Exception as error:  # a fault of the view is no reason to lose an answer
-            self._restore()
+            self._stack.close()
             sys.stderr.write(f"the live view ended: {type(error).__name__}: {error}\n")
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         drawing: asyncio.Future[None] | None = None
         while True:
-            draw = self._look()
+            status = self._take(time.monotonic())
             if drawing is None or drawing.done():
                 if drawing is not None:
                     drawing.result()
-                drawing = loop.run_in_executor(self._pool, self._draw, draw)
+                drawing = loop.run_in_executor(self._pool, self._show, status)
             await asyncio.sleep(PERIOD)
 
-    def _draw(self, draw: Callable[[int, int], RenderableType]) -> None:
+    def _show(self, status: Status) -> None:
         size = self._console.size
         if self._size != size:
             self._console.clear()
             self._size = size
-        self._console.print(Control.home(), draw(*size), sep="", end="")
+        self._console.print(Control.home(), self._draw(status, *size), sep="", end="")

@@ -1,77 +1,57 @@
-"""The end of a growing text, wrapped by rich, in the colours of its tokens."""
+"""Text from models and peers: made safe for a terminal, and wrapped by rich."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich.console import Console
-from rich.segment import Segment
 from rich.text import Text
 
-from gardener.cli.view.lines import Line, clean
+from gardener.cli.view.lines import Line, styled
+from gardener.cli.view.status import Piece
 
 PARAGRAPH = 4000
-"""A paragraph longer than this, in characters, is cut in steps of a quarter of it."""
+"""Characters of a paragraph from which on its beginning is left out, in steps of a quarter."""
 
-_console = Console(width=80, file=None, color_system="standard", force_terminal=True)
-
-
-class Piece(NamedTuple):
-    """Some text, and whether the tokens it came from had been guessed."""
-
-    text: str
-    guessed: bool
+_console = Console(color_system="standard", force_terminal=True)
 
 
-def printable(text: str) -> str:
-    """Text of a model for a terminal: newlines stay, tabs become spaces, no other controls."""
+def clean(text: str, keep: str = "") -> str:
+    """The text with a replacement for each character that could steer a terminal.
+
+    Line breaks and tabs are replaced too, except those in `keep`.
+    """
     if text.isprintable():
         return text
-    text = text.replace("\r\n", "\n").expandtabs(4)
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+    return "".join(c if c.isprintable() or c in keep else "�" for c in text)
 
 
 def tail(pieces: Sequence[Piece], width: int, height: int) -> list[Line]:
-    """The last `height` lines of the text, wrapped at `width` cells."""
+    """The last `height` lines of a model's text, wrapped at `width` cells; guesses are green."""
     if width < 1 or height < 1:
         return []
-    lines: list[Line] = []
-    for paragraph in _last_paragraphs(pieces, height):
-        wrapped = paragraph.wrap(_console, width) if paragraph else [Text()]
-        lines += [_line(each) for each in wrapped]
-    return lines[-height:]
-
-
-def messages(said: Sequence[str], width: int, height: int) -> list[Line]:
-    """What was said last, wrapped, in at most `height` lines; the newest is brightest."""
-    if width < 1 or height < 1 or not said:
-        return []
-    *older, newest = said[-height:]
-    lines: list[Line] = []
-    for text, name in (*((each, "dim") for each in older), (newest, "")):
-        lines += [[(line.plain.rstrip(), name)] for line in Text(clean(text)).wrap(_console, width)]
-    return lines[-height:]
-
-
-def _last_paragraphs(pieces: Sequence[Piece], count: int) -> list[Text]:
-    """The last paragraphs, oldest first. Pieces of one colour are joined: wrapping is per span."""
     paragraphs = [Text()]
     for text, guessed in pieces:
-        first, *others = printable(text).split("\n")
-        paragraphs[-1].append(first, "green" if guessed else None)
-        paragraphs += [Text(each, "green" if guessed else "") for each in others]
-    return [_shortened(each) for each in paragraphs[-count:]]
+        style = "green" if guessed else None
+        safe = clean(text.replace("\r\n", "\n").expandtabs(4), keep="\n")
+        first, *others = safe.split("\n")
+        paragraphs[-1].append(first, style)
+        paragraphs += [Text().append(each, style) for each in others]
+    lines: list[Text] = []
+    for paragraph in paragraphs[-height:]:
+        over = len(paragraph) - PARAGRAPH
+        if over > 0:  # cut in steps, so that the lines do not flow anew with every token
+            step = PARAGRAPH // 4
+            paragraph = paragraph[-(-over // step) * step :]
+        lines += paragraph.wrap(_console, width) if paragraph else [paragraph]
+    return [list(line.render(_console)) for line in lines[-height:]]
 
 
-def _shortened(paragraph: Text) -> Text:
-    # In steps, so that the lines do not flow anew with every token.
-    step = PARAGRAPH // 4
-    over = len(paragraph) - PARAGRAPH
-    return paragraph[-(-over // step) * step :] if over > 0 else paragraph
-
-
-def _line(text: Text) -> Line:
-    return [
-        (segment.text, "green" if segment.style and segment.style.color else "")
-        for segment in text.render(_console)
-        if isinstance(segment, Segment) and segment.text
-    ]
+def messages(said: Sequence[str], width: int, height: int, newest: str = "") -> list[Line]:
+    """The last `height` lines of what was said, wrapped; `newest` is the style of the last one."""
+    if width < 1 or height < 1 or not said:
+        return []
+    *older, last = said[-height:]
+    lines: list[Line] = []
+    for text, style in (*((each, "dim") for each in older), (last, newest)):
+        wrapped = Text(clean(text)).wrap(_console, width)
+        lines += [[styled(line.plain, style)] for line in wrapped]
+    return lines[-height:]

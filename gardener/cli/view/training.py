@@ -2,27 +2,21 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
 
 if TYPE_CHECKING:
     from gardener.draft.train.trainer import Progress
 
 OFTEN, SELDOM = 5.0, 60.0
-"""Least and most seconds between two lines; else a twentieth of what has passed."""
-
-
-class Teller(Protocol):
-    """Used as a context; `tell` is called often, with the seconds worked in all sessions."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def tell(self, seconds: float, progress: "Progress", what: str) -> None: ...
+"""The least and the most seconds between two lines; in between, a twentieth of the time passed."""
 
 
 def summary(left: float, progress: "Progress", what: str) -> str:
-    """One line; `left`: seconds."""
+    """One line on a run that has `left` seconds to go."""
     parts = [f"{int(left // 60)}:{int(left % 60):02d} left", what]
     if progress.losses:
         parts.append(f"loss {progress.losses[-1][0]:.2f}")
@@ -32,47 +26,34 @@ def summary(left: float, progress: "Progress", what: str) -> str:
     return ", ".join(parts)
 
 
-class Bar:
-    """On a terminal, with the time that is left."""
+class Bar(RichProgress):
+    """A bar on a terminal."""
 
     def __init__(self, seconds: float) -> None:
-        """`seconds`: all that the run has."""
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._seconds = seconds
-        self._bar = Progress(
+        """`seconds` is all the time that the run has."""
+        super().__init__(
             TextColumn("{task.percentage:3.0f}%"),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("starting", total=seconds)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+        self._seconds = seconds
+        self._run = self.add_task("starting", total=seconds)
 
     def tell(self, seconds: float, progress: "Progress", what: str) -> None:
-        """Show how far the run is."""
+        """Show how far the run is after `seconds` of work."""
         text = summary(max(self._seconds - seconds, 0), progress, what)
-        self._bar.update(self._task, completed=seconds, description=text)
+        self.update(self._run, completed=seconds, description=text)
 
 
 class Lines:
-    """Where there is no terminal: when something else begins, and every now and then."""
+    """Lines for where there is no terminal: when another part of the run begins, and regularly."""
 
     def __init__(
-        self,
-        seconds: float,
-        say: Callable[[str], None],
-        now: Callable[[], float] = time.monotonic,
+        self, seconds: float, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
     ) -> None:
-        """`seconds`: all that the run has."""
+        """`seconds` is all the time that the run has."""
         self._seconds, self._say, self._now = seconds, say, now
         self._began = self._next = now()
         self._doing = ""
@@ -84,7 +65,7 @@ class Lines:
         """There is nothing to put away."""
 
     def tell(self, seconds: float, progress: "Progress", what: str) -> None:
-        """Say how far the run is, if it is time."""
+        """Say how far the run is after `seconds` of work, if it is time to."""
         doing = what.split(" ", 1)[0]
         now = self._now()
         if now < self._next and doing == self._doing:

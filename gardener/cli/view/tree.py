@@ -1,22 +1,25 @@
-"""The token tree as a drawing: the likeliest branches, from the root to the right.
+"""The token tree as a drawing, with the likeliest branches from the root to the right.
 
 ● range ─┬─ is ── a ── mountain  41%
          ├─ in ── the  9%
          └─ of  4%
+
+rich's own `Tree` gives every node a line of its own; this one gives a line to every branch, so
+that a few lines of a terminal show a whole token tree.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from rich.cells import cell_len
 
-from gardener.cli.view.lines import Line, clean, cut
+from gardener.cli.view.lines import Line, cut, length, styled
+from gardener.cli.view.status import ShownNode, TreeNodeState
+from gardener.cli.view.text import clean
+from gardener.cli.view.units import percent
 
-State: TypeAlias = Literal["judged", "ring", "waiting"]
-"""Judged by the target already; in the ring; not sent (yet)."""
-
-STYLES: dict[State, str] = {"judged": "green", "ring": "cyan", "waiting": ""}
+STYLES: dict[TreeNodeState, str] = {"judged": "green", "ring": "cyan", "waiting": ""}
 
 JOINT = 5
 """Cells of the connection between a token and the next one."""
@@ -25,82 +28,71 @@ ENDING = 6
 """Cells of a probability at the end of a branch."""
 
 
-class Twig(NamedTuple):
-    """A node of the tree as it is shown. `probability`: of the path from the root down to here."""
-
-    id: int
-    parent: int
-    text: str
-    probability: float
-    state: State
+@dataclass(slots=True)
+class _Branch:
+    node: ShownNode
+    children: "list[_Branch]" = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bush:
-    twig: Twig
-    children: "list[_Bush]"
-
-
+@lru_cache(4096)
 def token_text(text: str) -> str:
-    """A token in a drawing: without the space before it, and visible where it is nothing else."""
+    """A token without the spaces around it, and with a sign for what would be invisible."""
     shown = text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
     return clean(shown.strip(" ") or "␣")
 
 
-def draw(twigs: Sequence[Twig], width: int, height: int) -> list[Line]:
+def draw(nodes: Sequence[ShownNode], width: int, height: int) -> list[Line]:
     """The root and the likeliest of the others, in at most `height` lines of `width` cells.
 
-    The root comes first in `twigs`, and parents before their children.
+    The root is the first of `nodes`, and every parent stands before its children.
     """
-    if not twigs or height < 1 or width < 1:
+    if not nodes or height < 1 or width < 1:
         return []
-    bush = _select(twigs, width, height)
-    return [cut(line, width) for line in _block(bush, [("● ", "bold yellow")], "bold yellow")]
+    root = _select(nodes, width, height)
+    mark = [styled("● ", "bold yellow"), styled(token_text(root.node.text), "bold yellow")]
+    return [cut(line, width) for line in (_below(root, mark) if root.children else [mark])]
 
 
-def _select(twigs: Sequence[Twig], width: int, leaves: int) -> _Bush:
-    """The likeliest twigs that fit, with as many branches as there are lines."""
-    root = _Bush(twigs[0], [])
-    placed = {root.twig.id: (root, 2 + cell_len(token_text(root.twig.text)))}
-    left = leaves - 1
-    for twig in sorted(twigs[1:], key=lambda each: (-each.probability, each.id)):
-        if twig.parent not in placed:
+def _select(nodes: Sequence[ShownNode], width: int, height: int) -> _Branch:
+    """The likeliest nodes that fit, with as many branches as there are lines."""
+    root = _Branch(nodes[0])
+    placed = {root.node.id: (root, 2 + cell_len(token_text(root.node.text)))}
+    left = height - 1
+    for node in sorted(nodes[1:], key=lambda each: (-each.probability, each.id)):
+        if node.parent not in placed:
             continue  # its parent did not fit
-        parent, column = placed[twig.parent]
-        column += JOINT + cell_len(token_text(twig.text))
+        parent, column = placed[node.parent]
+        column += JOINT + cell_len(token_text(node.text))
         branches = bool(parent.children)  # a first child goes on in the line of its parent
         if column + ENDING > width or (branches and not left):
             continue
         left -= branches
-        bush = _Bush(twig, [])
-        parent.children.append(bush)
-        placed[twig.id] = (bush, column)
+        branch = _Branch(node)
+        parent.children.append(branch)
+        placed[node.id] = (branch, column)
     return root
 
 
-def _block(bush: _Bush, mark: Line, name: str) -> list[Line]:
-    """The lines of a twig and all below it; `mark` stands before its token."""
-    text = token_text(bush.twig.text)
-    head: Line = [*mark, (text, name)]
-    if not bush.children:
-        return [[*head, (f"  {percent(bush.twig.probability)}", "dim")] if not mark else head]
-    indent = " " * (sum(cell_len(part) for part, _ in mark) + cell_len(text) + 1)
+def _block(branch: _Branch) -> list[Line]:
+    """The lines of a node and of all that is below it."""
+    node = branch.node
+    head = [styled(token_text(node.text), STYLES[node.state])]
+    if branch.children:
+        return _below(branch, head)
+    return [[*head, styled(f"  {percent(node.probability)}", "dim")]]
+
+
+def _below(branch: _Branch, head: Line) -> list[Line]:
+    """The lines of the children of a node; the first of them stands in the line of `head`."""
+    indent = " " * (length(head) + 1)
     lines: list[Line] = []
-    last = len(bush.children) - 1
-    for number, child in enumerate(bush.children):
-        join = ("─┬─ " if last else "─── ") if not number else "├─ " if number < last else "└─ "
-        for row, line in enumerate(_block(child, [], STYLES[child.twig.state])):
-            if row:  # below the first line of this child: a bar if siblings follow
-                bar = "│" if number < last else " "
-                start: Line = [(f"{indent} {bar}  ", "dim")]
-            elif number:
-                start = [(f"{indent} {join}", "dim")]
-            else:
-                start = [*head, (f" {join}", "dim")]
-            lines.append([*start, *line])
+    last = len(branch.children) - 1
+    for number, child in enumerate(branch.children):
+        bar = " │  " if number < last else "    "
+        first, *others = _block(child)
+        if number:
+            lines.append([styled(f"{indent}{' ├─ ' if number < last else ' └─ '}", "dim"), *first])
+        else:
+            lines.append([*head, styled(" ─┬─ " if last else " ─── ", "dim"), *first])
+        lines += [[styled(indent + bar, "dim"), *line] for line in others]
     return lines
-
-
-def percent(probability: float) -> str:
-    """`41%`, and `<1%` for what is not quite nothing."""
-    return f"{100 * probability:.0f}%" if probability >= 0.005 else "<1%"

@@ -1,17 +1,17 @@
-"""From a node and its trace to a picture. Runs on the loop, a few times a second, only reads."""
+"""The live view of a node. It runs on the event loop, a few times a second, and only reads."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
-
-from gardener.cli.view.curve import Sparkline
 from gardener.cli.view.live import Live
-from gardener.cli.view.node import Connection, NodePicture, Work, render
+from gardener.cli.view.node_frame import draw
+from gardener.cli.view.rates import RateHistory
+from gardener.cli.view.status import LinkStatus, NodeStatus, WorkStatus
 from gardener.net.link import Link
 from gardener.protocol.cards import span
+from gardener.protocol.messages import Card
 from gardener.runtime.trace import Record
 
 if TYPE_CHECKING:
@@ -22,55 +22,46 @@ LATELY = 3.0
 
 
 class NodeWatch:
-    """The live view of a node; `live` is the screen."""
+    """The live view of a node; `live` is its screen."""
 
     def __init__(self, stage: int, device: str, listening: str, peer: str) -> None:
-        self.live = Live(self._look)
+        self.live = Live(self.status, draw)
         self._stage, self._device = stage, device
         self._listening, self._peer = listening, peer
         self._began = time.monotonic()
         self._node: StageNode | None = None
         self._seen: Record | None = None
-        self._rows, self._forwards = Sparkline(1.0), Sparkline(1.0)
-        self._seconds, self._dropped = Sparkline(1.0), 0
+        self._rows, self._forwards, self._seconds = (RateHistory(1.0) for _ in range(3))
+        self._dropped = 0
 
     def begin(self, node: "StageNode") -> None:
-        """The slice is loaded."""
+        """Watch a node that has loaded its layers."""
         self._node = node
 
-    def _look(self) -> Callable[[int, int], RenderableType]:
-        picture = self.picture(time.monotonic())
-        return lambda width, height: render(picture, width, height)
-
-    def picture(self, now: float) -> NodePicture:
-        """How things are. `now`: monotonic seconds."""
-        node, said = self._node, self.live.stderr.last(200)
+    def status(self, now: float) -> NodeStatus:
+        """How things are at `now`, in monotonic seconds."""
+        status = NodeStatus(
+            self._stage,
+            uptime=now - self._began,
+            listening=self._listening,
+            peer=self._peer,
+            said=self.live.stderr.last(200),
+        )
+        node = self._node
         if node is None:
-            return NodePicture(
-                self._stage,
-                uptime=now - self._began,
-                listening=self._listening,
-                peer=self._peer,
-                said=said,
-            )
+            return status
         records = node.trace.after(self._seen)
         self._seen = records[-1] if records else self._seen
         for record in records:
             self._read(record)
-        card = node.card
-        return NodePicture(
-            stage=self._stage,
+        return replace(
+            status,
             state=_state(node),
             ready=node.ready,
-            holds=f"{span(card)} of {card.layers}, {card.memory / 1e6:.0f} MB, {card.dtype}"
-            f"{'' if card.quant == 'none' else ' ' + card.quant} on {self._device}, at {card.name}",
-            uptime=now - self._began,
-            listening=self._listening,
-            peer=self._peer,
-            upstream=_connection(node.upstream),
-            downstream=_connection(node.downstream),
+            holds=_holds(node.card, self._device),
+            upstream=_link(node.upstream),
+            downstream=_link(node.downstream),
             work=self._work(node, now),
-            said=said,
         )
 
     def _read(self, record: Record) -> None:
@@ -81,14 +72,14 @@ class NodeWatch:
         elif record.what == "dropped":
             self._dropped += record.rows
 
-    def _work(self, node: "StageNode", now: float) -> Work:
+    def _work(self, node: "StageNode", now: float) -> WorkStatus:
         rows, forwards = self._rows.lately(now, LATELY), self._forwards.lately(now, LATELY)
         seconds = self._seconds.lately(now, LATELY)
-        return Work(
+        return WorkStatus(
             waiting=node.scheduler.waiting,
             requests=len(node.scheduler.requests),
             rows_per_second=rows / LATELY,
-            curve=self._rows.bars(now),
+            rates=self._rows.bars(now),
             forward=seconds / forwards if forwards else None,
             rows_per_forward=rows / forwards if forwards else 0.0,
             busy=min(seconds / LATELY, 1.0),
@@ -108,11 +99,17 @@ def _state(node: "StageNode") -> str:
     return f"waiting for the stage {'before' if before else 'after'}"
 
 
-def _connection(link: Link | None) -> Connection | None:
+def _holds(card: Card, device: str) -> str:
+    quant = "" if card.quant == "none" else f" {card.quant}"
+    return (
+        f"{span(card)} of {card.layers}, {card.memory / 1e6:.0f} MB, {card.dtype}{quant} "
+        f"on {device}, at {card.name}"
+    )
+
+
+def _link(link: Link | None) -> LinkStatus | None:
     if link is None:
         return None
     silent = max(asyncio.get_running_loop().time() - link.last_heard, 0.0)
-    name = link.peer.name
-    return Connection(
-        str(link), name, silent, link.round_trip, link.received_bytes, link.sent_bytes
-    )
+    traffic = link.received_bytes, link.sent_bytes
+    return LinkStatus(str(link), link.peer.name, silent, link.round_trip, *traffic)

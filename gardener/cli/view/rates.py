@@ -1,18 +1,19 @@
-"""Amounts over time, for the little bars and for rates over the last seconds."""
+"""Amounts over time, for rates over the last seconds and for sparklines."""
 
 from collections import deque
 
 
-class Sparkline:
-    """What was added when. Times in monotonic seconds."""
+class RateHistory:
+    """Remembers what was added when, in monotonic seconds."""
 
     def __init__(self, bucket: float, bars: int = 60) -> None:
-        """bucket: seconds of each bar. bars: most of them that are kept."""
+        """Sum the amounts in buckets of `bucket` seconds, and keep the last `bars` of them."""
         self._bucket, self._bars = bucket, bars
         self._added: deque[tuple[float, float]] = deque()
         self.total = 0.0
 
     def add(self, at: float, amount: float) -> None:
+        """Count an amount."""
         self._added.append((at, amount))
         self.total += amount
 
@@ -21,9 +22,9 @@ class Sparkline:
         return sum(amount for at, amount in self._added if at > now - span)
 
     def bars(self, now: float) -> tuple[float, ...]:
-        """The sum of each past bucket per second, the newest whole one last.
+        """The rate per second in each past bucket, the newest complete one last.
 
-        Buckets begin at multiples of their length, so that a bar does not change once it is drawn.
+        Buckets begin at multiples of their length, so a bar no longer changes once it is drawn.
         """
         end = int(now / self._bucket)
         while self._added and self._added[0][0] < (end - self._bars) * self._bucket:
