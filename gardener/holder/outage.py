@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from gardener.decoding.flights import Flight
 from gardener.decoding.speculation import Speculation
-from gardener.protocol.messages import Failed, Lost, printable
+from gardener.protocol.messages import Failed, Lost
+from gardener.runtime.wording import printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,10 @@ import msgspec
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import ABSENT, Address, Inherited
-from gardener.net.dial import dial
 from gardener.net.link import Link
-from gardener.net.listen import Listener, listen
-from gardener.net.probe import with_link
-from gardener.net.reasons import LASTS, Reasons
+from gardener.net.listen import listen
+from gardener.net.neighbours import Neighbours
+from gardener.net.notices import LASTS, Notices
 from gardener.protocol.cards import busy, mismatch, not_the_first
 from gardener.protocol.messages import (
     Advance,
@@ -32,8 +31,7 @@ from gardener.protocol.messages import (
     Survey,
     Verdict,
     Waiting,
-    microseconds,
-    printable,
+    as_name,
 )
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
@@ -62,8 +60,7 @@ class StageNode:
     ) -> None:
         self.card = card
         self.trace = trace
-        self.upstream: Link | None = None
-        self.downstream: Link | None = None
+        self.neighbours = Neighbours(card, self)
         self.scheduler = Scheduler(
             stage,
             worker,
@@ -83,9 +80,8 @@ class StageNode:
         self._pending: Survey | None = None  # came while there was nobody to pass it to
         self._asked = 0.0  # loop time at which the first of its kind came
         self._obstacle = ""  # why there is nobody, as far as is known since then
-        self._reasons = Reasons(say)
+        self._notices = Notices(say)
         self._was_ready = False
-        self._given = (0, -1)  # request and number of the newest segment passed on
         self._loss = Lost(self._following, 0, -1, 0, "it was not there yet")  # the newest
 
     async def run(self) -> None:
@@ -97,13 +93,18 @@ class StageNode:
         try:
             await self._keep_downstream()
         finally:
-            await self._leave(listener)
+            await listener.close()
+            await self.neighbours.leave(f"stage {self.card.stage} ends")
 
-    async def _leave(self, listener: Listener) -> None:
-        await listener.close()
-        for link in (self.upstream, self.downstream):
-            if link is not None:
-                await link.close(f"stage {self.card.stage} ends")
+    @property
+    def upstream(self) -> Link | None:
+        """The link to the stage before, or to the holder."""
+        return self.neighbours.upstream
+
+    @property
+    def downstream(self) -> Link | None:
+        """The link to the stage after, or to the holder."""
+        return self.neighbours.downstream
 
     @property
     def ready(self) -> bool:
@@ -130,20 +131,17 @@ class StageNode:
         patience = self._patience if self._following else None
         while True:
             self._broken.clear()
-            self.downstream = await dial(
+            link = await self.neighbours.dial(
                 self._peer,
-                self.card,
-                self,
-                admit=lambda peer: mismatch(self.card, peer),
+                self._whom,
                 patience=patience,
                 waiting=self._waits,
-                whom=self._whom,
                 nudge=self._nudge,
             )
-            self._say(f"connected to {self.downstream}")
+            self._say(f"connected to {link}")
             self._look_round()
             patience, self._obstacle = None, ""
-            self._reasons.forget()
+            self._notices.forget()
             if self._pending is not None:
                 self._survey(self._pending)
             await self._broken.wait()
@@ -157,10 +155,10 @@ class StageNode:
         if self._pending is not None:
             self._report_obstacle()
         if self._following or not sentence.endswith(ABSENT) or self._missed():
-            self._reasons.tell(sentence)
+            self._notices.tell(sentence)
 
     def _missed(self) -> bool:
-        """Whether a holder has asked for a while that is not where it should be. As long as nobody
+        """Whether a holder that has asked for a while is not where it should be. As long as nobody
         asks, no holder is there, and nothing is wrong."""
         asked = asyncio.get_running_loop().time() - self._asked
         return self._pending is not None and asked >= LASTS
@@ -168,26 +166,17 @@ class StageNode:
     def _report_obstacle(self) -> None:
         """Tell the holder, which waits for its survey to come round, what is in the way."""
         obstacle = self._obstacle or f"waiting for {self._whom} at {self._peer}: no answer yet"
-        why = printable(f"stage {self.card.stage} is {obstacle}")
-        self._tell_upstream(Waiting(self.card.stage, self._following, why[:500]))
+        why = as_name(f"stage {self.card.stage} is {obstacle}")
+        self.neighbours.send_up(Waiting(self.card.stage, self._following, why))
 
-    def _pass_on(self, message: Message) -> None:
-        """Send downstream; into the void when there is nobody, the holder knows by then."""
-        if isinstance(message, Segment | Verdict):
-            self._given = (message.request, message.seq)
-        if self.downstream is not None:
-            with contextlib.suppress(PeerLost):
-                self.downstream.send(message)
+    def _pass_on(self, message: Segment | Verdict) -> None:
+        """This is computed."""
+        self.neighbours.send_down(message)
 
     def _forward(self, message: Open | Close | Advance) -> None:
         """Pass on what the holder tells all stages; it need not hear it back."""
         if self._following:
-            self._pass_on(message)
-
-    def _tell_upstream(self, message: Lost | Failed | Waiting) -> None:
-        if self.upstream is not None:
-            with contextlib.suppress(PeerLost):
-                self.upstream.send(message)
+            self.neighbours.send_down(message)
 
     def _drained(self) -> Awaitable[None] | None:
         """Something to wait for while the next stage reads too slowly."""
@@ -215,9 +204,7 @@ class StageNode:
         return f"; stage 1 is on {self.upstream.host}"
 
     def _met(self, link: Link) -> None:
-        if self.upstream is not None:  # two greetings at once; the first one wins
-            raise RemoteError(f"stage {self.card.stage} already serves {self.upstream}")
-        self.upstream = link
+        self.neighbours.take(link)
         self._say(f"connected from {link}")
         self._look_round()
 
@@ -239,9 +226,9 @@ class StageNode:
             case Survey() if link.upstream:
                 self._survey(message)
             case Lost() | Failed() if link.upstream:
-                self._pass_on(message)
+                self.neighbours.send_down(message)
             case Lost() | Failed() | Waiting():
-                self._tell_upstream(message)
+                self.neighbours.send_up(message)
             case _:
                 kind = type(message).__name__
                 raise RemoteError(f"stage {self.card.stage} has no use for {kind}")
@@ -254,28 +241,32 @@ class StageNode:
             self._forward(message)
         else:
             self.scheduler.give_up(message.request)
-            self._tell_upstream(
-                msgspec.structs.replace(self._loss, request=message.request, seq=-1)
-            )
+            loss = msgspec.structs.replace(self._loss, request=message.request, seq=-1)
+            self.neighbours.send_up(loss)
 
     def lost(self, link: Link, error: GardenerError) -> None:
-        silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
-        why = printable(link.cause)[:500]
-        if link is self.upstream:
-            self.upstream, self._pending = None, None
-            if link.peer.stage:
-                self._pass_on(Lost(link.peer.stage, *self.scheduler.latest, silent, why))
-            for request in self.scheduler.clear():
-                self._forward(Close(request))
-        elif not link.upstream:
-            self.downstream = None
-            self._loss = Lost(link.peer.stage, *self._given, silent, why)
-            self._tell_upstream(self._loss)
-            for request in self.scheduler.requests:
-                self.scheduler.give_up(request)
-            self._broken.set()
+        loss = self.neighbours.lose(link, had=self.scheduler.latest)
+        if loss is not None and link.upstream:
+            self._lost_upstream(loss)
+        elif loss is not None:
+            self._lost_downstream(loss)
         self._say(str(error))
         self._look_round()
+
+    def _lost_upstream(self, loss: Lost) -> None:
+        """All requests end, for whoever opened them cannot be heard any more."""
+        self._pending = None
+        if loss.stage:  # a holder needs no word of its own end
+            self.neighbours.send_down(loss)
+        for request in self.scheduler.clear():
+            self._forward(Close(request))
+
+    def _lost_downstream(self, loss: Lost) -> None:
+        self._loss = loss
+        self.neighbours.send_up(loss)
+        for request in self.scheduler.requests:
+            self.scheduler.give_up(request)
+        self._broken.set()
 
     def _survey(self, survey: Survey) -> None:
         if self.downstream is None:
@@ -287,13 +278,13 @@ class StageNode:
             self._nudge.set()  # the holder is there now: do not sleep on
             return
         self._pending = None
-        card = with_link(self.card, self.downstream)
-        self._pass_on(msgspec.structs.replace(survey, cards=(*survey.cards, card)))
+        cards = (*survey.cards, self.neighbours.card)
+        self.neighbours.send_down(msgspec.structs.replace(survey, cards=cards))
 
     def _failed(self, request: int, seq: int, error: BaseException) -> None:
         """A segment could not be computed, for instance for lack of memory. The node stays up."""
-        why = printable(f"{type(error).__name__}: {error}")
+        why = as_name(f"{type(error).__name__}: {error}")
         self._say(f"segment {seq} could not be computed: {why}")
-        report = Failed(self.card.stage, request, seq, why[:500])
-        self._tell_upstream(report)
-        self._pass_on(report)
+        report = Failed(self.card.stage, request, seq, why)
+        self.neighbours.send_up(report)
+        self.neighbours.send_down(report)

@@ -14,6 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
+from gardener.runtime.wording import harmless
+
 Line: TypeAlias = list[tuple[str, str]]
 """Pieces of text, each with the name of a rich style; "" is plain."""
 
@@ -27,7 +29,7 @@ def style(name: str) -> Style:
 
 def clean(text: str) -> str:
     """`text` without what could steer a terminal or break a line. Tabs and newlines too."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+    return harmless(text, instead="�")
 
 
 def length(line: Line) -> int:

@@ -1,6 +1,5 @@
 """From a node and its trace to a picture. Runs on the loop, a few times a second, only reads."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,8 +10,8 @@ from gardener.cli.view.curve import Sparkline
 from gardener.cli.view.live import Live
 from gardener.cli.view.node import Connection, NodePicture, Work, render
 from gardener.net.link import Link
-from gardener.protocol.cards import span
 from gardener.runtime.trace import Record
+from gardener.runtime.wording import span
 
 if TYPE_CHECKING:
     from gardener.stages.node import StageNode
@@ -62,7 +61,8 @@ class NodeWatch:
             stage=self._stage,
             state=_state(node),
             ready=node.ready,
-            holds=f"{span(card)} of {card.layers}, {card.memory / 1e6:.0f} MB, {card.dtype}"
+            holds=f"{span(card.first, card.end)} of {card.layers}, "
+            f"{card.memory / 1e6:.0f} MB, {card.dtype}"
             f"{'' if card.quant == 'none' else ' ' + card.quant} on {self._device}, at {card.name}",
             uptime=now - self._began,
             listening=self._listening,
@@ -111,8 +111,7 @@ def _state(node: "StageNode") -> str:
 def _connection(link: Link | None) -> Connection | None:
     if link is None:
         return None
-    silent = max(asyncio.get_running_loop().time() - link.last_heard, 0.0)
     name = link.peer.name
     return Connection(
-        str(link), name, silent, link.round_trip, link.received_bytes, link.sent_bytes
+        str(link), name, link.silent, link.round_trip, link.received_bytes, link.sent_bytes
     )

@@ -8,6 +8,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from gardener.cli.view.lines import Line, clean
+from gardener.runtime.wording import harmless
 
 PARAGRAPH = 4000
 """A paragraph longer than this, in characters, is cut in steps of a quarter of it."""
@@ -27,7 +28,7 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     text = text.replace("\r\n", "\n").expandtabs(4)
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+    return harmless(text, keep="\n", instead="�")
 
 
 def tail(pieces: Sequence[Piece], width: int, height: int) -> list[Line]:

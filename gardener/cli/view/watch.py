@@ -21,9 +21,9 @@ from gardener.decoding.speculation import Speculation
 from gardener.decoding.stage_times import StageTimes
 from gardener.holder.holder import Holder
 from gardener.net.link import Link
-from gardener.protocol.cards import span
 from gardener.protocol.messages import Card
 from gardener.runtime.trace import Record
+from gardener.runtime.wording import bare_span
 
 SLOW = 2.0
 """Seconds that the oldest segment may be under way before the state line says so, at least."""
@@ -180,7 +180,7 @@ def _figures(request: _Request, now: float) -> Figures:
 
 
 def _lane(card: Card, number: int = 0, pace: Pace | None = None) -> Lane:
-    layers = span(card).removeprefix("layers ").removeprefix("layer ")
+    layers = bare_span(card.first, card.end)
     if pace is None or number >= len(pace.compute):
         return Lane(card.stage, layers, card.name)
     busy = pace.busy[number]
