@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gardener.errors import GardenerError, PeerLost, RemoteError, UserError
-from gardener.holder.outage import Report, complete
+from gardener.holder.outage import LossReport, complete
 from gardener.net.address import Address, Inherited, is_taken
 from gardener.net.dial import dial
 from gardener.net.link import Link
@@ -34,15 +34,15 @@ GATHER = 0.75
 """Seconds to wait for the other neighbour's report of a loss: it notices a heartbeat later."""
 
 SETTLE = 0.1
-"""Seconds that go by before a loss is told even if all is known: the loss of a second stage, or the
-end of a process, is noticed meanwhile."""
+"""Seconds before a loss is told even if both neighbours have reported it: the loss of a second
+stage, or the end of a process, is noticed meanwhile."""
 
 ASK = 1.0
 """Seconds between two Surveys while the ring is not closed: one may be lost with a link."""
 
 STALE = 3.0
-"""Seconds after which an obstacle that nobody has mentioned again is gone: every Survey is answered
-with what is in its way."""
+"""Seconds after which an obstacle that nobody has mentioned again no longer counts: every Survey is
+answered with what is in its way."""
 
 
 class Owner(Protocol):
@@ -54,7 +54,7 @@ class Owner(Protocol):
     def failed(self, report: Failed) -> None:
         """A stage gave a request up. The ring stands."""
 
-    def broke(self, reports: Sequence[Report]) -> None:
+    def broke(self, reports: Sequence[LossReport]) -> None:
         """The ring, which stood, broke. Called once."""
 
 
@@ -77,13 +77,13 @@ class Ring:
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience
         self._notices = Notices(say)
-        self._obstacle = ("", 0.0)  # what was in the way, and the loop time at which it was
-        self._missed: float | None = None  # loop time since when a stage has missed us
+        self._obstacle = ("", 0.0)  # what was in the way, and at which loop time
+        self._missed: float | None = None  # since which loop time the last stage has missed us
         self._nonce = secrets.token_bytes(16)
         self._surveyed: asyncio.Future[tuple[Card, ...]] | None = None
         self._changed = asyncio.Event()  # a link came or went while the ring closes
         self._listener: Listener | None = None
-        self._reports: list[Report] = []
+        self._reports: list[LossReport] = []
         self._conclusion: asyncio.TimerHandle | None = None
 
     @property
@@ -144,7 +144,7 @@ class Ring:
             raise self._overdue() from None
 
     async def _taken(self, error: UserError) -> UserError:
-        """We cannot listen: is it because of another holder, which stage 1 serves?"""
+        """What to say when we cannot listen: stage 1 knows whether another holder is there."""
         if not is_taken(error):
             return error
         whys: list[str] = []
@@ -202,6 +202,7 @@ class Ring:
         self._notices.tell(sentence)
 
     def _hindered(self, sentence: str) -> None:
+        """This is in the way now."""
         self._obstacle = (sentence, asyncio.get_running_loop().time())
 
     # --- using it ----------------------------------------------------------------------------
@@ -217,7 +218,7 @@ class Ring:
             case Survey() if link.upstream:
                 self._round(message)
             case Lost():
-                self._lost(Report(message, before=not link.upstream))
+                self._lost(LossReport(message, before=not link.upstream))
             case Failed():
                 self._owner.failed(message)
             case Waiting() if not link.upstream:
@@ -226,7 +227,7 @@ class Ring:
                 raise RemoteError(f"the holder has no use for {type(message).__name__}")
 
     def _round(self, survey: Survey) -> None:
-        """A survey came round. One that another holder sent may still be on its way: let it go."""
+        """A survey has come round. One that another holder sent may still come: it is ignored."""
         if survey.nonce == self._nonce and self._surveyed and not self._surveyed.done():
             self._surveyed.set_result(survey.cards)
             self._changed.set()
@@ -259,9 +260,9 @@ class Ring:
             self._nonce = secrets.token_bytes(16)
             self._surveyed = asyncio.get_running_loop().create_future()
         still = link.parting.stood_still
-        self._lost(Report(loss, before=not link.upstream, still=still))
+        self._lost(LossReport(loss, before=not link.upstream, still=still))
 
-    def _lost(self, report: Report) -> None:
+    def _lost(self, report: LossReport) -> None:
         if not self.cards:  # not closed yet: stages may still be starting, or starting again
             if report.lost.stage:
                 why = printable(report.lost.why)

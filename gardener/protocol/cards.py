@@ -13,7 +13,7 @@ from gardener.protocol.messages import Card, microseconds
 from gardener.runtime.wording import span
 
 SERVED = "the ring serves somebody else at the moment"
-"""How a stage begins that refuses a holder while it has another one."""
+"""The beginning of what a stage says when it refuses a holder because it has another one."""
 
 
 def busy(stage: int, peer: object, asker: int) -> str:

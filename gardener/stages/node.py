@@ -77,9 +77,9 @@ class StageNode:
         self._say = say
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
-        self._pending: Survey | None = None  # came while there was nobody to pass it to
-        self._asked = 0.0  # loop time at which the first of its kind came
-        self._obstacle = ""  # why there is nobody, as far as is known since then
+        self._pending: Survey | None = None  # it came while there was nobody to pass it on to
+        self._asked = 0.0  # loop time at which the first such survey came
+        self._obstacle = ""  # why there has been nobody since then, as far as is known
         self._notices = Notices(say)
         self._was_ready = False
         self._loss = Lost(self._following, 0, -1, 0, "it was not there yet")  # the newest
@@ -89,7 +89,7 @@ class StageNode:
         address cannot be listened on."""
         listener = await listen(self._listen_at, self.card, self, admit=self._admit, met=self._met)
         self._say(f"listening at {listener.address}")
-        self._look_round()
+        self._say_if_ready()
         try:
             await self._keep_downstream()
         finally:
@@ -112,18 +112,21 @@ class StageNode:
         before = self.upstream is not None or self.card.stage == 1
         return before and (self.downstream is not None or not self._following)
 
-    def _look_round(self) -> None:
-        """Say it when the stage has become ready."""
+    def _say_if_ready(self) -> None:
+        """Say it when the stage has become ready, or is so again."""
         if self.ready and not self._was_ready:
-            near = [stage for stage in (self.card.stage - 1, self._following) if stage]
-            parts = [" and ".join(f"stage {stage}" for stage in near)] if near else []
-            parts = [f"{part} {'is' if len(near) == 1 else 'are'} there" for part in parts]
-            if self.card.stage == 1:
-                parts.append("a holder may ask")
-            if not self._following:
-                parts.append(f"the holder is to listen at {self._peer}")
-            self._say(f"ready: {'; '.join(parts)}")
+            self._say(f"ready: {'; '.join(self._surroundings())}")
         self._was_ready = self.ready
+
+    def _surroundings(self) -> list[str]:
+        """Who is there, and what the holder is to do."""
+        near = [f"stage {stage}" for stage in (self.card.stage - 1, self._following) if stage]
+        parts = [f"{' and '.join(near)} {'is' if len(near) == 1 else 'are'} there"] if near else []
+        if self.card.stage == 1:
+            parts.append("a holder may ask")
+        if not self._following:
+            parts.append(f"the holder is to listen at {self._peer}")
+        return parts
 
     # --- downstream --------------------------------------------------------------------------
 
@@ -133,13 +136,13 @@ class StageNode:
             self._broken.clear()
             link = await self.neighbours.dial(
                 self._peer,
-                self._whom,
+                self._next_peer,
                 patience=patience,
-                waiting=self._waits,
+                waiting=self._note_obstacle,
                 nudge=self._nudge,
             )
             self._say(f"connected to {link}")
-            self._look_round()
+            self._say_if_ready()
             patience, self._obstacle = None, ""
             self._notices.forget()
             if self._pending is not None:
@@ -147,17 +150,18 @@ class StageNode:
             await self._broken.wait()
 
     @property
-    def _whom(self) -> str:
+    def _next_peer(self) -> str:
         return f"stage {self._following}" if self._following else "the holder"
 
-    def _waits(self, sentence: str) -> None:
+    def _note_obstacle(self, sentence: str) -> None:
+        """Another attempt to reach the next peer has failed."""
         self._obstacle = sentence
         if self._pending is not None:
             self._report_obstacle()
-        if self._following or not sentence.endswith(ABSENT) or self._missed():
+        if self._following or not sentence.endswith(ABSENT) or self._holder_is_missed():
             self._notices.tell(sentence)
 
-    def _missed(self) -> bool:
+    def _holder_is_missed(self) -> bool:
         """Whether a holder that has asked for a while is not where it should be. As long as nobody
         asks, no holder is there, and nothing is wrong."""
         asked = asyncio.get_running_loop().time() - self._asked
@@ -165,12 +169,12 @@ class StageNode:
 
     def _report_obstacle(self) -> None:
         """Tell the holder, which waits for its survey to come round, what is in the way."""
-        obstacle = self._obstacle or f"waiting for {self._whom} at {self._peer}: no answer yet"
+        obstacle = self._obstacle or f"waiting for {self._next_peer} at {self._peer}: no answer yet"
         why = as_name(f"stage {self.card.stage} is {obstacle}")
         self.neighbours.send_up(Waiting(self.card.stage, self._following, why))
 
     def _pass_on(self, message: Segment | Verdict) -> None:
-        """This is computed."""
+        """Send on what was computed here."""
         self.neighbours.send_down(message)
 
     def _forward(self, message: Open | Close | Advance) -> None:
@@ -179,7 +183,7 @@ class StageNode:
             self.neighbours.send_down(message)
 
     def _drained(self) -> Awaitable[None] | None:
-        """Something to wait for while the next stage reads too slowly."""
+        """What to wait for while the next stage reads too slowly."""
         if self.downstream is None or not self.downstream.congested:
             return None
         return self._drain(self.downstream)
@@ -206,7 +210,7 @@ class StageNode:
     def _met(self, link: Link) -> None:
         self.neighbours.take(link)
         self._say(f"connected from {link}")
-        self._look_round()
+        self._say_if_ready()
 
     # --- what the links tell -----------------------------------------------------------------
 
@@ -251,7 +255,7 @@ class StageNode:
         elif loss is not None:
             self._lost_downstream(loss)
         self._say(str(error))
-        self._look_round()
+        self._say_if_ready()
 
     def _lost_upstream(self, loss: Lost) -> None:
         """All requests end, for whoever opened them cannot be heard any more."""

@@ -9,6 +9,7 @@ THEIRS = Card(2, "elm", "0.1.0", 4, 8, 8, 16, "model", "float32", "none", 0)
 
 def test_a_hello_shows_our_card_and_a_nonce_of_its_own() -> None:
     greeting = Greeting(MINE, lambda _: None, 5.0)
+    assert greeting.peer is None
     one, other = greeting.hello(), greeting.hello()
     assert (one.protocol, one.card) == (PROTOCOL, MINE)
     assert one.nonce != other.nonce
@@ -29,7 +30,6 @@ def test_the_owner_decides_by_the_card(why: str | None) -> None:
         return why
 
     greeting = Greeting(MINE, admit, 5.0)
-    assert greeting.peer is None
     assert greeting.refusal(Hello(PROTOCOL, THEIRS, bytes(16))) == why
     assert (greeting.peer, shown) == (THEIRS, [THEIRS])
 
