@@ -102,11 +102,10 @@ class Orderly(StageNode):
             self._held.clear()  # one request at a time: they are of this one
         super().heard(link, message)
 
-    def _pass_on(self, message: Message) -> None:
+    def _pass_on(self, message: Segment | Verdict) -> None:
         super()._pass_on(message)
-        if isinstance(message, Segment | Verdict):
-            while self._held and self._held[0][0] <= (message.request, message.seq):
-                super().heard(*self._held.popleft()[1:])
+        while self._held and self._held[0][0] <= (message.request, message.seq):
+            super().heard(*self._held.popleft()[1:])
 
 
 # --- the drafters --------------------------------------------------------------------------------

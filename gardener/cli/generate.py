@@ -24,9 +24,8 @@ from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
 from gardener.holder.rates import Prefill, prefill
-from gardener.protocol.cards import span
-from gardener.protocol.messages import printable
 from gardener.rings.open import RingSettings, open_ring, read_prompter
+from gardener.runtime.wording import printable, span
 
 PERIOD = 0.5
 """Seconds between two words about the prompt."""
@@ -189,7 +188,8 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
         wanted = Wanted(prompter.encode(job.text, raw=job.raw), job.new_tokens, job.stops)
         holder.prepare([wanted.tokens], job.new_tokens)
         for card in holder.cards if not job.quiet else ():
-            note(f"stage {card.stage}: {span(card)} on {printable(card.name)}, {card.dtype}")
+            layers = span(card.first, card.end)
+            note(f"stage {card.stage}: {layers} on {printable(card.name)}, {card.dtype}")
         if view is not None:
             view.begin(holder, prompter.backend)
         answers: list[Answer] = []

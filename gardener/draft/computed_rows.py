@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,19 +73,13 @@ class ComputedRows:
         """One pass; outputs [rows, outputs] are kept by slot."""
         network = self._network
         device = network.device
-        self._cache.reserve(placement.high)
-        slots = torch.from_numpy(placement.slots).to(device)
-        bias = None
-        if placement.mask is not None:
-            blocked = np.where(placement.mask, np.float32(0.0), np.float32(-np.inf))
-            bias = torch.from_numpy(blocked).to(device)
-        span = Span(0, len(tokens), self._cache, slots, placement.high, {None: bias})
+        span = Span.of(placement, self._cache, device)
         positions = torch.from_numpy(placement.positions).to(device)
         cos, sin = network.rotary.at(positions, int(placement.positions.max()))
         before = self._last if true else None
         rows = DraftRows(tokens, features, true, before, cos, sin, [span])
         outputs = network.run(rows).clamp_(-LARGEST, LARGEST)
-        self._keep(outputs, slots, placement.high)
+        self._keep(outputs, span.slots, placement.high)
         return outputs
 
     def _keep(self, outputs: Tensor, slots: Tensor, high: int) -> None:

@@ -17,7 +17,7 @@ from gardener.decoding.speculation import Speculation
 from gardener.draft.drafter import Drafter
 from gardener.errors import GardenerError, PeerLost, StageFailed
 from gardener.holder.drafters import Drafters
-from gardener.holder.outage import Report, ring_broke, stage_failed, stalled
+from gardener.holder.outage import LossReport, ring_broke, stage_failed, stalled
 from gardener.holder.ring import Ring
 from gardener.holder.session import Session
 from gardener.holder.text import TextStream
@@ -186,7 +186,7 @@ class Holder:
         if session is not None:
             session.fail(StageFailed(stage_failed(report, session.speculation)))
 
-    def broke(self, reports: Sequence[Report]) -> None:
+    def broke(self, reports: Sequence[LossReport]) -> None:
         """See `ring.Owner`."""
         speculation = None if self.session is None else self.session.speculation
         self._fail(PeerLost(ring_broke(reports, len(self.cards), speculation, self._advise)))

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 
 from gardener.decoding.flights import Flight
 from gardener.decoding.speculation import Speculation
-from gardener.protocol.messages import Failed, Lost, printable
+from gardener.protocol.messages import Failed, Lost
+from gardener.runtime.wording import printable
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A neighbour has lost a stage. `before`: it stands before the lost stage, not after it.
-    `still`: seconds that the holder stood still, which lost its neighbour because of that."""
+class LossReport:
+    """What a neighbour says of a stage that it has lost.
+
+    before  the neighbour stands before the lost stage, not after it
+    still   seconds that the holder stood still, if it is the holder that says so, and lost its
+            neighbour because of that
+    """
 
     lost: Lost
     before: bool
@@ -24,7 +29,7 @@ class Report:
         return (self.lost.stage + (-1 if self.before else 1)) % (stages + 1)
 
 
-def complete(reports: Sequence[Report]) -> bool:
+def complete(reports: Sequence[LossReport]) -> bool:
     """Whether both neighbours of a stage have reported its loss: there is no more to learn."""
     told: dict[int, set[bool]] = {}
     for report in reports:
@@ -33,7 +38,7 @@ def complete(reports: Sequence[Report]) -> bool:
 
 
 def ring_broke(
-    reports: Sequence[Report],
+    reports: Sequence[LossReport],
     stages: int,
     speculation: Speculation | None,
     advise: Callable[[int], str],
@@ -87,26 +92,26 @@ def stalled(seconds: float, speculation: Speculation) -> str:
     )
 
 
-def _stood_still(reports: Sequence[Report]) -> float:
+def _stood_still(reports: Sequence[LossReport]) -> float:
     """Seconds that the holder did, if that explains all that is reported; else 0."""
     explained = all(report.still or not report.lost.stage for report in reports)
     return max(report.still for report in reports) if explained else 0.0
 
 
-def _apart(reports: Sequence[Report], stages: int) -> tuple[int, int] | None:
+def _apart(reports: Sequence[LossReport], stages: int) -> tuple[int, int] | None:
     """Two neighbours that live and blame each other: it is what lies between them that broke."""
     blamed = {(report.by(stages), report.lost.stage) for report in reports}
     return next(((a, b) for a, b in sorted(blamed) if a != b and (b, a) in blamed), None)
 
 
-def _accounts(reports: Sequence[Report], stages: int) -> str:
+def _accounts(reports: Sequence[LossReport], stages: int) -> str:
     return ", ".join(
         f"{_name(r.by(stages))} says of {_name(r.lost.stage)} that {_it(r.lost.why)}"
         for r in reports
     )
 
 
-def _obituary(stage: int, reports: Sequence[Report], speculation: Speculation | None) -> str:
+def _obituary(stage: int, reports: Sequence[LossReport], speculation: Speculation | None) -> str:
     mine = [report for report in reports if report.lost.stage == stage]
     silent = min(report.lost.silent for report in mine) / 1e6
     # Who was there to hear why it left knows more than who saw the connection break.
@@ -115,7 +120,7 @@ def _obituary(stage: int, reports: Sequence[Report], speculation: Speculation | 
     return f"stage {stage} was lost while {doing}, last heard {silent:.1f} s before: {_it(why)}"
 
 
-def _occupation(reports: Sequence[Report], speculation: Speculation | None) -> str:
+def _occupation(reports: Sequence[LossReport], speculation: Speculation | None) -> str:
     """What a stage was doing, from what went in and what came out of it."""
     if speculation is None or speculation.finished:
         return "the ring was idle"

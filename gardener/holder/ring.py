@@ -11,41 +11,38 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gardener.errors import GardenerError, PeerLost, RemoteError, UserError
-from gardener.holder.outage import Report, complete
+from gardener.holder.outage import LossReport, complete
 from gardener.net.address import Address, Inherited, is_taken
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
-from gardener.net.probe import with_link
-from gardener.net.reasons import LASTS, Reasons
+from gardener.net.neighbours import Neighbours
+from gardener.net.notices import LASTS, Notices
 from gardener.protocol.cards import SERVED, mismatch, ring_problem
 from gardener.protocol.messages import (
     Card,
     Failed,
     Lost,
     Message,
-    Segment,
     Survey,
     Verdict,
     Waiting,
-    microseconds,
-    printable,
 )
+from gardener.runtime.wording import printable
 
 GATHER = 0.75
 """Seconds to wait for the other neighbour's report of a loss: it notices a heartbeat later."""
 
 SETTLE = 0.1
-"""Seconds that go by before a loss is told even if all is known: the loss of a second stage, or the
-end of a process, is noticed meanwhile."""
+"""Seconds before a loss is told even if both neighbours have reported it: the loss of a second
+stage, or the end of a process, is noticed meanwhile."""
 
 ASK = 1.0
 """Seconds between two Surveys while the ring is not closed: one may be lost with a link."""
 
-
 STALE = 3.0
-"""Seconds after which an obstacle that nobody has mentioned again is gone: every Survey is answered
-with what is in its way."""
+"""Seconds after which an obstacle that nobody has mentioned again no longer counts: every Survey is
+answered with what is in its way."""
 
 
 class Owner(Protocol):
@@ -57,12 +54,12 @@ class Owner(Protocol):
     def failed(self, report: Failed) -> None:
         """A stage gave a request up. The ring stands."""
 
-    def broke(self, reports: Sequence[Report]) -> None:
+    def broke(self, reports: Sequence[LossReport]) -> None:
         """The ring, which stood, broke. Called once."""
 
 
 class Ring:
-    """Two links, and what is known of what lies between them."""
+    """The holder's two neighbours, and what is known of the stages between them."""
 
     def __init__(
         self,
@@ -76,21 +73,28 @@ class Ring:
     ) -> None:
         self.card = card  # ours; once the ring stands, with what our own link takes
         self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stands
-        self.downstream: Link | None = None  # stage 1
-        self.upstream: Link | None = None  # the last stage
+        self._neighbours = Neighbours(card, self)
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience
-        self._reasons = Reasons(say)
-        self._obstacle = ("", 0.0)  # what was in the way, and the loop time at which it was
-        self._missed: float | None = None  # loop time since when a stage has missed us
+        self._notices = Notices(say)
+        self._obstacle = ("", 0.0)  # what was in the way, and at which loop time
+        self._missed: float | None = None  # since which loop time the last stage has missed us
         self._nonce = secrets.token_bytes(16)
         self._surveyed: asyncio.Future[tuple[Card, ...]] | None = None
         self._changed = asyncio.Event()  # a link came or went while the ring closes
         self._listener: Listener | None = None
-        self._reports: list[Report] = []
+        self._reports: list[LossReport] = []
         self._conclusion: asyncio.TimerHandle | None = None
-        self._given = (0, -1)  # request and number of the newest segment sent
-        self._passed = (0, -1)  # and of the newest verdict
+
+    @property
+    def downstream(self) -> Link | None:
+        """The link to stage 1."""
+        return self._neighbours.downstream
+
+    @property
+    def upstream(self) -> Link | None:
+        """The link to the last stage."""
+        return self._neighbours.upstream
 
     # --- closing it --------------------------------------------------------------------------
 
@@ -111,7 +115,7 @@ class Ring:
             raise await self._taken(error) from error
         while not (self._surveyed.done() and self.upstream and self.downstream):
             if self.downstream is None:
-                self.downstream = await self._dial(deadline - loop.time())
+                await self._dial(deadline - loop.time())
             await self._ask(deadline)
         cards = self._surveyed.result()
         problem = ring_problem(cards)
@@ -126,25 +130,21 @@ class Ring:
             self._conclusion.cancel()
         if self._listener is not None:
             await self._listener.close()
-        links = [link for link in (self.downstream, self.upstream) if link is not None]
-        await asyncio.gather(*(link.close("the holder is done") for link in links))
+        await self._neighbours.leave("the holder is done")
 
-    async def _dial(self, patience: float) -> Link:
+    async def _dial(self, patience: float) -> None:
         try:
-            return await dial(
+            await self._neighbours.dial(
                 self._peer,
-                self.card,
-                self,
-                admit=lambda peer: mismatch(self.card, peer),
+                "stage 1",
                 patience=max(patience, 0.0),
                 waiting=lambda why: self._say(_served(why) or why),
-                whom="stage 1",
             )
         except PeerLost:
             raise self._overdue() from None
 
     async def _taken(self, error: UserError) -> UserError:
-        """We cannot listen: is it because of another holder, which stage 1 serves?"""
+        """What to say when we cannot listen: stage 1 knows whether another holder is there."""
         if not is_taken(error):
             return error
         whys: list[str] = []
@@ -170,7 +170,7 @@ class Ring:
         """Send the survey, then wait until it is back or there is reason to send it again."""
         assert self._surveyed is not None
         self._changed.clear()
-        self.card = with_link(self.card, self.downstream)
+        self.card = self._neighbours.card
         self.send(Survey(self._nonce, (self.card,)))
         loop = asyncio.get_running_loop()
         with contextlib.suppress(TimeoutError):
@@ -191,39 +191,34 @@ class Ring:
         return mismatch(peer, self.card)
 
     def _met(self, link: Link) -> None:
-        if self.upstream is not None:  # two greetings at once; the first one wins
-            raise RemoteError(f"the holder is already served by {self.upstream}")
-        self.upstream, self._missed = link, None
+        self._neighbours.take(link)
+        self._missed = None
         self._changed.set()
 
     def _say(self, sentence: str) -> None:
         """Tell the user what the ring waits for."""
         self._hindered(sentence)
         self._missed = None
-        self._reasons.tell(sentence)
+        self._notices.tell(sentence)
 
     def _hindered(self, sentence: str) -> None:
+        """This is in the way now."""
         self._obstacle = (sentence, asyncio.get_running_loop().time())
 
     # --- using it ----------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
         """Into the ring. A broken link reports itself through `lost`: nothing is raised here."""
-        if isinstance(message, Segment):
-            self._given = (message.request, message.seq)
-        if self.downstream is not None:
-            with contextlib.suppress(PeerLost):
-                self.downstream.send(message)
+        self._neighbours.send_down(message)
 
     def heard(self, link: Link, message: Message) -> None:
         match message:
             case Verdict() if link.upstream:
-                self._passed = (message.request, message.seq)
                 self._owner.judged(message)
             case Survey() if link.upstream:
                 self._round(message)
             case Lost():
-                self._lost(Report(message, before=not link.upstream))
+                self._lost(LossReport(message, before=not link.upstream))
             case Failed():
                 self._owner.failed(message)
             case Waiting() if not link.upstream:
@@ -232,7 +227,7 @@ class Ring:
                 raise RemoteError(f"the holder has no use for {type(message).__name__}")
 
     def _round(self, survey: Survey) -> None:
-        """A survey came round. One that another holder sent may still be on its way: let it go."""
+        """A survey has come round. One that another holder sent may still come: it is ignored."""
         if survey.nonce == self._nonce and self._surveyed and not self._surveyed.done():
             self._surveyed.set_result(survey.cards)
             self._changed.set()
@@ -251,27 +246,23 @@ class Ring:
         now = asyncio.get_running_loop().time()
         self._missed = now if self._missed is None else self._missed
         if now - self._missed >= LASTS:
-            self._reasons.tell(sentence)
+            self._notices.tell(sentence)
 
     # --- losing it ---------------------------------------------------------------------------
 
     def lost(self, link: Link, error: GardenerError) -> None:
-        if link is self.upstream:
-            self.upstream, newest = None, self._passed
-        elif link is self.downstream:
-            self.downstream, newest = None, self._given
-        else:
+        loss = self._neighbours.lose(link)  # what came from upstream, the owner knows itself
+        if loss is None:
             return
         self._changed.set()
         if not self.cards and self._surveyed is not None:
             # A survey that was under way, or is back already, says nothing of the ring to come.
             self._nonce = secrets.token_bytes(16)
             self._surveyed = asyncio.get_running_loop().create_future()
-        silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
-        report = Lost(link.peer.stage, *newest, silent, printable(link.cause)[:500])
-        self._lost(Report(report, before=not link.upstream, still=link.stood_still))
+        still = link.parting.stood_still
+        self._lost(LossReport(loss, before=not link.upstream, still=still))
 
-    def _lost(self, report: Report) -> None:
+    def _lost(self, report: LossReport) -> None:
         if not self.cards:  # not closed yet: stages may still be starting, or starting again
             if report.lost.stage:
                 why = printable(report.lost.why)

@@ -24,6 +24,7 @@ from gardener.model.kernels.linear import linear
 from gardener.model.llama import Block, BlockWeights
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
+from gardener.runtime.wording import bare_span
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,7 @@ def held_slice(folder: Path, architecture: Architecture, held: Slice | None) -> 
     if held.layers != architecture.layers:
         raise UserError(f"{folder} has {architecture.layers} layers, not {held.layers}")
     if stored and held != stored:
-        raise UserError(f"{folder} holds {stored} only, not {held.first}-{held.end - 1}")
+        raise UserError(f"{folder} holds {stored} only, not {bare_span(held.first, held.end)}")
     return held
 
 

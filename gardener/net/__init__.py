@@ -1,2 +1,5 @@
-"""The net between the stages: `wire` (bytes and messages), `session` (who may say what, when),
-`address` (where), `link` (one TCP connection), `dial` and `listen` (the two ways to get one)."""
+"""Sockets, and nothing that is decided: that is in `protocol`.
+
+`address` says where, `dial` and `listen` are the two ways to get a `link`, `carrier` moves its
+bytes, `probe` measures it, and `neighbours` are the two links of each peer in the ring.
+"""

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from gardener.errors import GardenerError, PeerLost
 from gardener.net.address import Address, failure, parse_peer
-from gardener.net.link import GREETING, HEARTBEAT, SILENCE, Admit, Handler, Link, Terms
-from gardener.net.probe import gauge
+from gardener.net.link import Handler, Link, Terms
+from gardener.net.probe import measure_link
+from gardener.protocol.connection import TIMES, Times
+from gardener.protocol.greeting import Admit
 from gardener.protocol.messages import Card
 
 FIRST_DELAY, LAST_DELAY = 0.05, 1.0  # seconds between two attempts to connect, before jitter
@@ -26,9 +28,7 @@ async def dial(
     waiting: Callable[[str], None],
     whom: str = "the next stage",
     nudge: asyncio.Event | None = None,
-    heartbeat: float = HEARTBEAT,
-    silence: float = SILENCE,
-    greeting: float = GREETING,
+    times: Times = TIMES,
 ) -> Link:
     """Connect to `whom`, trying again for `patience` seconds (None: for ever); measure the link.
 
@@ -37,7 +37,7 @@ async def dial(
     Await it directly: an open link may end in the moment before a task that wraps this is done.
     """
     place = address if isinstance(address, Address) else parse_peer(address)
-    terms = Terms(card, handler, admit, heartbeat, silence, greeting)
+    terms = Terms(card, handler, admit, times)
     loop = asyncio.get_running_loop()
     deadline = None if patience is None else loop.time() + patience
     delay = FIRST_DELAY
@@ -80,14 +80,14 @@ async def _connect(place: Address, terms: Terms) -> Link | str:
         failed=lambda _, error: settle(error),
     )
     try:
-        async with asyncio.timeout(terms.greeting):
+        async with asyncio.timeout(terms.times.greeting):
             await loop.create_connection(lambda: link, place.host, place.port)
     except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
         return failure(error)
     try:
         reason = await outcome
         if reason is None:
-            await gauge(link)
+            await measure_link(link)
             reason = link.ended
         if reason is None:
             return link

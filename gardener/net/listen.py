@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from gardener.errors import GardenerError, UserError
 from gardener.net.address import Address, Inherited, bind_problem, inherited, parse
-from gardener.net.link import GREETING, HEARTBEAT, SILENCE, Admit, Handler, Link, Terms
+from gardener.net.link import Handler, Link, Terms
+from gardener.protocol.connection import TIMES, Times
+from gardener.protocol.greeting import Admit
 from gardener.protocol.messages import Card
 
 GREETINGS = 16
@@ -57,7 +59,7 @@ class Listener:
     def _accept(self) -> Link:
         if len(self._greetings) >= GREETINGS:
             # The oldest goes: an honest peer is done in a moment, who dawdles is not one.
-            next(iter(self._greetings)).give_up()
+            next(iter(self._greetings)).push_out()
         link = Link(
             replace(self._terms, card=self._card()),
             upstream=True,
@@ -84,9 +86,7 @@ async def listen(
     admit: Admit,
     met: Callable[[Link], None],
     refused: Callable[[str], None] = lambda sentence: None,
-    heartbeat: float = HEARTBEAT,
-    silence: float = SILENCE,
-    greeting: float = GREETING,
+    times: Times = TIMES,
 ) -> Listener:
     """Accept links from upstream at `address`; `met` gets each one that is open, and may still
     raise RemoteError to refuse it.
@@ -96,7 +96,7 @@ async def listen(
     """
     place = parse(address) if isinstance(address, str) else address
     show = card if callable(card) else lambda: card
-    terms = Terms(show(), handler, admit, heartbeat, silence, greeting)
+    terms = Terms(show(), handler, admit, times)
     listener = Listener(terms, show, met, refused)
     await listener._serve(place)
     return listener

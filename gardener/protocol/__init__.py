@@ -1,1 +1,4 @@
-"""What peers say to each other, and when: messages, frames and checks; no socket, no clock."""
+"""What peers say to each other, and when: messages, frames, and a link without its socket.
+
+Nothing here asks for the time or waits: `connection` is told what happens and when.
+"""

@@ -1,4 +1,4 @@
-"""Do these stages make one model? Pure checks over the cards that stages show each other.
+"""The cards that peers show each other, and whether those who show them may stand in one ring.
 
 Neighbours check each other when they connect; the holder checks the whole ring before it serves.
 What this does not know: whether two stages hold equal weights where the fingerprint has no content
@@ -7,10 +7,13 @@ part (a checkpoint of which a node has only its own files).
 
 from collections.abc import Sequence
 
-from gardener.protocol.messages import Card
+import msgspec
+
+from gardener.protocol.messages import Card, microseconds
+from gardener.runtime.wording import span
 
 SERVED = "the ring serves somebody else at the moment"
-"""How a stage begins that refuses a holder while it has another one."""
+"""The beginning of what a stage says when it refuses a holder because it has another one."""
 
 
 def busy(stage: int, peer: object, asker: int) -> str:
@@ -37,13 +40,14 @@ def same_model(one: str, other: str) -> bool:
     return content == other_content or not content or not other_content
 
 
-def span(card: Card) -> str:
-    """`layers 20-29`, the way people count them: both ends included."""
-    if card.first == card.end:
-        return "no layers"
-    if card.end - card.first == 1:
-        return f"layer {card.first}"
-    return f"layers {card.first}-{card.end - 1}"
+def with_link(card: Card, round_trip: float | None, bandwidth: float | None) -> Card:
+    """The card of a peer with what it has measured of its link to the next one: seconds, and
+    bytes/s; None: not known."""
+    return msgspec.structs.replace(
+        card,
+        delay=microseconds((round_trip or 0.0) / 2),
+        bandwidth=min(round(bandwidth or 0), 2**53),
+    )
 
 
 def mismatch(upstream: Card, downstream: Card) -> str | None:
@@ -105,19 +109,19 @@ def _edge(upstream: Card, downstream: Card) -> str | None:
 
 def _seam(upstream: Card, downstream: Card) -> str | None:
     if downstream.first > upstream.end:
-        return (
-            f"stage {downstream.stage} holds {span(downstream)} but stage {upstream.stage} ends "
-            f"at {upstream.end - 1}: {_missing(upstream.end, downstream.first)}"
-        )
+        return f"{_holdings(upstream, downstream)}: {_missing(upstream.end, downstream.first)}"
     if downstream.first < upstream.end:
-        return (
-            f"stage {downstream.stage} holds {span(downstream)} but stage {upstream.stage} ends "
-            f"at {upstream.end - 1}: they overlap"
-        )
+        return f"{_holdings(upstream, downstream)}: they overlap"
     return None
 
 
+def _holdings(upstream: Card, downstream: Card) -> str:
+    held = span(downstream.first, downstream.end)
+    return (
+        f"stage {downstream.stage} holds {held} but stage {upstream.stage} ends at "
+        f"{upstream.end - 1}"
+    )
+
+
 def _missing(first: int, end: int) -> str:
-    if end - first == 1:
-        return f"layer {first} is missing"
-    return f"layers {first}-{end - 1} are missing"
+    return f"{span(first, end)} {'is' if end - first == 1 else 'are'} missing"

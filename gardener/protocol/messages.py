@@ -1,8 +1,8 @@
 """What peers say to each other: frozen records, without a byte of I/O.
 
-Each message is an array on the wire, `[code, *fields]` (see `net/wire.py`). msgspec checks types
+Each message is an array on the wire, `[code, *fields]` (see `wire.py`). msgspec checks types
 and ranges when one is read from a peer; `__post_init__` checks what types cannot say, for instance
-that the rows agree with each other. A breach raises `ValueError`, which `net/wire.py` turns into a
+that the rows agree with each other. A breach raises `ValueError`, which `wire.py` turns into a
 `RemoteError`.
 
 Peers introduce themselves with a `Card` in `Hello` or `Welcome`: only these may have more fields at
@@ -18,6 +18,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gardener.runtime.wording import printable
+
 PROTOCOL = 3
 """Version of the protocol: peers with another one are refused."""
 
@@ -30,12 +32,15 @@ MAX_TAPS = 8
 MAX_PADDING = 2**20
 """Most bytes that a Ping may carry."""
 
+MAX_NAME = 512
+"""Most characters of a name, or of the reason for something."""
+
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 NodeId: TypeAlias = Annotated[int, Meta(ge=-1, le=2**53)]
 Ids: TypeAlias = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROWS)]
-Name: TypeAlias = Annotated[str, Meta(max_length=512)]
+Name: TypeAlias = Annotated[str, Meta(max_length=MAX_NAME)]
 CostPoints: TypeAlias = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=32)]
-"""Rows, ascending, each with the microseconds that a pass of so many takes."""
+"""Points (rows, microseconds that a pass of these rows takes), in ascending order of rows."""
 
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
@@ -86,7 +91,7 @@ class Card(Struct, frozen=True, array_like=True):
     end: Count
     layers: Count  # of the whole model
     width: Count  # hidden size
-    model: Name  # fingerprint, see `survey.same_model`
+    model: Name  # fingerprint, see `cards.same_model`
     dtype: Name
     quant: Name
     memory: Count  # bytes that its weights take
@@ -253,15 +258,15 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
 
 
 class Ping(Struct, frozen=True, array_like=True, tag=9):
-    """Are you there? `stamp` is the sender's own clock and comes back untouched. `padding` means
-    nothing: it shows how long so many bytes take."""
+    """Asks whether the peer is there. `stamp` is the sender's own clock and comes back untouched.
+    `padding` means nothing: it shows how long bytes take."""
 
     stamp: Count
     padding: Annotated[bytes, Meta(max_length=MAX_PADDING)] = b""
 
 
 class Pong(Struct, frozen=True, array_like=True, tag=10):
-    """Yes."""
+    """Answers a Ping with its stamp."""
 
     stamp: Count
 
@@ -322,9 +327,9 @@ def microseconds(seconds: float) -> int:
     return max(round(seconds * 1e6), 0)
 
 
-def printable(text: str) -> str:
-    """`text` without what could steer a terminal, on one line: it may come from a peer."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+def as_name(text: str) -> str:
+    """`text` as it may go into a message: printable, and cut if it is too long."""
+    return printable(text)[:MAX_NAME]
 
 
 def code(message: type[Struct]) -> int:

@@ -14,11 +14,10 @@ import msgspec
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import ABSENT, Address, Inherited
-from gardener.net.dial import dial
 from gardener.net.link import Link
-from gardener.net.listen import Listener, listen
-from gardener.net.probe import with_link
-from gardener.net.reasons import LASTS, Reasons
+from gardener.net.listen import listen
+from gardener.net.neighbours import Neighbours
+from gardener.net.notices import LASTS, Notices
 from gardener.protocol.cards import busy, mismatch, not_the_first
 from gardener.protocol.messages import (
     Advance,
@@ -32,8 +31,7 @@ from gardener.protocol.messages import (
     Survey,
     Verdict,
     Waiting,
-    microseconds,
-    printable,
+    as_name,
 )
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
@@ -62,8 +60,7 @@ class StageNode:
     ) -> None:
         self.card = card
         self.trace = trace
-        self.upstream: Link | None = None
-        self.downstream: Link | None = None
+        self.neighbours = Neighbours(card, self)
         self.scheduler = Scheduler(
             stage,
             worker,
@@ -80,12 +77,11 @@ class StageNode:
         self._say = say
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
-        self._pending: Survey | None = None  # came while there was nobody to pass it to
-        self._asked = 0.0  # loop time at which the first of its kind came
-        self._obstacle = ""  # why there is nobody, as far as is known since then
-        self._reasons = Reasons(say)
+        self._pending: Survey | None = None  # it came while there was nobody to pass it on to
+        self._asked = 0.0  # loop time at which the first such survey came
+        self._obstacle = ""  # why there has been nobody since then, as far as is known
+        self._notices = Notices(say)
         self._was_ready = False
-        self._given = (0, -1)  # request and number of the newest segment passed on
         self._loss = Lost(self._following, 0, -1, 0, "it was not there yet")  # the newest
 
     async def run(self) -> None:
@@ -93,17 +89,22 @@ class StageNode:
         address cannot be listened on."""
         listener = await listen(self._listen_at, self.card, self, admit=self._admit, met=self._met)
         self._say(f"listening at {listener.address}")
-        self._look_round()
+        self._say_if_ready()
         try:
             await self._keep_downstream()
         finally:
-            await self._leave(listener)
+            await listener.close()
+            await self.neighbours.leave(f"stage {self.card.stage} ends")
 
-    async def _leave(self, listener: Listener) -> None:
-        await listener.close()
-        for link in (self.upstream, self.downstream):
-            if link is not None:
-                await link.close(f"stage {self.card.stage} ends")
+    @property
+    def upstream(self) -> Link | None:
+        """The link to the stage before, or to the holder."""
+        return self.neighbours.upstream
+
+    @property
+    def downstream(self) -> Link | None:
+        """The link to the stage after, or to the holder."""
+        return self.neighbours.downstream
 
     @property
     def ready(self) -> bool:
@@ -111,18 +112,21 @@ class StageNode:
         before = self.upstream is not None or self.card.stage == 1
         return before and (self.downstream is not None or not self._following)
 
-    def _look_round(self) -> None:
-        """Say it when the stage has become ready."""
+    def _say_if_ready(self) -> None:
+        """Say it when the stage has become ready, or is so again."""
         if self.ready and not self._was_ready:
-            near = [stage for stage in (self.card.stage - 1, self._following) if stage]
-            parts = [" and ".join(f"stage {stage}" for stage in near)] if near else []
-            parts = [f"{part} {'is' if len(near) == 1 else 'are'} there" for part in parts]
-            if self.card.stage == 1:
-                parts.append("a holder may ask")
-            if not self._following:
-                parts.append(f"the holder is to listen at {self._peer}")
-            self._say(f"ready: {'; '.join(parts)}")
+            self._say(f"ready: {'; '.join(self._surroundings())}")
         self._was_ready = self.ready
+
+    def _surroundings(self) -> list[str]:
+        """Who is there, and what the holder is to do."""
+        near = [f"stage {stage}" for stage in (self.card.stage - 1, self._following) if stage]
+        parts = [f"{' and '.join(near)} {'is' if len(near) == 1 else 'are'} there"] if near else []
+        if self.card.stage == 1:
+            parts.append("a holder may ask")
+        if not self._following:
+            parts.append(f"the holder is to listen at {self._peer}")
+        return parts
 
     # --- downstream --------------------------------------------------------------------------
 
@@ -130,67 +134,56 @@ class StageNode:
         patience = self._patience if self._following else None
         while True:
             self._broken.clear()
-            self.downstream = await dial(
+            link = await self.neighbours.dial(
                 self._peer,
-                self.card,
-                self,
-                admit=lambda peer: mismatch(self.card, peer),
+                self._next_peer,
                 patience=patience,
-                waiting=self._waits,
-                whom=self._whom,
+                waiting=self._note_obstacle,
                 nudge=self._nudge,
             )
-            self._say(f"connected to {self.downstream}")
-            self._look_round()
+            self._say(f"connected to {link}")
+            self._say_if_ready()
             patience, self._obstacle = None, ""
-            self._reasons.forget()
+            self._notices.forget()
             if self._pending is not None:
                 self._survey(self._pending)
             await self._broken.wait()
 
     @property
-    def _whom(self) -> str:
+    def _next_peer(self) -> str:
         return f"stage {self._following}" if self._following else "the holder"
 
-    def _waits(self, sentence: str) -> None:
+    def _note_obstacle(self, sentence: str) -> None:
+        """Another attempt to reach the next peer has failed."""
         self._obstacle = sentence
         if self._pending is not None:
             self._report_obstacle()
-        if self._following or not sentence.endswith(ABSENT) or self._missed():
-            self._reasons.tell(sentence)
+        if self._following or not sentence.endswith(ABSENT) or self._holder_is_missed():
+            self._notices.tell(sentence)
 
-    def _missed(self) -> bool:
-        """Whether a holder has asked for a while that is not where it should be. As long as nobody
+    def _holder_is_missed(self) -> bool:
+        """Whether a holder that has asked for a while is not where it should be. As long as nobody
         asks, no holder is there, and nothing is wrong."""
         asked = asyncio.get_running_loop().time() - self._asked
         return self._pending is not None and asked >= LASTS
 
     def _report_obstacle(self) -> None:
         """Tell the holder, which waits for its survey to come round, what is in the way."""
-        obstacle = self._obstacle or f"waiting for {self._whom} at {self._peer}: no answer yet"
-        why = printable(f"stage {self.card.stage} is {obstacle}")
-        self._tell_upstream(Waiting(self.card.stage, self._following, why[:500]))
+        obstacle = self._obstacle or f"waiting for {self._next_peer} at {self._peer}: no answer yet"
+        why = as_name(f"stage {self.card.stage} is {obstacle}")
+        self.neighbours.send_up(Waiting(self.card.stage, self._following, why))
 
-    def _pass_on(self, message: Message) -> None:
-        """Send downstream; into the void when there is nobody, the holder knows by then."""
-        if isinstance(message, Segment | Verdict):
-            self._given = (message.request, message.seq)
-        if self.downstream is not None:
-            with contextlib.suppress(PeerLost):
-                self.downstream.send(message)
+    def _pass_on(self, message: Segment | Verdict) -> None:
+        """Send on what was computed here."""
+        self.neighbours.send_down(message)
 
     def _forward(self, message: Open | Close | Advance) -> None:
         """Pass on what the holder tells all stages; it need not hear it back."""
         if self._following:
-            self._pass_on(message)
-
-    def _tell_upstream(self, message: Lost | Failed | Waiting) -> None:
-        if self.upstream is not None:
-            with contextlib.suppress(PeerLost):
-                self.upstream.send(message)
+            self.neighbours.send_down(message)
 
     def _drained(self) -> Awaitable[None] | None:
-        """Something to wait for while the next stage reads too slowly."""
+        """What to wait for while the next stage reads too slowly."""
         if self.downstream is None or not self.downstream.congested:
             return None
         return self._drain(self.downstream)
@@ -215,11 +208,9 @@ class StageNode:
         return f"; stage 1 is on {self.upstream.host}"
 
     def _met(self, link: Link) -> None:
-        if self.upstream is not None:  # two greetings at once; the first one wins
-            raise RemoteError(f"stage {self.card.stage} already serves {self.upstream}")
-        self.upstream = link
+        self.neighbours.take(link)
         self._say(f"connected from {link}")
-        self._look_round()
+        self._say_if_ready()
 
     # --- what the links tell -----------------------------------------------------------------
 
@@ -239,9 +230,9 @@ class StageNode:
             case Survey() if link.upstream:
                 self._survey(message)
             case Lost() | Failed() if link.upstream:
-                self._pass_on(message)
+                self.neighbours.send_down(message)
             case Lost() | Failed() | Waiting():
-                self._tell_upstream(message)
+                self.neighbours.send_up(message)
             case _:
                 kind = type(message).__name__
                 raise RemoteError(f"stage {self.card.stage} has no use for {kind}")
@@ -254,28 +245,32 @@ class StageNode:
             self._forward(message)
         else:
             self.scheduler.give_up(message.request)
-            self._tell_upstream(
-                msgspec.structs.replace(self._loss, request=message.request, seq=-1)
-            )
+            loss = msgspec.structs.replace(self._loss, request=message.request, seq=-1)
+            self.neighbours.send_up(loss)
 
     def lost(self, link: Link, error: GardenerError) -> None:
-        silent = microseconds(asyncio.get_running_loop().time() - link.last_heard)
-        why = printable(link.cause)[:500]
-        if link is self.upstream:
-            self.upstream, self._pending = None, None
-            if link.peer.stage:
-                self._pass_on(Lost(link.peer.stage, *self.scheduler.latest, silent, why))
-            for request in self.scheduler.clear():
-                self._forward(Close(request))
-        elif not link.upstream:
-            self.downstream = None
-            self._loss = Lost(link.peer.stage, *self._given, silent, why)
-            self._tell_upstream(self._loss)
-            for request in self.scheduler.requests:
-                self.scheduler.give_up(request)
-            self._broken.set()
+        loss = self.neighbours.lose(link, had=self.scheduler.latest)
+        if loss is not None and link.upstream:
+            self._lost_upstream(loss)
+        elif loss is not None:
+            self._lost_downstream(loss)
         self._say(str(error))
-        self._look_round()
+        self._say_if_ready()
+
+    def _lost_upstream(self, loss: Lost) -> None:
+        """All requests end, for whoever opened them cannot be heard any more."""
+        self._pending = None
+        if loss.stage:  # a holder needs no word of its own end
+            self.neighbours.send_down(loss)
+        for request in self.scheduler.clear():
+            self._forward(Close(request))
+
+    def _lost_downstream(self, loss: Lost) -> None:
+        self._loss = loss
+        self.neighbours.send_up(loss)
+        for request in self.scheduler.requests:
+            self.scheduler.give_up(request)
+        self._broken.set()
 
     def _survey(self, survey: Survey) -> None:
         if self.downstream is None:
@@ -287,13 +282,13 @@ class StageNode:
             self._nudge.set()  # the holder is there now: do not sleep on
             return
         self._pending = None
-        card = with_link(self.card, self.downstream)
-        self._pass_on(msgspec.structs.replace(survey, cards=(*survey.cards, card)))
+        cards = (*survey.cards, self.neighbours.card)
+        self.neighbours.send_down(msgspec.structs.replace(survey, cards=cards))
 
     def _failed(self, request: int, seq: int, error: BaseException) -> None:
         """A segment could not be computed, for instance for lack of memory. The node stays up."""
-        why = printable(f"{type(error).__name__}: {error}")
+        why = as_name(f"{type(error).__name__}: {error}")
         self._say(f"segment {seq} could not be computed: {why}")
-        report = Failed(self.card.stage, request, seq, why[:500])
-        self._tell_upstream(report)
-        self._pass_on(report)
+        report = Failed(self.card.stage, request, seq, why)
+        self.neighbours.send_up(report)
+        self.neighbours.send_down(report)

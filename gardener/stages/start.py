@@ -14,9 +14,9 @@ from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import stored_slice
 from gardener.net.address import check_free, parse, parse_peer
-from gardener.protocol.cards import span
 from gardener.protocol.messages import Card, CostPoints, microseconds
 from gardener.runtime.trace import Trace
+from gardener.runtime.wording import span
 from gardener.runtime.worker import Worker
 from gardener.stages.executor import Executor
 from gardener.stages.load import load_stage
@@ -59,7 +59,7 @@ async def serve(
         stage, loaded, measured = await worker.run(in_turn, ready, settings, say)
         card = card_of(stage, settings.stage, measured)
         say(
-            f"{span(card)} of {card.layers} on {settings.device} in {stage.dtype}, "
+            f"{span(card.first, card.end)} of {card.layers} on {settings.device} in {stage.dtype}, "
             f"{stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
         )
         say(str(measured))

@@ -7,7 +7,7 @@ from gardener.decoding.events import (
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, Plain
 from gardener.decoding.speculation import Speculation
-from gardener.holder.outage import Report, complete, ring_broke, stage_failed, stalled
+from gardener.holder.outage import LossReport, complete, ring_broke, stage_failed, stalled
 from gardener.protocol.messages import Failed, Lost, Verdict
 
 BROKE = "the connection broke"
@@ -30,12 +30,12 @@ def decoding(emitted: int = 0) -> Speculation:
     return made
 
 
-def before(stage: int, seq: int, request: int = 7, why: str = BROKE) -> Report:
-    return Report(Lost(stage, request, seq, 100_000, why), before=True)
+def before(stage: int, seq: int, request: int = 7, why: str = BROKE) -> LossReport:
+    return LossReport(Lost(stage, request, seq, 100_000, why), before=True)
 
 
-def after(stage: int, seq: int, request: int = 7, why: str = BROKE) -> Report:
-    return Report(Lost(stage, request, seq, 200_000, why), before=False)
+def after(stage: int, seq: int, request: int = 7, why: str = BROKE) -> LossReport:
+    return LossReport(Lost(stage, request, seq, 200_000, why), before=False)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def after(stage: int, seq: int, request: int = 7, why: str = BROKE) -> Report:
         ([after(2, 3), before(2, 3)], "waited for work"),
     ],
 )
-def test_what_went_in_and_out_tells_what_a_stage_did(reports: list[Report], doing: str) -> None:
+def test_what_went_in_and_out_tells_what_a_stage_did(reports: list[LossReport], doing: str) -> None:
     said = ring_broke(reports, 3, decoding(3), advise)
     silent = min(report.lost.silent for report in reports) / 1e6
     assert said == (
@@ -126,9 +126,9 @@ def test_a_verdict_that_never_comes() -> None:
     )
 
 
-def still(stage: int, first: bool = True) -> Report:
+def still(stage: int, first: bool = True) -> LossReport:
     """The holder has lost its neighbour, and stood still."""
-    return Report(Lost(stage, 7, 2, 10**7, BROKE), before=first, still=10.4 if first else 9.8)
+    return LossReport(Lost(stage, 7, 2, 10**7, BROKE), before=first, still=10.4 if first else 9.8)
 
 
 def test_a_holder_that_stood_still_blames_nobody() -> None:

@@ -15,8 +15,9 @@ from gardener.net.address import Address, Inherited, parse, parse_peer
 from gardener.net.dial import dial
 from gardener.net.link import Handler, Link
 from gardener.net.listen import GREETINGS, Listener, listen
-from gardener.net.reasons import Reasons
+from gardener.net.notices import Notices
 from gardener.protocol import messages as m
+from gardener.protocol.connection import Times
 from gardener.protocol.wire import Decoder, encode
 
 Scenario = Callable[[], Awaitable[None]]
@@ -89,7 +90,7 @@ async def serve(ear: Ear, at: str = "127.0.0.1:0", **options: Any) -> Listener:
 
 
 async def call(ear: Ear, address: Address | str, **options: Any) -> Link:
-    defaults: dict[str, Any] = {"admit": anyone, "patience": 10.0, "waiting": Reasons(ear.why).tell}
+    defaults: dict[str, Any] = {"admit": anyone, "patience": 10.0, "waiting": Notices(ear.why).tell}
     options = defaults | options
     return await dial(address, card(1), ear, **options)
 
@@ -151,7 +152,7 @@ def test_a_link_opens_and_carries_messages_in_order(run: Callable[[Scenario], No
             assert below.messages == sent
             assert above.messages == [lost]
             assert up.sent_bytes >= down.received_bytes > 0
-            assert up.last_heard > 0
+            assert 0 <= up.silent < 10
         assert above.errors == []
         assert str(below.errors[0]).endswith("left: the test is over")
 
@@ -169,7 +170,7 @@ def test_an_end_says_only_what_it_may(run: Callable[[Scenario], None]) -> None:
 
 def test_both_ends_measure_the_round_trip(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
-        async with pair(heartbeat=0.01) as (_, up, _, down):
+        async with pair(times=Times(heartbeat=0.01)) as (_, up, _, down):
             while up.round_trip is None or down.round_trip is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             assert 0 <= up.round_trip < 4
@@ -246,15 +247,13 @@ def test_patience_runs_out_with_a_sentence(run: Callable[[Scenario], None]) -> N
 
 
 def test_a_port_that_does_not_greet_is_a_failed_attempt(
-    run: Callable[[Scenario], None], monkeypatch: Any
+    run: Callable[[Scenario], None],
 ) -> None:
-    monkeypatch.setattr("gardener.net.link.LINGER", 0.05)
-
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:
             address = Address(*sock.getsockname())
             with pytest.raises(PeerLost, match=r"the greeting was not finished within 0\.1 s"):
-                await call(Ear(), address, patience=0.0, greeting=0.1)
+                await call(Ear(), address, patience=0.0, times=Times(greeting=0.1, linger=0.05))
 
     run(scenario)
 
@@ -352,7 +351,7 @@ def test_dawdlers_are_pushed_out(run: Callable[[Scenario], None]) -> None:
 def test_a_greeting_has_a_deadline(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         ear = Ear()
-        listener = await serve(ear, greeting=0.05)
+        listener = await serve(ear, times=Times(greeting=0.05))
         with socket.create_connection(listener.address) as sock:
             sock.setblocking(False)
             (bye,) = await read(sock)
@@ -386,7 +385,7 @@ def test_a_slow_reader_holds_drain_up(run: Callable[[Scenario], None]) -> None:
 def test_a_peer_that_reads_nothing_is_lost(
     run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gardener.net.link.BACKLOG", 2**16)
+    monkeypatch.setattr("gardener.protocol.connection.BACKLOG", 2**16)
 
     async def scenario() -> None:
         ear = Ear()
@@ -415,7 +414,7 @@ def test_drain_and_send_fail_when_the_link_is_lost(run: Callable[[Scenario], Non
     segment = m.Segment(1, 1, (1,), (0,), (0,), (), hidden, ())
 
     async def scenario() -> None:
-        async with pair(silence=0.3, heartbeat=0.05) as (above, up, _, down):
+        async with pair(times=Times(silence=0.3, heartbeat=0.05)) as (above, up, _, down):
             assert down._transport is not None
             down._transport.pause_reading()
             assert down._timer is not None
@@ -434,7 +433,7 @@ def test_drain_and_send_fail_when_the_link_is_lost(run: Callable[[Scenario], Non
 def test_a_paused_peer_is_lost(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         ear = Ear()
-        async with raw_peer(ear, silence=0.2, heartbeat=0.05):
+        async with raw_peer(ear, times=Times(silence=0.2, heartbeat=0.05)):
             await ear.until(lambda: ear.errors)
             assert isinstance(ear.errors[0], PeerLost)
             assert "stage 1 at 127.0.0.1:" in str(ear.errors[0])
@@ -446,7 +445,7 @@ def test_a_paused_peer_is_lost(run: Callable[[Scenario], None]) -> None:
 def test_a_frame_on_its_way_counts_as_heard(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         ear = Ear()
-        async with raw_peer(ear, silence=0.5, heartbeat=0.05) as sock:
+        async with raw_peer(ear, times=Times(silence=0.5, heartbeat=0.05)) as sock:
             loop = asyncio.get_running_loop()
             frame = encode(m.Lost(1, 1, 1, 1, "x" * 60))
             for byte in frame[:40]:  # takes longer in all than the silence allowed
@@ -475,12 +474,12 @@ def test_who_stood_still_says_so_of_a_link_that_broke_meanwhile(
 ) -> None:
     async def scenario() -> None:
         ear = Ear()
-        async with raw_peer(ear, silence=0.4, heartbeat=0.05) as sock:
+        async with raw_peer(ear, times=Times(silence=0.4, heartbeat=0.05)) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             sock.close()
             time.sleep(0.6)  # noqa: ASYNC251 - as if this process were stopped
             await ear.until(lambda: ear.errors)
-            assert ear.links[0].stood_still > 0.5
+            assert ear.links[0].parting.stood_still > 0.5
             assert str(ear.errors[0]).startswith("this process stood still for 1 s, and the conn")
 
     run(scenario)
@@ -489,17 +488,17 @@ def test_who_stood_still_says_so_of_a_link_that_broke_meanwhile(
 def test_what_breaks_long_after_this_process_stood_still_has_another_reason(
     run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gardener.net.link.AFTERMATH", 0.05)
+    monkeypatch.setattr("gardener.protocol.heartbeat.AFTERMATH", 0.05)
 
     async def scenario() -> None:
         ear = Ear()
-        async with raw_peer(ear, silence=0.4, heartbeat=0.05) as sock:
+        async with raw_peer(ear, times=Times(silence=0.4, heartbeat=0.05)) as sock:
             time.sleep(0.6)  # noqa: ASYNC251 - as above
             await asyncio.sleep(0.15)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             sock.close()
             await ear.until(lambda: ear.errors)
-            assert ear.links[0].stood_still == 0
+            assert ear.links[0].parting.stood_still == 0
             assert "stood still" not in str(ear.errors[0])
 
     run(scenario)
@@ -545,7 +544,7 @@ def test_the_first_cause_of_an_end_is_the_one_that_is_told(run: Callable[[Scenar
         assert isinstance(error, PeerLost)
         assert "left: going home" in str(error)
         assert ear.messages == []
-        assert ear.links[0].cause == "it left: going home"
+        assert ear.links[0].parting.cause == "it left: going home"
 
     run(scenario)
 
@@ -564,13 +563,11 @@ def test_a_bye_arrives_although_much_was_on_its_way_to_the_sender(
 
 
 def test_closing_does_not_wait_for_a_peer_that_reads_nothing(
-    run: Callable[[Scenario], None], monkeypatch: Any
+    run: Callable[[Scenario], None],
 ) -> None:
-    monkeypatch.setattr("gardener.net.link.LINGER", 0.05)
-
     async def scenario() -> None:
         ear = Ear()
-        async with raw_peer(ear):
+        async with raw_peer(ear, times=Times(linger=0.05)):
             await ear.links[0].close("nobody listens")
             assert ear.errors == []
 
@@ -590,7 +587,7 @@ def test_a_breach_is_answered_with_a_bye(
 ) -> None:
     async def scenario() -> None:
         ear = Ear()
-        async with raw_peer(ear, heartbeat=10.0) as sock:
+        async with raw_peer(ear, times=Times(heartbeat=10.0)) as sock:
             await asyncio.get_running_loop().sock_sendall(sock, encode(m.Close(1)) + data)
             await ear.until(lambda: ear.errors)
             assert ear.messages == [m.Close(1)]

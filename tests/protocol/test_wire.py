@@ -104,6 +104,7 @@ def tap(*shape: int, dtype: str = "float16") -> list[Any]:
     return [dtype, list(shape), bytes(2 * math.prod(shape))]
 
 
+@settings(max_examples=30)
 @given(st.lists(some, max_size=4))
 def test_messages_survive_the_wire_one_byte_at_a_time(sent: list[m.Message]) -> None:
     decoder = Decoder()
@@ -112,6 +113,7 @@ def test_messages_survive_the_wire_one_byte_at_a_time(sent: list[m.Message]) -> 
     assert heard == sent
 
 
+@settings(max_examples=30)
 @given(st.lists(some, max_size=6), st.randoms(use_true_random=False))
 def test_messages_survive_the_wire_in_random_cuts(
     sent: list[m.Message], rng: random.Random
@@ -318,7 +320,7 @@ def test_random_bytes_raise_nothing_but_remote_errors(data: bytes) -> None:
     feed_garbage(raw(data))
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(some, st.data())
 def test_damaged_frames_raise_nothing_but_remote_errors(
     message: m.Message, data: st.DataObject

@@ -16,6 +16,7 @@ from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.protocol import messages as m
 from gardener.stages import queue, scheduler
+from gardener.stages.forward import ComputedSegment
 
 HIDDEN = m.Tensor("float32", (1, 1), bytes(4))
 OPEN = m.Open(9, 1, 64)
@@ -130,6 +131,53 @@ def test_the_survey_gets_its_card_or_says_what_is_in_the_way() -> None:
                 mine = msgspec.structs.replace(card(2, 3), delay=delay, bandwidth=bandwidth)
                 assert it.below.messages == [m.Survey(NONCE, (card(1, 3), mine))]
             await up.close("the test is over")
+
+    run(scenario)
+
+
+def test_every_survey_is_answered_while_the_next_stage_is_not_there() -> None:
+    """And only the newest one goes on once it is there."""
+
+    async def scenario() -> None:
+        async with ring(3, start=False) as made:
+            it = Between(made, made.start(2))
+            up = await it.dial()
+            for number in range(3):
+                up.send(m.Survey(bytes([number] * 16), (card(1, 3),)))
+                await until(lambda count=number: len(it.above.of(m.Waiting)) > count)  # type: ignore[misc]
+            async with it.listening():
+                await until(lambda: it.below.of(m.Survey))
+                up.send(m.Survey(NONCE, (card(1, 3),)))
+                await until(lambda: len(it.below.of(m.Survey)) == 2)
+                nonces = [x.nonce for x in it.below.of(m.Survey) if isinstance(x, m.Survey)]
+                assert nonces == [bytes([2] * 16), NONCE]
+            await up.close("the test is over")
+
+    run(scenario)
+
+
+def test_it_waits_for_a_next_stage_that_reads_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = m.Tensor("float32", (1, 2**18), bytes(2**20))
+    count = 32  # of these are more than the buffers of the kernel take
+
+    async def scenario() -> None:
+        async with between() as it:
+            monkeypatch.setattr(it.stage, "run", lambda jobs: [ComputedSegment(wide) for _ in jobs])
+            node, slow_one = it.seat.node, it.below.links[0]._transport
+            assert node.downstream is not None
+            assert slow_one is not None
+            slow_one.pause_reading()
+            it.up.send(OPEN, *(segment(n, node=n) for n in range(count)))
+            await until(lambda: node.downstream and node.downstream.congested)
+            it.up.send(segment(count, node=count))
+            await until(lambda: node.scheduler.waiting)
+            await asyncio.sleep(0.1)
+            assert node.scheduler.waiting  # it computes nothing that it could not pass on
+            slow_one.resume_reading()
+            await until(lambda: len(it.below.of(m.Segment)) == count + 1)
+            passed = [x.seq for x in it.below.of(m.Segment) if isinstance(x, m.Segment)]
+            assert passed == list(range(count + 1))
+            assert (it.above.errors, it.below.errors) == ([], [])
 
     run(scenario)
 

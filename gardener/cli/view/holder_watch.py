@@ -18,8 +18,8 @@ from gardener.cli.view.snapshot import HolderReader, Request, Snapshot
 from gardener.cli.view.status import AnswerFigures, HolderStatus, StageStatus
 from gardener.cli.view.units import duration
 from gardener.holder.holder import Holder
-from gardener.protocol.cards import span
 from gardener.protocol.messages import Card
+from gardener.runtime.wording import bare_span
 
 SLOW = 2.0
 """The least seconds without a verdict after which the state line says so."""
@@ -124,7 +124,7 @@ def _state(whole: bool, request: Request, pace: Pace, now: float) -> tuple[bool,
 
 
 def _stage(card: Card, number: int = 0, pace: Pace | None = None) -> StageStatus:
-    layers = span(card).removeprefix("layers ").removeprefix("layer ")
+    layers = bare_span(card.first, card.end)
     if pace is None or number >= len(pace.compute):
         return StageStatus(card.stage, layers, card.name)
     times = pace.compute[number], pace.wait[number], pace.busy[number]

@@ -1,6 +1,5 @@
 """The live view of a node. It runs on the event loop, a few times a second, and only reads."""
 
-import asyncio
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,9 +9,9 @@ from gardener.cli.view.node_frame import draw
 from gardener.cli.view.rates import RateHistory
 from gardener.cli.view.status import LinkStatus, NodeStatus, WorkStatus
 from gardener.net.link import Link
-from gardener.protocol.cards import span
 from gardener.protocol.messages import Card
 from gardener.runtime.trace import Record
+from gardener.runtime.wording import span
 
 if TYPE_CHECKING:
     from gardener.stages.node import StageNode
@@ -102,14 +101,13 @@ def _state(node: "StageNode") -> str:
 def _holds(card: Card, device: str) -> str:
     quant = "" if card.quant == "none" else f" {card.quant}"
     return (
-        f"{span(card)} of {card.layers}, {card.memory / 1e6:.0f} MB, {card.dtype}{quant} "
-        f"on {device}, at {card.name}"
+        f"{span(card.first, card.end)} of {card.layers}, {card.memory / 1e6:.0f} MB, "
+        f"{card.dtype}{quant} on {device}, at {card.name}"
     )
 
 
 def _link(link: Link | None) -> LinkStatus | None:
     if link is None:
         return None
-    silent = max(asyncio.get_running_loop().time() - link.last_heard, 0.0)
     traffic = link.received_bytes, link.sent_bytes
-    return LinkStatus(str(link), link.peer.name, silent, link.round_trip, *traffic)
+    return LinkStatus(str(link), link.peer.name, link.silent, link.round_trip, *traffic)

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from gardener.cli.view.lines import Line, styled
 from gardener.cli.view.status import Piece
+from gardener.runtime.wording import harmless
 
 PARAGRAPH = 4000
 """Characters of a paragraph from which on its beginning is left out, in steps of a quarter."""
@@ -19,9 +20,7 @@ def clean(text: str, keep: str = "") -> str:
 
     Line breaks and tabs are replaced too, except those in `keep`.
     """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else "�" for c in text)
+    return harmless(text, keep, "�")
 
 
 def tail(pieces: Sequence[Piece], width: int, height: int) -> list[Line]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gardener.errors import UserError
+from gardener.runtime.wording import span
 
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.")
 
@@ -32,7 +33,7 @@ class Slice:
 
     def __str__(self) -> str:
         """`layers 10-19`, as people count them: both ends included."""
-        return _layers(self.first, self.end)
+        return span(self.first, self.end)
 
     @property
     def is_first(self) -> bool:
@@ -72,13 +73,13 @@ def parse_layers(text: str, layers: int, stages: int | None = None) -> list[Slic
     expected = 0
     for part in slices:
         if part.first > expected:
-            raise UserError(f"{_layers(expected, part.first)} {_are(expected, part.first)} missing")
+            raise UserError(f"{span(expected, part.first)} {_are(expected, part.first)} missing")
         if part.first < expected:
             end = min(part.end, expected)
-            raise UserError(f"{_layers(part.first, end)} {_are(part.first, end)} given twice")
+            raise UserError(f"{span(part.first, end)} {_are(part.first, end)} given twice")
         expected = part.end
     if expected < layers:
-        raise UserError(f"{_layers(expected, layers)} {_are(expected, layers)} missing")
+        raise UserError(f"{span(expected, layers)} {_are(expected, layers)} missing")
     if stages is not None and len(slices) != stages:
         raise UserError(f"--layers names {len(slices)} ranges but --stages is {stages}")
     return slices
@@ -125,10 +126,6 @@ def even_cut(layer_cost: float, head_cost: float, layers: int, stages: int) -> l
 
 def _slices(ends: Sequence[int], layers: int) -> list[Slice]:
     return [Slice(first, end, layers) for first, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _layers(first: int, end: int) -> str:
-    return f"layer {first}" if end - first == 1 else f"layers {first}-{end - 1}"
 
 
 def _are(first: int, end: int) -> str:

@@ -3,7 +3,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gardener.protocol.cards import mismatch, ring_problem, same_model, span
+from gardener.protocol.cards import mismatch, ring_problem, same_model, with_link
 from gardener.protocol.messages import Card
 
 
@@ -105,9 +105,7 @@ def test_fingerprints_compare_by_content_where_both_know_it() -> None:
     assert not same_model("llama:", "qwen:")
 
 
-def test_layers_are_counted_the_way_people_do() -> None:
-    assert [span(card(1, *layers)) for layers in ((3, 3), (3, 4), (3, 6))] == [
-        "no layers",
-        "layer 3",
-        "layers 3-5",
-    ]
+def test_a_card_shows_what_was_measured_of_the_link() -> None:
+    shown = with_link(card(1, 0, 18), 0.02, 1e9)
+    assert (shown.delay, shown.bandwidth) == (10_000, 10**9)
+    assert with_link(shown, None, None) == card(1, 0, 18)

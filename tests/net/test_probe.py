@@ -12,7 +12,9 @@ from gardener.errors import PeerLost
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
-from gardener.net.probe import PATIENCE, PROBES, SIZES, gauge, with_link
+from gardener.net.neighbours import Neighbours
+from gardener.net.probe import PATIENCE, PROBES, SIZES, measure_link
+from gardener.protocol.cards import with_link
 
 
 class FakeLink:
@@ -31,29 +33,29 @@ class FakeLink:
         return 2 * self._delay + padding / self._true
 
 
-def gauged(link: FakeLink) -> FakeLink:
-    asyncio.run(gauge(cast(Link, link)))
+def measured(link: FakeLink) -> FakeLink:
+    asyncio.run(measure_link(cast(Link, link)))
     return link
 
 
 @pytest.mark.parametrize("bandwidth", [1e6, 1e8, 1e10])
 def test_a_link_learns_its_delay_and_bandwidth(bandwidth: float) -> None:
-    link = gauged(FakeLink(0.01, bandwidth))
+    link = measured(FakeLink(0.01, bandwidth))
     assert link.bandwidth == pytest.approx(bandwidth, rel=1e-3)
-    shown = with_link(card(1, 2), cast(Link, link))
+    shown = with_link(card(1, 2), link.round_trip, link.bandwidth)
     assert shown.delay == 10_000
     assert shown.bandwidth == pytest.approx(bandwidth, rel=1e-3)
 
 
 def test_a_slow_link_is_not_given_more_than_it_takes_to_tell() -> None:
-    assert gauged(FakeLink(0.01, 1e6)).asked == [*[0] * PROBES, *[SIZES[0]] * PROBES]
-    assert gauged(FakeLink(0.01, 1e9)).asked[-1] == SIZES[1]
+    assert measured(FakeLink(0.01, 1e6)).asked == [*[0] * PROBES, *[SIZES[0]] * PROBES]
+    assert measured(FakeLink(0.01, 1e9)).asked[-1] == SIZES[1]
 
 
 def test_a_link_on_which_bytes_take_no_time_has_no_bandwidth_to_tell() -> None:
-    link = gauged(FakeLink(0.01, float("inf")))
+    link = measured(FakeLink(0.01, float("inf")))
     assert link.bandwidth is None
-    assert with_link(card(1, 2), cast(Link, link)).bandwidth == 0
+    assert with_link(card(1, 2), link.round_trip, link.bandwidth).bandwidth == 0
 
 
 def test_a_link_that_ends_meanwhile_is_left_at_that() -> None:
@@ -63,7 +65,7 @@ def test_a_link_that_ends_meanwhile_is_left_at_that() -> None:
                 raise PeerLost("gone")
             return await super().ping(padding)
 
-    link = gauged(Ending(0.01, 1e9))
+    link = measured(Ending(0.01, 1e9))
     assert (link.round_trip, link.bandwidth) == (0.02, None)
 
 
@@ -77,11 +79,11 @@ def test_a_peer_that_does_not_answer_is_waited_for_a_moment(
 
     assert PATIENCE < 1
     monkeypatch.setattr("gardener.net.probe.PATIENCE", 0.01)
-    assert gauged(Deaf(0.0, 1.0)).bandwidth is None
+    assert measured(Deaf(0.0, 1.0)).bandwidth is None
 
 
 def test_without_a_link_a_card_stays_as_it_is() -> None:
-    assert with_link(card(1, 2), None) == card(1, 2)
+    assert Neighbours(card(1, 2), Ear()).card == card(1, 2)
 
 
 def with_links(scenario: Callable[[Link, Link], object]) -> None:
@@ -139,10 +141,10 @@ def test_a_ping_on_a_connection_that_is_closing_leaves_nothing_behind() -> None:
 
 def test_padding_does_not_count_as_round_trip() -> None:
     async def scenario(up: Link, down: Link) -> None:
-        before = list(up._pings.round_trips)
+        before = list(up.core.heartbeat.round_trips)
         await up.ping(1000)
-        assert list(up._pings.round_trips) == before
+        assert list(up.core.heartbeat.round_trips) == before
         await up.ping()
-        assert len(up._pings.round_trips) == len(before) + 1
+        assert len(up.core.heartbeat.round_trips) == len(before) + 1
 
     with_links(scenario)

@@ -17,7 +17,7 @@ from gardener.holder import ring as ring_module
 from gardener.holder.holder import Holder
 from gardener.net.address import Address
 from gardener.net.listen import listen
-from gardener.net.reasons import AGAIN, KEPT, Reasons
+from gardener.net.notices import AGAIN, KEPT, Notices
 
 
 async def refused(holder: Holder) -> str:
@@ -38,7 +38,7 @@ def told(*reasons: tuple[float, str], forget: float | None = None) -> list[str]:
     said: list[str] = []
 
     async def scenario() -> None:
-        those = Reasons(said.append)
+        those = Notices(said.append)
         for pause, reason in reasons:
             await asyncio.sleep(pause)
             if forget is not None and asyncio.get_running_loop().time() >= forget:
@@ -73,7 +73,7 @@ def test_reasons_that_take_turns_do_not_flood() -> None:
 
 def test_reasons_that_a_peer_makes_up_are_not_kept_for_ever() -> None:
     async def scenario() -> None:
-        those = Reasons(lambda reason: None)
+        those = Notices(lambda reason: None)
         for number in range(1000):
             those.tell(str(number))
         assert len(those._quiet) <= KEPT

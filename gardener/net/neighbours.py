@@ -1,0 +1,106 @@
+"""The two links of a peer in the ring, be it a stage or the holder.
+
+Work comes from the peer before it, upstream, and goes to the peer after it, downstream. Either link
+may be missing: what is sent into the void is dropped, for the loss is reported on its own way.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from gardener.errors import PeerLost, RemoteError
+from gardener.net.address import Address
+from gardener.net.dial import dial
+from gardener.net.link import Handler, Link
+from gardener.protocol.cards import mismatch, with_link
+from gardener.protocol.messages import (
+    Card,
+    Lost,
+    Message,
+    Segment,
+    Verdict,
+    as_name,
+    microseconds,
+)
+
+NONE = (0, -1)
+"""Request and number of a segment, where there was none."""
+
+
+class Neighbours:
+    """Who stands before and after the peer with this card; `handler` hears what they say."""
+
+    def __init__(self, card: Card, handler: Handler) -> None:
+        self.upstream: Link | None = None
+        self.downstream: Link | None = None
+        self._card = card
+        self._handler = handler
+        self._given = NONE  # the newest segment that went downstream
+
+    @property
+    def card(self) -> Card:
+        """Our card, with what was measured of our link downstream."""
+        link = self.downstream
+        return with_link(self._card, link.round_trip, link.bandwidth) if link else self._card
+
+    async def dial(
+        self,
+        place: Address,
+        whom: str,
+        *,
+        patience: float | None,
+        waiting: Callable[[str], None],
+        nudge: asyncio.Event | None = None,
+    ) -> Link:
+        """Link to the peer after us, if its card fits to ours. See `net.dial.dial`."""
+        self.downstream = await dial(
+            place,
+            self._card,
+            self._handler,
+            admit=lambda peer: mismatch(self._card, peer),
+            patience=patience,
+            waiting=waiting,
+            whom=whom,
+            nudge=nudge,
+        )
+        return self.downstream
+
+    def take(self, link: Link) -> None:
+        """The peer before us has come. Raises RemoteError if there is one already: of two that
+        greet us at once, the first wins."""
+        if self.upstream is not None:
+            raise RemoteError(f"{self.upstream} came first")
+        self.upstream = link
+
+    def send_down(self, message: Message) -> None:
+        """Send downstream. Nothing is raised: a link that breaks reports itself."""
+        if isinstance(message, Segment | Verdict):
+            self._given = (message.request, message.seq)
+        if self.downstream is not None:
+            with contextlib.suppress(PeerLost):
+                self.downstream.send(message)
+
+    def send_up(self, message: Message) -> None:
+        """Send upstream, likewise."""
+        if self.upstream is not None:
+            with contextlib.suppress(PeerLost):
+                self.upstream.send(message)
+
+    def lose(self, link: Link, had: tuple[int, int] = NONE) -> Lost | None:
+        """Forget a link that has ended. Returns the report of it, or None if it was not ours.
+
+        had: request and number of the newest segment that came from upstream.
+        """
+        if link is self.upstream:
+            self.upstream, newest = None, had
+        elif link is self.downstream:
+            self.downstream, newest = None, self._given
+        else:
+            return None
+        silent = microseconds(link.silent)
+        return Lost(link.peer.stage, *newest, silent, as_name(link.parting.cause))
+
+    async def leave(self, why: str) -> None:
+        """Close both links politely."""
+        links = [link for link in (self.downstream, self.upstream) if link is not None]
+        await asyncio.gather(*(link.close(why) for link in links))

@@ -1,0 +1,45 @@
+"""What somebody waits for, told to the user when it changes.
+
+A notice that stays the same is told once, one that comes back after another is told again, and
+notices that take turns do not flood the terminal.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+AGAIN = 5.0
+"""Seconds for which a notice that was told is not told again; doubled every time that it was."""
+
+LASTS = 3.0
+"""Seconds for which a stage may miss the holder, which has only just come, until that is told."""
+
+KEPT = 64
+"""Most notices that are remembered: their words may come from a peer."""
+
+
+class Notices:
+    """Give it a notice whenever it holds; `say` is called when that is news."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._newest = ""
+        self._quiet: dict[str, tuple[float, float]] = {}  # until when, and the seconds after that
+
+    def tell(self, notice: str) -> None:
+        """This is so now."""
+        if notice == self._newest:
+            return
+        now = asyncio.get_running_loop().time()
+        until, pause = self._quiet.get(notice, (now, AGAIN))
+        if now < until:
+            return  # if it lasts, it is given again
+        if len(self._quiet) >= KEPT:
+            self._quiet.clear()
+        self._quiet[notice] = (now + pause, 2 * pause)
+        self._newest = notice
+        self._say(notice)
+
+    def forget(self) -> None:
+        """The wait is over: whatever comes is news."""
+        self._newest = ""
+        self._quiet.clear()

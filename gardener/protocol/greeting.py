@@ -1,0 +1,47 @@
+"""The greeting of a link, without I/O: each end shows its card, and each may refuse the other.
+
+`link_state.py` knows the order in which the messages may come; here is what an end answers.
+"""
+
+import secrets
+from collections.abc import Callable
+
+from gardener.protocol.messages import PROTOCOL, Card, Hello, Welcome
+
+GREETING_FRAME = 16 * 2**10
+"""Frame limit, in bytes, for a peer that has not introduced itself yet."""
+
+Admit = Callable[[Card], str | None]
+"""Takes the peer's card; returns why the link is refused, or None."""
+
+
+class Greeting:
+    """Our half of a greeting, which must be finished within `seconds`."""
+
+    def __init__(self, card: Card, admit: Admit, seconds: float) -> None:
+        self.peer: Card | None = None
+        """The card of the other end, once it has shown it."""
+        self._card = card
+        self._admit = admit
+        self._seconds = seconds
+
+    def due(self, now: float) -> float:
+        """When a greeting that begins now must be finished."""
+        return now + self._seconds
+
+    def hello(self) -> Hello:
+        """What the end that dialled says first."""
+        return Hello(PROTOCOL, self._card, secrets.token_bytes(16))
+
+    def refusal(self, message: Hello | Welcome) -> str | None:
+        """The peer has shown its card. Returns why we refuse it, or None."""
+        self.peer = message.card
+        return self._admit(message.card)
+
+    def welcome(self, hello: Hello) -> Welcome:
+        """What the end that accepted answers to a peer that it does not refuse."""
+        return Welcome(PROTOCOL, self._card, hello.nonce)
+
+    def overdue(self) -> str:
+        """What is wrong with a greeting that took too long."""
+        return f"the greeting was not finished within {self._seconds:g} s"
