@@ -25,11 +25,12 @@ from gardener.cli.options import policies
 from gardener.decoding.policy import MAIN, Bounds, make
 from gardener.errors import GardenerError
 from gardener.holder.holder import Holder
+from gardener.holder.session import Session
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.processor import HANDLED, ChargingTrace
 from gardener.rings.simulate.worker import VirtualWorker
 
-ENTRIES = ("judged", "_answered", "_safely")
+ENTRIES = ((Holder, "judged"), (Session, "_do"))
 """By which the loop comes to the holder."""
 
 
@@ -94,8 +95,8 @@ class Stopwatch:
 def watching(watch: Stopwatch) -> Iterator[None]:
     """Time all holders meanwhile."""
     with ExitStack() as stack:
-        for name in ENTRIES:
-            stack.enter_context(patch.object(Holder, name, watch.entry(getattr(Holder, name))))
+        for owner, name in ENTRIES:
+            stack.enter_context(patch.object(owner, name, watch.entry(getattr(owner, name))))
         stack.enter_context(patch.object(VirtualWorker, "call", watch.work(VirtualWorker.call)))
         stack.enter_context(patch.object(ChargingTrace, "add", watch.add(ChargingTrace.add)))
         yield
