@@ -34,7 +34,7 @@ def chain(seen: View) -> list[int]:
     features = torch.zeros(len(PROMPT + TEXT), 1)
     library = Library([Recording(PROMPT + TEXT, len(PROMPT), features)], taps=(1,), eos=frozenset())
     decoding = SimpleNamespace(prompt=PROMPT, counts=SimpleNamespace(emitted=0))
-    holder = cast(Holder, SimpleNamespace(decoding=decoding))
+    holder = cast(Holder, SimpleNamespace(session=SimpleNamespace(speculation=decoding)))
     return [node.id for node in true_chain(seen, holder, library)]
 
 
