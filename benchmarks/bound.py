@@ -57,7 +57,7 @@ def true_chain(view: View, holder: Holder, library: Library) -> list[Node]:
     return chain
 
 
-@dataclass(frozen=True)
+@dataclass
 class Heard(View):
     """What is left to be looked at once it is known which of the sent nodes are right.
 
@@ -87,9 +87,8 @@ class Heard(View):
     def top(self) -> float:
         return self.score
 
-    def _likeliest(self, nodes: list[Node], count: int, floor: float) -> list[Node]:
-        alive = [node for node in nodes if node.id in self.alive]
-        return View._likeliest(self, alive, count, floor)
+    def likeliest(self, floor: float) -> Sequence[Node]:
+        return [node for node in View.likeliest(self, floor) if node.id in self.alive]
 
 
 @dataclass(slots=True)

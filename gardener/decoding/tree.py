@@ -4,16 +4,21 @@ One rule decides life everywhere, at the holder and at every stage: a node lives
 an ancestor of the root, or a descendant of the root. Ids count up within a request and are never
 used twice; nothing is ever renumbered. Depth and paths are derived when needed and then forgotten.
 
-Several drafters may guess at what follows a node. Each child keeps the probability that every one
-of them gave it, `pool` makes one of these, and where that changes, the whole branch below is scored
-anew. Drafters are numbered, and the number is their rank there.
+Several drafters may guess at what follows a node. What each of them said is kept, `pool` makes one
+probability of it for every child, and where that changes, the whole branch below is scored anew.
+Drafters are numbered, and the number is their rank there.
 
 Plain ints, no torch, no asyncio. The tree does not know what a token means, nor which nodes are
 under way in the ring.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
+from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 LEAST = 1e-6
@@ -41,8 +46,11 @@ Opinion: TypeAlias = tuple[Guess, ...] | None
 """What a drafter says may follow some node, likeliest first; None: it cannot say yet."""
 
 
-def pool(opinions: Sequence[Mapping[int, float]]) -> list[float]:
-    """One probability for each sibling from what drafters say of it, by number of the drafter.
+def pool(said: Sequence[Sequence[float]]) -> list[float]:
+    """One probability for each sibling from what drafters say of it.
+
+    said: of each drafter that names any of the siblings, by rank, the probabilities that it gives
+    them all; 0.0 for those that it does not name.
 
     Each drafter shares out what those before it have left open, and where a later one has spoken,
     too, an earlier one is listened to as far as it is sure of itself: its weight is its highest
@@ -52,21 +60,41 @@ def pool(opinions: Sequence[Mapping[int, float]]) -> list[float]:
     orders do. The weight was found on the prompts that the package brings, as what makes the true
     token likeliest: 1.13 nats, against 1.21 with weights of one and 1.18 with weights of a half.)
     """
-    pooled = [0.0] * len(opinions)
-    left = 1.0
-    sources = sorted(set().union(*opinions))
-    if len(sources) == 1:  # the usual case
-        said = [opinion.get(sources[0], 0.0) for opinion in opinions]
-        scale = 1.0 / max(sum(said), 1.0)
-        return [max(scale * share, LEAST) for share in said]
-    for source in sources:
-        said = [opinion.get(source, 0.0) for opinion in opinions]
-        total = sum(said)
-        weight = 1.0 if source == sources[-1] else min(max(said), 1.0)
+    *before, last = said
+    pooled, left = [0.0] * len(last), 1.0
+    for shares in before:
+        total, weight = sum(shares), min(max(shares), 1.0)
         scale = weight * left / max(total, 1.0)
-        pooled = [before + scale * share for before, share in zip(pooled, said, strict=True)]
+        pooled = [part + scale * share for part, share in zip(pooled, shares, strict=True)]
         left *= 1.0 - weight * min(total, 1.0)
-    return [max(probability, LEAST) for probability in pooled]
+    scale = left / max(sum(last), 1.0)
+    return [
+        whole if (whole := part + scale * share) > LEAST else LEAST
+        for part, share in zip(pooled, last, strict=True)
+    ]
+
+
+_SCORE = itemgetter(Node._fields.index("score"))
+_NODE: Callable[[tuple[int, int, int, float]], Node] = partial(tuple.__new__, Node)
+"""What `Node._make` does, without Python in between: hundreds are made for a segment."""
+
+
+@dataclass(slots=True)
+class _Fork:
+    """What stands right below a node. level: edges between the first root and the children.
+    children: their ids by token. said: by drafter, the probability of each token that it names."""
+
+    level: int
+    children: dict[int, int] = field(default_factory=dict)
+    said: dict[int, dict[int, float]] = field(default_factory=dict)
+
+    def scores(self, above: float, tokens: Sequence[int]) -> list[float]:
+        """The score of each of these tokens below a parent that has the score `above`."""
+        said = [self.said[source] for source in sorted(self.said)]
+        if not said:
+            return [above + math.log(LEAST)] * len(tokens)
+        chances = pool([[named.get(token, 0.0) for token in tokens] for named in said])
+        return [above + math.log(chance) if chance < 1.0 else above for chance in chances]
 
 
 class Tree:
@@ -74,11 +102,13 @@ class Tree:
 
     def __init__(self, root: int, token: int) -> None:
         self._nodes = {root: Node(root, root - 1, token, 0.0)}
-        self._children: dict[int, dict[int, int]] = {}
-        self._opinions: dict[int, dict[int, float]] = {}  # node -> drafter -> probability
-        self._levels = {root: 0}  # edges between the first root and each node
-        self._lowest = 0  # the highest of these so far
+        self._forks: dict[int, _Fork] = {}  # by parent; a leaf has none
+        self._level = 0  # edges between the first root and this one
+        self._lowest = 0  # the most edges between the first root and any node so far
         self._next = root + 1
+        self._ranked: list[Node] = []  # nodes with at least the score `_bottom`, likeliest first
+        self._bottom = 0.0
+        self._stale = True  # something has changed since they were ranked
         self.root = root
 
     def __len__(self) -> int:
@@ -95,26 +125,35 @@ class Tree:
 
     def child(self, parent: int, token: int) -> Node | None:
         """The child of `parent` with this token, if there is one."""
-        node = self._children.get(parent, {}).get(token)
+        fork = self._forks.get(parent)
+        node = fork.children.get(token) if fork else None
         return None if node is None else self._nodes[node]
+
+    def likeliest(self, lowest: float) -> Sequence[Node]:
+        """The nodes with at least this score, likeliest first and parents before their children.
+
+        Policies ask several times between two changes: the order is kept until the next one.
+        """
+        if self._stale or lowest < self._bottom:
+            self._bottom = bottom = min(lowest, self._bottom)
+            self._ranked = [node for node in self._nodes.values() if node[3] >= bottom]
+            # Stable, and in order of id before: a parent that is as likely stays in front.
+            self._ranked.sort(key=_SCORE, reverse=True)
+            self._stale = False
+        if lowest == self._bottom:
+            return self._ranked
+        return self._ranked[: bisect_right(self._ranked, -lowest, key=lambda node: -node[3])]
 
     def graft(self, parent: int, token: int, score: float) -> Node:
         """Add a child; where `parent` already has one with this token, that one is returned.
 
         Raises KeyError if `parent` is not in the tree.
         """
-        self._nodes[parent]
-        siblings = self._children.setdefault(parent, {})
-        if token in siblings:
-            return self._nodes[siblings[token]]
-        node = Node(self._next, parent, token, score)
-        self._next += 1
-        self._nodes[node.id] = node
-        level = self._levels[node.id] = self._levels[parent] + 1
-        if level > self._lowest:
-            self._lowest = level
-        siblings[token] = node.id
-        return node
+        fork = self._fork(parent)
+        if token in fork.children:
+            return self._nodes[fork.children[token]]
+        self._add(fork, parent, (token,), (score,))
+        return self._nodes[fork.children[token]]
 
     def propose(self, parent: int, source: int, guesses: Sequence[Guess]) -> int:
         """What drafter `source` says may follow `parent`, in place of what it said before.
@@ -123,38 +162,56 @@ class Tree:
         under way. Returns how many children are new. Raises KeyError if `parent` is not in the
         tree.
         """
-        self._nodes[parent]
-        siblings = self._children.get(parent, {})
-        opinions = self._opinions
-        changed = False
-        for node in siblings.values():
-            changed |= opinions.get(node, {}).pop(source, None) is not None
-        if not guesses and not changed:  # nothing said, then or now: nothing is scored anew
-            return 0
-        siblings = self._children.setdefault(parent, siblings)
-        before = len(siblings)
-        for token, probability in guesses:
-            child = self.graft(parent, token, self._nodes[parent].score)
-            self._opinions.setdefault(child.id, {})[source] = max(probability, LEAST)
-        self._score(parent, siblings.values())
-        return len(siblings) - before
+        above = self._nodes[parent].score
+        if not guesses and (parent not in self._forks or source not in self._forks[parent].said):
+            return 0  # nothing said, then or now: nothing is scored anew
+        fork = self._fork(parent)
+        named = dict(guesses)
+        if named:
+            fork.said[source] = named
+        else:
+            del fork.said[source]
+        old = list(fork.children.values())
+        new = [token for token in named if token not in fork.children]
+        scores = fork.scores(above, [*fork.children, *new])
+        for node, score in zip(old, scores, strict=False):
+            self._rescore(node, score)
+        self._add(fork, parent, new, scores[len(old) :])
+        return len(new)
 
     def source(self, node: int) -> frozenset[int]:
-        """The drafters that stand by this node."""
-        return frozenset(self._opinions.get(node, ()))
+        """The drafters that stand by this child of some node."""
+        _, parent, token, _ = self._nodes[node]
+        said = self._forks[parent].said
+        return frozenset(source for source, named in said.items() if token in named)
 
-    def _score(self, parent: int, children: Iterable[int]) -> None:
-        """Score the branches of these children, all of `parent`, after drafters spoke."""
-        children = list(children)
-        pooled = pool([self._opinions.get(child, {}) for child in children])
-        above = self._nodes[parent].score
-        for child, probability in zip(children, pooled, strict=True):
-            score = above + math.log(min(probability, 1.0))
-            if child in self._children:
-                self._shift(child, score - self._nodes[child].score)
-            else:
-                _, _, token, _ = self._nodes[child]
-                self._nodes[child] = Node(child, parent, token, score)
+    def _fork(self, parent: int) -> _Fork:
+        """What stands below this node, even if it is nothing yet. Raises KeyError if there is no
+        such node."""
+        fork = self._forks.get(parent)
+        if fork is None:
+            fork = self._forks[parent] = _Fork(self._level_of(parent) + 1)
+        return fork
+
+    def _add(
+        self, fork: _Fork, parent: int, tokens: Sequence[int], scores: Sequence[float]
+    ) -> None:
+        """Children with these tokens and scores, which `parent` does not have yet."""
+        ids = range(self._next, self._next + len(tokens))
+        fields = zip(ids, repeat(parent), tokens, scores, strict=False)
+        self._nodes.update(zip(ids, map(_NODE, fields), strict=True))
+        fork.children.update(zip(tokens, ids, strict=True))
+        self._next = ids.stop
+        self._lowest = max(self._lowest, fork.level)
+        self._stale = True
+
+    def _rescore(self, node: int, score: float) -> None:
+        """Give this score to a node, and shift all below it by as much."""
+        if node in self._forks:
+            self._shift(node, score - self._nodes[node].score)
+        else:
+            self._nodes[node] = self._nodes[node]._replace(score=score)
+            self._stale = True
 
     def _shift(self, top: int, by: float) -> None:
         """Add to the scores of a node and of all below it.
@@ -164,33 +221,33 @@ class Tree:
         """
         if abs(by) < 1e-9:
             return
+        self._stale = True
         stack = [top]
         while stack:
             node = stack.pop()
-            old = self._nodes[node]
-            score = min(old.score + by, self._nodes[old.parent].score)
-            self._nodes[node] = old._replace(score=score)
-            stack.extend(self._children.get(node, {}).values())
+            _, parent, token, score = self._nodes[node]
+            score = min(score + by, self._nodes[parent].score)
+            self._nodes[node] = Node(node, parent, token, score)
+            if node in self._forks:
+                stack.extend(self._forks[node].children.values())
 
     def advance(self, token: int) -> list[int]:
         """Make the root's child with this token the root, planting it if it is not there (a miss).
 
         Returns the ids that died: the other branches, not the old root, which is settled.
         """
-        heir = self.child(self.root, token) or self.graft(
-            self.root, token, self._nodes[self.root].score
-        )
-        stack = [n for n in self._children.pop(self.root).values() if n != heir.id]
-        del self._nodes[self.root], self._levels[self.root]
-        self._opinions.pop(self.root, None)
-        self.root = heir.id
+        heir = self.graft(self.root, token, self._nodes[self.root].score)
+        fork = self._forks.pop(self.root)
+        del self._nodes[self.root]
+        self.root, self._level, self._stale = heir.id, fork.level, True
         dead: list[int] = []
-        while stack:
-            node = stack.pop()
-            dead.append(node)
-            del self._nodes[node], self._levels[node]
-            self._opinions.pop(node, None)
-            stack.extend(self._children.pop(node, {}).values())
+        level = [node for node in fork.children.values() if node != heir.id]
+        while level:
+            dead += level
+            forks = [self._forks.pop(node) for node in level if node in self._forks]
+            level = [child for fork in forks for child in fork.children.values()]
+        for node in dead:
+            del self._nodes[node]
         return dead
 
     def lineage(self, node: int) -> list[Node]:
@@ -204,8 +261,12 @@ class Tree:
     @property
     def height(self) -> int:
         """No node is deeper than this below the root; those that died may have been."""
-        return self._lowest - self._levels[self.root]
+        return self._lowest - self._level
 
     def depth(self, node: int) -> int:
         """Edges between the root and `node`."""
-        return self._levels[node] - self._levels[self.root]
+        return self._level_of(node) - self._level
+
+    def _level_of(self, node: int) -> int:
+        """Edges between the first root and `node`."""
+        return self._level if node == self.root else self._forks[self._nodes[node].parent].level

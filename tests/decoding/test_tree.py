@@ -1,6 +1,8 @@
 """The token tree: grafting, advancing, dying."""
 
+import math
 import random
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -95,14 +97,38 @@ def test_advance_leaves_just_what_hangs_below_the_new_root(seed: int) -> None:
     assert {*dead} == {i for i, _ in rows} - alive - {0, tree.root}
 
 
+def pooled(siblings: Sequence[Mapping[int, float]]) -> list[float]:
+    """What the tree makes of these probabilities, given for each sibling by drafter."""
+    tree = Tree(0, 0)
+    for token in range(len(siblings)):
+        tree.graft(0, token, math.log(LEAST))
+    for source in range(3):
+        said = [Guess(token, by[source]) for token, by in enumerate(siblings) if source in by]
+        tree.propose(0, source, said)
+    return [math.exp(node.score) for node in tree if node.id]
+
+
 def test_drafters_share_out_what_those_before_them_left_open() -> None:
     said = [{0: 0.6, 1: 0.5}, {1: 0.4}, {0: 0.2}, {}]
     left = 1 - 0.6 * 0.8  # the first one counts as far as it is sure
     expected = [0.6 * 0.6 + left * 0.5, left * 0.4, 0.6 * 0.2, LEAST]
-    assert pool(said) == pytest.approx(expected)
-    assert pool([{1: 0.3}, {1: 0.2}]) == pytest.approx([0.3, 0.2])  # the first said nothing
-    assert pool([{0: 0.3}, {0: 0.2}]) == pytest.approx([0.3, 0.2])  # the second has not spoken yet
-    assert pool([{0: 1.0}, {1: 0.9}]) == pytest.approx([1.0, LEAST])  # the first is sure
+    assert pooled(said) == pytest.approx(expected)
+    assert pool([[0.6, 0.0, 0.2, 0.0], [0.5, 0.4, 0.0, 0.0]]) == pytest.approx(expected)
+    assert pooled([{1: 0.3}, {1: 0.2}]) == pytest.approx([0.3, 0.2])  # the first said nothing
+    assert pooled([{0: 0.3}, {0: 0.2}]) == pytest.approx([0.3, 0.2])  # the second is yet to speak
+    assert pooled([{0: 1.0}, {1: 0.9}]) == pytest.approx([1.0, LEAST])  # the first is sure
+
+
+def test_what_a_drafter_takes_back_counts_no_more() -> None:
+    tree = Tree(0, 0)
+    tree.propose(0, 0, [Guess(5, 0.5)])
+    tree.propose(0, 1, [Guess(5, 0.2), Guess(6, 0.4)])
+    assert tree.propose(0, 1, []) == 0
+    assert [math.exp(node.score) for node in tree] == pytest.approx([1.0, 0.5, LEAST])
+    assert [tree.source(node) for node in (1, 2)] == [{0}, set()]
+    assert tree.propose(0, 0, []) == 0
+    assert [math.exp(node.score) for node in tree] == pytest.approx([1.0, LEAST, LEAST])
+    assert tree.propose(0, 0, []) == 0
 
 
 @given(
@@ -111,9 +137,9 @@ def test_drafters_share_out_what_those_before_them_left_open() -> None:
     )
 )
 def test_siblings_are_never_more_likely_than_one_together(said: list[dict[int, float]]) -> None:
-    pooled = pool(said)
-    assert sum(pooled) <= 1 + LEAST * len(said) + 1e-9
-    assert all(probability >= LEAST for probability in pooled)
+    chances = pooled(said)
+    assert sum(chances) <= 1 + LEAST * len(said) + 1e-9
+    assert all(chance >= LEAST * (1 - 1e-9) for chance in chances)
 
 
 def test_no_node_is_likelier_than_its_parent_however_scores_are_rounded() -> None:
@@ -129,3 +155,25 @@ def test_no_node_is_likelier_than_its_parent_however_scores_are_rounded() -> Non
             tree.propose(chance.randrange(6), 0, [Guess(1, chance.choice([1.0, chance.random()]))])
             for node in tree:
                 assert node.id == tree.root or node.score <= tree[node.parent].score
+
+
+def test_the_likeliest_nodes_come_in_the_same_order_as_if_they_were_sorted_anew() -> None:
+    chance = random.Random(2)
+    for _ in range(50):
+        tree = Tree(0, 9)
+        for _ in range(60):
+            match chance.randrange(8):
+                case 0:
+                    tree.advance(chance.randrange(4))
+                case 1:
+                    tree.graft(chance.choice(list(tree)).id, chance.randrange(4), -3.0)
+                case _:
+                    parent, source = chance.choice(list(tree)).id, chance.randrange(2)
+                    shares = chance.choices([0.0, 0.1, 0.25, 0.5, 1.0], k=chance.randrange(4))
+                    tree.propose(parent, source, list(map(Guess, range(4), shares)))
+            lowest = tree[tree.root].score + math.log(chance.choice([0.5, 0.1, 1e-3, 1e-9]))
+            found = [node for node in tree if node.score >= lowest]
+            found.sort(key=lambda node: -node.score)  # stable: those with lower ids first
+            assert list(tree.likeliest(lowest)) == found
+            for node in tree:
+                assert tree.depth(node.id) == len(tree.lineage(node.id)) - 1 <= tree.height

@@ -68,8 +68,8 @@ class Gardener:
             return []
         if view.verdict_in < draft < FREE * view.costs.tick(1) and not view.urgent:
             return []  # it will be asked again in a moment, and should be free then
-        batch = self._of_use(view, self._batch(view))
-        if batch:
+        batch = self._batch(view)
+        if batch and (batch := self._of_use(view, batch)):
             return ids(batch)
         root = view.tree.root  # what follows it decides first
         return [] if root in view.expanded else [root]

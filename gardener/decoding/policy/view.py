@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
-from operator import itemgetter
 from typing import Protocol
 
 from gardener.decoding.costs import Costs
@@ -16,9 +15,6 @@ FLOOR = 0.003
 
 MOST = 64
 """Rows in a segment, where no user says otherwise: more are not measured."""
-
-
-_SCORE = itemgetter(Node._fields.index("score"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +41,10 @@ class Bounds:
         return self.rows or MOST
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class View:
-    """What a policy may look at.
+    """What a policy may look at, and must not change. (It is not frozen, because one is made for
+    every question, and a frozen one takes three times as long to make.)
 
     sent        nodes of the tree that are in the ring or have passed it
     expanded    nodes that the drafter in question has looked at
@@ -91,28 +88,26 @@ class View:
 
     def best(self, want: Callable[[Node], bool], count: int, floor: float) -> list[Node]:
         """The `count` likeliest wanted nodes, likeliest first and parents before children."""
-        return self._likeliest([node for node in self.tree if want(node)], count, floor)
+        return [node for node in self.likeliest(floor) if want(node)][:count]
 
     def unsent(self, count: int, floor: float) -> list[Node]:
         """The likeliest nodes that were not sent; a parent stands before its children."""
         sent = self.sent
-        return self._likeliest([node for node in self.tree if node[0] not in sent], count, floor)
+        return [node for node in self.likeliest(floor) if node[0] not in sent][:count]
 
     def unexpanded(self, count: int, floor: float) -> list[Node]:
         """The likeliest nodes at which the drafter has not looked."""
         seen = self.expanded
-        return self._likeliest([node for node in self.tree if node[0] not in seen], count, floor)
+        return [node for node in self.likeliest(floor) if node[0] not in seen][:count]
 
-    def _likeliest(self, nodes: list[Node], count: int, floor: float) -> list[Node]:
-        """Of these nodes, which come in the order of their ids. This is asked several times for
-        every segment: nothing here but what C does."""
-        lowest = self.top + math.log(floor)
-        if self.tree.height >= self.reach:  # only near the end of the answer
-            depth, reach = self.tree.depth, self.reach
-            nodes = [node for node in nodes if depth(node.id) < reach]
-        found = [node for node in nodes if node[3] >= lowest]
-        found.sort(key=_SCORE, reverse=True)  # stable: a parent that is as likely stays in front
-        return found[:count]
+    def likeliest(self, floor: float) -> Sequence[Node]:
+        """The nodes that are at least so likely and may still be emitted, likeliest first and
+        parents before children."""
+        nodes = self.tree.likeliest(self.top + math.log(floor))
+        if self.tree.height < self.reach:  # all but the end of the answer
+            return nodes
+        depth, reach = self.tree.depth, self.reach
+        return [node for node in nodes if depth(node.id) < reach]
 
     def paying(self, nodes: Sequence[Node], window: int) -> int:
         """How many of these nodes, the likeliest first, bring the most tokens per second where
