@@ -77,7 +77,7 @@ class Flat(Costs):
     """The same costs, but for stages that take as long as for 16 rows, whatever the rows."""
 
     def __init__(self, real: Costs) -> None:
-        vars(self).update(vars(real), _ticks={}, _circles={}, _leads={})
+        self._begin(real._known, real.context)
 
     @property
     def stages(self) -> list[Curve]:

@@ -61,6 +61,8 @@ class _Known:
     bytes: tuple[int, ...]  # of a row on each hop
     draft: Line = field(default_factory=Line)
     beyond: Mean = field(default_factory=Mean)  # what a round trip takes besides
+    drafts: dict[int, float] = field(default_factory=dict)  # what `draft` says now, by nodes
+    links: dict[int, tuple[float, float]] = field(default_factory=dict)  # see `_links`, by rows
     version: int = 0
 
 
@@ -104,7 +106,8 @@ class Costs:
         # Of now, made again when they are asked for. Policies ask for the same few often.
         self._version = known.version
         self._curves: list[Curve] | None = None
-        self._ticks: dict[int, float] = {}  # by rows
+        self._times: dict[int, list[float]] = {}  # by rows: of each stage
+        self._ticks: dict[int, float] = {}
         self._round_trips: dict[int, float] = {}
         self._leads: dict[tuple[int, int], float] = {}
 
@@ -173,6 +176,7 @@ class Costs:
         self._forget()
 
     def _forget(self) -> None:
+        self._times.clear()
         self._ticks.clear()
         self._round_trips.clear()
         self._leads.clear()
@@ -189,11 +193,7 @@ class Costs:
         """Seconds of the slowest stage or link: how often a segment of this many rows can pass."""
         self._keep_up()
         if rows not in self._ticks:
-            links = zip(self.hops, self._known.bytes, strict=True)
-            self._ticks[rows] = max(
-                max(curve(rows) for curve in self.stages),
-                max(hop.busy(rows * size) for hop, size in links),
-            )
+            self._ticks[rows] = max(*self._computing(rows), self._links(rows)[1])
         return self._ticks[rows]
 
     def lead(self, rows: int, window: int) -> float:
@@ -208,19 +208,32 @@ class Costs:
         """Seconds once round the ring: stages, links, and what else it was seen to take."""
         self._keep_up()
         if rows not in self._round_trips:
-            computing = sum(curve(rows) for curve in self.stages)
-            beyond = max(self._links(rows) + self._known.beyond.value, 0.0)
-            self._round_trips[rows] = computing + beyond
+            beyond = max(self._links(rows)[0] + self._known.beyond.value, 0.0)
+            self._round_trips[rows] = sum(self._computing(rows)) + beyond
         return self._round_trips[rows]
 
     def draft(self, nodes: int) -> float:
         """Seconds that the slow drafter takes to expand this many nodes at once; 0 if none was
         seen to."""
-        line = self._known.draft
-        return line(nodes) if nodes > 0 and line.seen else 0.0
+        drafts, line = self._known.drafts, self._known.draft
+        if nodes not in drafts:
+            drafts[nodes] = line(nodes) if nodes > 0 and line.seen else 0.0
+        return drafts[nodes]
 
-    def _links(self, rows: int) -> float:
-        return sum(self.link(k, rows) for k in range(len(self.hops)))
+    def _computing(self, rows: int) -> list[float]:
+        """Seconds that each stage computes."""
+        if rows not in self._times:
+            self._times[rows] = [curve(rows) for curve in self.stages]
+        return self._times[rows]
+
+    def _links(self, rows: int) -> tuple[float, float]:
+        """Seconds over all links, and those for which the slowest one is busy."""
+        links = self._known.links
+        if rows not in links:
+            hops = zip(self.hops, self._known.bytes, strict=True)
+            busy = max(hop.busy(rows * size) for hop, size in hops)
+            links[rows] = sum(self.link(k, rows) for k in range(len(self.hops))), busy
+        return links[rows]
 
     # --- what is seen ------------------------------------------------------------------------
 
@@ -232,7 +245,7 @@ class Costs:
         if not all(timing.rows for timing in times):
             return
         spent = sum(timing.wait + timing.compute for timing in times) / 1e6
-        self._known.beyond.observe(seconds - spent - self._links(rows))
+        self._known.beyond.observe(seconds - spent - self._links(rows)[0])
         self._learned()
 
     def observe_stage(self, k: int, rows: int, seconds: float) -> None:
@@ -248,6 +261,7 @@ class Costs:
         """The slow drafter expanded this many nodes at once."""
         if nodes > 0 and seconds >= 0:
             self._known.draft.observe(nodes, seconds)
+            self._known.drafts.clear()
 
     # --- reports -----------------------------------------------------------------------------
 

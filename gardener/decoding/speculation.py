@@ -295,21 +295,17 @@ class Speculation:
         self.counts.plain += not self.moment.speculating
         for source in self.tree.source(heir.id) if heir else ():
             self.counts.named[source] = self.counts.named.get(source, 0) + 1
-        for node in self.tree.advance(token):
-            self.counts.wasted += self._sent.pop(node, None) is not None
-            self._forget(node)
+        dead = self.tree.advance(token)
+        for node in [node for node in dead if node in self._sent]:
+            self.counts.wasted += 1
+            del self._sent[node]
             self._picks.pop(node, None)
         del self._sent[old], self._picks[old]
-        self._forget(old)
         for source, expanded in enumerate(self._expanded):
-            expanded -= self._postponed[source]
+            expanded.difference_update(dead, (old,), self._postponed[source])
             self._postponed[source].clear()
             if self.sources[source]:
                 expanded.discard(self.tree.root)
-
-    def _forget(self, node: int) -> None:
-        for expanded in self._expanded:
-            expanded.discard(node)
 
     def _ended(self, token: int) -> str | None:
         if token in self.limits.eos:

@@ -14,7 +14,7 @@ under way in the ring.
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
@@ -106,9 +106,13 @@ class Tree:
         self._level = 0  # edges between the first root and this one
         self._lowest = 0  # the most edges between the first root and any node so far
         self._next = root + 1
-        self._ranked: list[Node] = []  # nodes with at least the score `_bottom`, likeliest first
-        self._bottom = 0.0
-        self._stale = True  # something has changed since they were ranked
+        # Nodes with at least the score `_bottom`, likeliest first. Since they were ranked, some may
+        # have died, and those in `_changed` are new or have another score.
+        self._ranked: list[Node] = []
+        self._bottom = math.inf
+        self._span = 0.0  # how far below the root's score anybody has asked
+        self._stale = False
+        self._changed: set[int] = set()
         self.root = root
 
     def __len__(self) -> int:
@@ -132,17 +136,30 @@ class Tree:
     def likeliest(self, lowest: float) -> Sequence[Node]:
         """The nodes with at least this score, likeliest first and parents before their children.
 
-        Policies ask several times between two changes: the order is kept until the next one.
+        Policies ask several times between two changes, and most nodes are not likely enough: the
+        order is kept, and only what has changed is looked at.
         """
-        if self._stale or lowest < self._bottom:
-            self._bottom = bottom = min(lowest, self._bottom)
-            self._ranked = [node for node in self._nodes.values() if node[3] >= bottom]
-            # Stable, and in order of id before: a parent that is as likely stays in front.
-            self._ranked.sort(key=_SCORE, reverse=True)
-            self._stale = False
+        nodes = self._nodes
+        if lowest < self._bottom:
+            top = nodes[self.root].score
+            self._span = max(self._span, top - lowest)
+            self._bottom = min(lowest, top - self._span)
+            self._rank(nodes.values())
+        elif self._stale:
+            same = [node for node in self._ranked if nodes.get(node[0]) is node]
+            self._rank([*same, *(nodes[node] for node in self._changed if node in nodes)])
         if lowest == self._bottom:
             return self._ranked
         return self._ranked[: bisect_right(self._ranked, -lowest, key=lambda node: -node[3])]
+
+    def _rank(self, nodes: Iterable[Node]) -> None:
+        """Keep the order of these nodes, without those below `_bottom`."""
+        bottom = self._bottom
+        self._ranked = [node for node in nodes if node[3] >= bottom]
+        self._ranked.sort()  # by id, so that a parent that is as likely stays in front
+        self._ranked.sort(key=_SCORE, reverse=True)
+        self._stale = False
+        self._changed.clear()
 
     def graft(self, parent: int, token: int, score: float) -> Node:
         """Add a child; where `parent` already has one with this token, that one is returned.
@@ -203,6 +220,7 @@ class Tree:
         fork.children.update(zip(tokens, ids, strict=True))
         self._next = ids.stop
         self._lowest = max(self._lowest, fork.level)
+        self._changed.update(ids)
         self._stale = True
 
     def _rescore(self, node: int, score: float) -> None:
@@ -211,6 +229,7 @@ class Tree:
             self._shift(node, score - self._nodes[node].score)
         else:
             self._nodes[node] = self._nodes[node]._replace(score=score)
+            self._changed.add(node)
             self._stale = True
 
     def _shift(self, top: int, by: float) -> None:
@@ -228,6 +247,7 @@ class Tree:
             _, parent, token, score = self._nodes[node]
             score = min(score + by, self._nodes[parent].score)
             self._nodes[node] = Node(node, parent, token, score)
+            self._changed.add(node)
             if node in self._forks:
                 stack.extend(self._forks[node].children.values())
 
