@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from gardener.cli import evaluate, generate, program, verify
+from gardener.cli import evaluate, generate, options, program, verify
 from gardener.cli.main import app
 from gardener.decoding.policy import MAIN, POLICIES
 from gardener.errors import UserError
@@ -35,8 +35,12 @@ def rings(monkeypatch: pytest.MonkeyPatch, *command: str) -> list[RingSettings]:
     return opened
 
 
+def test_the_command_line_knows_all_policies() -> None:
+    assert list(get_args(options.PolicyName)) == list(POLICIES)
+
+
 @pytest.mark.parametrize(
-    ("options", "policies"),
+    ("given", "policies"),
     [
         (SHARED, ("alternating",)),
         (APART, ("gardener",)),
@@ -49,17 +53,17 @@ def rings(monkeypatch: pytest.MonkeyPatch, *command: str) -> list[RingSettings]:
 def test_generate_runs_what_suits_the_ring_and_says_why(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    options: tuple[str, ...],
+    given: tuple[str, ...],
     policies: tuple[str, ...],
 ) -> None:
-    (settings,) = rings(monkeypatch, "generate", "hello", *options)
+    (settings,) = rings(monkeypatch, "generate", "hello", *given)
     assert settings.policies == policies
     said = capsys.readouterr().err
-    assert said.count(WHY) == (policies[0] == "alternating" and "--policy" not in options)
+    assert said.count(WHY) == (policies[0] == "alternating" and "--policy" not in given)
 
 
 @pytest.mark.parametrize(
-    ("options", "policies"),
+    ("given", "policies"),
     [
         (SHARED, (*BASELINES, "alternating")),
         (APART, MAIN),
@@ -72,11 +76,11 @@ def test_eval_compares_the_baselines_with_what_generate_would_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-    options: tuple[str, ...],
+    given: tuple[str, ...],
     policies: tuple[str, ...],
 ) -> None:
     where = ("--out", str(tmp_path / "out"), "--json")
-    settings = rings(monkeypatch, "eval", *options, *where)[0]
+    settings = rings(monkeypatch, "eval", *given, *where)[0]
     assert settings.policies == policies
     said = capsys.readouterr().err
     assert said.count(f"simulated 2 loopback: {WHY}") == ("alternating" in policies)
