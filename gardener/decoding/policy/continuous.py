@@ -1,4 +1,4 @@
-"""Continuous speculation: nothing in the ring waits for anything else (design, section 6)."""
+"""Continuous speculation: nothing in the ring waits for anything else."""
 
 import math
 from dataclasses import dataclass
@@ -51,8 +51,8 @@ class Gardener:
         return ids(nodes[:size])
 
     def _worth_waiting(self, view: View, ready: list[Node]) -> bool:
-        """Should the root, and what is ready with it, wait for what is being drafted? What comes
-        too late comes with the next segment."""
+        """Whether the root, and what is ready with it, should wait for what is being drafted. What
+        comes too late comes with the next segment."""
         if view.overdue:
             return False
         asked = [view.tree[node] for node in view.growing if node in view.tree]
@@ -75,9 +75,8 @@ class Gardener:
         return [] if root in view.expanded else [root]
 
     def _of_use(self, view: View, batch: list[Node]) -> list[Node]:
-        """Those below which a guess would leave with one of the next segments. There may be enough
-        to send that is likelier; that much is there which nobody would miss is no reason to rest.
-        """
+        """Those below which a guess would leave with one of the next segments, because less than
+        enough is ready to be sent that is likelier than such a guess."""
         most, floor = self.bounds.most, self.bounds.floor
         rows = self._rows or self._size(view, view.unsent(most, floor))
         enough = AHEAD * max(rows, 1)

@@ -129,7 +129,7 @@ class View:
 
 
 class Policy(Protocol):
-    """The decisions of the round (design, section 6). One object for one request."""
+    """The decisions of the round. One object for one request."""
 
     @property
     def name(self) -> str: ...
