@@ -123,7 +123,7 @@ class Clairvoyant:
     name: str = "clairvoyant"
 
     def window(self, costs: Costs) -> int:
-        return len(costs.stages) + 1
+        return costs.count + 1
 
     def choose(self, view: View) -> list[int]:
         chain = true_chain(view, self.holder, self.library)

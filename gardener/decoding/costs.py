@@ -41,15 +41,25 @@ class _Stage:
     added: Curve | None
     span: int  # tokens between the two contexts
     level: Level
+    _parts: dict[int, tuple[float, float]] = field(default_factory=dict)  # of both, by rows
 
-    def at(self, context: int) -> Curve:
-        """What holds now, with so many tokens in the text: attention is linear in these."""
-        if self.added is None or context <= SHORT:
-            return self.short.scaled(self.level.value)
-        share = (context - SHORT) / self.span
-        rows = sorted({r for curve in (self.short, self.added) for r, _ in curve.points})
-        points = ((r, self.short(r) + share * self.added(r)) for r in rows)
-        return Curve(tuple((r, seconds * self.level.value) for r, seconds in points))
+    def bare(self, rows: int, context: int) -> float:
+        """Seconds without the level, for a text of this length: attention is linear in it."""
+        parts = self._parts.get(rows)
+        if parts is None:
+            added = 0.0 if self.added is None else self.added(rows)
+            parts = self._parts[rows] = (self.short(rows), added)
+        return parts[0] + max(context - SHORT, 0) / self.span * parts[1]
+
+    def seconds(self, rows: int, context: int) -> float:
+        """What a pass of this many rows takes now."""
+        return self.level.value * self.bare(rows, context)
+
+    def curve(self, context: int) -> Curve:
+        """The same for all rows."""
+        curves = [self.short] if self.added is None else [self.short, self.added]
+        rows = sorted({each for curve in curves for each, _ in curve.points})
+        return Curve(tuple((each, self.seconds(each, context)) for each in rows))
 
 
 @dataclass(slots=True)
@@ -103,13 +113,8 @@ class Costs:
 
     def _begin(self, known: _Known, context: int) -> None:
         self._known, self.context = known, context
-        # Of now, made again when they are asked for. Policies ask for the same few often.
-        self._version = known.version
-        self._curves: list[Curve] | None = None
-        self._times: dict[int, list[float]] = {}  # by rows: of each stage
-        self._ticks: dict[int, float] = {}
-        self._round_trips: dict[int, float] = {}
-        self._leads: dict[tuple[int, int], float] = {}
+        self._version = known.version  # of what was seen when these were made:
+        self._passages: dict[int, tuple[float, float]] = {}
 
     def at(self, context: int) -> "Costs":
         """The same ring for a text of `context` tokens, prompt and answer together."""
@@ -156,34 +161,18 @@ class Costs:
         return self._known.hops
 
     @property
+    def count(self) -> int:
+        """How many stages there are."""
+        return len(self._known.stages)
+
+    @property
     def stages(self) -> list[Curve]:
-        """The curves of now. Do not change the list."""
-        self._keep_up()
-        if self._curves is None:
-            self._curves = [stage.at(self.context) for stage in self._known.stages]
-        return self._curves
-
-    def _keep_up(self) -> None:
-        """Forget what was made before something was seen by another of this ring."""
-        if self._version != self._known.version:
-            self._version, self._curves = self._known.version, None
-            self._forget()
-
-    def _learned(self) -> None:
-        """Something was seen, and the curves follow it already."""
-        self._known.version += 1
-        self._version = self._known.version
-        self._forget()
-
-    def _forget(self) -> None:
-        self._times.clear()
-        self._ticks.clear()
-        self._round_trips.clear()
-        self._leads.clear()
+        """Their curves as they are now."""
+        return [stage.curve(self.context) for stage in self._known.stages]
 
     def stage(self, k: int, rows: int) -> float:
         """Seconds that stage k computes."""
-        return self.stages[k](rows)
+        return self._known.stages[k].seconds(rows, self.context)
 
     def link(self, k: int, rows: int) -> float:
         """Seconds from the end of hop k to the other."""
@@ -191,26 +180,30 @@ class Costs:
 
     def tick(self, rows: int) -> float:
         """Seconds of the slowest stage or link: how often a segment of this many rows can pass."""
-        self._keep_up()
-        if rows not in self._ticks:
-            self._ticks[rows] = max(*self._computing(rows), self._links(rows)[1])
-        return self._ticks[rows]
-
-    def lead(self, rows: int, window: int) -> float:
-        """Seconds from a segment of `rows` to the next, with at most `window` under way."""
-        self._keep_up()
-        key = (rows, window)
-        if key not in self._leads:
-            self._leads[key] = max(self.tick(rows), self.round_trip(rows) / window)
-        return self._leads[key]
+        return self._passage(rows)[0]
 
     def round_trip(self, rows: int) -> float:
         """Seconds once round the ring: stages, links, and what else it was seen to take."""
-        self._keep_up()
-        if rows not in self._round_trips:
-            beyond = max(self._links(rows)[0] + self._known.beyond.value, 0.0)
-            self._round_trips[rows] = sum(self._computing(rows)) + beyond
-        return self._round_trips[rows]
+        return self._passage(rows)[1]
+
+    def lead(self, rows: int, window: int) -> float:
+        """Seconds from a segment of `rows` to the next, with at most `window` under way."""
+        tick, round_trip = self._passage(rows)
+        return max(tick, round_trip / window)
+
+    def _passage(self, rows: int) -> tuple[float, float]:
+        """Tick and round trip. Policies ask for the same few often, so they are kept until
+        something else is seen."""
+        if self._version != self._known.version:
+            self._version = self._known.version
+            self._passages.clear()
+        found = self._passages.get(rows)
+        if found is None:
+            computing = [stage.seconds(rows, self.context) for stage in self._known.stages]
+            links, busy = self._links(rows)
+            beyond = max(links + self._known.beyond.value, 0.0)
+            found = self._passages[rows] = (max(*computing, busy), sum(computing) + beyond)
+        return found
 
     def draft(self, nodes: int) -> float:
         """Seconds that the slow drafter takes to expand this many nodes at once; 0 if none was
@@ -219,12 +212,6 @@ class Costs:
         if nodes not in drafts:
             drafts[nodes] = line(nodes) if nodes > 0 and line.seen else 0.0
         return drafts[nodes]
-
-    def _computing(self, rows: int) -> list[float]:
-        """Seconds that each stage computes."""
-        if rows not in self._times:
-            self._times[rows] = [curve(rows) for curve in self.stages]
-        return self._times[rows]
 
     def _links(self, rows: int) -> tuple[float, float]:
         """Seconds over all links, and those for which the slowest one is busy."""
@@ -240,22 +227,21 @@ class Costs:
     def observe(self, rows: int, seconds: float, times: Sequence[Timing]) -> None:
         """A segment of this many rows came back after `seconds`; these are its stages' times. One
         that lost all its rows on the way tells of the stages that it passed before."""
-        for k, timing in enumerate(times[: len(self._known.stages)]):
+        for k, timing in enumerate(times[: self.count]):
             self.observe_stage(k, timing.rows, timing.compute / 1e6)
         if not all(timing.rows for timing in times):
             return
         spent = sum(timing.wait + timing.compute for timing in times) / 1e6
         self._known.beyond.observe(seconds - spent - self._links(rows)[0])
-        self._learned()
+        self._known.version += 1
 
     def observe_stage(self, k: int, rows: int, seconds: float) -> None:
         """A pass of this many rows took stage k so long. Without rows or time it says nothing."""
         stage = self._known.stages[k]
-        expected = self.stage(k, rows) / stage.level.value
+        expected = stage.bare(rows, self.context)
         if rows > 0 and seconds > 0 and expected > 0:
             stage.level.observe(seconds / expected)
-            self.stages[k] = stage.at(self.context)
-            self._learned()
+            self._known.version += 1
 
     def observe_draft(self, nodes: int, seconds: float) -> None:
         """The slow drafter expanded this many nodes at once."""

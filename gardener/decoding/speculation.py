@@ -191,7 +191,7 @@ class Speculation:
         if self._prefilled == last:
             nodes = self.policy.choose(self.view(overdue=overdue))
             return [self._segment([], nodes), *self._settle(), *self._grow()] if nodes else []
-        if len(self.flights) > len(self.moment.costs.stages):
+        if len(self.flights) > self.moment.costs.count:
             return []  # one for each stage, and one that waits
         first, end = self._prefilled, min(self._prefilled + self.chunk, last)
         self._prefilled = end

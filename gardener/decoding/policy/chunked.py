@@ -22,7 +22,7 @@ class Chunked:
     _rest: deque[list[int]] = field(default_factory=deque)
 
     def window(self, costs: Costs) -> int:
-        return len(costs.stages) + 1
+        return costs.count + 1
 
     def choose(self, view: View) -> list[int]:
         while self._rest:

@@ -31,7 +31,7 @@ class FlowSpec:
     _done: int = -1  # the root whose tree is cut up or was looked at
 
     def window(self, costs: Costs) -> int:
-        return 2 * (len(costs.stages) + TREE // SEGMENT)
+        return 2 * (costs.count + TREE // SEGMENT)
 
     def choose(self, view: View) -> list[int]:
         while self._rest:

@@ -22,7 +22,7 @@ class PipeDec:
     throttled: bool = False
 
     def window(self, costs: Costs) -> int:
-        return len(costs.stages) + 1
+        return costs.count + 1
 
     def choose(self, view: View) -> list[int]:
         if view.urgent:
