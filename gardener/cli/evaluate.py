@@ -36,7 +36,9 @@ from gardener.evaluation.runner import MeasuredRing, measure
 from gardener.evaluation.tables import tables
 from gardener.evaluation.tally import MeasuredRun
 from gardener.evaluation.terminal import Teller
-from gardener.rings.open import RingSettings, open_ring, read_prompter
+from gardener.rings.equipment import read_prompter
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
 
 SAVE_EVERY = 10.0
 """Seconds between two savings of what there is, at least."""

@@ -24,7 +24,9 @@ from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
 from gardener.holder.rates import Prefill, prefill
-from gardener.rings.open import RingSettings, open_ring, read_prompter
+from gardener.rings.equipment import read_prompter
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import printable, span
 
 PERIOD = 0.5

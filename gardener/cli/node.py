@@ -67,7 +67,7 @@ def node(
     """
     # Only here: these import torch, which `--help` and a wrong option do without.
     from gardener.cli.view import live
-    from gardener.rings.local import threads_for
+    from gardener.rings.cores import threads_for
     from gardener.stages.start import NodeSettings
 
     settings = NodeSettings(

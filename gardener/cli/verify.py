@@ -22,7 +22,9 @@ from gardener.holder.holder import Holder
 from gardener.model.checkpoint.parts import held_part
 from gardener.model.checkpoint.resolve import resolve
 from gardener.protocol.messages import Card
-from gardener.rings.open import RingSettings, open_ring, read_prompter
+from gardener.rings.equipment import read_prompter
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
 
 ALL = ",".join(POLICIES)
 
