@@ -44,7 +44,7 @@ SAVE_EVERY = 10.0
 """Seconds between two savings of what there is, at least."""
 
 SAVE_SHARE = 20
-"""And so many times as long as the last one took."""
+"""That time is also at least this many times as long as the last saving took."""
 
 WIDE = 150
 """Columns of the tables where there is no terminal."""
@@ -275,7 +275,7 @@ def _header(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _evaluate(settings: dict[Place, RingSettings], evaluation: Evaluation, no_bar: bool) -> None:
-    """All rings, one after the other; whatever happens, what was measured is written."""
+    """Measure all rings, one after the other. What was measured is written whatever happens."""
     results = evaluation.results
     runs = results.plan.runs * len(settings)
     began = time.monotonic()
@@ -298,7 +298,7 @@ def _evaluate(settings: dict[Place, RingSettings], evaluation: Evaluation, no_ba
 
 
 def _judge(results: Results, file: Path) -> None:
-    """Raises GardenerError if not all is well; `file` has the particulars."""
+    """Raises GardenerError if texts differ or answers failed; `file` has the particulars."""
     whole, wrong = f"of {len(results.runs)} answers", []
     if results.differences:
         wrong.append(f"the texts differ in {len(results.differences)} {whole}, see `differences`")
@@ -325,8 +325,8 @@ async def _measure(
 
 
 class Keeper:
-    """Passes on how it goes, and saves what there is now and then: between two answers, when the
-    ring has nothing to do."""
+    """Passes progress on to the user, and saves the results from time to time: between two answers,
+    when the ring has nothing to do."""
 
     def __init__(self, teller: Teller, save: Callable[[], object]) -> None:
         self.say = teller.say
@@ -348,7 +348,7 @@ class Keeper:
 
 
 def _finish(evaluation: Evaluation) -> None:
-    """Show and write all that there is. Raises UserError where it cannot be written."""
+    """Show and write the results. Raises UserError where they cannot be written."""
     results = evaluation.results
     if evaluation.output.as_json:
         result(json.dumps(results.brief()) + "\n")

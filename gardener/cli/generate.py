@@ -30,7 +30,7 @@ from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import printable, span
 
 PERIOD = 0.5
-"""Seconds between two words about the prompt."""
+"""Seconds between two reports about the prompt."""
 
 PromptArgument = Annotated[
     str | None, Parameter(allow_leading_hyphen=False, help="What to ask the model.")
@@ -202,7 +202,7 @@ async def _answers(
 
 @asynccontextmanager
 async def _telling(holder: Holder, wanted: bool) -> AsyncIterator[None]:
-    """Tell how far the prompt is, until the answer begins."""
+    """Show how much of the prompt is computed, until the answer begins."""
 
     async def tell() -> None:
         while holder.session is None or not holder.session.speculation.counts.emitted:
@@ -252,7 +252,7 @@ def _figures(answers: Sequence[Answer]) -> list[Figures]:
 
 
 def _prefill(answers: Sequence[Answer]) -> Prefill:
-    """What all of them are taken to have begun to decode after."""
+    """The time before the first token that is taken off the total of every answer."""
     figures = _figures(answers)
     begun = [each for each in figures if each.tokens] or figures
     return prefill({each.policy: [each.first_token] for each in begun})

@@ -58,7 +58,7 @@ def application(name: str, purpose: str | None = None) -> App:
 
      The last one of several equal options counts,
     a flag has no twin that negates it, and an empty variable of the environment sets nothing."""
-    return App(
+    app = App(
         name=name,
         help=purpose,
         help_flags=("--help", "-h"),
@@ -71,10 +71,13 @@ def application(name: str, purpose: str | None = None) -> App:
             allow_leading_hyphen=True,
             allow_repeating=True,
             env_var_split=_values,
+            json_list=False,
         ),
         config=from_file,
         result_action="sys_exit_zero",
     )
+    app.register_install_completion_command(help="Let the shell complete commands and options.")
+    return app
 
 
 def flag(*names: str, help: str, env_var: str | None = None) -> Parameter:

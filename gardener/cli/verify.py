@@ -1,4 +1,4 @@
-"""`gardener verify`: is the text the same, token for token, however it is computed?"""
+"""`gardener verify`: checks that the text is the same, token for token, however it is computed."""
 
 import asyncio
 import json
@@ -112,7 +112,7 @@ def verify(
 
 
 def _against(reference: str, card: Card, whole: bool) -> str:
-    """What the ring, of which this is a stage, is compared with. `whole`: is the model here?"""
+    """What to compare a ring with that has this stage. `whole`: the whole model is here."""
     if reference != "auto":
         return reference
     exact = (card.dtype, card.quant) == ("float32", "none")
@@ -122,7 +122,7 @@ def _against(reference: str, card: Card, whole: bool) -> str:
 async def _with_reference(
     check: Check, settings: RingSettings, dtype: str, prompter: Prompter
 ) -> Check:
-    """The same with the texts of transformers, which needs the whole model."""
+    """The check with the texts of transformers as reference, which needs the whole model."""
     folder = await asyncio.to_thread(resolve, settings.model, settings.revision, say=note)
     note(f"transformers decodes {len(check.prompts)} prompts in {dtype} ...")
     texts = await asyncio.to_thread(
