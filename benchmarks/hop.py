@@ -33,7 +33,8 @@ from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.protocol.messages import Card, Message, Segment, Tensor, Timing
 from gardener.protocol.wire import Decoder, encode
-from gardener.rings.open import RingSettings, open_ring
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
 
 SHAPES = ((16, 576), (64, 4096))  # rows, width
 WARM_UP = 20  # runs that are not counted

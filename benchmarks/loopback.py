@@ -25,7 +25,7 @@ from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.kv_slots import SlotTable
 from gardener.protocol.messages import ITEM_SIZE
-from gardener.rings.local import crowded
+from gardener.rings.cores import crowded
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 

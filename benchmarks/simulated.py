@@ -19,7 +19,7 @@ from unittest.mock import patch
 from rich.console import Console
 
 from benchmarks.machine import machine
-from gardener.cli.options import DEFAULT_MODEL, drafting
+from gardener.cli.options import DEFAULT_MODEL, DraftOptions
 from gardener.cli.program import note
 from gardener.decoding.policy import Bounds, Gardener, Policy
 from gardener.draft.drafter import Drafter
@@ -128,7 +128,7 @@ def measure(
     rows = read_conversations(arguments.data or (), arguments.prompts)
     plan = Plan(rows, tuple(each.name for each in variants), arguments.max_new_tokens, repeat=1)
     folder = resolve(arguments.model, None, say=note)
-    draft = drafting(arguments.draft, arguments.head, None, "float32", "cpu")
+    draft = DraftOptions(head=arguments.head, draft_dtype="float32").settings(arguments.draft)
     with Teller(plan.runs * len(rings), Console(stderr=True), note, False) as teller:
         bench = Bench(folder, Prompter(folder), draft, plan, teller)
         return {

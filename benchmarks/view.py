@@ -29,7 +29,8 @@ from gardener.decoding.policy import Bounds, make
 from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
-from gardener.rings.open import RingSettings, open_ring
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
 
 PROMPT = "Write a long story about a gardener who plants a tree of tokens."
 

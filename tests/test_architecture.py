@@ -27,7 +27,7 @@ MAY_IMPORT = {
 """Room -> the rooms that it may import, besides itself. `cli` alone may import everything."""
 
 TORCH = {"torch", "transformers", "safetensors"}
-TERMINAL = {"rich", "typer"}
+TERMINAL = {"rich", "cyclopts"}
 SOCKETS = {"asyncio", "uvloop", "socket"}
 KNOWS_NOTHING_OF = {
     "runtime": TORCH | TERMINAL,

@@ -9,9 +9,12 @@ one table for each command:
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
+
+from cyclopts import App, ArgumentCollection
+from cyclopts.config import Dict
 
 from gardener.errors import UserError, reason
 
@@ -19,8 +22,19 @@ SECTIONS = ("node", "generate", "verify", "eval", "train-draft")
 """The tables that a file may have."""
 
 
-def load(path: Path, section: str, known: Mapping[str, str]) -> dict[str, Any]:
-    """The settings of one command, by parameter. `known`: parameter by long option, without --.
+def from_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Give options that are set neither on the command line nor in the environment the value that
+    the file of `--config` has for them. Raises UserError."""
+    given = [token.value for each in arguments if "--config" in each.names for token in each.tokens]
+    if given:
+        options = {name for each in arguments for name in each.names if name.startswith("--")}
+        known = {option.removeprefix("--") for option in options - {"--config"}}
+        settings = load(Path(given[-1]), commands[-1] if commands else "node", known)
+        Dict(settings, source=given[-1], use_commands_as_keys=False)(app, commands, arguments)
+
+
+def load(path: Path, section: str, known: Set[str]) -> dict[str, Any]:
+    """The settings of one command, by long option without --. `known`: those that it has.
 
     Raises UserError for a file that cannot be read, is no TOML, or has a table or a key that is not
     known.
@@ -36,9 +50,9 @@ def load(path: Path, section: str, known: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise UserError(f"{path}: {section} must be a table, write [{section}]")
     settings = {key.replace("_", "-"): value for key, value in table.items()}
-    unknown = sorted(settings.keys() - known.keys())
+    unknown = sorted(settings.keys() - known)
     if unknown:
         raise UserError(
             f"{path}: [{section}] knows no {unknown[0]!r}; it knows {', '.join(sorted(known))}"
         )
-    return {known[key]: value for key, value in settings.items()}
+    return settings

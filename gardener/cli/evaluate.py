@@ -5,19 +5,19 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import typer
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 
 from gardener.cli import options as o
-from gardener.cli.program import Interrupted, ignore, note, result, run
+from gardener.cli.program import Interrupted, flag, ignore, note, result, run
 from gardener.decoding.policy import (
-    FLOOR,
     POLICIES,
     SHARING,
     Bounds,
@@ -36,208 +36,205 @@ from gardener.evaluation.runner import MeasuredRing, measure
 from gardener.evaluation.tables import tables
 from gardener.evaluation.tally import MeasuredRun
 from gardener.evaluation.terminal import Teller
-from gardener.rings.open import RingSettings, open_ring, read_prompter
+from gardener.rings.equipment import read_prompter
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
 
 SAVE_EVERY = 10.0
 """Seconds between two savings of what there is, at least."""
 
 SAVE_SHARE = 20
-"""And so many times as long as the last one took."""
+"""That time is also at least this many times as long as the last saving took."""
 
 WIDE = 150
 """Columns of the tables where there is no terminal."""
 
-LocalOption = Annotated[
-    str | None,
-    typer.Option(
-        envvar="GARDENER_LOCAL",
-        metavar="N,...",
-        help="Start this many stages on this machine; with several numbers, one ring after the "
-        "other. Default: 2, if no other ring is named.",
-    ),
-]
-SimulateOption = Annotated[
-    str | None,
-    typer.Option(
-        envvar="GARDENER_SIMULATE",
-        metavar="N,...",
-        help="Simulate rings of so many stages under a virtual clock.",
-    ),
-]
-ProfileOption = Annotated[
-    str,
-    typer.Option(
-        envvar="GARDENER_PROFILE",
-        metavar="NAME|FILE,...",
-        help="The machines that --simulate stands for; with several, one after the other.",
-    ),
-]
-DataOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help='JSONL with rows like {"turns": ["...", "..."]}, or text with one prompt a line. May '
-        "be given several times. Default: a small set of Gardener's own.",
-    ),
-]
-DraftOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        envvar="GARDENER_DRAFT",
-        metavar="KIND,...",
-        help="Drafters: ngram, eagle, model, none, or auto (the default), as for generate. Given "
-        "several times, each ring is measured with these and with those.",
-    ),
-]
-PoliciesOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Which to run, with commas between. Default: plain, serial, chunked, pipedec, "
-        "flowspec and what generate would run: gardener, or alternating where the stages and the "
-        "drafter share the cores of one machine.",
-        metavar="NAME,...",
-    ),
-]
-PromptsOption = Annotated[
-    int | None, typer.Option(min=1, help="Only the first so many rows of each file.")
-]
-TemperatureOption = Annotated[
-    float, typer.Option(help="Only 0 is there yet: the likeliest token always.")
-]
-RepeatOption = Annotated[
-    int, typer.Option(min=1, help="Runs of each policy on each prompt; the median counts.")
-]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder for results.json, plots and traces. Default: named by the time."),
-]
-PlotsOption = Annotated[bool, typer.Option("--no-plots", help="Write figures only.")]
-RawOption = Annotated[bool, typer.Option("--raw", help="Without the model's chat template.")]
-
-
 MoreArgument = Annotated[
-    list[Path] | None, typer.Argument(metavar="[FILE]...", help="As --data, without saying so.")
+    Path,
+    Parameter(metavar="FILE", allow_leading_hyphen=False, help="As --data, without saying so."),
 ]
+
+
+@Parameter(name="*", group=o.RING)
+@dataclass(frozen=True)
+class RingsOptions:
+    """The rings to measure, one after the other."""
+
+    local: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_LOCAL",
+            metavar="N,...",
+            help="Start this many stages on this machine; with several numbers, one ring after the "
+            "other. Default: 2, if no other ring is named.",
+        ),
+    ] = None
+    simulate: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_SIMULATE",
+            metavar="N,...",
+            help="Simulate rings of this many stages under a virtual clock.",
+        ),
+    ] = None
+    profile: Annotated[
+        str,
+        Parameter(
+            env_var="GARDENER_PROFILE",
+            metavar="NAME|FILE,...",
+            help="The machines that --simulate stands for; with several, one after the other.",
+        ),
+    ] = "loopback"
+    draft: Annotated[
+        list[str] | None,
+        Parameter(
+            group=o.DRAFTING,
+            env_var="GARDENER_DRAFT",
+            metavar="KIND,...",
+            help="Drafters: ngram, eagle, model, none, or auto (the default), as for generate. "
+            "Given several times, each ring is measured with these and with those.",
+        ),
+    ] = None
+
+
+@Parameter(name="*", group="Evaluation")
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What every ring is given, and where the figures go."""
+
+    data: Annotated[
+        list[Path] | None,
+        Parameter(
+            metavar="FILE",
+            help='JSONL with rows like {"turns": ["...", "..."]}, or text with one prompt a line. '
+            "May be given several times. Default: a small set of Gardener's own.",
+        ),
+    ] = None
+    prompts: Annotated[
+        int | None,
+        Parameter(validator=Number(gte=1), metavar="N", help="Only the first N rows of each file."),
+    ] = None
+    policies: Annotated[
+        str | None,
+        Parameter(
+            metavar="NAME,...",
+            help="Which to run, with commas between. Default: plain, serial, chunked, pipedec, "
+            "flowspec and what generate would run: gardener, or alternating where the stages and "
+            "the drafter share the cores of one machine.",
+        ),
+    ] = None
+    temperature: Annotated[
+        float, Parameter(help="Only 0 is there yet: the likeliest token always.")
+    ] = 0.0
+    repeat: Annotated[
+        int,
+        Parameter(
+            validator=Number(gte=1),
+            metavar="N",
+            help="Runs of each policy on each prompt; the median counts.",
+        ),
+    ] = 1
+    max_new_tokens: o.NewTokens = 64
+    raw: o.Raw = False
+    out: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FOLDER",
+            help="Folder for results.json, plots and traces. Default: named by the time.",
+        ),
+    ] = None
+    no_plots: Annotated[bool, flag(help="Write figures only.")] = False
+
+    def __post_init__(self) -> None:
+        if self.temperature != 0:
+            raise UserError(
+                f"--temperature {self.temperature:g} cannot be had: there is only 0 yet, the "
+                "likeliest token"
+            )
 
 
 def evaluate(
-    more: MoreArgument = None,
-    local: LocalOption = None,
-    peer: o.Peer = None,
-    simulate: SimulateOption = None,
-    profile: ProfileOption = "loopback",
-    listen: o.Listen = "127.0.0.1:7000",
-    model: o.Model = o.DEFAULT_MODEL,
-    revision: o.Revision = None,
-    data: DataOption = None,
-    prompts: PromptsOption = None,
-    policies: PoliciesOption = None,
-    max_new_tokens: o.NewTokens = 64,
-    temperature: TemperatureOption = 0.0,
-    repeat: RepeatOption = 1,
-    raw: RawOption = False,
-    rows: o.Rows = None,
-    window: o.Window = None,
-    floor: o.Floor = FLOOR,
-    dtype: o.DType = "float32",
-    device: o.Device = "cpu",
-    threads: o.Threads = None,
-    quant: o.Quant = "none",
-    draft: DraftOption = None,
-    head: o.Head = None,
-    draft_model: o.DraftModel = None,
-    draft_dtype: o.DraftDType = "auto",
-    draft_device: o.DraftDevice = "cpu",
-    patience: o.Patience = 120.0,
-    out: OutOption = None,
-    no_plots: PlotsOption = False,
+    *more: MoreArgument,
+    rings: RingsOptions = RingsOptions(),
+    holder: o.HolderOptions = o.HolderOptions(),
+    asked: EvaluationOptions = EvaluationOptions(),
     no_view: o.NoView = False,
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
+    output: o.OutputOptions = o.OutputOptions(),
     config: o.Config = None,
 ) -> None:
     """Run every policy on the same prompts, in turns; compare what they write and how fast.
 
     gardener eval --local 2 --data chat.jsonl code.jsonl --prompts 20 --repeat 5
 
-    Exits with 1 if any text differs, or if an answer was cut short; what was measured is written
-    all the same.
+    Exits with 1 if any text differs or an answer was cut short; what was measured is kept.
     """
-    if temperature != 0:
-        raise UserError(
-            f"--temperature {temperature:g} cannot be had: there is only 0 yet, the likeliest token"
-        )
-    given = {key: value for key, value in locals().items() if key != "given"}
-    drafts = _drafts(draft or ["auto"], head, draft_model, draft_dtype, draft_device)
-    given["draft"] = list(drafts)
-    rings = drafted(places(local, peer, simulate, profile), list(drafts))
-    data_rows = read_conversations([*(data or []), *(more or [])], prompts)
+    given = locals()
+    drafts = _drafts(rings.draft or ["auto"], holder.drafting)
+    conversations = read_conversations([*(asked.data or []), *more], asked.prompts)
+    settings = _settings(rings, holder, drafts)
+    for each in settings.values():
+        each.loop()  # whatever is wrong with a profile, better now than after the ring before it
+    if asked.policies is None:
+        policies = _compared(settings, holder.bounds.window)
+    else:
+        policies = _named(asked.policies)
+    settings = {place: replace(each, policies=policies) for place, each in settings.items()}
+    plan = Plan(conversations, policies, asked.max_new_tokens, asked.repeat, asked.raw)
+    folder = new_folder(asked.out or Path(f"gardener-eval-{datetime.now():%Y%m%d-%H%M%S}"))
+    evaluation = Evaluation(
+        Results(_header({**_flat(given), "draft": list(drafts)}), plan),
+        folder,
+        holder.bounds.bounds(),
+        output,
+        asked.no_plots,
+    )
+    _evaluate(settings, evaluation, no_view or output.as_json)
 
-    def ring(place: Place) -> RingSettings:
-        return RingSettings(
-            model=model,
-            revision=revision,
+
+def _settings(
+    rings: RingsOptions, holder: o.HolderOptions, drafts: Mapping[str, DraftSettings]
+) -> dict[Place, RingSettings]:
+    """The rings to measure. Raises UserError."""
+    named = places(rings.local, holder.connection.peer, rings.simulate, rings.profile)
+
+    def at(place: Place) -> RingSettings:
+        ring = o.RingOptions(
             local=place.stages if place.kind == "local" else None,
-            peer=place.peer,
-            listen=listen,
-            dtype=dtype,
-            device=device,
-            threads=threads,
-            quant=quant,
-            patience=patience,
-            draft=drafts[place.draft or next(iter(drafts))],
             simulate=place.stages if place.kind == "simulate" else None,
             profile=place.profile or "loopback",
         )
+        return holder.settings(ring, drafts[place.draft or next(iter(drafts))])
 
-    settings = {place: ring(place) for place in rings}
-    for each in settings.values():
-        each.loop()  # whatever is wrong with a profile, better now than after the ring before it
-    plan = Plan(
-        data_rows,
-        _compared(settings, window) if policies is None else _named(policies),
-        max_new_tokens,
-        repeat,
-        raw,
-    )
-    settings = {place: replace(each, policies=plan.policies) for place, each in settings.items()}
-    folder = new_folder(out or Path(f"gardener-eval-{datetime.now():%Y%m%d-%H%M%S}"))
-    results = Results(_header(given), plan)
-    job = Job(results, folder, Bounds(rows, window, floor), verbose, as_json, no_plots)
-    _evaluate(settings, job, no_view or as_json)
+    return {place: at(place) for place in drafted(named, list(drafts))}
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one call has to do besides its rings. `quiet`: no table."""
+class Evaluation:
+    """What one call has to do besides its rings."""
 
     results: Results
     folder: Path
-    sizes: Bounds
-    verbose: bool
-    quiet: bool
+    bounds: Bounds
+    output: o.OutputOptions
     no_plots: bool
 
 
-def _drafts(
-    draft: Sequence[str], head: str | None, model: str | None, dtype: str, device: str
-) -> dict[str, DraftSettings]:
+def _drafts(draft: Sequence[str], options: o.DraftOptions) -> dict[str, DraftSettings]:
     """What each --draft says, by its own words. A head or a small model is for those that have a
     drafter for it, if any has. Raises UserError."""
 
     def meant(option: str | None, kind: str, text: str) -> str | None:
-        able = [each for each in draft if {"auto", kind} & set(_kinds(each))]
+        able = [each for each in draft if {"auto", kind} & set(o.kinds_in(each))]
         return option if not able or text in able else None
 
-    return {
-        ",".join(_kinds(text)): o.drafting(
-            text, meant(head, "eagle", text), meant(model, "model", text), dtype, device
+    def suited(text: str) -> o.DraftOptions:
+        return replace(
+            options,
+            head=meant(options.head, "eagle", text),
+            draft_model=meant(options.draft_model, "model", text),
         )
-        for text in draft
-    }
 
-
-def _kinds(draft: str) -> list[str]:
-    return [kind.strip() for kind in draft.split(",") if kind.strip()] or ["none"]
+    return {",".join(o.kinds_in(text)): suited(text).settings(text) for text in draft}
 
 
 def _compared(rings: Mapping[Place, RingSettings], window: int | None) -> tuple[str, ...]:
@@ -257,6 +254,14 @@ def _named(policies: str) -> tuple[str, ...]:
     return names
 
 
+def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by name, whichever group they are in."""
+    flat: dict[str, Any] = {}
+    for name, value in given.items():
+        flat |= _flat(vars(value)) if is_dataclass(value) else {name: value}
+    return flat
+
+
 def _header(given: dict[str, Any]) -> dict[str, Any]:
     plain = {k: msgspec.to_builtins(v, enc_hook=str) for k, v in given.items()}
     return {
@@ -269,16 +274,16 @@ def _header(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _evaluate(settings: dict[Place, RingSettings], job: Job, no_bar: bool) -> None:
-    """All rings, one after the other; whatever happens, what was measured is written."""
-    results = job.results
+def _evaluate(settings: dict[Place, RingSettings], evaluation: Evaluation, no_bar: bool) -> None:
+    """Measure all rings, one after the other. What was measured is written whatever happens."""
+    results = evaluation.results
     runs = results.plan.runs * len(settings)
     began = time.monotonic()
     try:
         with Teller(runs, Console(stderr=True), note, no_bar) as teller:
-            keeper = Keeper(teller, lambda: results.save(job.folder))
+            keeper = Keeper(teller, lambda: results.save(evaluation.folder))
             for place, each in settings.items():
-                run(_measure(place, each, job, keeper), each.loop())
+                run(_measure(place, each, evaluation, keeper), each.loop())
         results.ended = "done"
     except GardenerError as error:
         results.ended = str(error)
@@ -288,12 +293,12 @@ def _evaluate(settings: dict[Place, RingSettings], job: Job, no_bar: bool) -> No
         raise
     finally:
         results.header["seconds"] = time.monotonic() - began
-        _finish(job)
-    _judge(results, job.folder / "results.json")
+        _finish(evaluation)
+    _judge(results, evaluation.folder / "results.json")
 
 
 def _judge(results: Results, file: Path) -> None:
-    """Raises GardenerError if not all is well; `file` has the particulars."""
+    """Raises GardenerError if texts differ or answers failed; `file` has the particulars."""
     whole, wrong = f"of {len(results.runs)} answers", []
     if results.differences:
         wrong.append(f"the texts differ in {len(results.differences)} {whole}, see `differences`")
@@ -303,21 +308,25 @@ def _judge(results: Results, file: Path) -> None:
         raise GardenerError(f"{' and '.join(wrong)} in {file}")
 
 
-async def _measure(place: Place, settings: RingSettings, job: Job, keeper: "Keeper") -> None:
-    keeper.say(f"{place}: {len(job.results.plan.conversations)} prompts")
-    heard = keeper.say if job.verbose else ignore
+async def _measure(
+    place: Place, settings: RingSettings, evaluation: Evaluation, keeper: "Keeper"
+) -> None:
+    keeper.say(f"{place}: {len(evaluation.results.plan.conversations)} prompts")
+    heard = keeper.say if evaluation.output.verbose else ignore
     async with open_ring(settings, keeper.say, heard, keeper.progress) as (holder, folder):
         cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
-        ran = {name: repr(make(name, job.sizes)) for name in job.results.plan.policies}
-        job.results.add_ring(place, cards, holder.drafters.names, ran, settings.facts())
+        ran = {
+            name: repr(make(name, evaluation.bounds)) for name in evaluation.results.plan.policies
+        }
+        evaluation.results.add_ring(place, cards, holder.drafters.names, ran, settings.facts())
         prompter = await read_prompter(settings, folder)
-        ring = MeasuredRing(place, holder, prompter, lambda name: make(name, job.sizes))
-        await measure(ring, job.results.plan, job.results, keeper)
+        ring = MeasuredRing(place, holder, prompter, lambda name: make(name, evaluation.bounds))
+        await measure(ring, evaluation.results.plan, evaluation.results, keeper)
 
 
 class Keeper:
-    """Passes on how it goes, and saves what there is now and then: between two answers, when the
-    ring has nothing to do."""
+    """Passes progress on to the user, and saves the results from time to time: between two answers,
+    when the ring has nothing to do."""
 
     def __init__(self, teller: Teller, save: Callable[[], object]) -> None:
         self.say = teller.say
@@ -338,20 +347,20 @@ class Keeper:
             self._next = end + max(SAVE_EVERY, SAVE_SHARE * (end - begin))
 
 
-def _finish(job: Job) -> None:
-    """Show and write all that there is. Raises UserError where it cannot be written."""
-    results = job.results
-    if job.quiet:
+def _finish(evaluation: Evaluation) -> None:
+    """Show and write the results. Raises UserError where they cannot be written."""
+    results = evaluation.results
+    if evaluation.output.as_json:
         result(json.dumps(results.brief()) + "\n")
     else:
         console = Console(width=None if sys.stdout.isatty() else WIDE)
         figures, policies = results.figures(), results.plan.policies
         console.print(tables(results.rings, figures, policies, console.width))
-    results.save(job.folder)
-    written = [f"traces: {len(write_traces(results, job.folder))}"]
-    if not job.no_plots and results.ended != "interrupted":
+    results.save(evaluation.folder)
+    written = [f"traces: {len(write_traces(results, evaluation.folder))}"]
+    if not evaluation.no_plots and results.ended != "interrupted":
         try:
-            written.append(f"plots: {len(write_plots(results, job.folder))}")
+            written.append(f"plots: {len(write_plots(results, evaluation.folder))}")
         except UserError as error:
             note(str(error))
-    note(f"written to {job.folder}: results.json, {', '.join(written)}")
+    note(f"written to {evaluation.folder}: results.json, {', '.join(written)}")

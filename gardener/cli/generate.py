@@ -8,139 +8,105 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-import typer
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
 from gardener.cli import options as o
 from gardener.cli.output import progress
-from gardener.cli.program import ignore, note, result, run
+from gardener.cli.program import Misuse, flag, ignore, note, result, run
 from gardener.cli.view import live
 from gardener.cli.view.holder_watch import HolderWatch
 from gardener.cli.view.snapshot import reading
-from gardener.decoding.policy import FLOOR, SHARING, Bounds, default_policy, make
+from gardener.decoding.policy import SHARING, Bounds, default_policy, make
 from gardener.errors import UserError, reason
 from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
 from gardener.holder.rates import Prefill, prefill
-from gardener.rings.open import RingSettings, open_ring, read_prompter
+from gardener.rings.equipment import read_prompter
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import printable, span
 
 PERIOD = 0.5
-"""Seconds between two words about the prompt."""
+"""Seconds between two reports about the prompt."""
 
 PromptArgument = Annotated[
-    str, typer.Argument(help="What to ask the model; - reads it from standard input.")
+    str | None, Parameter(allow_leading_hyphen=False, help="What to ask the model.")
 ]
+FromStdin = Annotated[bool, flag("-", help="Read the prompt from standard input.")]
 PolicyOption = Annotated[
     o.PolicyName | None,
-    typer.Option(
-        envvar="GARDENER_POLICY",
+    Parameter(
+        group=o.POLICY,
+        env_var="GARDENER_POLICY",
         help="What goes into the ring when. Default: gardener; alternating where the stages and "
         "the drafter share the cores of one machine.",
     ),
 ]
 CompareOption = Annotated[
     str,
-    typer.Option(
-        metavar="NAME,...", help="Run the same prompt under these policies too, and compare."
+    Parameter(
+        group=o.POLICY,
+        metavar="NAME,...",
+        show_default=False,
+        help="Run the same prompt under these policies too, and compare.",
     ),
 ]
 StopOption = Annotated[
-    list[str] | None, typer.Option(help="End before this text. May be given several times.")
+    list[str] | None,
+    Parameter(metavar="TEXT", help="End before this text. May be given several times."),
 ]
-RawOption = Annotated[bool, typer.Option("--raw", help="Without the model's chat template.")]
 
 
 def generate(
-    prompt: PromptArgument,
-    local: o.Local = None,
-    simulate: o.Simulate = None,
-    profile: o.Profile = "loopback",
-    peer: o.Peer = None,
-    listen: o.Listen = "127.0.0.1:7000",
-    model: o.Model = o.DEFAULT_MODEL,
-    revision: o.Revision = None,
+    prompt: PromptArgument = None,
+    /,
+    *,
+    from_stdin: FromStdin = False,
+    ring: o.RingOptions = o.RingOptions(),
+    draft: o.Draft = "auto",
+    holder: o.HolderOptions = o.HolderOptions(),
     max_new_tokens: o.NewTokens = 256,
     stop: StopOption = None,
-    raw: RawOption = False,
+    raw: o.Raw = False,
     policy: PolicyOption = None,
     compare: CompareOption = "",
-    rows: o.Rows = None,
-    window: o.Window = None,
-    floor: o.Floor = FLOOR,
-    dtype: o.DType = "float32",
-    device: o.Device = "cpu",
-    threads: o.Threads = None,
-    quant: o.Quant = "none",
-    draft: o.Draft = "auto",
-    head: o.Head = None,
-    draft_model: o.DraftModel = None,
-    draft_dtype: o.DraftDType = "auto",
-    draft_device: o.DraftDevice = "cpu",
-    patience: o.Patience = 120.0,
     no_view: o.NoView = False,
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
+    output: o.OutputOptions = o.OutputOptions(),
     config: o.Config = None,
 ) -> None:
     """Answer one prompt. The text goes to stdout as it is accepted, all else to stderr.
 
     gardener generate "Why is the sky blue?" --local 3
     """
-    settings = RingSettings(
-        model=model,
-        revision=revision,
-        local=local,
-        peer=peer,
-        listen=listen,
-        dtype=dtype,
-        device=device,
-        threads=threads,
-        quant=quant,
-        patience=patience,
-        draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
-        simulate=simulate,
-        profile=profile,
-    )
-    first = policy or default_policy(settings.crowded, window)
+    if (prompt is None) != from_stdin:
+        raise Misuse("say what to ask: give one prompt, or - to read it from standard input")
+    settings = holder.settings(ring, holder.drafting.settings(draft))
+    first = policy or default_policy(settings.crowded, holder.bounds.window)
     if policy is None and first == "alternating":
         note(f"policy {first}, because {SHARING} (--policy changes that)")
     names = o.policies(f"{first},{compare}")
     settings = replace(settings, policies=tuple(names))
     if stop and not all(stop):
         raise UserError("--stop '' would end every answer at once: give it some text")
-    job = Job(
+    question = Question(
         text=_asked(prompt),
         raw=raw,
         policies=names,
-        sizes=Bounds(rows, window, floor),
+        bounds=holder.bounds.bounds(),
         new_tokens=max_new_tokens,
         stops=tuple(stop or ()),
-        quiet=as_json,
-        verbose=verbose,
+        output=output,
     )
-    loop = settings.loop()
-    # A simulated answer is there before anybody could have watched it.
-    seen = not as_json and simulate is None and live.possible() and live.spares_stdout()
-    watched = seen and not no_view
-    answers = run(_watched(settings, job) if watched else _answers(settings, job, None), loop)
-    simulated = None if simulate is None else {"stages": simulate, "profile": profile}
-    if as_json:
-        result(json.dumps({**_object(answers), "simulated": simulated}) + "\n")
-    else:
-        _summary(answers, f"simulated: {simulate} stages of {profile}" if simulate else "")
-    if answers[-1].error:
-        note(f"error: {answers[-1].error}")
-    if answers[-1].error or not _agree(answers):
-        raise typer.Exit(1)
+    _report(_run(settings, question, no_view), settings, output.as_json)
 
 
-def _asked(prompt: str) -> str:
-    """The prompt as text. Raises UserError."""
+def _asked(prompt: str | None) -> str:
+    """The prompt as text, read from standard input if there is none. Raises UserError."""
     try:
-        text = sys.stdin.read() if prompt == "-" else prompt
+        text = sys.stdin.read() if prompt in {None, "-"} else prompt
         text.encode()  # bytes of the command line that are no text stand for themselves in it
     except UnicodeError as error:
         raise UserError(f"the prompt is no text in {sys.stdin.encoding}: convert it") from error
@@ -153,50 +119,76 @@ def _asked(prompt: str) -> str:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is asked for."""
+class Question:
+    """What is asked, and how it is to be answered."""
 
     text: str
     raw: bool
     policies: Sequence[str]
-    sizes: Bounds
+    bounds: Bounds
     new_tokens: int
     stops: Sequence[str]
-    quiet: bool
-    verbose: bool
+    output: o.OutputOptions
 
 
-async def _watched(settings: RingSettings, job: Job) -> list[Answer]:
+def _run(settings: RingSettings, question: Question, no_view: bool) -> list[Answer]:
+    """The answers, under the live view where somebody can watch it."""
+    # A simulated answer is there before anybody could have watched it.
+    shown = not question.output.as_json and settings.simulate is None
+    watched = shown and not no_view and live.possible() and live.spares_stdout()
+    answering = _watched(settings, question) if watched else _answers(settings, question, None)
+    return run(answering, settings.loop())
+
+
+def _report(answers: Sequence[Answer], settings: RingSettings, as_json: bool) -> None:
+    """Print what came of it; ends with status 1 if an answer failed or the texts differ."""
+    stages, profile = settings.simulate, settings.profile
+    if as_json:
+        simulated = None if stages is None else {"stages": stages, "profile": profile}
+        result(json.dumps({**_object(answers), "simulated": simulated}) + "\n")
+    else:
+        _summary(answers, f"simulated: {stages} stages of {profile}" if stages else "")
+    if answers[-1].error:
+        note(f"error: {answers[-1].error}")
+    if answers[-1].error or not _agree(answers):
+        sys.exit(1)
+
+
+async def _watched(settings: RingSettings, question: Question) -> list[Answer]:
     """Answer under the live view, which closes before the ring does."""
     waiting = f"starting {settings.local} stages here" if settings.local else "closing the ring"
     view = HolderWatch(waiting, settings.local or 0)
     async with view.live:
-        return await _answers(settings, job, view)
+        return await _answers(settings, question, view)
 
 
-async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -> list[Answer]:
+async def _answers(
+    settings: RingSettings, question: Question, view: HolderWatch | None
+) -> list[Answer]:
     """The prompt under every policy; the text of the first goes out as it comes."""
 
     def heard(line: str) -> None:
-        if job.verbose:
+        if question.output.verbose:
             note(line)
         if view is not None:
             view.heard(line)
 
     async with open_ring(settings, note, heard, progress) as (holder, folder):
         prompter = await read_prompter(settings, folder)
-        wanted = Wanted(prompter.encode(job.text, raw=job.raw), job.new_tokens, job.stops)
-        holder.prepare([wanted.tokens], job.new_tokens)
-        for card in holder.cards if not job.quiet else ():
+        wanted = Wanted(
+            prompter.encode(question.text, raw=question.raw), question.new_tokens, question.stops
+        )
+        holder.prepare([wanted.tokens], question.new_tokens)
+        for card in holder.cards if not question.output.as_json else ():
             layers = span(card.first, card.end)
             note(f"stage {card.stage}: {layers} on {printable(card.name)}, {card.dtype}")
         if view is not None:
             view.begin(holder, prompter.backend)
         answers: list[Answer] = []
-        for name in job.policies:
-            first = not answers and not job.quiet
+        for name in question.policies:
+            first = not answers and not question.output.as_json
             show = result if first else ignore
-            policy = make(name, job.sizes)
+            policy = make(name, question.bounds)
             async with _telling(holder, view is None and settings.simulate is None):
                 answers.append(await answer(holder, prompter, policy, wanted, show))
             if first:
@@ -210,7 +202,7 @@ async def _answers(settings: RingSettings, job: Job, view: HolderWatch | None) -
 
 @asynccontextmanager
 async def _telling(holder: Holder, wanted: bool) -> AsyncIterator[None]:
-    """Tell how far the prompt is, until the answer begins."""
+    """Show how much of the prompt is computed, until the answer begins."""
 
     async def tell() -> None:
         while holder.session is None or not holder.session.speculation.counts.emitted:
@@ -260,7 +252,7 @@ def _figures(answers: Sequence[Answer]) -> list[Figures]:
 
 
 def _prefill(answers: Sequence[Answer]) -> Prefill:
-    """What all of them are taken to have begun to decode after."""
+    """The time before the first token that is taken off the total of every answer."""
     figures = _figures(answers)
     begun = [each for each in figures if each.tokens] or figures
     return prefill({each.policy: [each.first_token] for each in begun})

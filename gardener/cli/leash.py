@@ -1,6 +1,6 @@
 """A stage of a local ring is on a leash, its standard input: when that closes, the stage ends.
 
-So it ends with the process that started it, however that ended, and whatever it is doing itself.
+It ends with the process that started it, however that one ended, and whatever the stage is doing.
 """
 
 import asyncio

@@ -1,62 +1,72 @@
 """`gardener-node`: one stage of the model, between two neighbours."""
 
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from gardener.cli import options as o
 from gardener.cli.leash import wear
-from gardener.cli.program import Interrupted, note, program, run
+from gardener.cli.program import Interrupted, application, note, program, run
 
 if TYPE_CHECKING:  # it imports torch
     from gardener.stages.start import NodeSettings
 
-app = typer.Typer(
-    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
-)
-
-StageOption = Annotated[
-    int, typer.Option(envvar="GARDENER_STAGE", min=1, help="Which stage this is; the first is 1.")
-]
-PeerOption = Annotated[
-    str,
-    typer.Option(
-        envvar="GARDENER_PEER",
-        metavar="HOST:PORT",
-        help="Where the next stage listens; for the last stage, the holder.",
-    ),
-]
-StagesOption = Annotated[
-    int | None,
-    typer.Option(envvar="GARDENER_STAGES", min=1, help="How many stages share the model."),
-]
-LayersOption = Annotated[
-    str | None,
-    typer.Option(
-        envvar="GARDENER_LAYERS", metavar="A-B", help="The layers of this stage, both included."
-    ),
-]
-LeashOption = Annotated[
-    bool, typer.Option("--leash", hidden=True, help="End when standard input closes.")
-]
+app = application("gardener-node")
 
 
-@app.command(name="node")
+@Parameter(name="*", group=o.RING)
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Where the stage stands in the ring, and what it holds."""
+
+    stage: Annotated[
+        int,
+        Parameter(
+            env_var="GARDENER_STAGE",
+            validator=Number(gte=1),
+            metavar="N",
+            help="Which stage this is; the first is 1.",
+        ),
+    ]
+    peer: Annotated[
+        str,
+        Parameter(
+            env_var="GARDENER_PEER",
+            metavar="HOST:PORT",
+            help="Where the next stage listens; for the last stage, the holder.",
+        ),
+    ]
+    listen: o.Listen = "127.0.0.1:7000"
+    stages: Annotated[
+        int | None,
+        Parameter(
+            env_var="GARDENER_STAGES",
+            validator=Number(gte=1),
+            metavar="N",
+            help="How many stages share the model.",
+        ),
+    ] = None
+    layers: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_LAYERS",
+            metavar="A-B",
+            help="The layers of this stage, both included.",
+        ),
+    ] = None
+    patience: o.Patience = 600.0
+
+
+@app.default
 def node(
-    stage: StageOption,
-    peer: PeerOption,
-    listen: o.Listen = "127.0.0.1:7000",
-    model: o.Model = o.DEFAULT_MODEL,
-    revision: o.Revision = None,
-    stages: StagesOption = None,
-    layers: LayersOption = None,
-    dtype: o.DType = "float32",
-    device: o.Device = "cpu",
-    threads: o.Threads = None,
-    quant: o.Quant = "none",
-    patience: o.Patience = 600.0,
+    *,
+    place: PlaceOptions,
+    model: o.ModelOptions = o.ModelOptions(),
+    computing: o.StageOptions = o.StageOptions(),
     no_view: o.NoView = False,
-    leash: LeashOption = False,
+    leash: Annotated[bool, Parameter(show=False, help="End when standard input closes.")] = False,
     config: o.Config = None,
 ) -> None:
     """Hold one stage of a model and serve it to the ring.
@@ -67,27 +77,15 @@ def node(
     """
     # Only here: these import torch, which `--help` and a wrong option do without.
     from gardener.cli.view import live
-    from gardener.rings.local import threads_for
+    from gardener.rings.cores import threads_for
     from gardener.stages.start import NodeSettings
 
-    settings = NodeSettings(
-        stage=stage,
-        peer=peer,
-        listen=listen,
-        model=model,
-        revision=revision,
-        stages=stages,
-        layers=layers,
-        dtype=dtype,
-        device=device,
-        threads=threads or threads_for(1),
-        quant=quant,
-        patience=patience,
-    )
+    computing = replace(computing, threads=computing.threads or threads_for(1))
+    settings = NodeSettings(**asdict(place), **asdict(model), **asdict(computing))
     try:
         run(_serve(settings, on_leash=leash, view=not no_view and live.possible()))
     except Interrupted:
-        note(f"stage {stage} ends")
+        note(f"stage {settings.stage} ends")
 
 
 async def _serve(settings: "NodeSettings", on_leash: bool, view: bool) -> None:

@@ -1,17 +1,22 @@
-"""Options that several commands have, declared once. Settings have a twin in the environment;
-what belongs to a single call (`--json`, `--verbose`) has none."""
+"""Options that several commands have, each declared once, in groups that a command takes whole.
 
+A setting has a twin in the environment (`GARDENER_*`) and may stand in the file of `--config`. What
+belongs to a single call (`--json`, `--verbose`) has no twin.
+"""
+
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-import typer
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
-from gardener.cli.program import settings
-from gardener.decoding.policy import POLICIES
+from gardener.cli.program import Misuse, flag
+from gardener.decoding.policy import FLOOR, POLICIES, Bounds
 from gardener.draft.factory import DraftSettings
+from gardener.rings.settings import RingSettings
 
 DEFAULT_MODEL = "smollm2-135m"
-
 
 DTypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DraftDTypeName: TypeAlias = Literal["auto", "int8", "float32", "bfloat16", "float16"]
@@ -29,188 +34,276 @@ PolicyName: TypeAlias = Literal[  # the keys of policy.POLICIES
     "alternating",
 ]
 
-
-def policies(text: str) -> list[str]:
-    """The policies that a list with commas names, each once. Raises typer.BadParameter."""
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in POLICIES]
-    if unknown:
-        raise typer.BadParameter(f"no policy {unknown[0]!r}: choose from {', '.join(POLICIES)}")
-    return names
-
-
-def drafting(
-    draft: str, head: str | None, model: str | None, dtype: str, device: str
-) -> DraftSettings:
-    """What the options about drafting say. Raises UserError."""
-    kinds = tuple(kind.strip() for kind in draft.split(",") if kind.strip())
-    if kinds == ("auto",):
-        return DraftSettings(None, head, model, dtype, device)
-    return DraftSettings(() if kinds == ("none",) else kinds, head, model, dtype, device)
-
+RING, MODEL, STAGES, POLICY, DRAFTING = map(
+    Group.create_ordered, ("Ring", "Model", "Stages", "Policy", "Drafting")
+)
 
 Config: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        envvar="GARDENER_CONFIG",
-        callback=settings,
-        is_eager=True,
+    Parameter(
+        env_var="GARDENER_CONFIG",
         help="TOML file with defaults for these options, in a table named after the command.",
     ),
 ]
-Model: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        envvar="GARDENER_MODEL",
-        help="A Hugging Face directory, a .gguf file, a hub id, or the built-in smollm2-135m.",
-    ),
-]
 Revision: TypeAlias = Annotated[
-    str | None,
-    typer.Option(envvar="GARDENER_REVISION", help="Branch, tag or commit of a hub id."),
-]
-DType: TypeAlias = Annotated[
-    DTypeName, typer.Option(envvar="GARDENER_DTYPE", help="What stages started here compute in.")
+    str | None, Parameter(env_var="GARDENER_REVISION", help="Branch, tag or commit of a hub id.")
 ]
 Device: TypeAlias = Annotated[
-    str, typer.Option(envvar="GARDENER_DEVICE", help="cpu, cuda, cuda:1 or mps.")
+    str, Parameter(env_var="GARDENER_DEVICE", help="cpu, cuda, cuda:1 or mps.")
 ]
 Threads: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        envvar="GARDENER_THREADS",
-        min=1,
+    Parameter(
+        env_var="GARDENER_THREADS",
+        validator=Number(gte=1),
+        metavar="N",
         help="Threads per stage, and of the drafter of a local ring. Default: all cores; shared by "
         "the stages of a local ring, unless no two of them compute at once.",
     ),
 ]
-Quant: TypeAlias = Annotated[
-    QuantName,
-    typer.Option(envvar="GARDENER_QUANT", help="Quantise the linear layers (bitsandbytes)."),
-]
-Local: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        envvar="GARDENER_LOCAL",
-        min=1,
-        help="Start this many stages on this machine, and end them afterwards.",
-    ),
-]
-Simulate: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        envvar="GARDENER_SIMULATE",
-        min=1,
-        help="Simulate a ring of so many stages under a virtual clock: the real drafter, policies "
-        "and messages, the model's own answers (recorded once, in float32), and the times of a "
-        "--profile.",
-    ),
-]
-Profile: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        envvar="GARDENER_PROFILE",
-        metavar="NAME|FILE",
-        help="The machines that --simulate stands for: loopback or loopback-bf16; jetson-7b, "
-        "gpu or cpu, each also with -slow or -far; or a TOML file.",
-    ),
-]
-Peer: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        envvar="GARDENER_RING",
-        metavar="HOST:PORT",
-        help="Where stage 1 of a ring listens that is there already.",
-    ),
-]
 Listen: TypeAlias = Annotated[
     str,
-    typer.Option(
-        envvar="GARDENER_LISTEN",
+    Parameter(
+        env_var="GARDENER_LISTEN",
         metavar="HOST:PORT",
         help="Where to listen for the stage before; the last stage's --peer is the holder.",
     ),
 ]
 Patience: TypeAlias = Annotated[
     float,
-    typer.Option(
-        envvar="GARDENER_PATIENCE",
-        min=0.1,
+    Parameter(
+        env_var="GARDENER_PATIENCE",
+        validator=Number(gte=0.1),
         metavar="SECONDS",
         help="How long to wait for the ring to close; a node: for the next stage to be there.",
     ),
 ]
-Rows: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        envvar="GARDENER_ROWS",
-        min=1,
-        max=1024,
-        help="Most rows in a segment. Default: as many as pay, by the measured times.",
-    ),
-]
-Window: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        envvar="GARDENER_WINDOW",
-        min=1,
-        max=64,
-        help="Most segments under way at once. Default: as many as keep all stages at work. Where "
-        "stages share cores, giving one makes gardener the default policy.",
-    ),
-]
-Floor: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        envvar="GARDENER_FLOOR",
-        min=0.001,
-        max=1.0,
-        help="Guesses less likely than this are not sent.",
-    ),
-]
 Draft: TypeAlias = Annotated[
     str,
-    typer.Option(
-        envvar="GARDENER_DRAFT",
+    Parameter(
+        group=DRAFTING,
+        env_var="GARDENER_DRAFT",
         metavar="KIND,...",
         help="Drafters: ngram, eagle, model, none. auto: n-gram, and all that is there for the "
         "model (--head, --draft-model, a head that is shipped).",
     ),
 ]
-Head: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        envvar="GARDENER_HEAD",
-        help="EAGLE-1 or EAGLE-3 head: a folder, a hub id, or the name of a shipped one.",
-    ),
-]
-DraftModel: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        envvar="GARDENER_DRAFT_MODEL", help="A small model of the same vocabulary, to draft with."
-    ),
-]
-DraftDType: TypeAlias = Annotated[
-    DraftDTypeName,
-    typer.Option(
-        envvar="GARDENER_DRAFT_DTYPE",
-        help="What drafters compute in. auto: a head in int8 where that is faster on the CPU.",
-    ),
-]
-DraftDevice: TypeAlias = Annotated[
-    str, typer.Option(envvar="GARDENER_DRAFT_DEVICE", help="cpu, cuda, cuda:1 or mps.")
-]
 NewTokens: TypeAlias = Annotated[
     int,
-    typer.Option(
-        "--max-new-tokens", envvar="GARDENER_MAX_NEW_TOKENS", min=1, help="Most tokens to write."
+    Parameter(
+        env_var="GARDENER_MAX_NEW_TOKENS", validator=Number(gte=1), help="Most tokens to write."
     ),
 ]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Raw: TypeAlias = Annotated[bool, flag(help="Without the model's chat template.")]
 NoView: TypeAlias = Annotated[
-    bool,
-    typer.Option("--no-view", envvar="GARDENER_NO_VIEW", help="No live view, even on a terminal."),
+    bool, flag(env_var="GARDENER_NO_VIEW", help="No live view, even on a terminal.")
 ]
-Verbose: TypeAlias = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Show what the stages of a local ring print.")
-]
+Json: TypeAlias = Annotated[bool, flag("--json", help="Print one JSON object.")]
+
+
+@Parameter(name="*", group=MODEL)
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model it is."""
+
+    model: Annotated[
+        str,
+        Parameter(
+            env_var="GARDENER_MODEL",
+            help="A Hugging Face directory, a .gguf file, a hub id, or the built-in smollm2-135m.",
+        ),
+    ] = DEFAULT_MODEL
+    revision: Revision = None
+
+
+@Parameter(name="*", group=STAGES)
+@dataclass(frozen=True)
+class StageOptions:
+    """How the stages that are started here compute."""
+
+    dtype: Annotated[
+        DTypeName,
+        Parameter(env_var="GARDENER_DTYPE", help="What stages started here compute in."),
+    ] = "float32"
+    device: Device = "cpu"
+    threads: Threads = None
+    quant: Annotated[
+        QuantName,
+        Parameter(env_var="GARDENER_QUANT", help="Quantise the linear layers (bitsandbytes)."),
+    ] = "none"
+
+
+@Parameter(name="*", group=RING)
+@dataclass(frozen=True)
+class RingOptions:
+    """Stages that one command starts or simulates for itself."""
+
+    local: Annotated[
+        int | None,
+        Parameter(
+            env_var="GARDENER_LOCAL",
+            validator=Number(gte=1),
+            metavar="N",
+            help="Start this many stages on this machine, and end them afterwards.",
+        ),
+    ] = None
+    simulate: Annotated[
+        int | None,
+        Parameter(
+            env_var="GARDENER_SIMULATE",
+            validator=Number(gte=1),
+            metavar="N",
+            help="Simulate a ring of this many stages under a virtual clock: the real drafter, "
+            "policies and messages, the model's own answers (recorded once, in float32), and the "
+            "times of a --profile.",
+        ),
+    ] = None
+    profile: Annotated[
+        str,
+        Parameter(
+            env_var="GARDENER_PROFILE",
+            metavar="NAME|FILE",
+            help="The machines that --simulate stands for: loopback or loopback-bf16; jetson-7b, "
+            "gpu or cpu, each also with -slow or -far; or a TOML file.",
+        ),
+    ] = "loopback"
+
+
+@Parameter(name="*", group=RING)
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """Where the ring is, and how long to wait for it."""
+
+    peer: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_RING",
+            metavar="HOST:PORT",
+            help="Where stage 1 of a ring listens that is there already.",
+        ),
+    ] = None
+    listen: Listen = "127.0.0.1:7000"
+    patience: Patience = 120.0
+
+
+@Parameter(name="*", group=DRAFTING)
+@dataclass(frozen=True)
+class DraftOptions:
+    """What drafters are made of."""
+
+    head: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_HEAD",
+            help="EAGLE-1 or EAGLE-3 head: a folder, a hub id, or the name of a shipped one.",
+        ),
+    ] = None
+    draft_model: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_DRAFT_MODEL",
+            help="A small model of the same vocabulary, to draft with.",
+        ),
+    ] = None
+    draft_dtype: Annotated[
+        DraftDTypeName,
+        Parameter(
+            env_var="GARDENER_DRAFT_DTYPE",
+            help="What drafters compute in. auto: a head in int8 where that is faster on the CPU.",
+        ),
+    ] = "auto"
+    draft_device: Annotated[
+        str, Parameter(env_var="GARDENER_DRAFT_DEVICE", help="cpu, cuda, cuda:1 or mps.")
+    ] = "cpu"
+
+    def settings(self, draft: str) -> DraftSettings:
+        """Drafters of the kinds that `draft` names, as --draft does. Raises UserError."""
+        kinds: tuple[str, ...] | None = tuple(kinds_in(draft))
+        if kinds == ("auto",):
+            kinds = None
+        elif kinds == ("none",):
+            kinds = ()
+        return DraftSettings(
+            kinds, self.head, self.draft_model, self.draft_dtype, self.draft_device
+        )
+
+
+@Parameter(name="*", group=POLICY)
+@dataclass(frozen=True)
+class BoundsOptions:
+    """Bounds of every policy."""
+
+    rows: Annotated[
+        int | None,
+        Parameter(
+            env_var="GARDENER_ROWS",
+            validator=Number(gte=1, lte=1024),
+            metavar="1..1024",
+            help="Most rows in a segment. Default: as many as pay, by the measured times.",
+        ),
+    ] = None
+    window: Annotated[
+        int | None,
+        Parameter(
+            env_var="GARDENER_WINDOW",
+            validator=Number(gte=1, lte=64),
+            metavar="1..64",
+            help="Most segments under way at once. Default: as many as keep all stages at work. "
+            "Where stages share cores, giving one makes gardener the default policy.",
+        ),
+    ] = None
+    floor: Annotated[
+        float,
+        Parameter(
+            env_var="GARDENER_FLOOR",
+            validator=Number(gte=0.001, lte=1.0),
+            metavar="0.001..1",
+            help="Guesses less likely than this are not sent.",
+        ),
+    ] = FLOOR
+
+    def bounds(self) -> Bounds:
+        """The same for a policy."""
+        return Bounds(self.rows, self.window, self.floor)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is printed."""
+
+    as_json: Json = False
+    verbose: Annotated[
+        bool, flag("--verbose", "-v", help="Show what the stages of a local ring print.")
+    ] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class HolderOptions:
+    """What every command takes that holds a ring, whichever way it comes by one."""
+
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    stages: StageOptions = field(default_factory=StageOptions)
+    drafting: DraftOptions = field(default_factory=DraftOptions)
+    bounds: BoundsOptions = field(default_factory=BoundsOptions)
+
+    def settings(self, ring: RingOptions, draft: DraftSettings) -> RingSettings:
+        """A ring with these options. Raises UserError."""
+        given = asdict(self.connection) | asdict(self.model) | asdict(self.stages) | asdict(ring)
+        return RingSettings(**given, draft=draft)
+
+
+def kinds_in(draft: str) -> list[str]:
+    """The kinds of drafters that a list with commas names; `none` if it is empty."""
+    return [kind.strip() for kind in draft.split(",") if kind.strip()] or ["none"]
+
+
+def policies(text: str) -> list[str]:
+    """The policies that a list with commas names, each once. Raises Misuse."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in POLICIES]
+    if unknown:
+        raise Misuse(f"no policy {unknown[0]!r}: choose from {', '.join(POLICIES)}")
+    return names

@@ -39,7 +39,8 @@ class Writer:
         self._queue.put((stream, text))
 
     def wait(self, seconds: float | None) -> bool:
-        """Until all is written, at most so long (None: as long as the reader takes)."""
+        """Wait until all is written, for at most `seconds` (None: as long as the reader takes);
+        whether it is."""
         with self._written:
             return self._written.wait_for(lambda: not self._left, seconds)
 
@@ -73,7 +74,7 @@ def result(text: str) -> None:
 
 
 class _Status:
-    """How far something is: on a terminal one line that is renewed in its place, elsewhere a line
+    """Progress of something: on a terminal one line that is renewed in its place, elsewhere a line
     every `PAUSE` seconds."""
 
     def __init__(self) -> None:
@@ -96,7 +97,7 @@ class _Status:
             note(text)
 
     def end(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._shown:
             _write_note(f"\r{' ' * len(self._shown)}\r")
         self._shown, self._told = "", None
@@ -106,8 +107,8 @@ _status = _Status()
 
 
 def progress(text: str) -> None:
-    """How far something is that takes its time; an empty text when it is done. Whatever else is
-    printed takes its place."""
+    """Show the progress of something that takes long; an empty text when it is done. Whatever is
+    printed next takes its place."""
     if text:
         _status.show(text)
     else:
@@ -145,11 +146,11 @@ def note(text: str) -> None:
 
 
 def ignore(text: str) -> None:
-    """Where a line may go and nobody wants it."""
+    """Drops a line that nobody wants."""
 
 
 def finish() -> None:
-    """Until the reader of stdout has taken all. Raises what writing raised."""
+    """Wait until the reader of stdout has taken all. Raises what writing raised."""
     _writer.wait(None)
     if _writer._error is not None:
         raise _writer._error

@@ -1,4 +1,4 @@
-"""What every command shares: how it runs and how it ends.
+"""What every command shares: how its options are read, how it runs and how it ends.
 
 Exit status: 0 done; 1 it could not be done (one sentence on stderr says why); 2 wrong usage;
 130 Ctrl-C; 143 SIGTERM.
@@ -9,20 +9,30 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-import typer
 import uvloop
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError, env_var_split
 
-from gardener.cli.config import load
+import gardener
+from gardener.cli.config import from_file
 from gardener.cli.output import finish, ignore, note, result
 from gardener.cli.start import end_at_once
 from gardener.cli.streams import Unwritable
-from gardener.errors import GardenerError
+from gardener.errors import GardenerError, UserError
 
-__all__ = ["Interrupted", "ignore", "note", "program", "result", "run", "settings"]
+__all__ = [
+    "Interrupted",
+    "Misuse",
+    "application",
+    "flag",
+    "ignore",
+    "note",
+    "program",
+    "result",
+    "run",
+]
 
 CLOSING = 3.0
 """Seconds that the event loop has to close once the command is done."""
@@ -31,21 +41,63 @@ T = TypeVar("T")
 
 
 class Interrupted(BaseException):
-    """The user has had enough. Not KeyboardInterrupt, of which typer makes an exit of its own."""
+    """The user has had enough. Not KeyboardInterrupt, of which the parser of the command line makes
+    an exit of its own."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.status = 128 + number
 
 
-def program(app: typer.Typer) -> None:
-    """Run a typer app; an expected failure is one sentence, without a traceback."""
+class Misuse(UserError):
+    """The command line asks for something that no command does."""
+
+
+def application(name: str, purpose: str | None = None) -> App:
+    """An executable to which commands can be added; it has a `purpose`, or its one command has.
+
+     The last one of several equal options counts,
+    a flag has no twin that negates it, and an empty variable of the environment sets nothing."""
+    app = App(
+        name=name,
+        help=purpose,
+        help_flags=("--help", "-h"),
+        help_format="plaintext",
+        version=f"{name} {gardener.__version__}",
+        version_flags="--version",
+        group_parameters=Group("Options"),
+        default_parameter=Parameter(
+            negative=(),
+            allow_leading_hyphen=True,
+            allow_repeating=True,
+            env_var_split=_values,
+            json_list=False,
+        ),
+        config=from_file,
+        result_action="sys_exit_zero",
+    )
+    app.register_install_completion_command(help="Let the shell complete commands and options.")
+    return app
+
+
+def flag(*names: str, help: str, env_var: str | None = None) -> Parameter:
+    """An option without a value, which is off by default."""
+    return Parameter(name=names, help=help, env_var=env_var, show_default=False)
+
+
+def _values(hint: Any, text: str, *, delimiter: str | None = None) -> list[str]:
+    """The values in a variable of the environment."""
+    return env_var_split(hint, text, delimiter=delimiter) if text else []
+
+
+def program(app: App) -> None:
+    """Do what the command line says; an expected failure is one sentence, without a traceback."""
     try:
         try:
-            app()
+            _obey(app, sys.argv[1:])
         except GardenerError as error:
             note(f"error: {error}")
-            sys.exit(1)
+            sys.exit(2 if isinstance(error, Misuse) else 1)
         finally:
             if not isinstance(sys.exception(), Interrupted):  # then nobody waits for a slow reader
                 finish()
@@ -57,6 +109,26 @@ def program(app: typer.Typer) -> None:
         sys.exit(1)
     except BrokenPipeError:  # the reader of our output has left: that needs no words
         sys.exit(1)
+
+
+def _obey(app: App, words: Sequence[str]) -> None:
+    """Raises Misuse for words that mean nothing."""
+    if not words and app.default_command is None:
+        app.help_print([])
+        sys.exit(2)
+    try:
+        app(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        command = " ".join((*app.name, *(error.command_chain or ())))
+        raise Misuse(f"{_complaint(error)} ({command} --help lists the options)") from None
+
+
+def _complaint(error: CycloptsError) -> str:
+    """What is wrong with the command line, the environment, or the settings in a file."""
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"unexpected argument {error.unused_tokens[0]!r}"
+    text = str(error).strip().rstrip(".")
+    return text[:1].lower() + text[1:]
 
 
 def run(
@@ -102,22 +174,3 @@ def run(
         overdue.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def settings(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Callback of `--config`: what the file says becomes the default of the other options."""
-    if path is not None and not ctx.resilient_parsing:
-        known = {
-            option.removeprefix("--"): param.name
-            for param in ctx.command.params
-            if param.name and param.name != "config"
-            for option in param.opts
-            if option.startswith("--")
-        }
-        several = {param.name for param in ctx.command.params if getattr(param, "multiple", False)}
-        found = load(path, ctx.command.name or "node", known)
-        ctx.default_map = {
-            name: [value] if name in several and isinstance(value, str) else value
-            for name, value in found.items()
-        }
-    return path

@@ -7,30 +7,42 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from gardener.cli import options as o
 from gardener.cli.program import note, result
 from gardener.errors import UserError
 
 ModelArgument = Annotated[
-    str, typer.Argument(help="A Hugging Face directory, a .gguf file, a hub id, or smollm2-135m.")
+    str,
+    Parameter(
+        allow_leading_hyphen=False,
+        help="A Hugging Face directory, a .gguf file, a hub id, or smollm2-135m.",
+    ),
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="A folder that does not exist yet.")]
+OutOption = Annotated[Path, Parameter(metavar="FOLDER", help="A folder that does not exist yet.")]
 StagesOption = Annotated[
-    int | None, typer.Option(min=1, help="How many stages. Without --layers they are balanced.")
+    int | None,
+    Parameter(
+        validator=Number(gte=1),
+        metavar="N",
+        help="How many stages. Without --layers they are balanced.",
+    ),
 ]
 LayersOption = Annotated[
-    str | None, typer.Option(metavar="A-B,...", help="Layers of each stage: 0-9,10-19,20-29.")
+    str | None, Parameter(metavar="A-B,...", help="Layers of each stage: 0-9,10-19,20-29.")
 ]
 StoredOption = Annotated[
     Literal["keep", "float32", "bfloat16", "float16"],
-    typer.Option("--dtype", help="What to store the weights in; keep: as they are."),
+    Parameter(help="What to store the weights in; keep: as they are."),
 ]
 
 
 def split(
     model: ModelArgument,
+    /,
+    *,
     out: OutOption,
     stages: StagesOption = None,
     layers: LayersOption = None,

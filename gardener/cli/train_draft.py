@@ -5,17 +5,21 @@ import os
 import shlex
 import signal
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from cyclopts.validators import Path as PathCheck
 
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, note
 from gardener.cli.start import end_at_once
 from gardener.cli.view.training import Bar, Lines
 from gardener.draft.train.hours import Hours, Stopped
+from gardener.draft.train.plan import Plan
 from gardener.errors import UserError
 from gardener.runtime.files import make_folder
 
@@ -23,71 +27,95 @@ if TYPE_CHECKING:
     from gardener.draft.train.dialogue import Script
     from gardener.holder.chat_template import Prompter
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for the head, its dialogues and report.")]
-HoursOption = Annotated[
-    float,
-    typer.Option(min=0.001, help="How long it all may take, in all sessions on this folder."),
+Out = Annotated[
+    Path, Parameter(metavar="FOLDER", help="Folder for the head, its dialogues and report.")
 ]
 From = Annotated[
     str | None,
-    typer.Option("--from", metavar="HEAD", help="A head to go on from: a folder, or `shipped`."),
+    Parameter(name="--from", metavar="HEAD", help="A head to go on from: a folder, or `shipped`."),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="JSONL of chats (rows with `turns`); the model answers them anew."),
+    Parameter(
+        metavar="FILE", help="JSONL of chats (rows with `turns`); the model answers them anew."
+    ),
 ]
 Openings = Annotated[
     Path | None,
-    typer.Option(
-        exists=True,
-        dir_okay=False,
+    Parameter(
+        validator=PathCheck(exists=True, dir_okay=False),
+        metavar="FILE",
         help="First words of user turns, one a line; the package has some.",
     ),
 ]
-Taps = Annotated[
-    str,
-    typer.Option(
-        metavar="K,...",
-        help="Hidden states for the head: layers, or `final` for the last one alone.",
-    ),
-]
-Vocab = Annotated[int, typer.Option(min=16, help="Tokens that the head can guess.")]
-Inner = Annotated[int, typer.Option(min=0, help="Width of its MLP; 0: as in the model.")]
-Induction = Annotated[
-    int, typer.Option(min=0, help="Groups of heads that find what stood in the text before.")
-]
-Steps = Annotated[int, typer.Option(min=5, help="Passes of the training-time test.")]
-Passes = Annotated[float, typer.Option(min=1, help="How often a token is trained on.")]
-Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
-BatchDecoder = Annotated[int, typer.Option(min=1, help="Most dialogues written at a time.")]
-Room = Annotated[int, typer.Option(min=64, help="Most tokens in a dialogue.")]
-Rounds = Annotated[int, typer.Option(min=1, help="Most user turns in a dialogue.")]
 OwnDType = Annotated[
     o.DTypeName | None,
-    typer.Option("--dtype", help="What the model computes in; tried out if it is not given."),
+    Parameter(help="What the model computes in; tried out if it is not given."),
 ]
-Seed = Annotated[int, typer.Option(help="Another seed gives other dialogues.")]
+
+
+@Parameter(name="*", group="Training")
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How the head is built and trained."""
+
+    hours: Annotated[
+        float,
+        Parameter(
+            validator=Number(gte=0.001),
+            help="How long it all may take, in all sessions on this folder.",
+        ),
+    ] = Plan.hours
+    taps: Annotated[
+        str,
+        Parameter(
+            metavar="K,...",
+            help="Hidden states for the head: layers, or `final` for the last one alone.",
+        ),
+    ] = "final"
+    vocab: Annotated[
+        int, Parameter(validator=Number(gte=16), help="Tokens that the head can guess.")
+    ] = Plan.vocab
+    inner: Annotated[
+        int, Parameter(validator=Number(gte=0), help="Width of its MLP; 0: as in the model.")
+    ] = Plan.inner
+    induction: Annotated[
+        int,
+        Parameter(
+            validator=Number(gte=0), help="Groups of heads that find what stood in the text before."
+        ),
+    ] = Plan.induction
+    steps: Annotated[
+        int, Parameter(validator=Number(gte=5), help="Passes of the training-time test.")
+    ] = Plan.steps
+    passes: Annotated[
+        float, Parameter(validator=Number(gte=1), help="How often a token is trained on.")
+    ] = Plan.passes
+    rate: Annotated[float, Parameter(help="Highest learning rate.")] = Plan.rate
+    lanes: Annotated[
+        int, Parameter(validator=Number(gte=1), help="Most dialogues written at a time.")
+    ] = Plan.lanes
+    room: Annotated[int, Parameter(validator=Number(gte=64), help="Most tokens in a dialogue.")] = (
+        Plan.room
+    )
+    rounds: Annotated[
+        int, Parameter(validator=Number(gte=1), help="Most user turns in a dialogue.")
+    ] = Plan.rounds
+    seed: Annotated[int, Parameter(help="Another seed gives other dialogues.")] = Plan.seed
+
+    def plan(self) -> Plan:
+        """The same for the training run. Raises UserError."""
+        return Plan(**asdict(self) | {"taps": _taps(self.taps)})
 
 
 def train_draft(
+    *,
     out: Out,
-    model: o.Model = o.DEFAULT_MODEL,
-    revision: o.Revision = None,
-    hours: HoursOption = 2.0,
+    model: o.ModelOptions = o.ModelOptions(),
+    training: TrainingOptions = TrainingOptions(),
     start: From = None,
     data: Data = None,
     openings: Openings = None,
-    taps: Taps = "final",
-    vocab: Vocab = 12288,
-    inner: Inner = 0,
-    induction: Induction = 1,
-    steps: Steps = 8,
-    passes: Passes = 4.0,
-    rate: Rate = 5e-3,
-    lanes: BatchDecoder = 256,
-    room: Room = 256,
-    rounds: Rounds = 1,
-    seed: Seed = 1,
     dtype: OwnDType = None,
     device: o.Device = "cpu",
     threads: o.Threads = None,
@@ -100,9 +128,8 @@ def train_draft(
     Interrupt it at any time: the same command goes on. More --hours make the head better.
     """
     make_folder(out)  # better now than when there is something to write
-    clock = Hours(hours, lambda: stop.number is not None)
+    clock = Hours(training.hours, lambda: stop.number is not None)
     stop = _Stop(clock)
-    from gardener.draft.train.plan import Plan
     from gardener.draft.train.run import TrainingRun
     from gardener.evaluation.datasets import read_conversations
     from gardener.holder.chat_template import Prompter
@@ -113,21 +140,8 @@ def train_draft(
         import torch
 
         torch.set_num_threads(threads)
-    folder = models.resolve(model, revision, say=note)
-    plan = Plan(
-        hours=hours,
-        taps=_taps(taps),
-        vocab=vocab,
-        inner=inner,
-        induction=induction,
-        steps=steps,
-        passes=passes,
-        rate=rate,
-        lanes=lanes,
-        room=room,
-        rounds=rounds,
-        seed=seed,
-    )
+    folder = models.resolve(model.model, model.revision, say=note)
+    plan = training.plan()
     prompter = Prompter(folder)
     rows = read_conversations([data], None) if data else ()
     asked = [[prompter.tokens(turn) for turn in row.turns] for row in rows]
@@ -148,7 +162,7 @@ def train_draft(
             run.work()
             from gardener.draft.train.report import finish
 
-            finish(run, model, shlex.join(["gardener", *sys.argv[1:]]))
+            finish(run, model.model, shlex.join(["gardener", *sys.argv[1:]]))
     except Stopped:
         note(f"what there is was kept in {out}: the same command goes on")
         raise Interrupted(stop.number or signal.SIGINT) from None

@@ -1,18 +1,20 @@
-"""`gardener verify`: is the text the same, token for token, however it is computed?"""
+"""`gardener verify`: checks that the text is the same, token for token, however it is computed."""
 
 import asyncio
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from gardener.cli import options as o
 from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
-from gardener.decoding.policy import FLOOR, POLICIES, Bounds, make
+from gardener.decoding.policy import POLICIES, Bounds, make
 from gardener.errors import GardenerError
 from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.reference import Comparison, Reference, compare, plain_reference
@@ -22,29 +24,35 @@ from gardener.holder.holder import Holder
 from gardener.model.checkpoint.parts import held_part
 from gardener.model.checkpoint.resolve import resolve
 from gardener.protocol.messages import Card
-from gardener.rings.open import RingSettings, open_ring, read_prompter
+from gardener.rings.equipment import read_prompter
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
 
 ALL = ",".join(POLICIES)
 
 PoliciesOption = Annotated[
-    str, typer.Option(help="Which to compare, with commas between.", metavar="NAME,...")
+    str,
+    Parameter(group=o.POLICY, metavar="NAME,...", help="Which to compare, with commas between."),
 ]
 PromptsOption = Annotated[
     Path | None,
-    typer.Option(
+    Parameter(
+        metavar="FILE",
         help='JSONL with rows like {"turns": ["..."]}, or text with one prompt a line. '
         "Default: a small set of Gardener's own.",
     ),
 ]
 ReferenceOption = Annotated[
     Literal["auto", "transformers", "plain"],
-    typer.Option(
+    Parameter(
         help="What is right: transformers in this process, or the ring's own plain decoding. "
         "auto: transformers in float32, plain in 16 bits and quantised, where two programs round "
         "differently and only the same one can be held to its own text.",
     ),
 ]
-CountOption = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")]
+CountOption = Annotated[
+    int | None, Parameter(validator=Number(gte=1), help="Only the first prompts, this many.")
+]
 
 
 @dataclass(frozen=True)
@@ -58,86 +66,53 @@ class Check:
 
 
 def verify(
-    local: o.Local = None,
-    simulate: o.Simulate = None,
-    profile: o.Profile = "loopback",
-    peer: o.Peer = None,
-    listen: o.Listen = "127.0.0.1:7000",
-    model: o.Model = o.DEFAULT_MODEL,
-    revision: o.Revision = None,
+    *,
+    ring: o.RingOptions = o.RingOptions(),
+    draft: o.Draft = "auto",
+    holder: o.HolderOptions = o.HolderOptions(),
     policies: PoliciesOption = ALL,
     prompts: PromptsOption = None,
     count: CountOption = None,
     reference: ReferenceOption = "auto",
     max_new_tokens: o.NewTokens = 64,
-    rows: o.Rows = None,
-    window: o.Window = None,
-    floor: o.Floor = FLOOR,
-    dtype: o.DType = "float32",
-    device: o.Device = "cpu",
-    threads: o.Threads = None,
-    quant: o.Quant = "none",
-    draft: o.Draft = "auto",
-    head: o.Head = None,
-    draft_model: o.DraftModel = None,
-    draft_dtype: o.DraftDType = "auto",
-    draft_device: o.DraftDevice = "cpu",
-    patience: o.Patience = 120.0,
-    as_json: o.Json = False,
-    verbose: o.Verbose = False,
+    output: o.OutputOptions = o.OutputOptions(),
     config: o.Config = None,
 ) -> None:
     """Compare what the ring writes under every policy with a reference, token by token.
 
-    Exits with 1 on any difference but a tie, where the two best logits are within 1e-4 of each
-    other.
+    Exits with 1 on any difference but a tie: the two best logits within 1e-4 of each other.
     """
     names = o.policies(policies)
-    settings = RingSettings(
-        model=model,
-        revision=revision,
-        local=2 if (local, peer, simulate) == (None, None, None) else local,
-        peer=peer,
-        listen=listen,
-        dtype=dtype,
-        device=device,
-        threads=threads,
-        quant=quant,
-        patience=patience,
-        draft=o.drafting(draft, head, draft_model, draft_dtype, draft_device),
-        simulate=simulate,
-        profile=profile,
-        policies=tuple(names),
-    )
+    if (ring.local, ring.simulate, holder.connection.peer) == (None, None, None):
+        ring = replace(ring, local=2)
+    settings = holder.settings(ring, holder.drafting.settings(draft))
+    settings = replace(settings, policies=tuple(names))
     texts = _texts(prompts)[:count]
+    bounds = holder.bounds.bounds()
 
     async def main() -> tuple[list[Comparison], str]:
-        async with open_ring(settings, note, note if verbose else ignore, progress) as (
-            holder,
-            folder,
-        ):
+        heard = note if output.verbose else ignore
+        async with open_ring(settings, note, heard, progress) as (holder, folder):
             prompter = await read_prompter(settings, folder)
             against = _against(reference, holder.cards[0], whole=held_part(folder) is None)
             check = Check([prompter.encode(text) for text in texts], None, names, max_new_tokens)
             if against == "transformers":
                 check = await _with_reference(check, settings, holder.cards[0].dtype, prompter)
             holder.prepare(check.prompts, max_new_tokens)
-            sizes = Bounds(rows, window, floor)
             done: list[Comparison] = []
             for number in range(len(check.prompts)):
-                found = await _compare(holder, prompter, sizes, check, number)
-                for each in () if as_json else found:
+                found = await _compare(holder, prompter, bounds, check, number)
+                for each in () if output.as_json else found:
                     note(str(each))
                 done += found
             return done, against
 
-    loop = settings.loop()
-    done, against = run(main(), loop)
-    _report(done, as_json, against, len(texts))
+    done, against = run(main(), settings.loop())
+    _report(done, output.as_json, against, len(texts))
 
 
 def _against(reference: str, card: Card, whole: bool) -> str:
-    """What the ring, of which this is a stage, is compared with. `whole`: is the model here?"""
+    """What to compare a ring with that has this stage. `whole`: the whole model is here."""
     if reference != "auto":
         return reference
     exact = (card.dtype, card.quant) == ("float32", "none")
@@ -147,7 +122,7 @@ def _against(reference: str, card: Card, whole: bool) -> str:
 async def _with_reference(
     check: Check, settings: RingSettings, dtype: str, prompter: Prompter
 ) -> Check:
-    """The same with the texts of transformers, which needs the whole model."""
+    """The check with the texts of transformers as reference, which needs the whole model."""
     folder = await asyncio.to_thread(resolve, settings.model, settings.revision, say=note)
     note(f"transformers decodes {len(check.prompts)} prompts in {dtype} ...")
     texts = await asyncio.to_thread(
@@ -164,13 +139,13 @@ async def _with_reference(
 
 
 async def _compare(
-    holder: Holder, prompter: Prompter, sizes: Bounds, check: Check, number: int
+    holder: Holder, prompter: Prompter, bounds: Bounds, check: Check, number: int
 ) -> list[Comparison]:
     """One prompt under every policy. Raises the ring's failure, if it fails."""
 
     async def write(policy: str) -> list[int]:
         wanted = Wanted(check.prompts[number], check.new_tokens)
-        got = await answer(holder, prompter, make(policy, sizes), wanted)
+        got = await answer(holder, prompter, make(policy, bounds), wanted)
         if got.error:
             raise GardenerError(got.error)
         return got.tokens
@@ -203,4 +178,4 @@ def _report(done: Sequence[Comparison], as_json: bool, reference: str, prompts: 
             f"tied, {count['different']} different"
         )
     if count["different"]:
-        raise typer.Exit(1)
+        sys.exit(1)

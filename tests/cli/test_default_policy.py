@@ -10,7 +10,7 @@ from gardener.cli import evaluate, generate, options, program, verify
 from gardener.cli.main import app
 from gardener.decoding.policy import MAIN, POLICIES
 from gardener.errors import UserError
-from gardener.rings.open import RingSettings
+from gardener.rings.settings import RingSettings
 
 BASELINES = ("plain", "serial", "chunked", "pipedec", "flowspec")
 WHY = "policy alternating, because the stages and the drafter share the cores of one machine"

@@ -28,7 +28,8 @@ from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.kernels import int8
 from gardener.model.kernels.int8 import Int8Linear
-from gardener.rings.open import RingSettings, holder_folder
+from gardener.rings.equipment import holder_folder
+from gardener.rings.settings import RingSettings
 
 THREE = {"num_key_value_heads": 2, "draft_vocab_size": 30}
 

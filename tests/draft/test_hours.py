@@ -14,7 +14,6 @@ import torch
 from processes import Process
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from typer.testing import CliRunner
 
 from gardener.cli.config import SECTIONS
 from gardener.cli.main import app
@@ -301,11 +300,12 @@ def test_a_line_now_and_then_where_there_is_no_terminal() -> None:
 
 
 def test_every_command_with_settings_has_a_table() -> None:
-    import typer
-
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     settable = {
-        name for name, each in commands.items() if "config" in {p.name for p in each.params}
+        name
+        for name in app
+        if not name.startswith("-")
+        for argument in app[name].assemble_argument_collection()
+        if "--config" in argument.names
     }
     assert settable | {"node"} == set(SECTIONS)
 
@@ -314,11 +314,8 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_any_work(tmp_path: Pa
     """And before anything else that is wrong; the folder may be named in a file."""
     (tmp_path / "file").write_text("")
     (tmp_path / "g.toml").write_text(f'[train-draft]\nout = "{tmp_path / "file" / "head"}"\n')
-    done = CliRunner().invoke(
-        app, ["train-draft", "--model", "nothing", "--config", str(tmp_path / "g.toml")]
-    )
-    assert isinstance(done.exception, UserError)
-    assert "file/head cannot be made or written" in str(done.exception)
+    with pytest.raises(UserError, match="file/head cannot be made or written"):
+        app(["train-draft", "--model", "nothing", "--config", str(tmp_path / "g.toml")])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,14 +11,13 @@ from typing import Any
 import psutil
 import pytest
 import tiny
-import typer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from typer.main import get_command
 
 from gardener.cli import program
-from gardener.cli.evaluate import _drafts, evaluate
+from gardener.cli.evaluate import _drafts
 from gardener.cli.main import app
+from gardener.cli.options import DraftOptions
 from gardener.errors import UserError
 from gardener.evaluation import runner
 from gardener.holder.answer import Answer, answer
@@ -152,23 +151,23 @@ def test_several_sets_of_drafters_in_one_report(
 
 def test_a_file_may_name_one_set_of_drafters_or_several(tmp_path: Path) -> None:
     path = tmp_path / "g.toml"
-    command = get_command(app).commands["eval"]  # type: ignore[attr-defined]
     for said, meant in (('"ngram,eagle"', ["ngram,eagle"]), ('["auto", "none"]', ["auto", "none"])):
         path.write_text(f'[eval]\nmodel = "m"\ndraft = {said}\n')
-        context = typer.Context(command)
-        program.settings(context, path)
-        assert context.default_map == {"model": "m", "draft": meant}
+        _, bound, _ = app.parse_args(["eval", "--config", str(path)])
+        assert bound.arguments["holder"].model.model == "m"
+        assert bound.arguments["rings"].draft == meant
 
 
 def test_a_head_is_for_those_that_can_have_one() -> None:
-    found = _drafts(["auto", "ngram, eagle", "ngram"], "my-head", None, "auto", "cpu")
+    options = DraftOptions(head="my-head")
+    found = _drafts(["auto", "ngram, eagle", "ngram"], options)
     assert {text: (each.kinds, each.head) for text, each in found.items()} == {
         "auto": (None, "my-head"),
         "ngram,eagle": (("ngram", "eagle"), "my-head"),
         "ngram": (("ngram",), None),
     }
     with pytest.raises(UserError, match="--head is given, but --draft leaves eagle out"):
-        _drafts(["ngram", "none"], "my-head", None, "auto", "cpu")
+        _drafts(["ngram", "none"], options)
 
 
 def test_other_texts_and_a_lost_stage_fail_loudly(
@@ -258,16 +257,16 @@ def test_ctrl_c_keeps_what_was_measured(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"temperature": 0.7}, "--temperature 0.7 cannot be had"),
-        ({"policies": ","}, "--policies is empty"),
-        ({"simulate": "2", "profile": "no-such"}, "there is no profile no-such"),
-        ({"data": [Path("no-such.jsonl")]}, "cannot be read"),
+        (("--temperature", "0.7"), "--temperature 0.7 cannot be had"),
+        (("--policies", ","), "--policies is empty"),
+        (("--simulate", "2", "--profile", "no-such"), "there is no profile no-such"),
+        (("--data", "no-such.jsonl"), "cannot be read"),
     ],
 )
 def test_what_cannot_be_had_is_said_before_anything_begins(
-    options: dict[str, Any], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=why):
-        evaluate(**options)
+        app(["eval", *options])
     assert not list(tmp_path.iterdir())

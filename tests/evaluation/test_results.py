@@ -8,7 +8,8 @@ import pytest
 from test_perfetto import TIMELINE
 from test_tally import run
 
-from gardener.cli.evaluate import Job, _finish
+from gardener.cli.evaluate import Evaluation, _finish
+from gardener.cli.options import OutputOptions
 from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
 from gardener.evaluation.datasets import Conversation
@@ -109,9 +110,7 @@ def test_what_cannot_be_written_is_shown_all_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="cannot write"):
-        _finish(
-            Job(results(), tmp_path / "gone", Bounds(), verbose=False, quiet=False, no_plots=True)
-        )
+        _finish(Evaluation(results(), tmp_path / "gone", Bounds(), OutputOptions(), no_plots=True))
     assert "serial" in capsys.readouterr().out
 
 

@@ -13,7 +13,9 @@ from gardener.model.checkpoint.parts import HOLDER
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_layers
 from gardener.model.checkpoint.split import split
-from gardener.rings.open import RingSettings, holder_folder, open_ring
+from gardener.rings.equipment import holder_folder
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
 from gardener.stages.start import NodeSettings, load
 
 CUT = parse_layers("0-0,1-2,3", 4)

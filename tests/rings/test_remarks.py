@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from loopback import card
 
-from gardener.rings.open import Start, remark
+from gardener.rings.remarks import Start, tell_steep_costs
 
 FLAT = msgspec.structs.replace(card(1, 2), costs=((1, 1000), (8, 1500)))
 STEEP = msgspec.structs.replace(card(2, 2), costs=((1, 1000), (8, 7000)))
@@ -22,7 +22,7 @@ def test_a_stage_where_guesses_hardly_pay_is_named(
     policies: tuple[str, ...], said: list[str]
 ) -> None:
     lines: list[str] = []
-    remark((FLAT, STEEP), policies, lines.append)
+    tell_steep_costs((FLAT, STEEP), policies, lines.append)
     assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
 
 

@@ -208,7 +208,7 @@ def test_a_node_ends_when_it_is_told_to(ring: HandMade) -> None:
 
 
 def test_a_local_ring_tells_how_it_comes_to_stand() -> None:
-    options = ("--local", "2", "--draft", "none", "--max-new-tokens", "2")
+    options = ("--local", "2", "--policy", "plain", "--draft", "none", "--max-new-tokens", "2")
     with Process("generate", "Hello", *options) as holder:
         holder.until(lambda: holder.err.startswith("starting 2 stages of smollm2-135m here"))
         holder.heard("stage 1 of 2 has loaded its layers")
@@ -248,7 +248,7 @@ def test_a_local_ring_ends_with_its_holder(number: int) -> None:
 
 
 def test_an_interrupt_while_the_command_still_imports() -> None:
-    with Process("generate", STORY, "--local", "2") as holder:
+    with Process("generate", STORY, "--local", "2", "--policy", "plain") as holder:
         holder.until(lambda: "libtorch" in mapped(holder))
         holder.signal(signal.SIGINT)
         assert holder.status() == 130

@@ -41,9 +41,9 @@ from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, PeerLost, UserError
 from gardener.model.tensors import unpack
 from gardener.protocol.messages import Tensor, Verdict
-from gardener.rings import local
-from gardener.rings import open as ring
-from gardener.rings.open import RingSettings
+from gardener.rings import cores as core_sharing
+from gardener.rings import local, remarks
+from gardener.rings.settings import RingSettings
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop
 from gardener.rings.simulate.profile import HolderTerms, Profile, names, read_profile
@@ -539,11 +539,11 @@ def test_a_ring_is_local_or_there_or_simulated() -> None:
 def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local, "cores", lambda: 4)
-    monkeypatch.setattr(ring, "cores", lambda: 4)
+    monkeypatch.setattr(core_sharing, "cores", lambda: 4)
+    monkeypatch.setattr(remarks, "cores", lambda: 4)
 
     def threads(**given: Any) -> str:
-        options = list(ring.node_options(settings(**given)))
+        options = list(settings(**given).node_options())
         return options[options.index("--threads") + 1]
 
     alone, others = ("plain", "serial", "alternating"), ("plain", "gardener")
@@ -553,9 +553,9 @@ def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
     assert [threads(local=n, policies=others) for n in (1, 2, 4, 9)] == ["3", "2", "1", "1"]
     assert threads(local=4) == "1", "who knows what will run"
     said: list[str] = []
-    ring.tell_sharing(settings(local=4, policies=alone), said.append)
-    ring.tell_sharing(replace(settings(local=4), threads=1), said.append)
-    ring.tell_sharing(replace(settings(local=4), device="cuda"), said.append)
+    remarks.tell_sharing(settings(local=4, policies=alone), said.append)
+    remarks.tell_sharing(replace(settings(local=4), threads=1), said.append)
+    remarks.tell_sharing(replace(settings(local=4), device="cuda"), said.append)
     assert said == [
         "each stage here computes with 3 threads on 4 cores (--threads changes that)",
         "each stage here computes with 1 thread on 4 cores (as --threads says)",
@@ -572,24 +572,24 @@ def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
 def test_no_stage_takes_the_last_core_too(
     monkeypatch: pytest.MonkeyPatch, cores: int, stages: int, threads: int
 ) -> None:
-    monkeypatch.setattr(local, "cores", lambda: cores)
-    assert local.threads_for(stages, local.SPARE) == threads
-    assert local.threads_for(1) == cores, "a node that was started by hand"
+    monkeypatch.setattr(core_sharing, "cores", lambda: cores)
+    assert core_sharing.threads_for(stages, core_sharing.SPARE) == threads
+    assert core_sharing.threads_for(1) == cores, "a node that was started by hand"
 
 
 def test_threads_of_a_local_ring_go_to_sleep_soon_unless_the_user_has_a_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    local.share_cores()
+    core_sharing.share_cores()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    local.share_cores()
+    core_sharing.share_cores()
     assert "GOMP_SPINCOUNT" not in os.environ
     monkeypatch.delenv("OMP_WAIT_POLICY")
-    local.share_cores()
-    assert local._environment()["GOMP_SPINCOUNT"] == local.SPINS
+    core_sharing.share_cores()
+    assert local._environment()["GOMP_SPINCOUNT"] == core_sharing.SPINS
 
 
 def test_a_simulation_runs_on_a_loop_of_its_own() -> None:

@@ -25,10 +25,10 @@ except SystemExit:
 
 DIAL = f"""
 import os, sys
-from gardener.holder import ring
+from gardener.net import neighbours
 def dial(*arguments, **more):
     {END}
-ring.dial = dial
+neighbours.dial = dial
 from gardener.cli import main
 sys.argv = ["gardener", *sys.argv[1:]]
 main.main()

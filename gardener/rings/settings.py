@@ -1,0 +1,101 @@
+"""What a user says about a ring, and what follows from it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from gardener.draft.factory import DraftSettings
+from gardener.errors import UserError
+from gardener.rings.cores import SPARE, crowded, threads_for
+
+if TYPE_CHECKING:  # only a simulation needs it
+    from gardener.rings.simulate.profile import Profile
+
+ONE_BY_ONE = frozenset(("plain", "serial", "alternating"))
+"""Policies under which only one stage or drafter computes at a time."""
+
+
+@dataclass(frozen=True)
+class RingSettings:
+    """How to come by a ring. Exactly one of `local`, `peer` and `simulate` is given.
+
+    policies: that will be run in it, as far as they are known.
+    """
+
+    model: str
+    revision: str | None
+    local: int | None
+    peer: str | None
+    listen: str
+    dtype: str
+    device: str
+    threads: int | None
+    quant: str
+    patience: float
+    draft: DraftSettings = field(default_factory=DraftSettings)
+    simulate: int | None = None
+    profile: str = "loopback"
+    policies: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:
+            raise UserError(
+                "say where the stages are: --local N starts N of them here, --peer HOST:PORT uses "
+                "a ring whose stage 1 listens there, --simulate N only reckons with N of them"
+            )
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the stages and the drafter share the cores of one machine. Raises UserError for
+        an unknown profile."""
+        if self.simulate is not None:
+            return self._read_profile().crowded
+        return self.local is not None and crowded(self.local)
+
+    @property
+    def threads_each(self) -> int | None:
+        """Threads of each stage of a local ring, and of the drafter; None: torch decides.
+
+        Those that compute at the same time share the cores: with more threads than cores each would
+        wait for the others in every product. One core is left to whatever else this machine does,
+        see `SPARE`.
+        """
+        if self.threads is not None or self.local is None:
+            return self.threads
+        alone = self.crowded and bool(self.policies) and ONE_BY_ONE.issuperset(self.policies)
+        return threads_for(1 if alone else self.local, SPARE)
+
+    def node_options(self) -> Sequence[str]:
+        """Options of `gardener-node` that the stages of a local ring get."""
+        assert self.local is not None
+        return (
+            *("--dtype", self.dtype, "--device", self.device, "--quant", self.quant),
+            *("--threads", str(self.threads_each)),
+            *("--patience", str(self.patience)),
+        )
+
+    def facts(self) -> dict[str, str]:
+        """What a reader of figures from this ring should know, by what it is about."""
+        if self.simulate is None:
+            return {}
+        holder = self._read_profile().holder
+        charged = f"{holder.event_ms:g} ms an event, {holder.node_ms:g} ms a node"
+        return {"the holder's time": charged if any((holder.event_ms, holder.node_ms)) else "free"}
+
+    def loop(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """Makes the event loop that the ring needs. Raises UserError for an unknown profile, and if
+        a package is missing."""
+        if self.simulate is None:
+            return uvloop.new_event_loop
+        from gardener.rings.simulate.loop import Loop  # late: needs a package that may not be there
+
+        return partial(Loop, self._read_profile().seed)
+
+    def _read_profile(self) -> "Profile":
+        from gardener.rings.simulate.profile import read_profile  # late: only a simulation needs it
+
+        return read_profile(self.profile)
