@@ -27,7 +27,6 @@ from gardener.cli.program import ignore
 from gardener.decoding.policy import Bounds, make
 from gardener.errors import GardenerError
 from gardener.holder.answer import Answer, Wanted, answer
-from gardener.holder.chat_template import Prompter
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
@@ -212,8 +211,8 @@ async def overheads(stages: int, runs: int, dtype: str) -> list[Overhead]:
         patience=120.0,
     )
     found = []
-    async with open_ring(settings, ignore, ignore, ignore) as (holder, folder):
-        prompter = Prompter(folder)
+    async with open_ring(settings, ignore, ignore, ignore) as ring:
+        holder, prompter = ring.holder, ring.prompter
         wanted = Wanted(prompter.encode("Write a long story about a harbour."), 128)
         policy = make("plain", Bounds())
         for _ in range(runs + 1):

@@ -136,8 +136,8 @@ async def compare(options: argparse.Namespace) -> Comparison:
     size = (options.columns, options.rows)
     os.environ.update(COLUMNS=str(size[0]), LINES=str(size[1]), TERM="xterm-256color")
     rates: dict[bool, list[float]] = {False: [], True: []}
-    async with open_ring(settings, print_error, ignore, ignore) as (holder, folder):
-        prompter = Prompter(folder)
+    async with open_ring(settings, print_error, ignore, ignore) as ring:
+        holder, prompter = ring.holder, ring.prompter
         wanted = Wanted(prompter.encode(PROMPT), options.tokens)
         await measured(holder, prompter, options.policy, wanted, size)  # warm-up
         for run in range(options.runs):

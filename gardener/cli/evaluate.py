@@ -36,7 +36,6 @@ from gardener.evaluation.runner import MeasuredRing, measure
 from gardener.evaluation.tables import tables
 from gardener.evaluation.tally import MeasuredRun
 from gardener.evaluation.terminal import Teller
-from gardener.rings.equipment import read_prompter
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 
@@ -313,14 +312,17 @@ async def _measure(
 ) -> None:
     keeper.say(f"{place}: {len(evaluation.results.plan.conversations)} prompts")
     heard = keeper.say if evaluation.output.verbose else ignore
-    async with open_ring(settings, keeper.say, heard, keeper.progress) as (holder, folder):
-        cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, holder.cards)]
+    async with open_ring(settings, keeper.say, heard, keeper.progress) as opened:
+        cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, opened.stages)]
         ran = {
             name: repr(make(name, evaluation.bounds)) for name in evaluation.results.plan.policies
         }
-        evaluation.results.add_ring(place, cards, holder.drafters.names, ran, settings.facts())
-        prompter = await read_prompter(settings, folder)
-        ring = MeasuredRing(place, holder, prompter, lambda name: make(name, evaluation.bounds))
+        evaluation.results.add_ring(
+            place, cards, opened.holder.drafters.names, ran, settings.facts()
+        )
+        ring = MeasuredRing(
+            place, opened.holder, opened.prompter, lambda name: make(name, evaluation.bounds)
+        )
         await measure(ring, evaluation.results.plan, evaluation.results, keeper)
 
 

@@ -24,7 +24,6 @@ from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
 from gardener.holder.rates import Prefill, prefill
-from gardener.rings.equipment import read_prompter
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import printable, span
@@ -173,8 +172,8 @@ async def _answers(
         if view is not None:
             view.heard(line)
 
-    async with open_ring(settings, note, heard, progress) as (holder, folder):
-        prompter = await read_prompter(settings, folder)
+    async with open_ring(settings, note, heard, progress) as ring:
+        holder, prompter = ring.holder, ring.prompter
         wanted = Wanted(
             prompter.encode(question.text, raw=question.raw), question.new_tokens, question.stops
         )

@@ -24,7 +24,6 @@ from gardener.holder.holder import Holder
 from gardener.model.checkpoint.parts import held_part
 from gardener.model.checkpoint.resolve import resolve
 from gardener.protocol.messages import Card
-from gardener.rings.equipment import read_prompter
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 
@@ -92,12 +91,12 @@ def verify(
 
     async def main() -> tuple[list[Comparison], str]:
         heard = note if output.verbose else ignore
-        async with open_ring(settings, note, heard, progress) as (holder, folder):
-            prompter = await read_prompter(settings, folder)
-            against = _against(reference, holder.cards[0], whole=held_part(folder) is None)
+        async with open_ring(settings, note, heard, progress) as ring:
+            holder, prompter = ring.holder, ring.prompter
+            against = _against(reference, ring.stages[0], whole=held_part(ring.folder) is None)
             check = Check([prompter.encode(text) for text in texts], None, names, max_new_tokens)
             if against == "transformers":
-                check = await _with_reference(check, settings, holder.cards[0].dtype, prompter)
+                check = await _with_reference(check, settings, ring.stages[0].dtype, prompter)
             holder.prepare(check.prompts, max_new_tokens)
             done: list[Comparison] = []
             for number in range(len(check.prompts)):

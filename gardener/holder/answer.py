@@ -9,7 +9,7 @@ from gardener.errors import GardenerError
 from gardener.holder.chat_template import Prompter
 from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
-from gardener.holder.session import Piece
+from gardener.holder.session import Piece, Session
 from gardener.holder.text import StopStrings, TextStream
 from gardener.runtime import clock
 
@@ -47,6 +47,18 @@ class Answer:
             self.figures.emitted(len(piece.tokens), seconds)
 
 
+def ask(holder: Holder, prompter: Prompter, policy: Policy, wanted: Wanted) -> Session:
+    """Begin a request; its session gives tokens and text, piece by piece.
+
+    Raises ValueError if the prompt leaves no room for an answer, and what broke the ring if it is
+    broken.
+    """
+    stops = StopStrings(prompter.backend, wanted.stops)
+    limits = Limits(wanted.new_tokens, prompter.context, prompter.eos, stops)
+    text = TextStream(prompter.backend, wanted.stops)
+    return holder.open(wanted.tokens, policy, limits, wanted.chunk, text)
+
+
 async def answer(
     holder: Holder,
     prompter: Prompter,
@@ -59,14 +71,11 @@ async def answer(
     Where the ring breaks, or a stage cannot compute this prompt, `error` of the answer says so: no
     exception is raised. Raises ValueError if the prompt leaves no room for an answer.
     """
-    stops = StopStrings(prompter.backend, wanted.stops)
-    limits = Limits(wanted.new_tokens, prompter.context, prompter.eos, stops)
-    text = TextStream(prompter.backend, wanted.stops)
     figures = Figures(policy.name, len(wanted.tokens))
     result = Answer(figures)
     begin = clock.now()
     try:
-        session = holder.open(wanted.tokens, policy, limits, wanted.chunk, text)
+        session = ask(holder, prompter, policy, wanted)
     except GardenerError as error:
         result.error, result.stands, result.reason = str(error), holder.stands, "lost"
         return result

@@ -137,6 +137,10 @@ class Session:
         self._do(Abort("abandoned"))
         self._drafts.close()
 
+    async def read(self) -> str:
+        """The whole text, or what is left of it, once it is written. Raises as iterating does."""
+        return "".join([piece.text async for piece in self])
+
     # --- for the holder ----------------------------------------------------------------------
 
     def begin(self) -> None:

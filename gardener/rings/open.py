@@ -14,34 +14,51 @@ from gardener.holder.holder import Holder
 from gardener.model.checkpoint.resolve import resolve
 from gardener.net.address import parse, parse_peer
 from gardener.rings.cores import FEW_SPINS, SPINS, share_cores
-from gardener.rings.equipment import holder_card, holder_folder, load_drafters, local_folders
+from gardener.rings.equipment import (
+    holder_card,
+    holder_folder,
+    load_drafters,
+    local_folders,
+    read_prompter,
+)
 from gardener.rings.local import LocalRing
-from gardener.rings.remarks import Say, Start, tell_sharing, tell_steep_costs
+from gardener.rings.open_ring import OpenRing
+from gardener.rings.remarks import Say, Start, ignore, tell_sharing, tell_steep_costs
 from gardener.rings.settings import RingSettings
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 
-Opened: TypeAlias = AbstractAsyncContextManager[tuple[Holder, Path]]
-"""A ring that stands for as long as one stays in it: its holder, and the model's folder."""
+Standing: TypeAlias = AbstractAsyncContextManager[tuple[Holder, Path]]
+"""A holder whose ring stands for as long as one stays in it, and the model's folder."""
 
 AT_ONCE = 1.0
 """Seconds for a ring that stands already to close; its links are timed meanwhile, so that nothing
 else is done."""
 
 
-def open_ring(settings: RingSettings, say: Say, heard: Say, progress: Say) -> Opened:
-    """Connect, and leave nothing behind. `say` is for the user, `heard` gets the stages' lines, and
-    `progress` how far something is that takes long; an empty text when it is done.
+@asynccontextmanager
+async def open_ring(
+    settings: RingSettings, say: Say = ignore, heard: Say = ignore, progress: Say = ignore
+) -> AsyncIterator[OpenRing]:
+    """A ring to ask, while one stays in it; nothing is left behind.
 
-    Runs on a loop that `settings.loop` gave. Yields the holder, whose `prepare` is to be told what
-    it will be asked, and the model's directory. Raises UserError or PeerLost with one sentence.
+    `say` is told what there is to say to the user, `heard` what the stages print, and `progress`
+    how far something is that takes long (an empty text when it is done).
+
+    A simulated ring needs an event loop that `settings.loop` makes; the others run on any. Raises
+    UserError or PeerLost with one sentence.
     """
+    async with _standing(settings, say, heard, progress) as (holder, folder):
+        yield OpenRing(settings, holder, folder, await read_prompter(settings, folder))
+
+
+def _standing(settings: RingSettings, say: Say, heard: Say, progress: Say) -> Standing:
     if settings.simulate is not None:
         return _simulated(settings, settings.simulate, say, heard, progress)
     if settings.local is not None:
         return _local(settings, settings.local, say, heard)
     assert settings.peer is not None
-    return _standing(settings, settings.peer, say)
+    return _joined(settings, settings.peer, say)
 
 
 @asynccontextmanager
@@ -76,7 +93,7 @@ async def _local(
 
 
 @asynccontextmanager
-async def _standing(
+async def _joined(
     settings: RingSettings, peer: str, say: Say
 ) -> AsyncIterator[tuple[Holder, Path]]:
     share_cores(FEW_SPINS)

@@ -14,6 +14,10 @@ Say: TypeAlias = Callable[[str], None]
 """Where a line for the user goes."""
 
 
+def ignore(line: str) -> None:
+    """Nobody wants to hear it."""
+
+
 class Start:
     """Says how far a ring of this machine's own is on its way to stand."""
 

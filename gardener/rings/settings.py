@@ -23,21 +23,29 @@ ONE_BY_ONE = frozenset(("plain", "serial", "alternating"))
 class RingSettings:
     """How to come by a ring. Exactly one of `local`, `peer` and `simulate` is given.
 
-    policies: that will be run in it, as far as they are known.
+    local     start this many stages on this machine, and end them afterwards
+    peer      host:port of stage 1 of a ring that stands
+    simulate  reckon with this many stages of a `profile`, under a virtual clock
+    model     a Hugging Face folder, a .gguf file, a hub id with a `revision`, or a built-in name
+    listen    host:port where the last stage of a `peer` ring finds this holder
+    dtype, device, threads, quant  how stages that are started here compute
+    patience  seconds to wait for the ring to close
+    draft     which drafters guess
+    policies  that will run in it, as far as they are known
     """
 
-    model: str
-    revision: str | None
-    local: int | None
-    peer: str | None
-    listen: str
-    dtype: str
-    device: str
-    threads: int | None
-    quant: str
-    patience: float
-    draft: DraftSettings = field(default_factory=DraftSettings)
+    local: int | None = None
+    peer: str | None = None
     simulate: int | None = None
+    model: str = "smollm2-135m"
+    revision: str | None = None
+    listen: str = "127.0.0.1:7000"
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int | None = None
+    quant: str = "none"
+    patience: float = 120.0
+    draft: DraftSettings = field(default_factory=DraftSettings)
     profile: str = "loopback"
     policies: tuple[str, ...] = ()
 

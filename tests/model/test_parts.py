@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import tiny
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from gardener.cli.program import run
 from gardener.errors import UserError
@@ -25,6 +27,11 @@ CUT = parse_layers("0-0,1-2,3", 4)
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     tiny.make("smollm", folder)
+    words = Tokenizer(WordLevel({"seed": 0, "?": 1}, unk_token="?"))
+    words.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "?"}'
+    )
     return folder
 
 
@@ -122,9 +129,9 @@ def test_only_what_is_needed_has_to_be_copied(top: Path) -> None:
 
 def test_a_local_ring_takes_the_top_folder(top: Path) -> None:
     async def first_layers(settings: RingSettings) -> list[int]:
-        async with open_ring(settings, print, print, print) as (holder, folder):
-            assert folder == top / "holder"
-            return [card.first for card in holder.cards]
+        async with open_ring(settings, print, print, print) as ring:
+            assert ring.folder == top / "holder"
+            return [card.first for card in ring.stages]
 
     settings = replace(_ring(top, local=3), patience=90.0)
     assert run(first_layers(settings), settings.loop()) == [held.first for held in CUT]

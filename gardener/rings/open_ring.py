@@ -1,0 +1,64 @@
+"""A ring that stands, and a model's words for it: what a program asks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gardener.decoding.policy import Bounds, default_policy, make
+from gardener.errors import UserError
+from gardener.holder.answer import Wanted, ask
+from gardener.holder.chat_template import Prompter
+from gardener.holder.holder import Holder
+from gardener.holder.session import Session
+from gardener.protocol.messages import Card
+from gardener.rings.settings import RingSettings
+
+
+class OpenRing:
+    """Ask it; the answer comes while it is written. One request runs at a time: a new one ends the
+    one before."""
+
+    def __init__(
+        self, settings: RingSettings, holder: Holder, folder: Path, prompter: Prompter
+    ) -> None:
+        """`folder` is the model's. Get one from `open_ring`."""
+        self.settings, self.holder, self.folder, self.prompter = settings, holder, folder, prompter
+
+    @property
+    def stages(self) -> tuple[Card, ...]:
+        """What the stages say about themselves: name, layers, dtype, memory."""
+        return self.holder.cards
+
+    def ask(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 256,
+        stop: Sequence[str] = (),
+        raw: bool = False,
+        history: Sequence[tuple[str, str]] = (),
+        policy: str | None = None,
+        bounds: Bounds | None = None,
+    ) -> Session:
+        """Begin a request and return its session, an async iterator of pieces.
+
+        stop     texts before which the answer ends
+        raw      leave the model's chat template out
+        history  the turns before it: what was asked, and what was answered
+        policy   a name of `policy.POLICIES`; None: the one that does best in this ring
+        bounds   on rows, window and probability of what is sent
+
+        Raises UserError for what cannot be asked, and PeerLost if the ring is broken.
+        """
+        if max_new_tokens < 1 or not all(stop):
+            raise UserError("ask for one new token at least, and give every stop some text")
+        wanted = Wanted(
+            self.prompter.encode(prompt, raw=raw, history=history), max_new_tokens, tuple(stop)
+        )
+        self.holder.prepare([wanted.tokens], max_new_tokens)
+        bounds = bounds or Bounds()
+        name = policy or default_policy(self.settings.crowded, bounds.window)
+        try:
+            chosen = make(name, bounds)
+        except KeyError:
+            raise UserError(f"there is no policy {name}: see gardener.POLICIES") from None
+        return ask(self.holder, self.prompter, chosen, wanted)

@@ -1,0 +1,110 @@
+"""The public face: what a Python program does with `import gardener`."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import model_folder
+
+import gardener
+from gardener.evaluation.reference import plain_reference
+from gardener.holder.chat_template import Prompter
+
+README = Path(__file__).parents[1] / "README.md"
+QUESTION = "Why is the sky blue?"
+
+
+def programs() -> list[str]:
+    """The Python programs in the README."""
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def truth(new_tokens: int) -> str:
+    """What transformers writes."""
+    prompter = Prompter(model_folder())
+    prompt = prompter.encode(QUESTION)
+    ((tokens, _),) = plain_reference(
+        model_folder(), [prompt], new_tokens, prompter.context, prompter.eos, "float32", "cpu"
+    )
+    return str(prompter.backend.decode(tokens))
+
+
+def test_the_program_in_the_readme_streams_an_answer() -> None:
+    (program,) = programs()
+    assert len([line for line in program.splitlines() if line.strip()]) < 15
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == truth(64).strip()
+
+
+def test_importing_it_costs_nothing_and_every_name_is_there() -> None:
+    program = (
+        "import sys, gardener; "
+        "assert not {'torch', 'asyncio', 'rich', 'transformers'} & sys.modules.keys(); "
+        "assert all(getattr(gardener, name) is not None for name in gardener.__all__); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert sorted(gardener.__all__) == sorted({*gardener._WHERE, "__version__"})
+    with pytest.raises(AttributeError, match="no attribute 'ring'"):
+        gardener.ring  # noqa: B018
+
+
+def test_a_simulated_ring_answers_writes_the_same_and_says_why_it_ends() -> None:
+    settings = gardener.RingSettings(
+        simulate=3, profile="loopback", model=str(model_folder()), draft=NO_HEAD
+    )
+
+    async def main() -> None:
+        async with gardener.open_ring(settings) as ring:
+            assert [card.stage for card in ring.stages] == [1, 2, 3]
+            async with ring.ask(QUESTION, max_new_tokens=12) as session:
+                pieces = [piece async for piece in session]
+            assert sum(len(piece.tokens) for piece in pieces) == 12
+            assert "".join(piece.text for piece in pieces) == truth(12)
+            assert session.finish_reason == "length"
+            other = ring.ask(QUESTION, max_new_tokens=12, policy="plain")
+            assert await other.read() == truth(12)
+            stopped = ring.ask(QUESTION, max_new_tokens=12, stop=[truth(12)[5:8]])
+            assert await stopped.read() == truth(12)[:5]
+            assert stopped.finish_reason == "stop"
+
+    with asyncio.Runner(loop_factory=settings.loop()) as runner:
+        runner.run(main())
+
+
+NO_HEAD = gardener.DraftSettings(kinds=("ngram",))
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ({"max_new_tokens": 0}, "at least"),
+        ({"stop": [""]}, "some text"),
+        ({"policy": "gardner"}, "no policy gardner"),
+        ({"raw": True, "prompt": ""}, "empty"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_and_the_ring_goes_on(
+    more: dict[str, object], complaint: str
+) -> None:
+    settings = gardener.RingSettings(simulate=1, model=str(model_folder()), draft=NO_HEAD)
+
+    async def main() -> None:
+        async with gardener.open_ring(settings) as ring:
+            with pytest.raises(gardener.UserError, match=complaint):
+                ring.ask(**{"prompt": QUESTION, **more})  # type: ignore[arg-type]
+            assert await ring.ask(QUESTION, max_new_tokens=3).read() == truth(3)
+
+    with asyncio.Runner(loop_factory=settings.loop()) as runner:
+        runner.run(main())
+
+
+def test_settings_that_name_no_ring_are_refused() -> None:
+    with pytest.raises(gardener.UserError, match="say where the stages are"):
+        gardener.RingSettings()
