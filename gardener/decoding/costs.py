@@ -231,7 +231,7 @@ class Costs:
             self.observe_stage(k, timing.rows, timing.compute / 1e6)
         if not all(timing.rows for timing in times):
             return
-        spent = sum(timing.wait + timing.compute for timing in times) / 1e6
+        spent = sum([timing.wait + timing.compute for timing in times]) / 1e6
         self._known.beyond.observe(seconds - spent - self._links(rows)[0])
         self._known.version += 1
 

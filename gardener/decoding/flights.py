@@ -46,7 +46,8 @@ class Flights:
     def __init__(self) -> None:
         self._under_way: deque[Flight] = deque()
         self.newest: Flight | None = None  # that left, whether its verdict is back or not
-        self.judged = -1  # number of the newest verdict
+        self.oldest: Flight | None = None  # the one whose verdict is due next
+        self.with_tree = 0  # how many of them carry rows of the tree
 
     def __iter__(self) -> Iterator[Flight]:
         return iter(self._under_way)
@@ -55,32 +56,30 @@ class Flights:
         return len(self._under_way)
 
     @property
-    def oldest(self) -> Flight | None:
-        """The one whose verdict is due next."""
-        return self._under_way[0] if self._under_way else None
-
-    @property
-    def with_tree(self) -> int:
-        """How many of them carry rows of the tree."""
-        return sum(1 for flight in self._under_way if flight.rows)
-
-    @property
     def prompt_rows(self) -> int:
         """Rows of the prompt under way."""
         return sum(flight.prompt for flight in self._under_way)
 
+    def due(self, seq: int) -> Flight | None:
+        """Segment `seq`, if its verdict is the next one due."""
+        oldest = self.oldest
+        return oldest if oldest is not None and oldest.seq == seq else None
+
     def leave(self, flight: Flight) -> None:
         """It was sent."""
         self._under_way.append(flight)
-        self.newest = flight
+        self.newest, self.oldest = flight, self._under_way[0]
+        self.with_tree += flight.rows > 0
 
     def land(self, seq: int) -> Flight:
         """The verdict of segment `seq` is back. Raises RemoteError if it was not the next due."""
-        due = self.oldest
-        if due is None or due.seq != seq:
+        due = self.due(seq)
+        if due is None:
             raise RemoteError(
                 f"a verdict for segment {seq}, but the next one due is "
-                f"{'none' if due is None else due.seq}"
+                f"{'none' if self.oldest is None else self.oldest.seq}"
             )
-        self.judged = seq
-        return self._under_way.popleft()
+        self._under_way.popleft()
+        self.oldest = self._under_way[0] if self._under_way else None
+        self.with_tree -= due.rows > 0
+        return due

@@ -58,7 +58,7 @@ class Round:
         """What the verdict tells of the ring. The prompt is another kind of work: it tells of
         nothing but itself."""
         verdict, emitted = judged.verdict, self.speculation.counts.emitted
-        flight = next((f for f in self.speculation.flights if f.seq == verdict.seq), None)
+        flight = self.speculation.flights.due(verdict.seq)
         if flight is None or not emitted or self.speculation.finished:
             return
         seconds = now - flight.left
@@ -68,7 +68,10 @@ class Round:
 
     def _observe_pace(self, commands: Sequence[Command], now: float) -> None:
         """Whether guesses are worth their time, as the tokens tell that came."""
-        for tokens in (len(each.tokens) for each in commands if isinstance(each, Emit)):
+        for command in commands:
+            if not isinstance(command, Emit):
+                continue
+            tokens = len(command.tokens)
             if self.speculation.policy.throttled and self.speculation.counts.emitted > tokens:
                 self._payoff.expect(self.costs.round_trip(1))  # as the passes seen so far tell
                 self._payoff.emitted(tokens, now - self._emitted_at)

@@ -130,7 +130,9 @@ class Speculation:
     @property
     def answer_due(self) -> bool:
         """A drafter that answers at once was asked, and has not answered."""
-        return any(self.instant[source] for source in self._growing) if self.instant else False
+        return bool(self.instant and self._growing) and any(
+            map(self.instant.__getitem__, self._growing)
+        )
 
     @property
     def urgent(self) -> bool:
@@ -208,7 +210,7 @@ class Speculation:
             if node in self._sent:
                 raise LocalError(f"policy {self.policy.name} chose node {node} a second time")
             self._sent[node] = seq
-        root = len(self.prompt) - 1 + self.counts.emitted  # position of the root
+        root, depth = len(self.prompt) - 1 + self.counts.emitted, self.tree.depth
         self._leave(seq, (*prompt, *nodes), len(prompt))
         self.counts.segments += bool(rows)
         self.counts.prefill += not rows
@@ -218,9 +220,9 @@ class Speculation:
                 request=self.request,
                 seq=seq,
                 ids=(*prompt, *nodes),
-                parents=(*(p - 1 for p in prompt), *(n.parent for n in rows)),
-                positions=(*prompt, *(root + self.tree.depth(node) for node in nodes)),
-                tokens=(*(self.prompt[p] for p in prompt), *(n.token for n in rows)),
+                parents=(*[p - 1 for p in prompt], *[n.parent for n in rows]),
+                positions=(*prompt, *[root + depth(node) for node in nodes]),
+                tokens=(*[self.prompt[p] for p in prompt], *[n.token for n in rows]),
                 hidden=None,
                 times=(),
             )

@@ -176,8 +176,8 @@ class Holder:
         """See `ring.Owner`; verdicts of requests that have ended come to nothing."""
         session = self._running(verdict.request)
         if session is not None:
-            flights = session.speculation.flights
-            lead = next((f.prompt for f in flights if f.seq == verdict.seq), 0)
+            flight = session.speculation.flights.due(verdict.seq)
+            lead = 0 if flight is None else flight.prompt
             session.judged(verdict, received(verdict, lead, self.drafters.taps, self.cards[0]))
 
     def failed(self, report: Failed) -> None:

@@ -24,7 +24,6 @@ from gardener.decoding.events import (
     Wake,
 )
 from gardener.decoding.round import Round
-from gardener.decoding.speculation import Speculation
 from gardener.decoding.stage_times import StageTimes
 from gardener.errors import GardenerError, LocalError, RemoteError
 from gardener.holder.drafters import Drafters, Guesses
@@ -73,6 +72,8 @@ class Session:
     ) -> None:
         """`text` turns tokens into text. `stall`: seconds without a verdict that are too long."""
         self.round = round_
+        self.speculation = round_.speculation  # tree, counts, flights, why it finished
+        self.request = round_.speculation.request  # its number in the ring
         self.error: GardenerError | None = None
         self._owner, self._text, self._stall = owner, text, stall
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # None: there are no more
@@ -80,16 +81,6 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._drafts = drafters.open(self.speculation.prompt, self._answered, self.fail)
-
-    @property
-    def speculation(self) -> Speculation:
-        """The state of the request: tree, counts, flights, why it finished."""
-        return self.round.speculation
-
-    @property
-    def request(self) -> int:
-        """Its number in the ring."""
-        return self.speculation.request
 
     @property
     def stage_times(self) -> StageTimes:
@@ -152,10 +143,10 @@ class Session:
         if self.finish_reason:
             return
         self._verdicts += 1
-        speculation = self.speculation
-        left = next((f.left for f in speculation.flights if f.seq == verdict.seq), clock.now())
-        spent = tuple(part for each in verdict.times for part in (each.wait, each.compute))
-        rows, seconds = len(verdict.ids), clock.now() - left
+        speculation, now = self.speculation, clock.now()
+        flight = speculation.flights.due(verdict.seq)
+        spent = tuple([part for each in verdict.times for part in (each.wait, each.compute)])
+        rows, seconds = len(verdict.ids), 0.0 if flight is None else now - flight.left
         self._record("judged", verdict.seq, rows, seconds, spent)
         missed = speculation.counts.missed
         self._do(Judged(verdict, features))
