@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
     MistralConfig,
     PretrainedConfig,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
 )
@@ -68,6 +70,17 @@ def make(kind: str, folder: Path, seed: int = 0, **changes: Any) -> Any:
     model.eval()
     model.save_pretrained(folder)
     return model
+
+
+def name_words(folder: Path, template: str = "") -> None:
+    """Give the model in a folder a tokenizer: its words are w0, w1 and so on."""
+    words = {f"w{number}": number for number in range(VOCAB)}
+    backend = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    build: Any = PreTrainedTokenizerFast
+    tokenizer = build(tokenizer_object=backend, unk_token="w0")
+    tokenizer.chat_template = template or None
+    tokenizer.save_pretrained(folder)
 
 
 @torch.no_grad()

@@ -12,8 +12,6 @@ import pytest
 import tiny
 import torch
 from processes import Process
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from gardener.cli.config import SECTIONS
 from gardener.cli.main import app
@@ -68,13 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model whose words are w0 to w60."""
     folder = tmp_path_factory.mktemp("model")
     tiny.make("smollm", folder)
-    words = {f"w{number}": number for number in range(tiny.VOCAB)}
-    backend = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    build: Any = PreTrainedTokenizerFast
-    tokenizer = build(tokenizer_object=backend, unk_token="w0")
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
+    tiny.name_words(folder, TEMPLATE)
     return folder
 
 

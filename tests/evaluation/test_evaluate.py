@@ -11,8 +11,6 @@ from typing import Any
 import psutil
 import pytest
 import tiny
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from gardener.cli import program
 from gardener.cli.evaluate import _drafts
@@ -31,13 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model whose words are w0 to w60."""
     folder = tmp_path_factory.mktemp("tiny")
     tiny.make("llama", folder)
-    words = {f"w{number}": number for number in range(tiny.VOCAB)}
-    backend = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    build: Any = PreTrainedTokenizerFast
-    tokenizer = build(tokenizer_object=backend, unk_token="w0")
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
+    tiny.name_words(folder, TEMPLATE)
     return folder
 
 

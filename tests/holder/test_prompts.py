@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import tiny
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from gardener.errors import UserError
 from gardener.evaluation.reference import plain_reference
@@ -20,13 +18,7 @@ TEMPLATE = "{% for m in messages %}{{ 'w1 ' + m['content'] + ' ' }}{% endfor %}w
 def folder(tmp_path: Path) -> Path:
     """A tiny model whose words are w0 to w60."""
     tiny.make("llama", tmp_path)
-    words = {f"w{number}": number for number in range(tiny.VOCAB)}
-    backend = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    build: Any = PreTrainedTokenizerFast
-    tokenizer = build(tokenizer_object=backend, unk_token="w0")
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(tmp_path)
+    tiny.name_words(tmp_path, TEMPLATE)
     return tmp_path
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import tiny
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 
 from gardener.cli.program import run
 from gardener.errors import UserError
@@ -27,11 +25,7 @@ CUT = parse_layers("0-0,1-2,3", 4)
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     tiny.make("smollm", folder)
-    words = Tokenizer(WordLevel({"seed": 0, "?": 1}, unk_token="?"))
-    words.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(
-        '{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "?"}'
-    )
+    tiny.name_words(folder)
     return folder
 
 
