@@ -4,8 +4,9 @@
 
     async def main():
         async with gardener.open_ring(gardener.RingSettings(local=2)) as ring:
-            async for piece in ring.ask("Why is the sky blue?"):
-                print(piece.text, end="", flush=True)
+            async with ring.ask("Why is the sky blue?") as answer:
+                async for piece in answer:
+                    print(piece.text, end="", flush=True)
 
     asyncio.run(main())
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import model_folder
@@ -105,6 +106,40 @@ def test_what_cannot_be_asked_is_refused_and_the_ring_goes_on(
         runner.run(main())
 
 
-def test_settings_that_name_no_ring_are_refused() -> None:
-    with pytest.raises(gardener.UserError, match="say where the stages are"):
-        gardener.RingSettings()
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({}, "say where the stages are"),
+        ({"local": 2, "peer": "here:1"}, "say where the stages are"),
+        ({"local": 0}, "local is 0, and starts at 1"),
+        ({"simulate": -1}, "simulate is -1, and starts at 1"),
+        ({"local": 2, "dtype": "floaty"}, "dtype floaty is unknown: take float32"),
+        ({"local": 2, "quant": "int3"}, "quant int3 is unknown: take none"),
+    ],
+)
+def test_settings_that_make_no_ring_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(gardener.UserError, match=complaint):
+        gardener.RingSettings(**settings)
+
+
+def test_a_simulated_ring_on_an_ordinary_loop_is_refused_with_the_way_out() -> None:
+    async def main() -> None:
+        settings = gardener.RingSettings(simulate=1, model=str(model_folder()), draft=NO_HEAD)
+        async with gardener.open_ring(settings):
+            """It is not reached."""
+
+    with pytest.raises(gardener.UserError, match=r"on a loop that RingSettings\.loop\(\) makes"):
+        asyncio.run(main())
+
+
+def test_a_ring_that_was_left_takes_no_question() -> None:
+    settings = gardener.RingSettings(simulate=1, model=str(model_folder()), draft=NO_HEAD)
+
+    async def main() -> None:
+        async with gardener.open_ring(settings) as ring:
+            pass
+        with pytest.raises(gardener.UserError, match="this ring was closed"):
+            ring.ask(QUESTION, max_new_tokens=3)
+
+    with asyncio.Runner(loop_factory=settings.loop()) as runner:
+        runner.run(main())

@@ -114,7 +114,7 @@ class Costs:
     def _begin(self, known: _Known, context: int) -> None:
         self._known, self.context = known, context
         self._version = known.version  # of what was seen when these were made:
-        self._passages: dict[int, tuple[float, float]] = {}
+        self._kept: dict[int, tuple[float, float]] = {}
 
     def at(self, context: int) -> "Costs":
         """The same ring for a text of `context` tokens, prompt and answer together."""
@@ -180,29 +180,29 @@ class Costs:
 
     def tick(self, rows: int) -> float:
         """Seconds of the slowest stage or link: how often a segment of this many rows can pass."""
-        return self._passage(rows)[0]
+        return self._tick_and_round_trip(rows)[0]
 
     def round_trip(self, rows: int) -> float:
         """Seconds once round the ring: stages, links, and what else it was seen to take."""
-        return self._passage(rows)[1]
+        return self._tick_and_round_trip(rows)[1]
 
     def lead(self, rows: int, window: int) -> float:
         """Seconds from a segment of `rows` to the next, with at most `window` under way."""
-        tick, round_trip = self._passage(rows)
+        tick, round_trip = self._tick_and_round_trip(rows)
         return max(tick, round_trip / window)
 
-    def _passage(self, rows: int) -> tuple[float, float]:
+    def _tick_and_round_trip(self, rows: int) -> tuple[float, float]:
         """Tick and round trip. Policies ask for the same few often, so they are kept until
         something else is seen."""
         if self._version != self._known.version:
             self._version = self._known.version
-            self._passages.clear()
-        found = self._passages.get(rows)
+            self._kept.clear()
+        found = self._kept.get(rows)
         if found is None:
             computing = [stage.seconds(rows, self.context) for stage in self._known.stages]
             links, busy = self._links(rows)
             beyond = max(links + self._known.beyond.value, 0.0)
-            found = self._passages[rows] = (max(*computing, busy), sum(computing) + beyond)
+            found = self._kept[rows] = (max(*computing, busy), sum(computing) + beyond)
         return found
 
     def draft(self, nodes: int) -> float:

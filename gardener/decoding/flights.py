@@ -1,7 +1,7 @@
 """The ledger of segments under way: what left, when, and when its verdict is expected.
 
-Everybody who asks what is in the ring reads this one: the pacer, the costs, reports of a loss, the
-live view and the evaluation.
+Who asks what is in the ring reads this one: the pacer, the costs, reports of a loss and the live
+view. (The evaluation reads what the trace says of them afterwards.)
 """
 
 from collections import deque

@@ -135,9 +135,9 @@ class _InstantDraft:
         self._untold += nodes
 
     def tell(self) -> None:
-        if self._untold:
-            self._at_once(partial(self._draft.settle, self._untold, ()))
-            self._untold = []
+        untold, self._untold = self._untold, []  # it is told once, even if it fails
+        if untold:
+            self._at_once(partial(self._draft.settle, untold, ()))
 
     def expand(self, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> Guesses:
         return self._at_once(partial(self._draft.expand, paths))

@@ -15,7 +15,7 @@ from gardener.decoding.policy import Policy
 from gardener.decoding.round import Round
 from gardener.decoding.speculation import Speculation
 from gardener.draft.drafter import Drafter
-from gardener.errors import GardenerError, PeerLost, StageFailed
+from gardener.errors import GardenerError, PeerLost, StageFailed, UserError
 from gardener.holder.drafters import Drafters
 from gardener.holder.outage import LossReport, ring_broke, stage_failed, stalled
 from gardener.holder.ring import Ring
@@ -111,6 +111,8 @@ class Holder:
 
     async def close(self) -> None:
         """Leave the ring politely."""
+        if self._failure is None:
+            self._failure = UserError("this ring was closed: open another one")
         if self.session is not None:
             self.session.close()
         self.drafters.close()
@@ -129,11 +131,9 @@ class Holder:
         """Begin a request; the session gives its answer, piece by piece, with text if `text` turns
         tokens into it. One that runs already ends here, for there is only one at a time.
 
-        Raises ValueError for a prompt that leaves no room, and what broke the ring if it is broken.
+        Raises ValueError for a prompt that leaves no room, what broke the ring if it is broken, and
+        UserError if it was closed.
         """
-        if self.session is not None:
-            self.session.close()
-        self.session = None
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
         self._requests += 1
@@ -148,10 +148,12 @@ class Holder:
             taps=drafters.taps,
             instant=drafters.instant,
         )
+        if self.session is not None:
+            self.session.close()
         round_ = Round(speculation, self.costs, self.payoff)
-        self.session = Session(self, round_, drafters, text, self._stall)
-        self.session.begin()
-        return self.session
+        session = self.session = Session(self, round_, drafters, text, self._stall)
+        session.begin()
+        return session
 
     def _running(self, request: int) -> Session | None:
         """The session of this request, if it has not ended."""
@@ -178,7 +180,9 @@ class Holder:
         if session is not None:
             flight = session.speculation.flights.due(verdict.seq)
             lead = 0 if flight is None else flight.prompt
-            session.judged(verdict, received(verdict, lead, self.drafters.taps, self.cards[0]))
+            session.judged(
+                verdict, received(verdict, lead, session.speculation.taps, self.cards[0])
+            )
 
     def failed(self, report: Failed) -> None:
         """See `ring.Owner`."""

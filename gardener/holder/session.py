@@ -26,10 +26,10 @@ from gardener.decoding.events import (
 from gardener.decoding.round import Round
 from gardener.decoding.stage_times import StageTimes
 from gardener.errors import GardenerError, LocalError, RemoteError
-from gardener.holder.drafters import Drafters, Guesses
+from gardener.holder.drafters import Drafters, Drafts, Guesses
 from gardener.holder.text import TextStream
 from gardener.protocol.features import Features
-from gardener.protocol.messages import Message, Segment, Verdict
+from gardener.protocol.messages import Close, Message, Segment, Verdict
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace, What
 
@@ -58,8 +58,9 @@ class Owner(Protocol):
 class Session:
     """`async for piece in session`, inside `async with session`, which ends it early if need be.
 
-    Iterating raises PeerLost or RemoteError when the ring breaks, StageFailed when a stage cannot
-    compute the request, LocalError when a drafter fails; after all pieces accepted until then.
+    Iterating raises PeerLost when the ring breaks, StageFailed when a stage cannot compute the
+    request, LocalError when a drafter or this house itself fails; after all pieces accepted until
+    then.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Session:
         text: TextStream | None,
         stall: float,
     ) -> None:
-        """`text` turns tokens into text. `stall`: seconds without a verdict that are too long."""
+        """`text` turns tokens into text. `stall`: seconds without a verdict that are too long.
+        Call `begin` next."""
         self.round = round_
         self.speculation = round_.speculation  # tree, counts, flights, why it finished
         self.request = round_.speculation.request  # its number in the ring
@@ -80,7 +82,8 @@ class Session:
         self._verdicts = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._drafts = drafters.open(self.speculation.prompt, self._answered, self.fail)
+        self._drafters, self._drafts = drafters, Drafts(())
+        self._ended = False  # the last piece is out
 
     @property
     def stage_times(self) -> StageTimes:
@@ -129,14 +132,19 @@ class Session:
         self._drafts.close()
 
     async def read(self) -> str:
-        """The whole text, or what is left of it, once it is written. Raises as iterating does."""
+        """The text that was not read yet, once all of it is written: with another request, or after
+        `close`, it may end early. Raises as iterating does."""
         return "".join([piece.text async for piece in self])
 
     # --- for the holder ----------------------------------------------------------------------
 
     def begin(self) -> None:
-        """The first commands."""
-        self._guarded(lambda: self._run(self.round.start(clock.now())))
+        """Open the drafts, and carry out the first commands."""
+        self._guarded(self._begin)
+
+    def _begin(self) -> None:
+        self._drafts = self._drafters.open(self.speculation.prompt, self._answered, self.fail)
+        self._run(self.round.start(clock.now()))
 
     def judged(self, verdict: Verdict, features: Features) -> None:
         """A verdict of this request came. Raises RemoteError if it does not fit."""
@@ -165,16 +173,25 @@ class Session:
         self._guarded(lambda: self._run(self._tell(event)))
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """What goes wrong here is ours: it ends the request, and blames no stage. Raises
-        RemoteError: of a verdict that does not fit."""
+        """What goes wrong here is ours: it ends the request, and blames no stage. What goes wrong
+        after the last piece harms nobody: a drafter that is broken fails the next request, too.
+
+        Raises RemoteError: of a verdict that does not fit.
+        """
         try:
             work()
         except RemoteError:
             raise
         except Exception as error:
+            if not self._ended and self.error is None:
+                self.error = error if isinstance(error, GardenerError) else _fault(error)
+            if self.finish_reason:  # the commands that would have told the stages may be lost
+                self._owner.send(Close(self.request))
+            else:
+                self._do(Abort("failed"))
+        finally:
             if self.finish_reason:
-                raise
-            self.fail(error if isinstance(error, GardenerError) else _fault(error))
+                self._end()
 
     def _tell(self, event: Event) -> list[Command]:
         """Tell the round what happened; returns its commands."""
@@ -208,6 +225,7 @@ class Session:
             case Grow(nodes, source):
                 return self._ask(nodes, source)
             case Finish():
+                self._give_the_rest()
                 self._end()
         return None
 
@@ -238,11 +256,18 @@ class Session:
         """A drafter that takes its time has an answer."""
         self._do(_grown(source, nodes, guesses, seconds))
 
-    def _end(self) -> None:
+    def _give_the_rest(self) -> None:
+        """Text that was held back, since it might have been the beginning of a stop string."""
         text = "" if self._text is None else self._text.take(final=True)
         if text:
             self._pieces.put_nowait(Piece((), text))
-        self._pieces.put_nowait(None)
+
+    def _end(self) -> None:
+        """There is no more, whatever went wrong on the way here."""
+        if not self._ended:
+            self._ended = True
+            self._set_timer(None)
+            self._pieces.put_nowait(None)
 
     def _set_timer(self, wake: float | None) -> None:
         if self._timer is not None:

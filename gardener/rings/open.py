@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from gardener.decoding.policy import default_policy
 from gardener.draft.drafter import Drafter
 from gardener.errors import PeerLost
 from gardener.holder.holder import Holder
@@ -48,6 +49,8 @@ async def open_ring(
     A simulated ring needs an event loop that `settings.loop` makes; the others run on any. Raises
     UserError or PeerLost with one sentence.
     """
+    if not settings.policies:  # the threads of stages follow from what will run
+        settings = replace(settings, policies=(default_policy(settings.crowded),))
     async with _standing(settings, say, heard, progress) as (holder, folder):
         yield OpenRing(settings, holder, folder, await read_prompter(settings, folder))
 

@@ -39,7 +39,8 @@ class OpenRing:
         policy: str | None = None,
         bounds: Bounds | None = None,
     ) -> Session:
-        """Begin a request and return its session, an async iterator of pieces.
+        """Begin a request and return its session, an async iterator of pieces. `async with` it, or
+        a request whose answer is not read to its end runs on.
 
         stop     texts before which the answer ends
         raw      leave the model's chat template out
@@ -47,7 +48,8 @@ class OpenRing:
         policy   a name of `policy.POLICIES`; None: the one that does best in this ring
         bounds   on rows, window and probability of what is sent
 
-        Raises UserError for what cannot be asked, and PeerLost if the ring is broken.
+        Raises UserError for what cannot be asked, or after the ring was closed, and PeerLost if it
+        is broken.
         """
         if max_new_tokens < 1 or not all(stop):
             raise UserError("ask for one new token at least, and give every stop some text")

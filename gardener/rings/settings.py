@@ -15,6 +15,10 @@ from gardener.rings.cores import SPARE, crowded, threads_for
 if TYPE_CHECKING:  # only a simulation needs it
     from gardener.rings.simulate.profile import Profile
 
+DTYPES = ("float32", "bfloat16", "float16")
+QUANTS = ("none", "nf4", "fp4", "int8")
+"""What stages can compute in, and how their linear layers can be quantised."""
+
 ONE_BY_ONE = frozenset(("plain", "serial", "alternating"))
 """Policies under which only one stage or drafter computes at a time."""
 
@@ -55,6 +59,14 @@ class RingSettings:
                 "say where the stages are: --local N starts N of them here, --peer HOST:PORT uses "
                 "a ring whose stage 1 listens there, --simulate N only reckons with N of them"
             )
+        for name in ("local", "simulate", "threads"):
+            given = getattr(self, name)
+            if given is not None and given < 1:
+                raise UserError(f"{name} is {given}, and starts at 1")
+        for name, known in (("dtype", DTYPES), ("quant", QUANTS)):
+            given = getattr(self, name)
+            if given not in known:
+                raise UserError(f"{name} {given} is unknown: take {', '.join(known)}")
 
     @property
     def crowded(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gardener
 from gardener.draft.drafter import Drafter
-from gardener.errors import LocalError
+from gardener.errors import UserError
 from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
 from gardener.model.checkpoint.slices import Slice, even_cut
@@ -152,7 +152,10 @@ def _network(profile: Profile, model: SimulatedModel) -> SimulatedNetwork:
     """A new network, in which the running loop makes connections from now on."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, Loop):
-        raise LocalError("a simulated ring needs a virtual clock")
+        raise UserError(
+            "a simulated ring needs a virtual clock: run it on a loop that RingSettings.loop() "
+            "makes, as asyncio.Runner(loop_factory=settings.loop()) does"
+        )
     loop.network = SimulatedNetwork(
         profile.link_conditions(model.width * ITEM_SIZE["float32"]), profile.seed
     )
