@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from gardener.holder.session import Piece, Session
     from gardener.rings.open import open_ring
-    from gardener.rings.open_ring import OpenRing
+    from gardener.rings.opened import OpenRing
     from gardener.rings.settings import RingSettings
 
 try:
@@ -44,7 +44,7 @@ _WHERE = {
     "DraftSettings": "draft.factory",
     "GardenerError": "errors",
     "LocalError": "errors",
-    "OpenRing": "rings.open_ring",
+    "OpenRing": "rings.opened",
     "POLICIES": "decoding.policy",
     "PeerLost": "errors",
     "Piece": "holder.session",

@@ -195,7 +195,7 @@ class FakeRing:
             rows,
             root,
             urgent=all(root not in earlier.rows for earlier in self.sendings),
-            flying=sum(1 for flight in under_way if flight.rows),
+            flying=sum(1 for flight in under_way if flight.tree_rows),
             window=speculation.policy.window(self.round.costs),
         )
 

@@ -35,7 +35,7 @@ class Flight:
         return len(self.ids)
 
     @property
-    def rows(self) -> int:
+    def tree_rows(self) -> int:
         """Those of the tree."""
         return len(self.ids) - self.prompt
 
@@ -69,7 +69,7 @@ class Flights:
         """It was sent."""
         self._under_way.append(flight)
         self.newest, self.oldest = flight, self._under_way[0]
-        self.with_tree += flight.rows > 0
+        self.with_tree += flight.tree_rows > 0
 
     def land(self, seq: int) -> Flight:
         """The verdict of segment `seq` is back. Raises RemoteError if it was not the next due."""
@@ -81,5 +81,5 @@ class Flights:
             )
         self._under_way.popleft()
         self.oldest = self._under_way[0] if self._under_way else None
-        self.with_tree -= due.rows > 0
+        self.with_tree -= due.tree_rows > 0
         return due

@@ -18,16 +18,16 @@ GRACE = 0.1
 """And this share of a tick longer, if it is late."""
 
 PATIENCE = 8.0
-"""A root waits for the drafter for this many times what one call of it takes, and no longer."""
+"""A root that was not sent waits for the drafter for this many of its calls at most."""
 
 INSTANT = 1e-6
-"""Seconds that are not worth a timer, which would be over at once."""
+"""A wait shorter than this, in seconds, counts as none: no timer is set."""
 
 CALL = 8
-"""Nodes in such a call."""
+"""Nodes assumed in one such call."""
 
 MOMENT = 0.005
-"""Seconds that are no reason to lose patience."""
+"""Seconds on top, so that a quick drafter is not given up in the next instant."""
 
 
 def room_at(flights: Flights, now: float) -> float:

@@ -56,9 +56,9 @@ class Moment:
 class Speculation:
     """The token tree of one request: what was sent, judged, accepted, and is being drafted.
 
-    Several drafters may grow the tree, each at its own pace: `sources` says of each whether it
-    looks again at a node that has become the root, for it knows more about it then; `instant`,
-    whether it answers at once. `taps` are the features that one of them wants from the ring.
+    Several drafters may grow the tree, each at its own pace. `sources` says of each whether it is
+    asked again about a node once that is the root, because its features have come by then;
+    `instant`, whether it answers at once. `taps` are the features that one of them wants.
 
     Raises ValueError if the prompt is empty or leaves no room for an answer.
     """
@@ -95,7 +95,7 @@ class Speculation:
         self._postponed = [set() for _ in self.sources]
 
     @property
-    def read(self) -> int:
+    def prompt_read(self) -> int:
         """Tokens of the prompt that are known to have gone through the ring."""
         return self._prefilled - self.flights.prompt_rows
 

@@ -141,7 +141,7 @@ def _occupation(reports: Sequence[LossReport], speculation: Speculation | None) 
 
 def _segment(flight: Flight) -> str:
     rows = "1 row" if flight.size == 1 else f"{flight.size} rows"
-    prompt = " of the prompt" if flight.size > flight.rows else ""
+    prompt = " of the prompt" if flight.size > flight.tree_rows else ""
     return f"segment {flight.seq} ({rows}{prompt})"
 
 

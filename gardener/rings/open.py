@@ -23,7 +23,7 @@ from gardener.rings.equipment import (
     read_prompter,
 )
 from gardener.rings.local import LocalRing
-from gardener.rings.open_ring import OpenRing
+from gardener.rings.opened import OpenRing
 from gardener.rings.remarks import Say, Start, ignore, tell_sharing, tell_steep_costs
 from gardener.rings.settings import RingSettings
 from gardener.runtime.trace import Trace

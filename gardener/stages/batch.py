@@ -89,5 +89,5 @@ class Batch:
             if entry.placed is not None:
                 timing = Timing(waited, microseconds(seconds), rows)
                 result = next(results, None)
-            if entry.request.counts:
+            if entry.request.is_live:
                 yield entry.answer(result, timing, is_last)

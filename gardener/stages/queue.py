@@ -56,7 +56,7 @@ class SegmentQueue:
 
     def drop_ended(self) -> None:
         """Forget the segments that no longer count."""
-        ended = [waiting for waiting in self._waiting if not waiting.request.counts]
+        ended = [waiting for waiting in self._waiting if not waiting.request.is_live]
         if ended:
             self._bytes -= sum(tensor_bytes(waiting.segment) for waiting in ended)
-            self._waiting = deque(each for each in self._waiting if each.request.counts)
+            self._waiting = deque(each for each in self._waiting if each.request.is_live)

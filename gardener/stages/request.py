@@ -23,7 +23,7 @@ class Request:
         self._slots: SlotTable | None = SlotTable(message.prompt, message.context)
 
     @property
-    def counts(self) -> bool:
+    def is_live(self) -> bool:
         """Whether its segments still count: no longer once it was given up or closed."""
         return self._slots is not None
 

@@ -83,7 +83,7 @@ class Scheduler:
     @property
     def requests(self) -> tuple[int, ...]:
         """The requests that are open and were not given up."""
-        return tuple(number for number, request in self._requests.items() if request.counts)
+        return tuple(number for number, request in self._requests.items() if request.is_live)
 
     @property
     def waiting(self) -> int:
@@ -116,7 +116,7 @@ class Scheduler:
 
     def advance(self, message: Advance) -> None:
         request = self._find(message.request, "an Advance for")
-        if request.counts:
+        if request.is_live:
             request.advance(message)
             self._batch.cancel_dead()
 
@@ -142,7 +142,7 @@ class Scheduler:
     def gave_up(self, number: int) -> bool:
         """Whether the request was given up, and is not yet closed from upstream."""
         request = self._requests.get(number)
-        return request is not None and not request.counts
+        return request is not None and not request.is_live
 
     def _find(self, number: int, what: str) -> Request:
         request = self._requests.get(number)
@@ -151,14 +151,14 @@ class Scheduler:
         return request
 
     def _end(self, request: Request) -> None:
-        if request.counts:
+        if request.is_live:
             request.end()
             self._queue.drop_ended()
             self._batch.cancel_dead()
             self._worker.submit(self._stage.close, request.number)
 
     def _fail(self, request: Request, seq: int, error: BaseException) -> None:
-        if request.counts:
+        if request.is_live:
             self._end(request)
             self._failed(request.number, seq, error)
 
@@ -167,7 +167,7 @@ class Scheduler:
     def receive(self, segment: Segment) -> None:
         """Check a segment, and compute it in its turn."""
         request = self._find(segment.request, "a segment of")
-        if not request.counts:
+        if not request.is_live:
             return
         self._queue.check_room()
         self._stage.check(segment)
@@ -196,7 +196,7 @@ class Scheduler:
                 self._fail(request, segment.seq, error)
                 continue
             entries.append(BatchEntry(request, segment, now - waiting.since, placed))
-        return Batch(tuple(entry for entry in entries if entry.request.counts))
+        return Batch(tuple(entry for entry in entries if entry.request.is_live))
 
     def _joins(self, request: Request, segment: Segment, entries: Sequence[BatchEntry]) -> bool:
         """Whether the segment goes into one pass with these."""

@@ -22,7 +22,7 @@ from gardener.stages.executor import Executor
 from gardener.stages.load import load_stage
 from gardener.stages.measure import Measured, Points, measure
 from gardener.stages.node import StageNode
-from gardener.stages.turns import in_turn
+from gardener.stages.startup_lock import in_turn
 
 CLOSING = 1.0
 """Seconds to wait at the end for what is being computed."""

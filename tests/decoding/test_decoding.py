@@ -231,12 +231,12 @@ def test_a_long_prompt_is_cut_into_chunks_of_which_some_are_under_way_at_once() 
     longer.start()
     under_way = len(rooms(longer))
     assert 1 < under_way < 10
-    assert longer.read == 0
+    assert longer.prompt_read == 0
     longer.handle(judged(0, {}))
     assert len(rooms(longer)) == 1
-    assert longer.read == 4
+    assert longer.prompt_read == 4
     longer.handle(judged(1, {}))
-    assert longer.read == 8
+    assert longer.prompt_read == 8
 
 
 @pytest.mark.parametrize("stages", [1, 2, 5])

@@ -502,7 +502,7 @@ def test_a_ring_needs_a_virtual_clock_and_enough_layers() -> None:
         async with simulated_ring(2, PROFILE, library(), SimulatedModel(4, 1, 9), []):
             pass
 
-    with pytest.raises(LocalError, match="virtual clock"):
+    with pytest.raises(UserError, match="virtual clock"):
         asyncio.run(real())
 
     async def many() -> None:

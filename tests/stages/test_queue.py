@@ -46,4 +46,4 @@ def test_a_request_with_the_same_number_is_another_request() -> None:
     old.end()
     segments.drop_ended()
     assert [segments.pop().segment.seq for _ in range(len(segments))] == [1]
-    assert (old.counts, new.counts) == (False, True)
+    assert (old.is_live, new.is_live) == (False, True)

@@ -83,7 +83,7 @@ def moving(request: Request, pace: Pace, now: float) -> list[MovingSegment]:
     for flight in request.flights:
         alive = sum(node in tree for node in flight.ids)
         root = int(tree.root in flight.ids)
-        dead = flight.rows - alive
+        dead = flight.tree_rows - alive
         stage, progress = estimate(now - flight.left, pace.flight, pace.spent)
         rows = flight.prompt, root, alive - root, dead
         found.append(MovingSegment(flight.seq, *rows, stage, progress))

@@ -81,4 +81,4 @@ def _round_trip(link: Link | None) -> float | None:
 
 def reading(speculation: Speculation) -> str:
     """A line that says how much of the prompt has been read."""
-    return f"reading the prompt, {speculation.read} of {len(speculation.prompt)} tokens"
+    return f"reading the prompt, {speculation.prompt_read} of {len(speculation.prompt)} tokens"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from gardener.stages import turns
-from gardener.stages.turns import in_turn
+from gardener.stages import startup_lock as turns
+from gardener.stages.startup_lock import in_turn
 
 HOLDS = """
 import sys, time
-from gardener.stages.turns import in_turn
+from gardener.stages.startup_lock import in_turn
 def work():
     begin = time.monotonic()
     print("began", flush=True)
