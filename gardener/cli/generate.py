@@ -18,12 +18,12 @@ from gardener.cli.program import Misuse, flag, ignore, note, result, run
 from gardener.cli.view import live
 from gardener.cli.view.holder_watch import HolderWatch
 from gardener.cli.view.snapshot import reading
-from gardener.decoding.policy import SHARING, Bounds, default_policy, make
+from gardener.decoding.policy import SHARING, Bounds, default_policy
 from gardener.errors import UserError, reason
-from gardener.holder.answer import Answer, Wanted, answer
+from gardener.holder.answer import Answer, collect
 from gardener.holder.figures import Figures
-from gardener.holder.holder import Holder
 from gardener.holder.rates import Prefill, prefill
+from gardener.holder.session import Session
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import printable, span
@@ -173,23 +173,24 @@ async def _answers(
             view.heard(line)
 
     async with open_ring(settings, note, heard, progress) as ring:
-        holder, prompter = ring.holder, ring.prompter
-        wanted = Wanted(
-            prompter.encode(question.text, raw=question.raw), question.new_tokens, question.stops
-        )
-        holder.prepare([wanted.tokens], question.new_tokens)
-        for card in holder.cards if not question.output.as_json else ():
+        for card in ring.stages if not question.output.as_json else ():
             layers = span(card.first, card.end)
             note(f"stage {card.stage}: {layers} on {printable(card.name)}, {card.dtype}")
         if view is not None:
-            view.begin(holder, prompter.backend)
+            view.begin(ring.holder, ring.prompter.backend)
         answers: list[Answer] = []
         for name in question.policies:
             first = not answers and not question.output.as_json
-            show = result if first else ignore
-            policy = make(name, question.bounds)
-            async with _telling(holder, view is None and settings.simulate is None):
-                answers.append(await answer(holder, prompter, policy, wanted, show))
+            session = ring.ask(
+                question.text,
+                max_new_tokens=question.new_tokens,
+                stop=question.stops,
+                raw=question.raw,
+                policy=name,
+                bounds=question.bounds,
+            )
+            async with _telling(session, view is None and settings.simulate is None):
+                answers.append(await collect(session, result if first else ignore))
             if first:
                 result("\n")
             if answers[-1].error:
@@ -200,16 +201,13 @@ async def _answers(
 
 
 @asynccontextmanager
-async def _telling(holder: Holder, wanted: bool) -> AsyncIterator[None]:
+async def _telling(session: Session, wanted: bool) -> AsyncIterator[None]:
     """Show how much of the prompt is computed, until the answer begins."""
 
     async def tell() -> None:
-        while holder.session is None or not holder.session.speculation.counts.emitted:
+        while not session.speculation.counts.emitted and not session.finish_reason:
             await asyncio.sleep(PERIOD)
-            session = holder.session
-            if session is None or session.finish_reason:
-                continue
-            if not session.speculation.counts.emitted:
+            if not session.speculation.counts.emitted and not session.finish_reason:
                 progress(reading(session.speculation))
         progress("")
 

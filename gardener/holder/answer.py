@@ -71,14 +71,19 @@ async def answer(
     Where the ring breaks, or a stage cannot compute this prompt, `error` of the answer says so: no
     exception is raised. Raises ValueError if the prompt leaves no room for an answer.
     """
-    figures = Figures(policy.name, len(wanted.tokens))
-    result = Answer(figures)
-    begin = clock.now()
     try:
         session = ask(holder, prompter, policy, wanted)
     except GardenerError as error:
-        result.error, result.stands, result.reason = str(error), holder.stands, "lost"
-        return result
+        figures = Figures(policy.name, len(wanted.tokens))
+        return Answer(figures, reason="lost", error=str(error), stands=holder.stands)
+    return await collect(session, show)
+
+
+async def collect(session: Session, show: Callable[[str], None] = lambda text: None) -> Answer:
+    """What comes of a session that has just begun; see `answer`."""
+    begin, speculation = clock.now(), session.speculation
+    figures = Figures(speculation.policy.name, len(speculation.prompt))
+    result = Answer(figures)
     try:
         async with session:
             async for piece in session:
@@ -86,7 +91,7 @@ async def answer(
                 if piece.text:
                     show(piece.text)
     except GardenerError as error:
-        result.error, result.stands = str(error), holder.stands
+        result.error, result.stands = str(error), session.ring_stands
     result.reason = session.finish_reason or "lost"
     figures.counts, figures.stage_times = session.speculation.counts, session.stage_times
     return result

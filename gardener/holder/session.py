@@ -48,6 +48,10 @@ class Owner(Protocol):
 
     trace: Trace
 
+    @property
+    def stands(self) -> bool:
+        """The ring can take requests."""
+
     def send(self, message: Message) -> None:
         """Into the ring."""
 
@@ -94,6 +98,11 @@ class Session:
     def finish_reason(self) -> str | None:
         """None while it runs; see `events.Finish`."""
         return self.speculation.finished
+
+    @property
+    def ring_stands(self) -> bool:
+        """The ring can take another request, whatever became of this one."""
+        return self._owner.stands
 
     # --- for who reads the answer ------------------------------------------------------------
 
