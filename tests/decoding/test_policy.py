@@ -470,7 +470,7 @@ curves = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=6).map(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(grown_trees, curves, st.booleans(), st.integers(0, 5), st.data())
 def test_gardener_sends_the_likeliest_nodes_with_the_root_at_their_head(
     grown: Tree, curve: tuple[tuple[int, float], ...], overdue: bool, rows: int, data: st.DataObject
