@@ -104,7 +104,7 @@ def tap(*shape: int, dtype: str = "float16") -> list[Any]:
     return [dtype, list(shape), bytes(2 * math.prod(shape))]
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(st.lists(some, max_size=6), st.integers(0, 2**32))
 def test_messages_survive_the_wire_one_byte_at_a_time_and_in_random_cuts(
     sent: list[m.Message], seed: int
