@@ -64,17 +64,16 @@ class FakeStage:
             return
         sure = {*message.settled, message.root}
         self.root = message.root
-        self.parents = {n: p for n, p in self.parents.items() if n not in sure}
-        alive = descendants(self.root, self.parents.items())
-        for node in [n for n in self.parents if n not in alive]:
+        for node in sure & self.parents.keys():
+            del self.parents[node]
+        for node in self.parents.keys() - descendants(self.root, self.parents.items()):
             del self.parents[node], self.paths[node]
 
     def take(self, segment: Segment) -> Segment:
         """Keep the rows that live, drop the rest from the segment."""
         kept = []
         rows = zip(segment.ids, segment.parents, segment.positions, segment.tokens, strict=True)
-        for row in rows:
-            node, parent, position, token = row
+        for at, (node, parent, position, token) in enumerate(rows):
             sure = node < self.prompt or node == self.root
             if not (sure or parent == self.root or parent in self.parents):
                 continue
@@ -84,10 +83,15 @@ class FakeStage:
             self.paths[node] = (*above, token)
             if not sure:
                 self.parents[node] = parent
-            kept.append(row)
-        ids, parents, positions, tokens = zip(*kept, strict=True) if kept else ((), (), (), ())
+            kept.append(at)
+        if len(kept) == len(segment.ids):
+            return segment
         return msgspec.structs.replace(
-            segment, ids=ids, parents=parents, positions=positions, tokens=tokens
+            segment,
+            ids=tuple(segment.ids[at] for at in kept),
+            parents=tuple(segment.parents[at] for at in kept),
+            positions=tuple(segment.positions[at] for at in kept),
+            tokens=tuple(segment.tokens[at] for at in kept),
         )
 
     def judge(self, segment: Segment) -> Verdict:
@@ -156,6 +160,7 @@ class FakeRing:
             deque() for _ in range(self.stages)
         ]
         self.verdicts: deque[Verdict] = deque()
+        self.out: set[int] = set()  # all rows of the tree that were sent
         self.run(self.round.start(self.now))
 
     @property
@@ -190,12 +195,13 @@ class FakeRing:
         speculation = self.speculation
         root = speculation.tree.root
         rows = tuple(node for node in segment.ids if node >= len(speculation.prompt) - 1)
-        under_way = [flight for flight in speculation.flights if flight.seq <= segment.seq]
+        flights, urgent = speculation.flights, root not in self.out
+        self.out.update(rows)
         return Sending(
             rows,
             root,
-            urgent=all(root not in earlier.rows for earlier in self.sendings),
-            flying=sum(1 for flight in under_way if flight.tree_rows),
+            urgent,
+            flying=sum(1 for each in flights if each.tree_rows and each.seq <= segment.seq),
             window=speculation.policy.window(self.round.costs),
         )
 
@@ -239,20 +245,22 @@ class FakeRing:
     def judge(self) -> None:
         self.run(self.round.handle(Judged(self.verdicts.popleft()), self.now))
 
-    def choices(self) -> list[Callable[[], None]]:
-        doable: list[Callable[[], None]] = [
-            lambda link=link: self.deliver(link)  # type: ignore[misc]
-            for link in range(self.stages)
-            if self.links[link]
-        ]
+    def choices(self) -> list[int | Grow]:
+        """What can be done: a link delivers, the newest verdict is judged (the link behind the last
+        stage), a drafter answers."""
+        doable: list[int | Grow] = [link for link, queue in enumerate(self.links) if queue]
         if self.verdicts:
-            doable.append(self.judge)
-        doable += [
-            lambda grow=grow: self.run(self.draft(grow))  # type: ignore[misc]
-            for grow in self.asked
-            if grow.source not in self.stuck
-        ]
+            doable.append(self.stages)
+        doable += [grow for grow in self.asked if grow.source not in self.stuck]
         return doable
+
+    def do(self, choice: int | Grow) -> None:
+        if isinstance(choice, Grow):
+            self.run(self.draft(choice))
+        elif choice == self.stages:
+            self.judge()
+        else:
+            self.deliver(choice)
 
     def wake(self) -> None:
         """The time has come that the round has asked for."""
@@ -277,12 +285,13 @@ class FakeRing:
         """Do one thing that can be done; false when there is nothing left to do."""
         if self.moody:
             self.now += self.chance.choice([0.0, 1e-4, 0.003, 0.01, 0.05])
-        doable = self.choices()
         wake = self.round.wake
-        if wake is not None and (wake <= self.now or not doable):
+        if wake is not None and wake <= self.now:
             self.wake()
-        elif doable:
-            self.chance.choice(doable)()
+        elif doable := self.choices():
+            self.do(self.chance.choice(doable))
+        elif wake is not None:
+            self.wake()
         else:
             return False
         return True

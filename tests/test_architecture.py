@@ -1,6 +1,9 @@
 """Doors go one way: read from the imports, not from good intentions ."""
 
 import ast
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,11 @@ KNOWS_NOTHING_OF = {
     "rings": TERMINAL,
 }
 """Room -> packages that nothing in it imports, not even late."""
+
+TESTS = Path(__file__).parent
+PURE_ROOMS = ("protocol", "decoding")
+"""Their tests need no tensor, no socket, no process and no clock, so that they take seconds."""
+IMPURE = TORCH | TERMINAL | SOCKETS | {"numpy", "subprocess", "threading", "time"}
 
 
 def modules() -> dict[str, Path]:
@@ -91,6 +99,40 @@ def test_doors_go_one_way(name: str) -> None:
 def test_what_a_room_knows_nothing_of(name: str) -> None:
     packages = {each.split(".")[0] for each in imports(modules()[name])}
     assert not packages & KNOWS_NOTHING_OF[name.split(".")[0]]
+
+
+def reached(start: Path, known: Mapping[str, Path]) -> set[str]:
+    """What a file imports, directly or through the modules in `known`."""
+    found, left = set[str](), [start]
+    while left:
+        new = imports(left.pop()) - found
+        found |= new
+        left += [known[name] for name in new & known.keys()]
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for room in PURE_ROOMS for path in sorted((TESTS / room).glob("*.py"))],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
+def test_tests_of_pure_rooms_are_pure(path: Path) -> None:
+    room = path.parent.name
+    helpers = {each.stem: each for each in [*TESTS.glob("*.py"), *path.parent.glob("*.py")]}
+    house = {f"gardener.{name}": each for name, each in modules().items() if name}
+    names = reached(path, helpers | house)
+    assert not {name.split(".")[0] for name in names} & IMPURE
+    rooms = {name.split(".")[1] for name in names if name.startswith("gardener.")}
+    assert rooms <= MAY_IMPORT[room] | {room}
+
+
+def test_messages_need_neither_torch_nor_asyncio() -> None:
+    code = (
+        "import sys, gardener.protocol.messages;"
+        "sys.exit(', '.join({'torch', 'asyncio', 'msgpack'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_cycles_between_modules() -> None:

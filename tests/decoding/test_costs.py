@@ -4,7 +4,7 @@ from itertools import pairwise
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gardener.decoding.costs import GUESS, LONG, SHORT, Costs
@@ -69,6 +69,7 @@ def test_what_is_no_curve_is_refused(points: tuple[tuple[int, float], ...]) -> N
         Curve(points)
 
 
+@settings(max_examples=50)
 @given(curves, st.integers(0, 500), st.integers(0, 500))
 def test_more_rows_never_take_less(curve: Curve, one: int, other: int) -> None:
     fewer, more = sorted((one, other))
@@ -99,6 +100,7 @@ def test_a_curve_tells_where_guesses_hardly_pay(
     assert bool(steep(points)) == bool(said)
 
 
+@settings(max_examples=30)
 @given(curves, st.integers(0, 500), st.floats(0.01, 100.0))
 def test_a_scaled_curve_is_so_many_times_as_high(curve: Curve, rows: int, factor: float) -> None:
     assert curve.scaled(factor)(rows) == pytest.approx(curve(rows) * factor)
@@ -244,6 +246,7 @@ def test_what_says_nothing_changes_nothing() -> None:
     assert costs.draft(4) == 0.0
 
 
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.001, 0.1), min_size=1, max_size=50))
 def test_a_level_stays_within_what_was_seen(seen: list[float]) -> None:
     costs = Costs.flat(1)
@@ -269,6 +272,7 @@ def test_sizes_that_are_alike_say_nothing_of_the_slope() -> None:
     assert {round(costs.draft(nodes), 9) for nodes in (1, 8, 64)} == {0.02}
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 64), st.floats(0.0, 1.0)), min_size=1, max_size=60))
 def test_drafting_more_never_takes_less(seen: list[tuple[int, float]]) -> None:
     costs = Costs.flat(1)

@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gardener.decoding.tree import LEAST, Guess, Tree, pool
@@ -131,6 +131,7 @@ def test_what_a_drafter_takes_back_counts_no_more() -> None:
     assert tree.propose(0, 0, []) == 0
 
 
+@settings(max_examples=50)
 @given(
     st.lists(
         st.dictionaries(st.integers(0, 2), st.floats(1e-6, 1.0), max_size=3), min_size=1, max_size=8
