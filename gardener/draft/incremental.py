@@ -6,8 +6,8 @@ are accepted and their true features have come, their rows are computed once mor
 stay as they are. The more steps on the network's own outputs lie between a row and the last true
 feature, the older the row is, and the less its guesses count.
 
-What this does not do: it does not compute rows again that stay in the tree after a re-anchoring, nor
-guess after a prompt that is too short to have a row.
+What this does not do: it does not compute rows again that stay in the tree after a re-anchoring,
+nor guess after a prompt that is too short to have a row.
 """
 
 from collections.abc import Sequence
