@@ -104,7 +104,7 @@ class TrainingOptions:
     seed: Annotated[int, Parameter(help="Another seed gives other dialogues.")] = Plan.seed
 
     def plan(self) -> Plan:
-        """The same for the training run. Raises UserError."""
+        """These settings in the form that the training run takes. Raises UserError."""
         return Plan(**asdict(self) | {"taps": _taps(self.taps)})
 
 
