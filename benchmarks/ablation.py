@@ -39,7 +39,7 @@ from gardener.protocol.messages import Advance, Close, Message, Segment, Verdict
 from gardener.stages.node import StageNode
 
 ROWS = 16
-"""Of a segment whose size does not follow from the costs."""
+"""Rows of a segment whose size does not follow from the costs."""
 
 
 # --- the policy ----------------------------------------------------------------------------------

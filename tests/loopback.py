@@ -177,7 +177,7 @@ class Ring:
 
 @contextlib.asynccontextmanager
 async def ring(stages: int, *, start: bool = True) -> AsyncIterator[Ring]:
-    """A ring of so many stages; all that is left of it is ended."""
+    """A ring with this number of stages; all that is left of it is ended."""
     made = Ring(stages)
     try:
         for number in range(1, stages + 1) if start else ():

@@ -40,17 +40,17 @@ from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 
 SAVE_EVERY = 10.0
-"""Seconds between two savings of what there is, at least."""
+"""The least seconds between two savings of the results."""
 
 SAVE_SHARE = 20
-"""That time is also at least this many times as long as the last saving took."""
+"""The time between two savings is also at least this many times what the last one took."""
 
 WIDE = 150
 """Columns of the tables where there is no terminal."""
 
 MoreArgument = Annotated[
     Path,
-    Parameter(metavar="FILE", allow_leading_hyphen=False, help="As --data, without saying so."),
+    Parameter(metavar="FILE", allow_leading_hyphen=False, help="More files, as for --data."),
 ]
 
 
@@ -123,7 +123,7 @@ class EvaluationOptions:
         ),
     ] = None
     temperature: Annotated[
-        float, Parameter(help="Only 0 is there yet: the likeliest token always.")
+        float, Parameter(help="Only 0 is supported yet: always the likeliest token.")
     ] = 0.0
     repeat: Annotated[
         int,
@@ -172,7 +172,7 @@ def evaluate(
     conversations = read_conversations([*(asked.data or []), *more], asked.prompts)
     settings = _settings(rings, holder, drafts)
     for each in settings.values():
-        each.loop()  # whatever is wrong with a profile, better now than after the ring before it
+        each.loop()  # report a bad profile now, not after the ring before it was measured
     if asked.policies is None:
         policies = _compared(settings, holder.bounds.window)
     else:
@@ -219,8 +219,8 @@ class Evaluation:
 
 
 def _drafts(draft: Sequence[str], options: o.DraftOptions) -> dict[str, DraftSettings]:
-    """What each --draft says, by its own words. A head or a small model is for those that have a
-    drafter for it, if any has. Raises UserError."""
+    """The settings that each --draft stands for, by its text. --head and --draft-model count for
+    those that may have their kind of drafter, or for all if none may. Raises UserError."""
 
     def meant(option: str | None, kind: str, text: str) -> str | None:
         able = [each for each in draft if {"auto", kind} & set(o.kinds_in(each))]
@@ -297,7 +297,7 @@ def _evaluate(settings: dict[Place, RingSettings], evaluation: Evaluation, no_ba
 
 
 def _judge(results: Results, file: Path) -> None:
-    """Raises GardenerError if texts differ or answers failed; `file` has the particulars."""
+    """Raises GardenerError if texts differ or answers failed; `file` has the details."""
     whole, wrong = f"of {len(results.runs)} answers", []
     if results.differences:
         wrong.append(f"the texts differ in {len(results.differences)} {whole}, see `differences`")

@@ -106,7 +106,7 @@ def _asked(prompt: str | None) -> str:
     """The prompt as text, read from standard input if there is none. Raises UserError."""
     try:
         text = sys.stdin.read() if prompt in {None, "-"} else prompt
-        text.encode()  # bytes of the command line that are no text stand for themselves in it
+        text.encode()  # fails for bytes of the command line that are no text
     except UnicodeError as error:
         raise UserError(f"the prompt is no text in {sys.stdin.encoding}: convert it") from error
     except OSError as error:
@@ -132,7 +132,7 @@ class Question:
 
 def _run(settings: RingSettings, question: Question, no_view: bool) -> list[Answer]:
     """The answers, under the live view where somebody can watch it."""
-    # A simulated answer is there before anybody could have watched it.
+    # A simulated answer comes too soon to be watched.
     shown = not question.output.as_json and settings.simulate is None
     watched = shown and not no_view and live.possible() and live.spares_stdout()
     answering = _watched(settings, question) if watched else _answers(settings, question, None)
@@ -249,7 +249,7 @@ def _figures(answers: Sequence[Answer]) -> list[Figures]:
 
 
 def _prefill(answers: Sequence[Answer]) -> Prefill:
-    """The time before the first token that is taken off the total of every answer."""
+    """The time of the prefill, which is subtracted from the total of every answer."""
     figures = _figures(answers)
     begun = [each for each in figures if each.tokens] or figures
     return prefill({each.policy: [each.first_token] for each in begun})

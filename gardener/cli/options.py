@@ -75,7 +75,7 @@ Patience: TypeAlias = Annotated[
         env_var="GARDENER_PATIENCE",
         validator=Number(gte=0.1),
         metavar="SECONDS",
-        help="How long to wait for the ring to close; a node: for the next stage to be there.",
+        help="How long to wait for the ring to close; for a node, until the next stage is there.",
     ),
 ]
 Draft: TypeAlias = Annotated[
@@ -84,8 +84,8 @@ Draft: TypeAlias = Annotated[
         group=DRAFTING,
         env_var="GARDENER_DRAFT",
         metavar="KIND,...",
-        help="Drafters: ngram, eagle, model, none. auto: n-gram, and all that is there for the "
-        "model (--head, --draft-model, a head that is shipped).",
+        help="Drafters: ngram, eagle, model, none. auto: ngram, and whatever else is there for the "
+        "model (--head, --draft-model, or a head that comes with the package).",
     ),
 ]
 NewTokens: TypeAlias = Annotated[
@@ -179,7 +179,7 @@ class ConnectionOptions:
         Parameter(
             env_var="GARDENER_RING",
             metavar="HOST:PORT",
-            help="Where stage 1 of a ring listens that is there already.",
+            help="Where stage 1 of a ring that already runs listens.",
         ),
     ] = None
     listen: Listen = "127.0.0.1:7000"
@@ -263,7 +263,7 @@ class BoundsOptions:
     ] = FLOOR
 
     def bounds(self) -> Bounds:
-        """The same for a policy."""
+        """These bounds in the form that a policy takes."""
         return Bounds(self.rows, self.window, self.floor)
 
 

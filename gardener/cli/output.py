@@ -146,7 +146,7 @@ def note(text: str) -> None:
 
 
 def ignore(text: str) -> None:
-    """Drops a line that nobody wants."""
+    """Drop a line."""
 
 
 def finish() -> None:

@@ -41,8 +41,8 @@ T = TypeVar("T")
 
 
 class Interrupted(BaseException):
-    """The user has had enough. Not KeyboardInterrupt, of which the parser of the command line makes
-    an exit of its own."""
+    """The user has ended the command. It is no KeyboardInterrupt, since the parser of the command
+    line turns that into an exit of its own."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -54,10 +54,11 @@ class Misuse(UserError):
 
 
 def application(name: str, purpose: str | None = None) -> App:
-    """An executable to which commands can be added; it has a `purpose`, or its one command has.
+    """An executable to which commands can be added. `purpose` is for its help; without one, its
+    only command says what it is for.
 
-     The last one of several equal options counts,
-    a flag has no twin that negates it, and an empty variable of the environment sets nothing."""
+    Of an option that is given several times the last one counts. A flag has no twin that negates
+    it. An empty variable of the environment sets nothing."""
     app = App(
         name=name,
         help=purpose,
@@ -107,12 +108,12 @@ def program(app: App) -> None:
     except Unwritable as error:
         note(f"error: {error}")
         sys.exit(1)
-    except BrokenPipeError:  # the reader of our output has left: that needs no words
+    except BrokenPipeError:  # the reader of our output has left: nothing needs to be said
         sys.exit(1)
 
 
 def _obey(app: App, words: Sequence[str]) -> None:
-    """Raises Misuse for words that mean nothing."""
+    """Carry out the command line. Raises Misuse for words that mean nothing."""
     if not words and app.default_command is None:
         app.help_print([])
         sys.exit(2)

@@ -1,7 +1,8 @@
 """Where the processes begin and end.
 
 The commands import for seconds, and may be stopped while they do: that ends in a line, not in a
-traceback. The end waits for nobody: not for a thread that still loads a model, nor for a library.
+traceback. The end waits for nothing: neither for a thread that still loads a model nor for a
+library.
 """
 
 import contextlib

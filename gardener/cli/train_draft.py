@@ -1,4 +1,4 @@
-"""`gardener train-draft`: makes a draft head for a model, or makes a head better."""
+"""`gardener train-draft`: makes a draft head for a model, or improves one."""
 
 import contextlib
 import os
@@ -104,7 +104,7 @@ class TrainingOptions:
     seed: Annotated[int, Parameter(help="Another seed gives other dialogues.")] = Plan.seed
 
     def plan(self) -> Plan:
-        """The same for the training run. Raises UserError."""
+        """These settings in the form that the training run takes. Raises UserError."""
         return Plan(**asdict(self) | {"taps": _taps(self.taps)})
 
 
@@ -127,7 +127,7 @@ def train_draft(
 
     Interrupt it at any time: the same command goes on. More --hours make the head better.
     """
-    make_folder(out)  # better now than when there is something to write
+    make_folder(out)  # find out now, not when there is something to write
     clock = Hours(training.hours, lambda: stop.number is not None)
     stop = _Stop(clock)
     from gardener.draft.train.run import TrainingRun

@@ -50,7 +50,7 @@ ReferenceOption = Annotated[
     ),
 ]
 CountOption = Annotated[
-    int | None, Parameter(validator=Number(gte=1), help="Only the first prompts, this many.")
+    int | None, Parameter(validator=Number(gte=1), metavar="N", help="Only the first N prompts.")
 ]
 
 
@@ -111,7 +111,8 @@ def verify(
 
 
 def _against(reference: str, card: Card, whole: bool) -> str:
-    """What to compare a ring with that has this stage. `whole`: the whole model is here."""
+    """What to compare a ring with, one of whose stages has this card. `whole`: whether the whole
+    model is here."""
     if reference != "auto":
         return reference
     exact = (card.dtype, card.quant) == ("float32", "none")
@@ -140,7 +141,7 @@ async def _with_reference(
 async def _compare(
     holder: Holder, prompter: Prompter, bounds: Bounds, check: Check, number: int
 ) -> list[Comparison]:
-    """One prompt under every policy. Raises the ring's failure, if it fails."""
+    """Run one prompt under every policy. Raises GardenerError if the ring fails."""
 
     async def write(policy: str) -> list[int]:
         wanted = Wanted(check.prompts[number], check.new_tokens)

@@ -1,10 +1,10 @@
 """Probabilities that mean what they say: of the guesses given 30 %, three in ten come true.
 
-A network's own probability is too sure of itself, the more so the longer it has drafted without a
-true feature. So the chance of a guess is a logistic map of its log probability, its rank and the
-tokens drafted since the last true feature, fitted on dialogues that the head was not trained on.
-Texts differ; how often guesses come true in the one at hand is counted on the way, and corrects the
-map: for every accepted token the truth is known for all guesses at its place, sent or not.
+A network is too sure of its guesses, the more so the longer it has drafted without a true feature.
+So the chance of a guess is a logistic map of its log probability, its rank and the tokens drafted
+since the last true feature, fitted on dialogues that the head was not trained on. Texts differ; how
+often guesses come true in the one at hand is counted on the way, and corrects the map: for every
+accepted token the truth is known for all guesses at its place, sent or not.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Draft heads from files: EAGLE-1 and EAGLE-3 as they are published, and our own.
 
-Which of the two it is, the tensors tell. EAGLE-1 has `embed_tokens`, `fc` (with a bias unless its
+The tensors tell which of the two it is. EAGLE-1 has `embed_tokens`, `fc` (with a bias unless its
 config says no) and `layers.0` without an input norm; the target's head reads what it gives. EAGLE-3
 has `fc` over several taps, `midlayer` or `layers.0` whose q, k and v read two widths, norms, and an
 `lm_head` over a draft vocabulary, which `d2t` maps to the target's. Our own heads are EAGLE-3 whose

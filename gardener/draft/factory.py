@@ -16,7 +16,7 @@ KINDS = ("ngram", "eagle", "model")
 """Kinds of drafters, in the order in which they are asked."""
 
 Resolve = Callable[[str], Path]
-"""From what the user names to a folder."""
+"""Finds the folder of a head that the user names."""
 
 Say = Callable[[str], None]
 

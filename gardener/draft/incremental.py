@@ -3,11 +3,11 @@
 It keeps keys and values of the settled text and of the tree in slots, as a stage does. When tokens
 are accepted and their true features have come, their rows are computed once more on these
 (re-anchored), all in one pass, and what follows the new root is guessed anew; rows further down
-stay as they are. A row computed on its parent's own output is the older the more such steps lie
-between it and the last true feature, and its guesses count for less.
+stay as they are. The more steps on the network's own outputs lie between a row and the last true
+feature, the older the row is, and the less its guesses count.
 
-What this does not do: compute rows that stay in the tree again after a re-anchoring; guess at all
-after a prompt that is too short to have a row.
+What this does not do: it does not compute rows again that stay in the tree after a re-anchoring,
+nor guess after a prompt that is too short to have a row.
 """
 
 from collections.abc import Sequence
@@ -118,8 +118,9 @@ class IncrementalDraft:
 
     @property
     def _at_root(self) -> bool:
-        """All certain rows are computed, the root's too: there is something to guess from. Of a
-        long prompt, features come in pieces, and the last row so far may stand anywhere in it."""
+        """Whether all certain rows are computed, the root's too, so that there is something to
+        guess from. Of a long prompt, features come in pieces, and the last row so far may stand
+        anywhere in it."""
         return self._done == len(self._tokens) - self._lead and self._rows.any_certain
 
     def _catch_up(self) -> None:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "msgspec", "msgpack", "uvloop")
-"""Whose versions may change a figure."""
+"""Packages whose versions may change a figure."""
 
 
 def machine() -> dict[str, object]:
@@ -22,7 +22,7 @@ def machine() -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, Gardener and what it computes with."""
+    """The versions of Python, Gardener and what it computes with."""
     import gardener
 
     found = {"python": platform.python_version(), "gardener": gardener.__version__}
@@ -45,7 +45,8 @@ def cpu() -> str:
 
 
 def commit() -> str | None:
-    """Of the checkout that this runs from, with -dirty for local changes; None outside of one."""
+    """The commit of the checkout that this runs from, with -dirty for local changes; None outside
+    of a checkout."""
     package = Path(__file__).parent.parent
     if not (package.parent / ".git").exists():
         return None

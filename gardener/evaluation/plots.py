@@ -23,7 +23,7 @@ COLOURS = {
     "gardener": "#009e73",
     "alternating": "#0072b2",
 }
-"""Told apart by most eyes (after Okabe and Ito)."""
+"""Colours that most people can tell apart (after Okabe and Ito)."""
 
 ROUND_TRIPS = 6
 """The number of round trips that a timeline shows."""

@@ -21,8 +21,8 @@ LANES = 8
 """The most stages that have a column each in the table of times."""
 
 OURS = ("gardener", "alternating")
-"""The policies that are held against the others, the first of them that ran; without them, the last
-one."""
+"""The first of these policies that ran is compared with the others; if none ran, the last policy
+is."""
 
 _Group: TypeAlias = tuple[str, Mapping[str, Any]]
 

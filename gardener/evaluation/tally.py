@@ -16,12 +16,12 @@ from gardener.holder.figures import Figures
 from gardener.holder.rates import Prefill, prefill
 
 BASES = ("plain", "serial", "chunked")
-"""The policies with which plots compare the others."""
+"""The policies that plots compare the others with."""
 
 OVERALL = "overall"
 
 Summary: TypeAlias = dict[str, Any]
-"""Figures by name, as JSON takes them."""
+"""Figures by name, as they go into JSON."""
 
 Key: TypeAlias = tuple[str, str, int, int]
 """Ring, data set, line in it, and turn: all runs with the same key share one prefill."""
@@ -160,7 +160,7 @@ class _Prompt:
 
     @property
     def rated(self) -> bool:
-        """Has every answer a speed?"""
+        """Whether every answer has a speed."""
         return all(
             run.figures.rate(self.prefill.seconds) for runs in self.runs.values() for run in runs
         )

@@ -218,8 +218,8 @@ class _QueuedDraft:
 
 
 def _failure(drafter: Drafter, error: BaseException) -> LocalError:
-    """What to say of a drafter that failed. Whatever it raised is a fault of this process: what
-    came from the ring had been checked before a drafter was given it."""
+    """What to say of a drafter that failed. It is a fault of this process: what came from the ring
+    was checked before the drafter got it."""
     failure = LocalError(
         f"the drafter {drafter.name} failed with {type(error).__name__} at the holder: {error}; "
         "this is a bug, please report it, and leave that drafter out meanwhile (--draft)"

@@ -74,7 +74,7 @@ class Holder:
         self._stall = stall
         self._advise = advise
         self._failure: GardenerError | None = None  # of the ring, for good
-        # Stages may still be busy with requests of the holder before this one: never their numbers.
+        # Stages may still be busy with requests of an earlier holder: do not use their numbers.
         self._requests = random.getrandbits(40)
         self.prepare: Prepare = nothing
 
@@ -85,7 +85,7 @@ class Holder:
 
     @property
     def stands(self) -> bool:
-        """The ring can take requests, though one may have failed."""
+        """Whether the ring can take requests, even if one has failed."""
         return self._failure is None
 
     async def connect(self) -> tuple[Card, ...]:
@@ -165,17 +165,17 @@ class Holder:
     # --- what a session asks for -------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        """Into the ring."""
+        """Send this into the ring."""
         self.ring.send(message)
 
     def stalled(self, session: Session) -> None:
-        """No verdict came for too long: the ring is of no more use."""
+        """No verdict came for too long: the ring can no longer be used."""
         self._fail(PeerLost(stalled(self._stall, session.speculation)))
 
     # --- what the ring tells -----------------------------------------------------------------
 
     def judged(self, verdict: Verdict) -> None:
-        """See `ring.Owner`; verdicts of requests that have ended come to nothing."""
+        """See `ring.Owner`. Verdicts of requests that have ended are dropped."""
         session = self._running(verdict.request)
         if session is not None:
             flight = session.speculation.flights.due(verdict.seq)
@@ -196,7 +196,7 @@ class Holder:
         self._fail(PeerLost(ring_broke(reports, len(self.cards), speculation, self._advise)))
 
     def _fail(self, error: GardenerError) -> None:
-        """The ring is of no more use."""
+        """The ring can no longer be used."""
         if self._failure is None:
             self._failure = error
             if self.session is not None:

@@ -99,7 +99,7 @@ def _stood_still(reports: Sequence[LossReport]) -> float:
 
 
 def _apart(reports: Sequence[LossReport], stages: int) -> tuple[int, int] | None:
-    """Two neighbours that live and blame each other: it is what lies between them that broke."""
+    """Two neighbours that live and blame each other: the connection between them broke."""
     blamed = {(report.by(stages), report.lost.stage) for report in reports}
     return next(((a, b) for a, b in sorted(blamed) if a != b and (b, a) in blamed), None)
 
@@ -114,14 +114,14 @@ def _accounts(reports: Sequence[LossReport], stages: int) -> str:
 def _obituary(stage: int, reports: Sequence[LossReport], speculation: Speculation | None) -> str:
     mine = [report for report in reports if report.lost.stage == stage]
     silent = min(report.lost.silent for report in mine) / 1e6
-    # Who was there to hear why it left knows more than who saw the connection break.
+    # A neighbour that heard why it left knows more than one that saw the connection break.
     why = max((report.lost.why for report in mine), key=lambda why: why != "the connection broke")
     doing = _occupation(mine, speculation)
     return f"stage {stage} was lost while {doing}, last heard {silent:.1f} s before: {_it(why)}"
 
 
 def _occupation(reports: Sequence[LossReport], speculation: Speculation | None) -> str:
-    """What a stage was doing, from what went in and what came out of it."""
+    """What a stage was doing, derived from what went in and what came out of it."""
     if speculation is None or speculation.finished:
         return "the ring was idle"
 

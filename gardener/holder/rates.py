@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 REFERENCE = "plain"
-"""The policy that does nothing before the first token but to compute the prompt."""
+"""The policy that only computes the prompt before its first token."""
 
 
 class Prefill(NamedTuple):
-    """Of a prompt in a ring. policy: whose first token came after so many seconds."""
+    """The prefill of a prompt in a ring: its seconds, and the policy whose first token ended it."""
 
     policy: str
     seconds: float

@@ -1,7 +1,7 @@
 """The holder's side of the ring: closes it, checks it, keeps it, and hears of a loss.
 
 The holder dials stage 1 and is dialled by the last stage. The ring stands once a Survey has come
-round. Once it has broken it stays broken: a holder that wants another go makes another `Ring`.
+round. Once it has broken it stays broken: to try again, a holder makes another `Ring`.
 """
 
 import asyncio
@@ -202,13 +202,14 @@ class Ring:
         self._notices.tell(sentence)
 
     def _hindered(self, sentence: str) -> None:
-        """This is in the way now."""
+        """Take note of what is in the way now."""
         self._obstacle = (sentence, asyncio.get_running_loop().time())
 
     # --- using it ----------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        """Into the ring. A broken link reports itself through `lost`: nothing is raised here."""
+        """Send this into the ring. A broken link reports itself through `lost`: nothing is raised
+        here."""
         self._neighbours.send_down(message)
 
     def heard(self, link: Link, message: Message) -> None:
@@ -239,7 +240,7 @@ class Ring:
         if message.peer or self._listener is None:
             self._say(sentence)
             return
-        # Told if it lasts: the last stage has to learn first that we are there.
+        # Tell it only if it lasts: the last stage has to learn first that we are there.
         here = self._listener.address
         sentence += f"; this holder listens at {here}, --peer of stage {message.stage}"
         self._hindered(sentence)

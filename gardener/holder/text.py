@@ -75,8 +75,8 @@ class TextStream:
 
 
 class StopStrings:
-    """Asked about one token after the other, says whether the text holds a stop string with it; the
-    text itself it gives to nobody."""
+    """Told of one token after the other, answers whether the text now holds a stop string. It does
+    not give out the text itself."""
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         self._stream = TextStream(tokenizer, stops) if stops else None

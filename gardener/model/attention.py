@@ -72,7 +72,7 @@ class Span:
         step: int = 1,
         windows: Collection[int | None] = (None,),
     ) -> "Span":
-        """The rows of a placement, for which there is made room in the cache.
+        """The rows of a placement. Makes room for them in the cache.
 
         first    row of the pass at which they begin
         step     attention runs over slots in multiples of this
@@ -148,8 +148,9 @@ def batch_invariant_attention(
     An accepted guess sits in another slot than it would in plain decoding, so sums over slots come
     in another order. In float32 that is seen in the last bit, which decides nothing. Where numbers
     are rounded to 16 bits afterwards, here or in a quantised layer, the last bit now and then
-    decides how, and that a token. Without instructions for 16 bits it is also faster than scores
-    in 16 bits: 0.33 for 1.03 ms with eight rows, nine heads of 64 and 512 slots.
+    decides how a number is rounded, and so may decide a token. Without instructions for 16 bits it
+    is also faster than scores in 16 bits: 0.33 for 1.03 ms with eight rows, nine heads of 64 and
+    512 slots.
     """
     kv_heads, group, rows, head_dim = q.shape
     flat = q.reshape(kv_heads, group * rows, head_dim).double().mul_(head_dim**-0.5)

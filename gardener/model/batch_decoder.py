@@ -63,7 +63,7 @@ class _RowPerLane:
         k: Tensor,
         v: Tensor,
     ) -> Tensor:
-        """The kernel made for one request is of no use for a batch: the fused one is taken."""
+        """Takes the fused kernel: the one for a single request is of no use for a batch."""
         keys, values = self._keys[layer], self._values[layer]
         keys[self._lanes, :, self._positions] = k
         values[self._lanes, :, self._positions] = v
@@ -190,7 +190,7 @@ class BatchDecoder:
         return x, torch.cat([kept[tap] for tap in self.taps], -1)
 
     def kept(self, lane: int, length: int) -> Kept:
-        """Of the first tokens of a lane, a copy."""
+        """A copy of what is kept of the first tokens of a lane."""
         return Kept(*(tensor[lane, :length].clone() for tensor in self._kept))
 
     def _draw(self, top: Tensor, ids: Tensor, temperatures: Tensor) -> list[int]:

@@ -30,7 +30,7 @@ class KVCache:
         return sum(tensor.nbytes for tensor in (*self._keys, *self._values))
 
     def reserve(self, slots: int) -> None:
-        """Make room for this many slots. The only time that anything is copied."""
+        """Make room for this many slots. Nothing else copies entries."""
         if slots <= self._slots:
             return
         while self._slots < slots:

@@ -61,7 +61,7 @@ class Link(Carrier):
         self._opened = opened
         self._failed = failed
         self._owned = upstream  # a link that we dial has no owner until it is adopted
-        self._told = False  # of the end, or it was the owner's wish
+        self._told = False  # the owner knows of the end, or wished it
         self._pings: dict[int, asyncio.Future[float]] = {}  # stamp -> seconds to the answer
 
     def __str__(self) -> str:

@@ -58,7 +58,7 @@ class Listener:
 
     def _accept(self) -> Link:
         if len(self._greetings) >= GREETINGS:
-            # The oldest goes: an honest peer is done in a moment, who dawdles is not one.
+            # Drop the oldest: an honest peer finishes its greeting in a moment.
             next(iter(self._greetings)).push_out()
         link = Link(
             replace(self._terms, card=self._card()),

@@ -1,7 +1,7 @@
 """The two links of a peer in the ring, be it a stage or the holder.
 
 Work comes from the peer before it, upstream, and goes to the peer after it, downstream. Either link
-may be missing: what is sent into the void is dropped, for the loss is reported on its own way.
+may be missing. What is sent to a missing peer is dropped, since its loss is reported separately.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from gardener.protocol.messages import (
 )
 
 NONE = (0, -1)
-"""Request and number of a segment, where there was none."""
+"""Stands for request and number of a segment where there was no segment."""
 
 
 class Neighbours:

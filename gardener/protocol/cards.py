@@ -1,8 +1,8 @@
 """The cards that peers show each other, and whether those who show them may stand in one ring.
 
 Neighbours check each other when they connect; the holder checks the whole ring before it serves.
-What this does not know: whether two stages hold equal weights where the fingerprint has no content
-part (a checkpoint of which a node has only its own files).
+What cannot be checked: whether two stages hold equal weights where the fingerprint has no content
+part (when a node has only its own files of a checkpoint).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ SERVED = "the ring serves somebody else at the moment"
 
 
 def busy(stage: int, peer: object, asker: int) -> str:
-    """Why stage `stage`, which `peer` stands before already, refuses `asker` (0: a holder)."""
+    """Why stage `stage` refuses `asker` (0: a holder): it already has `peer` before it."""
     why = f"stage {stage} already serves {peer}: wait until it has ended, or end it"
     return why if asker else f"{SERVED}: {why}"
 
@@ -64,7 +64,8 @@ def mismatch(upstream: Card, downstream: Card) -> str | None:
 
 
 def ring_problem(cards: Sequence[Card]) -> str | None:
-    """Why these stages, in ring order after the holder's card `cards[0]`, cannot serve; or None."""
+    """Why these stages, in the order of the ring after the holder's card `cards[0]`, cannot serve;
+    or None."""
     if len(cards) < 2:
         return "the ring has no stage that holds layers"
     for upstream, downstream in zip(cards, [*cards[1:], cards[0]], strict=True):

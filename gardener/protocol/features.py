@@ -14,8 +14,8 @@ def rows_of(features: Sequence[Tensor], rows: Sequence[int]) -> tuple[Tensor, ..
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Of one verdict: for each tap a tensor [lead + len(ids), width]. The first `lead` rows are of
-    the prompt, which is not judged."""
+    """The features of one verdict: for each tap a tensor [lead + len(ids), width]. The first `lead`
+    rows are of the prompt, which is not judged."""
 
     lead: int = 0
     ids: tuple[int, ...] = ()
@@ -23,18 +23,19 @@ class Features:
 
     @property
     def prompt(self) -> tuple[Tensor, ...]:
-        """Of the prompt's rows, if there are any."""
+        """The features of the prompt's rows, if there are any."""
         return rows_of(self.tensors, range(self.lead)) if self.lead else ()
 
     def of(self, nodes: Sequence[int]) -> tuple[Tensor, ...]:
-        """Of nodes that this verdict judged; for each tap a tensor [len(nodes), width]."""
+        """The features of nodes that this verdict judged: for each tap a tensor [len(nodes),
+        width]."""
         if not self.tensors:
             return ()
         return rows_of(self.tensors, [self.lead + self.ids.index(node) for node in nodes])
 
 
 NO_FEATURES = Features()
-"""Of a verdict that brought none."""
+"""The features of a verdict that brought none."""
 
 
 def received(verdict: Verdict, lead: int, taps: Sequence[int], card: Card) -> Features:

@@ -30,7 +30,7 @@ class Greeting:
         return now + self._seconds
 
     def hello(self) -> Hello:
-        """What the end that dialled says first."""
+        """The first message of the end that dialled."""
         return Hello(PROTOCOL, self._card, secrets.token_bytes(16))
 
     def refusal(self, message: Hello | Welcome) -> str | None:
@@ -39,7 +39,7 @@ class Greeting:
         return self._admit(message.card)
 
     def welcome(self, hello: Hello) -> Welcome:
-        """What the end that accepted answers to a peer that it does not refuse."""
+        """The answer of the end that accepted to a peer that it does not refuse."""
         return Welcome(PROTOCOL, self._card, hello.nonce)
 
     def overdue(self) -> str:

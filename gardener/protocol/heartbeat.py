@@ -14,7 +14,8 @@ ROUND_TRIPS = 32
 """Number of recent round trips that are remembered."""
 
 AFTERMATH = 1.0
-"""Seconds after this process has stood still for which a link that breaks broke because of that."""
+"""A link that breaks within this many seconds after this process stood still broke because of
+that."""
 
 
 class Heartbeat:
@@ -39,11 +40,11 @@ class Heartbeat:
         return min(self.round_trips, default=None)
 
     def start(self, now: float) -> None:
-        """The link is open: beat from now on."""
+        """The link is open: send Pings from now on."""
         self.due = now + self._interval
 
     def heard(self, now: float) -> None:
-        """Something has come from the peer, were it a part of a frame."""
+        """Something has come from the peer, even if it is only a part of a frame."""
         self.last_heard = now
         self._quiet = 0
 

@@ -8,7 +8,8 @@ times in every layer: where one of them shares a core with another busy process,
 until that has had its turn, and a pass takes ten times as long."""
 
 SPINS = "1000"
-"""Turns of a loop for which an idle thread of OpenMP looks for its next part of a product."""
+"""Turns of a loop for which an idle thread of OpenMP looks for its next part of a matrix
+product."""
 
 FEW_SPINS = "100"
 """The same for a holder that starts no stages: one of a ring may be on this machine all the same,
@@ -39,8 +40,8 @@ def share_cores(spins: str = SPINS) -> None:
     effect before torch is imported, and leaves what the user has set.
 
     By default GNU's OpenMP has them look for work for milliseconds, on cores that the next stage
-    needs, or the thread that they wait for. Without looking at all, every product would begin by
-    waking them up.
+    needs, or the thread that they wait for. If they never looked, every matrix product would begin
+    by waking them up.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", spins)

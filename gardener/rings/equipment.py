@@ -80,8 +80,8 @@ def load_drafters(settings: RingSettings, model: Path, say: Say) -> Sequence[Dra
 
 
 async def read_prompter(settings: RingSettings, folder: Path) -> Prompter:
-    """The model's tokenizer. It is read beside the loop, on which a ring that stands wants answers
-    meanwhile; but nothing can be waited for under a virtual clock. Raises UserError."""
+    """The model's tokenizer. It is read on a thread, since a ring that stands needs the event loop
+    meanwhile; but a virtual clock cannot wait for a thread. Raises UserError."""
     if settings.simulate is not None:
         return Prompter(folder)
     return await asyncio.to_thread(Prompter, folder)

@@ -41,7 +41,8 @@ else is done."""
 async def open_ring(
     settings: RingSettings, say: Say = ignore, heard: Say = ignore, progress: Say = ignore
 ) -> AsyncIterator[OpenRing]:
-    """A ring to ask, while one stays in it; nothing is left behind.
+    """Open a ring. It is ready inside `async with`; at its end it is closed, and nothing is left
+    behind.
 
     `say` is told what there is to say to the user, `heard` what the stages print, and `progress`
     how far something is that takes long (an empty text when it is done).
@@ -172,7 +173,7 @@ async def _connect_and_equip(holder: Holder, load: Callable[[], Sequence[Drafter
 
 
 async def _connect_unless_one_dies(holder: Holder, local: LocalRing) -> None:
-    """A stage that ends while the ring forms is the reason why it never will."""
+    """Wait for the ring, or for a stage that ends meanwhile: then it will never close."""
     connect = asyncio.create_task(holder.connect())
     died = asyncio.create_task(local.died())
     try:

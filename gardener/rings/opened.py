@@ -1,4 +1,4 @@
-"""A ring that stands, and a model's words for it: what a program asks."""
+"""A ring that is ready, with the tokenizer of its model: what a program asks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ from gardener.rings.settings import RingSettings
 
 
 class OpenRing:
-    """Ask it; the answer comes while it is written. One request runs at a time: a new one ends the
-    one before."""
+    """Ask it with `ask`; the answer comes while it is written. One request runs at a time: a new
+    one ends the one before."""
 
     def __init__(
         self, settings: RingSettings, holder: Holder, folder: Path, prompter: Prompter

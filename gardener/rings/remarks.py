@@ -15,11 +15,11 @@ Say: TypeAlias = Callable[[str], None]
 
 
 def ignore(line: str) -> None:
-    """Nobody wants to hear it."""
+    """Drop the line."""
 
 
 class Start:
-    """Says how far a ring of this machine's own is on its way to stand."""
+    """Tells the user how far the start of a local ring is."""
 
     def __init__(self, stages: int, say: Say, heard: Say) -> None:
         self._stages, self._say, self._heard = stages, say, heard

@@ -29,7 +29,7 @@ class RingSettings:
 
     local     start this many stages on this machine, and end them afterwards
     peer      host:port of stage 1 of a ring that stands
-    simulate  reckon with this many stages of a `profile`, under a virtual clock
+    simulate  simulate this many stages of a `profile`, under a virtual clock
     model     a Hugging Face folder, a .gguf file, a hub id with a `revision`, or a built-in name
     listen    host:port where the last stage of a `peer` ring finds this holder
     dtype, device, threads, quant  how stages that are started here compute
@@ -78,11 +78,11 @@ class RingSettings:
 
     @property
     def threads_each(self) -> int | None:
-        """Threads of each stage of a local ring, and of the drafter; None: torch decides.
+        """Threads of each stage of a local ring, and of the drafter. None: torch decides.
 
         Those that compute at the same time share the cores: with more threads than cores each would
-        wait for the others in every product. One core is left to whatever else this machine does,
-        see `SPARE`.
+        wait for the others in every matrix product. One core is left to whatever else this machine
+        does, see `SPARE`.
         """
         if self.threads is not None or self.local is None:
             return self.threads

@@ -54,7 +54,7 @@ class BatchEntry:
 
 @dataclass(frozen=True)
 class Batch:
-    """Segments in the order in which they came, which is that in which they leave."""
+    """Segments in the order in which they came. They leave in the same order."""
 
     entries: tuple[BatchEntry, ...] = ()
 
@@ -80,7 +80,7 @@ class Batch:
         computed  what the pass made of `placed`; None if it was stopped because all rows had died
         seconds   that the pass took
         """
-        # A pass that was stopped half-way tells nobody what its rows take.
+        # The time of a pass that was stopped half-way says nothing about its rows.
         rows = 0 if computed is None else self.rows
         results = iter(computed or ())
         for entry in self.entries:

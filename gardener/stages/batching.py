@@ -18,7 +18,7 @@ MOST_ROWS = 512
 
 @dataclass(frozen=True)
 class BatchingPolicy:
-    """Decides by what passes take.
+    """Decides by the time that passes take.
 
     pass_seconds  of a pass, by its rows; None: not measured, so that segments of a request stay
                   apart
@@ -48,9 +48,9 @@ class BatchingPolicy:
     def pays(self, segments: int, rows: int, more: int) -> bool:
         """Whether these segments and one of `more` rows leave the ring sooner in one pass.
 
-        Compared is the mean: in one pass all leave after `stages_left` times what it takes; apart,
-        the first ones leave as if alone, and the last one a pass later at the slower of the two
-        paces.
+        What is compared is the mean over the segments. In one pass, all leave after `stages_left`
+        times what it takes; apart, the first ones leave as if alone, and the last one a pass later
+        at the slower of the two paces.
         """
         if self.pass_seconds is None:
             return False

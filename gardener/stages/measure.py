@@ -88,7 +88,8 @@ class _Timer:
     now: Callable[[], float]
 
     def points(self, context: int, sizes: Sequence[int], deadline: float) -> Points:
-        """Rows and seconds; the first size always, then as long as there is time for the next.
+        """Rows and seconds. The first size is always timed, each further one if there is time for
+        it.
 
         Sizes are timed in turns, and the quickest pass counts: whatever else this machine is busy
         with meanwhile, another stage that is loading for instance, slows all sizes alike or not

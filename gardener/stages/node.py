@@ -42,8 +42,8 @@ from gardener.stages.scheduler import Computes, Scheduler
 class StageNode:
     """One stage at work.
 
-    patience: seconds to look for the next *stage* at the start (None: for ever). Once the ring
-    stood, and for the holder, a node waits for ever: both may come back at any time.
+    patience: seconds to look for the next *stage* at the start (None: for ever). A node waits for
+    ever for the holder, and for a stage that was there before: both may come back at any time.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class StageNode:
         self._broken = asyncio.Event()  # the downstream link has ended
         self._pending: Survey | None = None  # it came while there was nobody to pass it on to
         self._asked = 0.0  # loop time at which the first such survey came
-        self._obstacle = ""  # why there has been nobody since then, as far as is known
+        self._obstacle = ""  # why nobody has been reached since then, as far as is known
         self._notices = Notices(say)
         self._was_ready = False
         self._loss = Lost(self._following, 0, -1, 0, "it was not there yet")  # the newest
@@ -108,18 +108,19 @@ class StageNode:
 
     @property
     def ready(self) -> bool:
-        """The stages next to this one are there; a holder comes and goes with its requests."""
+        """Whether the stages next to this one are there. The holder does not count: it comes and
+        goes with its requests."""
         before = self.upstream is not None or self.card.stage == 1
         return before and (self.downstream is not None or not self._following)
 
     def _say_if_ready(self) -> None:
-        """Say it when the stage has become ready, or is so again."""
+        """Tell the user when the stage has become ready, for the first time or again."""
         if self.ready and not self._was_ready:
             self._say(f"ready: {'; '.join(self._surroundings())}")
         self._was_ready = self.ready
 
     def _surroundings(self) -> list[str]:
-        """Who is there, and what the holder is to do."""
+        """Which neighbours are there, and where a holder joins the ring."""
         near = [f"stage {stage}" for stage in (self.card.stage - 1, self._following) if stage]
         parts = [f"{' and '.join(near)} {'is' if len(near) == 1 else 'are'} there"] if near else []
         if self.card.stage == 1:
@@ -162,13 +163,13 @@ class StageNode:
             self._notices.tell(sentence)
 
     def _holder_is_missed(self) -> bool:
-        """Whether a holder that has asked for a while is not where it should be. As long as nobody
-        asks, no holder is there, and nothing is wrong."""
+        """Whether a holder has been asking for a while, but cannot be reached at its address. As
+        long as nobody asks there is no holder, and nothing is wrong."""
         asked = asyncio.get_running_loop().time() - self._asked
         return self._pending is not None and asked >= LASTS
 
     def _report_obstacle(self) -> None:
-        """Tell the holder, which waits for its survey to come round, what is in the way."""
+        """Tell the holder, which waits for its survey to come round, why it does not."""
         obstacle = self._obstacle or f"waiting for {self._next_peer} at {self._peer}: no answer yet"
         why = as_name(f"stage {self.card.stage} is {obstacle}")
         self.neighbours.send_up(Waiting(self.card.stage, self._following, why))
@@ -178,7 +179,7 @@ class StageNode:
         self.neighbours.send_down(message)
 
     def _forward(self, message: Open | Close | Advance) -> None:
-        """Pass on what the holder tells all stages; it need not hear it back."""
+        """Pass on what the holder tells all stages, except from the last stage to the holder."""
         if self._following:
             self.neighbours.send_down(message)
 
@@ -238,8 +239,8 @@ class StageNode:
                 raise RemoteError(f"stage {self.card.stage} has no use for {kind}")
 
     def _open(self, message: Open) -> None:
-        """Without a next stage the request is given up at once: a stage that comes later would be
-        sent segments of a request that it has never heard of."""
+        """Open a request. Without a next stage it is given up at once: a stage that comes later
+        would be sent segments of a request that it does not know."""
         self.scheduler.open(message)
         if self.downstream is not None:
             self._forward(message)
@@ -258,7 +259,7 @@ class StageNode:
         self._say_if_ready()
 
     def _lost_upstream(self, loss: Lost) -> None:
-        """All requests end, for whoever opened them cannot be heard any more."""
+        """All requests end, since whoever opened them can no longer be heard."""
         self._pending = None
         if loss.stage:  # a holder needs no word of its own end
             self.neighbours.send_down(loss)
@@ -276,10 +277,10 @@ class StageNode:
         if self.downstream is None:
             if self._pending is not None:
                 self._report_obstacle()
-            else:  # what was in the way before may be gone: try anew
+            else:  # what was in the way before may be gone: try again
                 self._asked, self._obstacle = asyncio.get_running_loop().time(), ""
             self._pending = survey
-            self._nudge.set()  # the holder is there now: do not sleep on
+            self._nudge.set()  # the holder is there now: dial at once
             return
         self._pending = None
         cards = (*survey.cards, self.neighbours.card)

@@ -17,7 +17,7 @@ MOST_BYTES = 2**30
 
 @dataclass(frozen=True, slots=True)
 class WaitingSegment:
-    """A segment, its request, and the time since which it waits."""
+    """A segment, its request, and since when it waits."""
 
     request: Request
     segment: Segment

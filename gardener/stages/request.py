@@ -12,8 +12,8 @@ from gardener.stages.segments import keep_rows
 class Request:
     """What a stage knows of a request: which rows it holds, and which of them still live.
 
-    A request number may be used again once it is closed. That is another `Request`: who holds on to
-    the old one, such as a batch that is being computed, never takes one for the other.
+    A request number may be used again once it is closed. That is another `Request`, so whatever
+    still refers to the old one, such as a batch that is being computed, cannot confuse them.
     """
 
     def __init__(self, message: Open) -> None:

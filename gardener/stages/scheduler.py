@@ -127,7 +127,7 @@ class Scheduler:
             self._end(request)
 
     def clear(self) -> list[int]:
-        """Forget all requests, for who opened them is gone; returns them."""
+        """Forget all requests, since whoever opened them is gone. Returns their numbers."""
         numbers = list(self._requests)
         for number in numbers:
             self.close(number)
@@ -180,7 +180,7 @@ class Scheduler:
     # --- batch -------------------------------------------------------------------------------
 
     def _next_batch(self) -> Batch:
-        """What waits now, as far as it goes into one forward pass, without the rows that died."""
+        """The waiting segments that go into one forward pass, without the rows that died."""
         entries: list[BatchEntry] = []
         now = clock.now()
         while self._queue:

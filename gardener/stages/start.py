@@ -25,7 +25,7 @@ from gardener.stages.node import StageNode
 from gardener.stages.startup_lock import in_turn
 
 CLOSING = 1.0
-"""Seconds to wait at the end for what is being computed."""
+"""Seconds that a pass which is being computed at the end has to finish."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ async def serve(
     say: Callable[[str], None],
     watch: Callable[[StageNode], None] = lambda node: None,
 ) -> None:
-    """Load the slice, then serve until cancelled. `say` gets lines, `watch` the node."""
+    """Load the slice, then serve until cancelled. `say` is given lines for the user, `watch` the
+    node. Raises UserError or PeerLost."""
     listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
     check_free(listen_at)
     worker = Worker("stage")
@@ -80,14 +81,14 @@ async def serve(
 
 
 def ready(settings: NodeSettings, say: Callable[[str], None]) -> tuple[Executor, float, Measured]:
-    """The stage, the seconds in which it was loaded, and what it takes. Raises UserError."""
+    """The stage, the seconds that loading took, and how long its passes take. Raises UserError."""
     begin = time.monotonic()
     stage = load(settings, say)
     return stage, time.monotonic() - begin, measure(stage)
 
 
 def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
-    """The stage that is asked for; from a hub, only the files it needs. Raises UserError."""
+    """Load the stage; from a hub, fetch only the files that it needs. Raises UserError."""
     if settings.stages is not None:
         check_stages(Path(settings.model).expanduser(), settings.stages, "--stages")
     where = resolve(
@@ -97,7 +98,7 @@ def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
         part=settings.stage,
         say=say,
     )
-    held = None  # a part of a split model is what it is
+    held = None  # a part of a split model brings just the layers of one stage
     if stored_slice(where) is None or settings.layers is not None:
         held = choose_slice(Architecture.read(where), settings)
     return load_stage(

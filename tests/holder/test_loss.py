@@ -18,7 +18,7 @@ def advise(stage: int) -> str:
 
 
 def decoding(emitted: int = 0) -> Speculation:
-    """A request in the middle: its prefill, or the root after so many tokens, is under way."""
+    """A request in the middle. Under way is its prefill, or the root after `emitted` tokens."""
     made = Speculation(7, (1, 2, 3), Plain(Bounds()), Limits(50, 100), chunk=2)
     made.handle(Room())
     for seq in range(emitted):

@@ -34,7 +34,7 @@ async def refused(holder: Holder) -> str:
 
 
 def told(*reasons: tuple[float, str], forget: float | None = None) -> list[str]:
-    """What is said of reasons that are seen so many seconds after the one before."""
+    """What is said of notices, each given some seconds after the one before."""
     said: list[str] = []
 
     async def scenario() -> None:

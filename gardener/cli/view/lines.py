@@ -1,7 +1,7 @@
 """Lines of a frame, made of rich's segments.
 
-A frame is drawn several times a second. Lines of finished segments cost about half of what rich's
-`Layout`, `Table` or `Text` take for the same frame, since nothing is measured or wrapped again.
+A frame is drawn several times a second. Lines of finished segments take a fraction of the time of
+rich's `Layout`, `Table` or `Text`, since nothing in them is measured or wrapped again.
 """
 
 from collections.abc import Sequence

@@ -179,7 +179,7 @@ class Corpus:
         return [each for each in made if each.answers]
 
     def _over(self, end: float, made: Sequence[Dialogue], play: Play) -> bool:
-        """Is the time for writing over? It is longer where there are no answers yet."""
+        """Whether the time for writing is over. It is longer where there are no answers yet."""
         share = self.hours.share
         if share < end or share >= LATEST:
             return share >= end

@@ -16,10 +16,10 @@ class Stopped(Exception):
 
 
 class Hours:
-    """So many hours, in all sessions on a folder.
+    """A number of hours, for all sessions on a folder together.
 
     before: seconds worked in earlier sessions; whoever reads them from the disk sets it.
-    under_way: has anything begun that is worth keeping?
+    under_way: whether anything has begun that is worth keeping.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ CPU_KERNELS = (
     WIDENED,
     PACKED,
 )
-"""The first that pays is taken; the plain product where none does."""
+"""The first one that pays is taken; the plain matrix product if none does."""
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> Linear:

@@ -13,8 +13,9 @@ _PACK_ROWS = 16  # the packed layout is chosen for segments of about this size
 class Packed:
     """Weights reordered once for the CPU by oneDNN, as torch's own compiler does.
 
-    The ordinary product reorders them on every call. On one core of an AVX-512 machine, float32
-    and bfloat16, 1 to 32 rows, this is 1.3 to 7 times faster, and a few rows cost as much as one.
+    The ordinary matrix product reorders them on every call. On one core of an AVX-512 machine,
+    float32 and bfloat16, 1 to 32 rows, this is 1.3 to 7 times faster, and a few rows cost as much
+    as one.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:

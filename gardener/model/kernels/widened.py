@@ -1,4 +1,4 @@
-"""Linear layers that keep weights in 16 bits and widen them inside the product (FBGEMM)."""
+"""Linear layers that keep weights in 16 bits and widen them inside the matrix product (FBGEMM)."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ _HALF_EXPONENT = 16  # float16 holds 65504, above all of bfloat16 below 2 ** 16
 
 
 class Widened:
-    """Weights kept in 16 bits and widened to 32 inside the product, by FBGEMM's float16 kernels.
+    """Weights kept in 16 bits and widened to 32 inside the matrix product, by FBGEMM's kernels.
 
     Not for two threads at once.
 
