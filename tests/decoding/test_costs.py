@@ -284,7 +284,7 @@ def test_drafting_more_never_takes_less(seen: list[tuple[int, float]]) -> None:
 
 
 def came_back(costs: Costs, rows: int, seconds: float) -> None:
-    """A segment of so many rows, after so long; its stages took what was expected of them."""
+    """A segment of `rows` rows, after some time; its stages took what was expected of them."""
     micros = (round(curve(rows) * 1e6) for curve in costs.stages)
     costs.observe(rows, seconds, [Timing(0, each, rows) for each in micros])
 

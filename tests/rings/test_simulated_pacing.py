@@ -21,7 +21,7 @@ from gardener.runtime.trace import Record
 
 
 class Oracle:
-    """A drafter that takes time, knows the text, and after so many calls answers no more."""
+    """A drafter that takes time, knows the text, and after a number of calls answers no more."""
 
     name = "oracle"
     numbers = ""
