@@ -10,10 +10,10 @@ SURE = 8
 """Observations that a measured value counts for. With fewer, an average takes all that comes."""
 
 OUTLIER = 2.0
-"""One observation counts as at most so many times the expected value, or one part in so many."""
+"""The factor by which one observation may exceed, or fall short of, what was expected."""
 
 FAR = 4.0
-"""One that may have either sign: as so many times the usual deviation."""
+"""The same for an observation of either sign, in usual deviations."""
 
 
 @dataclass(slots=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from math import inf
 
 FEW, FEWEST, HALF = 8, 4, 0.5
-"""Of so many rows, or at least so many, each one after the first should add less than this share of
-what the first one takes. Two rows would not tell: the second one may be what makes a pass slow."""
+"""Looked at is a pass of `FEW` rows, or else the largest of at least `FEWEST`: each row after the
+first should add less than the share `HALF` of what the first takes. Two rows would not tell: the
+second one may be what makes a pass slow."""
 
 
 def steep(points: Sequence[tuple[int, float]]) -> str:

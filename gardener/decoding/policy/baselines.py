@@ -55,7 +55,7 @@ class Serial:
 
 
 Seconds: TypeAlias = Callable[[int], float]
-"""What it takes until the verdicts of a tree of so many rows are back."""
+"""Seconds until the verdicts of a tree with this number of rows are back."""
 
 
 def whole_tree(view: View, bounds: Bounds, seconds: Seconds) -> list[Node]:

@@ -12,7 +12,7 @@ _SCORE = attrgetter("score")
 
 
 def best_nodes(view: View, count: int) -> list[Node]:
-    """The root and the likeliest nodes of the upper levels, so many besides the root."""
+    """The root, and besides it the `count` likeliest nodes of the upper levels."""
     return view.best(lambda node: view.tree.depth(node.id) <= DEPTH, count + 1, 1e-9)
 
 

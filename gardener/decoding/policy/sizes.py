@@ -12,7 +12,7 @@ def best_prefix(
 ) -> tuple[int, float]:
     """How many of these nodes, the likeliest first, bring the most tokens per second.
 
-    chances: probabilities that they come true, descending. seconds: what so many rows take.
+    chances: probabilities that they come true, descending. seconds: what a number of rows takes.
     before: tokens that these seconds have brought whatever the number. Returns the number, and the
     tokens per second; 0 rows bring nothing.
     """

@@ -115,9 +115,10 @@ class View:
         return self.prefix(nodes, lambda rows: self.costs.lead(rows, window))
 
     def prefix(self, nodes: Sequence[Node], seconds: Callable[[int], float]) -> int:
-        """How many of these nodes, the likeliest first, bring the most tokens per second if so many
-        rows take `seconds`. With the end of the prompt go only those that bring as much for the
-        time for which they hold up the first token."""
+        """How many of these nodes, the likeliest first, bring the most tokens per second, where
+        `seconds` says what a number of rows takes. In a segment that also carries the end of the
+        prompt, a node is kept only if it brings as much for the time by which it delays the first
+        token."""
         top = self.top
         chances = [math.exp(min(node[3] - top, 0.0)) for node in nodes]
         size, rate = best_prefix(chances, seconds)
