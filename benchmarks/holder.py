@@ -29,6 +29,7 @@ from gardener.holder.session import Session
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.processor import HANDLED, ChargingTrace
 from gardener.rings.simulate.worker import VirtualWorker
+from gardener.runtime.memory import keep_for_good
 
 ENTRIES = ((Holder, "judged"), (Session, "_answered"), (Session, "_do"))
 """The methods that callbacks of the event loop call."""
@@ -87,7 +88,8 @@ class Stopwatch:
         return counted
 
     def mark(self) -> None:
-        """Note that an answer begins."""
+        """Note that an answer begins, in a process that has loaded everything."""
+        keep_for_good()
         self.marks.append((self.seconds, self.events, self.nodes))
 
 

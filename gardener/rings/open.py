@@ -26,6 +26,7 @@ from gardener.rings.local import LocalRing
 from gardener.rings.opened import OpenRing
 from gardener.rings.remarks import Say, Start, ignore, tell_sharing, tell_steep_costs
 from gardener.rings.settings import RingSettings
+from gardener.runtime.memory import keep_for_good
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 
@@ -53,7 +54,9 @@ async def open_ring(
     if not settings.policies:  # the threads of stages follow from what will run
         settings = replace(settings, policies=(default_policy(settings.crowded),))
     async with _standing(settings, say, heard, progress) as (holder, folder):
-        yield OpenRing(settings, holder, folder, await read_prompter(settings, folder))
+        prompter = await read_prompter(settings, folder)
+        keep_for_good()
+        yield OpenRing(settings, holder, folder, prompter)
 
 
 def _standing(settings: RingSettings, say: Say, heard: Say, progress: Say) -> Standing:

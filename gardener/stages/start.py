@@ -15,6 +15,7 @@ from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import stored_slice
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.protocol.messages import Card, CostPoints, microseconds
+from gardener.runtime.memory import keep_for_good
 from gardener.runtime.trace import Trace
 from gardener.runtime.wording import span
 from gardener.runtime.worker import Worker
@@ -75,6 +76,7 @@ async def serve(
             say=say,
         )
         watch(this)
+        keep_for_good()
         await this.run()
     finally:
         worker.close(CLOSING)
