@@ -29,7 +29,7 @@ from gardener.holder.session import Session
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.processor import HANDLED, ChargingTrace
 from gardener.rings.simulate.worker import VirtualWorker
-from gardener.runtime.memory import keep_for_good
+from gardener.runtime.memory import kept
 
 ENTRIES = ((Holder, "judged"), (Session, "_answered"), (Session, "_do"))
 """The methods that callbacks of the event loop call."""
@@ -43,6 +43,7 @@ class Stopwatch:
     events: int = 0
     nodes: int = 0
     _inside: bool = False
+    _keeping: ExitStack = field(default_factory=ExitStack)
     marks: list[tuple[float, int, int]] = field(default_factory=list)
 
     def entry(self, inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,15 +89,16 @@ class Stopwatch:
         return counted
 
     def mark(self) -> None:
-        """Note that an answer begins, in a process that has loaded everything."""
-        keep_for_good()
+        """Note that an answer begins, in a ring that stands (see `runtime.memory`)."""
+        self._keeping.close()
+        self._keeping.enter_context(kept())
         self.marks.append((self.seconds, self.events, self.nodes))
 
 
 @contextmanager
 def watching(watch: Stopwatch) -> Iterator[None]:
     """Time all holders within the block."""
-    with ExitStack() as stack:
+    with watch._keeping, ExitStack() as stack:
         for owner, name in ENTRIES:
             stack.enter_context(patch.object(owner, name, watch.entry(getattr(owner, name))))
         stack.enter_context(patch.object(VirtualWorker, "call", watch.work(VirtualWorker.call)))

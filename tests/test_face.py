@@ -1,9 +1,11 @@
 """The public face: what a Python program does with `import gardener`."""
 
 import asyncio
+import gc
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,21 @@ def test_a_simulated_ring_on_an_ordinary_loop_is_refused_with_the_way_out() -> N
 
     with pytest.raises(gardener.UserError, match=r"on a loop that RingSettings\.loop\(\) makes"):
         asyncio.run(main())
+
+
+def test_of_a_ring_that_was_left_nothing_is_kept() -> None:
+    settings = gardener.RingSettings(simulate=1, model=str(model_folder()), draft=NO_HEAD)
+
+    async def main() -> "weakref.ref[gardener.Session]":
+        async with gardener.open_ring(settings) as ring:
+            session = ring.ask(QUESTION, max_new_tokens=3)
+            assert await session.read() == truth(3)
+            return weakref.ref(session)
+
+    with asyncio.Runner(loop_factory=settings.loop()) as runner:
+        session = runner.run(main())
+    gc.collect()
+    assert session() is None
 
 
 def test_a_ring_that_was_left_takes_no_question() -> None:

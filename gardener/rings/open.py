@@ -26,7 +26,7 @@ from gardener.rings.local import LocalRing
 from gardener.rings.opened import OpenRing
 from gardener.rings.remarks import Say, Start, ignore, tell_sharing, tell_steep_costs
 from gardener.rings.settings import RingSettings
-from gardener.runtime.memory import keep_for_good
+from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 
@@ -55,8 +55,8 @@ async def open_ring(
         settings = replace(settings, policies=(default_policy(settings.crowded),))
     async with _standing(settings, say, heard, progress) as (holder, folder):
         prompter = await read_prompter(settings, folder)
-        keep_for_good()
-        yield OpenRing(settings, holder, folder, prompter)
+        with kept():
+            yield OpenRing(settings, holder, folder, prompter)
 
 
 def _standing(settings: RingSettings, say: Say, heard: Say, progress: Say) -> Standing:

@@ -15,7 +15,7 @@ from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import stored_slice
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.protocol.messages import Card, CostPoints, microseconds
-from gardener.runtime.memory import keep_for_good
+from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
 from gardener.runtime.wording import span
 from gardener.runtime.worker import Worker
@@ -76,8 +76,8 @@ async def serve(
             say=say,
         )
         watch(this)
-        keep_for_good()
-        await this.run()
+        with kept():
+            await this.run()
     finally:
         worker.close(CLOSING)
 

@@ -1,20 +1,29 @@
-"""What is loaded for good is not walked by the garbage collector again."""
+"""What is loaded is not walked by the garbage collector, as long as it is in use."""
 
 import gc
+import weakref
 
-from gardener.runtime.memory import keep_for_good
+from gardener.runtime.memory import kept
 
 
-def test_what_is_there_is_frozen_and_what_comes_later_is_collected() -> None:
-    loaded = [[number] for number in range(1000)]
-    try:
-        keep_for_good()
+class Loaded:
+    """It refers to itself, so only the collector can free it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_is_there_is_left_alone_until_the_block_ends_and_then_freed() -> None:
+    before, loaded = Loaded(), [[number] for number in range(1000)]
+    old = weakref.ref(before)
+    with kept():
         assert gc.get_freeze_count() >= len(loaded)
-        walked = len(gc.get_objects())
-        loop: list[object] = []
-        loop.append(loop)
-        assert len(gc.get_objects()) > walked
-        del loop
-        assert gc.collect() >= 1
-    finally:
-        gc.unfreeze()
+        after = Loaded()
+        new = weakref.ref(after)
+        del before, after
+        gc.collect()
+        assert new() is None, "what comes later is collected"
+        assert old() is not None
+    gc.collect()
+    assert old() is None
+    assert not gc.get_freeze_count()
