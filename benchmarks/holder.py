@@ -30,6 +30,7 @@ from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.processor import HANDLED, ChargingTrace
 from gardener.rings.simulate.worker import VirtualWorker
 from gardener.runtime.memory import kept
+from gardener.runtime.trace import Record
 
 ENTRIES = ((Holder, "judged"), (Session, "_answered"), (Session, "_do"))
 """The methods that callbacks of the event loop call."""
@@ -76,15 +77,14 @@ class Stopwatch:
 
         return call
 
-    def add(self, inner: Callable[..., Any]) -> Callable[..., Any]:
-        """A trace's `add`, which counts events and nodes."""
+    def keep(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """A trace's `keep`, which counts events and nodes."""
 
-        def counted(trace: ChargingTrace, what: str, *args: Any, **named: Any) -> None:
-            inner(trace, what, *args, **named)
-            if what in HANDLED:
+        def counted(trace: ChargingTrace, record: Record) -> None:
+            inner(trace, record)
+            if record.what in HANDLED:
                 self.events += 1
-                rows = named.get("rows", args[2] if len(args) > 2 else 0)
-                self.nodes += max(rows, 0)
+                self.nodes += max(record.rows, 0)
 
         return counted
 
@@ -102,7 +102,7 @@ def watching(watch: Stopwatch) -> Iterator[None]:
         for owner, name in ENTRIES:
             stack.enter_context(patch.object(owner, name, watch.entry(getattr(owner, name))))
         stack.enter_context(patch.object(VirtualWorker, "call", watch.work(VirtualWorker.call)))
-        stack.enter_context(patch.object(ChargingTrace, "add", watch.add(ChargingTrace.add)))
+        stack.enter_context(patch.object(ChargingTrace, "keep", watch.keep(ChargingTrace.keep)))
         yield
 
 

@@ -18,7 +18,6 @@ What: TypeAlias = Literal[
     "emitted",  # holder: `rows` tokens were accepted; `items` are the tokens
     "missed",  # holder: the last of the tokens emitted before this had stood in no tree
     "grown",  # holder: the drafter added `rows` nodes; `seconds` it took
-    "said",  # a line for the user, in `note`
 ]
 
 
@@ -35,7 +34,6 @@ class Record(NamedTuple):
     seq: int
     rows: int
     seconds: float
-    note: str
     items: tuple[int, ...]
 
 
@@ -56,10 +54,14 @@ class Trace:
         seq: int = 0,
         rows: int = 0,
         seconds: float = 0.0,
-        note: str = "",
         items: tuple[int, ...] = (),
     ) -> None:
-        self._records.append(Record(clock.now(), what, request, seq, rows, seconds, note, items))
+        """Note that something happened now."""
+        self.keep(Record(clock.now(), what, request, seq, rows, seconds, items))
+
+    def keep(self, record: Record) -> None:
+        """Add a record."""
+        self._records.append(record)
 
     def __iter__(self) -> Iterator[Record]:
         # A copy: the live view reads on another thread while records are added.
@@ -74,7 +76,3 @@ class Trace:
             found.append(record)
         found.reverse()
         return found
-
-    def since(self, moment: float) -> list[Record]:
-        """Records not older than `moment`."""
-        return [record for record in self if record.at >= moment]

@@ -26,7 +26,7 @@ def record(
     seconds: float = 0.0,
     items: tuple[int, ...] = (),
 ) -> Record:
-    return Record(at, what, 1, seq, rows, seconds, "", items)
+    return Record(at, what, 1, seq, rows, seconds, items)
 
 
 def spent(*seconds: float) -> tuple[int, ...]:

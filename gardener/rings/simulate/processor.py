@@ -11,7 +11,7 @@ The holder's loop and the drafter do not compete for one core here.
 import asyncio
 from dataclasses import dataclass, field
 
-from gardener.runtime.trace import Trace, What
+from gardener.runtime.trace import Record, Trace, What
 
 HANDLED: tuple[What, ...] = ("sent", "judged", "grown")
 """The trace records that are charged: a segment sent, a verdict, an answer of a drafter."""
@@ -39,17 +39,8 @@ class ChargingTrace(Trace):
         super().__init__()
         self._processor = processor
 
-    def add(
-        self,
-        what: What,
-        request: int = 0,
-        seq: int = 0,
-        rows: int = 0,
-        seconds: float = 0.0,
-        note: str = "",
-        items: tuple[int, ...] = (),
-    ) -> None:
+    def keep(self, record: Record) -> None:
         """See `Trace`."""
-        super().add(what, request, seq, rows, seconds, note, items)
-        if what in HANDLED:
-            self._processor.charge(max(rows, 0))
+        super().keep(record)
+        if record.what in HANDLED:
+            self._processor.charge(max(record.rows, 0))
