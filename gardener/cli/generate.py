@@ -90,7 +90,7 @@ def generate(
     settings = replace(settings, policies=tuple(names))
     if stop and not all(stop):
         raise UserError("--stop '' would end every answer at once: give it some text")
-    question = Question(
+    question = AnswerRequest(
         text=_asked(prompt),
         raw=raw,
         policies=names,
@@ -118,7 +118,7 @@ def _asked(prompt: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class Question:
+class AnswerRequest:
     """What is asked, and how it is to be answered."""
 
     text: str
@@ -130,7 +130,7 @@ class Question:
     output: o.OutputOptions
 
 
-def _run(settings: RingSettings, question: Question, no_view: bool) -> list[Answer]:
+def _run(settings: RingSettings, question: AnswerRequest, no_view: bool) -> list[Answer]:
     """The answers, under the live view where somebody can watch it."""
     # A simulated answer comes too soon to be watched.
     shown = not question.output.as_json and settings.simulate is None
@@ -153,7 +153,7 @@ def _report(answers: Sequence[Answer], settings: RingSettings, as_json: bool) ->
         sys.exit(1)
 
 
-async def _watched(settings: RingSettings, question: Question) -> list[Answer]:
+async def _watched(settings: RingSettings, question: AnswerRequest) -> list[Answer]:
     """Answer under the live view, which closes before the ring does."""
     waiting = f"starting {settings.local} stages here" if settings.local else "closing the ring"
     view = HolderWatch(waiting, settings.local or 0)
@@ -162,7 +162,7 @@ async def _watched(settings: RingSettings, question: Question) -> list[Answer]:
 
 
 async def _answers(
-    settings: RingSettings, question: Question, view: HolderWatch | None
+    settings: RingSettings, question: AnswerRequest, view: HolderWatch | None
 ) -> list[Answer]:
     """The prompt under every policy; the text of the first goes out as it comes."""
 

@@ -56,7 +56,7 @@ class PlaceOptions:
             help="The layers of this stage, both included.",
         ),
     ] = None
-    patience: o.Patience = 600.0
+    patience: o.PatienceSeconds = 600.0
 
 
 @app.default

@@ -69,7 +69,7 @@ Listen: TypeAlias = Annotated[
         help="Where to listen for the stage before; the last stage's --peer is the holder.",
     ),
 ]
-Patience: TypeAlias = Annotated[
+PatienceSeconds: TypeAlias = Annotated[
     float,
     Parameter(
         env_var="GARDENER_PATIENCE",
@@ -183,7 +183,7 @@ class ConnectionOptions:
         ),
     ] = None
     listen: Listen = "127.0.0.1:7000"
-    patience: Patience = 120.0
+    patience: PatienceSeconds = 120.0
 
 
 @Parameter(name="*", group=DRAFTING)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gardener.draft.drafter import Drafter
 from gardener.draft.ngram import NGram
 from gardener.errors import UserError
+from gardener.runtime.wording import Say
 
 if TYPE_CHECKING:  # it imports torch
     from gardener.model.kernels.interface import Make
@@ -17,8 +18,6 @@ KINDS = ("ngram", "eagle", "model")
 
 Resolve = Callable[[str], Path]
 """Finds the folder of a head that the user names."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

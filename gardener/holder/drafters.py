@@ -21,10 +21,10 @@ T = TypeVar("T")
 Guesses: TypeAlias = Sequence[Opinion]
 """What a drafter says, one opinion for each node that it was asked about."""
 
-Answered: TypeAlias = Callable[[int, Sequence[int], Guesses, float], None]
+OnAnswer: TypeAlias = Callable[[int, Sequence[int], Guesses, float], None]
 """Told which drafter answered about which nodes, with what, and how many seconds it took."""
 
-Failed: TypeAlias = Callable[[LocalError], None]
+OnFailure: TypeAlias = Callable[[LocalError], None]
 """Told what went wrong in a drafter, by its name."""
 
 
@@ -51,7 +51,7 @@ class Drafters:
         self._drafters = tuple(drafters)
         self._workers = [None if d.instant else make_worker(f"drafter {d.name}") for d in drafters]
 
-    def open(self, prompt: Sequence[int], answered: Answered, failed: Failed) -> "Drafts":
+    def open(self, prompt: Sequence[int], answered: OnAnswer, failed: OnFailure) -> "Drafts":
         """Drafts for a request with this prompt, beside those that are open.
 
         `answered` and `failed` are called on the event loop, for drafters that are not instant,
@@ -161,7 +161,7 @@ class _QueuedDraft:
         worker: AnyWorker,
         prompt: Sequence[int],
         answered: Callable[[Sequence[int], Guesses, float], None],
-        failed: Failed,
+        failed: OnFailure,
     ) -> None:
         self._drafter, self._worker = drafter, worker
         self._answered, self._failed = answered, failed

@@ -175,7 +175,7 @@ class Holder:
     # --- what the ring tells -----------------------------------------------------------------
 
     def judged(self, verdict: Verdict) -> None:
-        """See `ring.Owner`. Verdicts of requests that have ended are dropped."""
+        """See `RingOwner`. Verdicts of requests that have ended are dropped."""
         session = self._running(verdict.request)
         if session is not None:
             flight = session.speculation.flights.due(verdict.seq)
@@ -185,13 +185,13 @@ class Holder:
             )
 
     def failed(self, report: Failed) -> None:
-        """See `ring.Owner`."""
+        """See `RingOwner`."""
         session = self._running(report.request)
         if session is not None:
             session.fail(StageFailed(stage_failed(report, session.speculation)))
 
     def broke(self, reports: Sequence[LossReport]) -> None:
-        """See `ring.Owner`."""
+        """See `RingOwner`."""
         speculation = None if self.session is None else self.session.speculation
         self._fail(PeerLost(ring_broke(reports, len(self.cards), speculation, self._advise)))
 

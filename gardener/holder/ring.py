@@ -45,7 +45,7 @@ STALE = 3.0
 answered with what is in its way."""
 
 
-class Owner(Protocol):
+class RingOwner(Protocol):
     """What the owner of a ring is told. Called on the loop; must not block."""
 
     def judged(self, verdict: Verdict) -> None:
@@ -64,7 +64,7 @@ class Ring:
     def __init__(
         self,
         card: Card,
-        owner: Owner,
+        owner: RingOwner,
         *,
         listen_at: Address | Inherited,
         peer: Address,

@@ -43,7 +43,7 @@ class Piece:
     text: str = ""
 
 
-class Owner(Protocol):
+class SessionOwner(Protocol):
     """What a session needs of its holder."""
 
     trace: Trace
@@ -69,7 +69,7 @@ class Session:
 
     def __init__(
         self,
-        owner: Owner,
+        owner: SessionOwner,
         round_: Round,
         drafters: Drafters,
         text: TextStream | None,

@@ -7,18 +7,19 @@ for it, and the transport is closed when the core has ended.
 import asyncio
 import math
 import socket
+from abc import ABC, abstractmethod
 from typing import cast
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import failure, of_peer
-from gardener.protocol.connection import Connection, Event
+from gardener.protocol.connection import Connection, LinkEvent
 from gardener.runtime import clock
 
 HIGH_WATER = 2**20
 """Bytes waiting to be sent above which `drain` waits."""
 
 
-class Carrier(asyncio.Protocol):
+class Carrier(ABC, asyncio.Protocol):
     """One end of a connection. A subclass is told of events and of the end."""
 
     def __init__(self, core: Connection) -> None:
@@ -49,13 +50,13 @@ class Carrier(asyncio.Protocol):
         if self.ended is not None:
             raise PeerLost(str(self.ended))
 
-    def on_event(self, event: Event) -> None:
+    @abstractmethod
+    def on_event(self, event: LinkEvent) -> None:
         """Something has happened on the link. May raise RemoteError, which ends it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_end(self, error: GardenerError) -> None:
         """The link has ended. May be called more than once."""
-        raise NotImplementedError
 
     # What the event loop calls.
 

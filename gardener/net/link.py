@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gardener.errors import GardenerError, PeerLost
 from gardener.net.carrier import Carrier
-from gardener.protocol.connection import Answered, Connection, Event, Opened, Times
+from gardener.protocol.connection import Answered, Connection, LinkEvent, Opened, Times
 from gardener.protocol.greeting import Admit
 from gardener.protocol.link_state import End
 from gardener.protocol.messages import Card, Message
@@ -154,7 +154,7 @@ class Link(Carrier):
 
     # What the carrier tells.
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: LinkEvent) -> None:
         if isinstance(event, Opened):
             self._opened(self)
         elif isinstance(event, Answered):

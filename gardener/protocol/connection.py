@@ -57,7 +57,7 @@ class Answered:
     seconds: float
 
 
-Event: TypeAlias = Opened | Answered | Message
+LinkEvent: TypeAlias = Opened | Answered | Message
 
 
 class Connection:
@@ -143,7 +143,7 @@ class Connection:
 
     # What has happened.
 
-    def receive(self, data: bytes, now: float) -> Iterator[Event]:
+    def receive(self, data: bytes, now: float) -> Iterator[LinkEvent]:
         """These bytes have come from the peer; yields what follows. Run it to its end, unless what
         it yields makes you call `refuse`."""
         self.heartbeat.heard(now)
@@ -190,7 +190,7 @@ class Connection:
 
     # How it goes on.
 
-    def _take(self, message: Message, now: float) -> Iterator[Event]:
+    def _take(self, message: Message, now: float) -> Iterator[LinkEvent]:
         if isinstance(message, Ping):
             if not self.is_open:
                 yield from self._open(now)
@@ -205,7 +205,7 @@ class Connection:
         else:
             yield message
 
-    def _meet(self, message: Hello | Welcome, now: float) -> Iterator[Event]:
+    def _meet(self, message: Hello | Welcome, now: float) -> Iterator[LinkEvent]:
         """The peer has shown its card: refuse it, or take our next step of the greeting."""
         why = self._greeting.refusal(message)
         if why is not None:
@@ -216,7 +216,7 @@ class Connection:
             self.send(self.heartbeat.ping(now))  # tells the peer that we accept it too
             yield from self._open(now)
 
-    def _open(self, now: float) -> Iterator[Event]:
+    def _open(self, now: float) -> Iterator[LinkEvent]:
         """The owner may still refuse the link when it is told."""
         self._decoder.limit = FRAME_LIMIT
         self._due = math.inf

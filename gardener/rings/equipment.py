@@ -13,8 +13,8 @@ from gardener.model.checkpoint.parts import HOLDER, check_stages, is_split, own_
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import EmbeddingAndHead
 from gardener.protocol.messages import Card
-from gardener.rings.remarks import Say
 from gardener.rings.settings import RingSettings
+from gardener.runtime.wording import Say
 
 
 def holder_folder(settings: RingSettings, say: Say) -> Path:

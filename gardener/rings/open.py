@@ -24,10 +24,11 @@ from gardener.rings.equipment import (
 )
 from gardener.rings.local import LocalRing
 from gardener.rings.opened import OpenRing
-from gardener.rings.remarks import Say, Start, ignore, tell_sharing, tell_steep_costs
+from gardener.rings.remarks import Start, ignore, tell_sharing, tell_steep_costs
 from gardener.rings.settings import RingSettings
 from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
+from gardener.runtime.wording import Say
 from gardener.runtime.worker import Worker
 
 Standing: TypeAlias = AbstractAsyncContextManager[tuple[Holder, Path]]

@@ -2,16 +2,13 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from gardener.decoding.curves import steep
 from gardener.protocol.messages import Card
 from gardener.rings.cores import cores
 from gardener.rings.settings import RingSettings
-
-Say: TypeAlias = Callable[[str], None]
-"""Where a line for the user goes."""
+from gardener.runtime.wording import Say
 
 
 def ignore(line: str) -> None:

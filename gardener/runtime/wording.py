@@ -1,5 +1,11 @@
 """How things are written for people: text that may come from anybody, and ranges of layers."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
+Say: TypeAlias = Callable[[str], None]
+"""Where a line for the user goes."""
+
 
 def printable(text: str) -> str:
     """`text` on one line, without what could steer a terminal: it may come from a peer."""

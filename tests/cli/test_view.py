@@ -25,14 +25,14 @@ from gardener.cli.view.lines import Line, cut, frame, heading, sides, styled
 from gardener.cli.view.live import KeptOutput, Live, possible
 from gardener.cli.view.moving import PaceMeter, estimate
 from gardener.cli.view.rates import RateHistory
-from gardener.cli.view.snapshot import Request
+from gardener.cli.view.snapshot import WatchedRequest
 from gardener.cli.view.status import (
     AnswerFigures,
+    ColouredText,
     HolderStatus,
     LinkStatus,
     MovingSegment,
     NodeStatus,
-    Piece,
     ShownNode,
     StageStatus,
     WorkStatus,
@@ -128,7 +128,10 @@ HOLDERS = {
         round_trips=(0.0, 0.0213),
         tree=bushy(48),
         pruned=(" of the same", NASTY),
-        text=(Piece("Once upon a time " * 80, True), Piece("\n\n漢字漢字 " * 60, False)),
+        text=(
+            ColouredText("Once upon a time " * 80, True),
+            ColouredText("\n\n漢字漢字 " * 60, False),
+        ),
         figures=AnswerFigures(
             Counts(412, 275, 900, 90, accepted=300, missed=112, drafted=398),
             nodes=48,
@@ -155,7 +158,7 @@ HOLDERS = {
         ),
         segments=(MovingSegment(10**12, 10**9, 1, 1, 1, 1, 0.5),),
         tree=(ShownNode(0, -1, NASTY, 0.0, "judged"),),
-        text=(Piece(NASTY * 50, False),),
+        text=(ColouredText(NASTY * 50, False),),
         said=(NASTY,),
     ),
 }
@@ -330,18 +333,22 @@ def test_tokens_stay_visible() -> None:
 
 
 def test_the_text_shows_its_end_and_what_was_guessed() -> None:
-    pieces = (Piece("one two ", False), Piece("three\n", True), Piece("\nfour\x1b[2J", False))
+    pieces = (
+        ColouredText("one two ", False),
+        ColouredText("three\n", True),
+        ColouredText("\nfour\x1b[2J", False),
+    )
     lines = tail(pieces, 8, 10)
     assert [line.rstrip() for line in plain(lines)] == ["one two", "three", "", "four�[2J"]
     styles = [{segment.style for segment in line if segment.text} for line in lines]
     assert styles == [{None}, {Style(color="green")}, set(), {None}]
     assert plain(tail(pieces, 8, 1)) == ["four�[2J"]
     assert tail(pieces, 0, 5) == []
-    assert len(tail((Piece("word " * 20_000, True),), 80, 5)) == 5
+    assert len(tail((ColouredText("word " * 20_000, True),), 80, 5)) == 5
 
 
 def test_every_paragraph_of_a_guess_is_in_its_colour() -> None:
-    lines = tail((Piece("a\nb\nc", True), Piece("d\ne", False)), 8, 10)
+    lines = tail((ColouredText("a\nb\nc", True), ColouredText("d\ne", False)), 8, 10)
     shown = [[(segment.text, segment.style) for segment in line] for line in lines]
     green = Style(color="green")
     assert [[(text, style == green) for text, style in line] for line in shown] == [
@@ -406,12 +413,12 @@ def test_a_curve_sums_by_bucket() -> None:
 
 
 def record(what: What, at: float = 0.0, seq: int = 0, items: tuple[int, ...] = ()) -> Record:
-    return Record(at, what, 1, seq, len(items), 0.0, "", items)
+    return Record(at, what, 1, seq, len(items), 0.0, items)
 
 
 def verdict(at: float, seconds: float, wait: int, compute: int) -> Record:
     """Of a ring of one stage; the times there are in microseconds."""
-    return Record(at, "judged", 1, 0, 1, seconds, "", (wait, compute))
+    return Record(at, "judged", 1, 0, 1, seconds, (wait, compute))
 
 
 def test_the_transcript_knows_guesses_from_misses() -> None:
@@ -419,9 +426,13 @@ def test_the_transcript_knows_guesses_from_misses() -> None:
     transcript.read(record("emitted", items=tokens("abc")))
     transcript.read(record("missed"))
     transcript.read(record("emitted", items=tokens("é")[:1]))  # half a character
-    assert transcript.pieces() == (Piece("ab", True), Piece("c", False))
+    assert transcript.pieces() == (ColouredText("ab", True), ColouredText("c", False))
     transcript.read(record("emitted", items=(*tokens("é")[1:], *tokens("d"))))
-    assert transcript.pieces() == (Piece("ab", True), Piece("c", False), Piece("éd", True))
+    assert transcript.pieces() == (
+        ColouredText("ab", True),
+        ColouredText("c", False),
+        ColouredText("éd", True),
+    )
 
 
 def test_a_long_transcript_forgets_its_beginning() -> None:
@@ -463,10 +474,10 @@ def test_changes_tell_what_was_pruned_from_what_came_true() -> None:
     assert changes.take(request(tree, sent={a.id}))[1] == ()
 
 
-def request(tree: Tree, sent: set[int], flying: tuple[int, ...] = ()) -> Request:
+def request(tree: Tree, sent: set[int], flying: tuple[int, ...] = ()) -> WatchedRequest:
     """A request with this tree, whose nodes `flying` are in one segment under way."""
     flights = (Flight(0, flying, prompt=0, left=0.0, tick=0.0, due=0.0),)
-    return Request(1, "gardener", None, "", Counts(), tree, sent, flights)
+    return WatchedRequest(1, "gardener", None, "", Counts(), tree, sent, flights)
 
 
 class TracedRing(FakeRing):

@@ -12,7 +12,7 @@ import pytest
 from gardener.decoding.tree import Guess, Node
 from gardener.draft.drafter import Drafter
 from gardener.errors import LocalError
-from gardener.holder.drafters import Answered, Drafters, Drafts, Guesses
+from gardener.holder.drafters import Drafters, Drafts, Guesses, OnAnswer
 from gardener.protocol.messages import Tensor
 
 PATIENCE = 20.0
@@ -430,7 +430,7 @@ def test_requests_share_drafters_and_keep_texts_of_their_own(instant: bool) -> N
         def tell(request: int, guesses: Guesses) -> None:
             told.extend((request, guess.token) for said in guesses for guess in said or ())
 
-        def answered(request: int) -> Answered:
+        def answered(request: int) -> OnAnswer:
             return lambda source, nodes, guesses, seconds: tell(request, guesses)
 
         open_ones = {n: drafters.open([n], answered(n), never) for n in (100, 200, 300)}

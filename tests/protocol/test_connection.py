@@ -6,7 +6,7 @@ import pytest
 
 from gardener.errors import LocalError, PeerLost, RemoteError
 from gardener.protocol import messages as m
-from gardener.protocol.connection import BACKLOG, Answered, Connection, Event, Opened, Times
+from gardener.protocol.connection import BACKLOG, Answered, Connection, LinkEvent, Opened, Times
 from gardener.protocol.link_state import End
 from gardener.protocol.wire import Decoder, encode
 
@@ -36,7 +36,7 @@ class Pair:
     ) -> None:
         self.up = Connection(End.UPSTREAM, card(1), above, TIMES)
         self.down = Connection(End.DOWNSTREAM, card(2), below, TIMES)
-        self.events: list[tuple[End, Event]] = []
+        self.events: list[tuple[End, LinkEvent]] = []
         for end, where in ((self.down, "elm:7001"), (self.up, "oak:7002")):
             end.begin(where, 0.0)
 
@@ -48,7 +48,7 @@ class Pair:
             else:
                 self.events += [(End.UPSTREAM, event) for event in self.up.receive(below, now)]
 
-    def heard(self, end: End) -> list[Event]:
+    def heard(self, end: End) -> list[LinkEvent]:
         return [event for at, event in self.events if at is end]
 
 

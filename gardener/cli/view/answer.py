@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from tokenizers import Tokenizer
 
 from gardener.cli.view.rates import RateHistory
-from gardener.cli.view.snapshot import Request
-from gardener.cli.view.status import Piece, ShownNode
+from gardener.cli.view.snapshot import WatchedRequest
+from gardener.cli.view.status import ColouredText, ShownNode
 from gardener.cli.view.tree import token_text
 from gardener.holder.text import TextStream
 from gardener.runtime.trace import Record
@@ -74,7 +74,7 @@ class Transcript:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._stream = TextStream(tokenizer)
-        self._pieces: list[Piece] = []
+        self._pieces: list[ColouredText] = []
         self._length = 0
         self._last = ""  # text of the last token: whether it was a miss is known right after
 
@@ -88,7 +88,7 @@ class Transcript:
                 self._stream.push(token)
                 self._last = self._stream.take()
 
-    def pieces(self) -> tuple[Piece, ...]:
+    def pieces(self) -> tuple[ColouredText, ...]:
         """The end of the text until now."""
         self._flush(guessed=True)
         return tuple(self._pieces)
@@ -100,16 +100,16 @@ class Transcript:
         self._length += len(text)
         if self._pieces and self._pieces[-1].guessed == guessed:
             text = self._pieces.pop().text + text
-        self._pieces.append(Piece(text, guessed))
+        self._pieces.append(ColouredText(text, guessed))
         if self._length > LONG:
             self._forget()
 
     def _forget(self) -> None:
-        kept: list[Piece] = []
+        kept: list[ColouredText] = []
         length = 0
         while self._pieces and length < LONG // 2:
             text, guessed = self._pieces.pop()
-            kept.append(Piece(text[-(LONG // 2) :], guessed))
+            kept.append(ColouredText(text[-(LONG // 2) :], guessed))
             length += len(kept[-1].text)
         self._pieces, self._length = kept[::-1], length
 
@@ -128,7 +128,7 @@ class TreeChanges:
         if record.what == "emitted":
             self._path += record.items
 
-    def take(self, request: Request) -> tuple[tuple[ShownNode, ...], tuple[str, ...]]:
+    def take(self, request: WatchedRequest) -> tuple[tuple[ShownNode, ...], tuple[str, ...]]:
         """The nodes, with the root first and parents before children; the texts of what died."""
         tree = request.tree
         flying = {node for flight in request.flights for node in flight.ids}
@@ -148,7 +148,7 @@ class TreeChanges:
             for node in best
         ), pruned
 
-    def _pruned(self, request: Request) -> tuple[str, ...]:
+    def _pruned(self, request: WatchedRequest) -> tuple[str, ...]:
         ids = {place: node for node, place in self._shown.items()}
         settled = {self._root}
         at: int | None = self._root

@@ -14,7 +14,7 @@ from gardener.cli.view.answer import Speed, Transcript, TreeChanges
 from gardener.cli.view.holder_frame import draw
 from gardener.cli.view.live import Live
 from gardener.cli.view.moving import Pace, PaceMeter, moving
-from gardener.cli.view.snapshot import HolderReader, Request, Snapshot
+from gardener.cli.view.snapshot import HolderReader, Snapshot, WatchedRequest
 from gardener.cli.view.status import AnswerFigures, HolderStatus, StageStatus
 from gardener.cli.view.units import duration
 from gardener.holder.holder import Holder
@@ -77,7 +77,7 @@ class HolderWatch:
         return self._answering(seen, seen.request, said, now)
 
     def _answering(
-        self, seen: Snapshot, request: Request, said: tuple[str, ...], now: float
+        self, seen: Snapshot, request: WatchedRequest, said: tuple[str, ...], now: float
     ) -> HolderStatus:
         if self._answer is None or self._answer.number != request.number:
             self._answer = _Answer(request.number, self._tokenizer, self._decode)
@@ -111,7 +111,7 @@ class HolderWatch:
         )
 
 
-def _state(whole: bool, request: Request, pace: Pace, now: float) -> tuple[bool, str]:
+def _state(whole: bool, request: WatchedRequest, pace: Pace, now: float) -> tuple[bool, str]:
     """Whether something is wrong, and what goes on."""
     if request.finished == "lost" or not whole:
         return True, "a stage is lost"

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from gardener.cli.view.snapshot import Request
+from gardener.cli.view.snapshot import WatchedRequest
 from gardener.cli.view.status import MovingSegment
 from gardener.runtime.trace import Record
 
@@ -77,7 +77,7 @@ def _means(verdicts: Collection[Record]) -> tuple[tuple[float, ...], tuple[float
     return means[::2], means[1::2]
 
 
-def moving(request: Request, pace: Pace, now: float) -> list[MovingSegment]:
+def moving(request: WatchedRequest, pace: Pace, now: float) -> list[MovingSegment]:
     """All segments of a request that are under way, the oldest first."""
     tree, found = request.tree, []
     for flight in request.flights:

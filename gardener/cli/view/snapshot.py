@@ -14,7 +14,7 @@ from gardener.runtime.trace import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class WatchedRequest:
     """One request as it stands. The tree is the live one, to be read before anything goes on.
 
     `news` is what the trace says of it since the last snapshot.
@@ -38,7 +38,7 @@ class Snapshot:
     cards: tuple[Card, ...]
     whole: bool
     round_trips: tuple[float | None, float | None]
-    request: Request | None
+    request: WatchedRequest | None
 
 
 class HolderReader:
@@ -59,10 +59,10 @@ class HolderReader:
             request=None if session is None else self._request(session.speculation),
         )
 
-    def _request(self, speculation: Speculation) -> Request:
+    def _request(self, speculation: Speculation) -> WatchedRequest:
         records = self._holder.trace.after(self._seen)
         self._seen = records[-1] if records else self._seen
-        return Request(
+        return WatchedRequest(
             number=speculation.request,
             policy=speculation.policy.name,
             finished=speculation.finished,

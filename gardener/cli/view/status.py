@@ -9,7 +9,7 @@ TreeNodeState: TypeAlias = Literal["judged", "ring", "waiting"]
 """Judged by the target model already; in the ring; not sent yet."""
 
 
-class Piece(NamedTuple):
+class ColouredText(NamedTuple):
     """Some text, and whether the tokens that it came from had been guessed."""
 
     text: str
@@ -91,7 +91,7 @@ class HolderStatus:
     round_trips: tuple[float | None, float | None] = (None, None)
     tree: tuple[ShownNode, ...] = ()
     pruned: tuple[str, ...] = ()
-    text: tuple[Piece, ...] = ()
+    text: tuple[ColouredText, ...] = ()
     figures: AnswerFigures = field(default_factory=AnswerFigures)
     said: tuple[str, ...] = ()
 

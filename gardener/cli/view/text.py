@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gardener.cli.view.lines import Line, styled
-from gardener.cli.view.status import Piece
+from gardener.cli.view.status import ColouredText
 from gardener.runtime.wording import harmless
 
 PARAGRAPH = 4000
@@ -23,7 +23,7 @@ def clean(text: str, keep: str = "") -> str:
     return harmless(text, keep, "�")
 
 
-def tail(pieces: Sequence[Piece], width: int, height: int) -> list[Line]:
+def tail(pieces: Sequence[ColouredText], width: int, height: int) -> list[Line]:
     """The last `height` lines of a model's text, wrapped at `width` cells; guesses are green."""
     if width < 1 or height < 1:
         return []

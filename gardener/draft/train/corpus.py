@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from gardener.draft.train import chunks
 from gardener.draft.train.chunks import Text
-from gardener.draft.train.dialogue import Dialogue, Piece, Play, Script, Style, written
+from gardener.draft.train.dialogue import Dialogue, DialoguePiece, Play, Script, Style, written
 from gardener.draft.train.hours import Hours, Stopped
 from gardener.draft.train.plan import Plan
 from gardener.errors import UserError
@@ -42,7 +42,7 @@ LATEST = 0.8
 ANSWERS = 256
 """Tokens of answers for which the first dialogues are waited for, beyond their time."""
 
-Say: TypeAlias = Callable[[int], None]
+Count: TypeAlias = Callable[[int], None]
 
 
 class Corpus:
@@ -76,7 +76,7 @@ class Corpus:
         """What is there, the oldest first."""
         return sorted(self._folder.glob("chunk-*.safetensors"))
 
-    def chunk(self, index: int, say: Say) -> list[Text]:
+    def chunk(self, index: int, say: Count) -> list[Text]:
         """Chunk `index`; written first if it is not there. `say` is told how many tokens are.
 
         Nothing where there is no time for it. Raises UserError where the time is too short for
@@ -90,7 +90,7 @@ class Corpus:
                 old.unlink()
         return self._texts(path) if path.exists() else []
 
-    def held_out(self, say: Say) -> list[Text]:
+    def held_out(self, say: Count) -> list[Text]:
         """Dialogues that are never trained on. Raises what `chunk` raises."""
         path = self._folder / HELD_OUT
         if not path.exists():
@@ -135,7 +135,7 @@ class Corpus:
     def _path(self, index: int) -> Path:
         return self._folder / f"chunk-{index:05d}.safetensors"
 
-    def _write(self, index: int | None, say: Say) -> None:
+    def _write(self, index: int | None, say: Count) -> None:
         """A chunk, and the dialogues held out if they are not there. They are dealt out at random:
         the short ones end first, and there may be no time for the others."""
         sizes = {} if index is None else {self._path(index): self._plan.chunk}
@@ -155,7 +155,7 @@ class Corpus:
             chunks.write(path, part, self._facts)
         (self._folder / BEGUN).unlink(missing_ok=True)
 
-    def _written(self, tokens: int, end: float, index: int, say: Say) -> list[Dialogue]:
+    def _written(self, tokens: int, end: float, index: int, say: Count) -> list[Dialogue]:
         """Dialogues with answers, `tokens` tokens in all, or what there is when the share `end` of
         the time is over. What an earlier session has begun comes first. Raises Stopped."""
         made = self._begun()
@@ -217,7 +217,7 @@ class Corpus:
         lanes = BatchDecoder(self._whole, plan.lanes_now, plan.room, self._taps, seed)
         return Play(lanes, self._script.opening, self._pieces(random.Random(seed)))
 
-    def _pieces(self, rng: random.Random) -> Iterator[Piece]:
+    def _pieces(self, rng: random.Random) -> Iterator[DialoguePiece]:
         style = Style(rounds=self._plan.rounds)
         given = cycle(rng.sample(self._asked, len(self._asked))) if self._asked else None
         for _ in count():

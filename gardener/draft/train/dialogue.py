@@ -85,7 +85,7 @@ Lines: TypeAlias = Generator[tuple[int, float], int, Dialogue]
 """A dialogue in the making: yields the next token of the text and the temperature at which to draw
 a token after it, and is sent what was drawn."""
 
-Piece: TypeAlias = tuple[Dialogue, Lines]
+DialoguePiece: TypeAlias = tuple[Dialogue, Lines]
 """A dialogue, and what makes it."""
 
 
@@ -159,7 +159,7 @@ class Play:
     """Dialogues on all lanes at once, one token of each at a time. There is no end to `pieces`."""
 
     def __init__(
-        self, lanes: BatchDecoder, opening: Sequence[int], pieces: Iterator[Piece]
+        self, lanes: BatchDecoder, opening: Sequence[int], pieces: Iterator[DialoguePiece]
     ) -> None:
         self._lanes, self._pieces = lanes, pieces
         self._opening = tuple(opening[:-1])  # the same in all lanes for good
@@ -213,7 +213,7 @@ class Play:
 class _Part:
     """What a lane plays now."""
 
-    def __init__(self, piece: Piece, position: int) -> None:
+    def __init__(self, piece: DialoguePiece, position: int) -> None:
         self.made, self._lines = piece
         self.position = position
         self.token, self.heat = next(self._lines)

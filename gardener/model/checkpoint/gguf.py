@@ -39,7 +39,7 @@ def _load_gguf(gguf: Path) -> tuple[Any, Any]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **safe)
     except ImportError as error:
         raise UserError("GGUF files need two packages more: pip install gguf accelerate") from error
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{gguf} cannot be read: {reason(error)}") from error
     finally:
         if shown:

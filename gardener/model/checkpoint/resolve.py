@@ -26,11 +26,11 @@ from gardener.model.checkpoint.gguf import convert
 from gardener.model.checkpoint.parts import own_part
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.runtime.files import make_folder, unwritten
+from gardener.runtime.wording import Say
 
 if TYPE_CHECKING:
     from gardener.model.architecture import Architecture
 
-Say: TypeAlias = Callable[[str], None]
 Choose: TypeAlias = Callable[["Architecture"], Slice | EmbeddingAndHead | None]
 
 

@@ -28,9 +28,8 @@ from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.targets import Targets
 from gardener.rings.simulate.worker import Meter, VirtualWorker
 from gardener.runtime.trace import Trace
+from gardener.runtime.wording import Say
 from gardener.stages.node import StageNode
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
