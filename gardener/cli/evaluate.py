@@ -1,10 +1,8 @@
 """`gardener eval`: every policy on the same prompts; figures, plots, and a check of the texts."""
 
-import json
 import shlex
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,40 +11,23 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
-from rich.console import Console
 
 from gardener.cli import options as o
-from gardener.cli.program import Interrupted, flag, ignore, note, result, run
+from gardener.cli.measuring import Evaluation, measure_all
+from gardener.cli.program import flag, note
 from gardener.decoding.policy import (
     POLICIES,
     SHARING,
-    Bounds,
     default_comparison,
     default_policy,
-    make,
 )
 from gardener.draft.factory import DraftSettings
-from gardener.errors import GardenerError, UserError
+from gardener.errors import UserError
 from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.machine import commit, machine, versions
 from gardener.evaluation.plan import Place, Plan, drafted, places
-from gardener.evaluation.report import write_plots, write_traces
-from gardener.evaluation.results import Difference, Failure, Results, Skipped, new_folder
-from gardener.evaluation.runner import MeasuredRing, measure
-from gardener.evaluation.tables import tables
-from gardener.evaluation.tally import MeasuredRun
-from gardener.evaluation.terminal import Teller
-from gardener.rings.open import open_ring
+from gardener.evaluation.results import Results, new_folder
 from gardener.rings.settings import RingSettings
-
-SAVE_EVERY = 10.0
-"""The least seconds between two savings of the results."""
-
-SAVE_SHARE = 20
-"""The time between two savings is also at least this many times what the last one took."""
-
-WIDE = 150
-"""Columns of the tables where there is no terminal."""
 
 MoreArgument = Annotated[
     Path,
@@ -187,7 +168,7 @@ def evaluate(
         output,
         asked.no_plots,
     )
-    _evaluate(settings, evaluation, no_view or output.as_json)
+    measure_all(settings, evaluation, no_view or output.as_json)
 
 
 def _settings(
@@ -205,17 +186,6 @@ def _settings(
         return holder.settings(ring, drafts[place.draft or next(iter(drafts))])
 
     return {place: at(place) for place in drafted(named, list(drafts))}
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one call has to do besides its rings."""
-
-    results: Results
-    folder: Path
-    bounds: Bounds
-    output: o.OutputOptions
-    no_plots: bool
 
 
 def _drafts(draft: Sequence[str], options: o.DraftOptions) -> dict[str, DraftSettings]:
@@ -271,98 +241,3 @@ def _header(given: dict[str, Any]) -> dict[str, Any]:
         "versions": versions(),
         "settings": plain,
     }
-
-
-def _evaluate(settings: dict[Place, RingSettings], evaluation: Evaluation, no_bar: bool) -> None:
-    """Measure all rings, one after the other. What was measured is written whatever happens."""
-    results = evaluation.results
-    runs = results.plan.runs * len(settings)
-    began = time.monotonic()
-    try:
-        with Teller(runs, Console(stderr=True), note, no_bar) as teller:
-            keeper = Keeper(teller, lambda: results.save(evaluation.folder))
-            for place, each in settings.items():
-                run(_measure(place, each, evaluation, keeper), each.loop())
-        results.ended = "done"
-    except GardenerError as error:
-        results.ended = str(error)
-        raise
-    except BaseException as error:
-        results.ended = "interrupted" if isinstance(error, Interrupted) else repr(error)
-        raise
-    finally:
-        results.header["seconds"] = time.monotonic() - began
-        _finish(evaluation)
-    _judge(results, evaluation.folder / "results.json")
-
-
-def _judge(results: Results, file: Path) -> None:
-    """Raises GardenerError if texts differ or answers failed; `file` has the details."""
-    whole, wrong = f"of {len(results.runs)} answers", []
-    if results.differences:
-        wrong.append(f"the texts differ in {len(results.differences)} {whole}, see `differences`")
-    if results.failures:
-        wrong.append(f"{len(results.failures)} {whole} failed, see `failures`")
-    if wrong:
-        raise GardenerError(f"{' and '.join(wrong)} in {file}")
-
-
-async def _measure(
-    place: Place, settings: RingSettings, evaluation: Evaluation, keeper: "Keeper"
-) -> None:
-    keeper.say(f"{place}: {len(evaluation.results.plan.conversations)} prompts")
-    heard = keeper.say if evaluation.output.verbose else ignore
-    async with open_ring(settings, keeper.say, heard, keeper.progress) as opened:
-        cards = [msgspec.to_builtins(card) for card in map(msgspec.structs.asdict, opened.stages)]
-        ran = {
-            name: repr(make(name, evaluation.bounds)) for name in evaluation.results.plan.policies
-        }
-        evaluation.results.add_ring(
-            place, cards, opened.holder.drafters.names, ran, settings.facts()
-        )
-        ring = MeasuredRing(
-            place, opened.holder, opened.prompter, lambda name: make(name, evaluation.bounds)
-        )
-        await measure(ring, evaluation.results.plan, evaluation.results, keeper)
-
-
-class Keeper:
-    """Passes progress on to the user, and saves the results from time to time: between two answers,
-    when the ring has nothing to do."""
-
-    def __init__(self, teller: Teller, save: Callable[[], object]) -> None:
-        self.say = teller.say
-        self.progress = teller.progress
-        self.skipped: Callable[[Skipped, int], None] = teller.skipped
-        self.differed: Callable[[Difference], None] = teller.differed
-        self.failed: Callable[[Failure], None] = teller.failed
-        self._ran = teller.ran
-        self._save = save
-        self._next = time.monotonic() + SAVE_EVERY
-
-    def ran(self, run: MeasuredRun) -> None:
-        self._ran(run)
-        begin = time.monotonic()
-        if begin >= self._next:
-            self._save()
-            end = time.monotonic()
-            self._next = end + max(SAVE_EVERY, SAVE_SHARE * (end - begin))
-
-
-def _finish(evaluation: Evaluation) -> None:
-    """Show and write the results. Raises UserError where they cannot be written."""
-    results = evaluation.results
-    if evaluation.output.as_json:
-        result(json.dumps(results.brief()) + "\n")
-    else:
-        console = Console(width=None if sys.stdout.isatty() else WIDE)
-        figures, policies = results.figures(), results.plan.policies
-        console.print(tables(results.rings, figures, policies, console.width))
-    results.save(evaluation.folder)
-    written = [f"traces: {len(write_traces(results, evaluation.folder))}"]
-    if not evaluation.no_plots and results.ended != "interrupted":
-        try:
-            written.append(f"plots: {len(write_plots(results, evaluation.folder))}")
-        except UserError as error:
-            note(str(error))
-    note(f"written to {evaluation.folder}: results.json, {', '.join(written)}")

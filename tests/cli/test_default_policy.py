@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from gardener.cli import evaluate, generate, options, program, verify
+from gardener.cli import generate, measuring, options, program, verify
 from gardener.cli.main import app
 from gardener.decoding.policy import MAIN, POLICIES
 from gardener.errors import UserError
@@ -27,7 +27,7 @@ def rings(monkeypatch: pytest.MonkeyPatch, *command: str) -> list[RingSettings]:
         opened.append(settings)
         raise UserError("no ring today")
 
-    for module in (evaluate, generate, verify):
+    for module in (generate, measuring, verify):
         monkeypatch.setattr(module, "open_ring", refused)
     monkeypatch.setattr(sys, "argv", ["gardener", *command])
     with pytest.raises(SystemExit):

@@ -8,7 +8,7 @@ import pytest
 from test_perfetto import TIMELINE
 from test_tally import run
 
-from gardener.cli.evaluate import Evaluation, _finish
+from gardener.cli.measuring import Evaluation, finish
 from gardener.cli.options import OutputOptions
 from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
@@ -110,7 +110,7 @@ def test_what_cannot_be_written_is_shown_all_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="cannot write"):
-        _finish(Evaluation(results(), tmp_path / "gone", Bounds(), OutputOptions(), no_plots=True))
+        finish(Evaluation(results(), tmp_path / "gone", Bounds(), OutputOptions(), no_plots=True))
     assert "serial" in capsys.readouterr().out
 
 
