@@ -94,14 +94,14 @@ NO_HEAD = gardener.DraftSettings(kinds=("ngram",))
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_the_ring_goes_on(
-    more: dict[str, object], complaint: str
+    more: dict[str, Any], complaint: str
 ) -> None:
     settings = gardener.RingSettings(simulate=1, model=str(model_folder()), draft=NO_HEAD)
 
     async def main() -> None:
         async with gardener.open_ring(settings) as ring:
             with pytest.raises(gardener.UserError, match=complaint):
-                ring.ask(**{"prompt": QUESTION, **more})  # type: ignore[arg-type]
+                ring.ask(**{"prompt": QUESTION, **more})
             assert await ring.ask(QUESTION, max_new_tokens=3).read() == truth(3)
 
     with asyncio.Runner(loop_factory=settings.loop()) as runner:

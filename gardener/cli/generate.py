@@ -82,14 +82,14 @@ def generate(
     """
     if (prompt is None) != from_stdin:
         raise Misuse("say what to ask: give one prompt, or - to read it from standard input")
+    if stop and not all(stop):
+        raise UserError("--stop '' would end every answer at once: give it some text")
     settings = holder.settings(ring, holder.drafting.settings(draft))
     first = policy or default_policy(settings.crowded, holder.bounds.window)
     if policy is None and first == "alternating":
         note(f"policy {first}, because {SHARING} (--policy changes that)")
     names = o.policies(f"{first},{compare}")
     settings = replace(settings, policies=tuple(names))
-    if stop and not all(stop):
-        raise UserError("--stop '' would end every answer at once: give it some text")
     question = AnswerRequest(
         text=_asked(prompt),
         raw=raw,

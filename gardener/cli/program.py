@@ -13,7 +13,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import uvloop
-from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError, env_var_split
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+    env_var_split,
+)
 
 import gardener
 from gardener.cli.config import from_file
@@ -128,6 +136,10 @@ def _complaint(error: CycloptsError) -> str:
     """What is wrong with the command line, the environment, or the settings in a file."""
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"unexpected argument {error.unused_tokens[0]!r}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name = error.argument.name
+        given = name in (error.root_input_tokens or ())
+        return f"{name} requires an argument{'' if given else ', and is not given at all'}"
     text = str(error).strip().rstrip(".")
     return text[:1].lower() + text[1:]
 

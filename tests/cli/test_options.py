@@ -143,6 +143,7 @@ def test_a_prompt_is_a_text_or_comes_from_standard_input(
         (("generate",), "say what to ask"),
         (("generate", "hi", "-"), "say what to ask"),
         (("generate", "hi", "there"), "unexpected argument 'there'"),
+        (("split", "model"), "--out requires an argument, and is not given at all"),
         (("generate", "hi", "--nope"), "unknown option: --nope"),
         (("generate", "-q"), "unknown option: -q"),
         (("generate", "hi", "--no-json"), "unknown option: --no-json"),

@@ -18,6 +18,7 @@ from gardener.decoding.tree import Guess
 from gardener.errors import RemoteError
 from gardener.protocol.messages import Close, Segment, Timing, Verdict
 
+LIMITS = Limits(100, 400)
 TICK = 0.030
 SLOW = Costs([Curve(((1, TICK),))] * 3)
 """Three stages of 30 ms whatever the rows: a segment every tick, a verdict after three."""
@@ -32,7 +33,7 @@ def begin(
     prompt: Sequence[int] = (1,),
     costs: Costs = SLOW,
     payoff: Payoff | None = None,
-    limits: Limits = Limits(100, 400),  # noqa: B008 - frozen
+    limits: Limits = LIMITS,
     **more: Any,
 ) -> Round:
     bounds = Bounds(rows=1, floor=0.1)
