@@ -25,6 +25,7 @@ from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
 from gardener.model.tensors import dtype_of, pack
+from gardener.protocol.messages import Open
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 
@@ -38,7 +39,7 @@ class Segments:
         third = layers // 3
         self._stage = load_stage(model, Slice(third, 2 * third, layers), dtype=dtype)
         self._width, self._dtype = self._stage.width, dtype_of(dtype)
-        self._stage.open(1)
+        self._stage.open(Open(1, 1, 1))
         self._table = SlotTable(TEXT, 4 * TEXT)
         self._next = TEXT
         ids = range(TEXT)

@@ -24,7 +24,7 @@ from gardener.draft.resolve import resolve_head
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.kv_slots import SlotTable
-from gardener.protocol.messages import ITEM_SIZE
+from gardener.protocol.messages import ITEM_SIZE, Open
 from gardener.rings.cores import crowded
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
@@ -40,7 +40,7 @@ class Passes:
 
     def __init__(self, model: Path, dtype: str) -> None:
         self._stage = load_stage(model, dtype=dtype)
-        self._stage.open(1)
+        self._stage.open(Open(1, 1, 1))
         self._table = SlotTable(TEXT, 4 * TEXT)
         self._random = random.Random(1)
         self._compute(self._job(0, TEXT, self._table))

@@ -45,9 +45,9 @@ class FakeStage:
         self.passes: list[list[int]] = []  # rows of each job of each forward pass
         self.caches: dict[int, dict[int, int]] = {}  # request -> slot -> token
 
-    def open(self, request: int) -> None:
+    def open(self, message: Open) -> None:
         self.open_trouble()
-        self.caches[request] = {}
+        self.caches[message.request] = {}
 
     def close(self, request: int) -> None:
         self.caches.pop(request, None)

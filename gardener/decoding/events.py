@@ -1,10 +1,12 @@
 """What a round is told, its events, and what it answers, its commands."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gardener.decoding.tree import Node, Opinion
 from gardener.protocol.features import NO_FEATURES, Features
+from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.messages import Advance, Close, FeatureTensors, Open, Segment, Verdict
 
 
@@ -20,10 +22,18 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict came back from the last stage, with these features."""
+    """A verdict came back from the last stage, with these features, and with log probabilities of
+    its picks if they were asked for."""
 
     verdict: Verdict
     features: Features = NO_FEATURES
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+    def logprobs_of(self, nodes: Sequence[int]) -> tuple[TokenLogprobs, ...]:
+        """Those of the picks after these nodes, which this verdict has judged."""
+        if not self.logprobs:
+            return ()
+        return tuple(self.logprobs[self.verdict.ids.index(node)] for node in nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +59,13 @@ class Abort:
 @dataclass(frozen=True, slots=True)
 class Emit:
     """These tokens are now part of the answer; `nodes` are the same in the tree, `features` those
-    of the rows before them, one tensor per tap, for the drafters."""
+    of the rows before them, one tensor per tap, for the drafters. `logprobs`: of these tokens, if
+    they were asked for."""
 
     tokens: tuple[int, ...]
     nodes: tuple[Node, ...] = field(default=(), compare=False)
     features: FeatureTensors = field(default=(), compare=False)
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ from gardener.decoding.pacing import verdict_in
 from gardener.decoding.policy import Policy, View
 from gardener.decoding.tree import Node, Opinion, Tree
 from gardener.errors import LocalError, RemoteError
-from gardener.protocol.features import Features
 from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
+from gardener.protocol.sampling import GREEDY, Sampling
 
 IDLE = 0.001
 """Guesses less likely than this are left out: no policy sends them, whatever floor a user sets."""
@@ -59,6 +59,7 @@ class Speculation:
     Several drafters may grow the tree, each at its own pace. `sources` says of each whether it is
     asked again about a node once that is the root, because its features have come by then;
     `instant`, whether it answers at once. `taps` are the features that one of them wants.
+    `sampling`, `logprobs` and `prefix` are those of `messages.Open`.
 
     Raises ValueError if the prompt is empty or leaves no room for an answer.
     """
@@ -71,6 +72,9 @@ class Speculation:
     sources: tuple[bool, ...] = (False,)
     taps: tuple[int, ...] = ()
     instant: tuple[bool, ...] = ()
+    sampling: Sampling = GREEDY
+    logprobs: int | None = None  # best tokens of which log probabilities come; None: nothing comes
+    prefix: tuple[int, int] | None = None  # another request, and tokens taken from there
     moment: Moment = field(default_factory=Moment)  # of the newest event
     tree: Tree = field(init=False)
     counts: Counts = field(init=False, default_factory=Counts)
@@ -78,7 +82,7 @@ class Speculation:
     finished: str | None = field(init=False, default=None)
     _limit: int = field(init=False)  # tokens that may be emitted
     _why: str = field(init=False)  # which limit that is
-    _prefilled: int = field(init=False, default=0)  # prompt rows sent, the root not among them
+    _prefilled: int = field(init=False)  # prompt rows sent or kept, the root not among them
     _sent: dict[int, int] = field(init=False, default_factory=dict)  # living node -> seq
     _expanded: list[set[int]] = field(init=False)  # by drafter: nodes it has looked at
     _postponed: list[set[int]] = field(init=False)  # of these: those about which it had no answer
@@ -91,6 +95,7 @@ class Speculation:
     def __post_init__(self) -> None:
         self._limit, self._why = self.limits.room(len(self.prompt))
         self.tree = Tree(len(self.prompt) - 1, self.prompt[-1])
+        self._prefilled = self.prefix[1] if self.prefix else 0
         self._expanded = [set() for _ in self.sources]
         self._postponed = [set() for _ in self.sources]
 
@@ -103,7 +108,17 @@ class Speculation:
         """The first commands."""
         self.moment = moment or self.moment
         return [
-            Send(Open(self.request, len(self.prompt), self.limits.context, self.taps)),
+            Send(
+                Open(
+                    self.request,
+                    len(self.prompt),
+                    self.limits.context,
+                    self.taps,
+                    self.sampling,
+                    self.logprobs,
+                    prefix=self.prefix,
+                )
+            ),
             *self._grow(),
         ]
 
@@ -120,8 +135,8 @@ class Speculation:
         match event:
             case Room(overdue):
                 return self._room(overdue)
-            case Judged(verdict, features):
-                return self._judged(verdict, features)
+            case Judged():
+                return self._judged(event)
             case Grown(children, source):
                 return self._grown(children, source)
             case Abort(reason):
@@ -235,8 +250,9 @@ class Speculation:
 
     # --- verdicts ----------------------------------------------------------------------------
 
-    def _judged(self, verdict: Verdict, features: Features) -> list[Command]:
-        self._record(verdict)
+    def _judged(self, judged: Judged) -> list[Command]:
+        features = judged.features
+        self._record(judged.verdict)
         wasted = self.counts.wasted
         nodes, reason = self._walk()
         fed: list[Command] = [Feed(features.prompt)] if features.prompt else []
@@ -245,10 +261,12 @@ class Speculation:
         # All accepted tokens of one verdict follow rows of that same verdict: rows are judged in
         # the order in which they were sent, parents first, and a token is accepted as soon as the
         # row before it is judged.
+        before = [node.parent for node in nodes]
         emit = Emit(
             tuple(node.token for node in nodes),
             tuple(nodes),
-            features.of([node.parent for node in nodes]),
+            features.of(before),
+            judged.logprobs_of(before),
         )
         if reason:
             return [*fed, emit, *self._finish(reason)]

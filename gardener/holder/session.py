@@ -29,6 +29,7 @@ from gardener.errors import GardenerError, LocalError, RemoteError
 from gardener.holder.drafters import Drafters, Drafts, Guesses
 from gardener.holder.text import TextStream
 from gardener.protocol.features import Features
+from gardener.protocol.logprobs import TokenLogprobs, brought
 from gardener.protocol.messages import Close, Message, Segment, Verdict
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace, What
@@ -37,10 +38,12 @@ from gardener.runtime.trace import Trace, What
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What was accepted at once: tokens, and the text that they complete. Text may be empty where
-    a character is unfinished, or where it may be the beginning of a stop string."""
+    a character is unfinished, or where it may be the beginning of a stop string. `logprobs`: of
+    these tokens, if they were asked for."""
 
     tokens: tuple[int, ...]
     text: str = ""
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 class SessionOwner(Protocol):
@@ -166,7 +169,7 @@ class Session:
         rows, seconds = len(verdict.ids), 0.0 if flight is None else now - flight.left
         self._record("judged", verdict.seq, rows, seconds, spent)
         missed = speculation.counts.missed
-        self._do(Judged(verdict, features))
+        self._do(Judged(verdict, features, brought(verdict, speculation.logprobs)))
         if speculation.counts.missed > missed:
             self._record("missed", verdict.seq, 1)
 
@@ -251,7 +254,7 @@ class Session:
                 if token not in self.speculation.limits.eos:
                     self._text.push(token)
             text = self._text.take()
-        self._pieces.put_nowait(Piece(emit.tokens, text))
+        self._pieces.put_nowait(Piece(emit.tokens, text, emit.logprobs))
         self._record("emitted", rows=len(emit.tokens), items=emit.tokens)
 
     def _ask(self, nodes: Sequence[int], source: int) -> Grown | None:

@@ -18,9 +18,10 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
 from gardener.runtime.wording import printable
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the protocol: peers with another one are refused."""
 
 MAX_ROWS = 4096
@@ -28,6 +29,9 @@ MAX_ROWS = 4096
 
 MAX_TAPS = 8
 """Most features a request may ask for, per row."""
+
+SPARE = 512
+"""Rows of a request's tree that a stage may have to keep at a time, where nothing else is said."""
 
 MAX_PADDING = 2**20
 """Most bytes that a Ping may carry."""
@@ -100,6 +104,8 @@ class Card(Struct, frozen=True, array_like=True):
     delay: Count = 0  # microseconds to the next peer, one way
     bandwidth: Count = 0  # bytes/s to the next peer; 0: unknown
     context: Count = 0  # tokens of the long context
+    kv_slot: Count = 0  # bytes of keys and values that one slot takes here
+    kv_room: Count = 0  # bytes that keys and values may take here; 0: not bounded
 
     def __post_init__(self) -> None:
         if not self.first <= self.end <= self.layers:
@@ -156,22 +162,39 @@ class Open(Struct, frozen=True, array_like=True, tag=4):
     `taps`: hidden states that the holder's drafter wants of every row, ascending. Tap k is what
     enters layer k; a tap as high as the model has layers is what its head reads, after the last
     norm.
+
+    `sampling`: how the last stage picks. `logprobs`: with every pick comes its log probability, and
+    those of so many of the best tokens; None: none. `spare`: rows of the tree that a stage may have
+    to keep at a time, besides the text.
+
+    `prefix`: another request, which the stages keep or compute, and how many of its first tokens
+    this one begins with, too. Their rows are taken from there, and never sent.
     """
 
     request: Count
     prompt: Annotated[int, Meta(ge=1, le=2**31)]
     context: Annotated[int, Meta(ge=1, le=2**31)]
     taps: Annotated[tuple[Count, ...], Meta(max_length=MAX_TAPS)] = ()
+    sampling: Sampling = GREEDY
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_BEST)] | None = None
+    spare: Annotated[int, Meta(ge=1, le=2**16)] = SPARE
+    prefix: tuple[Count, Count] | None = None
 
     def __post_init__(self) -> None:
         if list(self.taps) != sorted(set(self.taps)):
             raise ValueError(f"the taps {self.taps} are not in ascending order")
+        if not self.sampling.is_greedy and self.sampling.seed is None:
+            raise ValueError("noise without a seed")
+        if self.prefix is not None and not 0 < self.prefix[1] < self.prompt:
+            raise ValueError(f"{self.prefix[1]} kept tokens of a prompt of {self.prompt}")
 
 
 class Close(Struct, frozen=True, array_like=True, tag=5):
-    """A request ends: everything it holds at a stage is freed."""
+    """A request ends: everything it holds at a stage is freed, or all but its settled rows if
+    `keep`, for requests that begin with the same tokens, until it is closed again without."""
 
     request: Count
+    keep: bool = False
 
 
 FeatureTensors: TypeAlias = Annotated[tuple[Tensor, ...], Meta(max_length=MAX_TAPS)]
@@ -184,13 +207,27 @@ def _check_features(features: tuple[Tensor, ...]) -> None:
         raise ValueError(f"features of different kinds: {kinds}")
 
 
+def _check_logprobs(rows: int, logprobs: Tensor | None, likeliest: bytes) -> None:
+    best = 0
+    if logprobs is not None:
+        shape = logprobs.shape
+        if logprobs.dtype != "float32" or len(shape) != 2 or shape[0] != rows or shape[1] < 1:
+            raise ValueError(f"{rows} ids but log probabilities of shape {shape}")
+        best = rows * (shape[1] - 1)
+    if len(likeliest) != 4 * best:
+        raise ValueError(f"{best} log probabilities of tokens in {len(likeliest)} bytes")
+
+
 class Segment(Struct, frozen=True, array_like=True, tag=6):
     """Rows on their way through the stages; parents come before their children.
 
-    Into stage 1 it carries `tokens`, from there on `hidden` of shape (rows, width), never both.
-    Rows that died are left out on the way; a segment without rows keeps the holder's count true.
-    `times` has one entry for every stage it has passed, `features` one tensor (rows, width) for
-    every tap it has passed.
+    From stage 1 on it carries `hidden` of shape (rows, width). `tokens` go all the way, since the
+    last stage may have to count them. Rows that died are left out on the way; a segment without
+    rows keeps the holder's count true. `times` has one entry for every stage it has passed,
+    `features` one tensor (rows, width) for every tap it has passed.
+
+    `more`: another segment, of another request, follows at once, and both are to be computed in one
+    pass.
     """
 
     request: Count
@@ -202,20 +239,18 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
     hidden: Tensor | None
     times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
     features: FeatureTensors = ()
+    more: bool = False
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
-        if not len(self.parents) == len(self.positions) == rows:
+        if not len(self.parents) == len(self.positions) == len(self.tokens) == rows:
             raise ValueError(
-                f"{rows} ids, {len(self.parents)} parents and {len(self.positions)} positions"
+                f"{rows} ids, {len(self.parents)} parents, {len(self.positions)} positions and "
+                f"{len(self.tokens)} tokens"
             )
-        if self.hidden is None:
-            if len(self.tokens) != rows:
-                raise ValueError(f"{rows} ids but {len(self.tokens)} tokens")
-        elif self.tokens:
-            raise ValueError("tokens and hidden states in one segment")
-        elif len(self.hidden.shape) != 2 or self.hidden.shape[0] != rows:
-            raise ValueError(f"{rows} ids but hidden states of shape {self.hidden.shape}")
+        hidden = self.hidden
+        if hidden is not None and (len(hidden.shape) != 2 or hidden.shape[0] != rows):
+            raise ValueError(f"{rows} ids but hidden states of shape {hidden.shape}")
         _check_features(self.features)
         if self.features and self.features[0].shape[0] != rows:
             raise ValueError(f"{rows} ids but features of shape {self.features[0].shape}")
@@ -240,6 +275,10 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
 
     `features`: one tensor (rows, width) for every tap of the request. Its rows are those of the
     prompt that are not judged, then those of `ids`.
+
+    `logprobs`: where they were asked for, natural logs of what the model itself says (before bias,
+    penalties and temperature), (rows, 1 + best): of the pick, then of the best tokens, which
+    `likeliest` names, int32, little-endian. `more`: as in `Segment`.
     """
 
     request: Count
@@ -248,6 +287,9 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
     picks: Ids
     times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
     features: FeatureTensors = ()
+    logprobs: Tensor | None = None
+    likeliest: bytes = b""
+    more: bool = False
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.picks):
@@ -255,6 +297,7 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
         _check_features(self.features)
         if self.features and self.features[0].shape[0] < len(self.ids):
             raise ValueError(f"{len(self.ids)} ids but features of shape {self.features[0].shape}")
+        _check_logprobs(len(self.ids), self.logprobs, self.likeliest)
 
 
 class Ping(Struct, frozen=True, array_like=True, tag=9):

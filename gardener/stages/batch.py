@@ -46,7 +46,7 @@ class BatchEntry:
         features = (*segment.features, *computed.features)
         if computed.hidden is not None:
             moved = msgspec.structs.replace(
-                segment, tokens=(), hidden=computed.hidden, times=times, features=features
+                segment, hidden=computed.hidden, times=times, features=features
             )
             return keep_rows(moved, living)
         return verdict_of(segment, self.placed.pick_rows, computed.picks, living, times, features)

@@ -64,9 +64,9 @@ class Executor:
         """Of the processor that compute a pass; 0: another device does. For the worker thread."""
         return torch.get_num_threads() if self._device.type == "cpu" else 0
 
-    def open(self, request: int) -> None:
+    def open(self, message: messages.Open) -> None:
         """A request begins."""
-        self._caches[request] = KVCache(
+        self._caches[message.request] = KVCache(
             len(self._blocks), self.architecture, self._torch_dtype, self._device
         )
 

@@ -15,6 +15,7 @@ from gardener.decoding.costs import LONG, SHORT, SIZES
 from gardener.decoding.curves import steep
 from gardener.model.kv_slots import Placement
 from gardener.model.tensors import dtype_of, pack
+from gardener.protocol.messages import Open
 from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
 
@@ -72,7 +73,7 @@ def measure(
     long_sizes = [rows for rows in LONG_SIZES if context + rows <= room] if context > SHORT else []
     deadline = begin + budget
     short_end = deadline - (FOR_LONG * budget if long_sizes else 0.0)
-    stage.open(REQUEST)
+    stage.open(Open(REQUEST, 1, 1))
     try:
         timer = _Timer(stage, now)
         short = timer.points(settled, sizes, short_end)

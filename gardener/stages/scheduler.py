@@ -39,7 +39,7 @@ class Computes(Protocol):
     def context(self) -> int:
         """Most tokens of prompt and answer together."""
 
-    def open(self, request: int) -> None: ...
+    def open(self, message: Open) -> None: ...
 
     def close(self, request: int) -> None: ...
 
@@ -106,9 +106,7 @@ class Scheduler:
         if max(message.taps, default=0) > layers:
             raise RemoteError(f"tap {message.taps[-1]} of a model with {layers} layers")
         request = self._requests[message.request] = Request(message)
-        self._worker.call(
-            partial(self._opened, request), partial(self._stage.open, message.request)
-        )
+        self._worker.call(partial(self._opened, request), partial(self._stage.open, message))
 
     def _opened(self, request: Request, _: None, error: BaseException | None, __: float) -> None:
         if error is not None:

@@ -24,6 +24,7 @@ from gardener.model.kv_slots import Placement, SlotTable
 from gardener.model.loader import load_whole
 from gardener.model.tensors import pack, unpack
 from gardener.protocol import messages
+from gardener.protocol.messages import Open
 from gardener.stages.ends import Pick
 from gardener.stages.executor import Executor
 from gardener.stages.forward import ComputedSegment, PlacedSegment
@@ -57,8 +58,8 @@ class Chain:
         assert isinstance(last._outlet, Pick)
         last._outlet = _Logits(last._outlet._head)
         for stage in self.stages:
-            stage.open(0)
-            stage.open(1)
+            stage.open(Open(0, 1, 1))
+            stage.open(Open(1, 1, 1))
 
     def run(self, *parts: tuple[int, Placement, Sequence[int]]) -> list[torch.Tensor]:
         """Logits per part: (request, placement, tokens). All parts in one forward pass."""

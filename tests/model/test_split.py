@@ -19,6 +19,7 @@ from gardener.model.checkpoint.slices import Slice, parse_layers
 from gardener.model.checkpoint.split import split
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.kv_slots import SlotTable
+from gardener.protocol.messages import Open
 from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
@@ -38,7 +39,7 @@ def _picks(stages: list[Executor]) -> tuple[int, ...]:
     placed = PlacedSegment(0, placement, tokens=range(9), pick_rows=range(9))
     picks: tuple[int, ...] = ()
     for stage in stages:
-        stage.open(0)
+        stage.open(Open(0, 1, 1))
         done = stage.run([placed])
         assert done is not None
         placed = PlacedSegment(0, placement, hidden=done[0].hidden, pick_rows=range(9))

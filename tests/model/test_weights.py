@@ -58,7 +58,7 @@ def _rewrite(folder: Path, form: str) -> None:
 
 def _picks(folder: Path) -> tuple[int, ...]:
     stage = load_stage(folder)
-    stage.open(0)
+    stage.open(Open(0, 1, 1))
     placement = SlotTable(9, 20).place(range(9), range(-1, 8), range(9))
     done = stage.run([PlacedSegment(0, placement, tokens=range(9), pick_rows=range(9))])
     assert done is not None
@@ -221,6 +221,7 @@ import resource, sys
 from pathlib import Path
 from gardener.model.checkpoint.slices import Slice
 from gardener.stages.load import load_stage
+from gardener.protocol.messages import Open
 load_stage(Path(sys.argv[1]), Slice(0, 1, 9))  # imports and first use of kernels
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 load_stage(Path(sys.argv[2]), Slice(3, 6, 9))

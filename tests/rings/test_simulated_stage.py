@@ -11,6 +11,7 @@ from simulated import CONTEXT, LAYERS, PROFILE, PROMPT, library, with_ring, writ
 
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Placement, SlotTable
+from gardener.protocol.messages import Open
 from gardener.rings.simulate.ring import SimulatedRing
 from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.worker import Meter
@@ -30,7 +31,7 @@ class Rows:
         self.stage = SimulatedStage(
             whole, library(), PROFILE.stage(1, 1), Meter(), width=1, context=CONTEXT
         )
-        self.stage.open(9)
+        self.stage.open(Open(9, 1, 1))
         self.table = SlotTable(len(PROMPT), CONTEXT)
         at = range(len(PROMPT))
         prompt = self.table.place(at, [i - 1 for i in at], at)

@@ -124,7 +124,7 @@ def test_a_pass_of_two_segments_is_in_vain_when_both_are() -> None:
     meter = Meter()
     whole = Slice(0, LAYERS, LAYERS)
     stage = SimulatedStage(whole, library(), PROFILE.stage(1, 1), meter, width=1, context=CONTEXT)
-    stage.open(9)
+    stage.open(Open(9, 1, 1))
     slots, at = SlotTable(len(PROMPT), CONTEXT), range(len(PROMPT))
     stage.run(
         [

@@ -13,6 +13,7 @@ import torch
 from gardener.decoding.costs import LONG, SHORT, SIZES
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
+from gardener.protocol.messages import Open
 from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
@@ -30,8 +31,8 @@ class Paced:
         self.rows: list[int] = []
         self._seconds = seconds
 
-    def open(self, request: int) -> None:
-        self.open_requests.add(request)
+    def open(self, message: Open) -> None:
+        self.open_requests.add(message.request)
 
     def close(self, request: int) -> None:
         self.open_requests.discard(request)

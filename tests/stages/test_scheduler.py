@@ -399,7 +399,7 @@ def rows(seq: int, *nodes: int, taps: tuple[int, ...] | None = None) -> Segment:
     if taps is None:
         return msgspec.structs.replace(whole, tokens=tokens)
     features = tuple(column(of(tap, *nodes)) for tap in taps)
-    return msgspec.structs.replace(whole, tokens=(), hidden=column(tokens), features=features)
+    return msgspec.structs.replace(whole, tokens=tokens, hidden=column(tokens), features=features)
 
 
 def features(message: Segment | Verdict) -> list[list[float]]:

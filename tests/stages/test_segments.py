@@ -10,7 +10,7 @@ from gardener.stages.segments import keep_rows, tensor_bytes, verdict_of
 ONE = Tensor("float16", (3, 1), b"aabbcc")
 TWO = Tensor("float16", (3, 2), b"aaaabbbbcccc")
 TOKENS = Segment(9, 4, (5, 6, 7), (4, 5, 5), (10, 11, 11), (50, 60, 70), None, ())
-HIDDEN = msgspec.structs.replace(TOKENS, tokens=(), hidden=TWO, features=(ONE,))
+HIDDEN = msgspec.structs.replace(TOKENS, hidden=TWO, features=(ONE,))
 TIMES = (Timing(1, 2),)
 
 

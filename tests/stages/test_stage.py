@@ -18,6 +18,7 @@ from gardener.model.kv_cache import KVCache
 from gardener.model.kv_slots import SlotTable
 from gardener.model.tensors import dtype_of, pack, unpack, unpack_into
 from gardener.protocol import messages
+from gardener.protocol.messages import Open
 from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
@@ -39,7 +40,7 @@ def _decode(stages: Sequence[Executor], tokens: Sequence[int], count: int) -> li
     """Greedy, one token at a time, through stages one behind the other."""
     table = SlotTable(len(tokens), 100)
     for stage in stages:
-        stage.open(7)
+        stage.open(Open(7, 1, 1))
     ids, new = list(range(len(tokens))), list(tokens)
     text: list[int] = []
     while len(text) < count:
@@ -72,7 +73,7 @@ def test_picks_are_for_the_judged_rows_only(folder: Path) -> None:
     stage = load_stage(folder)
     batch = []
     for request in (5, 2, 9):
-        stage.open(request)
+        stage.open(Open(request, 1, 1))
         placement = SlotTable(8, 50).place(range(8), range(-1, 7), range(8))
         batch.append(
             PlacedSegment(
@@ -91,7 +92,7 @@ def test_picks_are_for_the_judged_rows_only(folder: Path) -> None:
 @pytest.mark.usefixtures("model")
 def test_a_batch_of_dead_jobs_stops_early(folder: Path) -> None:
     stage = load_stage(folder)
-    stage.open(0)
+    stage.open(Open(0, 1, 1))
     table = SlotTable(8, 50)
     dead, alive = Event(), Event()
     first = table.place(range(4), range(-1, 3), range(4))
@@ -120,7 +121,7 @@ def test_a_stop_in_the_middle_leaves_the_stage_usable(folder: Path) -> None:
             return self.asked > 2
 
     table = SlotTable(8, 50)
-    stage.open(0)
+    stage.open(Open(0, 1, 1))
     prompt = table.place(range(8), range(-1, 7), range(8))
     done = stage.run([PlacedSegment(0, prompt, tokens=PROMPT, pick_rows=[7])])
     assert done is not None
@@ -279,7 +280,7 @@ def test_taps_are_what_transformers_has_there(model: Any, folder: Path, cut: lis
     batch = []
     for request, text in texts.items():
         for stage in stages:
-            stage.open(request)
+            stage.open(Open(request, 1, 1))
         judged = [0] if request == 6 else []
         table = SlotTable(len(text), 50)
         batch.append(_chain(table, 0, text, request, taps=taps[request], pick_rows=judged))
@@ -294,7 +295,7 @@ def test_taps_of_a_text_in_pieces_and_of_branches(
 ) -> None:
     stages = [load_stage(folder, held) for held in cut]
     for stage in stages:
-        stage.open(7)
+        stage.open(Open(7, 1, 1))
     table, taps = SlotTable(8, 50), (0, 1, 3, 4)
     tree = [(8, 7, 11), (9, 7, 12), (10, 9, 13)]  # id, parent, token
     pieces = [
@@ -324,9 +325,9 @@ def test_taps_change_no_pick(folder: Path) -> None:
     picks = []
     for taps in ((), (2,), (4,), (0, 4)):
         for request, other in ((1, 2), (2, 1)):  # before one that has none, and behind it
-            stage.open(request)
+            stage.open(Open(request, 1, 1))
             placed = _chain(SlotTable(8, 50), 0, PROMPT, request, taps=taps, pick_rows=[7, 2])
-            stage.open(other)
+            stage.open(Open(other, 1, 1))
             plain = _chain(SlotTable(8, 50), 0, PROMPT[::-1], other, pick_rows=[4])
             done = stage.run([placed, plain])
             assert done is not None

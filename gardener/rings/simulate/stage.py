@@ -17,7 +17,7 @@ from gardener.decoding.curves import Curve
 from gardener.errors import LocalError, RemoteError
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Placement
-from gardener.protocol.messages import Segment, Tensor
+from gardener.protocol.messages import Open, Segment, Tensor
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.recording import Recording
 from gardener.rings.simulate.worker import Meter
@@ -53,9 +53,9 @@ class SimulatedStage:
         )
         self._texts: dict[int, _Text] = {}
 
-    def open(self, request: int) -> None:
+    def open(self, message: Open) -> None:
         if self.slice.is_first:
-            self._texts[request] = _Text()
+            self._texts[message.request] = _Text()
 
     def close(self, request: int) -> None:
         self._texts.pop(request, None)
