@@ -24,7 +24,7 @@ from gardener.holder.holder import Holder
 from gardener.model.checkpoint.slices import Slice
 from gardener.net.address import Address
 from gardener.net.link import Link
-from gardener.protocol.messages import Card, Message, Segment, Tensor
+from gardener.protocol.messages import Card, Message, Open, Segment, Tensor
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 from gardener.stages.forward import ComputedSegment, PlacedSegment

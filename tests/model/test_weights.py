@@ -20,6 +20,7 @@ from gardener.model.checkpoint.slices import Slice, even_cut, parse_layers, pars
 from gardener.model.checkpoint.tensors import Checkpoint, fingerprint, needed
 from gardener.model.kv_slots import SlotTable
 from gardener.protocol.cards import same_model
+from gardener.protocol.messages import Open
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 
