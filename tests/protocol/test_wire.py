@@ -119,6 +119,15 @@ def segment(**changes: object) -> list[Any]:
     return [6, *(good | changes).values()]
 
 
+def verdict(**changes: object) -> list[Any]:
+    """A good verdict on two rows as builtins, with log probabilities, but for `changes`."""
+    good: dict[str, Any] = {
+        "request": 1, "seq": 2, "ids": [5, 6], "picks": [3, 4], "times": [], "features": [],
+        "logprobs": ["float32", [2, 2], bytes(16)], "likeliest": bytes(8), "more": False,
+    }  # fmt: skip
+    return [8, *(good | changes).values()]
+
+
 def tap(*shape: int, dtype: str = "float16") -> list[Any]:
     """A feature of 16 bits per element as builtins."""
     return [dtype, list(shape), bytes(2 * math.prod(shape))]
@@ -169,6 +178,16 @@ def test_features_survive_the_wire_each_in_its_place() -> None:
         m.Verdict(1, 3, (), (), (), features[1:]),
     ]
     assert list(Decoder().feed(b"".join(map(encode, sent)))) == sent
+
+
+def test_what_is_damaged_below_is_sound_before() -> None:
+    for items in (
+        verdict(),
+        [*segment(), [], False],
+        [4, 1, 2, 9, [], [], MAX_BEST, 1, [7, 1]],
+        [5, 1, True],
+    ):
+        assert len(list(Decoder().feed(frame(items)))) == 1
 
 
 def test_many_small_frames_in_one_piece() -> None:
@@ -280,6 +299,41 @@ MALFORMED = {
         frame([8, 1, 2, [1, 2], [4, 5], [], [tap(1, 3)]]),
         r"2 ids but features of shape \(1, 3\)",
     ),
+    "log probabilities of too few rows": (
+        frame(verdict(logprobs=["float32", [1, 2], bytes(8)])),
+        r"2 ids but log probabilities of shape \(1, 2\)",
+    ),
+    "log probabilities of another dtype": (
+        frame(verdict(logprobs=tap(2, 2))), "2 ids but log probabilities",
+    ),
+    "no log probability of the pick": (
+        frame(verdict(logprobs=["float32", [2, 0], b""], likeliest=b"")),
+        r"2 ids but log probabilities of shape \(2, 0\)",
+    ),
+    "too few of the best tokens": (
+        frame(verdict(likeliest=bytes(4))), "2 log probabilities of tokens in 4 bytes",
+    ),
+    "best tokens without log probabilities": (
+        frame(verdict(logprobs=None)), "0 log probabilities of tokens in 8 bytes",
+    ),
+    "more that is no boolean": (frame(verdict(more=1)), "not a valid Verdict"),
+    "keep that is no boolean": (frame([5, 1, 1]), "not a valid Close"),
+    "noise without a seed": (
+        frame([4, 1, 2, 9, [], [0.5, 1.0, 0, 0.0, 1.0, 0.0, 0.0, [], None, 0, []], None, 1, None]),
+        "not a valid Open: noise without a seed",
+    ),
+    "too many log probabilities": (
+        frame([4, 1, 2, 9, [], [], MAX_BEST + 1, 1, None]), "not a valid Open",
+    ),
+    "negative log probabilities": (frame([4, 1, 2, 9, [], [], -1, 1, None]), "not a valid Open"),
+    "no row to spare": (frame([4, 1, 2, 9, [], [], None, 0, None]), "not a valid Open"),
+    "too many rows to spare": (
+        frame([4, 1, 2, 9, [], [], None, 2**16 + 1, None]), "not a valid Open",
+    ),
+    "all of a prompt kept": (
+        frame([4, 1, 2, 9, [], [], None, 1, [7, 2]]), "2 kept tokens of a prompt of 2",
+    ),
+    "a prefix of nobody": (frame([4, 1, 2, 9, [], [], None, 1, [1]]), "not a valid Open"),
 }  # fmt: skip
 
 
