@@ -10,7 +10,7 @@ depends on seed, position and token, as a real one does.
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -96,7 +96,7 @@ class FakeStage:
     """Keeps rows as a stage does, and their whole token path in place of keys and values. `texts`:
     the tokens that it keeps of other requests."""
 
-    texts: dict[int, Sequence[int]] = field(default_factory=dict)
+    texts: Mapping[int, Sequence[int]] = field(default_factory=dict)
     opened: Open = field(default_factory=lambda: Open(0, 1, 1))
     prompt: int = 0
     root: int = -1
@@ -201,7 +201,7 @@ class FakeRing:
     free: tuple[bool, ...] = (True,)  # which drafters answer at once
     stuck: frozenset[int] = frozenset()  # drafters that never answer
     moody: bool = False  # time passes between any two things that happen
-    texts: dict[int, Sequence[int]] = field(default_factory=dict)  # that the stages keep
+    texts: Mapping[int, Sequence[int]] = field(default_factory=dict)  # that the stages keep
     now: float = 0.0
     emitted: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
