@@ -225,8 +225,8 @@ def test_no_root_waits_for_longer_than_a_round_trip(policy: str, costs: Costs) -
 def test_one_segment_of_prompts_goes_with_each_bundle() -> None:
     ring = Shared(guesses=likely)
     ring.begin(1)
-    ring.begin(2, prompt=(1,) * 40, chunk=10)
-    ring.begin(3, prompt=(1,) * 40, chunk=10)
+    ring.begin(2, prompt=(1,) * 40, now=-TICK, chunk=10)
+    ring.begin(3, prompt=(1,) * 40, now=-TICK, chunk=10)
     bundles = [ring.depart(at * TICK)[0] for at in (0, 1.01, 2.02, 3.2)]
     assert [each.get(2, 0) for each in bundles] == [10, 0, 10, 0]
     assert [each.get(3, 0) for each in bundles] == [0, 10, 0, 10]
