@@ -45,10 +45,10 @@ class Sampler:
         raw = logits.float()
         if self._noise is not None:
             self._noise.forget(picking.certain)  # what is certain is not picked again
-        tokens = self._choose(self._scores(raw, picking), picking.positions)
+        tokens = self._choose(self.scores(raw, picking), picking.positions)
         return Picks(tuple(tokens), self._logprobs(raw, tokens))
 
-    def _scores(self, raw: Tensor, picking: "Picking") -> Tensor:
+    def scores(self, raw: Tensor, picking: "Picking") -> Tensor:
         """Logits with all that is added to them and taken from them, by the temperature."""
         sampling = self._sampling
         scores = raw
