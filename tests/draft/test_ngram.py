@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gardener.decoding.tree import Node
-from gardener.draft.ngram import PRIOR_WEIGHT, HitRates, NGram, NGramDraft, prior
+from gardener.draft.ngram import PRIOR_WEIGHT, HitRates, Kind, NGram, NGramDraft, prior
 
 
 def nodes(tokens: Sequence[int]) -> list[Node]:
@@ -71,24 +71,24 @@ def test_settled_tokens_are_learnt() -> None:
 def test_a_new_request_forgets_the_text_but_not_what_it_learnt_of_itself() -> None:
     drafter = NGram()
     drafter.open([1, 2]).settle(nodes([1, 2, 1, 2, 1]))
-    before = drafter.hit_rates.probability((2, 0, True))
-    assert before != HitRates().probability((2, 0, True))
+    before = drafter.hit_rates.probability(Kind(2, 0, True))
+    assert before != HitRates().probability(Kind(2, 0, True))
     assert tokens(drafter.open([7])) == []
-    assert drafter.hit_rates.probability((2, 0, True)) == before
+    assert drafter.hit_rates.probability(Kind(2, 0, True)) == before
 
 
 def test_probabilities_never_sum_above_one() -> None:
     drafter = NGram(width=3)
     draft = drafter.open([5, 1, 5, 2, 5, 3, 5])
     for _ in range(30):
-        drafter.hit_rates.observe((1, 0, False), True)
-        drafter.hit_rates.observe((1, 1, False), True)
+        drafter.hit_rates.observe(Kind(1, 0, False), True)
+        drafter.hit_rates.observe(Kind(1, 1, False), True)
     assert sum(guess.probability for guess in draft.expand([nodes([-1])])[0]) <= 1.0
 
 
 def test_where_nothing_repeats_probabilities_sink_and_rise_again() -> None:
     cells = HitRates()
-    kind = (3, 0, True)
+    kind = Kind(3, 0, True)
     assert cells.probability(kind) == prior(kind)
     for _ in range(40):
         cells.observe(kind, False)
@@ -101,6 +101,6 @@ def test_where_nothing_repeats_probabilities_sink_and_rise_again() -> None:
 
 
 def test_longer_matches_are_believed_more() -> None:
-    assert prior((1, 0, True)) < prior((2, 0, True)) < prior((5, 0, True))
-    assert prior((3, 1, True)) < prior((3, 0, True))
-    assert prior((3, 0, False)) < prior((3, 0, True))
+    assert prior(Kind(1, 0, True)) < prior(Kind(2, 0, True)) < prior(Kind(5, 0, True))
+    assert prior(Kind(3, 1, True)) < prior(Kind(3, 0, True))
+    assert prior(Kind(3, 0, False)) < prior(Kind(3, 0, True))

@@ -14,6 +14,7 @@ from gardener.draft.drafter import Drafter
 from gardener.errors import LocalError
 from gardener.holder.drafters import Drafters, Drafts, Guesses, OnAnswer
 from gardener.protocol.messages import Tensor
+from gardener.protocol.sampling import GREEDY, Sampling
 
 PATIENCE = 20.0
 """Seconds until a test that waits for something has failed."""
@@ -49,7 +50,7 @@ class Plant:
         self.raises: dict[str, BaseException] = {}
         self._more = threading.Condition()
 
-    def open(self, prompt: Sequence[int]) -> "Plant":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "Plant":
         self._note("open", *prompt)
         return self
 
@@ -401,7 +402,7 @@ class Texts:
         self.heard: list[int] = []
         self.drafts: weakref.WeakSet[OneText] = weakref.WeakSet()
 
-    def open(self, prompt: Sequence[int]) -> "OneText":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "OneText":
         draft = OneText(self, prompt)
         self.drafts.add(draft)
         return draft

@@ -16,6 +16,7 @@ from gardener.holder.holder import Holder
 from gardener.holder.session import Session
 from gardener.holder.text import TextStream
 from gardener.protocol.messages import Tensor
+from gardener.protocol.sampling import GREEDY, Sampling
 
 TOKENS = 24
 
@@ -37,7 +38,7 @@ class Broken:
         if (method, self.calls[method]) == (self.method, self.call):
             raise ZeroDivisionError("odd")
 
-    def open(self, prompt: Sequence[int]) -> "Broken":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "Broken":
         self.count("open")
         return self
 
