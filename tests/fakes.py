@@ -51,8 +51,10 @@ def plain(prompt: Sequence[int], limits: Limits) -> tuple[list[int], str]:
 
 @dataclass
 class FakeStage:
-    """Keeps rows as a stage does, and their whole token path in place of keys and values."""
+    """Keeps rows as a stage does, and their whole token path in place of keys and values. `target`
+    picks the token after a path."""
 
+    target: Callable[[tuple[int, ...]], int] = target
     prompt: int = 0
     root: int = -1
     paths: dict[int, tuple[int, ...]] = field(default_factory=dict)  # every living row
@@ -96,7 +98,7 @@ class FakeStage:
 
     def judge(self, segment: Segment) -> Verdict:
         rows = [n for n in segment.ids if n >= self.prompt - 1]
-        picks = tuple(target(self.paths[n]) for n in rows)
+        picks = tuple(self.target(self.paths[n]) for n in rows)
         return Verdict(segment.request, segment.seq, tuple(rows), picks, ())
 
 
@@ -146,6 +148,7 @@ class FakeRing:
     free: tuple[bool, ...] = (True,)  # which drafters answer at once
     stuck: frozenset[int] = frozenset()  # drafters that never answer
     moody: bool = False  # time passes between any two things that happen
+    target: Callable[[tuple[int, ...]], int] = target
     now: float = 0.0
     emitted: list[int] = field(default_factory=list)
     reason: str | None = None
@@ -155,7 +158,7 @@ class FakeRing:
     withheld: int = 0  # how often a root was not sent though its patience was over
 
     def __post_init__(self) -> None:
-        self.members = [FakeStage() for _ in range(self.stages)]
+        self.members = [FakeStage(self.target) for _ in range(self.stages)]
         self.links: list[deque[Open | Advance | Close | Segment]] = [
             deque() for _ in range(self.stages)
         ]
@@ -317,12 +320,13 @@ def decode(
     costs: Costs | None = None,
     stuck: frozenset[int] = frozenset(),
     moody: bool = False,
+    target: Callable[[tuple[int, ...]], int] = target,
 ) -> FakeRing:
     """One request on a fake ring, run to its end."""
     again = tuple(not at_once for at_once in free)
     speculation = Speculation(1, prompt, policy, limits, chunk, again, instant=free)
     payoff = Moody(chance) if moody else Payoff(math.inf)
     made = Round(speculation, costs or Costs.flat(stages), payoff)
-    ring = FakeRing(made, drafts, chance, stages, overtake, free, stuck, moody)
+    ring = FakeRing(made, drafts, chance, stages, overtake, free, stuck, moody, target)
     ring.finish()
     return ring

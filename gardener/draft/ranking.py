@@ -24,12 +24,9 @@ LOOKED_AT = 64
 """Likeliest tokens among which top-p and top-k look for their last one; further down they cut
 nothing that is guessed."""
 
-CUT = 3.0
-"""What is taken from the logits of tokens that top-k, top-p or min-p cut from q. Not all of them
-are cut from p."""
-
-LEAST = -1e4
-"""Least log of a guess's probability: below it there is nothing to calibrate."""
+LEAST = -20.0
+"""Least log of a guess's probability, which those get that cannot be: below it there is nothing to
+calibrate."""
 
 
 class Ranking:
@@ -61,7 +58,7 @@ class Ranking:
             logits = self._noisy(logits, self._noise, [len(text) + len(path) for path in paths])
         log_q, places = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), -1)
         named = places if self._tokens is None else self._tokens[places]
-        return named, log_q.clamp_(min=LEAST)
+        return named, log_q if self._sampling.changes_nothing else log_q.clamp_(min=LEAST)
 
     def _changed(self, logits: Tensor) -> LogitChanges:
         if self._changes is None:
@@ -80,7 +77,7 @@ class Ranking:
             drawn = drawn[[distinct.index(position) for position in positions]]
         noisy = logits.add(drawn, alpha=temperature)
         lowest = self._lowest(logits)
-        return noisy if lowest is None else noisy.sub_((logits < lowest).float(), alpha=CUT)
+        return noisy if lowest is None else noisy.masked_fill_(logits < lowest, -torch.inf)
 
     def _row(self, noise: Noise, position: int, places: int) -> Floats32:
         """The noise of the token of each logit. The whole row at once is as fast as that of fifty
