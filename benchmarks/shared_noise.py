@@ -77,7 +77,7 @@ class Writer:
     def write(self, logits: Tensor) -> None:
         """The pick from logits [vocab]."""
         ask = self.sampling
-        (logits,) = self._changes.apply(logits[None].float(), self.tokens, self.prompt, [[]])
+        self._changes.apply(logits[None], self.tokens, self.prompt, [[]])
         if not ask.is_greedy:
             logits = _kept(logits / ask.temperature, ask)
             logits = logits + torch.from_numpy(self._noise.row(len(self.tokens), len(logits)))

@@ -29,6 +29,7 @@ class LogitChanges:
         self._ends = self._places(sampling.eos)
         self._seen = torch.zeros(places, dtype=torch.bool, device=device)  # in the text
         self._times = torch.zeros(places, device=device)  # in the answer
+        self._known = torch.zeros(0, dtype=torch.long, device=device)  # places of those seen
         self._counted = 0  # tokens of the text that are in these
 
     @staticmethod
@@ -38,9 +39,10 @@ class LogitChanges:
 
     def apply(
         self, logits: Tensor, text: Sequence[int], prompt: int, paths: Sequence[Sequence[int]]
-    ) -> Tensor:
-        """New logits [rows, places], float32. See `ranking.Ranking.best`."""
-        logits = logits + self._added
+    ) -> None:
+        """In place, to float32 [rows, places]. See `ranking.Ranking.best`."""
+        if self._sampling.logit_bias:
+            logits += self._added
         early = [
             row
             for row, path in enumerate(paths)
@@ -48,37 +50,39 @@ class LogitChanges:
         ]
         if early and self._ends:
             logits[torch.tensor(early)[:, None], torch.tensor(self._ends)] = -torch.inf
-        return self._penalised(logits, text, prompt, paths) if self._sampling.reads_text else logits
+        if self._sampling.reads_text:
+            self._count(text, prompt)
+            self._penalise(logits, [self._places(path) for path in paths])
 
-    def _penalised(
-        self, logits: Tensor, text: Sequence[int], prompt: int, paths: Sequence[Sequence[int]]
-    ) -> Tensor:
-        self._count(text, prompt)
-        seen, times = self._seen[None], self._times[None]
-        on_paths = [self._places(path) for path in paths]
-        if any(on_paths):
-            rows = [row for row, places in enumerate(on_paths) for _ in places]
-            at = (torch.tensor(rows), torch.tensor([p for places in on_paths for p in places]))
-            seen, times = seen.repeat(len(paths), 1), times.repeat(len(paths), 1)
-            seen[at] = True
-            times.index_put_(at, times.new_ones(()), accumulate=True)
-        ask = self._sampling
+    def _penalise(self, logits: Tensor, paths: Sequence[Sequence[int]]) -> None:
+        """`paths`: places of the tokens on each. Only logits of tokens that are somewhere in text
+        or paths are looked at."""
+        device = logits.device
+        rows = torch.tensor([row for row, path in enumerate(paths) for _ in path], dtype=torch.long)
+        places = torch.tensor([place for path in paths for place in path], dtype=torch.long)
+        rows, places = rows.to(device), places.to(device)
+        columns = torch.unique(torch.cat((self._known, places)))  # sorted
+        at = rows, torch.searchsorted(columns, places)
+        seen = self._seen[columns].repeat(len(paths), 1)
+        times = self._times[columns].repeat(len(paths), 1)
+        seen[at] = True
+        times.index_put_(at, times.new_ones(()), accumulate=True)
+        ask, part = self._sampling, logits[:, columns]
         factor = ask.repetition_penalty
-        if factor != 1:
-            weaker = torch.where(logits > 0, logits / factor, logits * factor)
-            logits = torch.where(seen, weaker, logits)
-        if ask.reads_answer:
-            logits = logits - ask.frequency_penalty * times - ask.presence_penalty * (times > 0)
-        return logits
+        weaker = torch.where(part > 0, part / factor, part * factor)
+        part = torch.where(seen, weaker, part)
+        part -= ask.frequency_penalty * times + ask.presence_penalty * (times > 0)
+        logits[:, columns] = part
 
     def _count(self, text: Sequence[int], prompt: int) -> None:
         """Take in the tokens that are new in the text."""
-        new = self._places(text[self._counted :])
-        answered = self._places(text[max(self._counted, prompt) :])
-        self._seen[new] = True
-        self._times += torch.bincount(
-            torch.tensor(answered, dtype=torch.int64), minlength=len(self._times)
-        ).to(self._times.device)
+        if self._counted == len(text):
+            return
+        answered = torch.tensor(self._places(text[max(self._counted, prompt) :]), dtype=torch.long)
+        times = torch.bincount(answered, minlength=len(self._times))
+        self._seen[self._places(text[self._counted :])] = True
+        self._times += times.to(self._times.device)
+        self._known = self._seen.nonzero().squeeze(1)
         self._counted = len(text)
 
     def _places(self, tokens: Iterable[int]) -> list[int]:

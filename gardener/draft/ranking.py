@@ -12,17 +12,16 @@ noisy pick what those of q are to the likeliest token, and `calibration` reads t
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gardener.draft.logit_changes import LogitChanges
-from gardener.model.noise import Floats32, Noise
+from gardener.model.noise import Noise
 from gardener.protocol.sampling import Sampling
 
 LOOKED_AT = 64
-"""Likeliest tokens among which top-p and top-k look for their last one; further down they cut
-nothing that is guessed."""
+"""Likeliest tokens that are looked at where top-p, top-k or min-p cut the rest off. They may leave
+more to the target, but among so many, guesses are hardly ever right."""
 
 LEAST = -20.0
 """Least log of a guess's probability, which those get that cannot be: below it there is nothing to
@@ -47,17 +46,23 @@ class Ranking:
     ) -> tuple[Tensor, Tensor]:
         """Tokens [rows, count], best first, and the natural logs of their probabilities.
 
-        logits  [rows, places] of the network
+        logits  [rows, places] of the network; they may be overwritten, for a matrix of this size
+                is not copied for nothing
         text    all certain tokens
         paths   for each row, the tokens below the root that lead to it
         """
         logits = logits.float()
+        places: Tensor | None = None
         if LogitChanges.needed(self._sampling):
-            logits = self._changed(logits).apply(logits, text, self._prompt, paths)
+            self._changed(logits).apply(logits, text, self._prompt, paths)
         if self._noise is not None:
-            logits = self._noisy(logits, self._noise, [len(text) + len(path) for path in paths])
-        log_q, places = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), -1)
-        named = places if self._tokens is None else self._tokens[places]
+            positions = [len(text) + len(path) for path in paths]
+            rows = self._drawn(self._noise, positions, logits)
+            logits, places = self._left(logits)
+            self._add(logits, places, rows)
+        log_q, best = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), -1)
+        best = best if places is None else places.gather(1, best)
+        named = best if self._tokens is None else self._tokens[best]
         return named, log_q if self._sampling.changes_nothing else log_q.clamp_(min=LEAST)
 
     def _changed(self, logits: Tensor) -> LogitChanges:
@@ -67,38 +72,38 @@ class Ranking:
             )
         return self._changes
 
-    def _noisy(self, logits: Tensor, noise: Noise, positions: Sequence[int]) -> Tensor:
-        """log q + T g, shifted by some number per row."""
-        temperature = self._sampling.temperature
-        distinct = sorted(set(positions))
-        rows = [self._row(noise, position, logits.shape[-1]) for position in distinct]
-        drawn = torch.from_numpy(np.stack(rows)).to(logits.device)
-        if len(distinct) > 1:
-            drawn = drawn[[distinct.index(position) for position in positions]]
-        noisy = logits.add(drawn, alpha=temperature)
-        lowest = self._lowest(logits)
-        return noisy if lowest is None else noisy.masked_fill_(logits < lowest, -torch.inf)
-
-    def _row(self, noise: Noise, position: int, places: int) -> Floats32:
-        """The noise of the token of each logit. The whole row at once is as fast as that of fifty
-        tokens, and is kept for the other nodes at this position."""
-        if self._numbers is None:
-            return noise.row(position, places)
-        row: Floats32 = noise.row(position, int(self._numbers.max()) + 1)[self._numbers]
-        return row
-
-    def _lowest(self, logits: Tensor) -> Tensor | None:
-        """[rows, 1]: the least logit that min-p, top-k and top-p leave. None: they leave all."""
+    def _left(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits by the temperature, and their places: of the likeliest tokens, without those that
+        min-p, top-k and top-p cut. Without such cuts, all: None."""
         ask = self._sampling
+        if ask.temperature != 1:
+            logits /= ask.temperature
         if not (ask.min_p or ask.top_k or ask.top_p < 1):
-            return None
-        top = logits.topk(min(LOOKED_AT, logits.shape[-1]), -1).values
-        whole = torch.logsumexp(logits / ask.temperature, -1, keepdim=True)
-        odds = (top / ask.temperature - whole).exp()
+            return logits, None
+        top, places = torch.log_softmax(logits, -1).topk(min(LOOKED_AT, logits.shape[-1]), -1)
+        odds = top.exp()
         kept = odds >= ask.min_p * odds[:, :1]
         if ask.top_k:
             kept[:, ask.top_k :] = False
-        left = torch.where(kept[:, -1:], 1.0, (odds * kept).sum(-1, keepdim=True))
-        kept &= odds.cumsum(-1) - odds < ask.top_p * left
-        lowest = top.masked_fill(~kept, torch.inf).amin(-1, keepdim=True)
-        return lowest.masked_fill(kept[:, -1:], -torch.inf)
+        whole = torch.where(kept[:, -1:], 1.0, (odds * kept).sum(-1, keepdim=True))
+        kept &= odds.cumsum(-1) - odds < ask.top_p * whole
+        return top.masked_fill_(~kept, -torch.inf), places
+
+    def _add(self, logits: Tensor, places: Tensor | None, noise: Sequence[Tensor]) -> None:
+        """Add its noise to each row, and multiply by the temperature."""
+        for row, drawn in enumerate(noise):  # a matrix of all of them would take longer
+            logits[row] += drawn if places is None else drawn[places[row]]
+        if self._sampling.temperature != 1:
+            logits *= self._sampling.temperature
+
+    def _drawn(self, noise: Noise, positions: Sequence[int], logits: Tensor) -> list[Tensor]:
+        """The noise of the token of each logit, at these positions. Whole rows take as long as
+        fifty tokens would, and are kept for other nodes at the same position."""
+        places, device = logits.shape[-1], logits.device
+        rows = {each: self._row(noise, each, places).to(device) for each in set(positions)}
+        return [rows[position] for position in positions]
+
+    def _row(self, noise: Noise, position: int, places: int) -> Tensor:
+        if self._numbers is None:
+            return torch.from_numpy(noise.row(position, places))
+        return torch.from_numpy(noise.row(position, int(self._numbers.max()) + 1)[self._numbers])

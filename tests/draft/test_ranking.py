@@ -64,7 +64,7 @@ def test_who_knows_the_law_of_the_target_guesses_its_pick_first(sampling: Sampli
     text = list(TEXT)
     for turn in range(40):
         given = logits(len(PATHS), seed=turn)
-        tokens, _ = made.best(given, 3, text, PATHS)
+        tokens, _ = made.best(given.clone(), 3, text, PATHS)
         for row, path, first in zip(given.double().numpy(), PATHS, tokens[:, 0], strict=True):
             assert first == picking.pick(row, sampling, [*text, *path], len(PROMPT))
         text += [turn % VOCAB] * (turn % 3)
@@ -73,7 +73,9 @@ def test_who_knows_the_law_of_the_target_guesses_its_pick_first(sampling: Sampli
 @pytest.mark.parametrize("temperature", [0.1, 0.7, 1.0, 2.0])
 def test_the_odds_of_guesses_are_those_of_logits_and_noise(temperature: float) -> None:
     given = logits(len(PATHS))
-    tokens, log_q = Ranking(Sampling(temperature, seed=7), None, 5).best(given, 8, TEXT, PATHS)
+    tokens, log_q = Ranking(Sampling(temperature, seed=7), None, 5).best(
+        given.clone(), 8, TEXT, PATHS
+    )
     for row, path, named, said in zip(given.double(), PATHS, tokens, log_q, strict=True):
         noise = Noise(7).row(len(TEXT) + len(path), VOCAB).astype(float)
         odds = picking.softmax(row.numpy() + temperature * noise)
@@ -85,7 +87,7 @@ def test_the_odds_of_guesses_are_those_of_logits_and_noise(temperature: float) -
 def test_the_guesses_of_a_small_vocabulary_have_the_noise_of_their_tokens() -> None:
     kept = torch.randperm(VOCAB, generator=torch.Generator().manual_seed(1))[:24]
     given, sampling = logits(len(PATHS), 24), Sampling(1.0, seed=3)
-    tokens, _ = Ranking(sampling, kept, 5).best(given, 5, TEXT, PATHS)
+    tokens, _ = Ranking(sampling, kept, 5).best(given.clone(), 5, TEXT, PATHS)
     for row, path, named in zip(given.double().numpy(), PATHS, tokens.tolist(), strict=True):
         whole = np.full(VOCAB, -np.inf)
         whole[kept.numpy()] = row
@@ -99,7 +101,7 @@ def test_a_small_vocabulary_is_changed_where_its_tokens_are(name: str) -> None:
     made = Ranking(SAMPLINGS[name], kept, 5)
     for turn in range(20):
         given = logits(len(PATHS), len(kept), seed=turn)
-        tokens, _ = made.best(given, 2, TEXT, PATHS)
+        tokens, _ = made.best(given.clone(), 2, TEXT, PATHS)
         for row, path, first in zip(given.double().numpy(), PATHS, tokens[:, 0], strict=True):
             whole = np.full(VOCAB, -1e6)
             whole[kept.numpy()] = row
@@ -113,7 +115,7 @@ def test_nothing_changes_where_the_likeliest_token_is_picked(
     monkeypatch.setattr(ranking, "Noise", None)
     given = 10 * logits(len(PATHS))  # some of the guesses are next to impossible
     for sampling in (GREEDY, Sampling(seed=3), Sampling(top_p=0.5, top_k=2)):
-        tokens, log_q = Ranking(sampling, kept, 5).best(given, 8, TEXT, PATHS)
+        tokens, log_q = Ranking(sampling, kept, 5).best(given.clone(), 8, TEXT, PATHS)
         best, places = torch.log_softmax(given, -1).topk(8, -1)
         assert torch.equal(log_q, best)
         assert torch.equal(tokens, places if kept is None else kept[places])
@@ -121,8 +123,8 @@ def test_nothing_changes_where_the_likeliest_token_is_picked(
 
 def test_who_does_not_know_the_seed_guesses_what_is_likeliest() -> None:
     given = logits(len(PATHS))
-    told, _ = Ranking(Sampling(1.0), None, 5).best(given, 8, TEXT, PATHS)
-    likeliest, _ = Ranking(GREEDY, None, 5).best(given, 8, TEXT, PATHS)
+    told, _ = Ranking(Sampling(1.0), None, 5).best(given.clone(), 8, TEXT, PATHS)
+    likeliest, _ = Ranking(GREEDY, None, 5).best(given.clone(), 8, TEXT, PATHS)
     assert torch.equal(told, likeliest)
 
 
@@ -141,7 +143,7 @@ def test_paths_do_not_know_of_each_other() -> None:
     given[0, 7], given[0, 8], given[0, 10] = 10.0, 8.0, 5.0
 
     def first(*path: int) -> int:
-        return int(made.best(given, 1, TEXT, [path])[0])
+        return int(made.best(given.clone(), 1, TEXT, [path])[0])
 
     assert [first(), first(7), first(7, 7), first(7, 8)] == [7, 8, 8, 7]
     assert [first(8), first()] == [7, 7]
