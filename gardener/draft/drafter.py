@@ -56,6 +56,6 @@ class Drafter(Protocol):
         """A draft of a new text: these tokens are certain, the last one is the root. Their nodes
         have the ids 0..len(prompt)-1. Drafts that are open already stay as they are.
 
-        sampling: how the target picks; what it would pick comes first among the guesses.
+        sampling: how the target picks, for those who can make something of it.
         """
         ...
