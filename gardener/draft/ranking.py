@@ -29,7 +29,7 @@ calibrate."""
 
 
 class Ranking:
-    """Ranks the guesses at one text.
+    """Ranks the guesses at one text. Without a seed in `sampling`, nothing is known of the noise.
 
     tokens  [places] the token of each logit; None: they are numbered as the target's
     prompt  so many tokens of the text are the prompt's
