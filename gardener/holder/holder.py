@@ -24,6 +24,7 @@ from gardener.holder.text import TextStream
 from gardener.net.address import Address, Inherited
 from gardener.protocol.features import received
 from gardener.protocol.messages import Card, Failed, Message, Verdict
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker, Worker
 
@@ -36,12 +37,12 @@ def start_again(stage: int) -> str:
     return f"start stage {stage} again, then repeat the request"
 
 
-Prepare: TypeAlias = Callable[[Sequence[Sequence[int]], int], None]
-"""Told prompts that will be asked, and for how many tokens each, before any time is measured: a
-simulated ring needs what the model writes. Takes a while. Raises UserError."""
+Prepare: TypeAlias = Callable[[Sequence[Sequence[int]], int, Sampling], None]
+"""Told prompts that will be asked, for how many tokens each, and how these are picked, before any
+time is measured: a simulated ring needs what the model writes. Takes a while. Raises UserError."""
 
 
-def nothing(prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+def nothing(prompts: Sequence[Sequence[int]], new_tokens: int, sampling: Sampling) -> None:
     """A real ring needs no preparation."""
 
 
@@ -127,6 +128,9 @@ class Holder:
         limits: Limits,
         chunk: int = 128,
         text: TextStream | None = None,
+        *,
+        sampling: Sampling = GREEDY,
+        logprobs: int | None = None,
     ) -> Session:
         """Begin a request; the session gives its answer, piece by piece, with text if `text` turns
         tokens into it. One that runs already ends here, for there is only one at a time.
@@ -147,6 +151,8 @@ class Holder:
             sources=drafters.again,
             taps=drafters.taps,
             instant=drafters.instant,
+            sampling=sampling,
+            logprobs=logprobs,
         )
         if self.session is not None:
             self.session.close()

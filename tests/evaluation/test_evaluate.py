@@ -249,7 +249,9 @@ def test_ctrl_c_keeps_what_was_measured(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("--temperature", "0.7"), "--temperature 0.7 cannot be had"),
+        (("--temperature", "-1"), "--temperature is -1.0: it lies between 0 and 100"),
+        (("--min-tokens", "65"), "--min-tokens 65 is more than --max-new-tokens 64"),
+        (("--concurrency", "0"), "--concurrency takes a number of requests at once from 1"),
         (("--policies", ","), "--policies is empty"),
         (("--simulate", "2", "--profile", "no-such"), "there is no profile no-such"),
         (("--data", "no-such.jsonl"), "cannot be read"),

@@ -10,6 +10,7 @@ from test_tally import run
 
 from gardener.cli.measuring import Evaluation, finish
 from gardener.cli.options import OutputOptions
+from gardener.cli.sampling import SamplingOptions
 from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
 from gardener.evaluation.datasets import Conversation
@@ -41,7 +42,7 @@ def test_all_is_in_the_file(tmp_path: Path) -> None:
     made = results()
     made.written["a", 1, 1] = Written("local 2", "plain", "hi", (1, 2), "there")
     found = saved(made, tmp_path)
-    assert (found["format"], found["ended"], found["agree"]) == (2, "under way", True)
+    assert (found["format"], found["ended"], found["agree"]) == (3, "under way", True)
     assert found["command"] == "gardener eval"
     assert found["rings"]["local 2"]["stages"] == 2
     assert not found["rings"]["local 2"]["simulated"]
@@ -110,7 +111,16 @@ def test_what_cannot_be_written_is_shown_all_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="cannot write"):
-        finish(Evaluation(results(), tmp_path / "gone", Bounds(), OutputOptions(), no_plots=True))
+        finish(
+            Evaluation(
+                results(),
+                tmp_path / "gone",
+                Bounds(),
+                SamplingOptions(),
+                OutputOptions(),
+                no_plots=True,
+            )
+        )
     assert "serial" in capsys.readouterr().out
 
 

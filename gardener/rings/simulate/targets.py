@@ -18,6 +18,7 @@ from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.resolve import HOME_ELSEWHERE, home
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.loader import Whole, load_whole
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.recording import Headway, Recording, record
 from gardener.runtime.files import make_folder, whole_file
@@ -52,7 +53,9 @@ class Targets:
         # If no drafter wants features, those that most heads want: a later drafter may use them.
         self.library = Library(taps=tuple(taps) or (self.shape.layers,), eos=self.eos)
 
-    def prepare(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+    def prepare(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, sampling: Sampling = GREEDY
+    ) -> None:
         """Make sure that there are answers to these prompts, with `new_tokens` tokens or up to
         their end. Takes a while for each prompt that was never recorded. Raises UserError."""
         count = new_tokens + 1  # a policy may send the row of the last token, which has a pick too
