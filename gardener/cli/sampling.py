@@ -133,8 +133,8 @@ class SamplingOptions:
         self.over(GREEDY)  # say now what cannot be, not when the ring stands
 
     def begun(self, new_tokens: int) -> "SamplingOptions":
-        """The same for answers of up to so many tokens; with a seed, which is drawn if none was given,
-        so that all rings and policies of one call have it. Raises UserError."""
+        """The same for answers of up to so many tokens. Has a seed, drawn if none was given, which
+        all rings and policies of one call share. Raises UserError."""
         if (self.min_tokens or 0) > new_tokens:
             raise UserError(
                 f"--min-tokens {self.min_tokens} is more than --max-new-tokens {new_tokens}"
@@ -161,7 +161,7 @@ class SamplingOptions:
         found = self.over(self._own(folder, say) if self.sample else GREEDY)
         idle = [option for option in _ONLY_WITH_NOISE if getattr(self, option)]
         if found.is_greedy and idle:
-            say(f"temperature 0 always takes the likeliest token: {_options(idle)} changes nothing")
+            say(f"temperature 0 takes the likeliest token: nothing comes of {_options(idle)}")
         if not found.is_greedy:
             say(described(found))
         return found
