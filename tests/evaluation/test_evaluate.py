@@ -123,6 +123,30 @@ def test_all_policies_on_real_stages(
     assert shown["figures"] == found["figures"]
 
 
+def test_several_requests_at_once_and_a_seed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lines.txt").write_text("w1 w2\nw3 w4\nw5\n")
+    out = tmp_path / "out"
+    options = ("--local", "1", "--max-new-tokens", "8", "--policies", "plain,gardener")
+    more = ("--concurrency", "1,2", "--temperature", "0.7", "--seed", "5", "--ignore-eos")
+    assert run(model, out, *options, *more, "--raw", str(tmp_path / "lines.txt")) == 0
+    found, said = results(out), capsys.readouterr()
+    assert (found["format"], found["agree"]) == (3, True)
+    assert (found["sampling"]["temperature"], found["sampling"]["seed"]) == (0.7, 5)
+    assert (found["settings"]["temperature"], found["settings"]["concurrency"]) == (0.7, "1,2")
+    assert "sampling: temperature 0.7, seed 5" in said.err
+    assert {run["tokens"] for run in found["runs"]} == {8}
+    assert [(load["policy"], load["requests"]) for load in found["loads"]] == [
+        ("plain", 2),
+        ("gardener", 2),
+    ]
+    assert [len(load["answers"]) for load in found["loads"]] == [3, 3]
+    assert {*found["concurrency"]["local 1"]["gardener"]} == {"1", "2"}
+    assert "local 1: several requests at once, prompts included" in said.out
+    assert (out / "concurrency-local-1.png").exists()
+
+
 def test_several_sets_of_drafters_in_one_report(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
