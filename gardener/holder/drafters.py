@@ -115,6 +115,13 @@ class Drafts:
             self.tell()
         return draft.expand(nodes, paths)
 
+    def end(self) -> None:
+        """The answer is complete: what the drafts were told goes on to be learned from, then what
+        they held is freed. Whatever is told or asked later is ignored."""
+        for draft in self._drafts:
+            draft.end()
+        self._drafts, self._closed = (), True
+
     def close(self) -> None:
         """The request is over: what waits in a queue and answers that are on their way are dropped,
         and what the drafts held is freed. Whatever is told or asked later is ignored."""
@@ -141,6 +148,9 @@ class _InstantDraft:
 
     def expand(self, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> Guesses:
         return self._at_once(partial(self._draft.expand, paths))
+
+    def end(self) -> None:
+        """Nothing is under way."""
 
     def close(self) -> None:
         """Nothing is under way."""
@@ -176,6 +186,9 @@ class _QueuedDraft:
 
     def expand(self, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> None:
         self._queue(partial(self._expand, paths), partial(self._answer, nodes))
+
+    def end(self) -> None:
+        self._queue(self.close)
 
     def close(self) -> None:
         self._closed = True
