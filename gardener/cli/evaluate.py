@@ -28,6 +28,7 @@ from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.machine import commit, machine, versions
 from gardener.evaluation.plan import Place, Plan, drafted, numbers, places
 from gardener.evaluation.results import Results, new_folder
+from gardener.holder.holder import MAX_REQUESTS
 from gardener.rings.settings import RingSettings
 
 MoreArgument = Annotated[
@@ -153,6 +154,9 @@ def evaluate(
     levels = numbers(asked.concurrency, "--concurrency", "requests at once")
     drafts = _drafts(rings.draft or ["auto"], holder.drafting)
     conversations = read_conversations([*(asked.data or []), *more], asked.prompts)
+    if holder.connection.max_requests is None:
+        most = max(MAX_REQUESTS, *levels)
+        holder = replace(holder, connection=replace(holder.connection, max_requests=most))
     settings = _settings(rings, holder, drafts)
     for each in settings.values():
         each.loop()  # report a bad profile now, not after the ring before it was measured

@@ -15,8 +15,8 @@ from gardener.rings.settings import RingSettings
 
 
 class OpenRing:
-    """Ask it with `ask`; the answer comes while it is written. One request runs at a time: a new
-    one ends the one before."""
+    """Ask it with `ask`; the answer comes while it is written. Several requests may run at the same
+    time, `RingSettings.max_requests` of them; others wait for their turn."""
 
     def __init__(
         self, settings: RingSettings, holder: Holder, folder: Path, prompter: Prompter
@@ -57,8 +57,8 @@ class OpenRing:
                     of this many of the best tokens (0 to 20)
         ignore_eos  go on where the model would end, up to `max_new_tokens`
 
-        Raises UserError for what cannot be asked, or after the ring was closed, and PeerLost if it
-        is broken.
+        Raises UserError for what cannot be asked, when too many requests wait already, or after the
+        ring was closed, and PeerLost if it is broken.
         """
         if max_new_tokens < 1 or not all(stop):
             raise UserError("ask for one new token at least, and give every stop some text")

@@ -18,7 +18,7 @@ HOLDER = {
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
     *("--dtype", "--quant", "--rows", "--window", "--floor", "--max-new-tokens"),
     *("--draft", "--head", "--draft-model", "--draft-dtype", "--draft-device"),
-    *("--json", "--verbose"),
+    *("--json", "--verbose", "--max-requests"),
 }
 TRAINING = {
     *("--hours", "--taps", "--vocab", "--inner", "--induction", "--steps", "--passes", "--rate"),

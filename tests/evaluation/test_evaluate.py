@@ -12,7 +12,7 @@ import psutil
 import pytest
 import tiny
 
-from gardener.cli import program
+from gardener.cli import evaluate, program
 from gardener.cli.evaluate import _drafts
 from gardener.cli.main import app
 from gardener.cli.options import DraftOptions
@@ -288,3 +288,24 @@ def test_what_cannot_be_had_is_said_before_anything_begins(
     with pytest.raises(UserError, match=why):
         app(["eval", *options])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [((), 8), (("--concurrency", "1,16"), 16), (("--concurrency", "16", "--max-requests", "4"), 4)],
+)
+def test_as_many_requests_run_as_are_asked_at_once_unless_somebody_says_otherwise(
+    options: tuple[str, ...], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(
+        evaluate,
+        "measure_all",
+        lambda settings, evaluation, no_bar: found.extend(
+            each.max_requests for each in settings.values()
+        ),
+    )
+    app(
+        ["eval", *options, "--out", str(tmp_path)], exit_on_error=False, result_action="return_none"
+    )
+    assert found == [most]
