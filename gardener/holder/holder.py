@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.dispatch import Dispatch
@@ -48,12 +48,17 @@ def start_again(stage: int) -> str:
     return f"start stage {stage} again, then repeat the request"
 
 
-Prepare: TypeAlias = Callable[[Sequence[Sequence[int]], int, Sampling], None]
-"""Told prompts that will be asked, for how many tokens each, and how these are picked, before any
-time is measured: a simulated ring needs what the model writes. Takes a while. Raises UserError."""
+class Prepare(Protocol):
+    """Told prompts that will be asked, for how many tokens each, and how these are picked, before
+    any time is measured: a simulated ring needs what the model writes."""
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, sampling: Sampling = GREEDY
+    ) -> None:
+        """Takes a while. Raises UserError."""
 
 
-def nothing(prompts: Sequence[Sequence[int]], new_tokens: int, sampling: Sampling) -> None:
+def nothing(prompts: Sequence[Sequence[int]], new_tokens: int, sampling: Sampling = GREEDY) -> None:
     """A real ring needs no preparation."""
 
 

@@ -8,8 +8,8 @@ tokens are faster in a pass of their own.
 What this does not do: sliding windows, which are refused.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,10 @@ TOP_K = 64
 
 LIKELY = 16
 """How many of the likeliest tokens are kept with their probabilities."""
+
+
+PickOfLanes: TypeAlias = Callable[[Tensor], list[int]]
+"""From logits [lanes, vocabulary], float32, to what each lane writes."""
 
 
 class Kept(NamedTuple):
@@ -146,11 +150,16 @@ class BatchDecoder:
 
     @torch.inference_mode()
     def step(
-        self, tokens: Sequence[int], positions: Sequence[int], temperatures: Sequence[float]
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        temperatures: Sequence[float],
+        pick: PickOfLanes | None = None,
     ) -> list[int]:
         """Feed every lane its token at its position; returns what each would write next.
 
-        temperatures: per lane, 0 for the likeliest token.
+        temperatures: per lane, 0 for the likeliest token. `pick` chooses, if there is one, and the
+        temperatures mean nothing.
         """
         at = torch.tensor(positions, device=self._keys.device)
         high = max(positions) + 1
@@ -162,6 +171,8 @@ class BatchDecoder:
             there[torch.arange(self.count), at.cpu()] = new[:, : there.shape[-1]].to(
                 "cpu", there.dtype
             )
+        if pick is not None:
+            return pick(logits)
         return self._draw(top, ids, torch.tensor(temperatures, device=at.device))
 
     @torch.inference_mode()

@@ -49,7 +49,15 @@ class BatchEntry:
                 segment, hidden=computed.hidden, times=times, features=features
             )
             return keep_rows(moved, living)
-        return verdict_of(segment, self.placed.pick_rows, computed.picks, living, times, features)
+        return verdict_of(
+            segment,
+            self.placed.pick_rows,
+            computed.picks,
+            living,
+            times,
+            features,
+            computed.logprobs,
+        )
 
 
 @dataclass(frozen=True)

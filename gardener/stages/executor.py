@@ -19,7 +19,7 @@ from gardener.model.llama import Block, run_blocks
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import DTYPES, dtype_of, pack
 from gardener.protocol import messages
-from gardener.stages.ends import Intake, Outlet
+from gardener.stages.ends import Intake, Outlet, check_picking
 from gardener.stages.forward import ComputedSegment, PlacedSegment
 
 _STEP = 64
@@ -65,7 +65,8 @@ class Executor:
         return torch.get_num_threads() if self._device.type == "cpu" else 0
 
     def open(self, message: messages.Open) -> None:
-        """A request begins."""
+        """A request begins. Raises RemoteError if its tokens cannot be picked as it wishes."""
+        check_picking(message, self.architecture.vocab)
         self._caches[message.request] = KVCache(
             len(self._blocks), self.architecture, self._torch_dtype, self._device
         )
@@ -78,6 +79,9 @@ class Executor:
         """Raise RemoteError for a segment that cannot be computed here. For the event loop: reads
         nothing that the worker thread writes."""
         self._intake.check(segment)
+        vocabulary = self.architecture.vocab
+        if max(segment.tokens, default=0) >= vocabulary:
+            raise RemoteError(f"token {max(segment.tokens)} is not in a vocabulary of {vocabulary}")
         if segment.features:
             tap = segment.features[0]
             if tap.shape[1] != self.width or DTYPES[tap.dtype] != self._torch_dtype:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from gardener.model.kv_slots import Placement
+from gardener.model.sampler import Picking
 from gardener.protocol import messages
+from gardener.protocol.logprobs import TokenLogprobs
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,9 +16,10 @@ class PlacedSegment:
 
     request    whose cache they belong to
     placement  their slots, mask and positions
-    tokens     [rows] token ids, at the first stage only
+    tokens     [rows] token ids; computed from at the first stage only
     hidden     [rows, width], at the other stages
     pick_rows  indices of the rows after which a pick is wanted; read by the last stage only
+    picking    how these are picked; None: the likeliest tokens, of which nothing else is told
     taps       layers whose hidden states are wanted of all rows; a stage gives those it has
     cancelled  may be set by another thread when all rows of the segment have died
     """
@@ -26,6 +29,7 @@ class PlacedSegment:
     tokens: Sequence[int] = ()
     hidden: messages.Tensor | None = None
     pick_rows: Sequence[int] = ()
+    picking: Picking | None = None
     taps: Sequence[int] = ()
     cancelled: Event = field(default_factory=Event)
 
@@ -39,10 +43,12 @@ class ComputedSegment:
     """What a forward pass makes of a placed segment.
 
     hidden    [rows, width]; None at the last stage
-    picks     at the last stage, the greedy pick after each of `pick_rows`, in their order
+    picks     at the last stage, the pick after each of `pick_rows`, in their order
+    logprobs  of each of these picks; () where they were not asked for
     features  [rows, width] for each tap of this stage
     """
 
     hidden: messages.Tensor | None = None
     picks: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
     features: tuple[messages.Tensor, ...] = ()

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 from gardener.errors import LocalError, RemoteError
 from gardener.model.kv_slots import SlotTable
+from gardener.model.sampler import Picking, Sampler
 from gardener.protocol.messages import Advance, Open, Segment
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.segments import keep_rows
+from gardener.stages.text import Text
 
 
 class Request:
-    """What a stage knows of a request: which rows it holds, and which of them still live.
+    """What a stage knows of a request: which rows it holds, with their tokens, which of them still
+    live, and how it picks.
 
     A request number may be used again once it is closed. That is another `Request`, so whatever
     still refers to the old one, such as a batch that is being computed, cannot confuse them.
@@ -21,6 +24,11 @@ class Request:
         self._taps = message.taps
         self._first_root = message.prompt - 1
         self._slots: SlotTable | None = SlotTable(message.prompt, message.context)
+        self._text = Text(message.prompt)
+        self._reads_text = message.sampling.reads_text
+        self._sampler: Sampler | None = None
+        if not message.sampling.changes_nothing or message.logprobs is not None:
+            self._sampler = Sampler(message.sampling, message.prompt, message.logprobs)
 
     @property
     def is_live(self) -> bool:
@@ -30,10 +38,17 @@ class Request:
     def end(self) -> None:
         """The request was given up or closed: free what it holds."""
         self._slots = None
+        self._text = Text(1)
 
     def advance(self, message: Advance) -> None:
         """Settle rows and free those that died. Raises RemoteError for rows that never came."""
         self._table.advance(message.settled, message.root)
+        self._text.advance(message.settled, message.root)
+
+    def prefix(self, count: int) -> Sequence[int]:
+        """The first tokens of the text, for a request that begins with them, too. Raises LocalError
+        if not as many are certain."""
+        return self._text.prefix(count)
 
     def check_features(self, segment: Segment, first_layer: int) -> None:
         """Raise RemoteError unless every stage before this one has added its taps, and no other."""
@@ -50,14 +65,28 @@ class Request:
 
     def place(self, segment: Segment) -> PlacedSegment:
         """Give slots to the rows of the segment. Raises RemoteError for rows that do not fit."""
+        placement = self._table.place(segment.ids, segment.parents, segment.positions)
+        self._text.place(segment.ids, segment.parents, segment.tokens)
+        pick_rows = [row for row, node in enumerate(segment.ids) if node >= self._first_root]
         return PlacedSegment(
             request=self.number,
-            placement=self._table.place(segment.ids, segment.parents, segment.positions),
+            placement=placement,
             tokens=segment.tokens,
             hidden=segment.hidden,
-            pick_rows=[row for row, node in enumerate(segment.ids) if node >= self._first_root],
+            pick_rows=pick_rows,
+            picking=self._picking(segment, pick_rows),
             taps=self._taps,
         )
+
+    def _picking(self, segment: Segment, rows: Sequence[int]) -> Picking | None:
+        if self._sampler is None:
+            return None
+        positions = [segment.positions[row] + 1 for row in rows]
+        if not self._reads_text:
+            return Picking(self._sampler, positions)
+        text = self._text
+        paths = [text.path(segment.ids[row]) for row in rows]
+        return Picking(self._sampler, positions, text.certain, len(text.certain), paths)
 
     def living(self, segment: Segment) -> Sequence[int]:
         """Indices of the placed rows that live now; none once the request has ended."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gardener.protocol.features import rows_of
+from gardener.protocol.logprobs import TokenLogprobs, packed
 from gardener.protocol.messages import Segment, Tensor, Timing, Verdict
 
 
@@ -30,15 +31,19 @@ def verdict_of(
     living: Sequence[int],
     times: tuple[Timing, ...],
     features: tuple[Tensor, ...],
+    logprobs: Sequence[TokenLogprobs] = (),
 ) -> Verdict:
-    """The answer for those of `pick_rows` that live."""
+    """The answer for those of `pick_rows` that live. `logprobs`: of all of these, or ()."""
     lives = set(living)
-    kept = [(row, pick) for row, pick in zip(pick_rows, picks, strict=True) if row in lives]
+    places = [place for place, row in enumerate(pick_rows) if row in lives]
+    kept = [(pick_rows[place], picks[place]) for place in places]
     if features:
         # What stands before the first of these rows is prompt, which never dies.
         lead = pick_rows[0] if pick_rows else len(segment.ids)
         rows = [*range(lead), *(row for row, _ in kept)]
         features = rows_of(features, rows)
+    told = [logprobs[place] for place in places] if logprobs else []
+    values, likeliest = packed(told) if told else (None, b"")
     return Verdict(
         segment.request,
         segment.seq,
@@ -46,6 +51,8 @@ def verdict_of(
         tuple(pick for _, pick in kept),
         times,
         features,
+        values,
+        likeliest,
     )
 
 

@@ -27,6 +27,7 @@ from gardener.evaluation.plan import Plan as Evaluation
 from gardener.evaluation.results import Results, new_folder
 from gardener.model.batch_decoder import Kept
 from gardener.model.loader import load_whole
+from gardener.protocol.sampling import GREEDY
 from gardener.rings.simulate.recording import Recording
 from gardener.rings.simulate.targets import Targets
 from gardener.runtime import files
@@ -150,7 +151,7 @@ def _state(folder: Path, model: Path) -> None:
 
 def _recording(folder: Path, model: Path) -> None:
     targets = Targets(model, frozenset(), (1,))
-    targets._path((1,)).parent.mkdir(parents=True, exist_ok=True)
+    targets._path((1,), GREEDY).parent.mkdir(parents=True, exist_ok=True)
     targets._save(Recording((1, 2), 1, torch.zeros(1, 32)))
 
 

@@ -136,29 +136,31 @@ def test_a_stop_in_the_middle_leaves_the_stage_usable(folder: Path) -> None:
     assert done[0].picks[0] == want[1]
 
 
-def _segment(tokens: Sequence[int] = (), hidden: messages.Tensor | None = None) -> messages.Segment:
-    rows = len(tokens) or (hidden.shape[0] if hidden else 0)
-    ids = tuple(range(rows))
-    parents = tuple(range(-1, rows - 1))
-    return messages.Segment(0, 0, ids, parents, ids, tuple(tokens), hidden, ())
+def _segment(tokens: Sequence[int] = (), hidden: torch.Tensor | None = None) -> messages.Segment:
+    ids = tuple(range(len(tokens)))
+    parents = tuple(each - 1 for each in ids)
+    states = None if hidden is None else pack(hidden)
+    return messages.Segment(0, 0, ids, parents, ids, tuple(tokens), states, ())
 
 
 @pytest.mark.usefixtures("model")
 def test_segments_that_cannot_be_computed_are_refused(folder: Path) -> None:
     first, last = _halves(folder)
     first.check(_segment([0, 60]))
-    last.check(_segment(hidden=pack(torch.zeros(2, 32))))
+    last.check(_segment([0, 60], torch.zeros(2, 32)))
     last.check(_segment())
     with pytest.raises(RemoteError, match="token 61 is not in a vocabulary of 61"):
         first.check(_segment([1, 61]))
+    with pytest.raises(RemoteError, match="token 61 is not in a vocabulary of 61"):
+        last.check(_segment([1, 61], torch.zeros(2, 32)))
     with pytest.raises(RemoteError, match="instead of tokens"):
-        first.check(_segment(hidden=pack(torch.zeros(1, 32))))
-    with pytest.raises(RemoteError, match="not the first got tokens"):
+        first.check(_segment([1], torch.zeros(1, 32)))
+    with pytest.raises(RemoteError, match="not the first got tokens alone"):
         last.check(_segment([1]))
     with pytest.raises(RemoteError, match="33 wide"):
-        last.check(_segment(hidden=pack(torch.zeros(1, 33))))
+        last.check(_segment([1], torch.zeros(1, 33)))
     with pytest.raises(RemoteError, match="bfloat16"):
-        last.check(_segment(hidden=pack(torch.zeros(1, 32, dtype=torch.bfloat16))))
+        last.check(_segment([1], torch.zeros(1, 32, dtype=torch.bfloat16)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -344,7 +346,7 @@ def test_features_of_another_kind_are_refused(folder: Path) -> None:
     def check(*features: torch.Tensor) -> None:
         packed = tuple(map(pack, features))
         hidden = pack(torch.zeros(2, 32))
-        last.check(messages.Segment(0, 0, (0, 1), (-1, 0), (0, 1), (), hidden, (), packed))
+        last.check(messages.Segment(0, 0, (0, 1), (-1, 0), (0, 1), (5, 6), hidden, (), packed))
 
     check()
     check(torch.zeros(2, 32), torch.zeros(2, 32))

@@ -1,13 +1,15 @@
-"""The recordings by prompt, and which of them each request in the ring plays back."""
+"""The recordings by prompt and sampling, and which of them each request in the ring plays back."""
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from gardener.errors import LocalError
 from gardener.protocol.messages import Tensor
-from gardener.rings.simulate.recording import Recording
+from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.rings.simulate.recording import Recording, what_counts
 
 
 class Library:
@@ -24,30 +26,35 @@ class Library:
         eos: frozenset[int] = frozenset(),
     ) -> None:
         self.taps, self.eos = tuple(taps), eos
-        self._by_prompt: dict[tuple[int, ...], Recording] = {}
+        self._held: dict[Sampling, dict[tuple[int, ...], Recording]] = {}  # by prompt
         self._playing: dict[int, Recording] = {}
         for recording in recordings:
             self.add(recording)
 
     def add(self, recording: Recording) -> None:
-        """In place of one of the same prompt, if there is one."""
-        self._by_prompt[recording.tokens[: recording.prompt]] = recording
+        """In place of one of the same prompt and sampling, if there is one."""
+        by_prompt = self._held.setdefault(what_counts(recording.sampling), {})
+        by_prompt[recording.tokens[: recording.prompt]] = recording
 
-    def get(self, prompt: Sequence[int]) -> Recording | None:
-        """The recording of this prompt, if there is one."""
-        return self._by_prompt.get(tuple(prompt))
+    def get(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Recording | None:
+        """The recording of this prompt, picked like this, if there is one."""
+        return self._held.get(what_counts(sampling), {}).get(tuple(prompt))
 
-    def play(self, request: int, text: Sequence[int], whole: bool) -> Recording:
+    def play(
+        self, request: int, text: Sequence[int], whole: bool, sampling: Sampling = GREEDY
+    ) -> Recording:
         """Choose the recording for a request whose prompt is `text`, or begins with it if it is not
         `whole`. Raises LocalError if there is none."""
         if whole:
-            found = self.get(text)
+            found = self.get(text, sampling)
         else:
             beginning = tuple(text)
-            every = self._by_prompt.values()
+            every = self._held.get(what_counts(sampling), {}).values()
             found = next((r for r in every if r.tokens[: len(beginning)] == beginning), None)
         if found is None:
-            raise LocalError("nothing was recorded for this prompt: it must be prepared first")
+            raise LocalError(
+                f"nothing was recorded for this prompt{_how(sampling)}: it must be prepared first"
+            )
         self._playing[request] = found
         return found
 
@@ -77,3 +84,13 @@ class Library:
         known = true & (positions < len(recorded))
         rows[known] = recorded[positions[known], first : first + width]
         return Tensor("float32", rows.shape, rows.tobytes())
+
+
+def _how(sampling: Sampling) -> str:
+    """What to say of settings: those that are not as usual."""
+    told = [
+        f"{name}={value}"
+        for name, value in msgspec.structs.asdict(what_counts(sampling)).items()
+        if value != getattr(GREEDY, name)
+    ]
+    return f" with {', '.join(told)}" if told else ""

@@ -18,6 +18,7 @@ from gardener.errors import LocalError, RemoteError
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Placement
 from gardener.protocol.messages import Open, Segment, Tensor
+from gardener.protocol.sampling import Sampling
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.recording import Recording
 from gardener.rings.simulate.worker import Meter
@@ -29,7 +30,8 @@ Picks = NDArray[np.int32]
 class _Text:
     """What stage 1 knows about a request."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
         self.prompt: list[int] = []  # the part that has arrived
         self.recording: Recording | None = None  # once all of it has arrived
         self.true = np.zeros(256, np.bool_)  # by slot
@@ -54,8 +56,14 @@ class SimulatedStage:
         self._texts: dict[int, _Text] = {}
 
     def open(self, message: Open) -> None:
+        """Raises RemoteError if log probabilities are wanted, which nobody has recorded."""
+        if message.logprobs is not None:
+            raise RemoteError(
+                "a simulated ring has no log probabilities: ask for them in a real one, with "
+                "--local or --peer"
+            )
         if self.slice.is_first:
-            self._texts[message.request] = _Text()
+            self._texts[message.request] = _Text(message.sampling)
 
     def close(self, request: int) -> None:
         self._texts.pop(request, None)
@@ -132,6 +140,6 @@ class SimulatedStage:
         whose pick is asked for."""
         whole = bool(len(placed.pick_rows))
         text.prompt += placed.tokens[: placed.pick_rows[0] + 1 if whole else placed.rows]
-        found = self._library.play(placed.request, text.prompt, whole)
+        found = self._library.play(placed.request, text.prompt, whole, text.sampling)
         text.recording = found if whole else None
         return found

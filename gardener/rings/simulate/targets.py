@@ -1,7 +1,8 @@
 """What the target model writes, recorded once for each prompt and kept in the cache folder.
 
-Each prompt has a file. Its name follows from all that decides what is written: the model, its dtype
-(float32), the features, the tokens that end an answer, and the prompt. It holds the number of
+Each prompt has a file for each way to pick. Its name follows from all that decides what is written:
+the model, its dtype (float32), the features, the tokens that end an answer, the prompt, and the
+sampling with its seed. It holds the number of
 tokens that was wanted when it was made; where more are wanted, it is made anew."""
 
 import hashlib
@@ -9,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -20,7 +22,7 @@ from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.loader import Whole, load_whole
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.simulate.library import Library
-from gardener.rings.simulate.recording import Headway, Recording, record
+from gardener.rings.simulate.recording import Headway, Recording, record, what_counts
 from gardener.runtime.files import make_folder, whole_file
 
 LANES = 32
@@ -54,28 +56,38 @@ class Targets:
         self.library = Library(taps=tuple(taps) or (self.shape.layers,), eos=self.eos)
 
     def prepare(
-        self, prompts: Sequence[Sequence[int]], new_tokens: int, sampling: Sampling = GREEDY
+        self,
+        prompts: Sequence[Sequence[int]],
+        new_tokens: int,
+        sampling: Sampling = GREEDY,
     ) -> None:
-        """Make sure that there are answers to these prompts, with `new_tokens` tokens or up to
-        their end. Takes a while for each prompt that was never recorded. Raises UserError."""
+        """Make sure that there are answers to these prompts, picked like this, with `new_tokens`
+        tokens or up to their end. Takes a while for each prompt that was never recorded. Raises
+        UserError, and ValueError for noise without a seed."""
+        sampling = what_counts(sampling)
         count = new_tokens + 1  # a policy may send the row of the last token, which has a pick too
         wanted = dict.fromkeys(tuple(prompt) for prompt in prompts)
-        missing = [prompt for prompt in wanted if not self._have(prompt, count)]
+        missing = [prompt for prompt in wanted if not self._have(prompt, count, sampling)]
         if not missing:
             return
         whom = "1 prompt" if len(missing) == 1 else f"{len(missing)} prompts"
-        make_folder(self._path(missing[0]).parent, HOME_ELSEWHERE)
+        make_folder(self._path(missing[0], sampling).parent, HOME_ELSEWHERE)
         self._say(f"recording what the model writes for {whom}, once")
         whole = load_whole(self._folder, dtype="float32", device="cpu")
         missing.sort(key=len)  # alike together: the longest decides what all lanes of a group take
         try:
             for first in range(0, len(missing), GROUP):
-                self._record(whole, missing, first, count)
+                self._record(whole, missing, first, count, sampling)
         finally:
             self._progress("")
 
     def _record(
-        self, whole: Whole, missing: Sequence[tuple[int, ...]], first: int, count: int
+        self,
+        whole: Whole,
+        missing: Sequence[tuple[int, ...]],
+        first: int,
+        count: int,
+        sampling: Sampling,
     ) -> None:
         """Record one group of the missing prompts, which begins at `first`."""
         group = missing[first : first + GROUP]
@@ -85,17 +97,17 @@ class Targets:
             self._progress(f"recording{of if len(missing) > GROUP else ''}: {headway}")
 
         taps = self.library.taps
-        for made in record(whole, group, count, self.eos, taps, LANES, tell):
+        for made in record(whole, group, count, self.eos, taps, LANES, tell, sampling):
             self._save(made)
             self.library.add(made)
         if len(missing) > GROUP:
             self._say(f"recorded {first + len(group)} of {len(missing)}")
 
-    def _have(self, prompt: tuple[int, ...], new_tokens: int) -> bool:
+    def _have(self, prompt: tuple[int, ...], new_tokens: int, sampling: Sampling) -> bool:
         """Whether that much of an answer is recorded, in the library or in a file."""
-        if self._suffices(self.library.get(prompt), new_tokens):
+        if self._suffices(self.library.get(prompt, sampling), new_tokens):
             return True
-        found = self._load(prompt)
+        found = self._load(prompt, sampling)
         if found is not None:
             self.library.add(found)
         return self._suffices(found, new_tokens)
@@ -108,14 +120,16 @@ class Targets:
 
     # --- on the disk -------------------------------------------------------------------------
 
-    def _path(self, prompt: Sequence[int]) -> Path:
+    def _path(self, prompt: Sequence[int], sampling: Sampling) -> Path:
         key = ["float32", list(self.library.taps), sorted(self.eos), list(prompt)]
+        if sampling != GREEDY:
+            key.append(msgspec.to_builtins(sampling))
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         model = self.fingerprint.replace(":", "-")
         return home() / "recordings" / model / f"{digest}.safetensors"
 
-    def _load(self, prompt: tuple[int, ...]) -> Recording | None:
-        path = self._path(prompt)
+    def _load(self, prompt: tuple[int, ...], sampling: Sampling) -> Recording | None:
+        path = self._path(prompt, sampling)
         if not path.exists():
             return None
         try:
@@ -127,10 +141,10 @@ class Targets:
         size = (len(self.library.taps) * self.shape.width,)
         if tokens[: len(prompt)] != prompt or features.shape[1:] != size:
             raise UserError(f"{path} is not what its name says: delete it")
-        return Recording(tokens, len(prompt), features)
+        return Recording(tokens, len(prompt), features, sampling)
 
     def _save(self, recording: Recording) -> None:
-        path = self._path(recording.tokens[: recording.prompt])
+        path = self._path(recording.tokens[: recording.prompt], recording.sampling)
         held = {
             "tokens": torch.tensor(recording.tokens, dtype=torch.int32),
             "features": recording.features.contiguous(),
