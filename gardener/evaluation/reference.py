@@ -1,11 +1,14 @@
 """What the target model writes alone, and the comparison of a text with that."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gardener.model.noise import Noise
+from gardener.model.sampler import Picking, Sampler
+from gardener.model.shortlist import Shortlist, shortens
 from gardener.protocol.sampling import GREEDY, Sampling
 
 if TYPE_CHECKING:
@@ -67,24 +70,39 @@ Pick = Callable[[Sequence[int], "Tensor"], Chosen]
 """Given the text so far, with the prompt, and the logits [vocabulary] after it: what follows."""
 
 
-def picker(sampling: Sampling) -> Pick:
-    """How a request with these settings picks. Raises ValueError for noise without a seed."""
-    if sampling.is_greedy:
-        return lambda text, logits: _best(logits)
-    if sampling.seed is None:
-        raise ValueError("noise without a seed: call Sampling.seeded first")
-    noise = Noise(sampling.seed)
+def picker(sampling: Sampling, prompt: int) -> Pick:
+    """How a request with these settings picks after a prompt of so many tokens: as the last stage
+    does. Raises ValueError for noise without a seed."""
+    sampler = Sampler(sampling, prompt)
+    noise = None
+    if not sampling.is_greedy and sampling.seed is not None:
+        noise = Noise(sampling.seed)
 
     def pick(text: Sequence[int], logits: "Tensor") -> Chosen:
-        row = noise.row(len(text), len(logits))  # of the token that is picked
-        return _best(logits / sampling.temperature + logits.new_tensor(row))
+        place = len(text)  # of the token that is picked
+        picking = Picking(sampler, (place,), text, place, ((),))
+        (token,) = sampler.pick(logits[None], picking).tokens
+        noisy = scores = sampler.scores(logits[None], picking)[0]
+        if noise is not None:
+            noisy = scores + scores.new_tensor(noise.row(place, len(scores)))
+        return Chosen(token, float(noisy[token]) - _second(noisy, scores, token, sampling))
 
     return pick
 
 
-def _best(scores: "Tensor") -> Chosen:
-    values, tokens = scores.topk(2)
-    return Chosen(int(tokens[0]), float(values[0] - values[1]))
+def _second(noisy: "Tensor", scores: "Tensor", first: int, sampling: Sampling) -> float:
+    """The highest score with noise, but that of the pick, among the tokens [vocabulary] that min-p,
+    top-k and top-p leave; -inf if these leave no other."""
+    rest = noisy.clone()
+    rest[first] = -math.inf
+    token = int(rest.argmax())
+    if sampling.is_greedy or not shortens(sampling):
+        return float(rest[token])
+    shortlist = Shortlist(scores, sampling)
+    while float(rest[token]) > -math.inf and not shortlist.keeps(float(scores[token])):
+        rest = rest.masked_fill(scores <= scores[token], -math.inf)  # what is left stands higher
+        token = int(rest.argmax())
+    return float(rest[token])
 
 
 def plain_reference(
@@ -109,10 +127,9 @@ def plain_reference(
         folder, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False
     )
     model.to(device).eval()
-    pick = picker(sampling)
 
     def follows(prompt: Sequence[int]) -> Reference:
-        text, gaps = list(prompt), list[float]()
+        pick, text, gaps = picker(sampling, len(prompt)), list(prompt), list[float]()
         most = min(len(prompt) + new_tokens, context)
         new, cache = text, None
         while len(text) < most:

@@ -43,10 +43,10 @@ class Sampler:
     def pick(self, logits: Tensor, picking: "Picking") -> Picks:
         """The picks after rows whose logits [rows, vocabulary] these are, of any float type."""
         raw = logits.float()
-        tokens = self._choose(self._scores(raw, picking), picking.positions)
+        tokens = self._choose(self.scores(raw, picking), picking.positions)
         return Picks(tuple(tokens), self._logprobs(raw, tokens))
 
-    def _scores(self, raw: Tensor, picking: "Picking") -> Tensor:
+    def scores(self, raw: Tensor, picking: "Picking") -> Tensor:
         """Logits with all that is added to them and taken from them, by the temperature."""
         sampling = self._sampling
         scores = raw

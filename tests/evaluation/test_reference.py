@@ -70,11 +70,29 @@ def test_it_ends_where_the_model_ends_it(model: Any, folder: Path) -> None:
 def test_two_scores_that_are_close_with_their_noise_are_a_tie() -> None:
     noise = torch.from_numpy(Noise(5).row(2, 4).copy())
     scores = torch.tensor([1.0, 1.0 + TIE / 2, -50.0, -50.0]) - noise
-    token, gap = picker(Sampling(1.0, seed=5))([8, 9], scores)
+    token, gap = picker(Sampling(1.0, seed=5), 1)([8, 9], scores)
     assert (token, gap < TIE) == (1, True)
     assert compare(0, "gardener", ([token], [gap]), [0]).outcome == "tie"
 
 
+def test_the_gap_is_to_the_next_token_that_is_left() -> None:
+    scores = torch.tensor([5.0, 4.0, 3.0, 2.0])
+    noise = torch.from_numpy(Noise(5).row(2, 4).copy())
+    two = picker(Sampling(1.0, top_k=2, seed=5), 1)([8, 9], scores)
+    kept = (scores + noise)[:2]
+    assert two.token == int(kept.argmax())
+    assert two.gap == pytest.approx(abs(float(kept[0] - kept[1])), abs=1e-5)
+    assert picker(Sampling(1.0, top_k=1, seed=5), 1)([8, 9], scores) == (0, float("inf"))
+
+
+def test_penalties_count_the_answer_and_the_end_has_to_wait() -> None:
+    pick = picker(Sampling(presence_penalty=2.0, min_tokens=2, eos=(2,)), 1)
+    scores = torch.tensor([1.0, 2.0, 9.0, 1.5])
+    assert (pick([1], scores).token, pick([1], scores).gap) == (1, pytest.approx(0.5))
+    assert pick([1, 1], scores).token == 3
+    assert pick([1, 1, 3], scores).token == 2
+
+
 def test_noise_needs_a_seed() -> None:
     with pytest.raises(ValueError, match="noise without a seed"):
-        picker(Sampling(1.0))
+        picker(Sampling(1.0), 1)
