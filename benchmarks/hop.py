@@ -72,7 +72,7 @@ def segment(rows: int, width: int) -> Segment:
     """A segment as it looks between two stages in the middle of the ring."""
     ids = tuple(range(1000, 1000 + rows))
     hidden = Tensor("bfloat16", (rows, width), os.urandom(rows * width * 2))
-    return Segment(1, 1, ids, ids, ids, (), hidden, (Timing(50, 5000),))
+    return Segment(1, 1, ids, ids, ids, ids, hidden, (Timing(50, 5000),))
 
 
 def median_ms(runs: int, action: Callable[[], object]) -> float:

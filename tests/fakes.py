@@ -3,14 +3,17 @@
 The fake target is a pure function of all tokens up to a row, so a row that sees a wrong ancestor,
 a sibling or nothing at all gets a different pick. The ring moves messages one step at a time in an
 order that a random generator chooses; every stage keeps the rows it holds by the same rule as a
-real one (`life.descendants`).
+real one (`life.descendants`). Where a request asks for noise, the fake target picks with some that
+depends on seed, position and token, as a real one does.
 """
 
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import msgspec
 
@@ -25,24 +28,63 @@ from gardener.decoding.speculation import Speculation
 from gardener.decoding.stage_times import StageTimes
 from gardener.decoding.tree import Guess
 from gardener.protocol.life import descendants
+from gardener.protocol.logprobs import TokenLogprobs, brought, packed
 from gardener.protocol.messages import Advance, Close, Message, Open, Segment, Verdict
+from gardener.protocol.sampling import GREEDY, Sampling
 
 VOCABULARY = 5
 
 
-def target(tokens: Iterable[int]) -> int:
-    """The token that the fake target writes after these."""
-    state = 7
+def state(tokens: Iterable[int]) -> int:
+    """Below 1009, and another one for almost any other tokens."""
+    found = 7
     for token in tokens:
-        state = (state * 31 + token + 1) % 1009
-    return state % VOCABULARY
+        found = (found * 31 + token + 1) % 1009
+    return found
 
 
-def plain(prompt: Sequence[int], limits: Limits) -> tuple[list[int], str]:
+def target(tokens: Iterable[int]) -> int:
+    """The token that the fake target finds the likeliest after these."""
+    return state(tokens) % VOCABULARY
+
+
+@cache
+def noise(seed: int, position: int, token: int) -> float:
+    """A draw of Gumbel's law."""
+    return -math.log(-math.log(random.Random(f"{seed} {position} {token}").uniform(1e-9, 1.0)))
+
+
+def pick(tokens: Sequence[int], sampling: Sampling = GREEDY) -> int:
+    """The token that the fake target writes after these: each step away from the likeliest one
+    takes 1 from the logit."""
+    likeliest = target(tokens)
+    if sampling.is_greedy:
+        return likeliest
+    assert sampling.seed is not None
+    scores = [
+        -((token - likeliest) % VOCABULARY) / sampling.temperature
+        + noise(sampling.seed, len(tokens), token)
+        for token in range(VOCABULARY)
+    ]
+    return scores.index(max(scores))
+
+
+def told(tokens: Sequence[int], picked: int, best: int) -> TokenLogprobs:
+    """What the fake target says of its pick after these: no law, but it tells one row from another,
+    and one token."""
+    level = state(tokens)
+    ranked = [(level + step) % VOCABULARY for step in range(VOCABULARY)]
+    logs = {token: -float(level + step) for step, token in enumerate(ranked)}
+    return TokenLogprobs(logs[picked], tuple((token, logs[token]) for token in ranked[:best]))
+
+
+def plain(
+    prompt: Sequence[int], limits: Limits, sampling: Sampling = GREEDY
+) -> tuple[list[int], str]:
     """What the target alone writes, and why it ends."""
     text = list(prompt)
     while True:
-        text.append(target(text))
+        text.append(pick(text, sampling))
         if text[-1] in limits.eos:
             return text[len(prompt) :], "eos"
         if len(text) - len(prompt) == limits.new_tokens:
@@ -94,8 +136,11 @@ class Alone:
 
 @dataclass
 class FakeStage:
-    """Keeps rows as a stage does, and their whole token path in place of keys and values."""
+    """Keeps rows as a stage does, and their whole token path in place of keys and values. `texts`:
+    the tokens that it keeps of other requests."""
 
+    texts: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    opened: Open = field(default_factory=lambda: Open(0, 1, 1))
     prompt: int = 0
     root: int = -1
     paths: dict[int, tuple[int, ...]] = field(default_factory=dict)  # every living row
@@ -103,7 +148,11 @@ class FakeStage:
 
     def hear(self, message: Open | Advance) -> None:
         if isinstance(message, Open):
+            self.opened = message
             self.prompt, self.root = message.prompt, message.prompt - 1
+            if message.prefix is not None:
+                other, rows = message.prefix
+                self.paths = {row: tuple(self.texts[other][: row + 1]) for row in range(rows)}
             return
         sure = {*message.settled, message.root}
         self.root = message.root
@@ -139,8 +188,14 @@ class FakeStage:
 
     def judge(self, segment: Segment) -> Verdict:
         rows = [n for n in segment.ids if n >= self.prompt - 1]
-        picks = tuple(target(self.paths[n]) for n in rows)
-        return Verdict(segment.request, segment.seq, tuple(rows), picks, ())
+        picks = tuple(pick(self.paths[n], self.opened.sampling) for n in rows)
+        verdict = Verdict(segment.request, segment.seq, tuple(rows), picks, ())
+        best = self.opened.logprobs
+        if best is None or not rows:
+            return verdict
+        said = [told(self.paths[n], p, best) for n, p in zip(rows, picks, strict=True)]
+        logprobs, likeliest = packed(said)
+        return msgspec.structs.replace(verdict, logprobs=logprobs, likeliest=likeliest)
 
 
 Drafts = Callable[[Sequence[int]], tuple[Guess, ...]]
@@ -189,8 +244,10 @@ class FakeRing:
     free: tuple[bool, ...] = (True,)  # which drafters answer at once
     stuck: frozenset[int] = frozenset()  # drafters that never answer
     moody: bool = False  # time passes between any two things that happen
+    texts: Mapping[int, Sequence[int]] = field(default_factory=dict)  # that the stages keep
     now: float = 0.0
     emitted: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
     reason: str | None = None
     sent: list[Message] = field(default_factory=list)
     asked: list[Grow] = field(default_factory=list)  # not yet answered
@@ -198,7 +255,7 @@ class FakeRing:
     withheld: int = 0  # how often a root was not sent though its patience was over
 
     def __post_init__(self) -> None:
-        self.members = [FakeStage() for _ in range(self.stages)]
+        self.members = [FakeStage(self.texts) for _ in range(self.stages)]
         self.links: list[deque[Open | Advance | Close | Segment]] = [
             deque() for _ in range(self.stages)
         ]
@@ -220,6 +277,7 @@ class FakeRing:
         match command:
             case Emit(tokens):
                 self.emitted += tokens
+                self.logprobs += command.logprobs
             case Finish(reason):
                 assert self.reason is None, "finished twice"
                 self.reason = reason
@@ -286,7 +344,9 @@ class FakeRing:
             self.pass_on(link + 1, message)
 
     def judge(self) -> None:
-        self.run(self.round.handle(Judged(self.verdicts.popleft()), self.now))
+        verdict = self.verdicts.popleft()
+        logprobs = brought(verdict, self.speculation.logprobs)
+        self.run(self.round.handle(Judged(verdict, logprobs=logprobs), self.now))
 
     def choices(self) -> list[int | Grow]:
         """What can be done: a link delivers, the newest verdict is judged (the link behind the last
@@ -316,9 +376,10 @@ class FakeRing:
 
     @property
     def prefilled(self) -> bool:
-        """All of the prompt but its last token has left."""
-        prompt = len(self.speculation.prompt)
-        return prompt == 1 or any(prompt - 2 in each.ids for each in self.segments())
+        """All of the prompt but its last token has left, or is kept."""
+        prompt, prefix = len(self.speculation.prompt), self.speculation.prefix
+        kept = prefix[1] if prefix else 0
+        return kept == prompt - 1 or any(prompt - 2 in each.ids for each in self.segments())
 
     def segments(self) -> list[Segment]:
         """All that were sent."""
@@ -360,12 +421,16 @@ def decode(
     costs: Costs | None = None,
     stuck: frozenset[int] = frozenset(),
     moody: bool = False,
+    **opened: Any,
 ) -> FakeRing:
-    """One request on a fake ring, run to its end."""
+    """One request on a fake ring, run to its end. `opened`: `sampling`, `logprobs` and `prefix` of
+    its speculation; the other request of a prefix began with the same tokens, and went on."""
     again = tuple(not at_once for at_once in free)
-    speculation = Speculation(1, prompt, policy, limits, chunk, again, instant=free)
+    speculation = Speculation(1, prompt, policy, limits, chunk, again, instant=free, **opened)
+    prefix = speculation.prefix
+    texts = {prefix[0]: [*prompt[: prefix[1]], VOCABULARY]} if prefix else {}
     payoff = Moody(chance) if moody else Payoff(math.inf)
     made = Alone(speculation, costs or Costs.flat(stages), payoff)
-    ring = FakeRing(made, drafts, chance, stages, overtake, free, stuck, moody)
+    ring = FakeRing(made, drafts, chance, stages, overtake, free, stuck, moody, texts)
     ring.finish()
     return ring

@@ -24,7 +24,7 @@ from gardener.decoding.costs import Costs
 from gardener.decoding.events import Command, Event, Send
 from gardener.decoding.flights import Flight
 from gardener.decoding.pacing import room_at
-from gardener.decoding.payoff import Payoff
+from gardener.decoding.payoff import SHARED_LONGEST, Payoff
 from gardener.decoding.policy import MOST, SharingPolicy
 from gardener.decoding.policy.sizes import best_prefix
 from gardener.decoding.round import Round, emitted, has_segment
@@ -88,7 +88,8 @@ class Dispatch:
         """Whether guesses pay where so many requests write at the same time."""
         level = max(level, 1)
         if level not in self._payoffs:
-            self._payoffs[level] = Payoff(self._plain(level, self.costs))
+            plain = self._plain(level, self.costs)
+            self._payoffs[level] = Payoff(plain, SHARED_LONGEST)
         return self._payoffs[level]
 
     def _learn(self, round_: Round, commands: Sequence[Command], now: float) -> None:

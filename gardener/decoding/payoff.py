@@ -14,6 +14,9 @@ STRETCH = 24
 LONGEST = 16
 """Stretches without guesses in a row, at most, before guesses are tried again."""
 
+SHARED_LONGEST = 128
+"""The same where several requests write: the mean over their texts hardly changes."""
+
 MARGIN = 0.98
 """Decoding without guesses must take less than this share of the time to be worth a change."""
 
@@ -23,9 +26,11 @@ RATE = 0.3
 
 @dataclass
 class Payoff:
-    """plain: seconds per token without guesses; an estimate until it has been tried."""
+    """plain: seconds per token without guesses; an estimate until it has been tried. longest: the
+    most stretches without guesses before they are tried again."""
 
     plain: float
+    longest: int = LONGEST
     speculating: bool = True
     _tried: bool = False
     _guessing: float = 0.0  # seconds per token with guesses, 0: not known
@@ -59,7 +64,7 @@ class Payoff:
         if self.plain >= MARGIN * self._guessing:
             self.speculating, self._pause = True, 1
         elif not self._stretches:  # guesses get another try, and each time later
-            self.speculating, self._pause = True, min(2 * self._pause, LONGEST)
+            self.speculating, self._pause = True, min(2 * self._pause, self.longest)
             self._guessing = 0.0
 
 

@@ -37,6 +37,12 @@ class Noise:
             del self._rows[next(iter(self._rows))]
         return row[:tokens]
 
+    def forget(self, before: int) -> None:
+        """Free the rows before this position: the text has come so far. Whoever asks for one of
+        them nevertheless gets the same again."""
+        for position in [each for each in self._rows if each < before]:
+            del self._rows[position]
+
     def of(self, position: int, tokens: Sequence[int]) -> Floats32:
         """The noise of a few tokens there."""
         row = self._rows.get(position)

@@ -43,6 +43,8 @@ class Sampler:
     def pick(self, logits: Tensor, picking: "Picking") -> Picks:
         """The picks after rows whose logits [rows, vocabulary] these are, of any float type."""
         raw = logits.float()
+        if self._noise is not None:
+            self._noise.forget(picking.certain)  # what is certain is not picked again
         tokens = self._choose(self.scores(raw, picking), picking.positions)
         return Picks(tuple(tokens), self._logprobs(raw, tokens))
 
@@ -102,7 +104,8 @@ class Picking:
 
     sampler    of the request
     positions  [rows] of the tokens that are to be picked, in the text, counted from 0
-    text       its tokens that are certain. May grow meanwhile: only the first `certain` count
+    text       its tokens that are certain. May grow meanwhile: only the first `certain` count,
+               never fewer than in the pick before
     paths      [rows] the tokens between these and the pick; () where a sampler reads no text
     """
 

@@ -24,21 +24,21 @@ class Shortlist:
     the pass: the order of a sum follows from the shape of all that is summed.
     """
 
-    def __init__(self, scores: Tensor, sampling: Sampling) -> None:
-        top = float(scores.amax())
+    def __init__(self, scores: Tensor, top: float, sampling: Sampling) -> None:
+        """`top`: the highest of them, a finite number."""
         self._border = _border(scores, top, sampling)
-        self._mass: Mass | None = None
+        self._mass: _Mass | None = None
         if sampling.top_p < 1:
             # By far the most rows have few tokens above the border, where there is one.
             left = scores if self._border == -math.inf else scores[scores >= self._border]
-            self._mass = Mass(left, top, sampling.top_p)
+            self._mass = _Mass(left, top, sampling.top_p)
 
     def keeps(self, score: float) -> bool:
         """Whether tokens with this score are left. The highest score always is."""
         return score >= self._border and (self._mass is None or self._mass.keeps(score))
 
 
-class Mass:
+class _Mass:
     """Probability that lies above a score, among what is left for top-p."""
 
     def __init__(self, scores: Tensor, top: float, share: float) -> None:
@@ -66,10 +66,10 @@ def best_left(noisy: Tensor, scores: Tensor, token: int, sampling: Sampling) -> 
     """Where `noisy`, the scores [vocabulary] with their noise, is highest among the tokens that are
     left. `token` is where it is highest of all: mostly it is left, and there is nothing to search.
     """
-    score = float(scores[token])
-    if not math.isfinite(float(scores.amax())):
+    top, score = float(scores.amax()), float(scores[token])
+    if not math.isfinite(top):
         return token  # a model that computes no numbers has no probabilities
-    shortlist = Shortlist(scores, sampling)
+    shortlist = Shortlist(scores, top, sampling)
     while not shortlist.keeps(score):
         noisy = noisy.masked_fill(scores <= score, -math.inf)  # all that is left stands higher
         token = int(noisy.argmax())

@@ -1,5 +1,6 @@
 """Log probabilities that a verdict brings, where they were asked for."""
 
+import math
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,15 +37,19 @@ def brought(verdict: Verdict, best: int | None) -> tuple[TokenLogprobs, ...]:
     """
     rows = len(verdict.ids)
     shape = None if verdict.logprobs is None else verdict.logprobs.shape
-    due = (rows, 1 + best) if best is not None and rows else None
-    if shape != due and not (due is None and shape is not None and best is not None):
+    if not _is_due(shape, rows, best):
+        due = "none" if best is None else (rows, 1 + best)
         raise RemoteError(
             f"segment {verdict.seq} came back with log probabilities {shape}, due are {due}"
         )
-    if best is None or verdict.logprobs is None:
+    if best is None or verdict.logprobs is None or not rows:
         return ()
     values = struct.unpack(f"<{rows * (1 + best)}f", verdict.logprobs.data)
     tokens = struct.unpack(f"<{rows * best}i", verdict.likeliest)
+    if min(tokens, default=0) < 0 or any(map(math.isnan, values)):
+        raise RemoteError(
+            f"segment {verdict.seq} came back with log probabilities {values} of tokens {tokens}"
+        )
     found = []
     for row in range(rows):
         at = row * (1 + best)
@@ -52,3 +57,12 @@ def brought(verdict: Verdict, best: int | None) -> tuple[TokenLogprobs, ...]:
         logs = values[at + 1 : at + 1 + best]
         found.append(TokenLogprobs(values[at], tuple(zip(named, logs, strict=True))))
     return tuple(found)
+
+
+def _is_due(shape: tuple[int, ...] | None, rows: int, best: int | None) -> bool:
+    """Whether log probabilities of this shape may come; None: whether they may be missing."""
+    if best is None:
+        return shape is None
+    if not rows:  # all of them died, or belong to the prompt: there is nothing to tell
+        return True
+    return shape == (rows, 1 + best)

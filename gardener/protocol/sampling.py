@@ -7,6 +7,7 @@ without, and a guess is right if and only if it equals the pick.
 """
 
 import random
+from collections.abc import Iterator
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -24,8 +25,15 @@ MAX_BEST = 20
 LOWEST = 1e-3
 """Least temperature but 0: below it, logits become too large for their type."""
 
-TokenId: TypeAlias = Annotated[int, Meta(ge=0, le=2**31)]
-Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+MAX_TOKEN = 2**31
+"""Largest token id, and what is counted in tokens."""
+
+MAX_SEED = 2**63 - 1
+"""Largest seed."""
+
+TokenId: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_TOKEN)]
+TokenCount: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_TOKEN)]
+Seed: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 Bias: TypeAlias = Annotated[tuple[tuple[TokenId, float], ...], Meta(max_length=MAX_BIASED)]
 
 
@@ -50,14 +58,14 @@ class Sampling(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
 
     temperature: float = 0.0
     top_p: float = 1.0
-    top_k: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    top_k: TokenCount = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Bias = ()
     seed: Seed | None = None
-    min_tokens: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    min_tokens: TokenCount = 0
     eos: Annotated[tuple[TokenId, ...], Meta(max_length=MAX_ENDS)] = ()
 
     def __post_init__(self) -> None:
@@ -71,18 +79,36 @@ class Sampling(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
             )
         if self.top_p == 0:
             raise ValueError("top_p is 0, which leaves no token: take more, or temperature 0")
-        if self.top_k < 0 or self.min_tokens < 0:
-            raise ValueError(f"top_k is {self.top_k}, min_tokens {self.min_tokens}: 0 means none")
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}: it lies between 0 and 2**63 - 1")
-        tokens = [token for token, _ in self.logit_bias]
-        if len(set(tokens)) < len(tokens) or len(tokens) > MAX_BIASED:
-            raise ValueError(f"logit_bias names up to {MAX_BIASED} tokens, each of them once")
+        for name, value, most in self._integers():
+            if not 0 <= value <= most:
+                raise ValueError(f"{name} is {value}: it lies between 0 and {most}")
+        self._check_lengths()
         for token, bias in self.logit_bias:
             if not -100 <= bias <= 100:
                 raise ValueError(
                     f"logit_bias of token {token} is {bias}: it lies between -100 and 100"
                 )
+
+    def _integers(self) -> Iterator[tuple[str, int, int]]:
+        """Name, value and most of each whole number."""
+        yield "top_k", self.top_k, MAX_TOKEN
+        yield "min_tokens", self.min_tokens, MAX_TOKEN
+        if self.seed is not None:
+            yield "seed", self.seed, MAX_SEED
+        for token, _ in self.logit_bias:
+            yield "a token of logit_bias", token, MAX_TOKEN
+        for token in self.eos:
+            yield "a token of eos", token, MAX_TOKEN
+
+    def _check_lengths(self) -> None:
+        tokens = [token for token, _ in self.logit_bias]
+        if len(tokens) > MAX_BIASED:
+            raise ValueError(f"logit_bias names {len(tokens)} tokens: take {MAX_BIASED} at most")
+        if len(set(tokens)) < len(tokens):
+            twice = next(token for token in tokens if tokens.count(token) > 1)
+            raise ValueError(f"logit_bias names token {twice} more than once")
+        if len(self.eos) > MAX_ENDS:
+            raise ValueError(f"eos names {len(self.eos)} tokens: take {MAX_ENDS} at most")
 
     @property
     def is_greedy(self) -> bool:

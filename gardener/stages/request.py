@@ -37,7 +37,7 @@ class Request:
 
     def end(self) -> None:
         """The request was given up or closed: free what it holds."""
-        self._slots = None
+        self._slots = self._sampler = None
         self._text = Text(1)
 
     def advance(self, message: Advance) -> None:
@@ -81,11 +81,9 @@ class Request:
     def _picking(self, segment: Segment, rows: Sequence[int]) -> Picking | None:
         if self._sampler is None:
             return None
-        positions = [segment.positions[row] + 1 for row in rows]
-        if not self._reads_text:
-            return Picking(self._sampler, positions)
         text = self._text
-        paths = [text.path(segment.ids[row]) for row in rows]
+        positions = [segment.positions[row] + 1 for row in rows]
+        paths = [text.path(segment.ids[row]) for row in rows] if self._reads_text else ()
         return Picking(self._sampler, positions, text.certain, len(text.certain), paths)
 
     def living(self, segment: Segment) -> Sequence[int]:

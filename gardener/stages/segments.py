@@ -18,7 +18,7 @@ def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
         ids=tuple(segment.ids[row] for row in rows),
         parents=tuple(segment.parents[row] for row in rows),
         positions=tuple(segment.positions[row] for row in rows),
-        tokens=tuple(segment.tokens[row] for row in rows) if segment.tokens else (),
+        tokens=tuple(segment.tokens[row] for row in rows),
         hidden=segment.hidden.take(rows) if segment.hidden and rows else None,
         features=rows_of(segment.features, rows) if rows else (),
     )

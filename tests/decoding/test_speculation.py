@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from fakes import VOCABULARY, Drafts, FakeRing, decode, plain, target
+from fakes import VOCABULARY, Drafts, FakeRing, decode, pick, plain, target, told
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.curves import Curve
@@ -27,7 +27,9 @@ from gardener.decoding.policy.published import SEGMENT, TREE
 from gardener.decoding.speculation import Moment, Speculation
 from gardener.decoding.tree import Guess
 from gardener.errors import RemoteError
+from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
+from gardener.protocol.sampling import GREEDY, Sampling
 
 
 def right(text: Sequence[int]) -> tuple[Guess, ...]:
@@ -113,9 +115,70 @@ def test_every_schedule_writes_what_plain_decoding_writes(policy: str, block: in
         segments_are_sound(done)
 
 
+def seeing(sampling: Sampling) -> Drafts:
+    """A drafter that ranks with the target's own noise."""
+    return lambda text: (Guess(pick(text, sampling), 0.9), Guess(target(text), 0.1))
+
+
+def opening(seed: int, prompt: Sequence[int]) -> dict[str, Any]:
+    """Noise with a seed, and perhaps log probabilities and rows that are kept."""
+    chance = random.Random(f"opening {seed}")
+    kept = chance.randrange(len(prompt))
+    return {
+        "sampling": Sampling(temperature=chance.choice([0.3, 1.0, 3.0]), seed=seed),
+        "logprobs": chance.choice([None, 0, 2]),
+        "prefix": (7, kept) if kept else None,
+    }
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("block", range(2))
+def test_every_schedule_writes_with_noise_what_plain_decoding_writes_with_the_same_seed(
+    policy: str, block: int
+) -> None:
+    for seed in range(block * 40, block * 40 + 40):
+        prompt, limits, ring = schedule(seed, policy)
+        opened = opening(seed, prompt)
+        if seed % 3 == 0:
+            ring["drafts"] = seeing(opened["sampling"])
+        done = decode(prompt, limits=limits, **ring, **opened)
+        wanted = plain(prompt, limits, opened["sampling"])
+        assert (done.emitted, done.reason) == wanted, f"seed {seed}"
+        assert done.logprobs == told_of(prompt, done.emitted, opened["logprobs"]), f"seed {seed}"
+        rows_are_sound(done)
+        segments_are_sound(done)
+
+
+def told_of(prompt: Sequence[int], emitted: Sequence[int], best: int | None) -> list[TokenLogprobs]:
+    """What the target itself says of each token that it wrote."""
+    text = [*prompt, *emitted]
+    rows = [] if best is None else range(len(prompt), len(text))
+    return [told(text[:at], text[at], best or 0) for at in rows]
+
+
+def test_another_seed_and_another_temperature_write_another_text() -> None:
+    """Or else the test above would show nothing."""
+    limits = Limits(40, 100)
+    ways = [GREEDY, *(Sampling(temperature=t, seed=s) for t in (0.5, 1.0) for s in (1, 2))]
+    assert len({tuple(plain([1], limits, way)[0]) for way in ways}) == len(ways)
+
+
+def test_a_drafter_that_ranks_with_the_same_noise_is_right_more_often() -> None:
+    sampling, limits = Sampling(temperature=3.0, seed=5), Limits(60, 100)
+    accepted = []
+    for drafts in (right, seeing(sampling)):
+        policy = make("gardener", Bounds(rows=2, window=2, floor=0.1))
+        done = decode([1], policy, limits, drafts, random.Random(0), sampling=sampling)
+        assert done.emitted == plain([1], limits, sampling)[0]
+        accepted.append(done.speculation.counts.accepted)
+    assert accepted[0] < 30 < 50 < accepted[1]
+
+
 def rows_are_sound(done: FakeRing) -> None:
-    """Every node went out once, after its parent, and no other had its parent and its token."""
-    seen: set[int] = set()
+    """Every node went out once, after its parent, and no other had its parent and its token. What
+    is kept did not go out."""
+    prefix = done.speculation.prefix
+    seen = set(range(prefix[1] if prefix else 0))
     places: set[tuple[int, int]] = set()
     for segment in done.segments():
         for node, parent, token in zip(segment.ids, segment.parents, segment.tokens, strict=True):
@@ -164,20 +227,24 @@ def begin(
     chunk: int = 8,
     draft: float = 0.0,
     stages: int = 1,
+    **opened: Any,
 ) -> Speculation:
-    """`draft`: seconds of a call of the drafter; a pass of a stage takes 0.01."""
+    """`draft`: seconds of a call of the drafter; a pass of a stage takes 0.01. `opened`: what goes
+    into Open."""
     shape = Bounds(rows=rows, window=window, floor=0.1, batch=2)
     limits = Limits(new_tokens, 100, frozenset(eos))
     costs = Costs.flat(stages, 0.01, draft=draft)
-    return Speculation(7, prompt, make(policy, shape), limits, chunk, moment=Moment(costs=costs))
+    moment = Moment(costs=costs)
+    return Speculation(7, prompt, make(policy, shape), limits, chunk, moment=moment, **opened)
 
 
 def grown(*children: tuple[int, Sequence[tuple[int, float]]]) -> Grown:
     return Grown(tuple((node, tuple(Guess(*g) for g in guesses)) for node, guesses in children))
 
 
-def judged(seq: int, picks: dict[int, int]) -> Judged:
-    return Judged(Verdict(7, seq, tuple(picks), tuple(picks.values()), ()))
+def judged(seq: int, picks: dict[int, int], *logs: float) -> Judged:
+    logprobs = tuple(TokenLogprobs(log) for log in logs)
+    return Judged(Verdict(7, seq, tuple(picks), tuple(picks.values()), ()), logprobs=logprobs)
 
 
 def segment(seq: int, rows: Sequence[tuple[int, int, int, int]]) -> Send:
@@ -188,6 +255,54 @@ def segment(seq: int, rows: Sequence[tuple[int, int, int, int]]) -> Send:
 
 def test_the_start_opens_the_request_and_asks_the_drafter() -> None:
     assert begin().start() == [Send(Open(7, 3, 100)), Grow((2,))]
+
+
+def test_how_to_pick_what_to_tell_and_what_is_kept_go_out_with_the_opening() -> None:
+    sampling = Sampling(temperature=0.7, seed=3)
+    decoding = begin(policy="plain", sampling=sampling, logprobs=2, prefix=(5, 1))
+    assert decoding.start() == [Send(Open(7, 3, 100, sampling=sampling, logprobs=2, prefix=(5, 1)))]
+
+
+def test_noise_without_a_seed_never_leaves() -> None:
+    with pytest.raises(ValueError, match="noise without a seed"):
+        begin(sampling=Sampling(temperature=0.7)).start()
+
+
+def test_rows_that_are_kept_are_never_sent_and_the_rest_goes_as_ever() -> None:
+    decoding = begin(prompt=range(10), chunk=4, stages=2, prefix=(5, 3))
+    decoding.start()
+    decoding.handle(grown((9, [])))
+    assert decoding.prompt_read == 3
+    assert decoding.handle(ROOM) == [segment(0, [(row, row - 1, row, row) for row in range(3, 7)])]
+    assert decoding.handle(ROOM) == [segment(1, [(row, row - 1, row, row) for row in range(7, 10)])]
+    assert decoding.handle(ROOM) == []
+    assert decoding.prompt_read == 3
+    decoding.handle(judged(0, {}))
+    assert decoding.prompt_read == 7
+    assert decoding.handle(judged(1, {9: 4})) == [Emit((4,)), Grow((10,))]
+    assert decoding.prompt_read == 9
+    assert decoding.handle(ROOM) == [segment(2, [(10, 9, 10, 4)]), Send(Advance(7, (9,), 10))]
+
+
+def test_where_all_but_the_last_token_is_kept_the_root_goes_alone_or_with_guesses() -> None:
+    decoding = begin(prefix=(5, 2))
+    decoding.start()
+    decoding.handle(grown((2, [(50, 0.6)])))
+    decoding.handle(grown((3, [])))
+    assert decoding.handle(Room()) == [segment(0, [(2, 1, 2, 3), (3, 2, 3, 50)])]
+    assert (decoding.counts.prefill, decoding.counts.rows) == (0, 2)
+
+
+def test_each_token_comes_with_the_log_probability_of_the_row_before_it() -> None:
+    decoding = begin(prompt=(1,), logprobs=0)
+    decoding.start()
+    decoding.handle(grown((0, [(9, 0.6), (8, 0.3)])))
+    decoding.handle(grown((1, []), (2, [(7, 0.9)])))
+    decoding.handle(ROOM)
+    # Row 1 is a sibling that died with this verdict: nothing is said of it.
+    picks = judged(0, {0: 8, 1: 3, 2: 4}, -1.0, -2.0, -3.0)
+    emitted = Emit((8, 4), logprobs=(TokenLogprobs(-1.0), TokenLogprobs(-3.0)))
+    assert decoding.handle(picks)[0] == emitted
 
 
 def test_plain_never_asks_the_drafter() -> None:

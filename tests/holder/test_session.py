@@ -9,13 +9,23 @@ import loopback
 import pytest
 from loopback import holding, limits, ring, run, truth, until, write
 
+from gardener.decoding.costs import Costs
+from gardener.decoding.dispatch import Dispatch
+from gardener.decoding.events import Command, Event
+from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, make
+from gardener.decoding.round import Round
+from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess, Node
-from gardener.errors import LocalError, UserError
+from gardener.errors import LocalError, RemoteError, UserError
+from gardener.holder.drafters import Drafters
 from gardener.holder.holder import Holder
-from gardener.holder.session import Session
+from gardener.holder.session import Piece, Session
 from gardener.holder.text import TextStream
-from gardener.protocol.messages import Tensor
+from gardener.protocol.features import NO_FEATURES
+from gardener.protocol.logprobs import TokenLogprobs, packed
+from gardener.protocol.messages import Message, Tensor, Verdict
+from gardener.runtime.trace import Trace
 
 TOKENS = 24
 
@@ -152,6 +162,91 @@ def test_a_holder_that_was_closed_takes_no_request() -> None:
                 assert await write(holder) == truth()
             with pytest.raises(UserError, match="this ring was closed: open another one"):
                 begin(holder)
+
+    run(scenario)
+
+
+@dataclass
+class Owner:
+    """Stands for a holder of whose ring the test itself tells."""
+
+    sent: list[Message] = field(default_factory=list)
+    trace: Trace = field(default_factory=Trace)
+    stands: bool = True
+    dispatch: Dispatch = field(default_factory=lambda: Dispatch(Costs.flat(1)))
+
+    def start(self, round_: Round) -> list[Command]:
+        return self.dispatch.start(round_, 0.0)
+
+    def handle(self, round_: Round, event: Event) -> list[Command]:
+        return self.dispatch.handle(round_, event, 0.0)
+
+    def depart(self) -> None:
+        """The test does that."""
+
+    def ended(self, session: Session) -> None:
+        """Nothing is to be done."""
+
+    def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def leave(self, session: Session) -> None:
+        while left := self.dispatch.departures(0.0):
+            for departure in left:
+                session.depart(departure)
+
+    def stalled(self, session: Session) -> None:
+        raise AssertionError("it takes no time")
+
+
+def alone(owner: Owner, logprobs: int | None, new_tokens: int) -> Session:
+    """A session of a plain request, whose root is under way as segment 0."""
+    limits = Limits(new_tokens, 100)
+    plain = make("plain", Bounds())
+    speculation = Speculation(1, (1,), plain, limits, sources=(), logprobs=logprobs)
+    session = Session(owner, Round(speculation, Costs.flat(1)), Drafters(()), None, 5.0)
+    session.begin()
+    owner.leave(session)
+    return session
+
+
+def verdict(seq: int, pick: int, told: TokenLogprobs | None) -> Verdict:
+    logprobs, likeliest = (None, b"") if told is None else packed([told])
+    return Verdict(1, seq, (seq,), (pick,), (), (), logprobs, likeliest)
+
+
+def test_each_piece_brings_the_log_probabilities_of_its_tokens() -> None:
+    first = TokenLogprobs(-0.5, ((7, -0.5), (8, -1.5)))
+    second = TokenLogprobs(-2.0, ((8, -0.25), (9, -2.0)))
+
+    async def scenario() -> None:
+        owner = Owner()
+        session = alone(owner, 2, new_tokens=2)
+        session.judged(verdict(0, 7, first), NO_FEATURES)
+        owner.leave(session)
+        session.judged(verdict(1, 9, second), NO_FEATURES)
+        assert [piece async for piece in session] == [
+            Piece((7,), "", (first,)),
+            Piece((9,), "", (second,)),
+        ]
+        silent = alone(Owner(), None, new_tokens=1)
+        silent.judged(verdict(0, 7, None), NO_FEATURES)
+        assert [piece async for piece in silent] == [Piece((7,))]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("asked", "came"),
+    [(None, TokenLogprobs(-1.0)), (0, None), (0, TokenLogprobs(-1.0, ((3, -1.0),)))],
+)
+def test_log_probabilities_that_were_not_asked_for_or_do_not_come_are_refused(
+    asked: int | None, came: TokenLogprobs | None
+) -> None:
+    async def scenario() -> None:
+        session = alone(Owner(), asked, new_tokens=2)
+        with pytest.raises(RemoteError, match="segment 0 came back with log probabilities"):
+            session.judged(verdict(0, 7, came), NO_FEATURES)
 
     run(scenario)
 

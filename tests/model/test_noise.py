@@ -52,6 +52,14 @@ def test_positions_may_be_asked_for_in_any_order_and_again() -> None:
     assert len(noise._rows) == KEPT
 
 
+def test_rows_that_are_forgotten_are_freed_and_come_again() -> None:
+    noise = Noise(5)
+    rows = [noise.row(position, 8).tolist() for position in range(6)]
+    noise.forget(4)
+    assert list(noise._rows) == [4, 5]
+    assert [noise.row(position, 8).tolist() for position in range(6)] == rows
+
+
 def test_seeds_and_positions_are_not_mixed_up() -> None:
     rows = [Noise(seed).row(position, 8) for seed in range(8) for position in range(8)]
     assert len({tuple(row.tolist()) for row in rows}) == 64

@@ -278,6 +278,15 @@ def test_nothing_is_told_unless_it_was_asked_for() -> None:
     assert sampler.pick(torch.randn(2, 9), Picking(sampler, [1, 1])).logprobs == ()
 
 
+def test_of_a_text_that_moves_on_no_noise_is_kept() -> None:
+    sampler = Sampler(Sampling(1.0, seed=1), 1)
+    for length in range(1, 9):
+        picking = Picking(sampler, [length, length + 1, length + 2], [0] * 8, length)
+        sampler.pick(torch.randn(3, 61), picking)
+    assert sampler._noise is not None
+    assert sorted(sampler._noise._rows) == [8, 9, 10]
+
+
 def test_noise_needs_a_seed() -> None:
     with pytest.raises(ValueError, match=r"noise without a seed: call Sampling\.seeded first"):
         Sampler(Sampling(1.0), 1)

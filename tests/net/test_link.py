@@ -363,7 +363,7 @@ def test_a_greeting_has_a_deadline(run: Callable[[Scenario], None]) -> None:
 
 def test_a_slow_reader_holds_drain_up(run: Callable[[Scenario], None]) -> None:
     hidden = m.Tensor("float32", (1, 2**18), bytes(2**20))
-    segment = m.Segment(1, 1, (1,), (0,), (0,), (), hidden, ())
+    segment = m.Segment(1, 1, (1,), (0,), (0,), (7,), hidden, ())
 
     async def scenario() -> None:
         async with pair() as (_, up, below, down):
@@ -411,7 +411,7 @@ def test_a_peer_that_reads_nothing_is_lost(
 
 def test_drain_and_send_fail_when_the_link_is_lost(run: Callable[[Scenario], None]) -> None:
     hidden = m.Tensor("float32", (1, 2**18), bytes(2**20))
-    segment = m.Segment(1, 1, (1,), (0,), (0,), (), hidden, ())
+    segment = m.Segment(1, 1, (1,), (0,), (0,), (7,), hidden, ())
 
     async def scenario() -> None:
         async with pair(times=Times(silence=0.3, heartbeat=0.05)) as (above, up, _, down):

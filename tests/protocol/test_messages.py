@@ -3,6 +3,7 @@ import math
 import pytest
 
 from gardener.protocol import messages as m
+from gardener.protocol.sampling import Sampling
 
 
 def test_codes_are_distinct_and_stay() -> None:
@@ -31,16 +32,18 @@ def test_a_card_holds_layers_of_its_model() -> None:
 
 def test_the_rows_of_a_segment_agree() -> None:
     hidden = m.Tensor("float16", (2, 1), bytes(4))
-    m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (), hidden, ())
-    m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7, 8), None, ())
-    with pytest.raises(ValueError, match="2 ids, 1 parents and 2 positions"):
+    for states in (None, hidden):  # tokens go all the way, beside the hidden states
+        m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7, 8), states, ())
+        for tokens in ((), (7,), (7, 8, 9)):
+            said = f"2 ids, 2 parents, 2 positions and {len(tokens)} tokens"
+            with pytest.raises(ValueError, match=said):
+                m.Segment(1, 1, (1, 2), (0, 1), (1, 2), tokens, states, ())
+    with pytest.raises(ValueError, match="2 ids, 1 parents, 2 positions and 2 tokens"):
         m.Segment(1, 1, (1, 2), (0,), (1, 2), (7, 8), None, ())
-    with pytest.raises(ValueError, match="2 ids but 1 tokens"):
-        m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7,), None, ())
-    with pytest.raises(ValueError, match="tokens and hidden states"):
-        m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7, 8), hidden, ())
+    with pytest.raises(ValueError, match="2 ids, 2 parents, 1 positions and 2 tokens"):
+        m.Segment(1, 1, (1, 2), (0, 1), (1,), (7, 8), None, ())
     with pytest.raises(ValueError, match="1 ids but hidden states of shape"):
-        m.Segment(1, 1, (1,), (0,), (1,), (), hidden, ())
+        m.Segment(1, 1, (1,), (0,), (1,), (7,), hidden, ())
 
 
 def test_every_judged_row_has_a_pick() -> None:
@@ -95,7 +98,7 @@ def half(*shape: int, dtype: m.DType = "float16") -> m.Tensor:
 
 def test_the_features_of_a_segment_are_of_one_kind_and_have_its_rows() -> None:
     def make(*features: m.Tensor) -> m.Segment:
-        return m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (), half(2, 3), (), features)
+        return m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7, 8), half(2, 3), (), features)
 
     assert make(half(2, 3), half(2, 3)).features == (half(2, 3),) * 2
     with pytest.raises(ValueError, match="features of different kinds"):
@@ -122,6 +125,41 @@ def test_the_features_of_a_verdict_are_of_one_kind_and_have_its_rows() -> None:
         make(half(2, 3), half(2, 3, dtype="bfloat16"))
     with pytest.raises(ValueError, match="2 ids but features of shape"):
         make(half(1, 3))
+
+
+def test_a_verdict_has_log_probabilities_of_every_pick_and_names_the_best_tokens() -> None:
+    def make(logprobs: m.Tensor | None, named: int = 0) -> m.Verdict:
+        return m.Verdict(1, 1, (1, 2), (7, 8), (), (), logprobs, bytes(named))
+
+    def logs(*shape: int) -> m.Tensor:
+        return m.Tensor("float32", shape, bytes(4 * math.prod(shape)))
+
+    for best in (0, 1, 5):
+        assert make(logs(2, 1 + best), 2 * 4 * best).logprobs == logs(2, 1 + best)
+    for wrong in (logs(1, 1), logs(3, 1), logs(2, 0), logs(2), logs(2, 1, 1), half(2, 1)):
+        with pytest.raises(ValueError, match="2 ids but log probabilities"):
+            make(wrong)
+    for named in (0, 4, 23, 25, 28):
+        with pytest.raises(ValueError, match=f"6 log probabilities of tokens in {named} bytes"):
+            make(logs(2, 4), named)
+    with pytest.raises(ValueError, match="0 log probabilities of tokens in 4 bytes"):
+        make(None, 4)
+
+
+def test_noise_needs_a_seed_before_a_request_opens() -> None:
+    noisy = Sampling(temperature=0.7)
+    with pytest.raises(ValueError, match="noise without a seed"):
+        m.Open(1, 2, 3, sampling=noisy)
+    assert m.Open(1, 2, 3, sampling=noisy.seeded()).sampling.seed is not None
+    assert m.Open(1, 2, 3, sampling=Sampling(top_k=3)).sampling.seed is None
+
+
+def test_a_request_begins_with_less_than_its_prompt() -> None:
+    """Its last token is judged anew: its pick is not kept."""
+    assert m.Open(1, 3, 9, prefix=(7, 2)).prefix == (7, 2)
+    for kept in (0, 3, 4):
+        with pytest.raises(ValueError, match=f"{kept} kept tokens of a prompt of 3"):
+            m.Open(1, 3, 9, prefix=(7, kept))
 
 
 def test_taps_ascend() -> None:

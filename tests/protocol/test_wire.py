@@ -8,9 +8,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import samplings
 
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol import messages as m
+from gardener.protocol.sampling import MAX_BEST
 from gardener.protocol.wire import FRAME_LIMIT, MAX_ARRAYS, Decoder, decode, encode
 
 counts = st.integers(0, 2**53)
@@ -29,7 +31,7 @@ def cards(draw: st.DrawFn) -> m.Card:
     text = [draw(names) for _ in range(5)]
     return m.Card(
         draw(counts), text[0], text[1], first, end, layers, draw(counts), text[2], text[3], text[4],
-        draw(counts), draw(costs), draw(costs), draw(counts), draw(counts), draw(counts),
+        draw(counts), draw(costs), draw(costs), *(draw(counts) for _ in range(5)),
     )  # fmt: skip
 
 
@@ -47,12 +49,10 @@ def segments(draw: st.DrawFn) -> m.Segment:
     rows = draw(st.integers(0, 5))
     ids = st.lists(counts, min_size=rows, max_size=rows).map(tuple)
     parents = st.lists(st.integers(-1, 2**53), min_size=rows, max_size=rows).map(tuple)
-    hidden, tokens = None, draw(ids)
-    if draw(st.booleans()):
-        (hidden,), tokens = tensors(draw, rows, 1), ()
+    hidden = tensors(draw, rows, 1)[0] if draw(st.booleans()) else None
     return m.Segment(
-        draw(counts), draw(counts), draw(ids), draw(parents), draw(ids), tokens, hidden,
-        draw(timings), tensors(draw, rows, draw(st.integers(0, 3))),
+        draw(counts), draw(counts), draw(ids), draw(parents), draw(ids), draw(ids), hidden,
+        draw(timings), tensors(draw, rows, draw(st.integers(0, 3))), draw(st.booleans()),
     )  # fmt: skip
 
 
@@ -61,15 +61,35 @@ def verdicts(draw: st.DrawFn) -> m.Verdict:
     pairs = draw(st.lists(st.tuples(counts, counts), max_size=5))
     ids, picks = tuple(i for i, _ in pairs), tuple(p for _, p in pairs)
     features = tensors(draw, len(ids) + draw(st.integers(0, 3)), draw(st.integers(0, 3)))
-    return m.Verdict(draw(counts), draw(counts), ids, picks, draw(timings), features)
+    logprobs, likeliest = None, b""
+    if draw(st.booleans()):
+        best = draw(st.integers(0, 3))
+        size = 4 * len(ids)
+        data = draw(st.binary(min_size=size * (1 + best), max_size=size * (1 + best)))
+        logprobs = m.Tensor("float32", (len(ids), 1 + best), data)
+        likeliest = draw(st.binary(min_size=size * best, max_size=size * best))
+    return m.Verdict(
+        draw(counts), draw(counts), ids, picks, draw(timings), features, logprobs, likeliest,
+        draw(st.booleans()),
+    )  # fmt: skip
+
+
+@st.composite
+def opens(draw: st.DrawFn) -> m.Open:
+    prompt = draw(st.integers(1, 2**31))
+    kept = st.none() if prompt == 1 else st.none() | st.tuples(counts, st.integers(1, prompt - 1))
+    return m.Open(
+        draw(counts), prompt, draw(st.integers(1, 2**31)), draw(taps), draw(samplings()).seeded(),
+        draw(st.none() | st.integers(0, MAX_BEST)), draw(st.integers(1, 2**16)), draw(kept),
+    )  # fmt: skip
 
 
 some = st.one_of(
     st.builds(m.Hello, counts, cards(), nonces),
     st.builds(m.Welcome, counts, cards(), nonces),
     st.builds(m.Survey, nonces, st.lists(cards(), max_size=3).map(tuple)),
-    st.builds(m.Open, counts, st.integers(1, 2**31), st.integers(1, 2**31), taps),
-    st.builds(m.Close, counts),
+    opens(),
+    st.builds(m.Close, counts, st.booleans()),
     segments(),
     st.builds(m.Advance, counts, st.lists(counts, max_size=5).map(tuple), counts),
     verdicts(),
@@ -94,9 +114,18 @@ def segment(**changes: object) -> list[Any]:
     """A good segment of two rows as builtins, but for `changes` by field name."""
     good: dict[str, Any] = {
         "request": 1, "seq": 2, "ids": [5, 6], "parents": [4, 5], "positions": [9, 10],
-        "tokens": [], "hidden": ["bfloat16", [2, 3], bytes(12)], "times": [],
+        "tokens": [3, 4], "hidden": ["bfloat16", [2, 3], bytes(12)], "times": [],
     }  # fmt: skip
     return [6, *(good | changes).values()]
+
+
+def verdict(**changes: object) -> list[Any]:
+    """A good verdict on two rows as builtins, with log probabilities, but for `changes`."""
+    good: dict[str, Any] = {
+        "request": 1, "seq": 2, "ids": [5, 6], "picks": [3, 4], "times": [], "features": [],
+        "logprobs": ["float32", [2, 2], bytes(16)], "likeliest": bytes(8), "more": False,
+    }  # fmt: skip
+    return [8, *(good | changes).values()]
 
 
 def tap(*shape: int, dtype: str = "float16") -> list[Any]:
@@ -129,7 +158,7 @@ def test_a_large_frame_comes_in_pieces() -> None:
     rows, width = 64, 4096
     ids = tuple(range(rows))
     data = random.Random(0).randbytes(rows * width * 2)
-    sent = m.Segment(1, 2, ids, ids, ids, (), m.Tensor("bfloat16", (rows, width), data), ())
+    sent = m.Segment(1, 2, ids, ids, ids, ids, m.Tensor("bfloat16", (rows, width), data), ())
     stream, decoder = encode(sent) + encode(m.Ping(3)), Decoder()
     heard: list[m.Message] = []
     for start in range(0, len(stream), 65536):
@@ -143,12 +172,22 @@ def test_features_survive_the_wire_each_in_its_place() -> None:
     hidden = m.Tensor("float32", (2, 1), bytes(8))
     sent: list[m.Message] = [
         m.Open(1, 2, 3, (0, 7, 30)),
-        m.Segment(1, 2, (4, 5), (3, 4), (4, 5), (), hidden, (), features),
+        m.Segment(1, 2, (4, 5), (3, 4), (4, 5), (8, 9), hidden, (), features),
         m.Segment(1, 3, (6, 7), (5, 6), (6, 7), (1, 2), None, (), features[:1]),
         m.Verdict(1, 2, (5,), (9,), (), features),  # with a row of the prompt
         m.Verdict(1, 3, (), (), (), features[1:]),
     ]
     assert list(Decoder().feed(b"".join(map(encode, sent)))) == sent
+
+
+def test_what_is_damaged_below_is_sound_before() -> None:
+    for items in (
+        verdict(),
+        [*segment(), [], False],
+        [4, 1, 2, 9, [], [], MAX_BEST, 1, [7, 1]],
+        [5, 1, True],
+    ):
+        assert len(list(Decoder().feed(frame(items)))) == 1
 
 
 def test_many_small_frames_in_one_piece() -> None:
@@ -208,9 +247,11 @@ MALFORMED = {
         frame([3, bytes(16), [[1, "", "", 5, 4, 9, 1, "", "", "", 0]]]), "layers 5 to 4",
     ),
     "parent below -1": (frame(segment(parents=[-2, 5])), "parents|Segment"),
-    "rows that disagree": (frame(segment(ids=[5])), "1 ids, 2 parents and 2 positions"),
-    "tokens and hidden": (frame(segment(tokens=[1, 2])), "tokens and hidden states"),
-    "neither": (frame(segment(hidden=None)), "2 ids but 0 tokens"),
+    "rows that disagree": (frame(segment(ids=[5])), "1 ids, 2 parents, 2 positions and 2 tokens"),
+    "hidden without tokens": (frame(segment(tokens=[])), "2 positions and 0 tokens"),
+    "neither": (frame(segment(hidden=None, tokens=[])), "2 positions and 0 tokens"),
+    "too few tokens": (frame(segment(hidden=None, tokens=[3])), "2 positions and 1 tokens"),
+    "too many tokens": (frame(segment(tokens=[3, 4, 5])), "2 positions and 3 tokens"),
     "wrong dtype": (frame(segment(hidden=["int8", [2, 3], bytes(6)])), "int8"),
     "wrong number of bytes": (
         frame(segment(hidden=["float32", [2, 3], bytes(12)])), "takes 24 bytes, got 12",
@@ -258,6 +299,41 @@ MALFORMED = {
         frame([8, 1, 2, [1, 2], [4, 5], [], [tap(1, 3)]]),
         r"2 ids but features of shape \(1, 3\)",
     ),
+    "log probabilities of too few rows": (
+        frame(verdict(logprobs=["float32", [1, 2], bytes(8)])),
+        r"2 ids but log probabilities of shape \(1, 2\)",
+    ),
+    "log probabilities of another dtype": (
+        frame(verdict(logprobs=tap(2, 2))), "2 ids but log probabilities",
+    ),
+    "no log probability of the pick": (
+        frame(verdict(logprobs=["float32", [2, 0], b""], likeliest=b"")),
+        r"2 ids but log probabilities of shape \(2, 0\)",
+    ),
+    "too few of the best tokens": (
+        frame(verdict(likeliest=bytes(4))), "2 log probabilities of tokens in 4 bytes",
+    ),
+    "best tokens without log probabilities": (
+        frame(verdict(logprobs=None)), "0 log probabilities of tokens in 8 bytes",
+    ),
+    "more that is no boolean": (frame(verdict(more=1)), "not a valid Verdict"),
+    "keep that is no boolean": (frame([5, 1, 1]), "not a valid Close"),
+    "noise without a seed": (
+        frame([4, 1, 2, 9, [], [0.5, 1.0, 0, 0.0, 1.0, 0.0, 0.0, [], None, 0, []], None, 1, None]),
+        "not a valid Open: noise without a seed",
+    ),
+    "too many log probabilities": (
+        frame([4, 1, 2, 9, [], [], MAX_BEST + 1, 1, None]), "not a valid Open",
+    ),
+    "negative log probabilities": (frame([4, 1, 2, 9, [], [], -1, 1, None]), "not a valid Open"),
+    "no row to spare": (frame([4, 1, 2, 9, [], [], None, 0, None]), "not a valid Open"),
+    "too many rows to spare": (
+        frame([4, 1, 2, 9, [], [], None, 2**16 + 1, None]), "not a valid Open",
+    ),
+    "all of a prompt kept": (
+        frame([4, 1, 2, 9, [], [], None, 1, [7, 2]]), "2 kept tokens of a prompt of 2",
+    ),
+    "a prefix of nobody": (frame([4, 1, 2, 9, [], [], None, 1, [1]]), "not a valid Open"),
 }  # fmt: skip
 
 
@@ -294,7 +370,7 @@ def test_what_cannot_be_sent_is_our_own_fault() -> None:
         encode(m.Bye("\ud800"))
     hidden = m.Tensor("float16", (1, FRAME_LIMIT // 2), bytes(FRAME_LIMIT))
     with pytest.raises(LocalError, match=r"a Segment of .* is over the limit"):
-        encode(m.Segment(1, 1, (1,), (0,), (0,), (), hidden, ()))
+        encode(m.Segment(1, 1, (1,), (0,), (0,), (7,), hidden, ()))
 
 
 def feed_garbage(data: bytes) -> None:

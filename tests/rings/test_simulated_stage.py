@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from simulated import CONTEXT, LAYERS, PROFILE, PROMPT, library, with_ring, write, written
 
+from gardener.errors import RemoteError
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Placement, SlotTable
-from gardener.protocol.messages import Open
+from gardener.protocol.messages import Open, Segment, Tensor
 from gardener.rings.simulate.ring import SimulatedRing
 from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.worker import Meter
@@ -150,3 +151,25 @@ def test_a_ring_whose_masks_are_wrong_writes_another_text(
         assert await write(ring, policy) != WROTE
 
     with_ring(scenario, 2)
+
+
+def test_only_the_first_stage_takes_rows_without_hidden_states() -> None:
+    def stage(number: int) -> SimulatedStage:
+        layers = Slice((number - 1) * LAYERS // 2, number * LAYERS // 2, LAYERS)
+        profile = PROFILE.stage(number, 2)
+        return SimulatedStage(layers, library(), profile, Meter(), width=1, context=CONTEXT)
+
+    def segment(hidden: Tensor | None) -> Segment:
+        return Segment(9, 0, (0,), (-1,), (0,), (3,), hidden, ())
+
+    first, last = stage(1), stage(2)
+    hidden = Tensor("float32", (1, 1), bytes(4))
+    first.check(segment(None))
+    last.check(segment(hidden))
+    for wrong, states in ((first, hidden), (last, None)):
+        with pytest.raises(RemoteError, match="the first stage takes rows without hidden states"):
+            wrong.check(segment(states))
+    with pytest.raises(RemoteError, match="hidden states are 2 wide"):
+        last.check(segment(Tensor("float32", (1, 2), bytes(8))))
+    for each in (first, last):  # all rows died on the way
+        each.check(Segment(9, 0, (), (), (), (), None, ()))

@@ -25,7 +25,7 @@ NONCE = bytes(16)
 
 def segment(seq: int = 0, request: int = 9, node: int = 0) -> m.Segment:
     """One row, on its way into stage 2."""
-    return m.Segment(request, seq, (node,), (node - 1,), (node,), (), HIDDEN, ())
+    return m.Segment(request, seq, (node,), (node - 1,), (node,), (7,), HIDDEN, ())
 
 
 class Between:

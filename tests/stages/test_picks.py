@@ -227,7 +227,7 @@ def test_a_request_says_how_to_pick_only_where_there_is_a_choice() -> None:
     assert picking([0, 1]) is None
     assert picking([0, 1], sampling=Sampling(seed=4, eos=(3,))) is None
     told = picking([0, 1], logprobs=0)
-    assert (list(told.positions), list(told.text), told.paths) == ([2], [], ())
+    assert (list(told.positions), told.text, told.certain, told.paths) == ([2], [5, 5], 2, ())
     read = picking([0, 1], sampling=HOW["repetition"])
     assert (list(read.positions), read.text, read.certain, read.paths) == ([2], [5, 5], 2, [()])
     early = picking([0], sampling=HOW["all"])

@@ -12,7 +12,7 @@ from gardener.stages.request import Request
 
 def waiting(request: Request, seq: int) -> WaitingSegment:
     """A segment with one row of four bytes."""
-    segment = Segment(request.number, seq, (0,), (-1,), (0,), (), column([1.0]), ())
+    segment = Segment(request.number, seq, (0,), (-1,), (0,), (7,), column([1.0]), ())
     return WaitingSegment(request, segment, 0.0)
 
 

@@ -24,7 +24,7 @@ def test_rows_are_taken_of_every_tap() -> None:
 def test_a_row_that_stays_keeps_all_that_is_its_own() -> None:
     assert keep_rows(TOKENS, [0, 2]) == Segment(9, 4, (5, 7), (4, 5), (10, 11), (50, 70), None, ())
     kept = keep_rows(HIDDEN, [1])
-    assert (kept.ids, kept.parents, kept.positions, kept.tokens) == ((6,), (5,), (11,), ())
+    assert (kept.ids, kept.parents, kept.positions, kept.tokens) == ((6,), (5,), (11,), (60,))
     assert kept.hidden == Tensor("float16", (1, 2), b"bbbb")
     assert kept.features == (Tensor("float16", (1, 1), b"bb"),)
     assert keep_rows(HIDDEN, [0, 1, 2]) is HIDDEN

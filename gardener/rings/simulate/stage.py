@@ -72,7 +72,9 @@ class SimulatedStage:
 
     def check(self, segment: Segment) -> None:
         if segment.ids and (segment.hidden is None) != self.slice.is_first:
-            raise RemoteError("tokens go to the first stage, hidden states to the others")
+            raise RemoteError(
+                "the first stage takes rows without hidden states, the others with them"
+            )
         if segment.hidden is not None and segment.hidden.shape[1] != self.width:
             raise RemoteError(f"hidden states are {segment.hidden.shape[1]} wide")
 
