@@ -95,10 +95,10 @@ def _second(noisy: "Tensor", scores: "Tensor", first: int, sampling: Sampling) -
     top-k and top-p leave; -inf if these leave no other."""
     rest = noisy.clone()
     rest[first] = -math.inf
-    token = int(rest.argmax())
-    if sampling.is_greedy or not shortens(sampling):
+    token, top = int(rest.argmax()), float(scores.amax())
+    if sampling.is_greedy or not shortens(sampling) or not math.isfinite(top):
         return float(rest[token])
-    shortlist = Shortlist(scores, sampling)
+    shortlist = Shortlist(scores, top, sampling)
     while float(rest[token]) > -math.inf and not shortlist.keeps(float(scores[token])):
         rest = rest.masked_fill(scores <= scores[token], -math.inf)  # what is left stands higher
         token = int(rest.argmax())

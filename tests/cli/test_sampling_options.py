@@ -64,7 +64,7 @@ def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"top_k": -1}, "--top-k is -1"),
         ({"repetition_penalty": 0.0}, "--repetition-penalty is 0.0: it lies between 0.01 and"),
         ({"seed": -1}, "--seed is -1: it lies between 0 and"),
-        ({"logit_bias": ["5=1", "5=2"]}, "--logit-bias names up to"),
+        ({"logit_bias": ["5=1", "5=2"]}, "--logit-bias names token 5 more than once"),
         ({"logit_bias": ["5=200"]}, "--logit-bias of token 5 is 200"),
         ({"logit_bias": ["the=2"]}, "--logit-bias the=2: write the number of a token"),
         ({"logit_bias": ["5"]}, "--logit-bias 5: write the number of a token"),
