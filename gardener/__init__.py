@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         UserError,
     )
     from gardener.holder.session import Piece, Session
+    from gardener.protocol.logprobs import TokenLogprobs
+    from gardener.protocol.sampling import Sampling
     from gardener.rings.open import open_ring
     from gardener.rings.opened import OpenRing
     from gardener.rings.settings import RingSettings
@@ -50,8 +52,10 @@ _WHERE = {
     "Piece": "holder.session",
     "RemoteError": "errors",
     "RingSettings": "rings.settings",
+    "Sampling": "protocol.sampling",
     "Session": "holder.session",
     "StageFailed": "errors",
+    "TokenLogprobs": "protocol.logprobs",
     "UserError": "errors",
     "open_ring": "rings.open",
 }
@@ -67,8 +71,10 @@ __all__ = [
     "Piece",
     "RemoteError",
     "RingSettings",
+    "Sampling",
     "Session",
     "StageFailed",
+    "TokenLogprobs",
     "UserError",
     "__version__",
     "open_ring",

@@ -81,6 +81,26 @@ def test_a_simulated_ring_answers_writes_the_same_and_says_why_it_ends() -> None
         runner.run(main())
 
 
+def test_a_request_tells_the_settings_that_it_runs_with() -> None:
+    settings = gardener.RingSettings(simulate=1, model=str(model_folder()), draft=NO_HEAD)
+
+    async def main() -> None:
+        async with gardener.open_ring(settings) as ring:
+            usual = ring.ask(QUESTION, max_new_tokens=3)
+            assert usual.sampling == gardener.Sampling()
+            asked = gardener.Sampling(temperature=0.7, top_p=0.9)
+            drawn = ring.ask(QUESTION, max_new_tokens=3, sampling=asked).sampling
+            assert drawn == gardener.Sampling(temperature=0.7, top_p=0.9, seed=drawn.seed)
+            assert drawn.seed is not None
+            again = ring.ask(QUESTION, max_new_tokens=3, sampling=drawn)
+            assert again.sampling == drawn
+            least = gardener.Sampling(min_tokens=2)
+            assert ring.ask(QUESTION, max_new_tokens=3, sampling=least).sampling.eos == (2,)
+
+    with asyncio.Runner(loop_factory=settings.loop()) as runner:
+        runner.run(main())
+
+
 NO_HEAD = gardener.DraftSettings(kinds=("ngram",))
 
 
@@ -91,6 +111,10 @@ NO_HEAD = gardener.DraftSettings(kinds=("ngram",))
         ({"stop": [""]}, "some text"),
         ({"policy": "gardner"}, "no policy gardner"),
         ({"raw": True, "prompt": ""}, "empty"),
+        ({"sampling": gardener.Sampling(min_tokens=300)}, "min_tokens is 300, more than"),
+        ({"sampling": gardener.Sampling(logit_bias=((10**6, 1.0),))}, "names token 1000000"),
+        ({"ignore_eos": True}, "a simulated ring .* leave ignore_eos away"),
+        ({"logprobs": 2}, "a simulated ring .* without log probabilities"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_the_ring_goes_on(

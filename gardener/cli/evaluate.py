@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 from gardener.cli import options as o
 from gardener.cli.measuring import Evaluation, measure_all
 from gardener.cli.program import flag, note
+from gardener.cli.sampling import SamplingOptions
 from gardener.decoding.policy import (
     POLICIES,
     SHARING,
@@ -25,8 +26,9 @@ from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
 from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.machine import commit, machine, versions
-from gardener.evaluation.plan import Place, Plan, drafted, places
+from gardener.evaluation.plan import Place, Plan, drafted, numbers, places
 from gardener.evaluation.results import Results, new_folder
+from gardener.holder.holder import MAX_REQUESTS
 from gardener.rings.settings import RingSettings
 
 MoreArgument = Annotated[
@@ -103,9 +105,14 @@ class EvaluationOptions:
             "the drafter share the cores of one machine.",
         ),
     ] = None
-    temperature: Annotated[
-        float, Parameter(help="Only 0 is supported yet: always the likeliest token.")
-    ] = 0.0
+    concurrency: Annotated[
+        str,
+        Parameter(
+            metavar="N,...",
+            help="Numbers of requests at once. With more than one, the prompts are also asked by "
+            "that many askers, each of which takes the next prompt when its answer is there.",
+        ),
+    ] = "1"
     repeat: Annotated[
         int,
         Parameter(
@@ -125,19 +132,13 @@ class EvaluationOptions:
     ] = None
     no_plots: Annotated[bool, flag(help="Write figures only.")] = False
 
-    def __post_init__(self) -> None:
-        if self.temperature != 0:
-            raise UserError(
-                f"--temperature {self.temperature:g} cannot be had: there is only 0 yet, the "
-                "likeliest token"
-            )
-
 
 def evaluate(
     *more: MoreArgument,
     rings: RingsOptions = RingsOptions(),
     holder: o.HolderOptions = o.HolderOptions(),
     asked: EvaluationOptions = EvaluationOptions(),
+    sampling: SamplingOptions = SamplingOptions(),
     no_view: o.NoView = False,
     output: o.OutputOptions = o.OutputOptions(),
     config: o.Config = None,
@@ -148,9 +149,14 @@ def evaluate(
 
     Exits with 1 if any text differs or an answer was cut short; what was measured is kept.
     """
+    sampling = sampling.begun(asked.max_new_tokens)
     given = locals()
+    levels = numbers(asked.concurrency, "--concurrency", "requests at once")
     drafts = _drafts(rings.draft or ["auto"], holder.drafting)
     conversations = read_conversations([*(asked.data or []), *more], asked.prompts)
+    if holder.connection.max_requests is None:
+        most = max(MAX_REQUESTS, *levels)
+        holder = replace(holder, connection=replace(holder.connection, max_requests=most))
     settings = _settings(rings, holder, drafts)
     for each in settings.values():
         each.loop()  # report a bad profile now, not after the ring before it was measured
@@ -159,12 +165,13 @@ def evaluate(
     else:
         policies = _named(asked.policies)
     settings = {place: replace(each, policies=policies) for place, each in settings.items()}
-    plan = Plan(conversations, policies, asked.max_new_tokens, asked.repeat, asked.raw)
+    plan = Plan(conversations, policies, asked.max_new_tokens, asked.repeat, asked.raw, levels)
     folder = new_folder(asked.out or Path(f"gardener-eval-{datetime.now():%Y%m%d-%H%M%S}"))
     evaluation = Evaluation(
         Results(_header({**_flat(given), "draft": list(drafts)}), plan),
         folder,
         holder.bounds.bounds(),
+        sampling,
         output,
         asked.no_plots,
     )

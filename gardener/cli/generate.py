@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,7 @@ from rich.table import Table
 from gardener.cli import options as o
 from gardener.cli.output import progress
 from gardener.cli.program import Misuse, flag, ignore, note, result, run
+from gardener.cli.sampling import Logprobs, SamplingOptions
 from gardener.cli.view import live
 from gardener.cli.view.holder_watch import HolderWatch
 from gardener.cli.view.snapshot import reading
@@ -70,6 +72,8 @@ def generate(
     max_new_tokens: o.NewTokens = 256,
     stop: StopOption = None,
     raw: o.Raw = False,
+    sampling: SamplingOptions = SamplingOptions(),
+    logprobs: Logprobs = None,
     policy: PolicyOption = None,
     compare: CompareOption = "",
     no_view: o.NoView = False,
@@ -84,6 +88,8 @@ def generate(
         raise Misuse("say what to ask: give one prompt, or - to read it from standard input")
     if stop and not all(stop):
         raise UserError("--stop '' would end every answer at once: give it some text")
+    if logprobs is not None and not output.as_json:
+        raise Misuse("--logprobs adds to what --json prints: give both")
     settings = holder.settings(ring, holder.drafting.settings(draft))
     first = policy or default_policy(settings.crowded, holder.bounds.window)
     if policy is None and first == "alternating":
@@ -97,6 +103,8 @@ def generate(
         bounds=holder.bounds.bounds(),
         new_tokens=max_new_tokens,
         stops=tuple(stop or ()),
+        sampling=sampling.begun(max_new_tokens),
+        logprobs=logprobs,
         output=output,
     )
     _report(_run(settings, question, no_view), settings, output.as_json)
@@ -127,6 +135,8 @@ class AnswerRequest:
     bounds: Bounds
     new_tokens: int
     stops: Sequence[str]
+    sampling: SamplingOptions
+    logprobs: int | None
     output: o.OutputOptions
 
 
@@ -176,6 +186,7 @@ async def _answers(
         for card in ring.stages if not question.output.as_json else ():
             layers = span(card.first, card.end)
             note(f"stage {card.stage}: {layers} on {printable(card.name)}, {card.dtype}")
+        sampling = question.sampling.sampling(ring.folder, note)
         if view is not None:
             view.begin(ring.holder, ring.prompter.backend)
         answers: list[Answer] = []
@@ -188,6 +199,9 @@ async def _answers(
                 raw=question.raw,
                 policy=name,
                 bounds=question.bounds,
+                sampling=sampling,
+                logprobs=question.logprobs,
+                ignore_eos=question.sampling.ignore_eos,
             )
             async with _telling(session, view is None and settings.simulate is None):
                 answers.append(await collect(session, result if first else ignore))
@@ -231,10 +245,12 @@ def _object(answers: Sequence[Answer]) -> dict[str, Any]:
     return {
         "text": first.text,
         "token_ids": first.tokens,
+        "logprobs": _logprobs(first) if first.logprobs else None,
         "finish_reason": first.reason,
         "error": answers[-1].error,
         "prompt_tokens": first.figures.prompt_tokens,
         "policy": first.figures.policy,
+        "sampling": msgspec.structs.asdict(first.sampling),
         "agree": _agree(answers),
         "prefill": common._asdict(),
         "policies": {
@@ -242,6 +258,14 @@ def _object(answers: Sequence[Answer]) -> dict[str, Any]:
             for each in _figures(answers)
         },
     }
+
+
+def _logprobs(answer: Answer) -> list[dict[str, Any]]:
+    """Of each token: its log probability, and the best tokens there with theirs."""
+    return [
+        {"token_id": token, "logprob": said.pick, "best": [list(each) for each in said.best]}
+        for token, said in zip(answer.tokens, answer.logprobs, strict=True)
+    ]
 
 
 def _figures(answers: Sequence[Answer]) -> list[Figures]:

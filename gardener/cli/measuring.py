@@ -12,8 +12,11 @@ from rich.console import Console
 
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, ignore, note, result, run
+from gardener.cli.sampling import SamplingOptions
 from gardener.decoding.policy import Bounds, make
 from gardener.errors import GardenerError, UserError
+from gardener.evaluation.askers import measure_loads
+from gardener.evaluation.concurrency_tables import concurrency_tables
 from gardener.evaluation.plan import Place
 from gardener.evaluation.report import write_plots, write_traces
 from gardener.evaluation.results import Difference, Failure, Results, Skipped
@@ -36,11 +39,12 @@ WIDE = 150
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one call has to do besides its rings."""
+    """What one call has to do besides its rings. `sampling` has its seed."""
 
     results: Results
     folder: Path
     bounds: Bounds
+    sampling: SamplingOptions
     output: o.OutputOptions
     no_plots: bool
 
@@ -75,7 +79,8 @@ def measure_all(
 
 def _judge(results: Results, file: Path) -> None:
     """Raises GardenerError if texts differ or answers failed; `file` has the details."""
-    whole, wrong = f"of {len(results.runs)} answers", []
+    answers = len(results.runs) + sum(len(load.answers) for load in results.loads)
+    whole, wrong = f"of {answers} answers", []
     if results.differences:
         wrong.append(f"the texts differ in {len(results.differences)} {whole}, see `differences`")
     if results.failures:
@@ -97,10 +102,19 @@ async def _measure(
         evaluation.results.add_ring(
             place, cards, opened.holder.drafters.names, ran, settings.facts()
         )
+        results, asked = evaluation.results, evaluation.sampling
+        say = ignore if len(results.rings) > 1 else keeper.say  # it is the same for all of them
+        results.sampling = opened.settled(asked.sampling(opened.folder, say), asked.ignore_eos)
         ring = MeasuredRing(
-            place, opened.holder, opened.prompter, lambda name: make(name, evaluation.bounds)
+            place,
+            opened.holder,
+            opened.prompter,
+            lambda name: make(name, evaluation.bounds),
+            results.sampling,
+            asked.ignore_eos,
         )
-        await measure(ring, evaluation.results.plan, evaluation.results, keeper)
+        questions = await measure(ring, results.plan, results, keeper)
+        await measure_loads(ring, results.plan, questions, results, keeper)
 
 
 class Keeper:
@@ -113,12 +127,18 @@ class Keeper:
         self.skipped: Callable[[Skipped, int], None] = teller.skipped
         self.differed: Callable[[Difference], None] = teller.differed
         self.failed: Callable[[Failure], None] = teller.failed
+        self.expects = teller.expects
+        self.answered = teller.answered
         self._ran = teller.ran
         self._save = save
         self._next = time.monotonic() + SAVE_EVERY
 
     def ran(self, run: MeasuredRun) -> None:
         self._ran(run)
+        self.loaded()
+
+    def loaded(self) -> None:
+        """The ring has nothing to do: save, if it is time."""
         begin = time.monotonic()
         if begin >= self._next:
             self._save()
@@ -135,6 +155,8 @@ def finish(evaluation: Evaluation) -> None:
         console = Console(width=None if sys.stdout.isatty() else WIDE)
         figures, policies = results.figures(), results.plan.policies
         console.print(tables(results.rings, figures, policies, console.width))
+        if several := results.concurrency():
+            console.print(concurrency_tables(several))
     results.save(evaluation.folder)
     written = [f"traces: {len(write_traces(results, evaluation.folder))}"]
     if not evaluation.no_plots and results.ended != "interrupted":

@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 from gardener.cli.program import Misuse, flag
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
 from gardener.draft.factory import DraftSettings
+from gardener.holder.holder import MAX_REQUESTS
 from gardener.rings.settings import RingSettings
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -184,6 +185,16 @@ class ConnectionOptions:
     ] = None
     listen: Listen = "127.0.0.1:7000"
     patience: PatienceSeconds = 120.0
+    max_requests: Annotated[
+        int | None,
+        Parameter(
+            env_var="GARDENER_MAX_REQUESTS",
+            validator=Number(gte=1),
+            metavar="N",
+            help=f"Most requests that run at the same time; others wait. Default: {MAX_REQUESTS}, "
+            "or as many as --concurrency asks for.",
+        ),
+    ] = None
 
 
 @Parameter(name="*", group=DRAFTING)
@@ -292,6 +303,7 @@ class HolderOptions:
     def settings(self, ring: RingOptions, draft: DraftSettings) -> RingSettings:
         """A ring with these options. Raises UserError."""
         given = asdict(self.connection) | asdict(self.model) | asdict(self.stages) | asdict(ring)
+        given["max_requests"] = given["max_requests"] or MAX_REQUESTS
         return RingSettings(**given, draft=draft)
 
 

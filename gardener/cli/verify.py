@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
 from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
+from gardener.cli.sampling import SamplingOptions
 from gardener.decoding.policy import POLICIES, Bounds, make
 from gardener.errors import GardenerError
 from gardener.evaluation.datasets import read_conversations
@@ -24,6 +26,7 @@ from gardener.holder.holder import Holder
 from gardener.model.checkpoint.parts import held_part
 from gardener.model.checkpoint.resolve import resolve
 from gardener.protocol.messages import Card
+from gardener.protocol.sampling import Sampling
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 
@@ -62,6 +65,8 @@ class Check:
     reference: Sequence[Reference] | None  # None: the ring's own plain decoding
     policies: Sequence[str]
     new_tokens: int
+    sampling: Sampling
+    ignore_eos: bool
 
 
 def verify(
@@ -74,12 +79,14 @@ def verify(
     count: CountOption = None,
     reference: ReferenceOption = "auto",
     max_new_tokens: o.NewTokens = 64,
+    sampling: SamplingOptions = SamplingOptions(),
     output: o.OutputOptions = o.OutputOptions(),
     config: o.Config = None,
 ) -> None:
     """Compare what the ring writes under every policy with a reference, token by token.
 
-    Exits with 1 on any difference but a tie: the two best logits within 1e-4 of each other.
+    Exits with 1 on any difference but a tie: the two best logits, with their noise where there is a
+    temperature, within 1e-4 of each other.
     """
     names = o.policies(policies)
     if (ring.local, ring.simulate, holder.connection.peer) == (None, None, None):
@@ -88,26 +95,29 @@ def verify(
     settings = replace(settings, policies=tuple(names))
     texts = _texts(prompts)[:count]
     bounds = holder.bounds.bounds()
+    asked = sampling.begun(max_new_tokens)
 
-    async def main() -> tuple[list[Comparison], str]:
+    async def main() -> tuple[list[Comparison], str, Sampling]:
         heard = note if output.verbose else ignore
         async with open_ring(settings, note, heard, progress) as ring:
             holder, prompter = ring.holder, ring.prompter
             against = _against(reference, ring.stages[0], whole=held_part(ring.folder) is None)
-            check = Check([prompter.encode(text) for text in texts], None, names, max_new_tokens)
+            given = ring.settled(asked.sampling(ring.folder, note), asked.ignore_eos)
+            tokens = [prompter.encode(text) for text in texts]
+            check = Check(tokens, None, names, max_new_tokens, given, asked.ignore_eos)
             if against == "transformers":
                 check = await _with_reference(check, settings, ring.stages[0].dtype, prompter)
-            holder.prepare(check.prompts, max_new_tokens)
+            holder.prepare(check.prompts, max_new_tokens, given)
             done: list[Comparison] = []
             for number in range(len(check.prompts)):
                 found = await _compare(holder, prompter, bounds, check, number)
                 for each in () if output.as_json else found:
                     note(str(each))
                 done += found
-            return done, against
+            return done, against, given
 
-    done, against = run(main(), settings.loop())
-    _report(done, output.as_json, against, len(texts))
+    done, against, given = run(main(), settings.loop())
+    _report(done, output.as_json, against, len(texts), given)
 
 
 def _against(reference: str, card: Card, whole: bool) -> str:
@@ -131,9 +141,10 @@ async def _with_reference(
         check.prompts,
         check.new_tokens,
         prompter.context,
-        prompter.eos,
+        frozenset[int]() if check.ignore_eos else prompter.eos,
         dtype,
         settings.device,
+        check.sampling,
     )
     return replace(check, reference=texts)
 
@@ -144,7 +155,12 @@ async def _compare(
     """Run one prompt under every policy. Raises GardenerError if the ring fails."""
 
     async def write(policy: str) -> list[int]:
-        wanted = Wanted(check.prompts[number], check.new_tokens)
+        wanted = Wanted(
+            check.prompts[number],
+            check.new_tokens,
+            sampling=check.sampling,
+            ignore_eos=check.ignore_eos,
+        )
         got = await answer(holder, prompter, make(policy, bounds), wanted)
         if got.error:
             raise GardenerError(got.error)
@@ -162,7 +178,9 @@ def _texts(path: Path | None) -> list[str]:
     return [row.turns[0] for row in read_conversations([] if path is None else [path], None)]
 
 
-def _report(done: Sequence[Comparison], as_json: bool, reference: str, prompts: int) -> None:
+def _report(
+    done: Sequence[Comparison], as_json: bool, reference: str, prompts: int, sampling: Sampling
+) -> None:
     """Say how it went; ends with status 1 if any text differs."""
     count = {
         outcome: sum(each.outcome == outcome for each in done)
@@ -170,7 +188,13 @@ def _report(done: Sequence[Comparison], as_json: bool, reference: str, prompts: 
     }
     if as_json:
         comparisons = [asdict(each) for each in done]
-        whole = {"reference": reference, "prompts": prompts, **count, "comparisons": comparisons}
+        whole = {
+            "reference": reference,
+            "prompts": prompts,
+            "sampling": msgspec.structs.asdict(sampling),
+            **count,
+            "comparisons": comparisons,
+        }
         result(json.dumps(whole) + "\n")
     else:
         note(

@@ -13,17 +13,20 @@ Kind: TypeAlias = Literal["local", "peer", "simulate"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What every ring is asked, and under which policies."""
+    """What every ring is asked, and under which policies. `levels`: numbers of requests at once
+    under which the prompts are asked again; 1 is how they are all asked in any case."""
 
     conversations: tuple[Conversation, ...]
     policies: tuple[str, ...]
     new_tokens: int
     repeat: int
     raw: bool = False
+    levels: tuple[int, ...] = (1,)
 
     @property
     def runs(self) -> int:
-        """The number of answers of one ring, without those that warm it up."""
+        """The number of answers of one ring to prompts asked alone, without those that warm it
+        up."""
         return (
             sum(len(each.turns) for each in self.conversations) * len(self.policies) * self.repeat
         )
@@ -65,9 +68,9 @@ def places(
         return (Place("peer", peer=peer),)
     if simulate is not None:
         profiles = _parts(profile, "--profile")
-        stages = _numbers(simulate, "--simulate")
+        stages = numbers(simulate, "--simulate", "stages")
         return tuple(Place("simulate", n, profile=name) for name in profiles for n in stages)
-    return tuple(Place("local", n) for n in _numbers(local or "2", "--local"))
+    return tuple(Place("local", n) for n in numbers(local or "2", "--local", "stages"))
 
 
 def drafted(rings: Iterable[Place], drafts: Sequence[str]) -> tuple[Place, ...]:
@@ -88,12 +91,13 @@ def _parts(text: str, option: str) -> tuple[str, ...]:
     return parts
 
 
-def _numbers(text: str, option: str) -> tuple[int, ...]:
+def numbers(text: str, option: str, of: str) -> tuple[int, ...]:
+    """The numbers of something, from 1, that the option has; each once. Raises UserError."""
     parts = _parts(text, option)
     for part in parts:
         if not part.isdecimal() or int(part) < 1:
             raise UserError(
-                f"{option} takes a number of stages from 1, or several with commas between, "
+                f"{option} takes a number of {of} from 1, or several with commas between, "
                 f"not {part!r}"
             )
     return tuple(dict.fromkeys(int(part) for part in parts))

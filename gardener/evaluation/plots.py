@@ -89,6 +89,26 @@ def speedups(
     _save(figure, path)
 
 
+def concurrency(title: str, curves: Mapping[str, Mapping[int, float]], path: Path) -> None:
+    """Tokens per second of all requests together, by how many are asked at once.
+    curves[policy][N]."""
+    figure, axes = _figure(5.0, 4.0)
+    for policy, curve in curves.items():
+        places = sorted(curve)
+        values = [curve[n] for n in places]
+        axes.plot(places, values, "o-", ms=4, label=policy, color=colour(policy))
+    levels = sorted({n for curve in curves.values() for n in curve})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(levels, [str(n) for n in levels])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("requests at once")
+    axes.set_ylabel("tokens/s of all requests, prompts included")
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.grid(alpha=0.3)
+    _legend(figure, axes)
+    _save(figure, path)
+
+
 def draw_timelines(title: str, timelines: Mapping[str, Timeline], path: Path) -> None:
     """What drafter and stages did from the first token on, on one axis for all policies.
 

@@ -21,8 +21,9 @@ def write_traces(results: Results, folder: Path) -> list[Path]:
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
-    """Write bars and timelines for each ring, and speed-ups by the number of stages if there are
-    several. Raises UserError if matplotlib is missing."""
+    """Write bars and timelines for each ring, speed-ups by the number of stages if there are
+    several, and tokens per second by the number of requests at once. Raises UserError if
+    matplotlib is missing."""
     plots.require()
     policies = results.plan.policies
     written: list[Path] = []
@@ -36,7 +37,19 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     for base, curves in _curves(results):
         written.append(folder / f"speedup-over-{base}.png")
         plots.speedups(base, curves, written[-1])
+    for ring, several in results.concurrency().items():
+        if several:
+            written.append(folder / f"concurrency-{_slug(ring)}.png")
+            plots.concurrency(ring, _totals(several), written[-1])
     return [path for path in written if path.exists()]
+
+
+def _totals(several: dict[str, Any]) -> dict[str, dict[int, float]]:
+    """Tokens per second of all requests, by policy and number of requests."""
+    return {
+        policy: {int(level): each["tokens_per_second"] for level, each in by_level.items()}
+        for policy, by_level in several.items()
+    }
 
 
 def _curves(results: Results) -> Iterator[tuple[str, dict[str, dict[str, dict[int, float]]]]]:

@@ -10,13 +10,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
+
 from gardener.errors import UserError
+from gardener.evaluation import concurrency
+from gardener.evaluation.concurrency import Load
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.tally import MeasuredRun, prefills, summary
 from gardener.evaluation.timeline import Timeline
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime.files import make_folder, write_text
 
-FORMAT = 2
+FORMAT = 3
 """The version of results.json."""
 
 Prompt: TypeAlias = tuple[str, int, int]
@@ -37,7 +42,8 @@ class Written:
 @dataclass(frozen=True, slots=True)
 class Difference:
     """An answer that differs from the first one to its prompt. `token`: the index of the first
-    token that differs; `around`: the text about it, in both."""
+    token that differs; `around`: the text about it, in both; `requests`: how many were asked at
+    once when it came."""
 
     data: str
     line: int
@@ -46,6 +52,7 @@ class Difference:
     places: tuple[str, str]
     policies: tuple[str, str]
     around: tuple[str, str]
+    requests: int = 1
 
     def __str__(self) -> str:
         names = [
@@ -53,6 +60,8 @@ class Difference:
         ]
         lines = [f"  {n}: {text!r}" for n, text in zip(names, self.around, strict=True)]
         where = f"{self.data}, line {self.line}, turn {self.turn}"
+        if self.requests > 1:
+            names[1] += f" with {self.requests} requests at once"
         return "\n".join(
             [f"THE TEXTS DIFFER: {where}: {names[1]} left {names[0]} at token {self.token}", *lines]
         )
@@ -73,7 +82,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An answer that was cut short. `repeat` from 1."""
+    """An answer that was cut short. `repeat` from 1. `requests`: how many were asked at once."""
 
     place: str
     data: str
@@ -82,16 +91,22 @@ class Failure:
     policy: str
     repeat: int
     why: str
+    requests: int = 1
 
     def __str__(self) -> str:
         where = f"{self.data}, line {self.line}, turn {self.turn}"
-        return f"FAILED: {where}: {self.policy} ({self.place}), run {self.repeat}: {self.why}"
+        run = f"run {self.repeat}"
+        if self.requests > 1:
+            run += f" with {self.requests} requests at once"
+        return f"FAILED: {where}: {self.policy} ({self.place}), {run}: {self.why}"
 
 
 @dataclass
 class Results:
     """`header`: machine, versions, command and settings. `ended`: why the evaluation is over
-    ("done" if all was measured), or None. `timelines`: those of one prompt, by ring and policy."""
+    ("done" if all was measured), or None. `sampling`: how tokens are picked, with the seed, once a
+    ring stands. `timelines`: those of one prompt, by ring and policy. `loads`: several requests at
+    once."""
 
     header: dict[str, Any]
     plan: Plan
@@ -102,15 +117,18 @@ class Results:
     skipped: dict[Prompt, Skipped] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     timelines: dict[str, dict[str, Timeline]] = field(default_factory=dict)
+    sampling: Sampling = GREEDY
+    loads: list[Load] = field(default_factory=list)
 
     @property
     def failures(self) -> list[Failure]:
-        """The runs that were cut short."""
-        return [
+        """The answers that were cut short."""
+        alone = [
             Failure(r.place, r.data, r.line, r.turn, r.policy, r.repeat, r.error)
             for r in self.runs
             if r.error is not None
         ]
+        return alone + [each for load in self.loads for each in failures_of(load)]
 
     def add_ring(
         self,
@@ -142,6 +160,21 @@ class Results:
             for ring in self.rings
         }
 
+    def concurrency(self) -> dict[str, dict[str, Any]]:
+        """The figures of several requests at once by ring; see `concurrency.summary`. None where
+        each prompt was asked alone."""
+        if self.plan.levels == (1,):
+            return {}
+        return {
+            ring: concurrency.summary(
+                [load for load in self.loads if load.place == ring],
+                [run for run in self.runs if run.place == ring],
+                self.plan.policies,
+                self.plan.levels,
+            )
+            for ring in self.rings
+        }
+
     def brief(self) -> dict[str, Any]:
         """All but the runs and texts."""
         return {
@@ -152,8 +185,10 @@ class Results:
             "failures": [asdict(each) for each in self.failures],
             "skipped": [asdict(each) for each in self.skipped.values()],
             **self.header,
+            "sampling": msgspec.structs.asdict(self.sampling),
             "rings": self.rings,
             "figures": self.figures(),
+            "concurrency": self.concurrency(),
         }
 
     def whole(self) -> dict[str, Any]:
@@ -164,13 +199,23 @@ class Results:
         ]
         taken = prefills(self.runs)
         runs = [run.as_dict(taken.get(run.key)) for run in self.runs]
-        return {**self.brief(), "answers": answers, "runs": runs}
+        loads = [asdict(load) for load in self.loads]
+        return {**self.brief(), "answers": answers, "runs": runs, "loads": loads}
 
     def save(self, folder: Path) -> Path:
         """Write results.json, whole or not at all. Raises UserError."""
         path = folder / "results.json"
         write_text(path, json.dumps(self.whole(), indent=1))
         return path
+
+
+def failures_of(load: Load) -> list[Failure]:
+    """The answers of a load that were cut short."""
+    return [
+        Failure(load.place, *each.prompt, load.policy, load.repeat, each.error, load.requests)
+        for each in load.answers
+        if each.error is not None
+    ]
 
 
 def new_folder(folder: Path) -> Path:

@@ -23,6 +23,7 @@ from gardener.holder.answer import Answer, Wanted, answer
 from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
 from gardener.protocol.messages import Card
+from gardener.protocol.sampling import GREEDY, Sampling
 
 WARM = 2
 """The number of prompts that warm a ring up."""
@@ -52,12 +53,23 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class MeasuredRing:
-    """A ring that is closed. `policy` makes one for an answer, by the name in the plan."""
+    """A ring that is closed. `policy` makes one for an answer, by the name in the plan.
+
+    sampling    how tokens are picked, with the seed: it is the same for every prompt, so that no
+                text depends on the order in which they are asked
+    ignore_eos  see `Wanted`
+    """
 
     place: Place
     holder: Holder
     prompter: Prompter
     policy: Callable[[str], Policy]
+    sampling: Sampling = GREEDY
+    ignore_eos: bool = False
+
+    def wanted(self, tokens: Sequence[int], new_tokens: int) -> Wanted:
+        """What is asked of it."""
+        return Wanted(tokens, new_tokens, sampling=self.sampling, ignore_eos=self.ignore_eos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +83,31 @@ class Question:
         return self.conversation.data, self.conversation.line, self.turn
 
 
-async def measure(ring: MeasuredRing, plan: Plan, results: Results, listener: Listener) -> None:
-    """Carry out the plan in one ring. Each answer goes into `results` as soon as it is there.
+async def measure(
+    ring: MeasuredRing, plan: Plan, results: Results, listener: Listener
+) -> list[Question]:
+    """Ask each prompt of the plan alone, in one ring; returns what was asked. Each answer goes into
+    `results` as soon as it is there.
 
     Raises UserError if no prompt can be asked, and GardenerError when the ring broke.
     """
-    round_ = 0
+    round_, asked = 0, list[Question]()
     for turn in range(1, max(len(conversation.turns) for conversation in plan.conversations) + 1):
         questions = list(_questions(ring.prompter, plan, turn, results, listener))
         if not questions:
             break
-        ring.holder.prepare([each.tokens for each in questions], plan.new_tokens)
+        tokens = [each.tokens for each in questions]
+        ring.holder.prepare(tokens, plan.new_tokens, ring.sampling)
         if turn == 1:
             await _warm_up(ring, plan, questions)
         for question in questions:
             await _ask(ring, plan, question, round_, results, listener)
             round_ += plan.repeat
-    if not round_:
+        asked += questions
+    if not asked:
         first = next(iter(results.skipped.values()))
         raise UserError(f"no prompt can be asked; {first}")
+    return asked
 
 
 def _questions(
@@ -118,13 +136,14 @@ def _questions(
 async def _warm_up(ring: MeasuredRing, plan: Plan, questions: Sequence[Question]) -> None:
     """Let kernels be compiled, costs measured and caches filled before anything counts."""
     for question in questions[:WARM]:
-        wanted = Wanted(question.tokens, min(plan.new_tokens, WARM_TOKENS))
+        few = min(plan.new_tokens, max(WARM_TOKENS, ring.sampling.min_tokens))
+        wanted = ring.wanted(question.tokens, few)
         for name in plan.policies:
             got = await answer(ring.holder, ring.prompter, ring.policy(name), wanted)
-            _check(got)
+            check(got)
 
 
-def _check(got: Answer) -> None:
+def check(got: Answer) -> None:
     """Raise GardenerError if the ring broke. What a stage could not compute ends one answer
     only."""
     if got.error and not got.stands:
@@ -164,7 +183,7 @@ async def _run(
 ) -> Answer:
     holder = ring.holder
     holder.trace.restart(RECORDS)  # of this answer alone
-    wanted = Wanted(question.tokens, plan.new_tokens)
+    wanted = ring.wanted(question.tokens, plan.new_tokens)
     got = await answer(holder, ring.prompter, ring.policy(name), wanted)
     timeline = timeline_of(holder.trace, link_weights(holder.cards))
     place = str(ring.place)
@@ -186,7 +205,7 @@ async def _run(
     )
     results.runs.append(run)
     listener.ran(run)
-    _check(got)
+    check(got)
     if got.error:
         listener.failed(results.failures[-1])
     return got
@@ -198,8 +217,10 @@ def compare(
     policies: Sequence[str],
     found: Sequence[tuple[str, Answer]],
     results: Results,
+    requests: int = 1,
 ) -> list[Difference]:
-    """Compare all answers with the first one that the first policy gave in the first ring."""
+    """Compare all answers with the first one that the first policy gave in the first ring.
+    `requests`: how many were asked at once."""
     if not found:
         return []
     place, prompt = str(ring.place), question.prompt
@@ -218,7 +239,8 @@ def compare(
                 for tokens in (right.tokens, got.tokens)
             )
             places, names = (right.place, place), (right.policy, name)
-            differences.append(Difference(*prompt, at, places, names, (around[0], around[1])))
+            both = (around[0], around[1])
+            differences.append(Difference(*prompt, at, places, names, both, requests))
     return differences
 
 

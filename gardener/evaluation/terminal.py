@@ -60,8 +60,19 @@ class Teller:
             self._tell(text)
 
     def ran(self, run: MeasuredRun) -> None:
+        self._one_more(f"{run.place}, {run.data}, {run.policy}")
+
+    def expects(self, answers: int) -> None:
+        """So many more are going to be asked for."""
+        self._total += answers
+        self._bar.update(self._task, total=self._total)
+
+    def answered(self, place: str, policy: str, requests: int) -> None:
+        """An answer is there, one of several that were asked at once."""
+        self._one_more(f"{place}, {requests} requests at once, {policy}")
+
+    def _one_more(self, what: str) -> None:
         self._done += 1
-        what = f"{run.place}, {run.data}, {run.policy}"
         self._bar.update(self._task, completed=self._done)
         self._tell(what, f"{self._done} of {self._total} answers: ")
 

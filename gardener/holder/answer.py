@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
@@ -11,25 +13,47 @@ from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
 from gardener.holder.session import Piece, Session
 from gardener.holder.text import StopStrings, TextStream
+from gardener.protocol.logprobs import TokenLogprobs
+from gardener.protocol.sampling import GREEDY, MAX_BEST, MAX_ENDS, Sampling
 from gardener.runtime import clock
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of the model. `tokens` is the prompt."""
+    """What is asked of the model. `tokens` is the prompt.
+
+    sampling    how tokens are picked; what it leaves open, `completed` fills in
+    logprobs    with each token come its log probability and those of this many of the best tokens
+    ignore_eos  the tokens that end an answer end none: it is as long as it may be
+
+    Raises ValueError for what cannot be.
+    """
 
     tokens: Sequence[int]
     new_tokens: int
     stops: Sequence[str] = ()
     chunk: int = 128
+    sampling: Sampling = GREEDY
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sampling.min_tokens > self.new_tokens:
+            raise ValueError(
+                f"min_tokens is {self.sampling.min_tokens}, more than the most tokens to write, "
+                f"which are {self.new_tokens}"
+            )
+        if self.logprobs is not None and not 0 <= self.logprobs <= MAX_BEST:
+            raise ValueError(f"logprobs is {self.logprobs}: it lies between 0 and {MAX_BEST}")
 
 
 @dataclass
 class Answer:
     """What was written, why it ended there, and what it cost.
 
-    error: what went wrong, if something did; what had been written before is kept. stands: the ring
-    can take another request, whatever became of this one.
+    sampling: how tokens were picked, with the seed. logprobs: of the tokens, if they were asked
+    for. error: what went wrong, if something did; what had been written before is kept. stands: the
+    ring can take another request, whatever became of this one.
     """
 
     figures: Figures
@@ -38,25 +62,63 @@ class Answer:
     reason: str = ""
     error: str | None = None
     stands: bool = True
+    sampling: Sampling = GREEDY
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     def take(self, piece: Piece, seconds: float) -> None:
         """Add a piece that came this long after the request."""
         self.text += piece.text
+        self.logprobs += piece.logprobs
         if piece.tokens:
             self.tokens += piece.tokens
             self.figures.emitted(len(piece.tokens), seconds)
 
 
+def completed(sampling: Sampling, prompter: Prompter) -> Sampling:
+    """The same for this model, with nothing left open: a seed is drawn if one is needed, and where
+    an answer may not end at once, the tokens that would end it are named.
+
+    Raises ValueError for a bias on a token that the model does not have.
+    """
+    for token, _ in sampling.logit_bias:
+        if not 0 <= token < prompter.vocabulary:
+            raise ValueError(
+                f"logit_bias names token {token}: this model has tokens 0 to "
+                f"{prompter.vocabulary - 1}"
+            )
+    seeded = sampling.seeded()
+    if not sampling.min_tokens:
+        return seeded
+    eos = sorted(token for token in prompter.eos if token >= 0)
+    if len(eos) > MAX_ENDS:
+        raise ValueError(
+            f"min_tokens is {sampling.min_tokens}, and this model has {len(eos)} tokens that end "
+            f"an answer: with more than {MAX_ENDS}, leave it at 0"
+        )
+    return msgspec.structs.replace(seeded, eos=tuple(eos))
+
+
 def ask(holder: Holder, prompter: Prompter, policy: Policy, wanted: Wanted) -> Session:
     """Begin a request; its session gives tokens and text, piece by piece.
 
-    Raises ValueError if the prompt leaves no room for an answer, and what broke the ring if it is
-    broken.
+    Raises ValueError if the prompt leaves no room for an answer or the settings do not fit the
+    model, and what broke the ring if it is broken.
     """
-    stops = StopStrings(prompter.backend, wanted.stops)
-    limits = Limits(wanted.new_tokens, prompter.context, prompter.eos, stops)
-    text = TextStream(prompter.backend, wanted.stops)
-    return holder.open(wanted.tokens, policy, limits, wanted.chunk, text)
+    sampling = completed(wanted.sampling, prompter)
+    least = sampling.min_tokens
+    stops = StopStrings(prompter.backend, wanted.stops, least)
+    eos = frozenset[int]() if wanted.ignore_eos else prompter.eos
+    limits = Limits(wanted.new_tokens, prompter.context, eos, stops)
+    text = TextStream(prompter.backend, wanted.stops, least)
+    return holder.open(
+        wanted.tokens,
+        policy,
+        limits,
+        wanted.chunk,
+        text,
+        sampling=sampling,
+        logprobs=wanted.logprobs,
+    )
 
 
 async def answer(
@@ -75,7 +137,13 @@ async def answer(
         session = ask(holder, prompter, policy, wanted)
     except GardenerError as error:
         figures = Figures(policy.name, len(wanted.tokens))
-        return Answer(figures, reason="lost", error=str(error), stands=holder.stands)
+        return Answer(
+            figures,
+            reason="lost",
+            error=str(error),
+            stands=holder.stands,
+            sampling=wanted.sampling,
+        )
     return await collect(session, show)
 
 
@@ -83,7 +151,7 @@ async def collect(session: Session, show: Callable[[str], None] = lambda text: N
     """What comes of a session that has just begun; see `answer`."""
     begin, speculation = clock.now(), session.speculation
     figures = Figures(speculation.policy.name, len(speculation.prompt))
-    result = Answer(figures)
+    result = Answer(figures, sampling=session.sampling)
     try:
         async with session:
             async for piece in session:

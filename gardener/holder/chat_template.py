@@ -20,8 +20,9 @@ class Prompter:
         from gardener.model.architecture import Architecture
 
         self._directory = directory
-        # Of prompt and answer together.
-        self.context = Architecture.read(directory).context
+        architecture = Architecture.read(directory)
+        self.context = architecture.context  # tokens of prompt and answer together
+        self.vocabulary = architecture.vocab  # tokens that can be picked
         self._tokenizer = _tokenizer(directory)
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:

@@ -170,6 +170,9 @@ class Holder:
         limits: Limits,
         chunk: int = 128,
         text: TextStream | None = None,
+        *,
+        sampling: Sampling = GREEDY,
+        logprobs: int | None = None,
     ) -> Session:
         """Begin a request, or let it wait for its turn; the session gives its answer, piece by
         piece, with text if `text` turns tokens into it.
@@ -192,6 +195,8 @@ class Holder:
             sources=drafters.again,
             taps=drafters.taps,
             instant=drafters.instant,
+            sampling=sampling,
+            logprobs=logprobs,
         )
         round_ = Round(speculation, self.costs)
         session = self.session = Session(self, round_, drafters, text, self._stall)

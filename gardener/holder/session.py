@@ -31,6 +31,7 @@ from gardener.holder.text import TextStream
 from gardener.protocol.features import Features
 from gardener.protocol.logprobs import TokenLogprobs, brought
 from gardener.protocol.messages import Close, Message, Segment, Verdict
+from gardener.protocol.sampling import Sampling
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace, What
 
@@ -105,6 +106,11 @@ class Session:
     def stage_times(self) -> StageTimes:
         """Where its time went."""
         return self.round.stage_times
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings that it runs with, the seed among them."""
+        return self.speculation.sampling
 
     @property
     def finish_reason(self) -> str | None:

@@ -25,14 +25,17 @@ class TextStream:
     """Decodes a growing answer. `push` says whether a stop string has come; `take` gives new text.
 
     Text that may be the beginning of a stop string is held back until it is clear that it is not;
-    the stop string itself is never given out.
+    the stop string that ends the answer is never given out.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), least: int = 0) -> None:
+        """A stop string that one of the first `least` tokens completes is text like any other. It
+        may begin there, if a later token completes it."""
         if not all(stops):
             raise ValueError("a stop string must not be empty")
         self._tokens = Detokenizer(tokenizer)
         self._stops = tuple(stops)
+        self._left = least  # tokens that end nothing yet
         self._held = ""
         self._ready = ""
         self.stopped = False
@@ -43,7 +46,9 @@ class TextStream:
             return True
         self._held += self._tokens.push(token)
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
+        if self._left:
+            self._left -= 1
+        elif found:
             self._ready += self._held[: min(found)]
             self._held = ""
             self.stopped = True
@@ -78,8 +83,9 @@ class StopStrings:
     """Told of one token after the other, answers whether the text now holds a stop string. It does
     not give out the text itself."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
-        self._stream = TextStream(tokenizer, stops) if stops else None
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], least: int = 0) -> None:
+        """`least`: as for `TextStream`."""
+        self._stream = TextStream(tokenizer, stops, least) if stops else None
 
     def __call__(self, token: int) -> bool:
         if self._stream is None:

@@ -5,17 +5,18 @@ from pathlib import Path
 
 from gardener.decoding.policy import Bounds, default_policy, make
 from gardener.errors import UserError
-from gardener.holder.answer import Wanted, ask
+from gardener.holder.answer import Wanted, ask, completed
 from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
 from gardener.holder.session import Session
 from gardener.protocol.messages import Card
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.settings import RingSettings
 
 
 class OpenRing:
-    """Ask it with `ask`; the answer comes while it is written. One request runs at a time: a new
-    one ends the one before."""
+    """Ask it with `ask`; the answer comes while it is written. Several requests may run at the same
+    time, `RingSettings.max_requests` of them; others wait for their turn."""
 
     def __init__(
         self, settings: RingSettings, holder: Holder, folder: Path, prompter: Prompter
@@ -38,25 +39,48 @@ class OpenRing:
         history: Sequence[tuple[str, str]] = (),
         policy: str | None = None,
         bounds: Bounds | None = None,
+        sampling: Sampling | None = None,
+        logprobs: int | None = None,
+        ignore_eos: bool = False,
     ) -> Session:
         """Begin a request and return its session, an async iterator of pieces. `async with` it, or
         a request whose answer is not read to its end runs on.
 
-        stop     texts before which the answer ends
-        raw      leave the model's chat template out
-        history  the turns before it: what was asked, and what was answered
-        policy   a name of `policy.POLICIES`; None: the one that does best in this ring
-        bounds   on rows, window and probability of what is sent
+        stop        texts before which the answer ends
+        raw         leave the model's chat template out
+        history     the turns before it: what was asked, and what was answered
+        policy      a name of `policy.POLICIES`; None: the one that does best in this ring
+        bounds      on rows, window and probability of what is sent
+        sampling    how tokens are picked; None: always the likeliest one. `Session.sampling` tells
+                    what it runs with: a seed is drawn where none is given
+        logprobs    pieces bring the log probability of each token, before all settings, and those
+                    of this many of the best tokens (0 to 20)
+        ignore_eos  go on where the model would end, up to `max_new_tokens`
 
-        Raises UserError for what cannot be asked, or after the ring was closed, and PeerLost if it
-        is broken.
+        Raises UserError for what cannot be asked, when too many requests wait already, or after the
+        ring was closed, and PeerLost if it is broken.
         """
         if max_new_tokens < 1 or not all(stop):
             raise UserError("ask for one new token at least, and give every stop some text")
-        wanted = Wanted(
-            self.prompter.encode(prompt, raw=raw, history=history), max_new_tokens, tuple(stop)
-        )
-        self.holder.prepare([wanted.tokens], max_new_tokens)
+        tokens = self.prompter.encode(prompt, raw=raw, history=history)
+        given = self.settled(sampling or GREEDY, ignore_eos)
+        if logprobs is not None and self.settings.simulate is not None:
+            raise UserError(
+                "a simulated ring plays back what was recorded, without log probabilities: ask for "
+                "them in a real one"
+            )
+        try:
+            wanted = Wanted(
+                tokens,
+                max_new_tokens,
+                tuple(stop),
+                sampling=given,
+                logprobs=logprobs,
+                ignore_eos=ignore_eos,
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        self.holder.prepare([tokens], max_new_tokens, given)
         bounds = bounds or Bounds()
         name = policy or default_policy(self.settings.crowded, bounds.window)
         try:
@@ -64,3 +88,18 @@ class OpenRing:
         except KeyError:
             raise UserError(f"there is no policy {name}: see gardener.POLICIES") from None
         return ask(self.holder, self.prompter, chosen, wanted)
+
+    def settled(self, sampling: Sampling, ignore_eos: bool = False) -> Sampling:
+        """These settings as requests of this ring run with them: with a seed, if they need one.
+
+        Raises UserError for what its model does not have, or what cannot be simulated.
+        """
+        if ignore_eos and self.settings.simulate is not None:
+            raise UserError(
+                "a simulated ring plays back what was recorded, which ends where the model ended "
+                "it: leave ignore_eos away"
+            )
+        try:
+            return completed(sampling, self.prompter)
+        except ValueError as error:
+            raise UserError(str(error)) from error

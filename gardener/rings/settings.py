@@ -10,6 +10,7 @@ import uvloop
 
 from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
+from gardener.holder.holder import MAX_REQUESTS
 from gardener.rings.cores import SPARE, crowded, threads_for
 
 if TYPE_CHECKING:  # only a simulation needs it
@@ -36,6 +37,7 @@ class RingSettings:
     patience  seconds to wait for the ring to close
     draft     which drafters guess
     policies  that will run in it, as far as they are known
+    max_requests  that run at the same time; others wait for their turn
     """
 
     local: int | None = None
@@ -52,6 +54,7 @@ class RingSettings:
     draft: DraftSettings = field(default_factory=DraftSettings)
     profile: str = "loopback"
     policies: tuple[str, ...] = ()
+    max_requests: int = MAX_REQUESTS
 
     def __post_init__(self) -> None:
         if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:
@@ -59,7 +62,7 @@ class RingSettings:
                 "say where the stages are: --local N starts N of them here, --peer HOST:PORT uses "
                 "a ring whose stage 1 listens there, --simulate N only reckons with N of them"
             )
-        for name in ("local", "simulate", "threads"):
+        for name in ("local", "simulate", "threads", "max_requests"):
             given = getattr(self, name)
             if given is not None and given < 1:
                 raise UserError(f"{name} is {given}, and starts at 1")

@@ -56,7 +56,7 @@ def test_a_difference_has_its_position_and_gap() -> None:
     assert (found.outcome, found.position, found.expected, found.got) == ("different", 1, 2, 7)
     assert str(found) == (
         "prompt 0, gardener: DIFFERENT at token 1: expected 2, got 7; "
-        "gap of the two best logits 2.50e-01"
+        "gap of the two best scores 2.50e-01"
     )
 
 

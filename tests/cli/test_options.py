@@ -18,17 +18,25 @@ HOLDER = {
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
     *("--dtype", "--quant", "--rows", "--window", "--floor", "--max-new-tokens"),
     *("--draft", "--head", "--draft-model", "--draft-dtype", "--draft-device"),
-    *("--json", "--verbose"),
+    *("--json", "--verbose", "--max-requests"),
 }
 TRAINING = {
     *("--hours", "--taps", "--vocab", "--inner", "--induction", "--steps", "--passes", "--rate"),
     *("--lanes", "--room", "--rounds", "--seed"),
 }
+SAMPLING = {
+    *("--temperature", "--top-p", "--top-k", "--min-p", "--logit-bias", "--seed", "--sample"),
+    *("--repetition-penalty", "--presence-penalty", "--frequency-penalty"),
+    *("--min-tokens", "--ignore-eos"),
+}
 NAMES = {
-    "generate": HOLDER | {"--stop", "--raw", "--policy", "--compare", "--no-view"},
-    "verify": HOLDER | {"--policies", "--prompts", "--count", "--reference"},
+    "generate": HOLDER
+    | SAMPLING
+    | {"--stop", "--raw", "--policy", "--compare", "--no-view", "--logprobs"},
+    "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference"},
     "eval": HOLDER
-    | {"--data", "--prompts", "--policies", "--temperature", "--repeat", "--raw", "--no-view"}
+    | SAMPLING
+    | {"--data", "--prompts", "--policies", "--concurrency", "--repeat", "--raw", "--no-view"}
     | {"--out", "--no-plots"},
     "split": {"--out", "--stages", "--layers", "--dtype", "--revision", "--json"},
     "train-draft": SHARED | TRAINING | {"--out", "--from", "--data", "--openings", "--dtype"},
@@ -36,7 +44,7 @@ NAMES = {
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
     | {"--dtype", "--quant", "--no-view", "--leash"},
 }
-ONE_CALL = {"--json", "--verbose", "--compare", "--stop", "--raw", "--leash"}
+ONE_CALL = {"--json", "--verbose", "--compare", "--stop", "--raw", "--leash", "--logprobs"}
 """Options of a single call, which no variable of the environment sets."""
 
 
@@ -65,8 +73,13 @@ def refused(monkeypatch: pytest.MonkeyPatch, app: App, *words: str) -> int:
 def test_every_option_has_its_name_and_most_have_a_twin_in_the_environment(command: str) -> None:
     found = {each.name: each for each in arguments(command) if each.name.startswith("--")}
     assert set(found) == NAMES[command]
-    twins = {name: found[name].parameter.env_var for name in SHARED & set(found)}
-    assert twins == {name: (f"GARDENER_{name[2:].upper()}",) for name in twins}
+    twins = {
+        name: found[name].parameter.env_var
+        for name in (SHARED | SAMPLING) & set(found)
+        if (name, command) != ("--seed", "train-draft")  # it has no settings in the environment
+    }
+    expected = {name: (f"GARDENER_{name[2:].upper().replace('-', '_')}",) for name in twins}
+    assert twins == expected
     assert not any(found[name].parameter.env_var for name in ONE_CALL & set(found))
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import tiny
 
-from gardener.cli import program
+from gardener.cli import evaluate, program
 from gardener.cli.evaluate import _drafts
 from gardener.cli.main import app
 from gardener.cli.options import DraftOptions
@@ -121,6 +121,30 @@ def test_all_policies_on_real_stages(
     }
     shown = json.loads(said.out)
     assert shown["figures"] == found["figures"]
+
+
+def test_several_requests_at_once_and_a_seed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lines.txt").write_text("w1 w2\nw3 w4\nw5\n")
+    out = tmp_path / "out"
+    options = ("--local", "1", "--max-new-tokens", "8", "--policies", "plain,gardener")
+    more = ("--concurrency", "1,2", "--temperature", "0.7", "--seed", "5", "--ignore-eos")
+    assert run(model, out, *options, *more, "--raw", str(tmp_path / "lines.txt")) == 0
+    found, said = results(out), capsys.readouterr()
+    assert (found["format"], found["agree"]) == (3, True)
+    assert (found["sampling"]["temperature"], found["sampling"]["seed"]) == (0.7, 5)
+    assert (found["settings"]["temperature"], found["settings"]["concurrency"]) == (0.7, "1,2")
+    assert "sampling: temperature 0.7, seed 5" in said.err
+    assert {run["tokens"] for run in found["runs"]} == {8}
+    assert [(load["policy"], load["requests"]) for load in found["loads"]] == [
+        ("plain", 2),
+        ("gardener", 2),
+    ]
+    assert [len(load["answers"]) for load in found["loads"]] == [3, 3]
+    assert {*found["concurrency"]["local 1"]["gardener"]} == {"1", "2"}
+    assert "local 1: several requests at once, prompts included" in said.out
+    assert (out / "concurrency-local-1.png").exists()
 
 
 def test_several_sets_of_drafters_in_one_report(
@@ -249,7 +273,9 @@ def test_ctrl_c_keeps_what_was_measured(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("--temperature", "0.7"), "--temperature 0.7 cannot be had"),
+        (("--temperature", "-1"), "--temperature is -1.0: it lies between 0 and 100"),
+        (("--min-tokens", "65"), "--min-tokens 65 is more than --max-new-tokens 64"),
+        (("--concurrency", "0"), "--concurrency takes a number of requests at once from 1"),
         (("--policies", ","), "--policies is empty"),
         (("--simulate", "2", "--profile", "no-such"), "there is no profile no-such"),
         (("--data", "no-such.jsonl"), "cannot be read"),
@@ -262,3 +288,24 @@ def test_what_cannot_be_had_is_said_before_anything_begins(
     with pytest.raises(UserError, match=why):
         app(["eval", *options])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [((), 8), (("--concurrency", "1,16"), 16), (("--concurrency", "16", "--max-requests", "4"), 4)],
+)
+def test_as_many_requests_run_as_are_asked_at_once_unless_somebody_says_otherwise(
+    options: tuple[str, ...], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(
+        evaluate,
+        "measure_all",
+        lambda settings, evaluation, no_bar: found.extend(
+            each.max_requests for each in settings.values()
+        ),
+    )
+    app(
+        ["eval", *options, "--out", str(tmp_path)], exit_on_error=False, result_action="return_none"
+    )
+    assert found == [most]

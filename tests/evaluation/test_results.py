@@ -1,6 +1,7 @@
 """What is kept of an evaluation, and what is left in its folder."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ from test_tally import run
 
 from gardener.cli.measuring import Evaluation, finish
 from gardener.cli.options import OutputOptions
+from gardener.cli.sampling import SamplingOptions
 from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
+from gardener.evaluation.concurrency import Load, LoadAnswer
 from gardener.evaluation.datasets import Conversation
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.report import write_plots, write_traces
 from gardener.evaluation.results import Difference, Results, Skipped, Written, new_folder
+from gardener.protocol.sampling import Sampling
 
 PLAN = Plan((Conversation("a", 1, ("hi",)),), ("plain", "serial"), 8, 1)
 DIFFERENCE = Difference(
@@ -41,7 +45,7 @@ def test_all_is_in_the_file(tmp_path: Path) -> None:
     made = results()
     made.written["a", 1, 1] = Written("local 2", "plain", "hi", (1, 2), "there")
     found = saved(made, tmp_path)
-    assert (found["format"], found["ended"], found["agree"]) == (2, "under way", True)
+    assert (found["format"], found["ended"], found["agree"]) == (3, "under way", True)
     assert found["command"] == "gardener eval"
     assert found["rings"]["local 2"]["stages"] == 2
     assert not found["rings"]["local 2"]["simulated"]
@@ -63,6 +67,23 @@ def test_a_ring_says_what_ran_in_it_and_what_else_there_is_to_know(tmp_path: Pat
     ring = saved(made, tmp_path)["rings"]["simulated 4 gpu, draft eagle"]
     assert (ring["draft"], ring["drafters"], ring["profile"]) == ("eagle", "eagle (float32)", "gpu")
     assert (ring["policies"], ring["facts"]) == ({"plain": "Plain(rows=1)"}, facts)
+
+
+def test_several_requests_at_once_are_in_the_file_and_have_a_plot(tmp_path: Path) -> None:
+    made = results()
+    made.plan = replace(PLAN, levels=(1, 2))
+    made.sampling = Sampling(0.7, seed=5)
+    answers = tuple(LoadAnswer("a", line, 1, 0.0, 11, 1.0, 11.0, "length") for line in (1, 2))
+    made.loads.append(Load("local 2", "plain", 2, 1, 11.0, answers))
+    found = saved(made, tmp_path)
+    assert (found["sampling"]["temperature"], found["sampling"]["seed"]) == (0.7, 5)
+    rates = {
+        policy: {level: each["tokens_per_second"] for level, each in levels.items()}
+        for policy, levels in found["concurrency"]["local 2"].items()
+    }
+    assert rates == {"plain": {"1": 1.0, "2": 2.0}, "serial": {"1": pytest.approx(11 / 3.5)}}
+    assert found["loads"][0]["answers"][1]["line"] == 2
+    assert "concurrency-local-2.png" in [path.name for path in write_plots(made, tmp_path)]
 
 
 def test_what_went_wrong_is_in_the_file(tmp_path: Path) -> None:
@@ -110,7 +131,16 @@ def test_what_cannot_be_written_is_shown_all_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="cannot write"):
-        finish(Evaluation(results(), tmp_path / "gone", Bounds(), OutputOptions(), no_plots=True))
+        finish(
+            Evaluation(
+                results(),
+                tmp_path / "gone",
+                Bounds(),
+                SamplingOptions(),
+                OutputOptions(),
+                no_plots=True,
+            )
+        )
     assert "serial" in capsys.readouterr().out
 
 

@@ -23,6 +23,7 @@ from gardener.evaluation.tally import MeasuredRun
 from gardener.holder.answer import Answer, Wanted
 from gardener.holder.chat_template import Prompter
 from gardener.holder.figures import Figures
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime.trace import Trace
 
 POLICIES = ("plain", "serial", "gardener")
@@ -91,7 +92,9 @@ class FakeHolder:
     prepared: list[list[list[int]]] = field(default_factory=list)
     cards: tuple[Any, ...] = (card(1, 2), card(2, 2))
 
-    def prepare(self, prompts: list[list[int]], new_tokens: int) -> None:
+    def prepare(
+        self, prompts: list[list[int]], new_tokens: int, sampling: Sampling = GREEDY
+    ) -> None:
         self.prepared.append(prompts)
 
 

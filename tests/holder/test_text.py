@@ -83,3 +83,14 @@ def test_special_tokens_are_no_text() -> None:
 def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(ValueError, match="must not be empty"):
         TextStream(TOKENIZER, [""])
+
+
+def test_a_stop_string_that_comes_too_early_is_text() -> None:
+    stream = TextStream(TOKENIZER, ["END"], least=4)
+    assert feed(stream, "xENDyENDz") == "xENDy"
+    assert stream.stopped
+
+
+def test_a_stop_string_counts_if_it_is_complete_late_enough() -> None:
+    stream = TextStream(TOKENIZER, ["END"], least=3)
+    assert feed(stream, "xENDy") == "x"
