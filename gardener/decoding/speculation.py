@@ -34,7 +34,15 @@ from gardener.decoding.pacing import verdict_in
 from gardener.decoding.policy import Policy, View
 from gardener.decoding.tree import Node, Opinion, Tree
 from gardener.errors import LocalError, RemoteError
-from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
+from gardener.protocol.messages import (
+    SPARE,
+    Advance,
+    Close,
+    Open,
+    Segment,
+    Verdict,
+    slots_for,
+)
 from gardener.protocol.sampling import GREEDY, Sampling
 
 IDLE = 0.001
@@ -75,6 +83,8 @@ class Speculation:
     sampling: Sampling = GREEDY
     logprobs: int | None = None  # best tokens of which log probabilities come; None: nothing comes
     prefix: tuple[int, int] | None = None  # another request, and tokens taken from there
+    spare: int = SPARE  # most rows of the tree that may be under way or alive in the ring
+    keep: bool = False  # at its end, the stages are to keep what is certain of it
     moment: Moment = field(default_factory=Moment)  # of the newest event
     tree: Tree = field(init=False)
     counts: Counts = field(init=False, default_factory=Counts)
@@ -88,6 +98,7 @@ class Speculation:
     _postponed: list[set[int]] = field(init=False)  # of these: those about which it had no answer
     _picks: dict[int, int] = field(init=False, default_factory=dict)  # judged node -> next token
     _settled: list[int] = field(init=False, default_factory=list)  # the stages do not know yet
+    _told: int = field(init=False, default=0)  # tokens that are certain by the newest Advance
     _seq: int = field(init=False, default=0)
     _growing: dict[int, tuple[int, ...]] = field(init=False, default_factory=dict)
     # drafters that are at work, and what they look at
@@ -104,6 +115,22 @@ class Speculation:
         """Tokens of the prompt that are known to have gone through the ring."""
         return self._prefilled - self.flights.prompt_rows
 
+    @property
+    def announced(self) -> int:
+        """How many tokens of prompt and answer, from the first one on, all stages know to be
+        certain by what was sent to them until now, and have rows of."""
+        return max(self._told, self.prompt_read + bool(self.counts.emitted))
+
+    @property
+    def settled_rows(self) -> int:
+        """Most rows that are certain at any stage, which may have got further than the others."""
+        return self._prefilled + self.counts.emitted + (self.tree.root in self._sent)
+
+    @property
+    def slots(self) -> int:
+        """Slots that every stage sets aside for it."""
+        return slots_for(len(self.prompt) + self._limit, self.spare)
+
     def start(self, moment: Moment | None = None) -> list[Command]:
         """The first commands."""
         self.moment = moment or self.moment
@@ -112,11 +139,12 @@ class Speculation:
                 Open(
                     self.request,
                     len(self.prompt),
-                    self.limits.context,
+                    len(self.prompt) + self._limit,
                     self.taps,
                     self.sampling,
                     self.logprobs,
-                    prefix=self.prefix,
+                    self.spare,
+                    self.prefix,
                 )
             ),
             *self._grow(),
@@ -206,17 +234,21 @@ class Speculation:
     def _room(self, overdue: bool) -> list[Command]:
         last = len(self.prompt) - 1
         if self._prefilled == last:
-            nodes = self.policy.choose(self.view(overdue=overdue))
+            nodes = self._choose(self.view(overdue=overdue))
             return [self._segment([], nodes), *self._settle(), *self._grow()] if nodes else []
         if len(self.flights) > self.moment.costs.count:
             return []  # one for each stage, and one that waits
         first, end = self._prefilled, min(self._prefilled + self.chunk, last)
         self._prefilled = end
         # Drafters may need what the ring computes of the prompt: nothing is waited for here.
-        nodes = (
-            self.policy.choose(self.view(overdue=True, beside=end - first)) if end == last else []
-        )
+        nodes = self._choose(self.view(overdue=True, beside=end - first)) if end == last else []
         return [self._segment(range(first, end), nodes), *self._grow()]
+
+    def _choose(self, view: View) -> Sequence[int]:
+        """What the policy wants to send, as far as the stages have set slots aside for it. Parents
+        come first, so that what is left of a cut is whole."""
+        nodes = self.policy.choose(view)
+        return nodes[: max(self.spare - len(self._sent), 0)]
 
     def _segment(self, prompt: Sequence[int], nodes: Sequence[int]) -> Send:
         seq, self._seq = self._seq, self._seq + 1
@@ -292,6 +324,8 @@ class Speculation:
         if not self._settled:
             return []
         settled, self._settled = tuple(self._settled), []
+        # The root's own row may still be on its way, unless it was judged.
+        self._told = len(self.prompt) - 1 + self.counts.emitted + (self.tree.root in self._picks)
         return [Send(Advance(self.request, settled, self.tree.root))]
 
     def _record(self, verdict: Verdict) -> None:
@@ -337,5 +371,8 @@ class Speculation:
     def _finish(self, reason: str) -> list[Command]:
         self.finished = reason
         self.counts.wasted += len(self._sent)
-        close: list[Command] = [] if reason == "lost" else [Send(Close(self.request))]
-        return [*close, Finish(reason)]
+        if reason == "lost":
+            return [Finish(reason)]
+        keep = self.keep and reason != "failed"
+        settled = self._settle() if keep else []
+        return [*settled, Send(Close(self.request, keep)), Finish(reason)]

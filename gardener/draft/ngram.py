@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gardener.decoding.tree import Guess, Node
+from gardener.draft.drafter import Draft
 from gardener.protocol.messages import Tensor
 
 Kind = tuple[int, int, bool]
@@ -65,8 +66,10 @@ class NGram:
         self.width = width
         self.hit_rates = HitRates()
 
-    def open(self, prompt: Sequence[int]) -> "NGramDraft":
-        """See `Drafter`."""
+    def open(
+        self, prompt: Sequence[int], *, source: tuple[Draft | None, int] | None = None
+    ) -> "NGramDraft":
+        """See `Drafter`. The text is read anew: to copy an index takes as long."""
         return NGramDraft(prompt, self.longest, self.width, self.hit_rates)
 
 

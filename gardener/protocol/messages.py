@@ -33,6 +33,9 @@ MAX_TAPS = 8
 SPARE = 512
 """Rows of a request's tree that a stage may have to keep at a time, where nothing else is said."""
 
+SLOT_BLOCK = 64
+"""Memory for keys and values is had in whole blocks of so many slots."""
+
 MAX_PADDING = 2**20
 """Most bytes that a Ping may carry."""
 
@@ -187,6 +190,11 @@ class Open(Struct, frozen=True, array_like=True, tag=4):
             raise ValueError("noise without a seed")
         if self.prefix is not None and not 0 < self.prefix[1] < self.prompt:
             raise ValueError(f"{self.prefix[1]} kept tokens of a prompt of {self.prompt}")
+
+    @property
+    def slots(self) -> int:
+        """Most slots that a stage will need for it."""
+        return slots_for(self.context, self.spare)
 
 
 class Close(Struct, frozen=True, array_like=True, tag=5):
@@ -363,6 +371,11 @@ MESSAGES: tuple[type[Struct], ...] = (
     Hello, Welcome, Survey, Open, Close, Segment, Advance, Verdict, Ping, Pong, Lost, Bye,
     Failed, Waiting,
 )  # fmt: skip
+
+
+def slots_for(context: int, spare: int = SPARE) -> int:
+    """Slots to set aside for a request of `context` tokens, prompt and answer together."""
+    return -(-(context + spare) // SLOT_BLOCK) * SLOT_BLOCK
 
 
 def microseconds(seconds: float) -> int:

@@ -1,9 +1,9 @@
-"""One request at a stage, from its Open until its Close."""
+"""One request at a stage, from its Open until its Close, and what is kept of it after that."""
 
 from collections.abc import Sequence
 
 from gardener.errors import LocalError, RemoteError
-from gardener.model.kv_slots import SlotTable
+from gardener.model.kv_slots import Ints, SlotTable
 from gardener.protocol.messages import Advance, Open, Segment
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.segments import keep_rows
@@ -20,16 +20,48 @@ class Request:
         self.number = message.request
         self._taps = message.taps
         self._first_root = message.prompt - 1
-        self._slots: SlotTable | None = SlotTable(message.prompt, message.context)
+        shared = message.prefix[1] if message.prefix else 0
+        self._slots: SlotTable | None = SlotTable(
+            message.prompt, message.context, message.spare, shared
+        )
+        self._reserved = message.slots
+        self._kept = False
 
     @property
     def is_live(self) -> bool:
         """Whether its segments still count: no longer once it was given up or closed."""
-        return self._slots is not None
+        return self._slots is not None and not self._kept
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it has ended, but others may still begin with its certain rows."""
+        return self._kept
+
+    @property
+    def slots(self) -> int:
+        """Slots whose memory it has, or may come to need."""
+        if self._kept:
+            return self._table.certain
+        return self._reserved if self.is_live else 0
 
     def end(self) -> None:
         """The request was given up or closed: free what it holds."""
-        self._slots = None
+        self._slots, self._kept = None, False
+
+    def keep(self) -> Ints:
+        """The request has ended, but its certain rows are kept, in slots 0, 1 and so on. Returns
+        the slots in which they stood."""
+        self._kept = True
+        return self._table.keep_certain()
+
+    @property
+    def certain(self) -> int:
+        """Rows with which another request may begin."""
+        return 0 if self._slots is None else self._slots.certain
+
+    def first(self, count: int) -> Ints:
+        """Where the first `count` of these stand."""
+        return self._table.first(count)
 
     def advance(self, message: Advance) -> None:
         """Settle rows and free those that died. Raises RemoteError for rows that never came."""

@@ -187,11 +187,11 @@ def segment(seq: int, rows: Sequence[tuple[int, int, int, int]]) -> Send:
 
 
 def test_the_start_opens_the_request_and_asks_the_drafter() -> None:
-    assert begin().start() == [Send(Open(7, 3, 100)), Grow((2,))]
+    assert begin().start() == [Send(Open(7, 3, 13)), Grow((2,))]
 
 
 def test_plain_never_asks_the_drafter() -> None:
-    assert begin(policy="plain").start() == [Send(Open(7, 3, 100))]
+    assert begin(policy="plain").start() == [Send(Open(7, 3, 13))]
 
 
 def test_the_prompt_goes_with_the_root_and_what_is_drafted_already() -> None:
@@ -206,7 +206,7 @@ def test_the_prompt_goes_with_the_root_and_what_is_drafted_already() -> None:
 
 def test_the_prompt_and_its_root_do_not_wait_for_the_drafter() -> None:
     decoding = begin(draft=1e-4)
-    assert decoding.start() == [Send(Open(7, 3, 100)), Grow((2,))]
+    assert decoding.start() == [Send(Open(7, 3, 13)), Grow((2,))]
     first = segment(0, [(0, -1, 0, 1), (1, 0, 1, 2), (2, 1, 2, 3)])
     assert decoding.handle(Room()) == [first]
 
@@ -422,7 +422,7 @@ def two_sources() -> Speculation:
 
 def test_drafters_are_asked_each_for_itself_and_the_stages_for_features() -> None:
     decoding = two_sources()
-    assert decoding.start() == [Send(Open(7, 1, 100, (3, 4))), Grow((0,)), Grow((0,), 1)]
+    assert decoding.start() == [Send(Open(7, 1, 11, (3, 4))), Grow((0,)), Grow((0,), 1)]
     assert decoding.handle(grown((0, [(9, 0.5)]))) == [Grow((1,))]  # the other is still at work
     late = Grown(((0, (Guess(9, 0.7), Guess(8, 0.2))),), source=1)
     assert decoding.handle(late) == [Grow((1, 2), 1)]

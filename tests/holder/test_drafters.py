@@ -49,7 +49,7 @@ class Plant:
         self.raises: dict[str, BaseException] = {}
         self._more = threading.Condition()
 
-    def open(self, prompt: Sequence[int]) -> "Plant":
+    def open(self, prompt: Sequence[int], **source: Any) -> "Plant":
         self._note("open", *prompt)
         return self
 
@@ -401,7 +401,7 @@ class Texts:
         self.heard: list[int] = []
         self.drafts: weakref.WeakSet[OneText] = weakref.WeakSet()
 
-    def open(self, prompt: Sequence[int]) -> "OneText":
+    def open(self, prompt: Sequence[int], **source: Any) -> "OneText":
         draft = OneText(self, prompt)
         self.drafts.add(draft)
         return draft

@@ -266,7 +266,7 @@ def test_a_drafter_that_fails_blames_no_stage(instant: bool) -> None:
         def __init__(self, instant: bool) -> None:
             self.instant = instant
 
-        def open(self, prompt: Sequence[int]) -> "Broken":
+        def open(self, prompt: Sequence[int], **source: Any) -> "Broken":
             return self
 
         def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None: ...
@@ -491,7 +491,7 @@ class Tapper:
         self.taps = taps
         self.draft = self.open(())  # the last one
 
-    def open(self, prompt: Sequence[int]) -> "TapperDraft":
+    def open(self, prompt: Sequence[int], **source: Any) -> "TapperDraft":
         self.draft = self.make(prompt)
         return self.draft
 

@@ -37,7 +37,7 @@ class Broken:
         if (method, self.calls[method]) == (self.method, self.call):
             raise ZeroDivisionError("odd")
 
-    def open(self, prompt: Sequence[int]) -> "Broken":
+    def open(self, prompt: Sequence[int], **source: Any) -> "Broken":
         self.count("open")
         return self
 

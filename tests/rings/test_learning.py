@@ -3,6 +3,7 @@ requests. On a simulated ring, without a socket."""
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,7 +26,7 @@ class Oracle:
     instant = True
     taps: tuple[int, ...] = ()
 
-    def open(self, prompt: Sequence[int]) -> "OracleDraft":
+    def open(self, prompt: Sequence[int], **source: Any) -> "OracleDraft":
         return OracleDraft(prompt)
 
 

@@ -291,7 +291,7 @@ def test_features_come_from_the_stages_that_have_them(folder: Path) -> None:
             return [() for _ in paths]
 
     class Noting(Incremental):
-        def open(self, prompt: Sequence[int]) -> Notes:
+        def open(self, prompt: Sequence[int], **source: Any) -> Notes:
             return Notes()
 
     async def scenario(ring: SimulatedRing) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from fakes import target
@@ -32,7 +33,7 @@ class Oracle:
         self.meter = Meter()
         self._answers, self._seconds = answers, seconds
 
-    def open(self, prompt: Sequence[int]) -> "OracleDraft":
+    def open(self, prompt: Sequence[int], **source: Any) -> "OracleDraft":
         return OracleDraft(self, prompt)
 
     def charge(self) -> None:
