@@ -34,15 +34,8 @@ from gardener.decoding.pacing import verdict_in
 from gardener.decoding.policy import Policy, View
 from gardener.decoding.tree import Node, Opinion, Tree
 from gardener.errors import LocalError, RemoteError
-from gardener.protocol.messages import (
-    SPARE,
-    Advance,
-    Close,
-    Open,
-    Segment,
-    Verdict,
-    slots_for,
-)
+from gardener.protocol.messages import SPARE, Advance, Close, Open, Segment, Verdict
+from gardener.protocol.room import slots_for
 from gardener.protocol.sampling import GREEDY, Sampling
 
 IDLE = 0.001
@@ -120,6 +113,11 @@ class Speculation:
         """How many tokens of prompt and answer, from the first one on, all stages know to be
         certain by what was sent to them until now, and have rows of."""
         return max(self._told, self.prompt_read + bool(self.counts.emitted))
+
+    @property
+    def kept(self) -> bool:
+        """It has ended, and the stages were told to keep what is certain of it."""
+        return self.keep and self.finished not in (None, "failed", "lost")
 
     @property
     def settled_rows(self) -> int:
@@ -373,6 +371,5 @@ class Speculation:
         self.counts.wasted += len(self._sent)
         if reason == "lost":
             return [Finish(reason)]
-        keep = self.keep and reason != "failed"
-        settled = self._settle() if keep else []
-        return [*settled, Send(Close(self.request, keep)), Finish(reason)]
+        settled = self._settle() if self.kept else []
+        return [*settled, Send(Close(self.request, self.kept)), Finish(reason)]

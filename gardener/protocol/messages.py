@@ -18,6 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gardener.protocol.room import slots_for
 from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
 from gardener.runtime.wording import printable
 
@@ -32,9 +33,6 @@ MAX_TAPS = 8
 
 SPARE = 512
 """Rows of a request's tree that a stage may have to keep at a time, where nothing else is said."""
-
-SLOT_BLOCK = 64
-"""Memory for keys and values is had in whole blocks of so many slots."""
 
 MAX_PADDING = 2**20
 """Most bytes that a Ping may carry."""
@@ -371,11 +369,6 @@ MESSAGES: tuple[type[Struct], ...] = (
     Hello, Welcome, Survey, Open, Close, Segment, Advance, Verdict, Ping, Pong, Lost, Bye,
     Failed, Waiting,
 )  # fmt: skip
-
-
-def slots_for(context: int, spare: int = SPARE) -> int:
-    """Slots to set aside for a request of `context` tokens, prompt and answer together."""
-    return -(-(context + spare) // SLOT_BLOCK) * SLOT_BLOCK
 
 
 def microseconds(seconds: float) -> int:

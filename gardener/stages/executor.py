@@ -19,7 +19,7 @@ from gardener.model.llama import Block, run_blocks
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import DTYPES, dtype_of, pack
 from gardener.protocol import messages
-from gardener.protocol.messages import SLOT_BLOCK
+from gardener.protocol.room import SLOT_BLOCK
 from gardener.stages.ends import Intake, Outlet
 from gardener.stages.forward import ComputedSegment, PlacedSegment
 

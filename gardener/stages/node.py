@@ -18,7 +18,7 @@ from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices
-from gardener.protocol.cards import busy, mismatch, not_the_first
+from gardener.protocol.cards import busy, kv_slots, mismatch, not_the_first
 from gardener.protocol.messages import (
     Advance,
     Card,
@@ -69,7 +69,7 @@ class StageNode:
             self._drained,
             self._failed,
             BatchingPolicy.of(card),
-            card.kv_room // card.kv_slot if card.kv_room and card.kv_slot else None,
+            kv_slots(card),
         )
         self._following = 0 if stage.slice.is_last else card.stage + 1
         self._listen_at = listen_at
