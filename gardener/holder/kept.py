@@ -56,7 +56,7 @@ class _Running:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """`rows` of its first tokens every stage has for certain, and no stage has more than `slots`."""
+    """Every stage has `rows` of its first tokens for certain, and no stage more than `slots`."""
 
     tokens: Tokens
     rows: int
