@@ -39,3 +39,15 @@ def reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file or directory"
     return str(error) or type(error).__name__
+
+
+class Busy(UserError):
+    """Too many requests run and wait already."""
+
+    def __init__(self, running: int, waiting: int, seconds: float) -> None:
+        """`seconds`: after which it is worth trying again."""
+        super().__init__(
+            f"{running} requests run and {waiting} wait: try again in {seconds:.0f} s, or allow "
+            "more (--max-requests)"
+        )
+        self.retry_after = seconds

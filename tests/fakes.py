@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gardener.decoding.costs import Costs
-from gardener.decoding.events import Command, Emit, Finish, Grow, Grown, Judged, Send, Wake
+from gardener.decoding.dispatch import Dispatch
+from gardener.decoding.events import Command, Emit, Event, Finish, Grow, Grown, Judged, Send
 from gardener.decoding.limits import Limits
 from gardener.decoding.payoff import Payoff
 from gardener.decoding.policy import Policy
 from gardener.decoding.round import Round
 from gardener.decoding.speculation import Speculation
+from gardener.decoding.stage_times import StageTimes
 from gardener.decoding.tree import Guess
 from gardener.protocol.life import descendants
 from gardener.protocol.messages import Advance, Close, Message, Open, Segment, Verdict
@@ -47,6 +49,47 @@ def plain(prompt: Sequence[int], limits: Limits) -> tuple[list[int], str]:
             return text[len(prompt) :], "length"
         if len(text) == limits.context:
             return text[len(prompt) :], "context"
+
+
+class Alone:
+    """A request that has a ring for itself: what is told leads to what leaves, as at a holder."""
+
+    def __init__(
+        self, speculation: Speculation, costs: Costs, payoff: Payoff | None = None
+    ) -> None:
+        self.dispatch = Dispatch(costs, payoff)
+        self.round = Round(speculation, costs)
+        self.speculation = speculation
+
+    @property
+    def wake(self) -> float | None:
+        return self.dispatch.wake
+
+    @property
+    def costs(self) -> Costs:
+        return self.round.costs
+
+    @property
+    def stage_times(self) -> StageTimes:
+        return self.round.stage_times
+
+    def start(self, now: float) -> list[Command]:
+        return self._and_depart(self.dispatch.start(self.round, now), now)
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        return self._and_depart(self.dispatch.handle(self.round, event, now), now)
+
+    def wait(self, now: float) -> list[Command]:
+        """The time has come at which it wanted to be woken, or another one."""
+        return self._and_depart([], now)
+
+    def _and_depart(self, commands: list[Command], now: float) -> list[Command]:
+        while left := self.dispatch.departures(now):
+            for departure in left:
+                if departure.error is not None:
+                    raise departure.error
+                commands += departure.commands
+        return commands
 
 
 @dataclass
@@ -138,7 +181,7 @@ class Moody(Payoff):
 class FakeRing:
     """Drives a `Round` through stages with random delays. `step` does one thing."""
 
-    round: Round
+    round: Alone
     drafts: Drafts
     chance: random.Random
     stages: int = 3
@@ -267,7 +310,7 @@ class FakeRing:
         assert self.round.wake is not None
         self.now = max(self.now, self.round.wake)
         waits = self.speculation.urgent and self.prefilled
-        commands = self.round.handle(Wake(), self.now)
+        commands = self.round.wait(self.now)
         self.withheld += waits and not commands
         self.run(commands)
 
@@ -322,7 +365,7 @@ def decode(
     again = tuple(not at_once for at_once in free)
     speculation = Speculation(1, prompt, policy, limits, chunk, again, instant=free)
     payoff = Moody(chance) if moody else Payoff(math.inf)
-    made = Round(speculation, costs or Costs.flat(stages), payoff)
+    made = Alone(speculation, costs or Costs.flat(stages), payoff)
     ring = FakeRing(made, drafts, chance, stages, overtake, free, stuck, moody)
     ring.finish()
     return ring

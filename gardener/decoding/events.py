@@ -38,14 +38,11 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The ring can take a segment. `overdue`: it has waited for the drafter for long enough."""
+    """The ring can take a segment. `overdue`: it has waited for the drafter for long enough.
+    `rows`: how many of the policy's own wishes; None: as many as it finds right."""
 
     overdue: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """The time has come at which the round wanted to be woken."""
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,7 @@ class Finish:
     reason: str
 
 
-Event: TypeAlias = Grown | Judged | Wake | Abort
-"""What a round is told. A speculation is told `Room` where a round finds out by itself."""
+Event: TypeAlias = Grown | Judged | Abort
+"""What happens to a request, but for `Room`, of which the ring decides."""
 
 Command: TypeAlias = Emit | Feed | Send | Grow | Finish

@@ -6,7 +6,7 @@ view. (The evaluation reads what the trace says of them afterwards.)
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gardener.errors import RemoteError
 
@@ -20,6 +20,8 @@ class Flight:
     left    when it was sent
     tick    for how long it keeps the slowest stage or link busy, as far as was known then
     due     when its verdict is expected
+    beside  rows of other requests that left with it, to be computed in the same passes
+    first   whether it is the first of those that left together
     """
 
     seq: int
@@ -28,6 +30,8 @@ class Flight:
     left: float
     tick: float
     due: float
+    beside: int = 0
+    first: bool = True
 
     @property
     def size(self) -> int:
@@ -70,6 +74,14 @@ class Flights:
         self._under_way.append(flight)
         self.newest, self.oldest = flight, self._under_way[0]
         self.with_tree += flight.tree_rows > 0
+
+    def joined(self, tick: float, due: float, beside: int, first: bool) -> Flight:
+        """The newest one left together with `beside` rows of others, which is what its `tick` and
+        `due` follow from."""
+        newest = replace(self._under_way[-1], tick=tick, due=due, beside=beside, first=first)
+        self._under_way[-1] = self.newest = newest
+        self.oldest = self._under_way[0]
+        return newest
 
     def land(self, seq: int) -> Flight:
         """The verdict of segment `seq` is back. Raises RemoteError if it was not the next due."""

@@ -9,7 +9,7 @@ without which nothing can be emitted, may leave at once.
 import math
 
 from gardener.decoding.costs import Costs
-from gardener.decoding.flights import Flights
+from gardener.decoding.flights import Flight, Flights
 
 WORTH = 0.5
 """A verdict that is due within this share of a tick is waited for."""
@@ -30,9 +30,10 @@ MOMENT = 0.005
 """Seconds on top, so that a quick drafter is not given up in the next instant."""
 
 
-def room_at(flights: Flights, now: float) -> float:
-    """When the ring has room for a segment that is not urgent; `now` if it has room already."""
-    newest, oldest = flights.newest, flights.oldest
+def room_at(newest: Flight | None, oldest: Flight | None, now: float) -> float:
+    """When the ring has room for a segment that is not urgent; `now` if it has room already.
+
+    newest: what left last. oldest: the flight under way whose verdict is due next."""
     if newest is None:
         return now
     until = free = newest.left + newest.tick

@@ -1,62 +1,62 @@
-"""The round of one request: speculation, given the time.
+"""The round of one request in a ring: its speculation, and what is learned from it.
 
-`handle(event, now)` answers with commands, and `wake` says when it wants to be told of the time
-again. Whoever drives it needs three lines: tell the round what happened, carry out its commands,
-set the timer it asks for. The core has no clock of its own, so that pacing, patience and what pays
-can be tested to the millisecond.
+It says what it would send; when that leaves is decided for the whole ring (`dispatch.py`).
 """
 
 from collections.abc import Sequence
 
 from gardener.decoding.costs import Costs
-from gardener.decoding.events import Command, Emit, Event, Grown, Judged, Room, Wake
-from gardener.decoding.pacing import Patience, room_at
-from gardener.decoding.payoff import Payoff
+from gardener.decoding.events import Command, Emit, Event, Grown, Judged, Room, Send
+from gardener.decoding.flights import Flight
+from gardener.decoding.pacing import Patience
 from gardener.decoding.speculation import Moment, Speculation
 from gardener.decoding.stage_times import StageTimes
+from gardener.protocol.messages import Segment
 
 
 class Round:
-    """`costs` and `payoff` are those of the ring: what is seen here goes into them."""
+    """`costs` are those of the ring: what is seen here goes into them."""
 
-    def __init__(self, speculation: Speculation, costs: Costs, payoff: Payoff) -> None:
+    def __init__(self, speculation: Speculation, costs: Costs) -> None:
         self.speculation = speculation
         self.stage_times = StageTimes()
-        self.wake: float | None = None  # in seconds of the clock that `handle` is given
-        self._payoff = payoff
-        self._patience = Patience()
-        self._emitted_at = 0.0
         self.costs = costs.at(len(speculation.prompt))  # for the text as it is now
+        self.left = 0.0  # when it sent a segment last, or began
+        self.wake: float | None = None  # when it should be asked again whether it has a segment
+        self._patience = Patience()
 
-    def start(self, now: float) -> list[Command]:
-        """The first commands."""
-        return self._go_on(self.speculation.start(self._moment(now)), now)
+    @property
+    def oldest(self) -> Flight | None:
+        """Of its segments under way, the one whose verdict is due next."""
+        return self.speculation.flights.oldest
 
-    def handle(self, event: Event, now: float) -> list[Command]:
-        """What to do now that `event` has happened. Raises RemoteError for a verdict that does not
-        fit."""
-        if isinstance(event, Wake):
-            return self._go_on([], now)
+    @property
+    def newest(self) -> Flight | None:
+        """The segment that left last."""
+        return self.speculation.flights.newest
+
+    @property
+    def throttled(self) -> bool:
+        """It does without guesses where these were seen not to pay."""
+        return self.speculation.policy.throttled
+
+    def handle(self, event: Event, moment: Moment) -> list[Command]:
+        """What to do now that `event` has happened; nothing leaves yet. Raises RemoteError for a
+        verdict that does not fit."""
         match event:
             case Judged():
-                self._observe(event, now)
+                self._observe(event, moment.now)
             case Grown(children, source, seconds) if not self._instant(source):
                 self.costs.observe_draft(len(children), seconds)
-        return self._go_on(self.speculation.handle(event, self._moment(now)), now)
+        return self.speculation.handle(event, moment)
 
     def _instant(self, source: int) -> bool:
         instant = self.speculation.instant
         return bool(instant) and instant[source]
 
-    def _moment(self, now: float) -> Moment:
-        throttled = self.speculation.policy.throttled
-        return Moment(now, self.costs, self._payoff.speculating or not throttled)
-
-    # --- what is seen ------------------------------------------------------------------------
-
     def _observe(self, judged: Judged, now: float) -> None:
         """What the verdict tells of the ring. The prompt is another kind of work: it tells of
-        nothing but itself."""
+        nothing but itself. Of those that left together, one speaks for all."""
         verdict, emitted = judged.verdict, self.speculation.counts.emitted
         flight = self.speculation.flights.due(verdict.seq)
         if flight is None or not emitted or self.speculation.finished:
@@ -64,45 +64,33 @@ class Round:
         seconds = now - flight.left
         self.stage_times.add(verdict.times, seconds)
         self.costs = self.costs.at(len(self.speculation.prompt) + emitted)
-        self.costs.observe(flight.size, seconds, verdict.times)
+        if flight.first:
+            self.costs.observe(flight.size + flight.beside, seconds, verdict.times)
 
-    def _observe_pace(self, commands: Sequence[Command], now: float) -> None:
-        """Whether guesses are worth their time, as the tokens tell that came."""
-        for command in commands:
-            if not isinstance(command, Emit):
-                continue
-            tokens = len(command.tokens)
-            if self.speculation.policy.throttled and self.speculation.counts.emitted > tokens:
-                self._payoff.expect(self.costs.round_trip(1))  # as the passes seen so far tell
-                self._payoff.emitted(tokens, now - self._emitted_at)
-            self._emitted_at = now
-
-    # --- when the next segment leaves --------------------------------------------------------
-
-    def _go_on(self, commands: list[Command], now: float) -> list[Command]:
-        """These commands, and the segments for which there is room. A drafter that answers at once
-        is waited for: what it says may leave with them."""
-        self._observe_pace(commands, now)
+    def next_segment(self, moment: Moment, rows: int | None = None) -> list[Command]:
+        """The next segment, with so many rows of what it has offered, or as it finds right. A root
+        waits for the drafter for a while, at the end of which `wake` stands."""
         self.wake = None
-        while not self.speculation.finished and not self.speculation.answer_due:
-            more = self._next_segment(now)
-            if not more:
-                break
-            commands += more
+        speculation, now = self.speculation, moment.now
+        if rows is not None:
+            commands = speculation.handle(Room(overdue=True, rows=rows), moment)
+        else:
+            urgent, patience = speculation.urgent, now
+            if urgent:
+                patience = self._patience.ends(speculation.tree.root, self.costs, now)
+            commands = speculation.handle(Room(urgent and patience <= now), moment)
+            if not commands and patience > now:
+                self.wake = patience
+        if has_segment(commands):
+            self.left = now
         return commands
 
-    def _next_segment(self, now: float) -> list[Command]:
-        speculation = self.speculation
-        urgent = speculation.urgent
-        if speculation.policy.paced and not urgent:
-            at = room_at(speculation.flights, now)
-            if at > now:
-                self.wake = at
-                return []
-        patience = now
-        if urgent:
-            patience = self._patience.ends(speculation.tree.root, self.costs, now)
-        commands = speculation.handle(Room(urgent and patience <= now), self._moment(now))
-        if not commands and patience > now:
-            self.wake = patience
-        return commands
+
+def has_segment(commands: Sequence[Command]) -> bool:
+    """Whether a segment is among these."""
+    return any(isinstance(each, Send) and isinstance(each.message, Segment) for each in commands)
+
+
+def emitted(commands: Sequence[Command]) -> int:
+    """Tokens that become part of the answer with these."""
+    return sum(len(each.tokens) for each in commands if isinstance(each, Emit))

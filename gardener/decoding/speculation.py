@@ -31,7 +31,7 @@ from gardener.decoding.events import (
 from gardener.decoding.flights import Flight, Flights
 from gardener.decoding.limits import Counts, Limits
 from gardener.decoding.pacing import verdict_in
-from gardener.decoding.policy import Policy, View
+from gardener.decoding.policy import Policy, SharingPolicy, View
 from gardener.decoding.tree import Node, Opinion, Tree
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol.messages import SPARE, Advance, Close, Open, Segment, Verdict
@@ -41,16 +41,20 @@ from gardener.protocol.sampling import GREEDY, Sampling
 IDLE = 0.001
 """Guesses less likely than this are left out: no policy sends them, whatever floor a user sets."""
 
+ROOM = Room()
+"""There is room, and nobody has waited for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
     """What is known of the time at which something happens. `now`: seconds of any clock.
     `costs`: of the ring, for a text of the present length. `speculating`: guesses are worth their
-    time."""
+    time. `others`: requests that write at the same time."""
 
     now: float = 0.0
     costs: Costs = field(default_factory=lambda: Costs.flat(1))
     speculating: bool = True
+    others: int = 0
 
 
 @dataclass(slots=True)
@@ -83,6 +87,7 @@ class Speculation:
     counts: Counts = field(init=False, default_factory=Counts)
     flights: Flights = field(init=False, default_factory=Flights)
     finished: str | None = field(init=False, default=None)
+    _opened: bool = field(init=False, default=False)  # the stages know of it
     _limit: int = field(init=False)  # tokens that may be emitted
     _why: str = field(init=False)  # which limit that is
     _prefilled: int = field(init=False)  # prompt rows sent or kept, the root not among them
@@ -117,7 +122,8 @@ class Speculation:
     @property
     def kept(self) -> bool:
         """It has ended, and the stages were told to keep what is certain of it."""
-        return self.keep and self.finished not in (None, "failed", "lost")
+        over = self.finished not in (None, "failed", "lost")
+        return self.keep and self._opened and over
 
     @property
     def settled_rows(self) -> int:
@@ -129,9 +135,14 @@ class Speculation:
         """Slots that every stage sets aside for it."""
         return slots_for(len(self.prompt) + self._limit, self.spare)
 
+    @property
+    def tokens_left(self) -> int:
+        """Tokens that may still be emitted."""
+        return self._limit - self.counts.emitted
+
     def start(self, moment: Moment | None = None) -> list[Command]:
         """The first commands."""
-        self.moment = moment or self.moment
+        self.moment, self._opened = moment or self.moment, True
         return [
             Send(
                 Open(
@@ -159,8 +170,8 @@ class Speculation:
             return []
         self.moment = moment or self.moment
         match event:
-            case Room(overdue):
-                return self._room(overdue)
+            case Room():
+                return self._room(event)
             case Judged():
                 return self._judged(event)
             case Grown(children, source):
@@ -180,20 +191,36 @@ class Speculation:
         """Nothing can be emitted before the next segment is back."""
         return self.tree.root not in self._sent
 
-    def view(self, source: int = 0, overdue: bool = False, beside: int = 0) -> View:
+    @property
+    def reading(self) -> bool:
+        """Rows of the prompt are still to be sent."""
+        return self._prefilled < len(self.prompt) - 1
+
+    def offer(self, moment: Moment) -> list[float]:
+        """What the policy would send next, where requests share the ring: how likely each row is
+        to come true, likeliest first."""
+        self.moment = moment
+        if self.finished or self.reading or not isinstance(self.policy, SharingPolicy):
+            return []
+        view = self.view(room=Room(overdue=True))
+        return [view.chance(node) for node in self.policy.offer(view)]
+
+    def view(self, source: int = 0, room: Room = ROOM, beside: int = 0) -> View:
         """What the policy may look at; the drafter `source` is the one it may ask. `beside`: rows
-        of the prompt that go with the next segment."""
+        of the prompt that go with the next segment, for which there is this room."""
         return View(
             tree=self.tree,
             sent=self._sent,
             expanded=self._expanded[source] if self._expanded else (),
             flying=self.flights.with_tree,
             growing=[node for nodes in self._growing.values() for node in nodes],
-            overdue=overdue,
+            overdue=room.overdue,
+            granted=room.rows,
+            others=self.moment.others,
             verdict_in=verdict_in(self.flights, self.moment.now),
             beside=beside,
             speculating=self.moment.speculating,
-            reach=self._limit - self.counts.emitted,
+            reach=self.tokens_left,
             instant=self.instant[source] if self.instant else False,
             costs=self.moment.costs,
         )
@@ -229,17 +256,21 @@ class Speculation:
 
     # --- sending -----------------------------------------------------------------------------
 
-    def _room(self, overdue: bool) -> list[Command]:
+    def _room(self, room: Room) -> list[Command]:
         last = len(self.prompt) - 1
         if self._prefilled == last:
-            nodes = self._choose(self.view(overdue=overdue))
+            nodes = self._choose(self.view(room=room))
             return [self._segment([], nodes), *self._settle(), *self._grow()] if nodes else []
         if len(self.flights) > self.moment.costs.count:
             return []  # one for each stage, and one that waits
         first, end = self._prefilled, min(self._prefilled + self.chunk, last)
         self._prefilled = end
         # Drafters may need what the ring computes of the prompt: nothing is waited for here.
-        nodes = self._choose(self.view(overdue=True, beside=end - first)) if end == last else []
+        nodes = (
+            self._choose(self.view(room=Room(overdue=True), beside=end - first))
+            if end == last
+            else []
+        )
         return [self._segment(range(first, end), nodes), *self._grow()]
 
     def _choose(self, view: View) -> Sequence[int]:
@@ -369,7 +400,7 @@ class Speculation:
     def _finish(self, reason: str) -> list[Command]:
         self.finished = reason
         self.counts.wasted += len(self._sent)
-        if reason == "lost":
+        if not self._opened or reason == "lost":
             return [Finish(reason)]
         settled = self._settle() if self.kept else []
         return [*settled, Send(Close(self.request, self.kept)), Finish(reason)]

@@ -136,6 +136,13 @@ class Drafts:
         for draft in self._drafts:
             draft.keep()
 
+    def end(self) -> None:
+        """The answer is complete: what the drafts were told goes on to be learned from, then what
+        they held is freed. Whatever is told or asked later is ignored."""
+        for draft in self._drafts:
+            draft.end()
+        self._drafts, self._closed = (), True
+
     def close(self) -> None:
         """The request is over: what waits in a queue and answers that are on their way are dropped,
         and what the drafts held is freed. Whatever is told or asked later is ignored."""
@@ -173,6 +180,9 @@ class _InstantDraft:
         return self._draft
 
     def keep(self) -> None:
+        """Nothing is under way."""
+
+    def end(self) -> None:
         """Nothing is under way."""
 
     def close(self) -> None:
@@ -219,6 +229,9 @@ class _QueuedDraft:
 
     def keep(self) -> None:
         self._kept = True
+
+    def end(self) -> None:
+        self._queue(lambda: None, lambda *_: self.close())
 
     def close(self) -> None:
         self._kept = self._leaving = True

@@ -1,21 +1,25 @@
 """Stage 0: one ring, and the sessions in it.
 
 The holder owns what outlives a request: the ring, the drafters, what passes cost and whether
-guesses pay. All that belongs to one request lies in its `Session`.
+guesses pay. All that belongs to one request lies in its `Session`. Sessions share the ring
+(`decoding/dispatch.py`); those for which there is no room wait for their turn.
 """
 
+import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from gardener.decoding.costs import Costs
+from gardener.decoding.dispatch import Dispatch
+from gardener.decoding.events import Command, Event
 from gardener.decoding.limits import Limits
-from gardener.decoding.payoff import Payoff
 from gardener.decoding.policy import Policy
 from gardener.decoding.round import Round
 from gardener.decoding.speculation import Speculation
 from gardener.draft.drafter import Drafter
-from gardener.errors import GardenerError, PeerLost, StageFailed, UserError
+from gardener.errors import Busy, GardenerError, LocalError, PeerLost, StageFailed, UserError
 from gardener.holder.drafters import Drafters
 from gardener.holder.outage import LossReport, ring_broke, stage_failed, stalled
 from gardener.holder.ring import Ring
@@ -24,11 +28,18 @@ from gardener.holder.text import TextStream
 from gardener.net.address import Address, Inherited
 from gardener.protocol.features import received
 from gardener.protocol.messages import Card, Failed, Message, Verdict
+from gardener.runtime import clock
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker, Worker
 
 STALL = 120.0
 """Seconds without any verdict after which a request is given up, though all links are alive."""
+
+MAX_REQUESTS = 8
+"""Requests that run at the same time, where nobody says otherwise."""
+
+MAX_WAITING = 64
+"""Requests that wait for their turn."""
 
 
 def start_again(stage: int) -> str:
@@ -46,7 +57,7 @@ def nothing(prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
 
 
 class Holder:
-    """One ring and, at a time, one session in it."""
+    """One ring and the sessions in it."""
 
     def __init__(
         self,
@@ -59,17 +70,25 @@ class Holder:
         patience: float,
         say: Callable[[str], None],
         stall: float = STALL,
+        max_requests: int = MAX_REQUESTS,
+        max_waiting: int = MAX_WAITING,
         advise: Callable[[int], str] = start_again,
         make_worker: Callable[[str], AnyWorker] = Worker,
     ) -> None:
         """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do.
-        `make_worker` gives the drafters that take time what they run on."""
+        `max_requests` run at the same time, and `max_waiting` wait. `make_worker` gives the
+        drafters that take time what they run on."""
         self._make_worker = make_worker
         self.drafters = Drafters(drafters, make_worker)
         self.trace = trace
         self.session: Session | None = None  # the newest
-        self.costs = Costs.flat(1)  # what the ring takes; a guess until it stands
-        self.payoff = Payoff(self.costs.round_trip(1))
+        self.dispatch = Dispatch(Costs.flat(1))  # a guess until the ring stands
+        self.max_requests, self.max_waiting = max_requests, max_waiting
+        self._sessions: dict[int, Session] = {}  # that run, by request
+        self._waiting: deque[Session] = deque()
+        self._ended: list[Session] = []  # since something left last
+        self._departing = False
+        self._timer: asyncio.TimerHandle | None = None
         self.ring = Ring(card, self, listen_at=listen_at, peer=peer, patience=patience, say=say)
         self._stall = stall
         self._advise = advise
@@ -82,6 +101,21 @@ class Holder:
     def cards(self) -> tuple[Card, ...]:
         """Of the stages, once the ring stands."""
         return self.ring.cards
+
+    @property
+    def costs(self) -> Costs:
+        """What the ring takes, for a text of no length."""
+        return self.dispatch.costs
+
+    @property
+    def running(self) -> int:
+        """Requests that run."""
+        return len(self._sessions)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return len(self._waiting)
 
     @property
     def stands(self) -> bool:
@@ -98,7 +132,10 @@ class Holder:
         return cards
 
     def equip(self, drafters: Sequence[Drafter]) -> None:
-        """Draft with these from the next request on: a ring may stand before they are loaded."""
+        """Draft with these: a ring may stand before they are loaded. Raises LocalError if requests
+        run already."""
+        if self._sessions:
+            raise LocalError("drafters cannot be exchanged while requests run")
         self.drafters.close()
         self.drafters = Drafters(drafters, self._make_worker)
         if self.cards:
@@ -106,15 +143,15 @@ class Holder:
 
     def _reckon(self) -> None:
         """What the ring takes, as its cards say."""
-        self.costs = Costs.of((self.ring.card, *self.cards), self.drafters.taps)
-        self.payoff = Payoff(self.costs.round_trip(1))
+        self.dispatch = Dispatch(Costs.of((self.ring.card, *self.cards), self.drafters.taps))
 
     async def close(self) -> None:
         """Leave the ring politely."""
         if self._failure is None:
             self._failure = UserError("this ring was closed: open another one")
-        if self.session is not None:
-            self.session.close()
+        for session in (*self._waiting, *self._sessions.values()):
+            session.close()
+        self._set_timer(None)
         self.drafters.close()
         await self.ring.close()
 
@@ -128,14 +165,16 @@ class Holder:
         chunk: int = 128,
         text: TextStream | None = None,
     ) -> Session:
-        """Begin a request; the session gives its answer, piece by piece, with text if `text` turns
-        tokens into it. One that runs already ends here, for there is only one at a time.
+        """Begin a request, or let it wait for its turn; the session gives its answer, piece by
+        piece, with text if `text` turns tokens into it.
 
-        Raises ValueError for a prompt that leaves no room, what broke the ring if it is broken, and
-        UserError if it was closed.
+        Raises ValueError for a prompt that leaves no room, what broke the ring if it is broken,
+        Busy if too many wait already, and UserError if it was closed.
         """
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
+        if self.running >= self.max_requests and self.waiting >= self.max_waiting:
+            raise Busy(self.running, self.waiting, self._soon())
         self._requests += 1
         drafters = self.drafters
         speculation = Speculation(
@@ -148,21 +187,68 @@ class Holder:
             taps=drafters.taps,
             instant=drafters.instant,
         )
-        if self.session is not None:
-            self.session.close()
-        round_ = Round(speculation, self.costs, self.payoff)
+        round_ = Round(speculation, self.costs)
         session = self.session = Session(self, round_, drafters, text, self._stall)
-        session.begin()
+        self._waiting.append(session)
+        self.depart()
         return session
 
-    def _running(self, request: int) -> Session | None:
-        """The session of this request, if it has not ended."""
-        session = self.session
-        if session is None or session.request != request or session.finish_reason:
-            return None
-        return session
+    def _admit(self) -> None:
+        """Begin the requests that have waited longest, as far as there is room."""
+        while self._waiting and self.running < self.max_requests:
+            session = self._waiting.popleft()
+            self._sessions[session.request] = session
+            session.begin()
+
+    def _soon(self) -> float:
+        """Seconds after which a request that is refused now may find room: about what the first of
+        those that run still has to write, if nothing stops it before."""
+        left = [session.speculation.tokens_left for session in self._sessions.values()]
+        return max(min(left, default=0) * self.costs.round_trip(1), 1.0)
 
     # --- what a session asks for -------------------------------------------------------------
+
+    def start(self, round_: Round) -> list[Command]:
+        """See `SessionOwner`."""
+        return self.dispatch.start(round_, clock.now())
+
+    def handle(self, round_: Round, event: Event) -> list[Command]:
+        """See `SessionOwner`."""
+        return self.dispatch.handle(round_, event, clock.now())
+
+    def depart(self) -> None:
+        """See `SessionOwner`. What is sent may make drafters answer, of which more may follow."""
+        if self._departing:
+            return
+        self._departing = True
+        try:
+            self._admit()
+            while left := self.dispatch.departures(clock.now()):
+                for departure in left:
+                    if session := self._sessions.get(departure.request):
+                        session.depart(departure)
+                self._admit()
+        finally:
+            self._departing = False
+        self._set_timer(self.dispatch.wake)
+        ended, self._ended = self._ended, []
+        for session in (*self._sessions.values(), *ended):
+            session.rest()
+
+    def _set_timer(self, wake: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wake is not None:
+            wait = wake - clock.now()
+            self._timer = asyncio.get_running_loop().call_later(wait, self.depart)
+
+    def ended(self, session: Session) -> None:
+        """See `SessionOwner`."""
+        self._sessions.pop(session.request, None)
+        self._ended.append(session)
+        if session in self._waiting:
+            self._waiting.remove(session)
 
     def send(self, message: Message) -> None:
         """Send this into the ring."""
@@ -170,34 +256,41 @@ class Holder:
 
     def stalled(self, session: Session) -> None:
         """No verdict came for too long: the ring can no longer be used."""
-        self._fail(PeerLost(stalled(self._stall, session.speculation)))
+        self._fail(lambda speculation: PeerLost(stalled(self._stall, session.speculation)))
 
     # --- what the ring tells -----------------------------------------------------------------
 
     def judged(self, verdict: Verdict) -> None:
         """See `RingOwner`. Verdicts of requests that have ended are dropped."""
-        session = self._running(verdict.request)
+        session = self._sessions.get(verdict.request)
         if session is not None:
             flight = session.speculation.flights.due(verdict.seq)
             lead = 0 if flight is None else flight.prompt
             session.judged(
                 verdict, received(verdict, lead, session.speculation.taps, self.cards[0])
             )
+        if not verdict.more:  # those that left together are heard together
+            self.depart()
 
     def failed(self, report: Failed) -> None:
         """See `RingOwner`."""
-        session = self._running(report.request)
+        session = self._sessions.get(report.request)
         if session is not None:
             session.fail(StageFailed(stage_failed(report, session.speculation)))
 
     def broke(self, reports: Sequence[LossReport]) -> None:
         """See `RingOwner`."""
-        speculation = None if self.session is None else self.session.speculation
-        self._fail(PeerLost(ring_broke(reports, len(self.cards), speculation, self._advise)))
+        self._fail(
+            lambda speculation: PeerLost(
+                ring_broke(reports, len(self.cards), speculation, self._advise)
+            )
+        )
 
-    def _fail(self, error: GardenerError) -> None:
-        """The ring can no longer be used."""
+    def _fail(self, error: Callable[[Speculation | None], GardenerError]) -> None:
+        """The ring can no longer be used. `error`: for one of the requests, or for those to
+        come."""
         if self._failure is None:
-            self._failure = error
-            if self.session is not None:
-                self.session.fail(error, "lost")
+            newest = None if self.session is None else self.session.speculation
+            self._failure = error(newest)
+            for session in (*self._sessions.values(), *self._waiting):
+                session.fail(error(session.speculation), "lost")

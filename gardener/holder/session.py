@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from gardener.decoding.dispatch import Departure
 from gardener.decoding.events import (
     Abort,
     Command,
@@ -21,7 +22,6 @@ from gardener.decoding.events import (
     Grown,
     Judged,
     Send,
-    Wake,
 )
 from gardener.decoding.round import Round
 from gardener.decoding.stage_times import StageTimes
@@ -55,11 +55,23 @@ class SessionOwner(Protocol):
     def stands(self) -> bool:
         """The ring can take requests."""
 
+    def start(self, round_: Round) -> list[Command]:
+        """The first commands of a request."""
+
+    def handle(self, round_: Round, event: Event) -> list[Command]:
+        """What to do now that this has happened to a request."""
+
+    def depart(self) -> None:
+        """Something happened: let leave what may leave now, of any request."""
+
     def send(self, message: Message) -> None:
         """Into the ring."""
 
     def stalled(self, session: "Session") -> None:
         """No verdict came for too long, though all links are alive."""
+
+    def ended(self, session: "Session") -> None:
+        """It has its last piece."""
 
 
 class Session:
@@ -79,16 +91,13 @@ class Session:
         stall: float,
     ) -> None:
         """`text` turns tokens into text. `stall`: seconds without a verdict that are too long.
-        Call `begin` next."""
+        It waits until `begin` is called."""
         self.round = round_
         self.speculation = round_.speculation  # tree, counts, flights, why it finished
         self.request = round_.speculation.request  # its number in the ring
         self.error: GardenerError | None = None
         self._owner, self._text, self._stall = owner, text, stall
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # None: there are no more
-        self._verdicts = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
         self._drafters, self._drafts = drafters, Drafts(())
         self._ended = False  # the last piece is out
 
@@ -129,13 +138,18 @@ class Session:
 
     async def _next(self) -> Piece | None:
         while True:
-            before = self._verdicts
             try:
-                async with asyncio.timeout(self._stall):
+                async with asyncio.timeout(self._stall - self._unheard()):
                     return await self._pieces.get()
             except TimeoutError:
-                if self._verdicts == before and not self.finish_reason:
+                if self._unheard() >= self._stall and not self.finish_reason:
                     self._owner.stalled(self)
+
+    def _unheard(self) -> float:
+        """Seconds for which the verdict that is due next has been under way. A request that waits
+        for its turn has none."""
+        oldest = self.round.oldest
+        return 0.0 if oldest is None or self.finish_reason else clock.now() - oldest.left
 
     def close(self) -> None:
         """End the request where it stands, if it has not ended: the stages free what they hold, and
@@ -151,25 +165,41 @@ class Session:
     # --- for the holder ----------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Open the drafts, and carry out the first commands."""
+        """Its turn has come: open the drafts, and carry out the first commands."""
         self._guarded(self._begin)
 
     def _begin(self) -> None:
         self._drafts = self._drafters.open(self.speculation.prompt, self._answered, self.fail)
-        self._run(self.round.start(clock.now()))
+        self._run(self._owner.start(self.round))
+
+    def depart(self, departure: Departure) -> None:
+        """Carry out what leaves now."""
+        self._guarded(lambda: self._carry_out_all(departure))
+
+    def _carry_out_all(self, departure: Departure) -> None:
+        if departure.error is not None:
+            raise departure.error
+        self._run(departure.commands)
+
+    def rest(self) -> None:
+        """Nothing more leaves now: there is time for what is not urgent."""
+        self._guarded(self._drafts.tell)
+        if self._ended:
+            self._drafts.end()
 
     def judged(self, verdict: Verdict, features: Features) -> None:
-        """A verdict of this request came. Raises RemoteError if it does not fit."""
+        """A verdict of this request came; what follows from it leaves when the holder says so.
+        Raises RemoteError if it does not fit."""
         if self.finish_reason:
             return
-        self._verdicts += 1
         speculation, now = self.speculation, clock.now()
         flight = speculation.flights.due(verdict.seq)
         spent = tuple([part for each in verdict.times for part in (each.wait, each.compute)])
         rows, seconds = len(verdict.ids), 0.0 if flight is None else now - flight.left
         self._record("judged", verdict.seq, rows, seconds, spent)
         missed = speculation.counts.missed
-        self._do(Judged(verdict, features, brought(verdict, speculation.logprobs)))
+        judged = Judged(verdict, features, brought(verdict, speculation.logprobs))
+        self._guarded(lambda: self._run(self._tell(judged)))
         if speculation.counts.missed > missed:
             self._record("missed", verdict.seq, 1)
 
@@ -183,6 +213,7 @@ class Session:
 
     def _do(self, event: Event) -> None:
         self._guarded(lambda: self._run(self._tell(event)))
+        self._owner.depart()
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """What goes wrong here is ours: it ends the request, and blames no stage. What goes wrong
@@ -208,22 +239,19 @@ class Session:
     def _tell(self, event: Event) -> list[Command]:
         """Tell the round what happened; returns its commands."""
         drafted = self.speculation.counts.drafted
-        commands = self.round.handle(event, clock.now())
+        commands = self._owner.handle(self.round, event)
         if isinstance(event, Grown):
             added = self.speculation.counts.drafted - drafted
             self._record("grown", rows=added, seconds=event.seconds)
         return commands
 
     def _run(self, commands: Sequence[Command]) -> None:
-        """Carry the commands out, and what follows from them at once; set the timer that the round
-        asks for."""
+        """Carry the commands out, and what follows from them at once."""
         left = deque(commands)
         while left:
             answer = self._carry_out(left.popleft())
             if answer is not None:
                 left.extend(self._tell(answer))
-        self._set_timer(self.round.wake)
-        self._drafts.tell()
 
     def _carry_out(self, command: Command) -> Grown | None:
         """Returns what a drafter said that answers at once."""
@@ -278,16 +306,8 @@ class Session:
         """There is no more, whatever went wrong on the way here."""
         if not self._ended:
             self._ended = True
-            self._set_timer(None)
             self._pieces.put_nowait(None)
-
-    def _set_timer(self, wake: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if wake is not None:
-            wait = wake - clock.now()
-            self._timer = self._loop.call_later(wait, self._do, Wake())
+            self._owner.ended(self)
 
     def _record(
         self,

@@ -232,8 +232,7 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
     rows keeps the holder's count true. `times` has one entry for every stage it has passed,
     `features` one tensor (rows, width) for every tap it has passed.
 
-    `more`: another segment, of another request, follows at once, and both are to be computed in one
-    pass.
+    `more`: another segment follows at once, and both are to be computed in one pass.
     """
 
     request: Count

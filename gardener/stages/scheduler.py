@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+import msgspec
+
 from gardener.errors import RemoteError, StageFailed
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Ints
@@ -87,6 +89,7 @@ class Scheduler:
         self._queue = SegmentQueue()
         self._batch = Batch()  # what is computed now
         self._busy = False
+        self._followed = False  # a segment is about to come that belongs to the one before
         self._pause: asyncio.Future[None] | None = None
         self.latest = (0, -1)  # request and sequence number of the newest segment that came
 
@@ -198,6 +201,7 @@ class Scheduler:
     def clear(self) -> list[int]:
         """Forget all requests, since whoever opened them is gone. Returns their numbers."""
         numbers = list(self._requests)
+        self._followed = False
         for number in numbers:
             self.close(number)
         return numbers
@@ -241,14 +245,14 @@ class Scheduler:
     def receive(self, segment: Segment) -> None:
         """Check a segment, and compute it in its turn."""
         request = self._find(segment.request, "a segment of")
-        if not request.is_live:
-            return
-        self._queue.check_room()
-        self._stage.check(segment)
-        request.check_features(segment, self._stage.slice.first)
-        self.latest = (segment.request, segment.seq)
-        self._trace.add("queued", segment.request, segment.seq, len(segment.ids))
-        self._queue.append(WaitingSegment(request, segment, clock.now()))
+        if request.is_live:
+            self._queue.check_room()
+            self._stage.check(segment)
+            request.check_features(segment, self._stage.slice.first)
+            self.latest = (segment.request, segment.seq)
+            self._trace.add("queued", segment.request, segment.seq, len(segment.ids))
+            self._queue.append(WaitingSegment(request, segment, clock.now()))
+        self._followed = segment.more  # even if it does not count: the one before it may wait
         self._compute()
 
     # --- batch -------------------------------------------------------------------------------
@@ -288,12 +292,13 @@ class Scheduler:
     # --- compute -----------------------------------------------------------------------------
 
     def _compute(self) -> None:
-        """Compute what waits, unless something is computed already.
+        """Compute what waits, unless something is computed already, or the rest of what belongs to
+        it is about to come.
 
         No task and no event stand between a segment and its forward pass, or between that and the
         answer: each would cost a turn of the loop on the way of every token.
         """
-        while self._queue and not self._busy:
+        while self._queue and not self._busy and not self._followed:
             self._batch = self._next_batch()
             placed = self._batch.placed
             if placed:
@@ -334,7 +339,10 @@ class Scheduler:
     # --- hand on -----------------------------------------------------------------------------
 
     def _hand_on(self, computed: Sequence[ComputedSegment] | None, seconds: float) -> None:
-        """Send the batch on, in the order in which it came."""
-        for message in self._batch.answers(computed, seconds, self._stage.slice.is_last):
+        """Send the batch on, in the order in which it came, as one that belongs together."""
+        answers = list(self._batch.answers(computed, seconds, self._stage.slice.is_last))
+        for at, message in enumerate(answers, 1):
+            if message.more != (at < len(answers)):
+                message = msgspec.structs.replace(message, more=at < len(answers))
             self._out(message)
         self._batch = Batch()

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, TextIO, cast
 
 import pytest
-from fakes import FakeRing, target
+from fakes import Alone, FakeRing, target
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.style import Style
@@ -51,7 +51,6 @@ from gardener.decoding.flights import Flight
 from gardener.decoding.limits import Counts, Limits
 from gardener.decoding.payoff import Payoff
 from gardener.decoding.policy import Bounds, make
-from gardener.decoding.round import Round
 from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess, Tree
 from gardener.holder.holder import Holder
@@ -516,7 +515,7 @@ def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
         return (Guess((right + 1) % 5, 0.5), Guess(right, 0.4)) if chance.random() < 0.7 else ()
 
     TracedRing.trace = Trace()
-    made = Round(decoding, Costs.flat(3), Payoff(math.inf))
+    made = Alone(decoding, Costs.flat(3), Payoff(math.inf))
     ring = TracedRing(made, drafts, chance)
     holder = SimpleNamespace(
         session=SimpleNamespace(speculation=decoding),
@@ -568,7 +567,7 @@ def test_a_second_request_starts_afresh() -> None:
     holder.session.speculation = second
     holder.trace.add("emitted", 1, rows=1, items=(1,))  # of the first one, seen late
     holder.trace.add("sent", 2, 0, 2, items=(0, 1))
-    Round(second, Costs.flat(3), Payoff(math.inf)).start(1.9)  # sends the prompt
+    Alone(second, Costs.flat(3), Payoff(math.inf)).start(1.9)  # sends the prompt
     status = watch.status(2.0)
     assert (status.policy, status.text, status.figures.counts.emitted) == ("plain", (), 0)
     assert [(s.seq, s.prompt, s.root) for s in status.segments] == [(0, 1, 1)]

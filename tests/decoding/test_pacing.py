@@ -39,7 +39,7 @@ class Pace:
         self.flights.land(self.flights.oldest.seq)
 
     def wait(self, now: float) -> float:
-        return room_at(self.flights, now) - now
+        return room_at(self.flights.newest, self.flights.oldest, now) - now
 
     def verdict_in(self, now: float) -> float:
         return verdict_in(self.flights, now)

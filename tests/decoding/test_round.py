@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from fakes import Alone
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.curves import Curve
-from gardener.decoding.events import Abort, Command, Emit, Finish, Grow, Grown, Judged, Send, Wake
+from gardener.decoding.events import Abort, Command, Emit, Finish, Grow, Grown, Judged, Send
 from gardener.decoding.limits import Limits
 from gardener.decoding.pacing import GRACE, MOMENT, PATIENCE
 from gardener.decoding.payoff import STRETCH, Payoff
 from gardener.decoding.policy import POLICIES, Bounds, make
-from gardener.decoding.round import Round
 from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess
 from gardener.errors import RemoteError
@@ -35,10 +35,10 @@ def begin(
     payoff: Payoff | None = None,
     limits: Limits = LIMITS,
     **more: Any,
-) -> Round:
+) -> Alone:
     bounds = Bounds(rows=1, floor=0.1)
     speculation = Speculation(7, prompt, make(policy, bounds), limits, **more)
-    return Round(speculation, costs, payoff or Payoff(1.0))
+    return Alone(speculation, costs, payoff or Payoff(1.0))
 
 
 def grown(*children: tuple[int, int, float], source: int = 0, seconds: float = 0.0) -> Grown:
@@ -57,7 +57,7 @@ def rows(commands: Sequence[Command]) -> list[tuple[int, ...]]:
     return [message.ids for message in sent if isinstance(message, Segment)]
 
 
-def chain(made: Round, now: float, length: int) -> list[Command]:
+def chain(made: Alone, now: float, length: int) -> list[Command]:
     """Start, with a chain of likely guesses below the root."""
     commands = made.start(now)
     for node in range(length):
@@ -69,9 +69,9 @@ def test_segments_leave_a_tick_apart_and_it_wants_to_be_woken_for_each() -> None
     made = begin()
     assert rows(chain(made, 10.0, 3)) == [(0,)]
     assert made.wake == pytest.approx(10.0 + TICK)
-    assert made.handle(Wake(), 10.0 + TICK / 2) == [], "woken too early, it only says so again"
+    assert made.wait(10.0 + TICK / 2) == [], "woken too early, it only says so again"
     assert made.wake == pytest.approx(10.0 + TICK)
-    assert rows(made.handle(Wake(), 10.0 + TICK)) == [(1,)]
+    assert rows(made.wait(10.0 + TICK)) == [(1,)]
     assert made.wake == pytest.approx(10.0 + 2 * TICK)
 
 
@@ -85,7 +85,7 @@ def test_an_urgent_root_leaves_at_once_and_so_does_what_is_not_paced(policy: str
     commands = made.handle(judged(0, dict.fromkeys(sent[0], 1)), 10.0 + 1e-4)
     assert commands[0] == Emit((1,)), "nobody guessed it"
     commands += made.handle(grown((made.speculation.tree.root, 5, 0.9)), 10.0 + 1e-4)
-    commands += made.handle(Wake(), 10.0 + 2e-4 + MOMENT)
+    commands += made.wait(10.0 + 2e-4 + MOMENT)
     roots = [ids[0] for ids in rows(commands)]
     assert policy in WAITING or roots[0] == made.speculation.tree.root, (
         "it waits a moment, not a tick"
@@ -99,7 +99,7 @@ def test_a_root_waits_for_a_drafter_as_long_as_its_patience_lasts() -> None:
     assert rows(made.start(10.0)) == [], "what the drafter says may leave with it"
     patience = 10.0 + PATIENCE * 0.001 + MOMENT
     assert made.wake == pytest.approx(patience)
-    assert rows(made.handle(Wake(), patience)) == [(0,)]
+    assert rows(made.wait(patience)) == [(0,)]
 
 
 def test_a_verdict_that_is_about_to_come_is_waited_for() -> None:
@@ -162,13 +162,13 @@ def test_guesses_that_do_not_pay_are_left_out_until_they_are_tried_again() -> No
         assert seq < 4 * STRETCH
         now += 10.0  # a token takes much longer than a round trip without guesses
         made.handle(Grown(((made.speculation.tree.root, ()),)), now)
-        made.handle(Wake(), now)
+        made.wait(now)
         made.handle(judged(seq, {made.speculation.tree.root: 9}), now)
         seq += 1
     assert STRETCH <= seq <= STRETCH + 2
     assert made.speculation.counts.plain == 0
     now += 1.0
-    made.handle(Wake(), now)
+    made.wait(now)
     made.handle(judged(seq, {made.speculation.tree.root: 9}), now)
     assert made.speculation.counts.plain == 1
 
@@ -183,7 +183,7 @@ def test_an_aborted_request_is_closed_where_there_is_somebody_to_tell(
     assert made.handle(Abort(reason), 0.1) == [*closed, Finish(reason)]
     assert made.speculation.finished == reason
     assert made.wake is None
-    assert made.handle(Wake(), 9.0) == []
+    assert made.wait(9.0) == []
     assert made.handle(judged(0, {0: 2}), 9.0) == []
 
 

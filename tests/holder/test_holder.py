@@ -307,8 +307,11 @@ def test_a_consumer_that_leaves_early() -> None:
             stream = holder.open(loopback.PROMPT, policy, limits(400))
             async for _ in stream:
                 break
-            # The one that was left is not finished when the next one begins.
+            # The one that was left goes on beside the next one, until it is closed.
             assert await write(holder) == truth()
+            assert stream.finish_reason is None
+            stream.close()
+            [piece async for piece in stream]
             assert [piece async for piece in stream if piece.tokens] == []
             assert stream.finish_reason == "abandoned"
             await until(made.quiet)

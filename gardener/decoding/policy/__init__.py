@@ -13,7 +13,7 @@ from gardener.decoding.policy.chunked import Chunked, Chunked80
 from gardener.decoding.policy.continuous import Gardener
 from gardener.decoding.policy.flowspec import FlowSpec, FlowSpec80
 from gardener.decoding.policy.pipedec import PipeDec, PipeDec16
-from gardener.decoding.policy.view import FLOOR, Bounds, Policy, View
+from gardener.decoding.policy.view import FLOOR, MOST, Bounds, Policy, SharingPolicy, View
 
 POLICIES: dict[str, Callable[[Bounds], Policy]] = {
     "plain": Plain,
@@ -62,6 +62,7 @@ def make(name: str, bounds: Bounds) -> Policy:
 __all__ = [
     "FLOOR",
     "MAIN",
+    "MOST",
     "POLICIES",
     "SHARING",
     "Alternating",
@@ -76,6 +77,7 @@ __all__ = [
     "Plain",
     "Policy",
     "Serial",
+    "SharingPolicy",
     "View",
     "default_comparison",
     "default_policy",

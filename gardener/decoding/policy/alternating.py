@@ -5,7 +5,8 @@ and nothing is drafted meanwhile. What is left to decide is how many rows a segm
 drafting is enough. Both follow from one price, the tokens per second of the rounds so far: a row is
 sent, and a call of the drafter made, if it should bring more tokens than its time would bring
 otherwise (the marginal value theorem of renewal processes; Charnov 1976). Where a text is easy,
-time is dear, and rows and calls have to bring more.
+time is dear, and rows and calls have to bring more. So it is where other requests share the ring:
+each brings at least a token in the same time.
 """
 
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ class Alternating:
         if view.growing and not view.overdue:
             return []
         tree, _ = self._worth_sending(view)
-        self._tokens = MEMORY * (self._tokens + sum(view.chance(node) for node in tree))
-        self._seconds = MEMORY * (self._seconds + view.costs.round_trip(len(tree)))
+        tokens = view.others + sum(view.chance(node) for node in tree)
+        self._tokens = MEMORY * (self._tokens + tokens)
+        self._seconds = MEMORY * (self._seconds + _seconds(view, len(tree)))
         return ids(tree)
 
     def grow(self, view: View) -> list[int]:
@@ -53,7 +55,7 @@ class Alternating:
         tree, price = self._worth_sending(view)
         nodes = [node for node in tree if node.id not in view.expanded][: self.bounds.batch]
         if not view.instant:
-            row = view.costs.round_trip(len(tree) + 1) - view.costs.round_trip(len(tree))
+            row = _seconds(view, len(tree) + 1) - _seconds(view, len(tree))
             nodes = _worth_asking(view, nodes, price, price * row)
             self._seconds += view.costs.draft(len(nodes))
         return ids(nodes)
@@ -64,10 +66,15 @@ class Alternating:
         nodes = view.best(lambda node: True, self.bounds.most, self.bounds.floor)
         rows, price = best_prefix(
             [view.chance(node) for node in nodes],
-            lambda rows: self._seconds + view.costs.round_trip(rows),
-            self._tokens,
+            lambda rows: self._seconds + _seconds(view, rows),
+            self._tokens + view.others,
         )
         return nodes[:rows], price
+
+
+def _seconds(view: View, rows: int) -> float:
+    """A round with so many rows, and with the roots of the others."""
+    return view.costs.round_trip(rows + view.others)
 
 
 def _worth_asking(view: View, nodes: list[Node], price: float, row: float) -> list[Node]:

@@ -39,12 +39,20 @@ class Gardener:
             return self.bounds.window
         return math.ceil(costs.round_trip(1) / max(costs.tick(1), 1e-9)) + 1
 
-    def choose(self, view: View) -> list[int]:
+    def offer(self, view: View) -> list[Node]:
         if view.flying >= self.window(view.costs) and not view.urgent:
             return []
         if not view.speculating:
-            return [view.tree.root] if view.urgent else []
-        nodes = view.unsent(self.bounds.most, self.bounds.floor)
+            return [view.tree[view.tree.root]] if view.urgent else []
+        return view.unsent(self.bounds.most, self.bounds.floor)
+
+    def choose(self, view: View) -> list[int]:
+        nodes = self.offer(view)
+        if view.granted is not None:
+            self._rows = view.granted
+            return ids(nodes[: view.granted])
+        if not nodes or not view.speculating:
+            return ids(nodes)
         size = self._rows = self._size(view, nodes)
         if view.urgent and self.waits and self._worth_waiting(view, nodes[:size]):
             return []

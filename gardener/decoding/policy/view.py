@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.policy.sizes import best_prefix
@@ -56,6 +56,8 @@ class View:
     verdict_in  seconds until the next verdict is expected
     beside      rows of the prompt, its last ones, that go with the next segment
     speculating guesses were seen to be worth their time
+    granted     rows for the next segment, where others share the ring; None: as many as are right
+    others      requests that write at the same time
     costs       what takes how long
     """
 
@@ -70,6 +72,8 @@ class View:
     verdict_in: float = math.inf
     beside: int = 0
     speculating: bool = True
+    granted: int | None = None
+    others: int = 0
     costs: Costs = field(default_factory=lambda: Costs.flat(1))
 
     @property
@@ -152,6 +156,15 @@ class Policy(Protocol):
 
     def grow(self, view: View) -> list[int]:
         """Ids of nodes that the drafter should expand now."""
+
+
+@runtime_checkable
+class SharingPolicy(Policy, Protocol):
+    """A policy that leaves it to the ring how many rows it sends, where requests share that."""
+
+    def offer(self, view: View) -> list[Node]:
+        """What it would send next, likeliest first and parents before children. It is then granted
+        so many of these as are worth their time, and chooses with `View.granted`."""
 
 
 def ids(nodes: Sequence[Node]) -> list[int]:

@@ -1,0 +1,240 @@
+"""What leaves into the ring next, over all its requests.
+
+A request alone gets all of the ring: its policy decides what a segment has, and pacing when it
+leaves. Several share it: segments leave together, a bundle per tick of the slowest stage, and the
+stages compute a bundle in one pass. It has the rows, over all requests, that bring the most
+expected tokens for their time: roots first, which are sure, then the likeliest guesses of all
+trees. So guesses shrink by themselves as the ring fills.
+
+Where no guess pays, roots alone leave, and not all at once: as many bundles are under way as the
+ring has places, so that all stages are at work. Of two roots the one that has waited longer leaves
+first, so a root waits for one round trip at most. Policies that do not share (the baselines) decide
+about their rows themselves, and take turns. Of a prompt one segment goes with each bundle.
+
+It has no clock: `handle` and `departures` are given the time, and `wake` says when to ask again.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gardener.decoding.costs import Costs
+from gardener.decoding.events import Command, Event, Send
+from gardener.decoding.flights import Flight
+from gardener.decoding.pacing import room_at
+from gardener.decoding.payoff import Payoff
+from gardener.decoding.policy import MOST, SharingPolicy
+from gardener.decoding.policy.sizes import best_prefix
+from gardener.decoding.round import Round, emitted, has_segment
+from gardener.decoding.speculation import Moment
+from gardener.protocol.messages import Segment
+
+
+class Departure(NamedTuple):
+    """What a request has to carry out, or what went wrong when it was asked for its segment."""
+
+    request: int
+    commands: list[Command]
+    error: Exception | None = None
+
+
+class Dispatch:
+    """The requests of one ring. `costs` of it are for a text of no length."""
+
+    def __init__(self, costs: Costs, payoff: Payoff | None = None) -> None:
+        """`payoff`: of a request alone; left out, it is begun anew."""
+        self.costs = costs
+        self.wake: float | None = None  # in seconds of the clock that is given
+        self._rounds: dict[int, Round] = {}  # those that run, the oldest first
+        self._payoffs = {1: payoff or Payoff(costs.round_trip(1))}  # by requests that write
+        self._newest: Flight | None = None  # of all that left, since the ring was empty
+        self._emitted_at = 0.0
+        self._level = 0  # requests that wrote when tokens came last
+
+    # --- what happens ------------------------------------------------------------------------
+
+    def start(self, round_: Round, now: float) -> list[Command]:
+        """Begin a request; its first commands."""
+        if not self._rounds:
+            self._newest = None
+        round_.left = now
+        self._rounds[round_.speculation.request] = round_
+        return round_.speculation.start(self._moment(round_, now))
+
+    def handle(self, round_: Round, event: Event, now: float) -> list[Command]:
+        """What to do now that this has happened to a request; nothing leaves yet. After the end:
+        nothing. Raises RemoteError for a verdict that does not fit."""
+        commands = round_.handle(event, self._moment(round_, now))
+        self._learn(round_, commands, now)
+        if round_.speculation.finished:
+            self._rounds.pop(round_.speculation.request, None)
+        return commands
+
+    def _moment(self, round_: Round, now: float) -> Moment:
+        level = self.writing
+        speculating = self.payoff(level).speculating or not round_.throttled
+        return Moment(now, round_.costs, speculating, max(level - 1, 0))
+
+    # --- whether guesses pay -----------------------------------------------------------------
+
+    @property
+    def writing(self) -> int:
+        """Requests that write their answer."""
+        return sum(not round_.speculation.reading for round_ in self._rounds.values())
+
+    def payoff(self, level: int) -> Payoff:
+        """Whether guesses pay where so many requests write at the same time."""
+        level = max(level, 1)
+        if level not in self._payoffs:
+            self._payoffs[level] = Payoff(self._plain(level, self.costs))
+        return self._payoffs[level]
+
+    def _learn(self, round_: Round, commands: Sequence[Command], now: float) -> None:
+        """From the tokens that came: whether guesses are worth their time."""
+        tokens = emitted(commands)
+        if not tokens:
+            return
+        level = self.writing
+        if round_.throttled and round_.speculation.counts.emitted > tokens and level == self._level:
+            payoff = self.payoff(level)
+            payoff.expect(self._plain(level, round_.costs))  # as the passes seen so far tell
+            payoff.emitted(tokens, now - self._emitted_at)
+        self._emitted_at, self._level = now, level
+
+    @staticmethod
+    def _plain(level: int, costs: Costs) -> float:
+        """Seconds from a token to the next, of any of these requests, without guesses."""
+        roots = math.ceil(level / _places(costs))
+        return max(costs.tick(roots) / roots, costs.round_trip(roots) / level)
+
+    # --- what leaves -------------------------------------------------------------------------
+
+    def departures(self, now: float) -> list[Departure]:
+        """What leaves now. To be asked again when all of it is carried out, until there is no more:
+        then `wake` says when to ask again, if nothing happens before."""
+        self.wake = None
+        rounds = list(self._rounds.values())
+        if not rounds or any(round_.speculation.answer_due for round_ in rounds):
+            return []  # a drafter that answers at once: what it says may leave with the rest
+        if len(rounds) == 1:
+            return self._alone(rounds[0], now)
+        return self._together(rounds, now)
+
+    def _alone(self, round_: Round, now: float) -> list[Departure]:
+        speculation = round_.speculation
+        if speculation.policy.paced and not speculation.urgent:
+            at = room_at(self._newest, round_.oldest, now)
+            if at > now:
+                self.wake = at
+                return []
+        left = self._departure(round_, now)
+        self.wake = round_.wake
+        return self._leave([left] if left else [], now)
+
+    def _together(self, rounds: Sequence[Round], now: float) -> list[Departure]:
+        due = [oldest for round_ in rounds if (oldest := round_.oldest)]
+        at = room_at(self._newest, min(due, key=lambda flight: flight.due, default=None), now)
+        if at > now:
+            self.wake = at
+            return []
+        rounds = sorted(rounds, key=lambda round_: round_.left)
+        reading = [round_ for round_ in rounds if round_.speculation.reading]
+        writing = [round_ for round_ in rounds if not round_.speculation.reading]
+        sharing = [r for r in writing if isinstance(r.speculation.policy, SharingPolicy)]
+        others = [r for r in writing if not isinstance(r.speculation.policy, SharingPolicy)]
+        left = self._first_of(reading, 1, now)
+        left += self._first_of(others, math.ceil(len(writing) / _places(self.costs)), now)
+        for round_, rows in self._shares(sharing, _rows(left), len(writing), now):
+            if departure := self._departure(round_, now, rows):
+                left.append(departure)
+        waits = [round_.wake for round_ in (*reading, *others) if round_.wake is not None]
+        self.wake = min(waits, default=None)
+        return self._leave(left, now)
+
+    def _first_of(self, rounds: Sequence[Round], most: int, now: float) -> list[Departure]:
+        """The first of these that have a segment."""
+        left: list[Departure] = []
+        for round_ in rounds:
+            if sum(has_segment(each.commands) for each in left) < most:
+                departure = self._departure(round_, now)
+                left += [departure] if departure else []
+        return left
+
+    def _departure(self, round_: Round, now: float, rows: int | None = None) -> Departure | None:
+        request = round_.speculation.request
+        try:
+            commands = round_.next_segment(self._moment(round_, now), rows)
+        except Exception as error:  # a bug in a policy: the others go on
+            return Departure(request, [], error)
+        return Departure(request, commands) if commands else None
+
+    def _shares(
+        self, rounds: Sequence[Round], beside: int, writing: int, now: float
+    ) -> list[tuple[Round, int]]:
+        """How many rows each of these sends now, of `writing` requests; `beside` rows leave
+        anyway."""
+        if not rounds:
+            return []
+        offers = [round_.speculation.offer(self._moment(round_, now)) for round_ in rounds]
+        # Roots that were not sent are the only rows that are sure. A stable sort leaves those that
+        # have waited longest in front, and each request's rows in its own order.
+        wanted = sorted(
+            ((chance, who) for who, offer in enumerate(offers) for chance in offer),
+            key=lambda each: -each[0],
+        )
+        roots = sum(round_.speculation.urgent for round_ in rounds)
+        wanted = wanted[: max(MOST, roots)]
+        costs = self._now(rounds)
+        places = _places(costs) + 1
+        size, _ = best_prefix(
+            [chance for chance, _ in wanted], lambda rows: costs.lead(beside + rows, places)
+        )
+        if size <= roots:  # no guess pays
+            size = min(size, math.ceil(writing / _places(costs)))
+        granted = [0] * len(rounds)
+        for _, who in wanted[:size]:
+            granted[who] += 1
+        return [pair for pair in zip(rounds, granted, strict=True) if pair[1]]
+
+    def _now(self, rounds: Sequence[Round]) -> Costs:
+        """What the ring takes for texts of the length that these have in the mean."""
+        return self.costs.at(round(sum(each.costs.context for each in rounds) / len(rounds)))
+
+    def _leave(self, left: list[Departure], now: float) -> list[Departure]:
+        """Note what leaves, and tell the stages which segments belong together."""
+        senders = [each.request for each in left if has_segment(each.commands)]
+        flights = [self._rounds[request].speculation.flights for request in senders]
+        rows = sum(each.newest.size for each in flights if each.newest)
+        if len(senders) > 1:
+            costs = self._now([self._rounds[request] for request in senders])
+            tick, due = costs.tick(rows), now + costs.round_trip(rows)
+            for at, each in enumerate(flights):
+                assert each.newest is not None
+                each.joined(tick, due, rows - each.newest.size, first=not at)
+        if flights:
+            self._newest = flights[-1].newest
+        return [_followed(each) if each.request in senders[:-1] else each for each in left]
+
+
+def _places(costs: Costs) -> int:
+    """How many segments can be under way in a ring so that none waits."""
+    return max(math.ceil(costs.round_trip(1) / max(costs.tick(1), 1e-9)), 1)
+
+
+def _rows(left: Sequence[Departure]) -> int:
+    """Rows in the segments among these."""
+    sent = [c.message for each in left for c in each.commands if isinstance(c, Send)]
+    return sum(len(message.ids) for message in sent if isinstance(message, Segment))
+
+
+def _followed(departure: Departure) -> Departure:
+    """The same, its segment marked: another one follows that is to be computed with it."""
+    commands = [
+        Send(msgspec.structs.replace(each.message, more=True))
+        if isinstance(each, Send) and isinstance(each.message, Segment)
+        else each
+        for each in departure.commands
+    ]
+    return departure._replace(commands=commands)
