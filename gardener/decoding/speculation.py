@@ -15,7 +15,6 @@ ring has room, `Round` knows.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gardener.decoding.costs import Costs
 from gardener.decoding.events import (
     Abort,
     Command,
@@ -25,6 +24,7 @@ from gardener.decoding.events import (
     Grow,
     Grown,
     Judged,
+    Moment,
     Room,
     Send,
 )
@@ -43,18 +43,6 @@ IDLE = 0.001
 
 ROOM = Room()
 """There is room, and nobody has waited for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What is known of the time at which something happens. `now`: seconds of any clock.
-    `costs`: of the ring, for a text of the present length. `speculating`: guesses are worth their
-    time. `others`: requests that write at the same time."""
-
-    now: float = 0.0
-    costs: Costs = field(default_factory=lambda: Costs.flat(1))
-    speculating: bool = True
-    others: int = 0
 
 
 @dataclass(slots=True)

@@ -18,13 +18,14 @@ from gardener.decoding.events import (
     Grow,
     Grown,
     Judged,
+    Moment,
     Room,
     Send,
 )
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import POLICIES, Bounds, make
 from gardener.decoding.policy.published import SEGMENT, TREE
-from gardener.decoding.speculation import Moment, Speculation
+from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess
 from gardener.errors import RemoteError
 from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
