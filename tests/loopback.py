@@ -22,6 +22,7 @@ from gardener.draft.ngram import NGram
 from gardener.errors import GardenerError
 from gardener.holder.holder import Holder
 from gardener.model.checkpoint.slices import Slice
+from gardener.model.kv_slots import Ints
 from gardener.net.address import Address
 from gardener.net.link import Link
 from gardener.protocol.messages import Card, Message, Open, Segment, Tensor
@@ -45,9 +46,17 @@ class FakeStage:
         self.passes: list[list[int]] = []  # rows of each job of each forward pass
         self.caches: dict[int, dict[int, int]] = {}  # request -> slot -> token
 
-    def open(self, message: Open) -> None:
+    def open(self, message: Open, shared: Ints | None = None) -> None:
         self.open_trouble()
         self.caches[message.request] = {}
+        if message.prefix is not None and shared is not None:
+            theirs = self.caches[message.prefix[0]]
+            rows = enumerate(theirs[slot] for slot in shared.tolist())
+            self.caches[message.request] = dict(rows)
+
+    def keep(self, request: int, slots: Ints) -> None:
+        cache = self.caches[request]
+        self.caches[request] = dict(enumerate(cache[slot] for slot in slots.tolist()))
 
     def close(self, request: int) -> None:
         self.caches.pop(request, None)

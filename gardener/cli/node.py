@@ -57,6 +57,9 @@ class PlaceOptions:
         ),
     ] = None
     patience: o.PatienceSeconds = 600.0
+    beside: Annotated[
+        int, Parameter(show=False, help="Stages on this machine, which share its memory.")
+    ] = 1
 
 
 @app.default

@@ -62,6 +62,16 @@ Threads: TypeAlias = Annotated[
         "the stages of a local ring, unless no two of them compute at once.",
     ),
 ]
+KVMemory: TypeAlias = Annotated[
+    float | None,
+    Parameter(
+        env_var="GARDENER_KV_MEMORY",
+        validator=Number(gt=0),
+        metavar="GIB",
+        help="Memory for keys and values, of stages that are started here all together. Default: "
+        "half of what is free on their device once they are loaded.",
+    ),
+]
 Listen: TypeAlias = Annotated[
     str,
     Parameter(
@@ -132,6 +142,7 @@ class StageOptions:
         QuantName,
         Parameter(env_var="GARDENER_QUANT", help="Quantise the linear layers (bitsandbytes)."),
     ] = "none"
+    kv_memory: KVMemory = None
 
 
 @Parameter(name="*", group=RING)

@@ -21,14 +21,13 @@ from typing import NamedTuple
 import msgspec
 
 from gardener.decoding.costs import Costs
-from gardener.decoding.events import Command, Event, Send
+from gardener.decoding.events import Command, Event, Moment, Send
 from gardener.decoding.flights import Flight
 from gardener.decoding.pacing import room_at
 from gardener.decoding.payoff import SHARED_LONGEST, Payoff
 from gardener.decoding.policy import MOST, SharingPolicy
 from gardener.decoding.policy.sizes import best_prefix
 from gardener.decoding.round import Round, emitted, has_segment
-from gardener.decoding.speculation import Moment
 from gardener.protocol.messages import Segment
 
 

@@ -4,10 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from gardener.decoding.costs import Costs
 from gardener.decoding.tree import Node, Opinion
 from gardener.protocol.features import NO_FEATURES, Features
 from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.messages import Advance, Close, FeatureTensors, Open, Segment, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is known of the time at which something happens. `now`: seconds of any clock.
+    `costs`: of the ring, for a text of the present length. `speculating`: guesses are worth their
+    time. `others`: requests that write at the same time."""
+
+    now: float = 0.0
+    costs: Costs = field(default_factory=lambda: Costs.flat(1))
+    speculating: bool = True
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ It says what it would send; when that leaves is decided for the whole ring (`dis
 from collections.abc import Sequence
 
 from gardener.decoding.costs import Costs
-from gardener.decoding.events import Command, Emit, Event, Grown, Judged, Room, Send
+from gardener.decoding.events import Command, Emit, Event, Grown, Judged, Moment, Room, Send
 from gardener.decoding.flights import Flight
 from gardener.decoding.pacing import Patience
-from gardener.decoding.speculation import Moment, Speculation
+from gardener.decoding.speculation import Speculation
 from gardener.decoding.stage_times import StageTimes
 from gardener.protocol.messages import Segment
 

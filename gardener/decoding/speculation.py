@@ -15,7 +15,6 @@ ring has room, `Round` knows.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gardener.decoding.costs import Costs
 from gardener.decoding.events import (
     Abort,
     Command,
@@ -25,6 +24,7 @@ from gardener.decoding.events import (
     Grow,
     Grown,
     Judged,
+    Moment,
     Room,
     Send,
 )
@@ -34,7 +34,8 @@ from gardener.decoding.pacing import verdict_in
 from gardener.decoding.policy import Policy, SharingPolicy, View
 from gardener.decoding.tree import Node, Opinion, Tree
 from gardener.errors import LocalError, RemoteError
-from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
+from gardener.protocol.messages import SPARE, Advance, Close, Open, Segment, Verdict
+from gardener.protocol.room import slots_for
 from gardener.protocol.sampling import GREEDY, Sampling
 
 IDLE = 0.001
@@ -42,18 +43,6 @@ IDLE = 0.001
 
 ROOM = Room()
 """There is room, and nobody has waited for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What is known of the time at which something happens. `now`: seconds of any clock.
-    `costs`: of the ring, for a text of the present length. `speculating`: guesses are worth their
-    time. `others`: requests that write at the same time."""
-
-    now: float = 0.0
-    costs: Costs = field(default_factory=lambda: Costs.flat(1))
-    speculating: bool = True
-    others: int = 0
 
 
 @dataclass(slots=True)
@@ -79,6 +68,8 @@ class Speculation:
     sampling: Sampling = GREEDY
     logprobs: int | None = None  # best tokens of which log probabilities come; None: nothing comes
     prefix: tuple[int, int] | None = None  # another request, and tokens taken from there
+    spare: int = SPARE  # most rows of the tree that may be under way or alive in the ring
+    keep: bool = False  # at its end, the stages are to keep what is certain of it
     moment: Moment = field(default_factory=Moment)  # of the newest event
     tree: Tree = field(init=False)
     counts: Counts = field(init=False, default_factory=Counts)
@@ -93,6 +84,7 @@ class Speculation:
     _postponed: list[set[int]] = field(init=False)  # of these: those about which it had no answer
     _picks: dict[int, int] = field(init=False, default_factory=dict)  # judged node -> next token
     _settled: list[int] = field(init=False, default_factory=list)  # the stages do not know yet
+    _told: int = field(init=False, default=0)  # tokens that are certain by the newest Advance
     _seq: int = field(init=False, default=0)
     _growing: dict[int, tuple[int, ...]] = field(init=False, default_factory=dict)
     # drafters that are at work, and what they look at
@@ -110,6 +102,28 @@ class Speculation:
         return self._prefilled - self.flights.prompt_rows
 
     @property
+    def announced(self) -> int:
+        """How many tokens of prompt and answer, from the first one on, all stages know to be
+        certain by what was sent to them until now, and have rows of."""
+        return max(self._told, self.prompt_read + bool(self.counts.emitted))
+
+    @property
+    def kept(self) -> bool:
+        """It has ended, and the stages were told to keep what is certain of it."""
+        over = self.finished not in (None, "failed", "lost")
+        return self.keep and self._opened and over
+
+    @property
+    def settled_rows(self) -> int:
+        """Most rows that are certain at any stage, which may have got further than the others."""
+        return self._prefilled + self.counts.emitted + (self.tree.root in self._sent)
+
+    @property
+    def slots(self) -> int:
+        """Slots that every stage sets aside for it."""
+        return slots_for(len(self.prompt) + self._limit, self.spare)
+
+    @property
     def tokens_left(self) -> int:
         """Tokens that may still be emitted."""
         return self._limit - self.counts.emitted
@@ -122,11 +136,12 @@ class Speculation:
                 Open(
                     self.request,
                     len(self.prompt),
-                    self.limits.context,
+                    len(self.prompt) + self._limit,
                     self.taps,
                     self.sampling,
                     self.logprobs,
-                    prefix=self.prefix,
+                    self.spare,
+                    self.prefix,
                 )
             ),
             *self._grow(),
@@ -232,7 +247,7 @@ class Speculation:
     def _room(self, room: Room) -> list[Command]:
         last = len(self.prompt) - 1
         if self._prefilled == last:
-            nodes = self.policy.choose(self.view(room=room))
+            nodes = self._choose(self.view(room=room))
             return [self._segment([], nodes), *self._settle(), *self._grow()] if nodes else []
         if len(self.flights) > self.moment.costs.count:
             return []  # one for each stage, and one that waits
@@ -240,11 +255,17 @@ class Speculation:
         self._prefilled = end
         # Drafters may need what the ring computes of the prompt: nothing is waited for here.
         nodes = (
-            self.policy.choose(self.view(room=Room(overdue=True), beside=end - first))
+            self._choose(self.view(room=Room(overdue=True), beside=end - first))
             if end == last
             else []
         )
         return [self._segment(range(first, end), nodes), *self._grow()]
+
+    def _choose(self, view: View) -> Sequence[int]:
+        """What the policy wants to send, as far as the stages have set slots aside for it. Parents
+        come first, so that what is left of a cut is whole."""
+        nodes = self.policy.choose(view)
+        return nodes[: max(self.spare - len(self._sent), 0)]
 
     def _segment(self, prompt: Sequence[int], nodes: Sequence[int]) -> Send:
         seq, self._seq = self._seq, self._seq + 1
@@ -320,6 +341,8 @@ class Speculation:
         if not self._settled:
             return []
         settled, self._settled = tuple(self._settled), []
+        # The root's own row may still be on its way, unless it was judged.
+        self._told = len(self.prompt) - 1 + self.counts.emitted + (self.tree.root in self._picks)
         return [Send(Advance(self.request, settled, self.tree.root))]
 
     def _record(self, verdict: Verdict) -> None:
@@ -365,6 +388,7 @@ class Speculation:
     def _finish(self, reason: str) -> list[Command]:
         self.finished = reason
         self.counts.wasted += len(self._sent)
-        told = self._opened and reason != "lost"
-        close: list[Command] = [Send(Close(self.request))] if told else []
-        return [*close, Finish(reason)]
+        if not self._opened or reason == "lost":
+            return [Finish(reason)]
+        settled = self._settle() if self.kept else []
+        return [*settled, Send(Close(self.request, self.kept)), Finish(reason)]

@@ -25,13 +25,26 @@ class ComputedRows:
     """Runs the network, and keeps what later passes need of each row. `table` says where rows stand
     and what they see."""
 
-    def __init__(self, network: DraftNetwork, prompt: int) -> None:
-        """`prompt`: rows of the prompt, at least one."""
+    def __init__(self, network: DraftNetwork, prompt: int, shared: int = 0) -> None:
+        """`prompt`: rows of the prompt, at least one. `shared`: how many of them are copied from
+        elsewhere, see `beginning`."""
         self._network = network
-        self.table = SlotTable(prompt, LONGEST, SPARE)
+        self.prompt = prompt
+        self.table = SlotTable(prompt, LONGEST, SPARE, shared)
         self._cache = KVCache(network.layers, network.shape, network.dtype, network.device)
         self._outputs = torch.zeros(0, 0)  # by slot
         self._last: Tensor | None = None  # [1, outputs], of the last certain row
+
+    @torch.inference_mode()
+    def beginning(self, shared: int, prompt: int) -> "ComputedRows":
+        """A copy of the first `shared` certain rows, at least one, all of which are computed: for
+        another text, of whose prompt of `prompt` rows they are the first."""
+        rows = ComputedRows(self._network, prompt, shared)
+        slots = torch.from_numpy(self.table.first(shared)).to(self._network.device)
+        rows._cache.copy(self._cache, slots)
+        rows._outputs = self._outputs[slots]
+        rows._last = rows._outputs[-1:]
+        return rows
 
     @property
     def any_certain(self) -> bool:

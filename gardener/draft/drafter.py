@@ -52,10 +52,20 @@ class Drafter(Protocol):
     def taps(self) -> tuple[int, ...]:
         """Features that it wants from the ring (see `messages.Open`); empty: none."""
 
-    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Draft:
+    def open(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling = GREEDY,
+        *,
+        source: tuple[Draft | None, int] | None = None,
+    ) -> Draft:
         """A draft of a new text: these tokens are certain, the last one is the root. Their nodes
         have the ids 0..len(prompt)-1. Drafts that are open already stay as they are.
 
         sampling: how the target picks, for those who can make something of it.
+
+        source: an open draft of this drafter (None: it could not be had), and how many tokens both
+        texts begin with. What was computed of them may be taken from there. The ring computes
+        nothing of them but the last one, so that is the token with which features begin.
         """
         ...

@@ -47,15 +47,36 @@ class Incremental:
         self.numbers = numbers or str(network.dtype).removeprefix("torch.")
         self.network, self.calibration, self._width = network, calibration, width
 
-    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Draft:
+    def open(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling = GREEDY,
+        *,
+        source: tuple[Draft | None, int] | None = None,
+    ) -> Draft:
         """See `Drafter`."""
         if len(prompt) <= self.network.lead:
             return NoGuesses()
-        return IncrementalDraft(self.network, self.calibration, self._width, prompt, sampling)
+        rows = ComputedRows(self.network, len(prompt) - self.network.lead)
+        if source is not None:
+            from_there, tokens = source
+            shared = self._shared(from_there, tokens)
+            if shared is not None:
+                rows = shared.beginning(tokens - self.network.lead, rows.prompt)
+            elif self.taps:  # features of what is shared will never come
+                return NoGuesses()
+        return IncrementalDraft(self.network, self.calibration, self._width, prompt, sampling, rows)
+
+    def _shared(self, source: Draft | None, tokens: int) -> ComputedRows | None:
+        """The rows of another draft, if all of its first `tokens` that have one are among them."""
+        if not isinstance(source, IncrementalDraft) or tokens <= self.network.lead:
+            return None
+        return source.computed(tokens)
 
 
 class NoGuesses:
-    """A draft of a text whose prompt is too short to have a row."""
+    """A draft of a text whose prompt is too short to have a row, or of whose beginning neither rows
+    nor features can be had."""
 
     def settle(self, nodes: Sequence[Node], features: Sequence[messages.Tensor]) -> None:
         """See `Draft`."""
@@ -82,13 +103,15 @@ class IncrementalDraft:
         width: int,
         prompt: Sequence[int],
         sampling: Sampling,
+        rows: ComputedRows,
     ) -> None:
+        """`rows`: none, or those of the first tokens."""
         self._network, self._width, self._lead = network, width, network.lead
         self._tokens = list(prompt)  # the certain text
         self._ranking = Ranking(sampling, network.tokens, len(prompt))
-        self._rows = ComputedRows(network, len(prompt) - network.lead)
+        self._rows = rows
         self._predictions = Predictions(calibration)
-        self._done = 0  # certain rows that are computed
+        self._done = rows.table.certain  # certain rows that are computed
         self._features: list[Tensor] = []  # of the target, for certain rows that are not
         self._accepted: list[Node] = []  # whose rows are not certain yet
         self._age: dict[int, int] = {}  # rows of the tree: own steps since the last true feature
@@ -121,6 +144,12 @@ class IncrementalDraft:
                 raise LocalError(f"asked about root {asked}, but {root} is the root")
             self._draft(paths)
             return self._guess(paths)
+
+    def computed(self, tokens: int) -> ComputedRows | None:
+        """Its rows, once those of the first `tokens` are computed; None: they cannot be yet."""
+        with torch.inference_mode():
+            self._catch_up()
+        return self._rows if self._done >= tokens - self._lead else None
 
     # --- the certain text --------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gardener.decoding.tree import Guess, Node
+from gardener.draft.drafter import Draft
 from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
 
@@ -71,8 +72,15 @@ class NGram:
         self.width = width
         self.hit_rates = HitRates()
 
-    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "NGramDraft":
-        """See `Drafter`; the same for any sampling."""
+    def open(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling = GREEDY,
+        *,
+        source: tuple[Draft | None, int] | None = None,
+    ) -> "NGramDraft":
+        """See `Drafter`; the same for any sampling. The text is read anew: to copy an index
+        takes as long."""
         return NGramDraft(prompt, self.longest, self.width, self.hit_rates)
 
 

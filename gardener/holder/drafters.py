@@ -59,23 +59,28 @@ class Drafters:
         failed: OnFailure,
         *,
         sampling: Sampling = GREEDY,
+        source: "tuple[Drafts, int] | None" = None,
     ) -> "Drafts":
         """Drafts for a request with this prompt, beside those that are open.
 
         `answered` and `failed` are called on the event loop, for drafters that are not instant,
         until the drafts are closed. Raises LocalError for an instant drafter that fails.
+
+        source: other drafts, and how many tokens both texts begin with; see `Drafter.open`. Needed
+        wherever the stages begin with rows of another request, even if its drafts are closed.
         """
         opened: list[_InstantDraft | _QueuedDraft] = []
         drafts = Drafts(opened)
         pairs = zip(self._drafters, self._workers, strict=True)
         try:
-            for source, (drafter, worker) in enumerate(pairs):
+            for number, (drafter, worker) in enumerate(pairs):
+                shared = None if source is None else (source[0].of(drafter), source[1])
                 begin = partial(drafter.open, tuple(prompt), sampling)
                 if worker is None:
-                    opened.append(_InstantDraft(drafter, begin))
+                    opened.append(_InstantDraft(drafter, begin, shared))
                 else:
-                    tell = partial(answered, source)
-                    opened.append(_QueuedDraft(drafter, worker, begin, tell, failed))
+                    tell = partial(answered, number)
+                    opened.append(_QueuedDraft(drafter, worker, begin, tell, failed, shared))
         except LocalError:
             drafts.close()
             raise
@@ -124,6 +129,16 @@ class Drafts:
             self.tell()
         return draft.expand(nodes, paths)
 
+    def of(self, drafter: Drafter) -> "_InstantDraft | _QueuedDraft | None":
+        """That of this drafter, if there is one."""
+        return next((draft for draft in self._drafts if draft.drafter is drafter), None)
+
+    def keep(self) -> None:
+        """The request is over, and others may begin with its text: nothing is guessed or answered
+        any more, until it is closed."""
+        for draft in self._drafts:
+            draft.keep()
+
     def end(self) -> None:
         """The answer is complete: what the drafts were told goes on to be learned from, then what
         they held is freed. Whatever is told or asked later is ignored."""
@@ -142,9 +157,13 @@ class Drafts:
 class _InstantDraft:
     """A draft of an instant drafter, called on the event loop."""
 
-    def __init__(self, drafter: Drafter, begin: Callable[[], Draft]) -> None:
-        self._drafter = drafter
-        self._draft = self._at_once(begin)
+    def __init__(self, drafter: Drafter, begin: "_Begin", shared: "_Shared | None") -> None:
+        self.drafter = drafter
+        source = None
+        if shared is not None:
+            theirs, tokens = shared
+            source = (theirs.told() if isinstance(theirs, _InstantDraft) else None, tokens)
+        self._draft = self._at_once(partial(begin, source=source))
         self._untold: list[Node] = []  # accepted tokens that it does not know of
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
@@ -158,6 +177,14 @@ class _InstantDraft:
     def expand(self, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> Guesses:
         return self._at_once(partial(self._draft.expand, paths))
 
+    def told(self) -> Draft:
+        """The draft, which knows of all that was accepted."""
+        self.tell()
+        return self._draft
+
+    def keep(self) -> None:
+        """Nothing is under way."""
+
     def end(self) -> None:
         """Nothing is under way."""
 
@@ -168,11 +195,15 @@ class _InstantDraft:
         try:
             return work()
         except Exception as error:
-            raise _failure(self._drafter, error) from error
+            raise _failure(self.drafter, error) from error
 
 
 class _QueuedDraft:
-    """A draft of a drafter that takes time: it is opened, told and asked on a thread."""
+    """A draft of a drafter that takes time: it is opened, told and asked on a thread.
+
+    While it is lent to others, which are to be opened from it in their turn, it is not closed: what
+    was queued before is done first.
+    """
 
     def __init__(
         self,
@@ -181,30 +212,63 @@ class _QueuedDraft:
         begin: Callable[[], Draft],
         answered: Callable[[Sequence[int], Guesses, float], None],
         failed: OnFailure,
+        shared: "_Shared | None",
     ) -> None:
-        self._drafter, self._worker = drafter, worker
+        self.drafter, self._worker = drafter, worker
         self._answered, self._failed = answered, failed
-        self._closed = False
+        self._kept = self._leaving = self._closed = False
+        self._lent = 0
         self._draft: Draft | None = None  # set, and used, on the thread; none if it failed to open
-        self._queue(partial(self._open, begin))
+        self._sound = True  # nothing has failed, so what it holds is right; set on the thread
+        self._begin(begin, shared)
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
-        taps = self._drafter.taps
+        taps = self.drafter.taps
         if nodes or taps:
             self._queue(partial(self._settle, tuple(nodes), features if taps else ()))
 
     def expand(self, nodes: Sequence[int], paths: Sequence[Sequence[Node]]) -> None:
         self._queue(partial(self._expand, paths), partial(self._answer, nodes))
 
+    def keep(self) -> None:
+        self._kept = True
+
     def end(self) -> None:
-        self._queue(self.close)
+        self._queue(lambda: None, lambda *_: self.close())
 
     def close(self) -> None:
-        self._closed = True
-        self._draft = None
+        self._kept = self._leaving = True
+        if not self._lent:
+            self._closed = True
+            self._draft = None
 
-    def _open(self, begin: Callable[[], Draft]) -> None:
-        self._draft = begin()
+    def _begin(self, begin: "_Begin", shared: "_Shared | None") -> None:
+        """Open the draft on the thread, from another one if `shared` says so."""
+        if shared is None:
+            self._queue(partial(self._open, begin))
+            return
+        theirs, tokens = shared
+        if isinstance(theirs, _QueuedDraft):
+            theirs._lent += 1
+            self._queue(
+                lambda: self._open(begin, source=(theirs._whole, tokens)), always=theirs._returned
+            )
+        else:
+            self._queue(lambda: self._open(begin, source=(None, tokens)))
+
+    @property
+    def _whole(self) -> Draft | None:
+        """The draft, if others may begin with it. For the thread."""
+        return self._draft if self._sound else None
+
+    def _returned(self) -> None:
+        """One that was to be opened from this one is, or has ended before."""
+        self._lent -= 1
+        if self._leaving:
+            self.close()
+
+    def _open(self, begin: "_Begin", source: tuple[Draft | None, int] | None = None) -> None:
+        self._draft = begin(source=source)
         if self._closed:  # in the meantime
             self._draft = None
 
@@ -213,30 +277,47 @@ class _QueuedDraft:
             draft.settle(nodes, features)
 
     def _expand(self, paths: Sequence[Sequence[Node]]) -> Guesses | None:
-        return None if (draft := self._draft) is None else draft.expand(paths)
+        draft = None if self._kept else self._draft
+        return None if draft is None else draft.expand(paths)
 
     def _answer(self, nodes: Sequence[int], guesses: Guesses | None, seconds: float) -> None:
-        if guesses is not None:
+        if guesses is not None and not self._kept:
             self._answered(nodes, guesses, seconds)
 
     def _queue(
-        self, work: Callable[[], T], then: Callable[[T | None, float], None] | None = None
+        self,
+        work: Callable[[], T],
+        then: Callable[[T | None, float], None] | None = None,
+        always: Callable[[], None] = lambda: None,
     ) -> None:
         """Do this on the thread in its turn, then `then` on the event loop with what came of it;
-        neither if the draft is closed by then."""
+        neither if the draft is closed by then. `always` is called there in any case."""
 
         def job() -> T | None:
-            return None if self._closed else work()
+            try:
+                return None if self._closed else work()
+            except BaseException:
+                self._sound = False
+                raise
 
         def done(outcome: T | None, error: BaseException | None, seconds: float) -> None:
+            always()
             if self._closed:
                 return
             if error is not None:
-                self._failed(_failure(self._drafter, error))
+                if not self._leaving:
+                    self._failed(_failure(self.drafter, error))
             elif then is not None:
                 then(outcome, seconds)
 
         self._worker.call(done, job)
+
+
+_Begin: TypeAlias = Callable[..., Draft]
+"""Opens a draft, given what it begins with: `source`, see `Drafter.open`."""
+
+_Shared: TypeAlias = tuple[_InstantDraft | _QueuedDraft | None, int]
+"""What to open from, and how many tokens both texts begin with."""
 
 
 def _failure(drafter: Drafter, error: BaseException) -> LocalError:

@@ -1,24 +1,37 @@
 """Keys and values of one request, in slots.
 
 Which slot a row is written to and which slots it sees is decided elsewhere (`kv_slots.SlotTable`);
-here entries are written once and never moved, whatever is pruned.
+here entries are written once and not moved while the request runs, whatever is pruned.
 """
 
 import torch
 from torch import Tensor
 
+from gardener.errors import LocalError
 from gardener.model.architecture import Architecture
 
 _FIRST_SIZE = 256
 
 
+def slot_bytes(layers: int, architecture: Architecture, dtype: torch.dtype) -> int:
+    """Bytes that keys and values of one row take in this many layers."""
+    return 2 * layers * architecture.kv_heads * architecture.head_dim * dtype.itemsize
+
+
 class KVCache:
-    """Per layer two tensors [kv_heads, slots, head_dim]; they double when slots run out."""
+    """Per layer two tensors [kv_heads, slots, head_dim]; they double when slots run out, but never
+    hold more than `most` slots (None: as many as are asked for)."""
 
     def __init__(
-        self, layers: int, architecture: Architecture, dtype: torch.dtype, device: torch.device
+        self,
+        layers: int,
+        architecture: Architecture,
+        dtype: torch.dtype,
+        device: torch.device,
+        most: int | None = None,
     ) -> None:
-        self._slots = _FIRST_SIZE
+        self._most = most
+        self._slots = _FIRST_SIZE if most is None else min(_FIRST_SIZE, most)
         size = (architecture.kv_heads, self._slots, architecture.head_dim)
         # Zeros, not empty memory: a masked NaN would still poison the row that masks it.
         self._keys = [torch.zeros(size, dtype=dtype, device=device) for _ in range(layers)]
@@ -30,15 +43,36 @@ class KVCache:
         return sum(tensor.nbytes for tensor in (*self._keys, *self._values))
 
     def reserve(self, slots: int) -> None:
-        """Make room for this many slots. Nothing else copies entries."""
+        """Make room for this many slots. Raises LocalError if that is more than `most`."""
         if slots <= self._slots:
             return
-        while self._slots < slots:
-            self._slots *= 2
+        if self._most is not None and slots > self._most:
+            raise LocalError(f"{slots} slots of a cache that may have {self._most}")
+        size = self._slots or 1
+        while size < slots:
+            size *= 2
+        self._slots = size if self._most is None else min(size, self._most)
         for kept in (self._keys, self._values):
             for layer, old in enumerate(kept):
                 kept[layer] = old.new_zeros(old.shape[0], self._slots, old.shape[2])
                 kept[layer][:, : old.shape[1]] = old
+
+    def copy(self, source: "KVCache", slots: Tensor) -> None:
+        """Take over the entries in `slots` [rows] of another cache of the same layers, as those of
+        slots 0..rows-1 here."""
+        rows = len(slots)
+        self.reserve(rows)
+        for mine, theirs in ((self._keys, source._keys), (self._values, source._values)):
+            for entries, others in zip(mine, theirs, strict=True):
+                torch.index_select(others, 1, slots, out=entries[:, :rows])
+
+    def keep(self, slots: Tensor) -> None:
+        """Hold nothing but the entries in `slots` [rows], as those of slots 0..rows-1, and no
+        memory beyond them."""
+        for kept in (self._keys, self._values):
+            for layer, entries in enumerate(kept):
+                kept[layer] = entries.index_select(1, slots)
+        self._slots = len(slots)
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Put keys and values [rows, kv_heads, head_dim] of one layer into `slots` [rows]."""

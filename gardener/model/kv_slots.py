@@ -56,20 +56,26 @@ class SlotTable:
     """The slots of one request.
 
     Prompt ids 0..prompt-1 are a chain that is certain from the start; the root is its end.
-    `context` bounds the tokens of prompt and answer, `spare` the rows of the tree beyond it.
+    `context` bounds the tokens of prompt and answer, `spare` the rows of the tree beyond it. The
+    first `shared` rows of the prompt are here from the start, in slots 0..shared-1: they are copies
+    of another request's.
     """
 
-    def __init__(self, prompt: int, context: int, spare: int = 1024) -> None:
+    def __init__(self, prompt: int, context: int, spare: int = 1024, shared: int = 0) -> None:
         self.root = prompt - 1
         self._prompt = prompt
         self._limit = context + spare
-        self._chain = 0  # certain rows that have a slot, which is the position of the next one
-        self._certain: set[int] = set()  # ids of them, but for the prompt's
+        self._certain: set[int] = set()  # ids of certain rows, but for the prompt's
         self._rows: dict[int, _TreeRow] = {}
-        size = min(self._limit, 256)
-        self._used = np.zeros(size, np.bool_)
-        self._base = np.zeros(size, np.bool_)  # slots of the certain rows
-        self._positions = np.zeros(size, np.int64)
+        self._begin(shared, min(self._limit, max(256, shared)))
+
+    def _begin(self, certain: int, size: int) -> None:
+        """So many certain rows stand in order of position in the first slots, and nothing else in
+        the others; `size`: of all."""
+        self._chain = certain  # certain rows that have a slot: the position of the next one
+        self._used = np.arange(size) < certain
+        self._base = self._used.copy()  # slots of the certain rows
+        self._positions = np.arange(size, dtype=np.int64)
 
     @property
     def certain(self) -> int:
@@ -156,6 +162,24 @@ class SlotTable:
 
     def __contains__(self, row: int) -> bool:
         return row in self._rows
+
+    def first(self, count: int) -> Ints:
+        """Where the first `count` certain rows stand, in order of position: slots [count].
+
+        Raises RemoteError if fewer are certain.
+        """
+        if count > self._chain:
+            raise RemoteError(f"{count} rows of a text of which {self._chain} are certain")
+        slots = np.flatnonzero(self._base)
+        return slots[np.argsort(self._positions[slots])[:count]]
+
+    def keep_certain(self) -> Ints:
+        """Forget the rows that may still die, and let the certain ones stand in order of position
+        in slots 0..certain-1. Returns the slots [certain] where they stood until now."""
+        slots = self.first(self._chain)
+        self._rows.clear()
+        self._begin(self._chain, self._chain)
+        return slots
 
     def advance(self, settled: Sequence[int], root: int) -> None:
         """The root is now `root`; `settled` are the accepted ids before it that were not settled.

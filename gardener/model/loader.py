@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -105,6 +106,13 @@ def device_of(name: str) -> torch.device:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"device '{name}' cannot be used here: {reason}") from error
     return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of this device that nobody uses now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 class Loader:

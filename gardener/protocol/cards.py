@@ -16,6 +16,11 @@ SERVED = "the ring serves somebody else at the moment"
 """The beginning of what a stage says when it refuses a holder because it has another one."""
 
 
+def kv_slots(card: Card) -> int | None:
+    """Slots for whose keys and values a stage has memory; None: it is not bounded."""
+    return card.kv_room // card.kv_slot if card.kv_room and card.kv_slot else None
+
+
 def busy(stage: int, peer: object, asker: int) -> str:
     """Why stage `stage` refuses `asker` (0: a holder): it already has `peer` before it."""
     why = f"stage {stage} already serves {peer}: wait until it has ended, or end it"

@@ -18,6 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gardener.protocol.room import slots_for
 from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
 from gardener.runtime.wording import printable
 
@@ -187,6 +188,11 @@ class Open(Struct, frozen=True, array_like=True, tag=4):
             raise ValueError("noise without a seed")
         if self.prefix is not None and not 0 < self.prefix[1] < self.prompt:
             raise ValueError(f"{self.prefix[1]} kept tokens of a prompt of {self.prompt}")
+
+    @property
+    def slots(self) -> int:
+        """Most slots that a stage will need for it."""
+        return slots_for(self.context, self.spare)
 
 
 class Close(Struct, frozen=True, array_like=True, tag=5):

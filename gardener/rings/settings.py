@@ -34,6 +34,8 @@ class RingSettings:
     model     a Hugging Face folder, a .gguf file, a hub id with a `revision`, or a built-in name
     listen    host:port where the last stage of a `peer` ring finds this holder
     dtype, device, threads, quant  how stages that are started here compute
+    kv_memory  GiB for the keys and values of all stages that are started here; None: half of what
+              is free there
     patience  seconds to wait for the ring to close
     draft     which drafters guess
     policies  that will run in it, as far as they are known
@@ -50,6 +52,7 @@ class RingSettings:
     device: str = "cpu"
     threads: int | None = None
     quant: str = "none"
+    kv_memory: float | None = None
     patience: float = 120.0
     draft: DraftSettings = field(default_factory=DraftSettings)
     profile: str = "loopback"
@@ -66,6 +69,8 @@ class RingSettings:
             given = getattr(self, name)
             if given is not None and given < 1:
                 raise UserError(f"{name} is {given}, and starts at 1")
+        if self.kv_memory is not None and not self.kv_memory > 0:
+            raise UserError(f"kv_memory is {self.kv_memory:g} GiB, and must be more than 0")
         for name, known in (("dtype", DTYPES), ("quant", QUANTS)):
             given = getattr(self, name)
             if given not in known:
@@ -98,7 +103,8 @@ class RingSettings:
         return (
             *("--dtype", self.dtype, "--device", self.device, "--quant", self.quant),
             *("--threads", str(self.threads_each)),
-            *("--patience", str(self.patience)),
+            *("--patience", str(self.patience), "--beside", str(self.local)),
+            *(() if self.kv_memory is None else ("--kv-memory", str(self.kv_memory))),
         )
 
     def facts(self) -> dict[str, str]:

@@ -13,16 +13,17 @@ from gardener.errors import RemoteError
 from gardener.model.architecture import Architecture
 from gardener.model.attention import Span
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.kv_cache import KVCache
-from gardener.model.kv_slots import Placement, merge
+from gardener.model.kv_cache import KVCache, slot_bytes
+from gardener.model.kv_slots import Ints, Placement, merge
 from gardener.model.llama import Block, run_blocks
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import DTYPES, dtype_of, pack
 from gardener.protocol import messages
+from gardener.protocol.room import SLOT_BLOCK
 from gardener.stages.ends import Intake, Outlet, check_picking
 from gardener.stages.forward import ComputedSegment, PlacedSegment
 
-_STEP = 64
+_STEP = SLOT_BLOCK
 """In 16 bits on the CPU, attention runs over slots in multiples of this: oneDNN compiles a kernel,
 for a millisecond and for some 100 kB that it keeps, for every width it has not met before."""
 
@@ -46,7 +47,9 @@ class Executor:
         self.architecture, self.slice, self.width = architecture, held, architecture.width
         self.dtype, self.quant, self.fingerprint = dtype, quant, fingerprint
         self.memory = sum(block.nbytes for block in blocks) + intake.nbytes + outlet.nbytes
-        self._device, self._torch_dtype = device, dtype_of(dtype)
+        self.device, self._torch_dtype = device, dtype_of(dtype)
+        self.kv_slot = slot_bytes(len(blocks), architecture, self._torch_dtype)
+        """Bytes of keys and values that one slot takes."""
         self._blocks, self._intake, self._outlet = blocks, intake, outlet
         sixteen = self._torch_dtype != torch.float32
         self._step = _STEP if sixteen and device.type == "cpu" else 1
@@ -62,14 +65,35 @@ class Executor:
     @property
     def threads(self) -> int:
         """Of the processor that compute a pass; 0: another device does. For the worker thread."""
-        return torch.get_num_threads() if self._device.type == "cpu" else 0
+        return torch.get_num_threads() if self.device.type == "cpu" else 0
 
-    def open(self, message: messages.Open) -> None:
-        """A request begins. Raises RemoteError if its tokens cannot be picked as it wishes."""
+    @property
+    def kv_memory(self) -> int:
+        """Bytes of keys and values that are held now. For the worker thread."""
+        return sum(cache.nbytes for cache in self._caches.values())
+
+    @torch.inference_mode()
+    def open(self, message: messages.Open, shared: Ints | None = None) -> None:
+        """A request begins. `shared`: where the rows of its prefix, if it has one, stand in the
+        cache of the request that it takes them from. Raises RemoteError if that has none, or if
+        its tokens cannot be picked as it wishes."""
         check_picking(message, self.architecture.vocab)
-        self._caches[message.request] = KVCache(
-            len(self._blocks), self.architecture, self._torch_dtype, self._device
+        cache = KVCache(
+            len(self._blocks), self.architecture, self._torch_dtype, self.device, message.slots
         )
+        if message.prefix is not None and shared is not None:
+            source = self._caches.get(message.prefix[0])
+            if source is None:
+                raise RemoteError(f"request {message.prefix[0]} has no keys and values here")
+            cache.copy(source, torch.from_numpy(shared).to(self.device))
+        self._caches[message.request] = cache
+
+    @torch.inference_mode()
+    def keep(self, request: int, slots: Ints) -> None:
+        """A request ends, but the rows in these slots are kept, as slots 0, 1 and so on, until it
+        is closed."""
+        if request in self._caches:  # it has none if it could not be opened
+            self._caches[request].keep(torch.from_numpy(slots).to(self.device))
 
     def close(self, request: int) -> None:
         """A request ends: its cache is freed. Closing twice is no error."""
@@ -109,7 +133,7 @@ class Executor:
         """The same for a batch in which the segments of one request stand side by side."""
         spans, positions = self._spans(batch)
         cos, sin = self._rotary.at(
-            torch.from_numpy(positions).to(self._device), int(positions.max())
+            torch.from_numpy(positions).to(self.device), int(positions.max())
         )
         flags = [placed.cancelled for placed in batch]
         hidden = run_blocks(
@@ -169,7 +193,7 @@ class Executor:
                 Span.of(
                     placement,
                     self._caches[request],
-                    self._device,
+                    self.device,
                     first=first,
                     step=self._step,
                     windows=self._windows,

@@ -73,7 +73,7 @@ def measure(
     long_sizes = [rows for rows in LONG_SIZES if context + rows <= room] if context > SHORT else []
     deadline = begin + budget
     short_end = deadline - (FOR_LONG * budget if long_sizes else 0.0)
-    stage.open(Open(REQUEST, 1, 1))
+    stage.open(Open(REQUEST, 1, room))
     try:
         timer = _Timer(stage, now)
         short = timer.points(settled, sizes, short_end)

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from gardener.errors import GardenerError, PeerLost, RemoteError
+from gardener.errors import GardenerError, PeerLost, RemoteError, StageFailed
 from gardener.net.address import ABSENT, Address, Inherited
 from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices
-from gardener.protocol.cards import busy, mismatch, not_the_first
+from gardener.protocol.cards import busy, kv_slots, mismatch, not_the_first
 from gardener.protocol.messages import (
     Advance,
     Card,
@@ -69,6 +69,7 @@ class StageNode:
             self._drained,
             self._failed,
             BatchingPolicy.of(card),
+            kv_slots(card),
         )
         self._following = 0 if stage.slice.is_last else card.stage + 1
         self._listen_at = listen_at
@@ -226,7 +227,7 @@ class StageNode:
             case Open() if link.upstream:
                 self._open(message)
             case Close() if link.upstream:
-                self.scheduler.close(message.request)
+                self.scheduler.close(message.request, message.keep)
                 self._forward(message)
             case Survey() if link.upstream:
                 self._survey(message)
@@ -240,8 +241,11 @@ class StageNode:
 
     def _open(self, message: Open) -> None:
         """Open a request. Without a next stage it is given up at once: a stage that comes later
-        would be sent segments of a request that it does not know."""
+        would be sent segments of a request that it does not know. One that is refused here need
+        not go further."""
         self.scheduler.open(message)
+        if self.scheduler.gave_up(message.request):
+            return
         if self.downstream is not None:
             self._forward(message)
         else:
@@ -269,7 +273,7 @@ class StageNode:
     def _lost_downstream(self, loss: Lost) -> None:
         self._loss = loss
         self.neighbours.send_up(loss)
-        for request in self.scheduler.requests:
+        for request in (*self.scheduler.requests, *self.scheduler.kept):
             self.scheduler.give_up(request)
         self._broken.set()
 
@@ -288,7 +292,8 @@ class StageNode:
 
     def _failed(self, request: int, seq: int, error: BaseException) -> None:
         """A segment could not be computed, for instance for lack of memory. The node stays up."""
-        why = as_name(f"{type(error).__name__}: {error}")
+        refused = isinstance(error, StageFailed)  # which says it in words
+        why = as_name(str(error) if refused else f"{type(error).__name__}: {error}")
         self._say(f"segment {seq} could not be computed: {why}")
         report = Failed(self.card.stage, request, seq, why)
         self.neighbours.send_up(report)

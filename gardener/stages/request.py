@@ -1,9 +1,9 @@
-"""One request at a stage, from its Open until its Close."""
+"""One request at a stage, from its Open until its Close, and what is kept of it after that."""
 
 from collections.abc import Sequence
 
 from gardener.errors import LocalError, RemoteError
-from gardener.model.kv_slots import SlotTable
+from gardener.model.kv_slots import Ints, SlotTable
 from gardener.model.sampler import Picking, Sampler
 from gardener.protocol.messages import Advance, Open, Segment
 from gardener.stages.forward import PlacedSegment
@@ -23,7 +23,12 @@ class Request:
         self.number = message.request
         self._taps = message.taps
         self._first_root = message.prompt - 1
-        self._slots: SlotTable | None = SlotTable(message.prompt, message.context)
+        shared = message.prefix[1] if message.prefix else 0
+        self._slots: SlotTable | None = SlotTable(
+            message.prompt, message.context, message.spare, shared
+        )
+        self._reserved = message.slots
+        self._kept = False
         self._text = Text(message.prompt)
         self._reads_text = message.sampling.reads_text
         self._sampler: Sampler | None = None
@@ -33,12 +38,42 @@ class Request:
     @property
     def is_live(self) -> bool:
         """Whether its segments still count: no longer once it was given up or closed."""
-        return self._slots is not None
+        return self._slots is not None and not self._kept
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it has ended, but others may still begin with its certain rows."""
+        return self._kept
+
+    @property
+    def slots(self) -> int:
+        """Slots whose memory it has, or may come to need."""
+        if self._kept:
+            return self._table.certain
+        return self._reserved if self.is_live else 0
 
     def end(self) -> None:
         """The request was given up or closed: free what it holds."""
         self._slots = self._sampler = None
-        self._text = Text(1)
+        self._kept, self._text = False, Text(1)
+
+    def keep(self) -> Ints:
+        """The request has ended, but its certain rows are kept, in slots 0, 1 and so on. Returns
+        the slots in which they stood."""
+        self._kept, self._sampler = True, None
+        self._text.keep()
+        return self._table.keep_certain()
+
+    @property
+    def certain(self) -> int:
+        """Rows with which another request may begin."""
+        return 0 if self._slots is None else self._slots.certain
+
+    def begin_with(self, source: "Request", count: int) -> Ints:
+        """The first `count` tokens are those of another request. Returns where their rows stand
+        there."""
+        self._text = Text(self._first_root + 1, source.prefix(count))
+        return source._table.first(count)
 
     def advance(self, message: Advance) -> None:
         """Settle rows and free those that died. Raises RemoteError for rows that never came."""

@@ -13,8 +13,9 @@ from typing import Protocol
 
 import msgspec
 
-from gardener.errors import RemoteError
+from gardener.errors import RemoteError, StageFailed
 from gardener.model.checkpoint.slices import Slice
+from gardener.model.kv_slots import Ints
 from gardener.protocol.messages import Advance, Open, Segment, Verdict
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace
@@ -25,11 +26,15 @@ from gardener.stages.forward import ComputedSegment, PlacedSegment
 from gardener.stages.queue import SegmentQueue, WaitingSegment
 from gardener.stages.request import Request
 
-MOST_REQUESTS = 64
-"""Most requests at one stage that are not closed."""
+MOST_REQUESTS = 256
+"""Most requests at one stage that run or are kept."""
 
 MOST_ERRANDS = 1024
 """Most openings and closings that may wait for the worker."""
+
+MOST_UNCLOSED = 2**16
+"""Most requests that are not closed: of those that were refused or given up, only the number is
+known, so that what still comes of them is ignored."""
 
 
 class Computes(Protocol):
@@ -41,7 +46,9 @@ class Computes(Protocol):
     def context(self) -> int:
         """Most tokens of prompt and answer together."""
 
-    def open(self, message: Open) -> None: ...
+    def open(self, message: Open, shared: Ints | None = None) -> None: ...
+
+    def keep(self, request: int, slots: Ints) -> None: ...
 
     def close(self, request: int) -> None: ...
 
@@ -56,6 +63,7 @@ class Scheduler:
     out: sends a finished segment or verdict on. drained: None while `out` may be called, or else
     something to wait for until it may again.
     failed: this segment of a request, which has been given up, could not be computed.
+    room: slots for which there is memory; None: not bounded.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class Scheduler:
         drained: Callable[[], Awaitable[None] | None],
         failed: Callable[[int, int, BaseException], None],
         batching: BatchingPolicy = SEPARATE,
+        room: int | None = None,
     ) -> None:
         self._stage = stage
         self._worker = worker
@@ -75,6 +84,7 @@ class Scheduler:
         self._drained = drained
         self._failed = failed
         self._batching = batching
+        self._room = room
         self._requests: dict[int, Request] = {}  # by number, from their Open until their Close
         self._queue = SegmentQueue()
         self._batch = Batch()  # what is computed now
@@ -89,6 +99,16 @@ class Scheduler:
         return tuple(number for number, request in self._requests.items() if request.is_live)
 
     @property
+    def kept(self) -> tuple[int, ...]:
+        """The requests that have ended, and with whose rows others may begin."""
+        return tuple(number for number, request in self._requests.items() if request.is_kept)
+
+    @property
+    def slots(self) -> int:
+        """Slots that are set aside for all requests, running and kept."""
+        return sum(request.slots for request in self._requests.values())
+
+    @property
     def waiting(self) -> int:
         """Segments that came and have not left."""
         return len(self._queue) + len(self._batch.entries)
@@ -96,10 +116,27 @@ class Scheduler:
     # --- requests ----------------------------------------------------------------------------
 
     def open(self, message: Open) -> None:
+        """A request begins, or fails at once if there is no room for it or if it begins with what
+        is not here. Raises RemoteError for one that makes no sense."""
+        self._check_open(message)
+        request = Request(message)
+        try:
+            self._check_room(message)
+            shared = self._shared(request, message)
+        except StageFailed as refusal:
+            request.end()
+            self._requests[message.request] = request
+            self._failed(request.number, 0, refusal)
+            return
+        self._requests[message.request] = request
+        opening = partial(self._stage.open, message, shared)
+        self._worker.call(partial(self._opened, request), opening)
+
+    def _check_open(self, message: Open) -> None:
         if message.request in self._requests:
             raise RemoteError(f"request {message.request} was opened twice")
-        if len(self._requests) >= MOST_REQUESTS or self._worker.waiting >= MOST_ERRANDS:
-            raise RemoteError(f"more than {MOST_REQUESTS} requests are opened at one stage")
+        if len(self._requests) >= MOST_UNCLOSED:
+            raise RemoteError(f"more than {MOST_UNCLOSED} requests were opened and not closed")
         context, layers = self._stage.context, self._stage.slice.layers
         if message.prompt >= message.context or message.context > context:
             raise RemoteError(
@@ -108,8 +145,34 @@ class Scheduler:
             )
         if max(message.taps, default=0) > layers:
             raise RemoteError(f"tap {message.taps[-1]} of a model with {layers} layers")
-        request = self._requests[message.request] = Request(message)
-        self._worker.call(partial(self._opened, request), partial(self._stage.open, message))
+
+    def _check_room(self, message: Open) -> None:
+        """Raise StageFailed if there is no room for this request."""
+        running, kept, used = len(self.requests), len(self.kept), self.slots
+        if running + kept >= MOST_REQUESTS:
+            raise StageFailed(f"{running} requests run and {kept} are kept, which is the most")
+        if self._worker.waiting >= MOST_ERRANDS:
+            raise StageFailed("requests are opened faster than this stage can open them")
+        if self._room is not None and used + message.slots > self._room:
+            raise StageFailed(
+                f"there is memory for the keys and values of {self._room} tokens, {used} are set "
+                f"aside for {running} running and {kept} kept requests, and this one may need "
+                f"{message.slots}"
+            )
+
+    def _shared(self, request: Request, message: Open) -> Ints | None:
+        """Where the rows of its prefix, if it has one, stand in another request. Raises StageFailed
+        if they are not here."""
+        if message.prefix is None:
+            return None
+        number, count = message.prefix
+        source = self._requests.get(number)
+        here = 0 if source is None else source.certain
+        if source is None or here < count:
+            raise StageFailed(
+                f"the request begins with {count} tokens of request {number}, and {here} are here"
+            )
+        return request.begin_with(source, count)
 
     def _opened(self, request: Request, _: None, error: BaseException | None, __: float) -> None:
         if error is not None:
@@ -121,10 +184,18 @@ class Scheduler:
             request.advance(message)
             self._batch.cancel_dead()
 
-    def close(self, number: int) -> None:
-        """Forget the request. Idempotent."""
-        request = self._requests.pop(number, None)
-        if request is not None:
+    def close(self, number: int, keep: bool = False) -> None:
+        """The request ends. All of it is forgotten, or all but its certain rows if they are to be
+        kept; nothing of one that was given up can be. Idempotent."""
+        request = self._requests.get(number)
+        if request is None or (keep and request.is_kept):
+            return
+        if keep and request.is_live:
+            slots = request.keep()
+            self._drop_ended()
+            self._worker.submit(self._stage.keep, number, slots)
+        else:
+            del self._requests[number]
             self._end(request)
 
     def clear(self) -> list[int]:
@@ -136,7 +207,8 @@ class Scheduler:
         return numbers
 
     def give_up(self, number: int) -> None:
-        """Free what the request holds; what still comes of it until it is closed is ignored."""
+        """Free what the request holds, running or kept; what still comes of it until it is closed
+        is ignored."""
         request = self._requests.get(number)
         if request is not None:
             self._end(request)
@@ -153,11 +225,15 @@ class Scheduler:
         return request
 
     def _end(self, request: Request) -> None:
-        if request.is_live:
+        if request.is_live or request.is_kept:
             request.end()
-            self._queue.drop_ended()
-            self._batch.cancel_dead()
+            self._drop_ended()
             self._worker.submit(self._stage.close, request.number)
+
+    def _drop_ended(self) -> None:
+        """Let go of what waits or is computed for requests that have ended."""
+        self._queue.drop_ended()
+        self._batch.cancel_dead()
 
     def _fail(self, request: Request, seq: int, error: BaseException) -> None:
         if request.is_live:

@@ -12,7 +12,7 @@ from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.parts import check_stages
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_range
-from gardener.model.loader import stored_slice
+from gardener.model.loader import free_memory, stored_slice
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.protocol.messages import Card, CostPoints, microseconds
 from gardener.runtime.memory import kept
@@ -31,7 +31,11 @@ CLOSING = 1.0
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """Where one stage stands and what it holds."""
+    """Where one stage stands and what it holds.
+
+    kv_memory  GiB that keys and values may take; None: half of what is free once it is loaded
+    beside     stages on this machine, this one among them, that share all that
+    """
 
     stage: int
     peer: str
@@ -45,6 +49,8 @@ class NodeSettings:
     threads: int
     quant: str
     patience: float
+    kv_memory: float | None = None
+    beside: int = 1
 
 
 async def serve(
@@ -59,12 +65,14 @@ async def serve(
     worker = Worker("stage")
     try:
         stage, loaded, measured = await worker.run(in_turn, ready, settings, say)
-        card = card_of(stage, settings.stage, measured)
+        room = kv_room(stage, settings)
+        card = card_of(stage, settings.stage, measured, room)
         say(
             f"{span(card.first, card.end)} of {card.layers} on {settings.device} in {stage.dtype}, "
             f"{stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
         )
         say(str(measured))
+        say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
         this = StageNode(
             stage,
             card,
@@ -127,7 +135,16 @@ def choose_slice(shape: Architecture, settings: NodeSettings) -> Slice:
     return shape.balance(settings.stages, settings.quant)[settings.stage - 1]
 
 
-def card_of(stage: Executor, number: int, measured: Measured) -> Card:
+def kv_room(stage: Executor, settings: NodeSettings) -> int:
+    """Bytes that keys and values may take at this stage."""
+    if settings.kv_memory is not None:
+        whole = settings.kv_memory * 2**30
+    else:
+        whole = free_memory(stage.device) / 2
+    return max(int(whole / settings.beside), 1)
+
+
+def card_of(stage: Executor, number: int, measured: Measured, kv_room: int = 0) -> Card:
     """What stage `number` says about itself."""
     return Card(
         stage=number,
@@ -144,6 +161,8 @@ def card_of(stage: Executor, number: int, measured: Measured) -> Card:
         costs=_on_card(measured.short),
         long=_on_card(measured.long),
         context=measured.context,
+        kv_slot=stage.kv_slot,
+        kv_room=kv_room,
     )
 
 

@@ -52,6 +52,10 @@ class Text:
         below = descendants(root, ((row, node.parent) for row, node in self._tree.items()))
         self._tree = {row: node for row, node in self._tree.items() if row in below}
 
+    def keep(self) -> None:
+        """Forget what is not certain."""
+        self._tree.clear()
+
     def path(self, row: int) -> tuple[int, ...]:
         """The tokens that follow the certain ones on the way to this row, its own at the end. ()
         for the row of the last certain one."""

@@ -18,13 +18,14 @@ from gardener.decoding.events import (
     Grow,
     Grown,
     Judged,
+    Moment,
     Room,
     Send,
 )
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import POLICIES, Bounds, make
 from gardener.decoding.policy.published import SEGMENT, TREE
-from gardener.decoding.speculation import Moment, Speculation
+from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess
 from gardener.errors import RemoteError
 from gardener.protocol.logprobs import TokenLogprobs
@@ -254,13 +255,13 @@ def segment(seq: int, rows: Sequence[tuple[int, int, int, int]]) -> Send:
 
 
 def test_the_start_opens_the_request_and_asks_the_drafter() -> None:
-    assert begin().start() == [Send(Open(7, 3, 100)), Grow((2,))]
+    assert begin().start() == [Send(Open(7, 3, 13)), Grow((2,))]
 
 
 def test_how_to_pick_what_to_tell_and_what_is_kept_go_out_with_the_opening() -> None:
     sampling = Sampling(temperature=0.7, seed=3)
     decoding = begin(policy="plain", sampling=sampling, logprobs=2, prefix=(5, 1))
-    assert decoding.start() == [Send(Open(7, 3, 100, sampling=sampling, logprobs=2, prefix=(5, 1)))]
+    assert decoding.start() == [Send(Open(7, 3, 13, sampling=sampling, logprobs=2, prefix=(5, 1)))]
 
 
 def test_noise_without_a_seed_never_leaves() -> None:
@@ -306,7 +307,7 @@ def test_each_token_comes_with_the_log_probability_of_the_row_before_it() -> Non
 
 
 def test_plain_never_asks_the_drafter() -> None:
-    assert begin(policy="plain").start() == [Send(Open(7, 3, 100))]
+    assert begin(policy="plain").start() == [Send(Open(7, 3, 13))]
 
 
 def test_the_prompt_goes_with_the_root_and_what_is_drafted_already() -> None:
@@ -321,7 +322,7 @@ def test_the_prompt_goes_with_the_root_and_what_is_drafted_already() -> None:
 
 def test_the_prompt_and_its_root_do_not_wait_for_the_drafter() -> None:
     decoding = begin(draft=1e-4)
-    assert decoding.start() == [Send(Open(7, 3, 100)), Grow((2,))]
+    assert decoding.start() == [Send(Open(7, 3, 13)), Grow((2,))]
     first = segment(0, [(0, -1, 0, 1), (1, 0, 1, 2), (2, 1, 2, 3)])
     assert decoding.handle(Room()) == [first]
 
@@ -537,7 +538,7 @@ def two_sources() -> Speculation:
 
 def test_drafters_are_asked_each_for_itself_and_the_stages_for_features() -> None:
     decoding = two_sources()
-    assert decoding.start() == [Send(Open(7, 1, 100, (3, 4))), Grow((0,)), Grow((0,), 1)]
+    assert decoding.start() == [Send(Open(7, 1, 11, (3, 4))), Grow((0,)), Grow((0,), 1)]
     assert decoding.handle(grown((0, [(9, 0.5)]))) == [Grow((1,))]  # the other is still at work
     late = Grown(((0, (Guess(9, 0.7), Guess(8, 0.2))),), source=1)
     assert decoding.handle(late) == [Grow((1, 2), 1)]

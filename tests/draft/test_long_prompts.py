@@ -11,10 +11,10 @@ import torch
 from simulated import CONTEXT, LAYERS, PROFILE, recorded, with_ring, written
 
 from gardener.decoding.costs import Costs
-from gardener.decoding.events import Grow, Grown, Judged, Room, Send
+from gardener.decoding.events import Grow, Grown, Judged, Moment, Room, Send
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import POLICIES, Bounds, make
-from gardener.decoding.speculation import Moment, Speculation
+from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess
 from gardener.draft.calibration import Calibration
 from gardener.draft.drafter import Drafter

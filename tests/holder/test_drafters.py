@@ -1,6 +1,7 @@
 """Drafters at their own pace: who is asked where, what is dropped, and that nobody waits."""
 
 import asyncio
+import gc
 import threading
 import time
 import weakref
@@ -50,7 +51,7 @@ class Plant:
         self.raises: dict[str, BaseException] = {}
         self._more = threading.Condition()
 
-    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "Plant":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY, **source: Any) -> "Plant":
         self._note("open", *prompt)
         return self
 
@@ -403,7 +404,7 @@ class Texts:
         self.drafts: weakref.WeakSet[OneText] = weakref.WeakSet()
         self.samplings: list[Sampling] = []
 
-    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "OneText":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY, **source: Any) -> "OneText":
         self.samplings.append(sampling)
         draft = OneText(self, prompt)
         self.drafts.add(draft)
@@ -606,5 +607,109 @@ def test_closing_waits_for_nobody_and_ends_the_threads() -> None:
         await asyncio.to_thread(thread.join, PATIENCE)
         assert not thread.is_alive()
         assert slow.heard == [("open", 1), ("expand", 5)]
+
+    run(main())
+
+
+# --- drafts that begin with others ---------------------------------------------------------------
+
+
+class Borrower(Plant):
+    """Each of its drafts is another object; says what each was opened from."""
+
+    def __init__(self, *, instant: bool = False) -> None:
+        super().__init__(instant=instant, taps=() if instant else (1,))
+        self.drafts: list[Plant] = []
+        self.sources: list[tuple[int | None, int] | None] = []  # which draft, and tokens
+
+    def open(self, prompt: Sequence[int], *_: Any, **source: Any) -> "Plant":
+        self._note("open", *prompt)
+        given = source["source"]
+        if given is not None:
+            draft, tokens = given
+            given = (self.drafts.index(draft) if draft else None, tokens)
+        self.sources.append(given)
+        made = Plant()
+        made._note = self._note  # type: ignore[method-assign]
+        self.drafts.append(made)
+        return made
+
+
+def opened(drafters: Drafters, first: int, source: tuple[Drafts, int] | None = None) -> Drafts:
+    return drafters.open([first], lambda *_: None, lambda _: None, source=source)
+
+
+@pytest.mark.parametrize("instant", [False, True])
+def test_a_draft_is_opened_from_another_one_behind_all_that_it_was_told(instant: bool) -> None:
+    async def main() -> None:
+        plant = Borrower(instant=instant)
+        drafters = Drafters([plant])
+        one = opened(drafters, 1)
+        one.settle([ROOT], FEATURES)
+        two = opened(drafters, 2, (one, 1))
+        opened(drafters, 3, (Drafts(()), 1))
+        opened(drafters, 4, (two, 5))
+        await silence(drafters)
+        assert plant.sources == [None, (0, 1), (None, 1), (1, 5)]
+        assert [call for call, *_ in plant.heard] == ["open", "settle", "open", "open", "open"]
+        drafters.close()
+
+    run(main())
+
+
+def test_one_that_is_closed_at_once_is_still_opened_from() -> None:
+    async def main() -> None:
+        plant = Borrower()
+        drafters = Drafters([plant])
+        one = opened(drafters, 1)
+        one.settle([ROOT], FEATURES)
+        two = opened(drafters, 2, (one, 1))
+        one.close()
+        two.settle([ROOT], FEATURES)
+        await silence(drafters)
+        assert plant.sources == [None, (0, 1)]
+        assert [call for call, *_ in plant.heard] == ["open", "settle", "open", "settle"]
+        freed = weakref.ref(plant.drafts.pop(0))
+        gc.collect()
+        assert freed() is None, "closed once nobody needs it any more"
+        drafters.close()
+
+    run(main())
+
+
+def test_one_that_is_kept_guesses_nothing_and_learns_what_it_was_told() -> None:
+    async def main() -> None:
+        plant = Borrower()
+        plant.gate.clear()
+        ear = Ear(plant)
+        ear.open(1)
+        ear.ask(5)
+        assert plant.reached("expand", 5)
+        ear.ask(6)
+        ear.drafts.settle([ROOT], FEATURES)
+        ear.drafts.keep()
+        plant.gate.set()
+        opened(ear.drafters, 2, (ear.drafts, 1))
+        await silence(ear.drafters)
+        assert plant.heard[-2:] == [("settle", [7], 1), ("open", 2)]
+        assert ("expand", 6) not in plant.heard
+        assert (ear.answers, plant.sources) == ([], [None, (0, 1)])
+        ear.drafters.close()
+
+    run(main())
+
+
+def test_one_that_failed_is_no_source() -> None:
+    async def main() -> None:
+        plant = Borrower()
+        plant.raises["settle"] = Told()
+        ear = Ear(plant)
+        ear.open(1)
+        ear.drafts.settle([ROOT], FEATURES)
+        opened(ear.drafters, 2, (ear.drafts, 1))
+        await ear.news(1)
+        await silence(ear.drafters)
+        assert plant.sources == [None, (None, 1)]
+        ear.drafters.close()
 
     run(main())

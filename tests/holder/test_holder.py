@@ -267,7 +267,9 @@ def test_a_drafter_that_fails_blames_no_stage(instant: bool) -> None:
         def __init__(self, instant: bool) -> None:
             self.instant = instant
 
-        def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "Broken":
+        def open(
+            self, prompt: Sequence[int], sampling: Sampling = GREEDY, **source: Any
+        ) -> "Broken":
             return self
 
         def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None: ...
@@ -495,7 +497,9 @@ class Tapper:
         self.taps = taps
         self.draft = self.open(())  # the last one
 
-    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "TapperDraft":
+    def open(
+        self, prompt: Sequence[int], sampling: Sampling = GREEDY, **source: Any
+    ) -> "TapperDraft":
         self.draft = self.make(prompt)
         return self.draft
 

@@ -3,6 +3,7 @@ requests. On a simulated ring, without a socket."""
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,7 +27,9 @@ class Oracle:
     instant = True
     taps: tuple[int, ...] = ()
 
-    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "OracleDraft":
+    def open(
+        self, prompt: Sequence[int], sampling: Sampling = GREEDY, **source: Any
+    ) -> "OracleDraft":
         return OracleDraft(prompt)
 
 

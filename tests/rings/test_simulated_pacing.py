@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from fakes import target
@@ -33,7 +34,9 @@ class Oracle:
         self.meter = Meter()
         self._answers, self._seconds = answers, seconds
 
-    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "OracleDraft":
+    def open(
+        self, prompt: Sequence[int], sampling: Sampling = GREEDY, **source: Any
+    ) -> "OracleDraft":
         return OracleDraft(self, prompt)
 
     def charge(self) -> None:

@@ -320,14 +320,22 @@ def test_a_flood_is_cut_off_and_survived(monkeypatch: pytest.MonkeyPatch) -> Non
     run(scenario)
 
 
-def test_too_many_requests_are_cut_off() -> None:
+def test_one_request_too_many_fails_and_nothing_else() -> None:
     async def scenario() -> None:
         async with between() as it:
-            it.up.send(*(m.Open(n, 1, 64) for n in range(scheduler.MOST_REQUESTS + 1)))
-            await until(lambda: it.above.errors)
-            assert "more than 64 requests are opened" in str(it.above.errors[0])
-            await until(lambda: len(it.below.of(m.Close)) == scheduler.MOST_REQUESTS)
-            it.up = await it.dial()
+            most = scheduler.MOST_REQUESTS
+            it.up.send(*(m.Open(n, 1, 64) for n in range(most + 1)))
+            await until(lambda: it.above.of(m.Failed) and it.below.of(m.Failed))
+            (report,) = it.above.of(m.Failed)
+            assert isinstance(report, m.Failed)
+            assert (report.request, report.seq) == (most, 0)
+            assert report.why == "256 requests run and 0 are kept, which is the most"
+            # What follows of it is ignored; then another one may come.
+            it.up.send(segment(request=most), m.Advance(most, (), 0), m.Close(most), m.Close(0))
+            it.up.send(m.Open(most + 1, 1, 64))
+            await until(lambda: m.Open(most + 1, 1, 64) in it.below.messages)
+            assert m.Open(most, 1, 64) not in it.below.messages
+            assert it.above.errors == []
 
     run(scenario)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gardener.decoding.curves import Curve
 from gardener.errors import LocalError, RemoteError
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.kv_slots import Placement
+from gardener.model.kv_slots import Ints, Placement
 from gardener.protocol.messages import Open, Segment, Tensor
 from gardener.protocol.sampling import Sampling
 from gardener.rings.simulate.library import Library
@@ -35,10 +35,21 @@ class _Text:
         self.prompt: list[int] = []  # the part that has arrived
         self.recording: Recording | None = None  # once all of it has arrived
         self.true = np.zeros(256, np.bool_)  # by slot
+        self.tokens = np.zeros(256, np.int64)  # by slot
 
     def reserve(self, high: int) -> None:
+        more = max(high, 2 * len(self.true)) - len(self.true)
         if high > len(self.true):
-            self.true = np.pad(self.true, (0, max(high, 2 * len(self.true)) - len(self.true)))
+            self.true, self.tokens = np.pad(self.true, (0, more)), np.pad(self.tokens, (0, more))
+
+    def take(self, source: "_Text", slots: Ints) -> None:
+        """Begin with the rows in these slots of another text."""
+        self.prompt = source.tokens[slots].tolist()
+        self.keep(source, slots)
+
+    def keep(self, source: "_Text", slots: Ints) -> None:
+        """Hold nothing but the rows in these slots of a text, in slots 0, 1 and so on."""
+        self.true, self.tokens = source.true[slots], source.tokens[slots]
 
 
 class SimulatedStage:
@@ -55,7 +66,7 @@ class SimulatedStage:
         )
         self._texts: dict[int, _Text] = {}
 
-    def open(self, message: Open) -> None:
+    def open(self, message: Open, shared: Ints | None = None) -> None:
         """Raises RemoteError if log probabilities are wanted, which nobody has recorded."""
         if message.logprobs is not None:
             raise RemoteError(
@@ -63,7 +74,16 @@ class SimulatedStage:
                 "--local or --peer"
             )
         if self.slice.is_first:
-            self._texts[message.request] = _Text(message.sampling)
+            text = self._texts[message.request] = _Text(message.sampling)
+            if message.prefix is not None and shared is not None:
+                text.take(self._texts[message.prefix[0]], shared)
+
+    def keep(self, request: int, slots: Ints) -> None:
+        text = self._texts.get(request)  # none at the later stages
+        if text is not None:
+            text.keep(text, slots)
+        if self.slice.is_last:
+            self._library.forget(request)
 
     def close(self, request: int) -> None:
         self._texts.pop(request, None)
@@ -124,6 +144,7 @@ class SimulatedStage:
         rows = zip(placed.tokens, place.positions.tolist(), place.slots.tolist(), strict=True)
         for row, (token, position, slot) in enumerate(rows):
             here = position < len(recording.tokens) and recording.tokens[position] == token
+            text.tokens[slot] = token
             text.true[slot] = true = here and self._sees_all(text, place, row, position)
             if true:
                 picks[row] = self._library.follows(recording, position)
