@@ -30,6 +30,7 @@ from gardener.holder.chat_template import Prompter
 from gardener.model.loader import load_whole
 from gardener.model.tensors import pack
 from gardener.protocol.messages import Segment, Tensor, Verdict
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.simulate.recording import Recording, record
 
 
@@ -60,8 +61,15 @@ class Player:
     """Plays one recording to the drafters under a policy that waits for its verdicts. The features
     of the recording are those that the drafters ask for."""
 
-    def __init__(self, recording: Recording, drafters: Sequence[Drafter], policy: Policy) -> None:
-        self._recording, self._drafters = recording, drafters
+    def __init__(
+        self,
+        recording: Recording,
+        drafters: Sequence[Drafter],
+        policy: Policy,
+        sampling: Sampling = GREEDY,
+    ) -> None:
+        self._recording, self._sampling = recording, sampling
+        self._drafters = drafters
         self._drafts: list[Draft] = []
         self._taps = sum(len(drafter.taps) for drafter in drafters)
         taps = next((drafter.taps for drafter in drafters if drafter.taps), ())
@@ -77,7 +85,7 @@ class Player:
     def play(self) -> Drafted:
         """The whole recording."""
         decoding = self._decoding
-        self._drafts = [drafter.open(decoding.prompt) for drafter in self._drafters]
+        self._drafts = [drafter.open(decoding.prompt, self._sampling) for drafter in self._drafters]
         self._run(decoding.start())
         while not decoding.finished:
             self._run(decoding.handle(Room()))

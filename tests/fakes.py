@@ -137,10 +137,12 @@ class Alone:
 @dataclass
 class FakeStage:
     """Keeps rows as a stage does, and their whole token path in place of keys and values. `texts`:
-    the tokens that it keeps of other requests."""
+    the tokens that it keeps of other requests. `target` picks the token after a path; None: the
+    fake target, as the request wants it."""
 
     texts: Mapping[int, Sequence[int]] = field(default_factory=dict)
     opened: Open = field(default_factory=lambda: Open(0, 1, 1))
+    target: Callable[[tuple[int, ...]], int] | None = None
     prompt: int = 0
     root: int = -1
     paths: dict[int, tuple[int, ...]] = field(default_factory=dict)  # every living row
@@ -188,7 +190,7 @@ class FakeStage:
 
     def judge(self, segment: Segment) -> Verdict:
         rows = [n for n in segment.ids if n >= self.prompt - 1]
-        picks = tuple(pick(self.paths[n], self.opened.sampling) for n in rows)
+        picks = tuple(self.pick(self.paths[n]) for n in rows)
         verdict = Verdict(segment.request, segment.seq, tuple(rows), picks, ())
         best = self.opened.logprobs
         if best is None or not rows:
@@ -196,6 +198,9 @@ class FakeStage:
         said = [told(self.paths[n], p, best) for n, p in zip(rows, picks, strict=True)]
         logprobs, likeliest = packed(said)
         return msgspec.structs.replace(verdict, logprobs=logprobs, likeliest=likeliest)
+
+    def pick(self, path: tuple[int, ...]) -> int:
+        return self.target(path) if self.target else pick(path, self.opened.sampling)
 
 
 Drafts = Callable[[Sequence[int]], tuple[Guess, ...]]
@@ -245,6 +250,7 @@ class FakeRing:
     stuck: frozenset[int] = frozenset()  # drafters that never answer
     moody: bool = False  # time passes between any two things that happen
     texts: Mapping[int, Sequence[int]] = field(default_factory=dict)  # that the stages keep
+    target: Callable[[tuple[int, ...]], int] | None = None
     now: float = 0.0
     emitted: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
@@ -255,7 +261,7 @@ class FakeRing:
     withheld: int = 0  # how often a root was not sent though its patience was over
 
     def __post_init__(self) -> None:
-        self.members = [FakeStage(self.texts) for _ in range(self.stages)]
+        self.members = [FakeStage(self.texts, target=self.target) for _ in range(self.stages)]
         self.links: list[deque[Open | Advance | Close | Segment]] = [
             deque() for _ in range(self.stages)
         ]
@@ -421,6 +427,7 @@ def decode(
     costs: Costs | None = None,
     stuck: frozenset[int] = frozenset(),
     moody: bool = False,
+    target: Callable[[tuple[int, ...]], int] | None = None,
     **opened: Any,
 ) -> FakeRing:
     """One request on a fake ring, run to its end. `opened`: `sampling`, `logprobs` and `prefix` of
@@ -431,6 +438,6 @@ def decode(
     texts = {prefix[0]: [*prompt[: prefix[1]], VOCABULARY]} if prefix else {}
     payoff = Moody(chance) if moody else Payoff(math.inf)
     made = Alone(speculation, costs or Costs.flat(stages), payoff)
-    ring = FakeRing(made, drafts, chance, stages, overtake, free, stuck, moody, texts)
+    ring = FakeRing(made, drafts, chance, stages, overtake, free, stuck, moody, texts, target)
     ring.finish()
     return ring

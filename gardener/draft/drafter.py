@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gardener.decoding.tree import Node, Opinion
 from gardener.protocol.messages import Tensor
+from gardener.protocol.sampling import GREEDY, Sampling
 
 
 class Draft(Protocol):
@@ -51,7 +52,10 @@ class Drafter(Protocol):
     def taps(self) -> tuple[int, ...]:
         """Features that it wants from the ring (see `messages.Open`); empty: none."""
 
-    def open(self, prompt: Sequence[int]) -> Draft:
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Draft:
         """A draft of a new text: these tokens are certain, the last one is the root. Their nodes
-        have the ids 0..len(prompt)-1. Drafts that are open already stay as they are."""
+        have the ids 0..len(prompt)-1. Drafts that are open already stay as they are.
+
+        sampling: how the target picks, for those who can make something of it.
+        """
         ...

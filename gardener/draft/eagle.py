@@ -55,7 +55,7 @@ class _Eagle:
     def __init__(self, parts: Borrowed) -> None:
         self._parts = parts
         self.shape, self.taps, self.rotary = parts.shape, parts.taps, parts.rotary
-        self.dtype, self.device = parts.dtype, parts.device
+        self.dtype, self.device, self.tokens = parts.dtype, parts.device, parts.tokens
         self.features = len(parts.taps)
 
     def _embed(self, tokens: Sequence[int]) -> Tensor:
@@ -64,14 +64,8 @@ class _Eagle:
         return rows.to(self.device, self.dtype)
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """[rows, width] to [rows, logits]."""
+        """See `DraftNetwork`."""
         raise NotImplementedError
-
-    def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The likeliest tokens after each row, and the natural logs of their probabilities."""
-        logits = self.logits(outputs).float()
-        log_q, places = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), -1)
-        return (places if self._parts.tokens is None else self._parts.tokens[places]), log_q
 
 
 class Eagle1(_Eagle):

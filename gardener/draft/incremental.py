@@ -22,10 +22,12 @@ from gardener.draft.computed_rows import ComputedRows
 from gardener.draft.drafter import Draft
 from gardener.draft.network import DraftNetwork
 from gardener.draft.predictions import Predictions
+from gardener.draft.ranking import Ranking
 from gardener.errors import LocalError, RemoteError
 from gardener.model.kv_slots import Placement, merge
 from gardener.model.tensors import unpack
 from gardener.protocol import messages
+from gardener.protocol.sampling import GREEDY, Sampling
 
 AT_ONCE = 256
 """Most rows in one pass: a long prompt is computed in pieces."""
@@ -45,11 +47,11 @@ class Incremental:
         self.numbers = numbers or str(network.dtype).removeprefix("torch.")
         self.network, self.calibration, self._width = network, calibration, width
 
-    def open(self, prompt: Sequence[int]) -> Draft:
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Draft:
         """See `Drafter`."""
         if len(prompt) <= self.network.lead:
             return NoGuesses()
-        return IncrementalDraft(self.network, self.calibration, self._width, prompt)
+        return IncrementalDraft(self.network, self.calibration, self._width, prompt, sampling)
 
 
 class NoGuesses:
@@ -74,10 +76,16 @@ class IncrementalDraft:
     """One text and its tree. Node `id` has row `id - lead`, for the first tokens have none."""
 
     def __init__(
-        self, network: DraftNetwork, calibration: Calibration, width: int, prompt: Sequence[int]
+        self,
+        network: DraftNetwork,
+        calibration: Calibration,
+        width: int,
+        prompt: Sequence[int],
+        sampling: Sampling,
     ) -> None:
         self._network, self._width, self._lead = network, width, network.lead
         self._tokens = list(prompt)  # the certain text
+        self._ranking = Ranking(sampling, network.tokens, len(prompt))
         self._rows = ComputedRows(network, len(prompt) - network.lead)
         self._predictions = Predictions(calibration)
         self._done = 0  # certain rows that are computed
@@ -112,7 +120,7 @@ class IncrementalDraft:
             if asked != root:
                 raise LocalError(f"asked about root {asked}, but {root} is the root")
             self._draft(paths)
-            return self._guess([path[-1] for path in paths])
+            return self._guess(paths)
 
     # --- the certain text --------------------------------------------------------------------
 
@@ -216,9 +224,12 @@ class IncrementalDraft:
             self._age[row] = self._age.get(parent, 0) + 1 if taps else 0
         self._rows.run_tree([node.token for node, _ in missing], features, placement)
 
-    def _guess(self, nodes: Sequence[Node]) -> list[tuple[Guess, ...]]:
-        """Calibrated guesses after nodes whose rows are computed."""
+    def _guess(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        """Calibrated guesses after the last nodes of these paths, whose rows are computed."""
+        nodes = [path[-1] for path in paths]
         rows = [node.id - self._lead for node in nodes]
-        tokens, log_q = self._network.guesses(self._rows.outputs_of(rows), self._width)
+        logits = self._network.logits(self._rows.outputs_of(rows))
+        below = [[node.token for node in path[1:]] for path in paths]
+        tokens, log_q = self._ranking.best(logits, self._width, self._tokens, below)
         ages = [self._age.get(row, 0) for row in rows]
         return self._predictions.make(nodes, tokens, log_q, ages)

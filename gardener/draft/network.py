@@ -45,10 +45,11 @@ class DraftNetwork(Protocol):
     rotary: Rotary
     dtype: torch.dtype
     device: torch.device
+    tokens: Tensor | None  # [places] int64, the token of each logit; None: numbered as the target's
 
     def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, outputs]: what guesses and later rows need of these."""
 
-    def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Tokens [rows, count], likeliest first, and natural logs of their probabilities."""
+    def logits(self, outputs: Tensor) -> Tensor:
+        """[rows, outputs] to [rows, places], of what may follow each row."""
         ...

@@ -21,6 +21,7 @@ class SmallModel:
     name = "model"
     lead = 0
     taps: tuple[int, ...] = ()
+    tokens: Tensor | None = None
 
     def __init__(self, folder: Path, target: Path, *, dtype: str, device: str) -> None:
         """Raises UserError for a model that does not fit the target."""
@@ -46,8 +47,6 @@ class SmallModel:
             x = block(x, rows.cos, rows.sin, rows.spans)
         return whole.head.normed(x)
 
-    def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The likeliest tokens after each row, and the natural logs of their probabilities."""
-        logits = self._whole.head.project(outputs).float()
-        log_q, tokens = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]))
-        return tokens, log_q
+    def logits(self, outputs: Tensor) -> Tensor:
+        """[rows, vocab]."""
+        return self._whole.head.project(outputs)

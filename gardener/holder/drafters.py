@@ -14,6 +14,7 @@ from gardener.draft.drafter import Draft, Drafter
 from gardener.draft.factory import names
 from gardener.errors import LocalError
 from gardener.protocol.messages import Tensor
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime.worker import AnyWorker, Worker
 
 T = TypeVar("T")
@@ -51,7 +52,14 @@ class Drafters:
         self._drafters = tuple(drafters)
         self._workers = [None if d.instant else make_worker(f"drafter {d.name}") for d in drafters]
 
-    def open(self, prompt: Sequence[int], answered: OnAnswer, failed: OnFailure) -> "Drafts":
+    def open(
+        self,
+        prompt: Sequence[int],
+        answered: OnAnswer,
+        failed: OnFailure,
+        *,
+        sampling: Sampling = GREEDY,
+    ) -> "Drafts":
         """Drafts for a request with this prompt, beside those that are open.
 
         `answered` and `failed` are called on the event loop, for drafters that are not instant,
@@ -62,11 +70,12 @@ class Drafters:
         pairs = zip(self._drafters, self._workers, strict=True)
         try:
             for source, (drafter, worker) in enumerate(pairs):
+                begin = partial(drafter.open, tuple(prompt), sampling)
                 if worker is None:
-                    opened.append(_InstantDraft(drafter, prompt))
+                    opened.append(_InstantDraft(drafter, begin))
                 else:
                     tell = partial(answered, source)
-                    opened.append(_QueuedDraft(drafter, worker, prompt, tell, failed))
+                    opened.append(_QueuedDraft(drafter, worker, begin, tell, failed))
         except LocalError:
             drafts.close()
             raise
@@ -133,9 +142,9 @@ class Drafts:
 class _InstantDraft:
     """A draft of an instant drafter, called on the event loop."""
 
-    def __init__(self, drafter: Drafter, prompt: Sequence[int]) -> None:
+    def __init__(self, drafter: Drafter, begin: Callable[[], Draft]) -> None:
         self._drafter = drafter
-        self._draft = self._at_once(partial(drafter.open, prompt))
+        self._draft = self._at_once(begin)
         self._untold: list[Node] = []  # accepted tokens that it does not know of
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
@@ -169,7 +178,7 @@ class _QueuedDraft:
         self,
         drafter: Drafter,
         worker: AnyWorker,
-        prompt: Sequence[int],
+        begin: Callable[[], Draft],
         answered: Callable[[Sequence[int], Guesses, float], None],
         failed: OnFailure,
     ) -> None:
@@ -177,7 +186,7 @@ class _QueuedDraft:
         self._answered, self._failed = answered, failed
         self._closed = False
         self._draft: Draft | None = None  # set, and used, on the thread; none if it failed to open
-        self._queue(partial(self._open, tuple(prompt)))
+        self._queue(partial(self._open, begin))
 
     def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None:
         taps = self._drafter.taps
@@ -194,8 +203,8 @@ class _QueuedDraft:
         self._closed = True
         self._draft = None
 
-    def _open(self, prompt: Sequence[int]) -> None:
-        self._draft = self._drafter.open(prompt)
+    def _open(self, begin: Callable[[], Draft]) -> None:
+        self._draft = begin()
         if self._closed:  # in the meantime
             self._draft = None
 

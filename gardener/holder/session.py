@@ -175,7 +175,10 @@ class Session:
         self._guarded(self._begin)
 
     def _begin(self) -> None:
-        self._drafts = self._drafters.open(self.speculation.prompt, self._answered, self.fail)
+        speculation = self.speculation
+        self._drafts = self._drafters.open(
+            speculation.prompt, self._answered, self.fail, sampling=speculation.sampling
+        )
         self._run(self._owner.start(self.round))
 
     def depart(self, departure: Departure) -> None:

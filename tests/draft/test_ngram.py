@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from gardener.decoding.tree import Node
 from gardener.draft.ngram import PRIOR_WEIGHT, HitRates, NGram, NGramDraft, prior
+from gardener.protocol.sampling import Sampling
 
 
 def nodes(tokens: Sequence[int]) -> list[Node]:
@@ -49,6 +50,13 @@ def test_shorter_suffixes_fill_up() -> None:
 def test_more_often_goes_before_more_recently() -> None:
     assert tokens(NGram().open([5, 1, 5, 1, 5, 2, 5])) == [1, 2]
     assert tokens(NGram().open([5, 1, 5, 2, 5])) == [2, 1]
+
+
+def test_the_noise_of_the_target_changes_nothing() -> None:
+    text, root = [5, 1, 5, 1, 5, 2, 5], nodes([-1])
+    plain = NGram().open(text).expand([root])
+    for seed in range(20):
+        assert NGram().open(text, Sampling(1.0, seed=seed)).expand([root]) == plain
 
 
 def test_a_path_below_the_root_is_part_of_the_suffix() -> None:

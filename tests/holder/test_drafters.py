@@ -14,6 +14,7 @@ from gardener.draft.drafter import Drafter
 from gardener.errors import LocalError
 from gardener.holder.drafters import Drafters, Drafts, Guesses, OnAnswer
 from gardener.protocol.messages import Tensor
+from gardener.protocol.sampling import GREEDY, Sampling
 
 PATIENCE = 20.0
 """Seconds until a test that waits for something has failed."""
@@ -49,7 +50,7 @@ class Plant:
         self.raises: dict[str, BaseException] = {}
         self._more = threading.Condition()
 
-    def open(self, prompt: Sequence[int]) -> "Plant":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "Plant":
         self._note("open", *prompt)
         return self
 
@@ -400,8 +401,10 @@ class Texts:
         self.instant = instant
         self.heard: list[int] = []
         self.drafts: weakref.WeakSet[OneText] = weakref.WeakSet()
+        self.samplings: list[Sampling] = []
 
-    def open(self, prompt: Sequence[int]) -> "OneText":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "OneText":
+        self.samplings.append(sampling)
         draft = OneText(self, prompt)
         self.drafts.add(draft)
         return draft
@@ -447,6 +450,20 @@ def test_requests_share_drafters_and_keep_texts_of_their_own(instant: bool) -> N
             assert drafter.heard == [100, 100, 300, 300]
         else:  # first in, first out
             assert [n for n in drafter.heard if n != 200] == [100, 300, 100, 300]
+        drafters.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("instant", [True, False])
+def test_drafters_are_told_how_the_target_picks(instant: bool) -> None:
+    async def main() -> None:
+        drafter, picks = Texts(instant), Sampling(0.7, seed=3)
+        drafters = Drafters([drafter])
+        drafters.open([1], never, never, sampling=picks)
+        drafters.open([2], never, never)
+        await silence(drafters)
+        assert drafter.samplings == [picks, GREEDY]
         drafters.close()
 
     run(main())

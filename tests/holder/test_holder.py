@@ -20,6 +20,7 @@ from gardener.holder.holder import Holder
 from gardener.net.address import Address
 from gardener.protocol import messages as m
 from gardener.protocol.messages import Tensor
+from gardener.protocol.sampling import GREEDY, Sampling
 
 
 @pytest.mark.parametrize("policy", ["plain", "serial", "gardener"])
@@ -266,7 +267,7 @@ def test_a_drafter_that_fails_blames_no_stage(instant: bool) -> None:
         def __init__(self, instant: bool) -> None:
             self.instant = instant
 
-        def open(self, prompt: Sequence[int]) -> "Broken":
+        def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "Broken":
             return self
 
         def settle(self, nodes: Sequence[Node], features: Sequence[Tensor]) -> None: ...
@@ -494,7 +495,7 @@ class Tapper:
         self.taps = taps
         self.draft = self.open(())  # the last one
 
-    def open(self, prompt: Sequence[int]) -> "TapperDraft":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "TapperDraft":
         self.draft = self.make(prompt)
         return self.draft
 

@@ -25,6 +25,7 @@ from gardener.holder.text import TextStream
 from gardener.protocol.features import NO_FEATURES
 from gardener.protocol.logprobs import TokenLogprobs, packed
 from gardener.protocol.messages import Message, Tensor, Verdict
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime.trace import Trace
 
 TOKENS = 24
@@ -47,7 +48,7 @@ class Broken:
         if (method, self.calls[method]) == (self.method, self.call):
             raise ZeroDivisionError("odd")
 
-    def open(self, prompt: Sequence[int]) -> "Broken":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "Broken":
         self.count("open")
         return self
 

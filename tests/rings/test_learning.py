@@ -14,6 +14,7 @@ from gardener.decoding.policy import Bounds, make
 from gardener.decoding.tree import Guess, Node
 from gardener.holder.holder import Holder
 from gardener.protocol.messages import Tensor, Verdict
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.simulate.ring import SimulatedRing
 
 
@@ -25,7 +26,7 @@ class Oracle:
     instant = True
     taps: tuple[int, ...] = ()
 
-    def open(self, prompt: Sequence[int]) -> "OracleDraft":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "OracleDraft":
         return OracleDraft(prompt)
 
 

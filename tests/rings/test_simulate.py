@@ -41,6 +41,7 @@ from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, PeerLost, UserError
 from gardener.model.tensors import unpack
 from gardener.protocol.messages import Tensor, Verdict
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings import cores as core_sharing
 from gardener.rings import local, remarks
 from gardener.rings.settings import RingSettings
@@ -291,7 +292,7 @@ def test_features_come_from_the_stages_that_have_them(folder: Path) -> None:
             return [() for _ in paths]
 
     class Noting(Incremental):
-        def open(self, prompt: Sequence[int]) -> Notes:
+        def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Notes:
             return Notes()
 
     async def scenario(ring: SimulatedRing) -> None:

@@ -13,6 +13,7 @@ from gardener.decoding.tree import Guess, Node
 from gardener.draft.drafter import Drafter
 from gardener.draft.ngram import NGram
 from gardener.protocol.messages import Tensor
+from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.ring import SimulatedRing
 from gardener.rings.simulate.worker import Meter
@@ -32,7 +33,7 @@ class Oracle:
         self.meter = Meter()
         self._answers, self._seconds = answers, seconds
 
-    def open(self, prompt: Sequence[int]) -> "OracleDraft":
+    def open(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> "OracleDraft":
         return OracleDraft(self, prompt)
 
     def charge(self) -> None:

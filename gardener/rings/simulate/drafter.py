@@ -28,15 +28,16 @@ class Metered:
         self.rotary: Rotary = network.rotary
         self.dtype: torch.dtype = network.dtype
         self.device: torch.device = network.device
+        self.tokens: Tensor | None = network.tokens
 
     def run(self, rows: DraftRows) -> Tensor:
         """One pass, which is charged by its number of rows."""
         self._meter.charge(self._curve(len(rows.tokens)))
         return self.bare.run(rows)
 
-    def guesses(self, outputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def logits(self, outputs: Tensor) -> Tensor:
         """Part of the pass before, and free."""
-        return self.bare.guesses(outputs, count)
+        return self.bare.logits(outputs)
 
 
 def meter_drafters(drafters: Sequence[Drafter], curve: Curve, meter: Meter) -> None:
