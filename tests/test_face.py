@@ -101,6 +101,28 @@ def test_a_request_tells_the_settings_that_it_runs_with() -> None:
         runner.run(main())
 
 
+def test_several_questions_at_once_are_answered_as_each_alone_at_any_temperature() -> None:
+    settings = gardener.RingSettings(
+        simulate=2, model=str(model_folder()), draft=NO_HEAD, max_requests=2
+    )
+    questions = (QUESTION, "Name three rivers.", "What is a rose?")
+    sampling = gardener.Sampling(temperature=0.8, top_p=0.95, seed=5)
+
+    async def main() -> None:
+        async with gardener.open_ring(settings) as ring:
+
+            def ask(question: str) -> gardener.Session:
+                return ring.ask(question, max_new_tokens=8, sampling=sampling)
+
+            alone = [await ask(question).read() for question in questions]
+            together = await asyncio.gather(*[ask(question).read() for question in questions])
+            assert together == alone
+            assert alone[0] != truth(8)
+
+    with asyncio.Runner(loop_factory=settings.loop()) as runner:
+        runner.run(main())
+
+
 NO_HEAD = gardener.DraftSettings(kinds=("ngram",))
 
 
