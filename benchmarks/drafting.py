@@ -39,7 +39,7 @@ class Segments:
         third = layers // 3
         self._stage = load_stage(model, Slice(third, 2 * third, layers), dtype=dtype)
         self._width, self._dtype = self._stage.width, dtype_of(dtype)
-        self._stage.open(Open(1, 1, 1))
+        self._stage.open(Open(1, 1, 4 * TEXT))
         self._table = SlotTable(TEXT, 4 * TEXT)
         self._next = TEXT
         ids = range(TEXT)

@@ -40,7 +40,7 @@ class Passes:
 
     def __init__(self, model: Path, dtype: str) -> None:
         self._stage = load_stage(model, dtype=dtype)
-        self._stage.open(Open(1, 1, 1))
+        self._stage.open(Open(1, 1, 4 * TEXT))
         self._table = SlotTable(TEXT, 4 * TEXT)
         self._random = random.Random(1)
         self._compute(self._job(0, TEXT, self._table))

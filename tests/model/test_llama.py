@@ -58,8 +58,8 @@ class Chain:
         assert isinstance(last._outlet, Pick)
         last._outlet = _Logits(last._outlet._head)
         for stage in self.stages:
-            stage.open(Open(0, 1, 1))
-            stage.open(Open(1, 1, 1))
+            stage.open(Open(0, 1, 1000))
+            stage.open(Open(1, 1, 1000))
 
     def run(self, *parts: tuple[int, Placement, Sequence[int]]) -> list[torch.Tensor]:
         """Logits per part: (request, placement, tokens). All parts in one forward pass."""
