@@ -199,8 +199,8 @@ async def ring(stages: int, *, start: bool = True) -> AsyncIterator[Ring]:
 
 @contextlib.asynccontextmanager
 async def holding(made: Ring, **options: Any) -> AsyncIterator[Holder]:
-    """A holder whose ring stands."""
-    holder = made.holder(**options)
+    """A holder whose ring stands. It keeps nothing of a request unless it is told to `keep`."""
+    holder = made.holder(**{"keep": False, **options})
     try:
         await holder.connect()
         yield holder

@@ -28,7 +28,7 @@ from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.machine import commit, machine, versions
 from gardener.evaluation.plan import Place, Plan, drafted, numbers, places
 from gardener.evaluation.results import Results, new_folder
-from gardener.holder.holder import MAX_REQUESTS
+from gardener.holder.admission import MAX_REQUESTS
 from gardener.rings.settings import RingSettings
 
 MoreArgument = Annotated[

@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 from gardener.cli.program import Misuse, flag
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
 from gardener.draft.factory import DraftSettings
-from gardener.holder.holder import MAX_REQUESTS
+from gardener.holder.admission import MAX_REQUESTS
 from gardener.rings.settings import RingSettings
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -315,6 +315,7 @@ class HolderOptions:
         """A ring with these options. Raises UserError."""
         given = asdict(self.connection) | asdict(self.model) | asdict(self.stages) | asdict(ring)
         given["max_requests"] = given["max_requests"] or MAX_REQUESTS
+        given["keep_prefixes"] = False  # a command asks once, or measures every answer for itself
         return RingSettings(**given, draft=draft)
 
 

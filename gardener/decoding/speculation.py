@@ -128,6 +128,10 @@ class Speculation:
         """Tokens that may still be emitted."""
         return self._limit - self.counts.emitted
 
+    def begin_with(self, prefix: tuple[int, int]) -> None:
+        """Before the start: another request, and how many tokens are taken from there."""
+        self.prefix, self._prefilled = prefix, prefix[1]
+
     def start(self, moment: Moment | None = None) -> list[Command]:
         """The first commands."""
         self.moment, self._opened = moment or self.moment, True

@@ -7,7 +7,6 @@ guesses pay. All that belongs to one request lies in its `Session`. Sessions sha
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -19,8 +18,10 @@ from gardener.decoding.policy import Policy
 from gardener.decoding.round import Round
 from gardener.decoding.speculation import Speculation
 from gardener.draft.drafter import Drafter
-from gardener.errors import Busy, GardenerError, LocalError, PeerLost, StageFailed, UserError
+from gardener.errors import GardenerError, LocalError, PeerLost, StageFailed, UserError
+from gardener.holder.admission import MAX_REQUESTS, Admission
 from gardener.holder.drafters import Drafters
+from gardener.holder.kept import KeptPrefixes
 from gardener.holder.outage import LossReport, ring_broke, stage_failed, stalled
 from gardener.holder.ring import Ring
 from gardener.holder.session import Session
@@ -35,12 +36,6 @@ from gardener.runtime.worker import AnyWorker, Worker
 
 STALL = 120.0
 """Seconds without any verdict after which a request is given up, though all links are alive."""
-
-MAX_REQUESTS = 8
-"""Requests that run at the same time, where nobody says otherwise."""
-
-MAX_WAITING = 64
-"""Requests that wait for their turn."""
 
 
 def start_again(stage: int) -> str:
@@ -77,21 +72,21 @@ class Holder:
         say: Callable[[str], None],
         stall: float = STALL,
         max_requests: int = MAX_REQUESTS,
-        max_waiting: int = MAX_WAITING,
+        keep: bool = True,
         advise: Callable[[int], str] = start_again,
         make_worker: Callable[[str], AnyWorker] = Worker,
     ) -> None:
         """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do.
-        `max_requests` run at the same time, and `max_waiting` wait. `make_worker` gives the
-        drafters that take time what they run on."""
+        `max_requests` run at the same time. `keep` what the stages computed of a request, for those
+        that begin with the same tokens. `make_worker` gives the drafters that take time what they
+        run on."""
         self._make_worker = make_worker
         self.drafters = Drafters(drafters, make_worker)
         self.trace = trace
         self.session: Session | None = None  # the newest
         self.dispatch = Dispatch(Costs.flat(1))  # a guess until the ring stands
-        self.max_requests, self.max_waiting = max_requests, max_waiting
-        self._sessions: dict[int, Session] = {}  # that run, by request
-        self._waiting: deque[Session] = deque()
+        self.keeps = keep
+        self.admission = Admission(self.send, max_requests)
         self._ended: list[Session] = []  # since something left last
         self._departing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -114,16 +109,6 @@ class Holder:
         return self.dispatch.costs
 
     @property
-    def running(self) -> int:
-        """Requests that run."""
-        return len(self._sessions)
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for their turn."""
-        return len(self._waiting)
-
-    @property
     def stands(self) -> bool:
         """Whether the ring can take requests, even if one has failed."""
         return self._failure is None
@@ -140,7 +125,7 @@ class Holder:
     def equip(self, drafters: Sequence[Drafter]) -> None:
         """Draft with these: a ring may stand before they are loaded. Raises LocalError if requests
         run already."""
-        if self._sessions:
+        if self.admission.running:
             raise LocalError("drafters cannot be exchanged while requests run")
         self.drafters.close()
         self.drafters = Drafters(drafters, self._make_worker)
@@ -148,15 +133,15 @@ class Holder:
             self._reckon()
 
     def _reckon(self) -> None:
-        """What the ring takes, as its cards say."""
+        """What the ring takes and has room for, as its cards say."""
+        self.admission.prefixes = KeptPrefixes(self.cards, bool(self.drafters.taps))
         self.dispatch = Dispatch(Costs.of((self.ring.card, *self.cards), self.drafters.taps))
 
     async def close(self) -> None:
         """Leave the ring politely."""
         if self._failure is None:
             self._failure = UserError("this ring was closed: open another one")
-        for session in (*self._waiting, *self._sessions.values()):
-            session.close()
+        self.admission.close()
         self._set_timer(None)
         self.drafters.close()
         await self.ring.close()
@@ -178,12 +163,12 @@ class Holder:
         piece, with text if `text` turns tokens into it.
 
         Raises ValueError for a prompt that leaves no room, what broke the ring if it is broken,
-        Busy if too many wait already, and UserError if it was closed.
+        Busy if too many wait already, and UserError if it was closed or if the stages have not
+        enough memory for it.
         """
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
-        if self.running >= self.max_requests and self.waiting >= self.max_waiting:
-            raise Busy(self.running, self.waiting, self._soon())
+        self.admission.check_room(self._soon())
         self._requests += 1
         drafters = self.drafters
         speculation = Speculation(
@@ -197,24 +182,21 @@ class Holder:
             instant=drafters.instant,
             sampling=sampling,
             logprobs=logprobs,
+            keep=self.keeps,
         )
+        new_tokens = speculation.tokens_left
+        self.admission.prefixes.check(len(prompt), new_tokens, speculation.spare)
         round_ = Round(speculation, self.costs)
         session = self.session = Session(self, round_, drafters, text, self._stall)
-        self._waiting.append(session)
+        self.admission.waiting.append(session)
         self.depart()
         return session
-
-    def _admit(self) -> None:
-        """Begin the requests that have waited longest, as far as there is room."""
-        while self._waiting and self.running < self.max_requests:
-            session = self._waiting.popleft()
-            self._sessions[session.request] = session
-            session.begin()
 
     def _soon(self) -> float:
         """Seconds after which a request that is refused now may find room: about what the first of
         those that run still has to write, if nothing stops it before."""
-        left = [session.speculation.tokens_left for session in self._sessions.values()]
+        running = self.admission.running.values()
+        left = [session.speculation.tokens_left for session in running]
         return max(min(left, default=0) * self.costs.round_trip(1), 1.0)
 
     # --- what a session asks for -------------------------------------------------------------
@@ -233,17 +215,17 @@ class Holder:
             return
         self._departing = True
         try:
-            self._admit()
+            self.admission.admit()
             while left := self.dispatch.departures(clock.now()):
                 for departure in left:
-                    if session := self._sessions.get(departure.request):
+                    if session := self.admission.running.get(departure.request):
                         session.depart(departure)
-                self._admit()
+                self.admission.admit()
         finally:
             self._departing = False
         self._set_timer(self.dispatch.wake)
         ended, self._ended = self._ended, []
-        for session in (*self._sessions.values(), *ended):
+        for session in (*self.admission.running.values(), *ended):
             session.rest()
 
     def _set_timer(self, wake: float | None) -> None:
@@ -256,10 +238,8 @@ class Holder:
 
     def ended(self, session: Session) -> None:
         """See `SessionOwner`."""
-        self._sessions.pop(session.request, None)
+        self.admission.ended(session)
         self._ended.append(session)
-        if session in self._waiting:
-            self._waiting.remove(session)
 
     def send(self, message: Message) -> None:
         """Send this into the ring."""
@@ -273,7 +253,7 @@ class Holder:
 
     def judged(self, verdict: Verdict) -> None:
         """See `RingOwner`. Verdicts of requests that have ended are dropped."""
-        session = self._sessions.get(verdict.request)
+        session = self.admission.running.get(verdict.request)
         if session is not None:
             flight = session.speculation.flights.due(verdict.seq)
             lead = 0 if flight is None else flight.prompt
@@ -285,8 +265,10 @@ class Holder:
 
     def failed(self, report: Failed) -> None:
         """See `RingOwner`."""
-        session = self._sessions.get(report.request)
-        if session is not None:
+        session = self.admission.running.get(report.request)
+        if session is None:
+            self.admission.forget(report.request)  # if it was kept: it can be no more
+        else:
             session.fail(StageFailed(stage_failed(report, session.speculation)))
 
     def broke(self, reports: Sequence[LossReport]) -> None:
@@ -303,5 +285,4 @@ class Holder:
         if self._failure is None:
             newest = None if self.session is None else self.session.speculation
             self._failure = error(newest)
-            for session in (*self._sessions.values(), *self._waiting):
-                session.fail(error(session.speculation), "lost")
+            self.admission.close(lambda session: error(session.speculation))

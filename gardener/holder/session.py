@@ -7,6 +7,7 @@ that callback returns: nothing waits for a task to be scheduled.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -97,9 +98,10 @@ class Session:
         self.speculation = round_.speculation  # tree, counts, flights, why it finished
         self.request = round_.speculation.request  # its number in the ring
         self.error: GardenerError | None = None
+        self.tokens: list[int] = []  # of the answer, so far
         self._owner, self._text, self._stall = owner, text, stall
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # None: there are no more
-        self._drafters, self._drafts = drafters, Drafts(())
+        self._drafters, self.drafts = drafters, Drafts(())
         self._ended = False  # the last piece is out
 
     @property
@@ -161,7 +163,7 @@ class Session:
         """End the request where it stands, if it has not ended: the stages free what they hold, and
         so do the drafters."""
         self._do(Abort("abandoned"))
-        self._drafts.close()
+        self.drafts.close()
 
     async def read(self) -> str:
         """The text that was not read yet, once all of it is written: with another request, or after
@@ -170,16 +172,29 @@ class Session:
 
     # --- for the holder ----------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Its turn has come: open the drafts, and carry out the first commands."""
-        self._guarded(self._begin)
+    def begin(self, source: tuple[Drafts, int] | None = None) -> None:
+        """Its turn has come: open the drafts, and carry out the first commands. `source`: drafts
+        of a text that begins with as many of the same tokens."""
+        self._guarded(lambda: self._begin(source))
 
-    def _begin(self) -> None:
+    def _begin(self, source: tuple[Drafts, int] | None) -> None:
         speculation = self.speculation
-        self._drafts = self._drafters.open(
-            speculation.prompt, self._answered, self.fail, sampling=speculation.sampling
+        self.drafts = self._drafters.open(
+            speculation.prompt,
+            self._answered,
+            self.fail,
+            sampling=speculation.sampling,
+            source=source,
         )
         self._run(self._owner.start(self.round))
+
+    def leave_drafts(self) -> Drafts:
+        """After the end: the drafts, for others who begin with the same text."""
+        drafts, self.drafts = self.drafts, Drafts(())
+        with suppress(LocalError):  # whoever is broken will fail the next request, too
+            drafts.tell()
+        drafts.keep()
+        return drafts
 
     def depart(self, departure: Departure) -> None:
         """Carry out what leaves now."""
@@ -192,9 +207,9 @@ class Session:
 
     def rest(self) -> None:
         """Nothing more leaves now: there is time for what is not urgent."""
-        self._guarded(self._drafts.tell)
+        self._guarded(self.drafts.tell)
         if self._ended:
-            self._drafts.end()
+            self.drafts.end()
 
     def judged(self, verdict: Verdict, features: Features) -> None:
         """A verdict of this request came; what follows from it leaves when the holder says so.
@@ -237,6 +252,8 @@ class Session:
         except Exception as error:
             if not self._ended and self.error is None:
                 self.error = error if isinstance(error, GardenerError) else _fault(error)
+            if self._ended:
+                return
             if self.finish_reason:  # the commands that would have told the stages may be lost
                 self._owner.send(Close(self.request))
             else:
@@ -270,7 +287,7 @@ class Session:
             case Emit():
                 self._emit(command)
             case Feed(features):
-                self._drafts.settle((), features)
+                self.drafts.settle((), features)
             case Grow(nodes, source):
                 return self._ask(nodes, source)
             case Finish():
@@ -284,19 +301,20 @@ class Session:
         self._owner.send(message)
 
     def _emit(self, emit: Emit) -> None:
-        self._drafts.settle(emit.nodes, emit.features)
+        self.drafts.settle(emit.nodes, emit.features)
         text = ""
         if self._text is not None:
             for token in emit.tokens:
                 if token not in self.speculation.limits.eos:
                     self._text.push(token)
             text = self._text.take()
+        self.tokens += emit.tokens
         self._pieces.put_nowait(Piece(emit.tokens, text, emit.logprobs))
         self._record("emitted", rows=len(emit.tokens), items=emit.tokens)
 
     def _ask(self, nodes: Sequence[int], source: int) -> Grown | None:
         tree, began = self.speculation.tree, clock.now()
-        guesses = self._drafts.expand(source, nodes, [tree.lineage(node) for node in nodes])
+        guesses = self.drafts.expand(source, nodes, [tree.lineage(node) for node in nodes])
         return None if guesses is None else _grown(source, nodes, guesses, clock.now() - began)
 
     def _answered(

@@ -55,7 +55,8 @@ async def open_ring(
     if not settings.policies:  # the threads of stages follow from what will run
         settings = replace(settings, policies=(default_policy(settings.crowded),))
     async with _standing(settings, say, heard, progress) as (holder, folder):
-        holder.max_requests = settings.max_requests
+        holder.admission.max_requests = settings.max_requests
+        holder.keeps = settings.keep_prefixes
         prompter = await read_prompter(settings, folder)
         with kept():
             yield OpenRing(settings, holder, folder, prompter)

@@ -10,7 +10,7 @@ import uvloop
 
 from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
-from gardener.holder.holder import MAX_REQUESTS
+from gardener.holder.admission import MAX_REQUESTS
 from gardener.rings.cores import SPARE, crowded, threads_for
 
 if TYPE_CHECKING:  # only a simulation needs it
@@ -40,6 +40,7 @@ class RingSettings:
     draft     which drafters guess
     policies  that will run in it, as far as they are known
     max_requests  that run at the same time; others wait for their turn
+    keep_prefixes keep what was computed of a request, for those that begin with the same tokens
     """
 
     local: int | None = None
@@ -58,6 +59,7 @@ class RingSettings:
     profile: str = "loopback"
     policies: tuple[str, ...] = ()
     max_requests: int = MAX_REQUESTS
+    keep_prefixes: bool = True
 
     def __post_init__(self) -> None:
         if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:

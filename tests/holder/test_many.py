@@ -32,12 +32,12 @@ def test_requests_at_the_same_time_write_what_each_writes_alone(policy: str) -> 
                 holder.open(prompt, make(policy, Bounds(rows=6)), limits(20 + n), 3)
                 for n, prompt in enumerate(prompts)
             ]
-            assert holder.running == 6
+            assert len(holder.admission.running) == 6
             found = await asyncio.gather(*map(tokens, sessions))
             for n, (prompt, got) in enumerate(zip(prompts, found, strict=True)):
                 assert got == fakes.plain(prompt, limits(20 + n))[0]
             await until(made.quiet)
-            assert (holder.running, holder.waiting) == (0, 0)
+            assert (len(holder.admission.running), len(holder.admission.waiting)) == (0, 0)
 
     run(scenario)
 
@@ -45,9 +45,9 @@ def test_requests_at_the_same_time_write_what_each_writes_alone(policy: str) -> 
 def test_those_for_which_there_is_no_room_wait_their_turn_and_the_rest_is_refused() -> None:
     async def scenario() -> None:
         async with ring(2) as made, holding(made) as holder:
-            holder.max_requests, holder.max_waiting = 2, 1
+            holder.admission.max_requests, holder.admission.max_waiting = 2, 1
             first, second, third = (begin(holder) for _ in range(3))
-            assert (holder.running, holder.waiting) == (2, 1)
+            assert (len(holder.admission.running), len(holder.admission.waiting)) == (2, 1)
             with pytest.raises(Busy, match=r"2 requests run and 1 wait: try again in \d+ s") as no:
                 begin(holder)
             assert no.value.retry_after >= 1
@@ -62,10 +62,10 @@ def test_those_for_which_there_is_no_room_wait_their_turn_and_the_rest_is_refuse
 def test_one_that_leaves_while_it_waits_was_never_there() -> None:
     async def scenario() -> None:
         async with ring(2) as made, holding(made) as holder:
-            holder.max_requests = 1
+            holder.admission.max_requests = 1
             first, second, third = (begin(holder) for _ in range(3))
             second.close()
-            assert (holder.running, holder.waiting) == (1, 1)
+            assert (len(holder.admission.running), len(holder.admission.waiting)) == (1, 1)
             assert await tokens(second) == []
             assert second.finish_reason == "abandoned"
             assert await tokens(third) == await tokens(first) == truth()
@@ -77,7 +77,7 @@ def test_one_that_leaves_while_it_waits_was_never_there() -> None:
 def test_one_that_is_left_in_the_middle_makes_room() -> None:
     async def scenario() -> None:
         async with ring(2) as made, holding(made) as holder:
-            holder.max_requests = 1
+            holder.admission.max_requests = 1
             long, short = begin(holder, tokens=400), begin(holder)
             async for _ in long:
                 break
@@ -91,7 +91,7 @@ def test_one_that_is_left_in_the_middle_makes_room() -> None:
 def test_a_ring_that_breaks_ends_all_and_each_is_told_of_its_own() -> None:
     async def scenario() -> None:
         async with ring(2) as made, holding(made) as holder:
-            holder.max_requests = 2
+            holder.admission.max_requests = 2
             running = [begin(holder, tokens=400) for _ in range(2)]
             waiting = begin(holder)
             async for _ in running[0]:
@@ -142,7 +142,7 @@ def test_a_thousand_requests_leave_nothing_behind() -> None:
             for first in range(0, 1000, 20):
                 await asyncio.gather(*(ask(first + n) for n in range(20)))
             await until(made.quiet)
-            assert (holder.running, holder.waiting) == (0, 0)
+            assert (len(holder.admission.running), len(holder.admission.waiting)) == (0, 0)
             assert len(asyncio.all_tasks()) == before
             assert not any(seat.stage.caches for seat in made.seats.values())
             assert not any(seat.node.scheduler._requests for seat in made.seats.values())

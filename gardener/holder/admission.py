@@ -1,0 +1,108 @@
+"""Who runs in a ring, who waits for a turn, and what is kept of those that have ended.
+
+A request begins when fewer than `max_requests` run and every stage has memory for its keys and
+values; what is kept of others goes first to make room. Who has waited longest is next, and nobody
+overtakes: a long request is not put off for ever by short ones.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from gardener.errors import Busy, GardenerError
+from gardener.holder.drafters import Drafts
+from gardener.holder.kept import KeptPrefixes, Start
+from gardener.holder.session import Session
+from gardener.protocol.messages import Close, Message
+
+MAX_REQUESTS = 8
+"""Requests that run at the same time, where nobody says otherwise."""
+
+MAX_WAITING = 64
+"""Requests that wait for their turn."""
+
+
+class Admission:
+    """The sessions of one ring. `send`: into the ring."""
+
+    def __init__(
+        self, send: Callable[[Message], None], max_requests: int, max_waiting: int = MAX_WAITING
+    ) -> None:
+        self.max_requests, self.max_waiting = max_requests, max_waiting
+        self.running: dict[int, Session] = {}  # by request
+        self.waiting: deque[Session] = deque()
+        self.prefixes = KeptPrefixes((), taps=False)  # until the ring stands
+        self._drafts: dict[int, Drafts] = {}  # of what is kept
+        self._send = send
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """All that run or wait."""
+        return (*self.running.values(), *self.waiting)
+
+    def check_room(self, seconds: float) -> None:
+        """Raise Busy if nobody else may wait; it may be worth trying again after `seconds`."""
+        if len(self.running) >= self.max_requests and len(self.waiting) >= self.max_waiting:
+            raise Busy(len(self.running), len(self.waiting), seconds)
+
+    def admit(self) -> None:
+        """Begin the requests that have waited longest, as far as there is room."""
+        while self.waiting and len(self.running) < self.max_requests:
+            session = self.waiting[0]
+            speculation = session.speculation
+            start = self.prefixes.plan(speculation.prompt, speculation.slots, self._announced)
+            if start is None:
+                return
+            self.waiting.popleft()
+            self.running[session.request] = session
+            self._begin(session, start)
+
+    def _announced(self, request: int) -> int:
+        return self.running[request].speculation.announced
+
+    def _begin(self, session: Session, start: Start) -> None:
+        speculation, shared = session.speculation, start.shared
+        source = None
+        if shared is not None:
+            speculation.begin_with((shared.request, shared.rows))
+            if shared.request in self.running:
+                source = (self.running[shared.request].drafts, shared.tokens)
+            else:
+                source = (self._drafts[shared.request], shared.tokens)
+        self.forget(*start.evict)
+        self.prefixes.began(session.request, speculation.prompt, speculation.slots, start)
+        session.begin(source)
+
+    def ended(self, session: Session) -> None:
+        """It has its last piece, and the stages were told so."""
+        if session in self.waiting:
+            self.waiting.remove(session)
+        if self.running.pop(session.request, None) is None:
+            return
+        speculation = session.speculation
+        if not speculation.kept or session.error is not None:
+            self.prefixes.ended(session.request)
+            return
+        self._drafts[session.request] = session.leave_drafts()
+        tokens = [*speculation.prompt, *session.tokens]
+        rows, slots = speculation.announced, speculation.settled_rows
+        self.forget(*self.prefixes.keep(session.request, tokens, rows, slots))
+
+    def forget(self, *requests: int) -> None:
+        """Nothing is kept of these any more."""
+        for request in requests:
+            drafts = self._drafts.pop(request, None)
+            if drafts is not None:
+                self.prefixes.evict(request)
+                self._send(Close(request))
+                drafts.close()
+
+    def close(self, error: Callable[[Session], GardenerError] | None = None) -> None:
+        """End all sessions: they are left, or fail because of an error."""
+        for session in reversed(self.sessions):  # those that wait first, or they would begin
+            if error is None:
+                session.close()
+            else:
+                session.fail(error(session), "lost")
+        for drafts in self._drafts.values():
+            drafts.close()
+        self._drafts.clear()
