@@ -144,7 +144,7 @@ def test_a_thousand_requests_leave_nothing_behind() -> None:
             await until(made.quiet)
             assert (len(holder.admission.running), len(holder.admission.waiting)) == (0, 0)
             assert len(asyncio.all_tasks()) == before
-            assert not any(seat.stage.caches for seat in made.seats.values())
+            await until(lambda: not any(seat.stage.caches for seat in made.seats.values()))
             assert not any(seat.node.scheduler._requests for seat in made.seats.values())
 
     run(scenario)
