@@ -15,6 +15,7 @@ It has no clock: `handle` and `departures` are given the time, and `wake` says w
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ from gardener.decoding.policy import MOST, SharingPolicy
 from gardener.decoding.policy.sizes import best_prefix
 from gardener.decoding.round import Round, emitted, has_segment
 from gardener.protocol.messages import Segment
+
+DEARER = 1.02
+"""Rows that lengthen a tick by more than this are not free."""
 
 
 class Departure(NamedTuple):
@@ -177,26 +181,21 @@ class Dispatch:
         anyway."""
         if not rounds:
             return []
-        offers = [round_.speculation.offer(self._moment(round_, now)) for round_ in rounds]
-        # Roots that were not sent are the only rows that are sure. A stable sort leaves those that
-        # have waited longest in front, and each request's rows in its own order.
-        wanted = sorted(
-            ((chance, who) for who, offer in enumerate(offers) for chance in offer),
-            key=lambda each: -each[0],
-        )
-        roots = sum(round_.speculation.urgent for round_ in rounds)
-        wanted = wanted[: max(MOST, roots)]
         costs = self._now(rounds)
-        places = _places(costs) + 1
-        size, _ = best_prefix(
-            [chance for chance, _ in wanted], lambda rows: costs.lead(beside + rows, places)
-        )
-        if size <= roots:  # no guess pays
-            size = min(size, math.ceil(writing / _places(costs)))
-        granted = [0] * len(rounds)
-        for _, who in wanted[:size]:
-            granted[who] += 1
-        return [pair for pair in zip(rounds, granted, strict=True) if pair[1]]
+        offers = [round_.speculation.offer(self._moment(round_, now)) for round_ in rounds]
+        wanted = _worth_sending(offers, beside, costs)
+        roots = [who for who, round_ in enumerate(rounds) if round_.speculation.urgent]
+        most = math.ceil(writing / _places(costs))
+        if len(roots) > most:
+            # All of them now, and guesses alone with the next bundle? Or some of them then?
+            guessed = sum(chance for chance, _ in wanted) - len(roots)
+            dearer = costs.tick(beside + len(roots)) > DEARER * costs.tick(beside + most)
+            if guessed <= 0 or (dearer and guessed < len(roots) - most):
+                for who in roots[most:]:
+                    offers[who] = []
+                wanted = _worth_sending(offers, beside, costs)
+        granted = Counter(who for _, who in wanted)
+        return [(rounds[who], granted[who]) for who in sorted(granted)]
 
     def _now(self, rounds: Sequence[Round]) -> Costs:
         """What the ring takes for texts of the length that these have in the mean."""
@@ -216,6 +215,27 @@ class Dispatch:
         if flights:
             self._newest = flights[-1].newest
         return [_followed(each) if each.request in senders[:-1] else each for each in left]
+
+
+def _worth_sending(
+    offers: Sequence[Sequence[float]], beside: int, costs: Costs
+) -> list[tuple[float, int]]:
+    """The rows that together bring the most tokens for their time: how likely each is to come true,
+    and whose it is. `offers`: of each request, likeliest first; who has waited longest stands in
+    front. `beside`: rows that leave anyway."""
+    # The sort is stable: of equally likely rows, roots above all, those that have waited longest
+    # stay in front, and the rows of a request in its own order.
+    wanted = sorted(
+        ((chance, who) for who, offer in enumerate(offers) for chance in offer),
+        key=lambda each: -each[0],
+    )
+    sure = sum(chance == 1.0 for chance, _ in wanted)
+    wanted = wanted[: max(MOST, sure)]
+    places = _places(costs) + 1
+    size, _ = best_prefix(
+        [chance for chance, _ in wanted], lambda rows: costs.lead(beside + rows, places)
+    )
+    return wanted[:size]
 
 
 def _places(costs: Costs) -> int:
