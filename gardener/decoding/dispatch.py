@@ -25,7 +25,7 @@ from gardener.decoding.costs import Costs
 from gardener.decoding.events import Command, Event, Moment, Send
 from gardener.decoding.flights import Flight
 from gardener.decoding.pacing import room_at
-from gardener.decoding.payoff import SHARED_LONGEST, Payoff
+from gardener.decoding.payoff import SHARED_GROWTH, SHARED_LONGEST, Payoff
 from gardener.decoding.policy import MOST, SharingPolicy
 from gardener.decoding.policy.sizes import best_prefix
 from gardener.decoding.round import Round, emitted, has_segment
@@ -88,12 +88,13 @@ class Dispatch:
         return sum(not round_.speculation.reading for round_ in self._rounds.values())
 
     def payoff(self, level: int) -> Payoff:
-        """Whether guesses pay where so many requests write at the same time."""
-        level = max(level, 1)
-        if level not in self._payoffs:
-            plain = self._plain(level, self.costs)
-            self._payoffs[level] = Payoff(plain, SHARED_LONGEST)
-        return self._payoffs[level]
+        """Whether guesses pay where so many requests write at the same time: 1, 2, up to 4, up to
+        8 and so on. Where there are several, times count in those that plain decoding should take,
+        since they depend on the number of requests."""
+        size = 1 << max(level - 1, 0).bit_length()
+        if size not in self._payoffs:
+            self._payoffs[size] = Payoff(1.0, SHARED_LONGEST, SHARED_GROWTH)
+        return self._payoffs[size]
 
     def _learn(self, round_: Round, commands: Sequence[Command], now: float) -> None:
         """From the tokens that came: whether guesses are worth their time."""
@@ -102,9 +103,12 @@ class Dispatch:
             return
         level = self.writing
         if round_.throttled and round_.speculation.counts.emitted > tokens and level == self._level:
-            payoff = self.payoff(level)
-            payoff.expect(self._plain(level, round_.costs))  # as the passes seen so far tell
-            payoff.emitted(tokens, now - self._emitted_at)
+            payoff, seconds = self.payoff(level), now - self._emitted_at
+            plain = self._plain(level, round_.costs)  # as the passes seen so far tell
+            if level > 1:
+                plain, seconds = 1.0, seconds / plain
+            payoff.expect(plain)
+            payoff.emitted(tokens, seconds)
         self._emitted_at, self._level = now, level
 
     @staticmethod
@@ -232,8 +236,11 @@ def _worth_sending(
     sure = sum(chance == 1.0 for chance, _ in wanted)
     wanted = wanted[: max(MOST, sure)]
     places = _places(costs) + 1
+    # What goes along takes its time anyway, and has a value of its own: rows are only charged for
+    # what they add to that.
+    extra = costs.lead(beside + 1, places) - costs.lead(1, places) if beside else 0.0
     size, _ = best_prefix(
-        [chance for chance, _ in wanted], lambda rows: costs.lead(beside + rows, places)
+        [chance for chance, _ in wanted], lambda rows: costs.lead(beside + rows, places) - extra
     )
     return wanted[:size]
 

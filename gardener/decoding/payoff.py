@@ -14,7 +14,10 @@ STRETCH = 24
 LONGEST = 16
 """Stretches without guesses in a row, at most, before guesses are tried again."""
 
-SHARED_LONGEST = 128
+GROWTH = 2
+"""By this factor the pause grows before guesses are tried again."""
+
+SHARED_LONGEST, SHARED_GROWTH = 256, 4
 """The same where several requests write: the mean over their texts hardly changes."""
 
 MARGIN = 0.98
@@ -26,11 +29,13 @@ RATE = 0.3
 
 @dataclass
 class Payoff:
-    """plain: seconds per token without guesses; an estimate until it has been tried. longest: the
-    most stretches without guesses before they are tried again."""
+    """plain: seconds per token without guesses; an estimate until it has been tried. longest,
+    growth: of the pause, in stretches, before guesses are tried again.
+    """
 
     plain: float
     longest: int = LONGEST
+    growth: int = GROWTH
     speculating: bool = True
     _tried: bool = False
     _guessing: float = 0.0  # seconds per token with guesses, 0: not known
@@ -64,7 +69,7 @@ class Payoff:
         if self.plain >= MARGIN * self._guessing:
             self.speculating, self._pause = True, 1
         elif not self._stretches:  # guesses get another try, and each time later
-            self.speculating, self._pause = True, min(2 * self._pause, self.longest)
+            self.speculating, self._pause = True, min(self.growth * self._pause, self.longest)
             self._guessing = 0.0
 
 
