@@ -16,6 +16,7 @@ from gardener.cli import options as o
 from gardener.cli.measuring import Evaluation, measure_all
 from gardener.cli.program import flag, note
 from gardener.cli.sampling import SamplingOptions
+from gardener.decoding.limits import MAX_REQUESTS
 from gardener.decoding.policy import (
     POLICIES,
     SHARING,
@@ -28,7 +29,6 @@ from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.machine import commit, machine, versions
 from gardener.evaluation.plan import Place, Plan, drafted, numbers, places
 from gardener.evaluation.results import Results, new_folder
-from gardener.holder.admission import MAX_REQUESTS
 from gardener.rings.settings import RingSettings
 
 MoreArgument = Annotated[

@@ -12,9 +12,9 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from gardener.cli.program import Misuse, flag
+from gardener.decoding.limits import MAX_REQUESTS
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
 from gardener.draft.factory import DraftSettings
-from gardener.holder.admission import MAX_REQUESTS
 from gardener.rings.settings import RingSettings
 
 DEFAULT_MODEL = "smollm2-135m"

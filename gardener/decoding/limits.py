@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+MAX_REQUESTS = 8
+"""Requests that run in a ring at the same time, where nobody says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -1,18 +1,11 @@
 """What the target model writes alone, and the comparison of a text with that."""
 
-import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from gardener.model.noise import Noise
-from gardener.model.sampler import Picking, Sampler
-from gardener.model.shortlist import Shortlist, shortens
 from gardener.protocol.sampling import GREEDY, Sampling
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 TIE = 1e-4
 """Two scores that are this close are a tie: the order of a sum decides which one is larger."""
@@ -59,52 +52,6 @@ def compare(prompt: int, policy: str, reference: Reference, got: Sequence[int]) 
     return Comparison(prompt, policy, len(got), "same")
 
 
-class Chosen(NamedTuple):
-    """A token, and how far the second best one was behind it: see `Comparison.gap`."""
-
-    token: int
-    gap: float
-
-
-Pick = Callable[[Sequence[int], "Tensor"], Chosen]
-"""Given the text so far, with the prompt, and the logits [vocabulary] after it: what follows."""
-
-
-def picker(sampling: Sampling, prompt: int) -> Pick:
-    """How a request with these settings picks after a prompt of so many tokens: as the last stage
-    does. Raises ValueError for noise without a seed."""
-    sampler = Sampler(sampling, prompt)
-    noise = None
-    if not sampling.is_greedy and sampling.seed is not None:
-        noise = Noise(sampling.seed)
-
-    def pick(text: Sequence[int], logits: "Tensor") -> Chosen:
-        place = len(text)  # of the token that is picked
-        picking = Picking(sampler, (place,), text, place, ((),))
-        (token,) = sampler.pick(logits[None], picking).tokens
-        noisy = scores = sampler.scores(logits[None], picking)[0]
-        if noise is not None:
-            noisy = scores + scores.new_tensor(noise.row(place, len(scores)))
-        return Chosen(token, float(noisy[token]) - _second(noisy, scores, token, sampling))
-
-    return pick
-
-
-def _second(noisy: "Tensor", scores: "Tensor", first: int, sampling: Sampling) -> float:
-    """The highest score with noise, but that of the pick, among the tokens [vocabulary] that min-p,
-    top-k and top-p leave; -inf if these leave no other."""
-    rest = noisy.clone()
-    rest[first] = -math.inf
-    token, top = int(rest.argmax()), float(scores.amax())
-    if sampling.is_greedy or not shortens(sampling) or not math.isfinite(top):
-        return float(rest[token])
-    shortlist = Shortlist(scores, top, sampling)
-    while float(rest[token]) > -math.inf and not shortlist.keeps(float(scores[token])):
-        rest = rest.masked_fill(scores <= scores[token], -math.inf)  # what is left stands higher
-        token = int(rest.argmax())
-    return float(rest[token])
-
-
 def plain_reference(
     folder: Path,
     prompts: Sequence[Sequence[int]],
@@ -122,6 +69,8 @@ def plain_reference(
     """
     import torch
     from transformers import AutoModelForCausalLM
+
+    from gardener.evaluation.picking import picker
 
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False

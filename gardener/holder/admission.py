@@ -14,9 +14,6 @@ from gardener.holder.kept import KeptPrefixes, Start
 from gardener.holder.session import Session
 from gardener.protocol.messages import Close, Message
 
-MAX_REQUESTS = 8
-"""Requests that run at the same time, where nobody says otherwise."""
-
 MAX_WAITING = 64
 """Requests that wait for their turn."""
 

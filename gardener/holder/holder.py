@@ -13,13 +13,13 @@ from typing import Protocol
 from gardener.decoding.costs import Costs
 from gardener.decoding.dispatch import Dispatch
 from gardener.decoding.events import Command, Event
-from gardener.decoding.limits import Limits
+from gardener.decoding.limits import MAX_REQUESTS, Limits
 from gardener.decoding.policy import Policy
 from gardener.decoding.round import Round
 from gardener.decoding.speculation import Speculation
 from gardener.draft.drafter import Drafter
 from gardener.errors import GardenerError, LocalError, PeerLost, StageFailed, UserError
-from gardener.holder.admission import MAX_REQUESTS, Admission
+from gardener.holder.admission import Admission
 from gardener.holder.drafters import Drafters
 from gardener.holder.kept import KeptPrefixes
 from gardener.holder.outage import LossReport, ring_broke, stage_failed, stalled

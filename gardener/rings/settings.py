@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from gardener.decoding.limits import MAX_REQUESTS
 from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
-from gardener.holder.admission import MAX_REQUESTS
 from gardener.rings.cores import SPARE, crowded, threads_for
 
 if TYPE_CHECKING:  # only a simulation needs it

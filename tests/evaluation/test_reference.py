@@ -9,7 +9,8 @@ import tiny
 import torch
 from transformers import GenerationConfig
 
-from gardener.evaluation.reference import TIE, compare, picker, plain_reference
+from gardener.evaluation.picking import picker
+from gardener.evaluation.reference import TIE, compare, plain_reference
 from gardener.model.noise import Noise
 from gardener.protocol.sampling import GREEDY, Sampling
 

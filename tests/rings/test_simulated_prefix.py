@@ -1,16 +1,14 @@
 """Simulated rings whose requests begin with rows of earlier ones: right rows only give the text."""
 
 import asyncio
-from typing import Any
 
 import numpy as np
 import pytest
 from simulated import CONTEXT, LAYERS, PROFILE, PROMPT, recorded, with_ring, write, written
 
 from gardener.decoding.policy import POLICIES
-from gardener.decoding.speculation import Speculation
 from gardener.errors import LocalError
-from gardener.holder import holder
+from gardener.holder import kept
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Placement, SlotTable
 from gardener.protocol.messages import Open
@@ -36,28 +34,25 @@ def library() -> Library:
 def test_a_ring_writes_the_same_from_what_it_keeps(
     policy: str, stages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more: dict[str, Any] = {"keep": True}
-
-    def asked(*args: Any, **options: Any) -> Speculation:
-        return Speculation(*args, **options | more)
-
-    monkeypatch.setattr(holder, "Speculation", asked)
+    monkeypatch.setattr(kept, "LEAST_ROWS", 8)
 
     async def scenario(ring: SimulatedRing) -> None:
         assert await write(ring, policy, 8) == WROTE[:8]
         first = ring.holder.session
         assert first is not None
-        # The root was not judged, and its row may be missing; it is the last one here.
-        more["prefix"] = (first.request, min(first.speculation.announced, SHARED))
-        text = await write(ring, policy, prompt=SECOND)
-        assert text == written(SECOND)
+        assert await write(ring, policy, prompt=SECOND) == written(SECOND)
         second = ring.holder.session
         assert second is not None
-        assert second.speculation.announced >= len(SECOND) + len(text) - 1
+        # The root was not judged, and its row may be missing; it is the last one here.
+        assert second.speculation.prefix == (
+            first.request,
+            min(first.speculation.announced, SHARED),
+        )
+        assert second.speculation.announced >= len(SECOND) + len(second.tokens) - 1
         await asyncio.sleep(1.0)  # what is told last arrives
         schedulers = [seat.node.scheduler for seat in ring.seats]
         assert all(scheduler.requests == () for scheduler in schedulers)
-        assert all(scheduler.kept == (first.request, second.request) for scheduler in schedulers)
+        assert all(scheduler.kept == (second.request,) for scheduler in schedulers)
 
     with_ring(scenario, stages, held=library())
 
