@@ -19,6 +19,7 @@ from gardener.decoding.policy import MAIN
 from gardener.draft.eagle_files import TAPS
 from gardener.evaluation.reference import plain_reference
 from gardener.holder.chat_template import Prompter
+from gardener.protocol.sampling import Sampling
 
 PROMISED = 5.0
 """Seconds within which the holder names a lost stage."""
@@ -94,6 +95,40 @@ def test_every_policy_writes_what_transformers_writes(
     assert found["agree"]
     assert set(found["policies"]) == {"gardener", "plain", "serial"}
     assert found["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("stages", "how", "options"),
+    [
+        (1, Sampling(1.0, seed=5), ("--temperature", "1")),
+        (2, Sampling(0.7, top_p=0.9, seed=5), ("--temperature", "0.7", "--top-p", "0.9")),
+        (
+            3,
+            Sampling(1.0, repetition_penalty=1.3, seed=5),
+            ("--temperature", "1", "--repetition-penalty", "1.3"),
+        ),
+    ],
+    ids=["1-warm", "2-top-p", "3-penalty"],
+)
+def test_a_seed_gives_the_same_text_under_every_policy(
+    stages: int, how: Sampling, options: tuple[str, ...]
+) -> None:
+    folder, prompt = model_folder(), PROMPTS[1]
+    prompter = Prompter(folder)
+    tokens, context, eos = prompter.encode(prompt), prompter.context, prompter.eos
+    ((expected, _),) = plain_reference(
+        folder, [tokens], NEW_TOKENS, context, eos, "float32", "cpu", how
+    )
+    with Process(
+        *("generate", prompt, "--local", str(stages), "--max-new-tokens", str(NEW_TOKENS)),
+        *("--policy", "gardener", "--compare", "plain,serial,flowspec", "--json"),
+        *("--seed", "5", *options),
+    ) as holder:
+        assert holder.status() == 0, holder.err
+        found = json.loads(holder.out)
+    assert found["token_ids"] == expected
+    assert found["agree"]
+    assert found["sampling"]["seed"] == 5
 
 
 # --- a ring made by hand -------------------------------------------------------------------------
