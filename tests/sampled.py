@@ -4,6 +4,7 @@ time."""
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,10 @@ from gardener.model.noise import Noise
 from gardener.protocol.sampling import Sampling
 
 Floats = NDArray[np.float64]
+Logits = Sequence[float] | NDArray[Any]
 
 
-def changed(
-    logits: Sequence[float], sampling: Sampling, text: Sequence[int], prompt: int
-) -> Floats:
+def changed(logits: Logits, sampling: Sampling, text: Sequence[int], prompt: int) -> Floats:
     """Logits by the temperature after a text, whose first `prompt` tokens are the prompt."""
     scores = np.array(logits, np.float64)
     for token, bias in sampling.logit_bias:
@@ -52,7 +52,7 @@ def kept(scores: Floats, sampling: Sampling) -> list[int]:
     )
 
 
-def law(logits: Sequence[float], sampling: Sampling) -> Floats:
+def law(logits: Logits, sampling: Sampling) -> Floats:
     """The probability of each token where nothing stands before."""
     scores = changed(logits, sampling, (), 0)
     chances = np.zeros(len(scores))
@@ -61,7 +61,7 @@ def law(logits: Sequence[float], sampling: Sampling) -> Floats:
     return np.asarray(chances / chances.sum())
 
 
-def pick(logits: Sequence[float], sampling: Sampling, text: Sequence[int], prompt: int) -> int:
+def pick(logits: Logits, sampling: Sampling, text: Sequence[int], prompt: int) -> int:
     """The token that follows a text."""
     scores = changed(logits, sampling, text, prompt)
     if sampling.is_greedy:

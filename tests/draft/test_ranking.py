@@ -5,8 +5,8 @@ from pathlib import Path
 
 import heads
 import numpy as np
-import picking
 import pytest
+import sampled
 import tiny
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def test_who_knows_the_law_of_the_target_guesses_its_pick_first(sampling: Sampli
         given = logits(len(PATHS), seed=turn)
         tokens, _ = made.best(given.clone(), 3, text, PATHS)
         for row, path, first in zip(given.double().numpy(), PATHS, tokens[:, 0], strict=True):
-            assert first == picking.pick(row, sampling, [*text, *path], len(PROMPT))
+            assert first == sampled.pick(row, sampling, [*text, *path], len(PROMPT))
         text += [turn % VOCAB] * (turn % 3)
 
 
@@ -78,7 +78,7 @@ def test_the_odds_of_guesses_are_those_of_logits_and_noise(temperature: float) -
     )
     for row, path, named, said in zip(given.double(), PATHS, tokens, log_q, strict=True):
         noise = Noise(7).row(len(TEXT) + len(path), VOCAB).astype(float)
-        odds = picking.softmax(row.numpy() + temperature * noise)
+        odds = sampled.odds(row.numpy() + temperature * noise)
         best = np.argsort(-odds)[:8]
         assert named.tolist() == best.tolist()
         assert said.exp().numpy() == pytest.approx(odds[best], rel=1e-4)
@@ -91,7 +91,7 @@ def test_the_guesses_of_a_small_vocabulary_have_the_noise_of_their_tokens() -> N
     for row, path, named in zip(given.double().numpy(), PATHS, tokens.tolist(), strict=True):
         whole = np.full(VOCAB, -np.inf)
         whole[kept.numpy()] = row
-        assert named[0] == picking.pick(whole, sampling, [*TEXT, *path], 5)
+        assert named[0] == sampled.pick(whole, sampling, [*TEXT, *path], 5)
         assert set(named) <= set(kept.tolist())
 
 
@@ -105,7 +105,7 @@ def test_a_small_vocabulary_is_changed_where_its_tokens_are(name: str) -> None:
         for row, path, first in zip(given.double().numpy(), PATHS, tokens[:, 0], strict=True):
             whole = np.full(VOCAB, -1e6)
             whole[kept.numpy()] = row
-            assert first == picking.pick(whole, SAMPLINGS[name], [*TEXT, *path], 5)
+            assert first == sampled.pick(whole, SAMPLINGS[name], [*TEXT, *path], 5)
 
 
 @pytest.mark.parametrize("kept", [None, torch.arange(VOCAB).flip(0)])
@@ -161,7 +161,7 @@ def test_a_drafter_that_is_the_target_is_always_right(name: str, tmp_path: Path)
 
     def picked(text: Sequence[int]) -> int:
         row = tiny.last_logits(model, text).double().numpy()
-        return picking.pick(row, sampling, text, len(PROMPT))
+        return sampled.pick(row, sampling, text, len(PROMPT))
 
     for _ in range(8):
         node = tree[tree.root]

@@ -5,6 +5,7 @@ that they share it is biased: of a law of 10, 60 and 30 %, the second token came
 guess is accepted if and only if it equals the pick, and this is what guards that.
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import fakes
 import numpy as np
 import pytest
+import sampled
 import torch
 
 from gardener.decoding.limits import Limits
@@ -139,6 +141,36 @@ def test_whole_runs_pick_by_the_law_after_each_token(drafter: str) -> None:
         np.add.at(counts, ([PROMPT[-1], *emitted[:-1]], emitted), 1)
     off_by = sum(excess(row.tolist(), chain([token])) for token, row in enumerate(counts))
     assert off_by < 45.3  # one case in 1000, of 20 degrees of freedom
+
+
+WORN = Sampling(1.0, repetition_penalty=1.4, presence_penalty=0.6, frequency_penalty=0.3, seed=0)
+
+
+def worn(text: Sequence[int]) -> Sequence[float]:
+    """`chain` with penalties for what stands in the prompt and in the end of the answer: with five
+    tokens, those of all of it would soon be as large as they can be."""
+    logits = [math.log(each) + 2.0 for each in chain(text)]  # of both signs
+    start, end = text[: len(PROMPT)], text[len(PROMPT) :][-12:]
+    scores = sampled.changed(logits, WORN, [*start, *end], len(PROMPT))
+    return list(map(float, sampled.odds(scores)))
+
+
+def test_whole_runs_follow_the_law_under_penalties_with_n_grams_over_repeating_text() -> None:
+    """By rank: how often the likeliest token was picked, the second one, and so on."""
+    hits, due = np.zeros(5), np.zeros(5)
+    for seed in range(40):
+        policy = list(POLICIES)[seed % len(POLICIES)]
+        ring = answer(policy, worn, seed, repeated(Sampling(1.0, seed=seed)))
+        assert ring.emitted == plain(worn, seed)
+        text = list(PROMPT)
+        for token in ring.emitted:
+            law = np.array(worn(text))
+            order = list(np.argsort(-law, kind="stable"))
+            hits[order.index(token)] += 1
+            due += law[order]
+            text.append(token)
+    assert ring.speculation.counts.accepted > 0, "something was guessed"
+    assert float(((hits - due) ** 2 / due).sum()) < 18.5  # one case in 1000
 
 
 @pytest.mark.parametrize("policy", POLICIES)
