@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gardener.decoding.policy import POLICIES, Bounds
     from gardener.draft.factory import DraftSettings
     from gardener.errors import (
+        Busy,
         GardenerError,
         LocalError,
         PeerLost,
@@ -43,6 +44,7 @@ except PackageNotFoundError:  # a checkout that was never installed
 
 _WHERE = {
     "Bounds": "decoding.policy",
+    "Busy": "errors",
     "DraftSettings": "draft.factory",
     "GardenerError": "errors",
     "LocalError": "errors",
@@ -63,6 +65,7 @@ _WHERE = {
 __all__ = [
     "POLICIES",
     "Bounds",
+    "Busy",
     "DraftSettings",
     "GardenerError",
     "LocalError",

@@ -1,6 +1,5 @@
 """The options that say how tokens are picked, and what becomes of them in a ring."""
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from cyclopts.validators import Number
 from gardener.cli.program import Misuse, flag
 from gardener.errors import UserError
 from gardener.model.checkpoint.generation import own_sampling
-from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
+from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling, new_seed
 
 SAMPLING = Group.create_ordered("Sampling")
 
@@ -141,7 +140,7 @@ class SamplingOptions:
             )
         if self.seed is not None or not (self.sample or self.temperature):
             return self
-        return replace(self, seed=random.SystemRandom().getrandbits(32))
+        return replace(self, seed=new_seed())
 
     def over(self, settings: Sampling) -> Sampling:
         """These settings with what was given in their place. Raises UserError."""

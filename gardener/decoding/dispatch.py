@@ -8,8 +8,9 @@ trees. So guesses shrink by themselves as the ring fills.
 
 Where no guess pays, roots alone leave, and not all at once: as many bundles are under way as the
 ring has places, so that all stages are at work. Of two roots the one that has waited longer leaves
-first, so a root waits for one round trip at most. Policies that do not share (the baselines) decide
-about their rows themselves, and take turns. Of a prompt one segment goes with each bundle.
+first, so each leaves with one of as many bundles. Policies that do not share (the baselines) decide
+about their rows themselves, and take turns. Of prompts one segment goes with each bundle, a short
+one while others write.
 
 It has no clock: `handle` and `departures` are given the time, and `wake` says when to ask again.
 """
@@ -22,10 +23,11 @@ from typing import NamedTuple
 import msgspec
 
 from gardener.decoding.costs import Costs
-from gardener.decoding.events import Command, Event, Moment, Send
+from gardener.decoding.events import Command, Event, Moment, Room, Send
 from gardener.decoding.flights import Flight
 from gardener.decoding.pacing import room_at
-from gardener.decoding.payoff import SHARED_GROWTH, SHARED_LONGEST, Payoff
+from gardener.decoding.payoff import Payoff
+from gardener.decoding.payoffs import Payoffs, places
 from gardener.decoding.policy import MOST, SharingPolicy
 from gardener.decoding.policy.sizes import best_prefix
 from gardener.decoding.round import Round, emitted, has_segment
@@ -33,6 +35,13 @@ from gardener.protocol.messages import Segment
 
 DEARER = 1.02
 """Rows that lengthen a tick by more than this are not free."""
+
+
+CHUNK, SHORTEST = 128, 16
+"""Most and least rows of a prompt that go along where others write."""
+
+SLOWER = 4.0
+"""By this factor a segment of a prompt may lengthen the tick of those who write."""
 
 
 class Departure(NamedTuple):
@@ -51,10 +60,8 @@ class Dispatch:
         self.costs = costs
         self.wake: float | None = None  # in seconds of the clock that is given
         self._rounds: dict[int, Round] = {}  # those that run, the oldest first
-        self._payoffs = {1: payoff or Payoff(costs.round_trip(1))}  # by requests that write
+        self.payoffs = Payoffs(payoff or Payoff(costs.round_trip(1)))
         self._newest: Flight | None = None  # of all that left, since the ring was empty
-        self._emitted_at = 0.0
-        self._level = 0  # requests that wrote when tokens came last
 
     # --- what happens ------------------------------------------------------------------------
 
@@ -70,52 +77,31 @@ class Dispatch:
         """What to do now that this has happened to a request; nothing leaves yet. After the end:
         nothing. Raises RemoteError for a verdict that does not fit."""
         commands = round_.handle(event, self._moment(round_, now))
-        self._learn(round_, commands, now)
+        if tokens := emitted(commands):
+            self._learn(round_, tokens, now)
         if round_.speculation.finished:
             self._rounds.pop(round_.speculation.request, None)
         return commands
 
     def _moment(self, round_: Round, now: float) -> Moment:
         level = self.writing
-        speculating = self.payoff(level).speculating or not round_.throttled
-        return Moment(now, round_.costs, speculating, max(level - 1, 0))
-
-    # --- whether guesses pay -----------------------------------------------------------------
+        speculating = self.payoffs.at(level).speculating or not round_.throttled
+        others = level - (not round_.speculation.reading)
+        return Moment(now, round_.costs, speculating, max(others, 0))
 
     @property
     def writing(self) -> int:
         """Requests that write their answer."""
         return sum(not round_.speculation.reading for round_ in self._rounds.values())
 
-    def payoff(self, level: int) -> Payoff:
-        """Whether guesses pay where so many requests write at the same time: 1, 2, up to 4, up to
-        8 and so on. Where there are several, times count in those that plain decoding should take,
-        since they depend on the number of requests."""
-        size = 1 << max(level - 1, 0).bit_length()
-        if size not in self._payoffs:
-            self._payoffs[size] = Payoff(1.0, SHARED_LONGEST, SHARED_GROWTH)
-        return self._payoffs[size]
-
-    def _learn(self, round_: Round, commands: Sequence[Command], now: float) -> None:
+    def _learn(self, round_: Round, tokens: int, now: float) -> None:
         """From the tokens that came: whether guesses are worth their time."""
-        tokens = emitted(commands)
-        if not tokens:
-            return
-        level = self.writing
-        if round_.throttled and round_.speculation.counts.emitted > tokens and level == self._level:
-            payoff, seconds = self.payoff(level), now - self._emitted_at
-            plain = self._plain(level, round_.costs)  # as the passes seen so far tell
-            if level > 1:
-                plain, seconds = 1.0, seconds / plain
-            payoff.expect(plain)
-            payoff.emitted(tokens, seconds)
-        self._emitted_at, self._level = now, level
-
-    @staticmethod
-    def _plain(level: int, costs: Costs) -> float:
-        """Seconds from a token to the next, of any of these requests, without guesses."""
-        roots = math.ceil(level / _places(costs))
-        return max(costs.tick(roots) / roots, costs.round_trip(roots) / level)
+        speculation = round_.speculation
+        counts = round_.throttled and speculation.counts.emitted > tokens
+        if any(each.prompt_under_way for each in self._rounds.values()):
+            self.payoffs.disturbed()
+        else:
+            self.payoffs.emitted(tokens, self.writing, round_.costs, now, counts)
 
     # --- what leaves -------------------------------------------------------------------------
 
@@ -137,7 +123,7 @@ class Dispatch:
             if at > now:
                 self.wake = at
                 return []
-        left = self._departure(round_, now)
+        left = self._departure(round_, Room(), now)
         self.wake = round_.wake
         return self._leave([left] if left else [], now)
 
@@ -152,44 +138,64 @@ class Dispatch:
         writing = [round_ for round_ in rounds if not round_.speculation.reading]
         sharing = [r for r in writing if isinstance(r.speculation.policy, SharingPolicy)]
         others = [r for r in writing if not isinstance(r.speculation.policy, SharingPolicy)]
-        left = self._first_of(reading, 1, now)
-        left += self._first_of(others, math.ceil(len(writing) / _places(self.costs)), now)
-        for round_, rows in self._shares(sharing, _rows(left), len(writing), now):
-            if departure := self._departure(round_, now, rows):
+        chunk = self._chunk(writing) if writing else None
+        left = self._first_of(reading, 1, now, chunk)
+        left += self._first_of(others, math.ceil(len(writing) / places(self.costs)), now)
+        offers = [(round_, self._offer(round_, now)) for round_ in sharing]
+        left += [_blamed(r, each) for r, each in offers if isinstance(each, Exception)]
+        sound = [(r, each) for r, each in offers if not isinstance(each, Exception)]
+        for round_, rows in self._shares(sound, _rows(left), len(writing)):
+            if departure := self._departure(round_, Room(overdue=True, rows=rows), now):
                 left.append(departure)
         waits = [round_.wake for round_ in (*reading, *others) if round_.wake is not None]
         self.wake = min(waits, default=None)
         return self._leave(left, now)
 
-    def _first_of(self, rounds: Sequence[Round], most: int, now: float) -> list[Departure]:
-        """The first of these that have a segment."""
+    def _chunk(self, writing: Sequence[Round]) -> int:
+        """Rows of a prompt that may go along where these write."""
+        costs, rows = self._now(writing), CHUNK
+        while rows > SHORTEST and costs.tick(rows) > SLOWER * costs.tick(1):
+            rows //= 2
+        return rows
+
+    def _first_of(
+        self, rounds: Sequence[Round], most: int, now: float, chunk: int | None = None
+    ) -> list[Departure]:
+        """The first of these that have a segment, with so many rows of a prompt at most."""
         left: list[Departure] = []
         for round_ in rounds:
             if sum(has_segment(each.commands) for each in left) < most:
-                departure = self._departure(round_, now)
+                departure = self._departure(round_, Room(prompt=chunk), now)
                 left += [departure] if departure else []
         return left
 
-    def _departure(self, round_: Round, now: float, rows: int | None = None) -> Departure | None:
+    def _departure(self, round_: Round, room: Room, now: float) -> Departure | None:
         request = round_.speculation.request
         try:
-            commands = round_.next_segment(self._moment(round_, now), rows)
+            commands = round_.next_segment(self._moment(round_, now), room)
         except Exception as error:  # a bug in a policy: the others go on
             return Departure(request, [], error)
         return Departure(request, commands) if commands else None
 
+    def _offer(self, round_: Round, now: float) -> list[float] | Exception:
+        """What it would send, or what went wrong when it was asked."""
+        try:
+            return round_.speculation.offer(self._moment(round_, now))
+        except Exception as error:  # as above
+            return error
+
     def _shares(
-        self, rounds: Sequence[Round], beside: int, writing: int, now: float
+        self, offered: Sequence[tuple[Round, list[float]]], beside: int, writing: int
     ) -> list[tuple[Round, int]]:
         """How many rows each of these sends now, of `writing` requests; `beside` rows leave
         anyway."""
-        if not rounds:
+        if not offered:
             return []
+        rounds, offers = [each for each, _ in offered], [offer for _, offer in offered]
         costs = self._now(rounds)
-        offers = [round_.speculation.offer(self._moment(round_, now)) for round_ in rounds]
         wanted = _worth_sending(offers, beside, costs)
         roots = [who for who, round_ in enumerate(rounds) if round_.speculation.urgent]
-        most = math.ceil(writing / _places(costs))
+        most = math.ceil(writing / places(costs))
         if len(roots) > most:
             # All of them now, and guesses alone with the next bundle? Or some of them then?
             guessed = sum(chance for chance, _ in wanted) - len(roots)
@@ -215,7 +221,7 @@ class Dispatch:
             tick, due = costs.tick(rows), now + costs.round_trip(rows)
             for at, each in enumerate(flights):
                 assert each.newest is not None
-                each.joined(tick, due, rows - each.newest.size, first=not at)
+                each.joined(tick, due, rows - each.newest.size, costs.context, first=not at)
         if flights:
             self._newest = flights[-1].newest
         return [_followed(each) if each.request in senders[:-1] else each for each in left]
@@ -235,19 +241,18 @@ def _worth_sending(
     )
     sure = sum(chance == 1.0 for chance, _ in wanted)
     wanted = wanted[: max(MOST, sure)]
-    places = _places(costs) + 1
+    window = places(costs) + 1
     # What goes along takes its time anyway, and has a value of its own: rows are only charged for
     # what they add to that.
-    extra = costs.lead(beside + 1, places) - costs.lead(1, places) if beside else 0.0
+    extra = costs.lead(beside + 1, window) - costs.lead(1, window) if beside else 0.0
     size, _ = best_prefix(
-        [chance for chance, _ in wanted], lambda rows: costs.lead(beside + rows, places) - extra
+        [chance for chance, _ in wanted], lambda rows: costs.lead(beside + rows, window) - extra
     )
     return wanted[:size]
 
 
-def _places(costs: Costs) -> int:
-    """How many segments can be under way in a ring so that none waits."""
-    return max(math.ceil(costs.round_trip(1) / max(costs.tick(1), 1e-9)), 1)
+def _blamed(round_: Round, error: Exception) -> Departure:
+    return Departure(round_.speculation.request, [], error)
 
 
 def _rows(left: Sequence[Departure]) -> int:

@@ -52,10 +52,12 @@ class Judged:
 @dataclass(frozen=True, slots=True)
 class Room:
     """The ring can take a segment. `overdue`: it has waited for the drafter for long enough.
-    `rows`: how many of the policy's own wishes; None: as many as it finds right."""
+    `rows`: how many of the policy's own wishes; None: as many as it finds right. `prompt`: most
+    rows of the prompt; None: as the request has it."""
 
     overdue: bool = False
     rows: int | None = None
+    prompt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class Flight:
     tick    for how long it keeps the slowest stage or link busy, as far as was known then
     due     when its verdict is expected
     beside  rows of other requests that left with it, to be computed in the same passes
+    context tokens of a text among these, in the mean; None: it left alone
     first   whether it is the first of those that left together
     """
 
@@ -31,6 +32,7 @@ class Flight:
     tick: float
     due: float
     beside: int = 0
+    context: int | None = None
     first: bool = True
 
     @property
@@ -75,10 +77,12 @@ class Flights:
         self.newest, self.oldest = flight, self._under_way[0]
         self.with_tree += flight.tree_rows > 0
 
-    def joined(self, tick: float, due: float, beside: int, first: bool) -> Flight:
+    def joined(self, tick: float, due: float, beside: int, context: int, *, first: bool) -> Flight:
         """The newest one left together with `beside` rows of others, which is what its `tick` and
         `due` follow from."""
-        newest = replace(self._under_way[-1], tick=tick, due=due, beside=beside, first=first)
+        newest = replace(
+            self._under_way[-1], tick=tick, due=due, beside=beside, context=context, first=first
+        )
         self._under_way[-1] = self.newest = newest
         self.oldest = self._under_way[0]
         return newest

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 MAX_REQUESTS = 8
 """Requests that run in a ring at the same time, where nobody says otherwise."""
 
+MOST_REQUESTS = 128
+"""And at most: stages take more, but keep the rows of some that have ended, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -4,6 +4,7 @@ It says what it would send; when that leaves is decided for the whole ring (`dis
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.events import Command, Emit, Event, Grown, Judged, Moment, Room, Send
@@ -36,6 +37,11 @@ class Round:
         return self.speculation.flights.newest
 
     @property
+    def prompt_under_way(self) -> bool:
+        """Rows of its prompt are in the ring, or have still to go there."""
+        return self.speculation.reading or bool(self.speculation.flights.prompt_rows)
+
+    @property
     def throttled(self) -> bool:
         """It does without guesses where these were seen not to pay."""
         return self.speculation.policy.throttled
@@ -65,20 +71,22 @@ class Round:
         self.stage_times.add(verdict.times, seconds)
         self.costs = self.costs.at(len(self.speculation.prompt) + emitted)
         if flight.first:
-            self.costs.observe(flight.size + flight.beside, seconds, verdict.times)
+            costs = self.costs if flight.context is None else self.costs.at(flight.context)
+            costs.observe(flight.size + flight.beside, seconds, verdict.times)
 
-    def next_segment(self, moment: Moment, rows: int | None = None) -> list[Command]:
-        """The next segment, with so many rows of what it has offered, or as it finds right. A root
-        waits for the drafter for a while, at the end of which `wake` stands."""
+    def next_segment(self, moment: Moment, room: Room) -> list[Command]:
+        """The next segment, for which there is this room. Where that does not say how many rows it
+        may have, a root waits for the drafter for a while, at the end of which `wake` stands."""
         self.wake = None
         speculation, now = self.speculation, moment.now
-        if rows is not None:
-            commands = speculation.handle(Room(overdue=True, rows=rows), moment)
+        if room.rows is not None:
+            commands = speculation.handle(room, moment)
         else:
             urgent, patience = speculation.urgent, now
             if urgent:
                 patience = self._patience.ends(speculation.tree.root, self.costs, now)
-            commands = speculation.handle(Room(urgent and patience <= now), moment)
+            room = replace(room, overdue=urgent and patience <= now)
+            commands = speculation.handle(room, moment)
             if not commands and patience > now:
                 self.wake = patience
         if has_segment(commands):

@@ -255,7 +255,8 @@ class Speculation:
             return [self._segment([], nodes), *self._settle(), *self._grow()] if nodes else []
         if len(self.flights) > self.moment.costs.count:
             return []  # one for each stage, and one that waits
-        first, end = self._prefilled, min(self._prefilled + self.chunk, last)
+        chunk = min(self.chunk, room.prompt or self.chunk)
+        first, end = self._prefilled, min(self._prefilled + chunk, last)
         self._prefilled = end
         # Drafters may need what the ring computes of the prompt: nothing is waited for here.
         nodes = (

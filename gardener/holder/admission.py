@@ -29,6 +29,7 @@ class Admission:
         self.waiting: deque[Session] = deque()
         self.prefixes = KeptPrefixes((), taps=False)  # until the ring stands
         self._drafts: dict[int, Drafts] = {}  # of what is kept
+        self._blocked: Session | None = None  # that lacks memory, since nobody has ended
         self._send = send
 
     @property
@@ -36,22 +37,36 @@ class Admission:
         """All that run or wait."""
         return (*self.running.values(), *self.waiting)
 
+    @property
+    def oldest(self) -> float | None:
+        """Since when the oldest segment of all is under way."""
+        flights = [flight for each in self.running.values() if (flight := each.round.oldest)]
+        return min((flight.left for flight in flights), default=None)
+
     def check_room(self, seconds: float) -> None:
         """Raise Busy if nobody else may wait; it may be worth trying again after `seconds`."""
-        if len(self.running) >= self.max_requests and len(self.waiting) >= self.max_waiting:
+        alone = not self.waiting and len(self.running) < self.max_requests
+        if not alone and len(self.waiting) >= self.max_waiting:
             raise Busy(len(self.running), len(self.waiting), seconds)
 
     def admit(self) -> None:
         """Begin the requests that have waited longest, as far as there is room."""
         while self.waiting and len(self.running) < self.max_requests:
             session = self.waiting[0]
-            speculation = session.speculation
-            start = self.prefixes.plan(speculation.prompt, speculation.slots, self._announced)
+            if session is self._blocked:
+                return
+            start = self._plan(session)
             if start is None:
+                self._blocked = session
                 return
             self.waiting.popleft()
             self.running[session.request] = session
             self._begin(session, start)
+
+    def _plan(self, session: Session) -> Start | None:
+        speculation = session.speculation
+        announced = self._announced if speculation.keep else None
+        return self.prefixes.plan(speculation.prompt, speculation.slots, announced)
 
     def _announced(self, request: int) -> int:
         return self.running[request].speculation.announced
@@ -75,6 +90,7 @@ class Admission:
             self.waiting.remove(session)
         if self.running.pop(session.request, None) is None:
             return
+        self._blocked = None
         speculation = session.speculation
         if not speculation.kept or session.error is not None:
             self.prefixes.ended(session.request)
@@ -86,6 +102,7 @@ class Admission:
 
     def forget(self, *requests: int) -> None:
         """Nothing is kept of these any more."""
+        self._blocked = None
         for request in requests:
             drafts = self._drafts.pop(request, None)
             if drafts is not None:

@@ -125,8 +125,9 @@ class Holder:
     def equip(self, drafters: Sequence[Drafter]) -> None:
         """Draft with these: a ring may stand before they are loaded. Raises LocalError if requests
         run already."""
-        if self.admission.running:
+        if self.admission.sessions:
             raise LocalError("drafters cannot be exchanged while requests run")
+        self.admission.forget(*self.admission.prefixes.kept)
         self.drafters.close()
         self.drafters = Drafters(drafters, self._make_worker)
         if self.cards:
@@ -201,6 +202,11 @@ class Holder:
 
     # --- what a session asks for -------------------------------------------------------------
 
+    @property
+    def oldest(self) -> float | None:
+        """See `SessionOwner`."""
+        return self.admission.oldest
+
     def start(self, round_: Round) -> list[Command]:
         """See `SessionOwner`."""
         return self.dispatch.start(round_, clock.now())
@@ -247,7 +253,11 @@ class Holder:
 
     def stalled(self, session: Session) -> None:
         """No verdict came for too long: the ring can no longer be used."""
-        self._fail(lambda speculation: PeerLost(stalled(self._stall, session.speculation)))
+
+        def error(speculation: Speculation | None) -> GardenerError:
+            return PeerLost(stalled(self._stall, speculation or session.speculation))
+
+        self._fail(error)
 
     # --- what the ring tells -----------------------------------------------------------------
 

@@ -112,11 +112,12 @@ class KeptPrefixes:
         )
 
     def plan(
-        self, prompt: Sequence[int], slots: int, announced: Callable[[int], int]
+        self, prompt: Sequence[int], slots: int, announced: Callable[[int], int] | None
     ) -> Start | None:
         """How a request that needs so many slots can begin now; None: it has to wait until one that
-        runs has ended. `announced`: of a running request, see `Speculation.announced`."""
-        shared = self.longest(prompt, announced)
+        runs has ended. `announced`: of a running request, see `Speculation.announced`; None: it is
+        to share nothing."""
+        shared = None if announced is None else self.longest(prompt, announced)
         for chosen in (shared, None) if shared else (None,):
             evict = self._evictions(slots, None if chosen is None else chosen.request)
             if evict is not None:

@@ -57,6 +57,10 @@ class SessionOwner(Protocol):
     def stands(self) -> bool:
         """The ring can take requests."""
 
+    @property
+    def oldest(self) -> float | None:
+        """Since when the verdict is under way that has been due longest, of any request."""
+
     def start(self, round_: Round) -> list[Command]:
         """The first commands of a request."""
 
@@ -154,10 +158,10 @@ class Session:
                     self._owner.stalled(self)
 
     def _unheard(self) -> float:
-        """Seconds for which the verdict that is due next has been under way. A request that waits
-        for its turn has none."""
-        oldest = self.round.oldest
-        return 0.0 if oldest is None or self.finish_reason else clock.now() - oldest.left
+        """Seconds for which the verdict that has been due longest is under way, of any request:
+        those that wait for their turn wait for it, too."""
+        since = self._owner.oldest
+        return 0.0 if since is None or self.finish_reason else clock.now() - since
 
     def close(self) -> None:
         """End the request where it stands, if it has not ended: the stages free what they hold, and

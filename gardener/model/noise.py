@@ -5,15 +5,10 @@ n-th number from a key and n. The key is seed and position, n is the token. So e
 every process draws the same, in any order, and only what is looked at.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 Floats32 = NDArray[np.float32]
-
-BLOCK = 4
-"""Numbers that the generator makes at once."""
 
 KEPT = 32
 """Positions whose rows are kept: those of a tree, which are asked for again and again."""
@@ -31,7 +26,8 @@ class Noise:
         be written to."""
         row = self._rows.pop(position, None)
         if row is None or len(row) < tokens:
-            row = _gumbel(self._philox(position, 0).random_raw(tokens))
+            key = np.array([self._seed, position], np.uint64)
+            row = _gumbel(np.random.Philox(key=key).random_raw(tokens))
         self._rows[position] = row
         if len(self._rows) > KEPT:
             del self._rows[next(iter(self._rows))]
@@ -42,22 +38,6 @@ class Noise:
         them nevertheless gets the same again."""
         for position in [each for each in self._rows if each < before]:
             del self._rows[position]
-
-    def of(self, position: int, tokens: Sequence[int]) -> Floats32:
-        """The noise of a few tokens there."""
-        row = self._rows.get(position)
-        if row is not None and len(row) > max(tokens, default=0):
-            return row[np.asarray(tokens, np.int64)]
-        return _gumbel(np.array([self._raw(position, token) for token in tokens], np.uint64))
-
-    def _raw(self, position: int, token: int) -> int:
-        block, place = divmod(token, BLOCK)
-        raw: int = self._philox(position, block).random_raw(place + 1)[place]
-        return raw
-
-    def _philox(self, position: int, block: int) -> np.random.Philox:
-        key = np.array([self._seed, position], np.uint64)
-        return np.random.Philox(key=key, counter=block)
 
 
 def _gumbel(raw: NDArray[np.uint64]) -> Floats32:

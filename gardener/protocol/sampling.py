@@ -135,7 +135,12 @@ class Sampling(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
         """The same with a seed, if noise needs one and there is none yet."""
         if self.is_greedy or self.seed is not None:
             return self
-        return msgspec.structs.replace(self, seed=random.SystemRandom().getrandbits(32))
+        return msgspec.structs.replace(self, seed=new_seed())
+
+
+def new_seed() -> int:
+    """A seed that nobody knows beforehand, short enough to be told to people."""
+    return random.SystemRandom().getrandbits(32)
 
 
 _RANGES = (

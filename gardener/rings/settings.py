@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import uvloop
 
-from gardener.decoding.limits import MAX_REQUESTS
+from gardener.decoding.limits import MAX_REQUESTS, MOST_REQUESTS
 from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
 from gardener.rings.cores import SPARE, crowded, threads_for
@@ -71,8 +72,13 @@ class RingSettings:
             given = getattr(self, name)
             if given is not None and given < 1:
                 raise UserError(f"{name} is {given}, and starts at 1")
-        if self.kv_memory is not None and not self.kv_memory > 0:
+        if self.kv_memory is not None and not 0 < self.kv_memory < inf:
             raise UserError(f"kv_memory is {self.kv_memory:g} GiB, and must be more than 0")
+        if self.max_requests > MOST_REQUESTS:
+            raise UserError(
+                f"max_requests is {self.max_requests}: a ring takes {MOST_REQUESTS} at a time, "
+                "others wait"
+            )
         for name, known in (("dtype", DTYPES), ("quant", QUANTS)):
             given = getattr(self, name)
             if given not in known:

@@ -81,6 +81,20 @@ def test_a_common_beginning_is_computed_once_while_both_run() -> None:
     run(scenario)
 
 
+def test_where_nothing_is_kept_nothing_is_taken_from_those_that_run_either() -> None:
+    async def scenario() -> None:
+        async with ring(2) as made, holding(made, keep=False) as holder:
+            first = begin(holder, SYSTEM, tokens=60)
+            async for _ in first:
+                break
+            second = begin(holder, (*SYSTEM, 1))
+            assert await written(second) == alone((*SYSTEM, 1))
+            assert second.speculation.prefix is None
+            await written(first)
+
+    run(scenario)
+
+
 def test_what_is_too_short_or_differs_is_read_anew() -> None:
     async def scenario() -> None:
         async with ring(1) as made, holding(made, keep=True) as holder:

@@ -59,6 +59,23 @@ def test_those_for_which_there_is_no_room_wait_their_turn_and_the_rest_is_refuse
     run(scenario)
 
 
+def test_the_queue_is_bounded_where_memory_is_what_is_short() -> None:
+    async def scenario() -> None:
+        async with ring(2) as made, holding(made) as holder:
+            first = begin(holder)
+            holder.admission.prefixes._room = first.speculation.slots
+            holder.admission.max_waiting = 2
+            waiting = [begin(holder) for _ in range(2)]
+            assert len(holder.admission.running) == 1
+            with pytest.raises(Busy, match=r"1 requests run and 2 wait"):
+                begin(holder)
+            for session in (first, *waiting):
+                assert await tokens(session) == truth()
+            assert await tokens(begin(holder)) == truth()
+
+    run(scenario)
+
+
 def test_one_that_leaves_while_it_waits_was_never_there() -> None:
     async def scenario() -> None:
         async with ring(2) as made, holding(made) as holder:

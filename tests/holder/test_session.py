@@ -175,6 +175,10 @@ class Owner:
     stands: bool = True
     dispatch: Dispatch = field(default_factory=lambda: Dispatch(Costs.flat(1)))
 
+    @property
+    def oldest(self) -> float | None:
+        return None
+
     def start(self, round_: Round) -> list[Command]:
         return self.dispatch.start(round_, 0.0)
 

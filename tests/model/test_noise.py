@@ -24,17 +24,6 @@ def test_the_noise_of_a_token_is_the_same_everywhere(seed: int, position: int) -
     assert Noise(seed).row(position, 4).tolist() == GOLDEN[seed, position]
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_the_noise_of_a_few_tokens_is_that_of_the_row(kept: bool) -> None:
-    row = Noise(5).row(9, 1003)
-    noise, tokens = Noise(5), [0, 1, 2, 3, 4, 1002, 500, 7, 7]
-    if kept:
-        noise.row(9, 1003)
-    assert noise.of(9, tokens).tolist() == row[tokens].tolist()
-    assert noise.of(9, []).tolist() == []
-    assert Noise(5).of(9, [2000]).tolist() == Noise(5).row(9, 2001)[2000:].tolist()
-
-
 def test_the_noise_of_a_token_does_not_depend_on_the_vocabulary() -> None:
     noise = Noise(5)
     short = noise.row(2, 61).copy()

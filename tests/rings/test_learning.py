@@ -89,7 +89,7 @@ def test_time_before_the_first_token_turns_no_guesses_off() -> None:
             session = ring.holder.session
             assert session is not None
             assert session.speculation.counts.plain == 0
-            assert ring.holder.dispatch.payoff(1).speculating
+            assert ring.holder.dispatch.payoffs.at(1).speculating
 
     with_ring(scenario, 2, drafters=[Oracle()])
 
