@@ -48,6 +48,14 @@ def test_the_memory_is_what_was_given_or_half_of_what_is_free(
     assert kv_room(stage, replace(SETTINGS, kv_memory=1.5, beside=3)) == 2**29
 
 
+@pytest.mark.parametrize("given", [0.0, -1.0, float("inf"), float("nan"), 1e12])
+def test_memory_that_cannot_be_is_refused(given: float) -> None:
+    with pytest.raises(
+        UserError, match=f"kv_memory is {given:g} GiB, and must be more than 0".replace("+", ".")
+    ):
+        replace(SETTINGS, kv_memory=given)
+
+
 def test_some_memory_is_free_here(stage: Executor) -> None:
     assert 2**20 < kv_room(stage, SETTINGS) < 2**50
 
