@@ -36,7 +36,8 @@ def verdict_of(
     logprobs: Sequence[TokenLogprobs] = (),
 ) -> Verdict:
     """The answer for those of `pick_rows` that live. `logprobs`: of all of these, or (). Raises
-    StageFailed if one of them has no pick: a guess, too, since the model has failed at it."""
+    StageFailed if one of them has no pick: a guess, too, since what is not a number in the
+    KV cache spreads to all rows of its request."""
     lives = set(living)
     places = [place for place, row in enumerate(pick_rows) if row in lives]
     kept = [(pick_rows[place], picks[place]) for place in places]

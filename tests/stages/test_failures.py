@@ -3,6 +3,7 @@ pass."""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from loopback import FakeStage, run, until
 from real_stages import AtOnce
 
+from gardener.decoding.curves import Curve
 from gardener.errors import StageFailed
 from gardener.model.kv_slots import SlotTable
 from gardener.model.sampler import Picking, Sampler
@@ -21,9 +23,10 @@ from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker, Worker
 from gardener.stages import queue
+from gardener.stages.batching import BatchingPolicy
 from gardener.stages.computes import Computes
 from gardener.stages.ends import Pick
-from gardener.stages.forward import NO_PICK, PlacedSegment
+from gardener.stages.forward import NO_PICK, ComputedSegment, PlacedSegment
 from gardener.stages.load import load_stage
 from gardener.stages.scheduler import Refused, Scheduler
 
@@ -192,6 +195,33 @@ def test_logits_that_are_not_numbers_end_their_request_alone(
 
         run(scenario)
     assert texts[0] == texts[1]
+
+
+class Overflows(FakeStage):
+    """Has no pick after token 6."""
+
+    def _run(self, job: PlacedSegment, cache: dict[int, int]) -> ComputedSegment:
+        done = super()._run(job, cache)
+        return replace(done, picks=(NO_PICK,)) if 6 in job.tokens else done
+
+
+def test_nothing_follows_the_failure_of_a_request() -> None:
+    """Not even its segments that were computed well, in the same pass before the one that was
+    not."""
+
+    async def scenario() -> None:
+        harness = Harness(Overflows(), AtOnce())
+        harness.scheduler._batching = BatchingPolicy(Curve(((1, 1.0), (512, 1.0))))
+        for request in (8, 9):
+            harness.scheduler.open(Open(request, 1, 64))
+        for request, seq, token in ((9, 0, 5), (9, 1, 6), (8, 0, 5)):
+            row = (seq,), (seq - 1,), (seq,), (token,)
+            more = request == 9
+            harness.scheduler.receive(Segment(request, seq, *row, None, (), more=more))
+        assert [each[:2] for each in harness.failures] == [(9, 1)]
+        assert [(each.request, each.more) for each in harness.out] == [(8, False)]
+
+    run(scenario)
 
 
 class Given:

@@ -24,12 +24,12 @@ def test_the_sum_of_bytes_follows_what_waits(monkeypatch: pytest.MonkeyPatch) ->
     for seq, request in enumerate((one, two, one)):
         segments.check_room(request)
         segments.append(waiting(request, seq))
-    with pytest.raises(StageFailed, match="3 segments of 0.00148 MiB wait here"):
+    with pytest.raises(StageFailed, match=r"3 segments of 0\.00148 MiB wait here"):
         segments.check_room(two)
     first = segments.pop()
     segments.check_room(two)
     segments.put_back(first)
-    with pytest.raises(StageFailed, match="3 segments of 0.00148 MiB wait here"):
+    with pytest.raises(StageFailed, match=r"3 segments of 0\.00148 MiB wait here"):
         segments.check_room(two)
     one.end()
     segments.drop_ended()
