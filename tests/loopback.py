@@ -46,6 +46,9 @@ class FakeStage:
         self.passes: list[list[int]] = []  # rows of each job of each forward pass
         self.caches: dict[int, dict[int, int]] = {}  # request -> slot -> token
 
+    def check_open(self, message: Open) -> None:
+        """It can compute everything."""
+
     def open(self, message: Open, shared: Ints | None = None) -> None:
         self.open_trouble()
         self.caches[message.request] = {}

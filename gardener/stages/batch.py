@@ -35,7 +35,8 @@ class BatchEntry:
     def answer(
         self, computed: ComputedSegment | None, timing: Timing, is_last: bool
     ) -> Segment | Verdict:
-        """What leaves the stage. computed: None if nothing was, or if the pass was stopped."""
+        """What leaves the stage. computed: None if nothing was, or if the pass was stopped. Raises
+        StageFailed if what was computed is worth nothing."""
         segment, times = self.segment, (*self.segment.times, timing)
         if computed is None or self.placed is None:
             if is_last:
@@ -80,10 +81,10 @@ class Batch:
         for entry in self.entries:
             entry.cancel_if_dead()
 
-    def answers(
-        self, computed: Sequence[ComputedSegment] | None, seconds: float, is_last: bool
-    ) -> Iterator[Segment | Verdict]:
-        """What leaves the stage, of the requests that have not ended by then.
+    def results(
+        self, computed: Sequence[ComputedSegment] | None, seconds: float
+    ) -> Iterator[tuple[BatchEntry, ComputedSegment | None, Timing]]:
+        """What `BatchEntry.answer` is made of, for each request that has not ended by then.
 
         computed  what the pass made of `placed`; None if it was stopped because all rows had died
         seconds   that the pass took
@@ -98,4 +99,4 @@ class Batch:
                 timing = Timing(waited, microseconds(seconds), rows)
                 result = next(results, None)
             if entry.request.is_live:
-                yield entry.answer(result, timing, is_last)
+                yield entry, result, timing

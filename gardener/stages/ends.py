@@ -4,18 +4,19 @@ They are parts that a stage holds, not cases it tests for: the first one embeds 
 receive hidden states, the last one picks tokens where others hand them on.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
-from gardener.errors import LocalError, RemoteError
+from gardener.errors import LocalError, RemoteError, StageFailed
 from gardener.model.head import Head
-from gardener.model.sampler import Picks
+from gardener.model.sampler import Picking, Picks
 from gardener.model.tensors import DTYPES, pack, unpack_into
 from gardener.protocol import messages
-from gardener.stages.forward import ComputedSegment, PlacedSegment
+from gardener.stages.forward import NO_PICK, ComputedSegment, PlacedSegment
 
 
 class Intake(Protocol):
@@ -101,7 +102,7 @@ class HandOn:
 
 
 def check_picking(message: messages.Open, vocabulary: int) -> None:
-    """Raise RemoteError if the picks of a request name tokens that the model does not have."""
+    """Raise StageFailed if the picks of a request name tokens that the model does not have."""
     sampling = message.sampling
     named = {
         "logit_bias": max((token for token, _ in sampling.logit_bias), default=-1),
@@ -109,11 +110,11 @@ def check_picking(message: messages.Open, vocabulary: int) -> None:
     }
     for field, token in named.items():
         if token >= vocabulary:
-            raise RemoteError(
+            raise StageFailed(
                 f"{field} names token {token}; this model has the tokens 0 to {vocabulary - 1}"
             )
     if message.logprobs is not None and message.logprobs > vocabulary:
-        raise RemoteError(f"logprobs is {message.logprobs}; this model has {vocabulary} tokens")
+        raise StageFailed(f"logprobs is {message.logprobs}; this model has {vocabulary} tokens")
 
 
 class Pick:
@@ -170,7 +171,7 @@ class Pick:
         return [
             Picks(tuple(next(likeliest) for _ in placed.pick_rows))
             if placed.picking is None
-            else placed.picking.sampler.pick(part, placed.picking)
+            else _sampled(part, placed.picking)
             for placed, part in zip(batch, parts, strict=True)
         ]
 
@@ -185,5 +186,26 @@ def _likeliest(
         return []
     rows = logits if len(plain) == len(parts) else torch.cat(plain)
     # On a processor, the maximum of 16-bit numbers takes five times as long.
-    tokens: list[int] = rows.float().argmax(-1).tolist()
-    return tokens
+    rows = rows.float()
+    return _with_numbers(rows, rows.argmax(-1))
+
+
+def _sampled(logits: torch.Tensor, picking: Picking) -> Picks:
+    """The picks after rows that want more than that."""
+    picks = picking.sampler.pick(logits, picking)
+    chosen = torch.tensor(picks.tokens, dtype=torch.long, device=logits.device)
+    tokens = _with_numbers(logits, chosen)
+    # A token that could not be picked here may have had no number: then the sum has none.
+    for row, told in enumerate(picks.logprobs):
+        if not math.isfinite(told.pick):
+            tokens[row] = NO_PICK
+    return picks._replace(tokens=tuple(tokens))
+
+
+def _with_numbers(logits: torch.Tensor, tokens: torch.Tensor) -> list[int]:
+    """The picked tokens [rows] after rows with these logits [rows, vocabulary], and NO_PICK after
+    those whose logits are no numbers. The pick alone says so: what is not a number counts as the
+    highest, and so does infinity. One transfer brings both here."""
+    numbers = logits.gather(-1, tokens[:, None])[:, 0].isfinite()
+    found: list[int] = tokens.where(numbers, NO_PICK).tolist()
+    return found

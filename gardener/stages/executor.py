@@ -72,12 +72,15 @@ class Executor:
         """Bytes of keys and values that are held now. For the worker thread."""
         return sum(cache.nbytes for cache in self._caches.values())
 
+    def check_open(self, message: messages.Open) -> None:
+        """Raise StageFailed if the tokens of a request cannot be picked as it wishes. For the event
+        loop."""
+        check_picking(message, self.architecture.vocab)
+
     @torch.inference_mode()
     def open(self, message: messages.Open, shared: Ints | None = None) -> None:
         """A request begins. `shared`: where the rows of its prefix, if it has one, stand in the
-        cache of the request that it takes them from. Raises RemoteError if that has none, or if
-        its tokens cannot be picked as it wishes."""
-        check_picking(message, self.architecture.vocab)
+        cache of the request that it takes them from. Raises RemoteError if that has none."""
         cache = KVCache(
             len(self._blocks), self.architecture, self._torch_dtype, self.device, message.slots
         )
@@ -92,8 +95,7 @@ class Executor:
     def keep(self, request: int, slots: Ints) -> None:
         """A request ends, but the rows in these slots are kept, as slots 0, 1 and so on, until it
         is closed."""
-        if request in self._caches:  # it has none if it could not be opened
-            self._caches[request].keep(torch.from_numpy(slots).to(self.device))
+        self._caches[request].keep(torch.from_numpy(slots).to(self.device))
 
     def close(self, request: int) -> None:
         """A request ends: its cache is freed. Closing twice is no error."""

@@ -9,6 +9,9 @@ from gardener.model.sampler import Picking
 from gardener.protocol import messages
 from gardener.protocol.logprobs import TokenLogprobs
 
+NO_PICK = -1
+"""In the place of a pick after a row whose logits are not finite numbers."""
+
 
 @dataclass(frozen=True, eq=False)
 class PlacedSegment:
@@ -43,7 +46,7 @@ class ComputedSegment:
     """What a forward pass makes of a placed segment.
 
     hidden    [rows, width]; None at the last stage
-    picks     at the last stage, the pick after each of `pick_rows`, in their order
+    picks     at the last stage, the pick after each of `pick_rows`, in their order, or NO_PICK
     logprobs  of each of these picks; () where they were not asked for
     features  [rows, width] for each tap of this stage
     """

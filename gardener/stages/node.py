@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from gardener.errors import GardenerError, PeerLost, RemoteError, StageFailed
+from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import ABSENT, Address, Inherited
 from gardener.net.link import Link
 from gardener.net.listen import listen
@@ -36,7 +36,8 @@ from gardener.protocol.messages import (
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.batching import BatchingPolicy
-from gardener.stages.scheduler import Computes, Scheduler
+from gardener.stages.computes import Computes
+from gardener.stages.scheduler import Refused, Scheduler, in_words
 
 
 class StageNode:
@@ -291,10 +292,13 @@ class StageNode:
         self.neighbours.send_down(msgspec.structs.replace(survey, cards=cards))
 
     def _failed(self, request: int, seq: int, error: BaseException) -> None:
-        """A segment could not be computed, for instance for lack of memory. The node stays up."""
-        refused = isinstance(error, StageFailed)  # which says it in words
-        why = as_name(str(error) if refused else f"{type(error).__name__}: {error}")
-        self._say(f"segment {seq} could not be computed: {why}")
+        """A request could not be opened, or a segment of it not computed, for instance for lack of
+        memory. The node stays up."""
+        why = as_name(in_words(error))
+        if isinstance(error, Refused):
+            self._say(f"request {request} was refused: {why}")
+        else:
+            self._say(f"segment {seq} of request {request} could not be computed: {why}")
         report = Failed(self.card.stage, request, seq, why)
         self.neighbours.send_up(report)
         self.neighbours.send_down(report)

@@ -9,12 +9,10 @@ reused by a younger one.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
 from gardener.errors import RemoteError, StageFailed
-from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Ints
 from gardener.protocol.messages import Advance, Open, Segment, Verdict
 from gardener.runtime import clock
@@ -22,7 +20,8 @@ from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.batch import Batch, BatchEntry
 from gardener.stages.batching import SEPARATE, BatchingPolicy
-from gardener.stages.forward import ComputedSegment, PlacedSegment
+from gardener.stages.computes import Computes, Opened
+from gardener.stages.forward import ComputedSegment
 from gardener.stages.queue import SegmentQueue, WaitingSegment
 from gardener.stages.request import Request
 
@@ -37,24 +36,15 @@ MOST_UNCLOSED = 2**16
 known, so that what still comes of them is ignored."""
 
 
-class Computes(Protocol):
-    """What a scheduler asks of a stage; see `executor.Executor`."""
+class Refused(StageFailed):
+    """A request could not be opened."""
 
-    slice: Slice
 
-    @property
-    def context(self) -> int:
-        """Most tokens of prompt and answer together."""
-
-    def open(self, message: Open, shared: Ints | None = None) -> None: ...
-
-    def keep(self, request: int, slots: Ints) -> None: ...
-
-    def close(self, request: int) -> None: ...
-
-    def check(self, segment: Segment) -> None: ...
-
-    def run(self, batch: Sequence[PlacedSegment]) -> list[ComputedSegment] | None: ...
+def in_words(error: BaseException) -> str:
+    """Why something failed: as `StageFailed` says it, or with the kind of the error."""
+    if isinstance(error, StageFailed):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 class Scheduler:
@@ -62,7 +52,8 @@ class Scheduler:
 
     out: sends a finished segment or verdict on. drained: None while `out` may be called, or else
     something to wait for until it may again.
-    failed: this segment of a request, which has been given up, could not be computed.
+    failed: this segment of a request, which has been given up, could not be computed; or with
+    `Refused`, the request could not be opened.
     room: slots for which there is memory; None: not bounded.
     """
 
@@ -78,6 +69,7 @@ class Scheduler:
         room: int | None = None,
     ) -> None:
         self._stage = stage
+        self._opened = Opened(stage)  # which the worker thread has for itself
         self._worker = worker
         self._trace = trace
         self._out = out
@@ -116,21 +108,22 @@ class Scheduler:
     # --- requests ----------------------------------------------------------------------------
 
     def open(self, message: Open) -> None:
-        """A request begins, or fails at once if there is no room for it or if it begins with what
-        is not here. Raises RemoteError for one that makes no sense."""
+        """A request begins, or fails at once if there is no room for it, if it begins with what is
+        not here, or if it cannot be computed. Raises RemoteError for one that makes no sense."""
         self._check_open(message)
         request = Request(message)
         try:
             self._check_room(message)
+            self._stage.check_open(message)
             shared = self._shared(request, message)
         except StageFailed as refusal:
             request.end()
             self._requests[message.request] = request
-            self._failed(request.number, 0, refusal)
+            self._failed(request.number, 0, Refused(in_words(refusal)))
             return
         self._requests[message.request] = request
-        opening = partial(self._stage.open, message, shared)
-        self._worker.call(partial(self._opened, request), opening)
+        opening = partial(self._opened.open, message, shared)
+        self._worker.call(partial(self._begun, request), opening)
 
     def _check_open(self, message: Open) -> None:
         if message.request in self._requests:
@@ -174,9 +167,10 @@ class Scheduler:
             )
         return request.begin_with(source, count)
 
-    def _opened(self, request: Request, _: None, error: BaseException | None, __: float) -> None:
+    def _begun(self, request: Request, _: None, error: BaseException | None, __: float) -> None:
+        """The worker has opened the request, or could not."""
         if error is not None:
-            self._fail(request, 0, error)
+            self._fail(request, 0, Refused(in_words(error)))
 
     def advance(self, message: Advance) -> None:
         request = self._find(message.request, "an Advance for")
@@ -193,7 +187,7 @@ class Scheduler:
         if keep and request.is_live:
             slots = request.keep()
             self._drop_ended()
-            self._worker.submit(self._stage.keep, number, slots)
+            self._worker.submit(self._opened.keep, number, slots)
         else:
             del self._requests[number]
             self._end(request)
@@ -228,7 +222,7 @@ class Scheduler:
         if request.is_live or request.is_kept:
             request.end()
             self._drop_ended()
-            self._worker.submit(self._stage.close, request.number)
+            self._worker.submit(self._opened.close, request.number)
 
     def _drop_ended(self) -> None:
         """Let go of what waits or is computed for requests that have ended."""
@@ -243,17 +237,24 @@ class Scheduler:
     # --- receive and queue -------------------------------------------------------------------
 
     def receive(self, segment: Segment) -> None:
-        """Check a segment, and compute it in its turn."""
+        """Check a segment, and compute it in its turn. Raises RemoteError for one that must not
+        come."""
         request = self._find(segment.request, "a segment of")
         if request.is_live:
-            self._queue.check_room()
-            self._stage.check(segment)
-            request.check_features(segment, self._stage.slice.first)
-            self.latest = (segment.request, segment.seq)
-            self._trace.add("queued", segment.request, segment.seq, len(segment.ids))
-            self._queue.append(WaitingSegment(request, segment, clock.now()))
+            try:
+                self._take_in(request, segment)
+            except StageFailed as error:
+                self._fail(request, segment.seq, error)
         self._followed = segment.more  # even if it does not count: the one before it may wait
         self._compute()
+
+    def _take_in(self, request: Request, segment: Segment) -> None:
+        self._stage.check(segment)
+        request.check_features(segment, self._stage.slice.first)
+        self.latest = (segment.request, segment.seq)
+        self._queue.check_room(request)
+        self._trace.add("queued", segment.request, segment.seq, len(segment.ids))
+        self._queue.append(WaitingSegment(request, segment, clock.now()))
 
     # --- batch -------------------------------------------------------------------------------
 
@@ -303,7 +304,7 @@ class Scheduler:
             placed = self._batch.placed
             if placed:
                 self._busy = True
-                self._worker.call(self._computed, partial(self._stage.run, placed))
+                self._worker.call(self._computed, partial(self._opened.run, placed))
             else:
                 self._hand_on(None, 0.0)
 
@@ -322,9 +323,9 @@ class Scheduler:
             self._trace.add("computed", first.request, first.seq, batch.rows, seconds)
             self._hand_on(computed, seconds)
         except Exception as problem:  # whatever it is: the next segment must find a free scheduler
+            self._batch = Batch()
             for entry in batch.entries:
                 self._fail(entry.request, entry.segment.seq, problem)
-            self._batch = Batch()
         slow = self._drained()
         if slow is None:
             self._go_on()
@@ -339,10 +340,33 @@ class Scheduler:
     # --- hand on -----------------------------------------------------------------------------
 
     def _hand_on(self, computed: Sequence[ComputedSegment] | None, seconds: float) -> None:
-        """Send the batch on, in the order in which it came, as one that belongs together."""
-        answers = list(self._batch.answers(computed, seconds, self._stage.slice.is_last))
-        for at, message in enumerate(answers, 1):
-            if message.more != (at < len(answers)):
-                message = msgspec.structs.replace(message, more=at < len(answers))
-            self._out(message)
-        self._batch = Batch()
+        """Send the batch on, in the order in which it came, as one that belongs together. What goes
+        wrong with a segment ends its request alone."""
+        batch, self._batch = self._batch, Batch()
+        is_last = self._stage.slice.is_last
+        answers: list[tuple[BatchEntry, Segment | Verdict]] = []
+        for entry, result, timing in batch.results(computed, seconds):
+            try:
+                answers.append((entry, entry.answer(result, timing, is_last)))
+            except Exception as error:
+                self._fail(entry.request, entry.segment.seq, error)
+        answers = [(entry, answer) for entry, answer in answers if entry.request.is_live]
+        for at, (entry, answer) in enumerate(answers, 1):
+            self._send(entry, answer, at > 1, at < len(answers))
+
+    def _send(
+        self, entry: BatchEntry, answer: Segment | Verdict, follows: bool, more: bool
+    ) -> None:
+        """Send an answer on. `follows`: it is not the first of its batch. `more`: nor the last."""
+        try:
+            self._out(_marked(answer, more))
+        except Exception as error:
+            self._fail(entry.request, entry.segment.seq, error)
+            if follows and not more:  # or else they would wait for it who have those before it
+                empty = entry.answer(None, answer.times[-1], self._stage.slice.is_last)
+                self._out(_marked(empty, more))
+
+
+def _marked(answer: Segment | Verdict, more: bool) -> Segment | Verdict:
+    """The answer with word of whether another one follows at once."""
+    return answer if answer.more == more else msgspec.structs.replace(answer, more=more)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gardener.errors import StageFailed
 from gardener.protocol.features import rows_of
 from gardener.protocol.logprobs import TokenLogprobs, packed
 from gardener.protocol.messages import Segment, Tensor, Timing, Verdict
+from gardener.stages.forward import NO_PICK
 
 
 def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
@@ -33,10 +35,18 @@ def verdict_of(
     features: tuple[Tensor, ...],
     logprobs: Sequence[TokenLogprobs] = (),
 ) -> Verdict:
-    """The answer for those of `pick_rows` that live. `logprobs`: of all of these, or ()."""
+    """The answer for those of `pick_rows` that live. `logprobs`: of all of these, or (). Raises
+    StageFailed if one of them has no pick: a guess, too, since what is not a number in the
+    KV cache spreads to all rows of its request."""
     lives = set(living)
     places = [place for place, row in enumerate(pick_rows) if row in lives]
     kept = [(pick_rows[place], picks[place]) for place in places]
+    broken = next((row for row, pick in kept if pick == NO_PICK), None)
+    if broken is not None:
+        raise StageFailed(
+            f"the logits after token {segment.positions[broken]} are not numbers: if hidden "
+            "states are too large for float16, another --dtype helps"
+        )
     if features:
         # What stands before the first of these rows is prompt, which never dies.
         lead = pick_rows[0] if pick_rows else len(segment.ids)

@@ -28,10 +28,13 @@ from gardener.stages.startup_lock import in_turn
 CLOSING = 1.0
 """Seconds that a pass which is being computed at the end has to finish."""
 
+MOST_KV_MEMORY = 2**20
+"""GiB for keys and values, so that the bytes are a number that a card can name."""
+
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """Where one stage stands and what it holds.
+    """Where one stage stands and what it holds. Raises UserError for memory that cannot be.
 
     kv_memory  GiB that keys and values may take; None: half of what is free once it is loaded
     beside     stages on this machine, this one among them, that share all that
@@ -51,6 +54,13 @@ class NodeSettings:
     patience: float
     kv_memory: float | None = None
     beside: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kv_memory is not None and not 0 < self.kv_memory <= MOST_KV_MEMORY:
+            raise UserError(
+                f"kv_memory is {self.kv_memory:g} GiB, and must be more than 0 and at most "
+                f"{MOST_KV_MEMORY}: leave it out for half of what is free"
+            )
 
 
 async def serve(

@@ -10,7 +10,7 @@ import sampled
 import tiny
 from simulated import CONTEXT, LAYERS, PROFILE, PROMPT, recorded
 
-from gardener.errors import LocalError, RemoteError
+from gardener.errors import LocalError, StageFailed
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
 from gardener.model.loader import load_whole
@@ -149,5 +149,5 @@ def test_a_request_plays_what_was_picked_as_it_wants(pieces: int) -> None:
 
 
 def test_log_probabilities_were_not_recorded() -> None:
-    with pytest.raises(RemoteError, match="a simulated ring has no log probabilities"):
-        stage(Library([recorded()], (LAYERS,))).open(Open(1, 7, CONTEXT, logprobs=0))
+    with pytest.raises(StageFailed, match="a simulated ring has no log probabilities"):
+        stage(Library([recorded()], (LAYERS,))).check_open(Open(1, 7, CONTEXT, logprobs=0))

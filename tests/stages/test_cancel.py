@@ -174,7 +174,7 @@ def test_what_is_computed_for_a_request_ends_with_it(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["close", "give_up"])
 def test_what_waits_for_a_request_goes_with_it(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "MOST_SEGMENTS", 4)
+    monkeypatch.setattr(queue, "MOST_BYTES", 4 * 2 * queue.ROW_BYTES)
 
     async def scenario(harness: Harness) -> None:
         harness.open(9)

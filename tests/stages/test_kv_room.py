@@ -48,6 +48,16 @@ def test_the_memory_is_what_was_given_or_half_of_what_is_free(
     assert kv_room(stage, replace(SETTINGS, kv_memory=1.5, beside=3)) == 2**29
 
 
+@pytest.mark.parametrize("given", [0.0, -1.0, float("inf"), float("nan"), 1e12])
+def test_memory_that_cannot_be_is_refused(given: float) -> None:
+    with pytest.raises(UserError) as refusal:
+        replace(SETTINGS, kv_memory=given)
+    assert str(refusal.value) == (
+        f"kv_memory is {given:g} GiB, and must be more than 0 and at most 1048576: leave it out "
+        "for half of what is free"
+    )
+
+
 def test_some_memory_is_free_here(stage: Executor) -> None:
     assert 2**20 < kv_room(stage, SETTINGS) < 2**50
 

@@ -293,6 +293,8 @@ def test_a_pass_that_fails_is_told_both_ways_and_survived() -> None:
             await until(lambda: it.below.of(m.Failed) and it.above.of(m.Failed))
             told = m.Failed(2, 9, 4, "RuntimeError: out of memory")
             assert (it.above.messages, it.below.messages) == ([told], [OPEN, told])
+            line = f"segment 4 of request 9 could not be computed: {told.why}"
+            assert line in it.seat.said
             it.stage.trouble = lambda: None
             it.up.send(segment(5, node=1), m.Close(9), OPEN, segment(0))
             await until(lambda: it.below.of(m.Segment))
@@ -309,7 +311,9 @@ def test_a_flood_is_cut_off_and_survived(monkeypatch: pytest.MonkeyPatch) -> Non
             it.stage.trouble = slow(0.3)
             it.up.send(OPEN, *(segment(n, node=n) for n in range(60)))
             await until(lambda: it.above.errors)
-            assert "segments of 80 bytes wait: that is too much" in str(it.above.errors[0])
+            assert "20 segments of request 9 wait: that is more than any window" in str(
+                it.above.errors[0]
+            )
             assert any("broke the protocol" in line for line in it.seat.said)
             it.stage.trouble = lambda: None
             it.up = await it.dial()
@@ -330,6 +334,7 @@ def test_one_request_too_many_fails_and_nothing_else() -> None:
             assert isinstance(report, m.Failed)
             assert (report.request, report.seq) == (most, 0)
             assert report.why == "256 requests run and 0 are kept, which is the most"
+            assert f"request {most} was refused: {report.why}" in it.seat.said
             # What follows of it is ignored; then another one may come.
             it.up.send(segment(request=most), m.Advance(most, (), 0), m.Close(most), m.Close(0))
             it.up.send(m.Open(most + 1, 1, 64))

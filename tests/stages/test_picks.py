@@ -11,7 +11,7 @@ import tiny
 import torch
 from loopback import run, until
 
-from gardener.errors import LocalError, RemoteError
+from gardener.errors import LocalError, StageFailed
 from gardener.model.checkpoint.slices import Slice
 from gardener.protocol.logprobs import TokenLogprobs, brought
 from gardener.protocol.messages import Advance, Open, Segment, Verdict
@@ -22,7 +22,7 @@ from gardener.stages.executor import Executor
 from gardener.stages.forward import ComputedSegment, PlacedSegment
 from gardener.stages.load import load_stage
 from gardener.stages.request import Request
-from gardener.stages.scheduler import Scheduler
+from gardener.stages.scheduler import Refused, Scheduler
 from gardener.stages.segments import verdict_of
 
 PROMPT = [3, 1, 4, 1, 5]
@@ -188,7 +188,7 @@ def test_tokens_that_the_model_does_not_have_end_the_request_alone(why: str, fol
         await until(lambda: failures)
         ((request, _, error),) = failures
         assert request == 9
-        assert isinstance(error, RemoteError)
+        assert isinstance(error, Refused)
         assert why in str(error)
         scheduler.receive(Segment(8, 0, (0,), (-1,), (0,), (5,), None, ()))
         await until(lambda: out)
@@ -205,8 +205,8 @@ def test_tokens_that_the_model_does_not_have_end_the_request_alone(why: str, fol
 @pytest.mark.usefixtures("model")
 def test_more_log_probabilities_than_tokens_are_refused(tmp_path: Path) -> None:
     tiny.make("llama", tmp_path, vocab_size=7)
-    with pytest.raises(RemoteError, match="logprobs is 8; this model has 7 tokens"):
-        load_stage(tmp_path).open(Open(1, 1, 8, logprobs=8))
+    with pytest.raises(StageFailed, match="logprobs is 8; this model has 7 tokens"):
+        load_stage(tmp_path).check_open(Open(1, 1, 8, logprobs=8))
 
 
 def test_a_request_that_has_ended_has_no_text() -> None:

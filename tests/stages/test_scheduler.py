@@ -214,7 +214,7 @@ def test_a_request_that_cannot_be_opened_is_told() -> None:
         harness.stage.open_trouble = fail
         harness.scheduler.open(Open(9, 1, 64))
         await until(lambda: harness.failures)
-        assert harness.failures == [(9, 0, "MemoryError('no')")]
+        assert harness.failures == [(9, 0, "Refused('MemoryError: no')")]
         assert harness.scheduler.gave_up(9)
         harness.worker.close()
 
@@ -321,7 +321,7 @@ def test_what_is_closed_leaves_nothing() -> None:
 def test_bytes_that_wait_and_requests_that_were_given_up_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(queue, "MOST_BYTES", 8)
+    monkeypatch.setattr(queue, "MOST_BYTES", 2 * (4 + 2 * queue.ROW_BYTES))
 
     async def scenario() -> None:
         harness, gate = Harness(2, 2), Event()
@@ -329,13 +329,14 @@ def test_bytes_that_wait_and_requests_that_were_given_up_are_bounded(
         harness.scheduler.open(Open(9, 1, 64))
         for node in range(3):  # one is computed, two of 4 bytes each wait
             harness.scheduler.receive(rows(node, node, taps=()))
-        with pytest.raises(RemoteError, match="2 segments of 8 bytes wait: that is too much"):
-            harness.scheduler.receive(rows(3, 3, taps=()))
+        harness.scheduler.receive(rows(3, 3, taps=()))
+        ((request, seq, why),) = harness.failures
+        assert (request, seq) == (9, 3)
+        assert "2 segments of 0.000984 MiB wait here, which is the most" in why
         gate.set()
         await harness.settle()
-        for request in (9, 8, 7):
-            if request != 9:
-                harness.scheduler.open(Open(request, 1, 64))
+        for request in (8, 7):
+            harness.scheduler.open(Open(request, 1, 64))
             harness.scheduler.give_up(request)
         monkeypatch.setattr(scheduler, "MOST_UNCLOSED", 3)
         with pytest.raises(RemoteError, match="more than 3 requests were opened and not closed"):
@@ -362,7 +363,9 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         harness.scheduler.open(Open(9, 1, 64))
         for seq in range(4):  # one is computed, three wait
             harness.scheduler.receive(segment(seq, (seq, seq - 1, seq)))
-        with pytest.raises(RemoteError, match="3 segments of 0 bytes wait: that is too much"):
+        with pytest.raises(
+            RemoteError, match="3 segments of request 9 wait: that is more than any"
+        ):
             harness.scheduler.receive(segment(4, (4, 3, 4)))
         await harness.settle()
         monkeypatch.setattr(scheduler, "MOST_ERRANDS", 5)

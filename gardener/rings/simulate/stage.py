@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gardener.decoding.curves import Curve
-from gardener.errors import LocalError, RemoteError
+from gardener.errors import LocalError, RemoteError, StageFailed
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Ints, Placement
 from gardener.protocol.messages import Open, Segment, Tensor
@@ -53,7 +53,7 @@ class _Text:
 
 
 class SimulatedStage:
-    """Implements `scheduler.Computes`. Hidden states and features are float32 and `width` wide."""
+    """Implements `computes.Computes`. Hidden states and features are float32 and `width` wide."""
 
     def __init__(
         self, held: Slice, library: Library, curve: Curve, meter: Meter, *, width: int, context: int
@@ -66,13 +66,15 @@ class SimulatedStage:
         )
         self._texts: dict[int, _Text] = {}
 
-    def open(self, message: Open, shared: Ints | None = None) -> None:
-        """Raises RemoteError if log probabilities are wanted, which nobody has recorded."""
+    def check_open(self, message: Open) -> None:
+        """Raises StageFailed if log probabilities are wanted, which nobody has recorded."""
         if message.logprobs is not None:
-            raise RemoteError(
+            raise StageFailed(
                 "a simulated ring has no log probabilities: ask for them in a real one, with "
                 "--local or --peer"
             )
+
+    def open(self, message: Open, shared: Ints | None = None) -> None:
         if self.slice.is_first:
             text = self._texts[message.request] = _Text(message.sampling)
             if message.prefix is not None and shared is not None:
