@@ -32,7 +32,12 @@ from gardener.rings.simulate.worker import VirtualWorker
 from gardener.runtime.memory import kept
 from gardener.runtime.trace import Record
 
-ENTRIES = ((Holder, "judged"), (Session, "_answered"), (Session, "_do"))
+ENTRIES = (
+    (Holder, "judged"),
+    (Holder, "depart"),
+    (Session, "_answered"),
+    (Session, "_do"),
+)
 """The methods that callbacks of the event loop call."""
 
 

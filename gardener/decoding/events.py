@@ -11,11 +11,16 @@ from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.messages import Advance, Close, FeatureTensors, Open, Segment, Verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Moment:
-    """What is known of the time at which something happens. `now`: seconds of any clock.
-    `costs`: of the ring, for a text of the present length. `speculating`: guesses are worth their
-    time. `others`: requests that write at the same time."""
+    """What is known of the time at which something happens. (It is not frozen, because one is made
+    for everything that happens; nobody changes it.)
+
+    now          seconds of any clock
+    costs        of the ring, for a text of the present length
+    speculating  guesses are worth their time
+    others       requests that write at the same time
+    """
 
     now: float = 0.0
     costs: Costs = field(default_factory=lambda: Costs.flat(1))

@@ -4,7 +4,6 @@ It says what it would send; when that leaves is decided for the whole ring (`dis
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.events import Command, Emit, Event, Grown, Judged, Moment, Room, Send
@@ -85,7 +84,7 @@ class Round:
             urgent, patience = speculation.urgent, now
             if urgent:
                 patience = self._patience.ends(speculation.tree.root, self.costs, now)
-            room = replace(room, overdue=urgent and patience <= now)
+            room = Room(urgent and patience <= now, prompt=room.prompt)
             commands = speculation.handle(room, moment)
             if not commands and patience > now:
                 self.wake = patience
