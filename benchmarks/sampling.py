@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -81,7 +82,7 @@ def picks(vocabulary: int, dtype: torch.dtype, repeat: int) -> dict[str, float]:
         steps = (("", 0),) if sampling.is_greedy else ((", kept", 1), (", fresh", max(DEPTHS) + 1))
         for said, step in steps:
             verdicts = Verdicts(logits, sampling, best)
-            found[name + said] = median(lambda v=verdicts, s=step: v.next(s), repeat)  # type: ignore[misc]
+            found[name + said] = median(partial(verdicts.next, step), repeat)
     return found
 
 

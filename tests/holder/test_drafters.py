@@ -629,10 +629,20 @@ class Borrower(Plant):
             draft, tokens = given
             given = (self.drafts.index(draft) if draft else None, tokens)
         self.sources.append(given)
-        made = Plant()
-        made._note = self._note  # type: ignore[method-assign]
+        made = Lent(self)
         self.drafts.append(made)
         return made
+
+
+class Lent(Plant):
+    """What it hears, its lender hears."""
+
+    def __init__(self, lender: Plant) -> None:
+        super().__init__()
+        self._lender = lender
+
+    def _note(self, call: str, *what: Any) -> None:
+        self._lender._note(call, *what)
 
 
 def opened(drafters: Drafters, first: int, source: tuple[Drafts, int] | None = None) -> Drafts:

@@ -16,6 +16,7 @@ from real_stages import AtOnce
 
 from gardener.decoding.curves import Curve
 from gardener.errors import StageFailed
+from gardener.model.head import Head
 from gardener.model.kv_slots import SlotTable
 from gardener.model.sampler import Picking, Sampler
 from gardener.protocol.messages import Open, Segment, Verdict
@@ -224,15 +225,17 @@ def test_nothing_follows_the_failure_of_a_request() -> None:
     run(scenario)
 
 
-class Given:
+class Given(Head):
     """A head for which the hidden states are the logits."""
 
-    nbytes = 0
+    def __init__(self) -> None:
+        self.nbytes = 0
 
     def normed(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden
 
-    project = normed
+    def project(self, normed: torch.Tensor) -> torch.Tensor:
+        return normed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
@@ -252,7 +255,7 @@ def test_there_is_no_pick_where_a_logit_is_no_number(
         ],
         dtype=dtype,
     )
-    pick = Pick(Given(), 4)  # type: ignore[arg-type]
+    pick = Pick(Given(), 4)
     placement = SlotTable(1, 50).place(range(5), range(-1, 4), range(5))
     picking = None
     if how != "greedy" or best is not None:
@@ -267,7 +270,7 @@ def test_a_token_without_a_number_that_may_not_be_picked_is_noticed_in_the_sum()
         placement = SlotTable(1, 50).place([0], [-1], [0])
         picking = Picking(Sampler(HOW["early"], 1, 1), [1])
         placed = PlacedSegment(1, placement, pick_rows=[0], picking=picking)
-        (done,) = Pick(Given(), 4)(logits, [placed])  # type: ignore[arg-type]
+        (done,) = Pick(Given(), 4)(logits, [placed])
         assert done.picks == (NO_PICK,)
 
 
