@@ -8,12 +8,18 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    Olmo2Config,
+    Phi3Config,
     PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
 )
 
 VOCAB = 61
@@ -38,6 +44,24 @@ def _rope(kind: str, **more: float) -> dict[str, Any]:
 _LLAMA3 = _rope(
     "llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64
 )
+_ALTERNATING = ["sliding_attention", "full_attention"] * (LAYERS // 2)
+_GEMMA: dict[str, Any] = {
+    "head_dim": 16,
+    "query_pre_attn_scalar": 20,
+    "sliding_window": 5,
+    "tie_word_embeddings": True,
+}
+_LONGROPE = {
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.75,
+        "short_factor": [1.0, 1.1, 1.3],
+        "long_factor": [1.0, 2.0, 4.0],
+        "original_max_position_embeddings": 64,
+    },
+    "original_max_position_embeddings": 64,
+}
 CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
     "llama": (LlamaConfig, {}),
     "vicuna": (LlamaConfig, {"num_key_value_heads": 4}),
@@ -55,6 +79,21 @@ CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
         {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2},
     ),
     "qwen3": (Qwen3Config, {"head_dim": 16}),
+    "gemma2": (Gemma2Config, {**_GEMMA, "attn_logit_softcapping": 2.0}),
+    "gemma3": (Gemma3TextConfig, {**_GEMMA, "layer_types": _ALTERNATING}),
+    "phi3": (Phi3Config, {"pad_token_id": 0}),
+    "phi4-mini": (Phi3Config, {"pad_token_id": 0, "sliding_window": 7, **_LONGROPE}),
+    "olmo2": (Olmo2Config, {}),
+    "granite": (
+        GraniteConfig,
+        {
+            "attention_multiplier": 0.3,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.6,
+            "logits_scaling": 4.0,
+        },
+    ),
+    "smollm3": (SmolLM3Config, {"no_rope_layer_interval": 2, "pad_token_id": 0}),
 }
 
 
@@ -94,7 +133,7 @@ def logits(model: Any, tokens: Sequence[int]) -> torch.Tensor:
 def last_logits(model: Any, tokens: Sequence[int]) -> torch.Tensor:
     """[vocabulary] after the last token. Dynamic scaling is run token by token, which is how a
     text is decoded: in one pass transformers takes other frequencies for the whole of it."""
-    if model.config.rope_parameters["rope_type"] != "dynamic":
+    if model.config.rope_parameters.get("rope_type") != "dynamic":
         return logits(model, tokens)[-1]
     past = None
     for token in tokens:

@@ -88,9 +88,9 @@ class ComputedRows:
         device = network.device
         span = Span.of(placement, self._cache, device)
         positions = torch.from_numpy(placement.positions).to(device)
-        cos, sin = network.rotary.at(positions, int(placement.positions.max()))
+        rotations = network.rotary.at(positions, int(placement.positions.max()))
         before = self._last if true else None
-        rows = DraftRows(tokens, features, true, before, cos, sin, [span])
+        rows = DraftRows(tokens, features, true, before, rotations, [span])
         outputs = network.run(rows).clamp_(-LARGEST, LARGEST)
         self._keep(outputs, span.slots, placement.high)
         return outputs

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from gardener.draft.network import DraftRows
 from gardener.model.architecture import Architecture
+from gardener.model.block import Block
 from gardener.model.kernels.interface import Linear
-from gardener.model.llama import Block, rms_norm
+from gardener.model.norm import rms_norm
 from gardener.model.rotary import Rotary
 
 
@@ -74,7 +75,7 @@ class Eagle1(_Eagle):
     def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, width]."""
         x = self._parts.fc(torch.cat((self._embed(rows.tokens), rows.features), -1))
-        return self._parts.block(x, rows.cos, rows.sin, rows.spans)
+        return self._parts.block(x, rows.rotations, rows.spans)
 
     def logits(self, outputs: Tensor) -> Tensor:
         return self._parts.head(outputs)
@@ -111,7 +112,7 @@ class Eagle3(_Eagle):
             return torch.cat((keys[:, : self._plain], handed), 1)
 
         induces = exchange if self._plain < self.shape.kv_heads else None
-        g = g + parts.block.attend(x, rows.cos, rows.sin, rows.spans, induces)
+        g = g + parts.block.attend(x, rows.rotations, rows.spans, induces)
         return torch.cat((parts.block.feed(g), *own), -1) if own else parts.block.feed(g)
 
     def _handed(self, rows: DraftRows, own: Tensor) -> Tensor:

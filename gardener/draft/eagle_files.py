@@ -15,7 +15,6 @@ import hashlib
 import json
 import reprlib
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,13 +25,15 @@ from gardener.draft.eagle import Borrowed, Eagle1, Eagle3
 from gardener.draft.eagle_config import HEADS_OWN, WAY_OUT, HeadConfig
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
+from gardener.model.block import Block, BlockWeights
 from gardener.model.checkpoint.config import transformers_config, unreadable
 from gardener.model.checkpoint.folders import read_json
 from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, Checkpoint
+from gardener.model.feed_forward import Dense
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
-from gardener.model.llama import Block, BlockWeights
+from gardener.model.loader import settings
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
 
@@ -150,7 +151,7 @@ class _Reader:
         except Exception as error:  # settings that are missing or of odd lengths end in any of them
             raise unreadable(self._folder, error, WAY_OUT) from error
         if not sound:
-            raise self._refusal(f"its rotary settings make no sense: {self._shape.rope}")
+            raise self._refusal(f"its rotary settings make no sense: {settings(self._shape)}")
         return rotary
 
     # --- parts -------------------------------------------------------------------------------
@@ -174,12 +175,14 @@ class _Reader:
         ]
         out = self._take(f"{p}self_attn.o_proj.weight", (s.width, s.heads * s.head_dim))
         weights = BlockWeights(
-            attention_norm=None,
             qkv=self._linear(torch.cat(qkv), torch.cat(biases) if biases else None),
             out=self._linear(out, None),
             mlp_norm=self._take(f"{p}post_attention_layernorm.weight", (s.width,)).clone(),
-            gate_up=self._linear(torch.cat(gate_up), None),
-            down=self._linear(self._take(f"{p}mlp.down_proj.weight", (s.width, s.inner)), None),
+            feed_forward=Dense(
+                self._linear(torch.cat(gate_up), None),
+                self._linear(self._take(f"{p}mlp.down_proj.weight", (s.width, s.inner)), None),
+                s.activation,
+            ),
         )
         return Block(s, weights, 0, None, batch_invariant=False)
 
@@ -317,10 +320,9 @@ class _Reader:
 def _shape(folder: Path) -> Architecture:
     """The layer's sizes. The classes that heads name are their own, so these are not looked at."""
     raw = read_json(folder / "config.json")
-    whole = partial(transformers_config, folder, WAY_OUT)
-    known = plain_config({key: raw[key] for key in raw if key not in HEADS_OWN}) or whole()
+    known = plain_config({key: raw[key] for key in raw if key not in HEADS_OWN})
     try:
-        return Architecture.from_config(known, whole)
+        return Architecture.from_config(known or transformers_config(folder, WAY_OUT))
     except Exception as error:  # it may be the config of anything
         raise unreadable(folder, error, WAY_OUT) from error
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gardener.model.architecture import Architecture
 from gardener.model.attention import Span
-from gardener.model.rotary import Rotary
+from gardener.model.rotary import Rotary, Rotations
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class DraftRows:
               itself for the tokens before
     before    [1, outputs] of the network for the token before the first, if these are `true` (such
               rows follow one another) and there is such a row
-    cos, sin  their rotation
+    rotations their rotation
     spans     what they write and see
     """
 
@@ -29,8 +29,7 @@ class DraftRows:
     features: Tensor
     true: bool
     before: Tensor | None
-    cos: Tensor
-    sin: Tensor
+    rotations: Rotations
     spans: Sequence[Span]
 
 

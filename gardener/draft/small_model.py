@@ -5,8 +5,6 @@ What this does not do: sliding windows, which are refused.
 
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.draft.network import DraftRows
@@ -41,10 +39,9 @@ class SmallModel:
     def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, width] of the last norm."""
         whole = self._whole
-        x = F.embedding(torch.tensor(rows.tokens).to(whole.table.device), whole.table)
-        x = x.to(self.device, self.dtype)
+        x = whole.embed(rows.tokens)
         for block in whole.blocks:
-            x = block(x, rows.cos, rows.sin, rows.spans)
+            x = block(x, rows.rotations, rows.spans)
         return whole.head.normed(x)
 
     def logits(self, outputs: Tensor) -> Tensor:

@@ -1,32 +1,25 @@
 """What a model looks like, read from its `config.json`, and whether Gardener can run it.
 
-One `Architecture` covers Llama 1/2/3, Vicuna, SmolLM2, Mistral (sliding window), Qwen2 (bias on q,
-k, v) and Qwen3 (norm on q and k). Anything else is refused by name: a model that is nearly right
-would write text that is nearly right.
+An `Architecture` says all that decides what a model computes, beside its weights. It is made from
+the sizes, which every config has, and from what its family obeys beyond them (`families.py`).
+Anything else is refused by name: a model that is nearly right would write text that is nearly
+right.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.config import ModelConfig, checked, transformers_config, unreadable
 from gardener.model.checkpoint.folders import read_json
 from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.slices import Slice, even_cut
+from gardener.model.families import FAMILIES, Mixture, Norms, differences
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
-FAMILIES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
-"""Supported `model_type`s and the class that each of them names in `architectures`."""
+ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu")
+"""Functions within a feed-forward part, by the names that configs use."""
 
 QUANT_BYTES = {"none": 2.0, "int8": 1.0, "nf4": 0.56, "fp4": 0.56}
 """Bytes per weight of the layers; the 4-bit formats carry a float32 scale per 64 weights."""
@@ -43,9 +36,27 @@ WAY_OUT = "mend the file, or take another model"
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a model. `windows` has one entry per layer: how far it sees back, None: all.
+    """All that decides what a model computes, but for its weights.
 
-    context: most tokens, of prompt and answer together. config: what transformers makes of it all.
+    tied             the head is the embedding, where the checkpoint has no head of its own
+    windows          one entry per layer: how far it sees back, None: all
+    ropes            settings of each rotary embedding there is
+    rope_of          one entry per layer: the place in `ropes` of its own, None: it has none
+    context          most tokens, of prompt and answer together
+    trained          most tokens before a rotary embedding is scaled (`max_position_embeddings`)
+    activation       one of `ACTIVATIONS`
+    norms            where a layer has norms
+    norm_offset      is added to the weights of norms
+    wide_norm        norms are multiplied with their weights before they are rounded to 16 bits
+    qk_norm          queries and keys have norms
+    scale            of the products of queries and keys; None: head_dim ** -0.5
+    softcap          bound of these products, which approach it as a tanh does; None: no bound
+    logit_softcap    the same of logits
+    embedding_scale  factor on embeddings
+    residual_scale   factor on what each half of a layer adds
+    logit_scale      factor on logits
+    fused            the checkpoint has q, k and v in one tensor, and gate and up in another
+    mixture          the experts; None: there are none
     """
 
     family: str
@@ -58,14 +69,27 @@ class Architecture:
     vocab: int
     eps: float
     tied: bool
-    qkv_bias: bool
-    out_bias: bool
-    mlp_bias: bool
-    qk_norm: bool
-    windows: tuple[int | None, ...]
-    rope: dict[str, Any]
     context: int
-    config: "Callable[[], PretrainedConfig]" = field(repr=False, compare=False)
+    trained: int
+    windows: tuple[int | None, ...]
+    ropes: tuple[Mapping[str, Any], ...]
+    rope_of: tuple[int | None, ...]
+    activation: str = "silu"
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    norms: Norms = "before"
+    norm_offset: float = 0.0
+    wide_norm: bool = False
+    scale: float | None = None
+    softcap: float | None = None
+    logit_softcap: float | None = None
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
+    fused: bool = False
+    mixture: Mixture | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "Architecture":
@@ -74,10 +98,9 @@ class Architecture:
         file = folder / "config.json"
         raw = read_json(file)
         _refuse_foreign(checked(ModelConfig, file, raw, WAY_OUT), folder)
-        whole = partial(transformers_config, folder, WAY_OUT)
-        known = plain_config(raw) or whole()
+        known = plain_config(raw) or transformers_config(folder, WAY_OUT)
         try:
-            architecture = cls.from_config(known, whole)
+            architecture = cls.from_config(known)
             _refuse_odd(architecture)
         except UserError as error:
             raise UserError(f"{file}: {error}: {WAY_OUT}") from error
@@ -86,45 +109,36 @@ class Architecture:
         return architecture
 
     @classmethod
-    def from_config(
-        cls, config: Any, whole: "Callable[[], PretrainedConfig] | None" = None
-    ) -> "Architecture":
-        """From a transformers config of a supported family, or from an object with its attributes;
-        `whole` then makes the real one. Raises UserError for odd variants."""
-        family = config.model_type
-        bias = bool(getattr(config, "attention_bias", False))
-        rope = dict(config.rope_parameters)
-        if config.hidden_act != "silu":
-            raise UserError(f"hidden_act '{config.hidden_act}' is not supported, only silu")
-        if rope.get("partial_rotary_factor", 1.0) != 1.0:
-            raise UserError("a model that rotates only part of each head is not supported")
-        return cls(
-            family=family,
-            layers=config.num_hidden_layers,
-            width=config.hidden_size,
-            heads=config.num_attention_heads,
-            kv_heads=config.num_key_value_heads,
-            head_dim=config.head_dim
-            if getattr(config, "head_dim", None)
-            else config.hidden_size // config.num_attention_heads,
-            inner=config.intermediate_size,
-            vocab=config.vocab_size,
-            eps=config.rms_norm_eps,
-            tied=bool(config.tie_word_embeddings),
-            qkv_bias=bias or family == "qwen2",
-            out_bias=bias,
-            mlp_bias=bool(getattr(config, "mlp_bias", False)),
-            qk_norm=family == "qwen3",
-            windows=_windows(config),
-            rope=rope,
-            context=int(config.max_position_embeddings),
-            config=whole or (lambda: config),
-        )
+    def from_config(cls, config: Any) -> "Architecture":
+        """From a transformers config of a supported family, or from an object with its attributes.
+        Raises UserError for odd variants."""
+        layers = config.num_hidden_layers
+        head_dim = getattr(config, "head_dim", None)
+        sizes = {
+            "family": config.model_type,
+            "layers": layers,
+            "width": config.hidden_size,
+            "heads": config.num_attention_heads,
+            "kv_heads": config.num_key_value_heads,
+            "head_dim": head_dim or config.hidden_size // config.num_attention_heads,
+            "inner": config.intermediate_size,
+            "vocab": config.vocab_size,
+            "eps": config.rms_norm_eps,
+            "tied": bool(config.tie_word_embeddings),
+            "context": int(config.max_position_embeddings),
+            "trained": int(config.max_position_embeddings),
+            "windows": (None,) * layers,
+            "rope_of": (0,) * layers,
+        }
+        return cls(**{**sizes, **differences(config)})
 
     def facts(self) -> dict[str, Any]:
-        """All that decides what the model computes, but for its weights; for the fingerprint."""
-        aside = ("context", "config")
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in aside}
+        """All that decides what the model computes, but for its weights; for the fingerprint. What
+        is as in most models is left out, so that a field more changes no fingerprint."""
+        aside = ("context", "trained", "tied")
+        told = (f for f in fields(self) if f.name not in aside)
+        found = {f.name: getattr(self, f.name) for f in told if getattr(self, f.name) != f.default}
+        return found | ({} if self.mixture is None else {"mixture": asdict(self.mixture)})
 
     def balance(self, stages: int, quant: str = "none") -> list[Slice]:
         """Cut the model so that no stage is slower than it must be.
@@ -141,12 +155,11 @@ class Architecture:
 def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:
     family, classes = raw.model_type, raw.architectures or ()
     if family not in FAMILIES or not all(
-        name.lower() == FAMILIES[family].lower() for name in classes
+        name.lower() == FAMILIES[family].model.lower() for name in classes
     ):
         kind = f"{', '.join(classes) or 'unnamed'} (model_type {family})"
-        raise UserError(
-            f"{folder.name} is of architecture {kind}; supported are {', '.join(FAMILIES.values())}"
-        )
+        known = ", ".join(each.model for each in FAMILIES.values())
+        raise UserError(f"{folder.name} is of architecture {kind}; supported are {known}")
     method = raw.quantization_config and raw.quantization_config.quant_method
     if method:
         raise UserError(
@@ -162,21 +175,18 @@ def _refuse_odd(architecture: Architecture) -> None:
             f"num_attention_heads is {architecture.heads}, no multiple of num_key_value_heads, "
             f"{architecture.kv_heads}"
         )
+    if architecture.activation not in ACTIVATIONS:
+        raise UserError(
+            f"the activation is '{architecture.activation}': only {', '.join(ACTIVATIONS)} are "
+            "supported"
+        )
     if architecture.head_dim % 2 or not architecture.head_dim:
         raise UserError(f"head_dim is {architecture.head_dim}, which must be even")
-    if len(architecture.windows) != architecture.layers:
-        raise UserError(
-            f"layer_types has {len(architecture.windows)} entries, num_hidden_layers is "
-            f"{architecture.layers}"
-        )
-
-
-def _windows(config: Any) -> tuple[int | None, ...]:
-    window: int | None = getattr(config, "sliding_window", None)
-    if config.model_type == "mistral":
-        return tuple(window for _ in range(config.num_hidden_layers))
-    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
-    odd = set(kinds) - {"full_attention", "sliding_attention"}
-    if odd:
-        raise UserError(f"layers of type {', '.join(sorted(odd))} are not supported")
-    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    for key, entries in {
+        "layer_types": architecture.windows,
+        "no_rope_layers": architecture.rope_of,
+    }.items():
+        if len(entries) != architecture.layers:
+            raise UserError(
+                f"{key} has {len(entries)} entries, num_hidden_layers is {architecture.layers}"
+            )

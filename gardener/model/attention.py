@@ -17,8 +17,33 @@ from gardener.model.kv_slots import Mask, Placement, within
 
 _MOST_SCORES = 1 << 22  # of one block of rows; more rows than that are computed in blocks
 
-AttentionKernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+@dataclass(frozen=True)
+class Scoring:
+    """How products of queries and keys become scores: times `scale`, and then, if there is a
+    `softcap`, bounded by it: softcap * tanh(score / softcap), as in Gemma 2."""
+
+    scale: float
+    softcap: float | None = None
+
+    def __call__(self, products: Tensor) -> Tensor:
+        """In place."""
+        if self.softcap is None:
+            return products.mul_(self.scale)
+        return products.mul_(self.scale / self.softcap).tanh_().mul_(self.softcap)
+
+
+AttentionKernel: TypeAlias = Callable[[Scoring, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """Queries [kv_heads, group, rows, head_dim], keys, values and bias to what the queries see."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How one layer looks back. window: how far, None: all the way."""
+
+    kernel: AttentionKernel
+    scoring: Scoring
+    window: int | None = None
 
 
 class CachedRows(Protocol):
@@ -33,8 +58,7 @@ class CachedRows(Protocol):
     def attend(
         self,
         layer: int,
-        window: int | None,
-        kernel: AttentionKernel,
+        attention: Attention,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -96,15 +120,14 @@ class Span:
     def attend(
         self,
         layer: int,
-        window: int | None,
-        kernel: AttentionKernel,
+        attention: Attention,
         q: Tensor,
         k: Tensor,
         v: Tensor,
     ) -> Tensor:
         self.cache.write(layer, self.slots, k, v)
         keys, values = self.cache.read(layer, self.high)
-        return attention(kernel, q, keys, values, self.biases[window])
+        return attend(attention, q, keys, values, self.biases[attention.window])
 
 
 def _bias(
@@ -118,8 +141,8 @@ def _bias(
     return torch.from_numpy(bias).to(device)
 
 
-def attention(
-    kernel: AttentionKernel, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
+def attend(
+    attention: Attention, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
 ) -> Tensor:
     """Queries [rows, heads, head_dim] over keys and values [kv_heads, high, head_dim].
 
@@ -131,8 +154,12 @@ def attention(
     folded = q.view(rows, kv_heads, heads // kv_heads, head_dim).permute(1, 2, 0, 3)
     block = max(16, _MOST_SCORES // (heads * high))
     parts = [
-        kernel(
-            folded[:, :, a : a + block], keys, values, None if bias is None else bias[a : a + block]
+        attention.kernel(
+            attention.scoring,
+            folded[:, :, a : a + block],
+            keys,
+            values,
+            None if bias is None else bias[a : a + block],
         )
         for a in range(0, rows, block)
     ]
@@ -141,7 +168,7 @@ def attention(
 
 
 def batch_invariant_attention(
-    q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
+    scoring: Scoring, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
 ) -> Tensor:
     """Attention in plain steps with sums in float64: the order of the slots leaves no trace.
 
@@ -153,30 +180,40 @@ def batch_invariant_attention(
     512 slots.
     """
     kv_heads, group, rows, head_dim = q.shape
-    flat = q.reshape(kv_heads, group * rows, head_dim).double().mul_(head_dim**-0.5)
-    scores = torch.bmm(flat, keys.double().transpose(1, 2))
+    flat = q.reshape(kv_heads, group * rows, head_dim).double()
+    scores = scoring(torch.bmm(flat, keys.double().transpose(1, 2)))
     if bias is not None:
         scores.view(kv_heads, group, rows, -1).add_(bias)
     weights = torch.softmax(scores, -1)
     return torch.bmm(weights, values.double()).to(q.dtype).view(kv_heads, group, rows, head_dim)
 
 
-def softmax_attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+def softmax_attention(
+    scoring: Scoring, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
+) -> Tensor:
     """Attention in plain steps, for the CPU: faster than the fused kernel from 8 rows on."""
     kv_heads, group, rows, head_dim = q.shape
     flat = q.reshape(kv_heads, group * rows, head_dim)
-    scores = torch.bmm(flat, keys.transpose(1, 2)).float().mul_(head_dim**-0.5)
+    scores = scoring(torch.bmm(flat, keys.transpose(1, 2)).float())
     if bias is not None:
         scores.view(kv_heads, group, rows, -1).add_(bias)
     weights = torch.softmax(scores, -1).to(q.dtype)
     return torch.bmm(weights, values).view(kv_heads, group, rows, head_dim)
 
 
-def fused_attention(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention in one kernel, q [kv_heads, group, rows, head_dim]."""
+def fused_attention(
+    scoring: Scoring, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Attention in one kernel, which knows no softcap: with one it is computed in plain steps."""
+    if scoring.softcap is not None:
+        return softmax_attention(scoring, q, keys, values, bias)
     kv_heads, group, rows, head_dim = q.shape
     mask = None if bias is None else bias.to(q.dtype).repeat(group, 1)
     seen = F.scaled_dot_product_attention(
-        q.reshape(1, kv_heads, group * rows, head_dim), keys[None], values[None], attn_mask=mask
+        q.reshape(1, kv_heads, group * rows, head_dim),
+        keys[None],
+        values[None],
+        attn_mask=mask,
+        scale=scoring.scale,
     )
     return seen.view(kv_heads, group, rows, head_dim)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.errors import UserError
-from gardener.model.attention import AttentionKernel, CachedRows
+from gardener.model.attention import Attention, CachedRows
 from gardener.model.loader import Whole
 
 TOP_K = 64
@@ -61,8 +61,7 @@ class _RowPerLane:
     def attend(
         self,
         layer: int,
-        window: int | None,
-        kernel: AttentionKernel,
+        attention: Attention,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -96,8 +95,7 @@ class _RowsOfLane:
     def attend(
         self,
         layer: int,
-        window: int | None,
-        kernel: AttentionKernel,
+        attention: Attention,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -189,14 +187,13 @@ class BatchDecoder:
     ) -> tuple[Tensor, Tensor]:
         """What the head reads of these rows, and the features that are to be kept of them."""
         whole = self._whole
-        x = F.embedding(torch.tensor(tokens).to(whole.table.device), whole.table)
-        x = x.to(self._keys.device, self._keys.dtype)
-        cos, sin = whole.rotary.at(at, high - 1)
+        x = whole.embed(tokens)
+        rotations = whole.rotary.at(at, high - 1)
         kept = {}
         for layer, block in enumerate(whole.blocks):
             if layer in self.taps:
                 kept[layer] = x
-            x = block(x, cos, sin, [rows])
+            x = block(x, rotations, [rows])
         kept[len(whole.blocks)] = x = whole.head.normed(x)
         return x, torch.cat([kept[tap] for tap in self.taps], -1)
 

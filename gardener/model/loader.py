@@ -15,14 +15,17 @@ from torch import Tensor
 
 from gardener.errors import UserError
 from gardener.model.architecture import WAY_OUT, Architecture
+from gardener.model.block import Block, BlockWeights
 from gardener.model.checkpoint.config import part_of, unreadable
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, NORM, Checkpoint
+from gardener.model.embedding import Embedding
+from gardener.model.families import Norms
+from gardener.model.feed_forward import Dense, FeedForward
 from gardener.model.head import Head
 from gardener.model.kernels.bitsandbytes_linear import quantised
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
-from gardener.model.llama import Block, BlockWeights
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
 from gardener.runtime.wording import bare_span
@@ -32,12 +35,14 @@ from gardener.runtime.wording import bare_span
 class Whole:
     """All parts of a model, for those who run it in another way than a stage does.
 
+    embed   tokens to the hidden states that enter the first layer
     table   the embedding [vocab, width], on the CPU in the checkpoint's own dtype
     matrix  what the head multiplies with, [vocab, width]; the table where the two are tied
     """
 
     architecture: Architecture
     blocks: Sequence[Block]
+    embed: Embedding
     table: Tensor
     matrix: Tensor
     head: Head
@@ -54,9 +59,9 @@ def load_whole(folder: Path, *, dtype: str, device: str) -> Whole:
     with torch.inference_mode():
         blocks = [loader.block(layer, layer) for layer in range(architecture.layers)]
         table, matrix, head = loader.table(), loader.matrix(), loader.head()
-    return Whole(
-        architecture, blocks, table, matrix, head, Rotary(architecture, dtype_of(dtype), target)
-    )
+        embed = loader.embedding(table)
+    rotary = Rotary(architecture, dtype_of(dtype), target)
+    return Whole(architecture, blocks, embed, table, matrix, head, rotary)
 
 
 def stored_slice(folder: Path) -> Slice | None:
@@ -82,8 +87,13 @@ def check_rotary(folder: Path, architecture: Architecture) -> None:
     if not sound:
         file = folder / "config.json"
         raise UserError(
-            f"{file}: the rotary settings make no sense: {architecture.rope}: {WAY_OUT}"
+            f"{file}: the rotary settings make no sense: {settings(architecture)}: {WAY_OUT}"
         )
+
+
+def settings(architecture: Architecture) -> str:
+    """Of the rotary embeddings, for people."""
+    return ", ".join(str(dict(rope)) for rope in architecture.ropes)
 
 
 def held_slice(folder: Path, architecture: Architecture, held: Slice | None) -> Slice:
@@ -115,6 +125,27 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+_GATE_UP = ("gate_proj", "up_proj")
+
+_NORMS: dict[Norms, dict[str, str]] = {
+    "before": {
+        "attention_norm": "input_layernorm",
+        "mlp_norm": "post_attention_layernorm",
+    },
+    "after": {
+        "out_norm": "post_attention_layernorm",
+        "down_norm": "post_feedforward_layernorm",
+    },
+    "around": {
+        "attention_norm": "input_layernorm",
+        "out_norm": "post_attention_layernorm",
+        "mlp_norm": "pre_feedforward_layernorm",
+        "down_norm": "post_feedforward_layernorm",
+    },
+}
+"""Fields of `BlockWeights`, and what checkpoints call them. Some names mean two things."""
+
+
 class Loader:
     """Reads the parts of one slice, each brought into its final form before the next is read."""
 
@@ -130,29 +161,66 @@ class Loader:
         self._architecture, self._dtype, self._device = architecture, dtype, device
         self._batch_invariant = dtype != torch.float32 or quant != "none"
         self._linear: Make = linear if quant == "none" else quantised(quant)
+        self._read: set[str] = set()  # names of layers' tensors
 
     def block(self, layer: int, index: int) -> Block:
         """Layer `layer` of the model, the `index`th of the stage."""
         s, p = self._architecture, f"model.layers.{layer}."
         queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
-        qkv = {
-            f"{p}self_attn.{n}_proj": rows
-            for n, rows in zip("qkv", (queries, keys, keys), strict=True)
-        }
-        gate_up = {f"{p}mlp.{n}_proj": s.inner for n in ("gate", "up")}
-        normed = ("q_norm", "k_norm") if s.qk_norm else ()
-        norms = {n: self._vector(f"{p}self_attn.{n}.weight", s.head_dim) for n in normed}
+        norms = {field: (name, s.width) for field, name in _NORMS[s.norms].items()}
+        if s.qk_norm:
+            whole = s.norms == "after"
+            norms["q_norm"] = ("self_attn.q_norm", queries if whole else s.head_dim)
+            norms["k_norm"] = ("self_attn.k_norm", keys if whole else s.head_dim)
         weights = BlockWeights(
-            attention_norm=self._vector(f"{p}input_layernorm.weight", s.width),
-            qkv=self._fused(qkv, s.width, s.qkv_bias),
+            qkv=self._qkv(f"{p}self_attn.", queries, keys),
             out=self._fused({f"{p}self_attn.o_proj": s.width}, queries, s.out_bias),
-            mlp_norm=self._vector(f"{p}post_attention_layernorm.weight", s.width),
-            gate_up=self._fused(gate_up, s.width, s.mlp_bias),
-            down=self._fused({f"{p}mlp.down_proj": s.width}, s.inner, s.mlp_bias),
-            **norms,
+            feed_forward=self._feed_forward(f"{p}mlp.", layer),
+            **{
+                field: self._norm(f"{p}{name}.weight", size)
+                for field, (name, size) in norms.items()
+            },
         )
+        self._nothing_left(p)
         self.release()
-        return Block(s, weights, index, s.windows[layer], batch_invariant=self._batch_invariant)
+        return Block(
+            s,
+            weights,
+            index,
+            s.windows[layer],
+            batch_invariant=self._batch_invariant,
+            rope=s.rope_of[layer],
+        )
+
+    def _qkv(self, prefix: str, queries: int, keys: int) -> Linear:
+        s = self._architecture
+        parts = {"qkv_proj": queries + 2 * keys}
+        if not s.fused:
+            parts = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
+        named = {prefix + name: rows for name, rows in parts.items()}
+        return self._fused(named, s.width, s.qkv_bias)
+
+    def _feed_forward(self, prefix: str, layer: int) -> FeedForward:
+        s = self._architecture
+        names = {"gate_up_proj": 2 * s.inner} if s.fused else dict.fromkeys(_GATE_UP, s.inner)
+        gate_up = {prefix + name: rows for name, rows in names.items()}
+        return Dense(
+            self._fused(gate_up, s.width, s.mlp_bias),
+            self._fused({f"{prefix}down_proj": s.width}, s.inner, s.mlp_bias),
+            s.activation,
+        )
+
+    def _nothing_left(self, prefix: str) -> None:
+        """Raise UserError for tensors with this prefix that were not read: what is not known may
+        not be left out."""
+        names = {name for name in self._checkpoint.names() if name.startswith(prefix)}
+        odd = sorted(name for name in names - self._read if "rotary_emb" not in name)
+        if odd:
+            raise UserError(
+                f"{self._checkpoint.folder} has tensors that a model of the family "
+                f"{self._architecture.family} with this config.json does not have: "
+                f"{', '.join(odd[:3])}{', ...' if odd[3:] else ''}: {WAY_OUT}"
+            )
 
     def release(self) -> None:
         """Give back the memory of what was read, see `Checkpoint.release`."""
@@ -165,10 +233,15 @@ class Loader:
         )
         return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
 
+    def embedding(self, table: Tensor) -> Embedding:
+        """From the `table`."""
+        scale = self._architecture.embedding_scale
+        return Embedding(table, self._dtype, self._device, scale)
+
     def head(self) -> Head:
-        norm = self._vector(NORM, self._architecture.width)
+        norm = self._norm(NORM, self._architecture.width)
         weight = self.matrix().to(self._device, self._dtype)
-        return Head(norm, self._architecture.eps, linear(weight, None))
+        return Head(self._architecture, norm, linear(weight, None), self._dtype)
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
@@ -187,8 +260,15 @@ class Loader:
     def _join(self, parts: list[Tensor]) -> Tensor:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _vector(self, name: str, size: int) -> Tensor:
-        return self._tensor(name, (size,)).clone()
+    def _norm(self, name: str, size: int) -> Tensor:
+        """In float32 where a norm is multiplied with its weight before it is rounded."""
+        s = self._architecture
+        weight = self._checkpoint.read(name, (size,))
+        self._read.add(name)
+        if s.norm_offset:
+            weight = weight.float() + s.norm_offset
+        return weight.to(self._device, torch.float32 if s.wide_norm else self._dtype, copy=True)
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        self._read.add(name)
         return self._checkpoint.read(name, shape).to(self._device, self._dtype)

@@ -8,7 +8,9 @@ how rows were cut into segments; on a prompt longer than the original context it
 transformers run that computes the prompt in one piece.
 """
 
-from functools import cache
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,35 +18,62 @@ from torch import Tensor
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 
-SCALINGS = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
+SCALINGS = ("default", "linear", "llama3", "yarn", "dynamic", "longrope", "factors")
+"""Kinds of scaling. `factors` is what GGUF files have: each frequency divided by its own factor."""
 
 _STEP = 512  # positions by which the tables grow at least
 
+Rotation: TypeAlias = tuple[Tensor, Tensor]
+"""Cosines and sines of the rows of a pass, [rows, 1, rotated] each."""
+
+Rotations: TypeAlias = Sequence[Rotation]
+"""One for each rotary embedding of a model, see `Architecture.ropes`."""
+
 
 class Rotary:
-    """Tables of cosines and sines, [positions, head_dim], that grow as positions are asked for.
-
-    The sines carry the sign of the rotation: `x * cos + swap_halves(x) * sin` rotates x.
-    """
+    """All rotary embeddings of a model."""
 
     def __init__(
         self, architecture: Architecture, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self._architecture = architecture
-        self._config = cache(architecture.config)
-        self._kind = architecture.rope.get("rope_type", "default")
+        """Raises UserError for a scaling that is not known."""
+        self._tables = [RotaryTable(architecture, r, dtype, device) for r in architecture.ropes]
+
+    def at(self, positions: Tensor, highest: int) -> Rotations:
+        """Of int64 `positions` [rows], whose largest is `highest`."""
+        return [table.at(positions, highest) for table in self._tables]
+
+    @property
+    def sound(self) -> bool:
+        """Whether these are numbers, and as many as the heads need."""
+        return all(table.sound for table in self._tables)
+
+
+class RotaryTable:
+    """Cosines and sines, [positions, rotated], that grow as positions are asked for.
+
+    rotated: how many of the numbers of a head are rotated, the first ones. The sines carry the sign
+    of the rotation: `x * cos + swap_halves(x) * sin` rotates x.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        rope: Mapping[str, Any],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._architecture, self._rope = architecture, rope
+        self._rotated = int(architecture.head_dim * rope.get("partial_rotary_factor", 1.0))
+        self._kind = rope.get("rope_type", "default")
         if self._kind not in SCALINGS:
             raise UserError(f"rope scaling '{self._kind}' is not supported")
-        self._dtype = dtype
-        self._device = device
-        self._cos = self._sin = torch.empty(0, architecture.head_dim, dtype=dtype, device=device)
+        self._dtype, self._device = dtype, device
+        self._cos = self._sin = torch.empty(0, self._rotated, dtype=dtype, device=device)
         self._fixed = self._frequencies(None)
 
-    def at(self, positions: Tensor, highest: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of int64 `positions` [rows], as [rows, 1, head_dim] each.
-
-        `highest` is the largest of them; the tables grow to it.
-        """
+    def at(self, positions: Tensor, highest: int) -> Rotation:
+        """See `Rotary.at`. The tables grow to `highest`."""
         known = len(self._cos)
         if highest >= known:
             self._grow(known, max(highest + 1, known + _STEP, min(2 * known, known + 8 * _STEP)))
@@ -52,10 +81,10 @@ class Rotary:
 
     @property
     def sound(self) -> bool:
-        """Whether these are numbers, and as many as the heads need."""
+        """See `Rotary.sound`."""
         # Factors of longrope are used beyond the original context only, when it is too late.
-        factors = (self._architecture.rope.get(key) for key in ("short_factor", "long_factor"))
-        lengths = {len(each) for each in factors if each} - {self._architecture.head_dim // 2}
+        factors = (self._rope.get(key) for key in ("short_factor", "long_factor"))
+        lengths = {len(each) for each in factors if each} - {self._rotated // 2}
         first = torch.stack(self.at(torch.tensor([1], device=self._device), 1))
         return bool(first.isfinite().all()) and not lengths
 
@@ -81,26 +110,39 @@ class Rotary:
     def _limit(self) -> int | None:
         """Positions from here on have frequencies of their own; None: there are none that do."""
         if self._kind == "dynamic":
-            return self._architecture.context
+            return self._architecture.trained
         if self._kind == "longrope":
-            return int(self._architecture.rope["original_max_position_embeddings"])
+            return int(self._rope["original_max_position_embeddings"])
         return None
 
     def _frequencies(self, length: int | None) -> tuple[Tensor, float]:
-        """Frequencies [head_dim / 2] for a text of this length, and the factor on cos and sin."""
-        if self._kind == "default":
-            steps = torch.arange(0, self._architecture.head_dim, 2, dtype=torch.float)
-            return 1.0 / (
-                self._architecture.rope["rope_theta"] ** (steps / self._architecture.head_dim)
-            ), 1.0
+        """Frequencies [rotated / 2] for a text of this length, and the factor on cos and sin."""
+        if self._kind in ("default", "factors"):
+            steps = torch.arange(0, self._rotated, 2, dtype=torch.float)
+            frequencies = 1.0 / (self._rope["rope_theta"] ** (steps / self._rotated))
+            if self._kind == "factors":
+                frequencies /= torch.tensor(self._rope["factors"])
+            return frequencies, 1.0
         from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # late: takes seconds
 
+        config: Any = SimpleNamespace(
+            rope_parameters=dict(self._rope),
+            standardize_rope_params=lambda: None,
+            head_dim=self._architecture.head_dim,
+            hidden_size=self._architecture.width,
+            num_attention_heads=self._architecture.heads,
+            max_position_embeddings=self._architecture.trained,
+        )
         frequencies, scale = ROPE_INIT_FUNCTIONS[self._kind](
-            self._config(), torch.device("cpu"), seq_len=length
+            config, torch.device("cpu"), seq_len=length
         )
         return frequencies.float(), float(scale)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate heads [rows, heads, head_dim] by tables from `Rotary.at`."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate heads [rows, heads, head_dim]."""
+    cos, sin = rotation
+    rotated = cos.shape[-1]
+    if rotated < x.shape[-1]:
+        return torch.cat((rotate(x[..., :rotated], rotation), x[..., rotated:]), -1)
+    return torch.addcmul(x * cos, x.roll(rotated // 2, -1), sin)

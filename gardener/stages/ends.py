@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 
 from gardener.errors import LocalError, RemoteError, StageFailed
+from gardener.model.embedding import Embedding
 from gardener.model.head import Head
 from gardener.model.sampler import Picking, Picks
 from gardener.model.tensors import DTYPES, pack, unpack_into
@@ -43,20 +43,18 @@ class Outlet(Protocol):
 
 
 class Embed:
-    """The first stage's intake. The table may stay in the checkpoint's own dtype, and there in the
-    mapped file: a token reads one row of it."""
+    """The first stage's intake."""
 
-    def __init__(self, table: torch.Tensor, dtype: torch.dtype) -> None:
-        self._table, self._dtype = table, dtype
-        self.nbytes = table.nbytes
+    def __init__(self, embedding: Embedding) -> None:
+        self._embedding = embedding
+        self.nbytes = embedding.nbytes
 
     def check(self, segment: messages.Segment) -> None:
         if segment.hidden is not None:
             raise RemoteError("the first stage got hidden states instead of tokens")
 
     def __call__(self, batch: Sequence[PlacedSegment]) -> torch.Tensor:
-        tokens = torch.tensor([token for placed in batch for token in placed.tokens])
-        return F.embedding(tokens.to(self._table.device), self._table).to(self._dtype)
+        return self._embedding([token for placed in batch for token in placed.tokens])
 
 
 class Receive:

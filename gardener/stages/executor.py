@@ -12,10 +12,10 @@ import torch
 from gardener.errors import RemoteError
 from gardener.model.architecture import Architecture
 from gardener.model.attention import Span
+from gardener.model.block import Block, run_blocks
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_cache import KVCache, slot_bytes
 from gardener.model.kv_slots import Ints, Placement, merge
-from gardener.model.llama import Block, run_blocks
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import DTYPES, dtype_of, pack
 from gardener.protocol import messages
@@ -134,15 +134,14 @@ class Executor:
     def _forward(self, batch: Sequence[PlacedSegment]) -> Sequence[ComputedSegment] | None:
         """The same for a batch in which the segments of one request stand side by side."""
         spans, positions = self._spans(batch)
-        cos, sin = self._rotary.at(
+        rotations = self._rotary.at(
             torch.from_numpy(positions).to(self.device), int(positions.max())
         )
         flags = [placed.cancelled for placed in batch]
         hidden = run_blocks(
             self._blocks,
             self._intake(batch),
-            cos,
-            sin,
+            rotations,
             spans,
             lambda: all(flag.is_set() for flag in flags),
             taps := self._taps(batch),

@@ -67,7 +67,7 @@ def _ends(
     intake: Intake = Receive(architecture.width, dtype, device)
     outlet: Outlet = HandOn()
     if held.is_first:
-        intake = Embed(loader.table(), dtype)
+        intake = Embed(loader.embedding(loader.table()))
     loader.release()
     if held.is_last:
         outlet = Pick(loader.head(), architecture.layers)

@@ -63,7 +63,7 @@ def _config(head: DraftHead, vocab: int, taps: tuple[int, ...]) -> dict[str, Any
         "num_key_value_heads": shape.kv_heads,
         INDUCTION: head.induction,
         "rms_norm_eps": shape.eps,
-        "rope_parameters": shape.rope,
+        "rope_parameters": shape.ropes[0],
         "tie_word_embeddings": False,
         "vocab_size": shape.vocab,
     }

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gardener.model.architecture import Architecture
-from gardener.model.llama import rms_norm
+from gardener.model.norm import rms_norm
 from gardener.model.rotary import rotate
 
 _PER_HEAD = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
@@ -177,7 +177,7 @@ class DraftHead(nn.Module):
         if before is None:
             before = F.pad(own[:, :, :-1], (0, 0, 1, 0))
         k = torch.cat((k[:, : self.shape.kv_heads], before), 1)
-        return rotate(q, cos, sin), rotate(k, cos, sin), v, own
+        return rotate(q, (cos, sin)), rotate(k, (cos, sin)), v, own
 
 
 def induction_of(tensors: Mapping[str, Tensor], shape: Architecture) -> int:

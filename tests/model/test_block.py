@@ -17,7 +17,7 @@ from transformers import LlamaConfig, MistralConfig
 
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
-from gardener.model.attention import attention, batch_invariant_attention
+from gardener.model.attention import Attention, Scoring, attend, batch_invariant_attention
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.head import Head
 from gardener.model.kv_slots import Placement, SlotTable
@@ -206,7 +206,7 @@ def test_the_rotary_tables_of_a_long_text(tmp_path: Path) -> None:
         ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "supported are LlamaForCausalLM"),
         ({"quantization_config": {"quant_method": "gptq"}}, "stored quantised .gptq."),
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"hidden_act": "tanh"}, "the activation is 'tanh'"),
     ],
 )
 def test_foreign_models_are_refused_by_name(
@@ -238,7 +238,7 @@ def test_a_config_that_is_missing_or_broken(tmp_path: Path) -> None:
         ({"rope_parameters": {"rope_type": "linear"}}, "cannot be read .*factor"),
         ({"num_key_value_heads": 3}, "num_attention_heads is 4, no multiple of num_key_value_h"),
         ({"head_dim": 7}, "head_dim is 7, which must be even|head_dim"),
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported, only silu"),
+        ({"hidden_act": "tanh"}, "the activation is 'tanh'"),
         ({"layer_types": ["oak"] * 4}, "layer_types|layers of type oak"),
         ({"dtype": "oak"}, "oak"),
         ({"id2label": 5}, "items"),
@@ -304,6 +304,7 @@ def testbatch_invariant_attention_does_not_see_where_things_are_kept(dtype: torc
     order = torch.cat((torch.randperm(200, generator=chance), torch.arange(200, 300)))
     unseen = torch.zeros(16, 300)
     unseen[:, 200:] = -torch.inf  # what other branches of the tree keep there
-    alone = attention(batch_invariant_attention, q[:1], keys[:, :200], values[:, :200], None)
-    among = attention(batch_invariant_attention, q, keys[:, order], values[:, order], unseen)
+    attention = Attention(batch_invariant_attention, Scoring(8**-0.5))
+    alone = attend(attention, q[:1], keys[:, :200], values[:, :200], None)
+    among = attend(attention, q, keys[:, order], values[:, order], unseen)
     assert torch.equal(alone, among[:1])
