@@ -1,7 +1,7 @@
 """The chat templates of the package: what they write, for which models they are chosen, and what is
 said about them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,20 +149,24 @@ def test_an_answer_ends_where_the_template_ends_it(
     assert prompter.eos == {2, end}  # the config names 2
 
 
+@pytest.mark.parametrize("tokenizer", [words.name_bytes, words.name_pieces])
 @pytest.mark.parametrize("name", NEEDS)
 def test_the_text_around_the_turns_is_that_of_a_dialogue(
-    weights: Path, tmp_path: Path, name: str
+    weights: Path, tmp_path: Path, name: str, tokenizer: Callable[..., None]
 ) -> None:
     """What a head is trained on is, token for token, what an answer is asked with."""
-    prompter = Prompter(model(weights, tmp_path, *needed(name)), template=name)
+    folder = model(weights, tmp_path)
+    tokenizer(folder, needed(name))
+    prompter = Prompter(folder, template=name)
     fixed = prompter.fixed_text()
     turn = prompter.turn("Why?", fixed)
     assert [*fixed.opening, *turn, *fixed.answering] == prompter.encode("Why?")
-    answer = prompter.tokens(WRITTEN[name][3].partition(WRITTEN[name][0])[2].partition("So.")[0])
-    again = prompter.turn("And?", fixed)
-    made = [*fixed.opening, *turn, *fixed.answering, *answer, *prompter.tokens("So.")]
-    made += [*fixed.asking, *again, *fixed.answering]
-    assert made == prompter.encode("And?", history=[("Why?", "So.")])
+    two = prompter.encode("And?", history=[("Why?", "So.")])
+    begin = [*fixed.opening, *turn, *fixed.answering]
+    end = [*fixed.asking, *prompter.turn("And?", fixed), *fixed.answering]
+    assert two[: len(begin)] == begin
+    assert two[-len(end) :] == end
+    assert shown(prompter, two[len(begin) : -len(end)]).strip() == "So."
 
 
 def test_bos_is_written_as_the_tokenizer_does_or_as_the_template_must(

@@ -161,7 +161,7 @@ def _continue(
         heat = rng.uniform(*style.heats)
         token = yield from _recite(made, words, USER, heat)
         if not asked:
-            few = min(rng.randint(1, style.asked), room - len(made.tokens))
+            few = min(rng.randint(1, style.asked), (room - len(made.tokens)) // 2)
             token = yield from _improvise(made, token, USER, heat, script.ends, few)
         heat = 0.0 if rng.random() < style.greedy else heat
         most = room - len(made.tokens)
