@@ -1,6 +1,7 @@
 """The chat templates of the package: what they write, for which models they are chosen, and what is
 said about them."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import words
 from gardener.errors import UserError
 from gardener.holder.prompter import OWN, Prompter
 from gardener.holder.templates import END, NEEDS, choose, named, names_of, read
+from gardener.model.checkpoint.slices import even_cut
+from gardener.model.checkpoint.split import split
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -112,6 +115,12 @@ def shown(prompter: Prompter, tokens: Sequence[int]) -> str:
     return str(prompter.backend.decode(list(tokens), skip_special_tokens=False))
 
 
+def number_of(prompter: Prompter, token: str) -> int:
+    number = prompter.backend.token_to_id(token)
+    assert number is not None
+    return number
+
+
 def needed(name: str) -> list[str]:
     return [token for token in NEEDS[name] if token != END]
 
@@ -131,8 +140,7 @@ def test_each_template_writes_what_its_model_was_trained_with(
     assert shown(prompter, tokens) == two
     assert prompter.template == name
     for token in (*needed(name), "<s>", "</s>"):  # special tokens, not their letters
-        number = prompter.backend.token_to_id(token)
-        assert tokens.count(number) == two.count(token)
+        assert tokens.count(number_of(prompter, token)) == two.count(token)
     whole = Prompter(folder, template=name, system="Be brief.")
     assert shown(whole, whole.encode("Why?")) == brief
     assert said == []
@@ -144,9 +152,8 @@ def test_an_answer_ends_where_the_template_ends_it(
 ) -> None:
     prompter = Prompter(model(weights, tmp_path, *needed(name)), template=name)
     after = WRITTEN[name][3].partition("So.")[2].lstrip()
-    ends = [prompter.backend.token_to_id(each) for each in (*needed(name), "</s>")]
-    (end,) = [token for token in ends if after.startswith(prompter.backend.id_to_token(token))]
-    assert prompter.eos == {2, end}  # the config names 2
+    (end,) = [each for each in (*needed(name), "</s>") if after.startswith(each)]
+    assert prompter.eos == {2, number_of(prompter, end)}  # the config names 2
 
 
 @pytest.mark.parametrize("tokenizer", [words.name_bytes, words.name_pieces])
@@ -185,7 +192,8 @@ def test_a_template_of_the_model_that_writes_bos_gets_no_second_one(
     folder = model(weights, tmp_path, template="{{ bos_token }}{{ messages[-1].content }}")
     prompter = Prompter(folder)
     assert shown(prompter, prompter.encode("Why?")) == "<s>Why?"
-    assert (prompter.template, prompter.eos) == (OWN, {2})
+    assert prompter.template == OWN
+    assert prompter.eos == {2}
 
 
 CHOSEN = {
@@ -264,6 +272,16 @@ def test_the_user_is_told_once_what_was_chosen(weights: Path, tmp_path: Path) ->
     assert prompter.template == "vicuna (chosen by the name vicuna-7b-v1.5)"
 
 
+def test_the_holders_part_of_a_split_model_knows_what_it_is(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "vicuna-7b-v1.5"
+    shutil.copytree(weights, folder)
+    words.name_bytes(folder)
+    split(folder, even_cut(1.0, 0.0, tiny.LAYERS, 2), tmp_path / "cut", name=f"lmsys/{folder.name}")
+    (tmp_path / "cut" / "holder").rename(tmp_path / "elsewhere")
+    prompter = Prompter(tmp_path / "elsewhere")
+    assert shown(prompter, prompter.encode("Why?")) == WRITTEN["vicuna"][0]
+
+
 def test_a_model_with_a_template_of_its_own_keeps_it(weights: Path, tmp_path: Path) -> None:
     folder = model(weights, tmp_path / "vicuna-7b-v1.5", template="own {{ messages[0].content }}")
     prompter = Prompter(folder)
@@ -298,7 +316,7 @@ def test_a_template_from_a_file(weights: Path, tmp_path: Path) -> None:
     prompter = Prompter(model(weights, tmp_path), template=str(file))
     assert shown(prompter, prompter.encode("Why?", system="x")) == "system: x</s>user: Why?</s>"
     assert prompter.template == str(file)
-    assert prompter.eos == {2, prompter.backend.token_to_id("</s>")}
+    assert prompter.eos == {2, number_of(prompter, "</s>")}
 
 
 @pytest.mark.parametrize(
