@@ -179,7 +179,8 @@ def train_draft(
             run.work()
             from gardener.draft.train.report import finish
 
-            finish(run, model.model, shlex.join(["gardener", *sys.argv[1:]]))
+            command = shlex.join(["gardener", *sys.argv[1:]])
+            finish(run, model.model, command, None if raw else prompter.template)
     except Stopped:
         note(f"what there is was kept in {out}: the same command goes on")
         raise Interrupted(stop.number or signal.SIGINT) from None

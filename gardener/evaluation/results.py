@@ -106,8 +106,7 @@ class Results:
     """`header`: machine, versions, command and settings. `ended`: why the evaluation is over
     ("done" if all was measured), or None. `sampling`: how tokens are picked, with the seed, once a
     ring stands. `template`: the chat template, once a ring stands; None: prompts go as they are.
-    `timelines`: those of one prompt, by ring and policy. `loads`: several requests at
-    once."""
+    `timelines`: those of one prompt, by ring and policy. `loads`: several requests at once."""
 
     header: dict[str, Any]
     plan: Plan

@@ -257,6 +257,14 @@ def test_what_a_model_is_called(given: str, folder: str, said: Any, names: list[
     assert names_of(given, Path(folder), {"_name_or_path": said}) == names
 
 
+def test_a_model_may_be_the_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vicuna-7b-v1.5").mkdir()
+    monkeypatch.chdir(tmp_path / "vicuna-7b-v1.5")
+    assert names_of(".", Path("."), {}) == ["vicuna-7b-v1.5"]
+
+
 def test_the_user_is_told_once_what_was_chosen(weights: Path, tmp_path: Path) -> None:
     said: list[str] = []
     folder = model(weights, tmp_path / "vicuna-7b-v1.5")

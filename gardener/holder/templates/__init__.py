@@ -6,6 +6,7 @@ before any text, else nothing. Templates that were published with a BOS write `b
 others leave it to the tokenizer, as those did who trained with them.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def names_of(model: str, folder: Path, config: dict[str, object]) -> list[str]:
     """What a model is called: by the user, by its folder, and by its `config.json`; without owners
     and places. A snapshot of the hub lies below a folder that has the name."""
     said = config.get("_name_or_path")
-    given = [model, str(folder), said if isinstance(said, str) else ""]
+    given = [model, os.path.abspath(folder), said if isinstance(said, str) else ""]
     if folder.parent.name == "snapshots":
         given.append(folder.parent.parent.name.replace("--", "/"))
     last = (Path(each).name for each in given)
