@@ -26,7 +26,7 @@ from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Node
 from gardener.draft.drafter import Draft, Drafter
 from gardener.evaluation.datasets import read_conversations
-from gardener.holder.chat_template import Prompter
+from gardener.holder.prompter import Prompter
 from gardener.model.loader import load_whole
 from gardener.model.tensors import pack
 from gardener.protocol.messages import Segment, Tensor, Verdict

@@ -32,7 +32,7 @@ from gardener.draft.drafter import Drafter
 from gardener.draft.factory import DraftSettings, drafters
 from gardener.draft.logit_changes import LogitChanges
 from gardener.evaluation.datasets import read_conversations
-from gardener.holder.chat_template import Prompter
+from gardener.holder.prompter import Prompter
 from gardener.model.batch_decoder import BatchDecoder
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.head import Head

@@ -33,8 +33,8 @@ from gardener.evaluation.runner import MeasuredRing
 from gardener.evaluation.runner import measure as ask
 from gardener.evaluation.tally import OVERALL, MeasuredRun, prefills
 from gardener.evaluation.terminal import Teller
-from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
+from gardener.holder.prompter import Prompter
 from gardener.model.checkpoint.resolve import resolve
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop

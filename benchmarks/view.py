@@ -27,8 +27,8 @@ from gardener.cli.program import ignore
 from gardener.cli.view.holder_watch import HolderWatch
 from gardener.decoding.policy import Bounds, make
 from gardener.holder.answer import Answer, Wanted, answer
-from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
+from gardener.holder.prompter import Prompter
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 

@@ -14,7 +14,7 @@ from processes import model_folder
 
 import gardener
 from gardener.evaluation.reference import plain_reference
-from gardener.holder.chat_template import Prompter
+from gardener.holder.prompter import Prompter
 
 README = Path(__file__).parents[1] / "README.md"
 QUESTION = "Why is the sky blue?"

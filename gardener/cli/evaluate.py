@@ -151,6 +151,7 @@ def evaluate(
     """
     sampling = sampling.begun(asked.max_new_tokens)
     given = locals()
+    holder.chat.tell_raw(asked.raw)
     levels = numbers(asked.concurrency, "--concurrency", "requests at once")
     drafts = _drafts(rings.draft or ["auto"], holder.drafting)
     conversations = read_conversations([*(asked.data or []), *more], asked.prompts)

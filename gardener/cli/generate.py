@@ -90,6 +90,7 @@ def generate(
         raise UserError("--stop '' would end every answer at once: give it some text")
     if logprobs is not None and not output.as_json:
         raise Misuse("--logprobs adds to what --json prints: give both")
+    holder.chat.tell_raw(raw)
     settings = holder.settings(ring, holder.drafting.settings(draft))
     first = policy or default_policy(settings.crowded, holder.bounds.window)
     if policy is None and first == "alternating":

@@ -102,6 +102,8 @@ async def _measure(
         evaluation.results.add_ring(
             place, cards, opened.holder.drafters.names, ran, settings.facts()
         )
+        if not evaluation.results.plan.raw:
+            evaluation.results.template = opened.prompter.template
         results, asked = evaluation.results, evaluation.sampling
         say = ignore if len(results.rings) > 1 else keeper.say  # it is the same for all of them
         results.sampling = opened.settled(asked.sampling(opened.folder, say), asked.ignore_eos)

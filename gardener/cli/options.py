@@ -6,15 +6,16 @@ belongs to a single call (`--json`, `--verbose`) has no twin.
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from gardener.cli.program import Misuse, flag
+from gardener.cli.program import Misuse, flag, note
 from gardener.decoding.limits import MAX_REQUESTS
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
 from gardener.draft.factory import DraftSettings
+from gardener.holder.templates import NEEDS
 from gardener.rings.settings import RingSettings
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -105,7 +106,7 @@ NewTokens: TypeAlias = Annotated[
         env_var="GARDENER_MAX_NEW_TOKENS", validator=Number(gte=1), help="Most tokens to write."
     ),
 ]
-Raw: TypeAlias = Annotated[bool, flag(help="Without the model's chat template.")]
+Raw: TypeAlias = Annotated[bool, flag(help="Without a chat template: the text as it is.")]
 NoView: TypeAlias = Annotated[
     bool, flag(env_var="GARDENER_NO_VIEW", help="No live view, even on a terminal.")
 ]
@@ -125,6 +126,38 @@ class ModelOptions:
         ),
     ] = DEFAULT_MODEL
     revision: Revision = None
+
+
+@Parameter(name="*", group=MODEL)
+@dataclass(frozen=True)
+class ChatOptions:
+    """How a prompt becomes a chat."""
+
+    template: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_TEMPLATE",
+            metavar="NAME|FILE",
+            help=f"The chat template: {', '.join(NEEDS)}, or a Jinja file. Default: the model's "
+            "own; for a model that brings none, the one that was made for it, if its name tells.",
+        ),
+    ] = None
+    system: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_SYSTEM",
+            metavar="TEXT",
+            help="System message. Default: what the template writes by itself, if anything; an "
+            "empty one ('') leaves that out too.",
+        ),
+    ] = None
+
+    def tell_raw(self, raw: bool) -> None:
+        """Say what comes to nothing without a template."""
+        given = [name for name in ("template", "system") if getattr(self, name) is not None]
+        if raw and given:
+            options = ", ".join(f"--{name}" for name in given)
+            note(f"--raw takes the text as it is: nothing comes of {options}")
 
 
 @Parameter(name="*", group=STAGES)
@@ -307,13 +340,17 @@ class HolderOptions:
 
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
+    chat: ChatOptions = field(default_factory=ChatOptions)
     stages: StageOptions = field(default_factory=StageOptions)
     drafting: DraftOptions = field(default_factory=DraftOptions)
     bounds: BoundsOptions = field(default_factory=BoundsOptions)
 
     def settings(self, ring: RingOptions, draft: DraftSettings) -> RingSettings:
         """A ring with these options. Raises UserError."""
-        given = asdict(self.connection) | asdict(self.model) | asdict(self.stages) | asdict(ring)
+        groups = (self.connection, self.model, self.chat, self.stages, ring)
+        given: dict[str, Any] = {}
+        for group in groups:
+            given |= asdict(group)
         given["max_requests"] = given["max_requests"] or MAX_REQUESTS
         given["keep_prefixes"] = False  # a command asks once, or measures every answer for itself
         return RingSettings(**given, draft=draft)

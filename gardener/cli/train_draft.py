@@ -15,17 +15,18 @@ from cyclopts.validators import Number
 from cyclopts.validators import Path as PathCheck
 
 from gardener.cli import options as o
-from gardener.cli.program import Interrupted, note
+from gardener.cli.program import Interrupted, flag, note
 from gardener.cli.start import end_at_once
 from gardener.cli.view.training import Bar, Lines
 from gardener.draft.train.hours import Hours, Stopped
 from gardener.draft.train.plan import Plan
 from gardener.errors import UserError
+from gardener.holder.templates import read
 from gardener.runtime.files import make_folder
 
 if TYPE_CHECKING:
     from gardener.draft.train.dialogue import Script
-    from gardener.holder.chat_template import Prompter
+    from gardener.holder.prompter import Prompter
 
 Out = Annotated[
     Path, Parameter(metavar="FOLDER", help="Folder for the head, its dialogues and report.")
@@ -33,6 +34,13 @@ Out = Annotated[
 From = Annotated[
     str | None,
     Parameter(name="--from", metavar="HEAD", help="A head to go on from: a folder, or `shipped`."),
+]
+Raw = Annotated[
+    bool,
+    flag(
+        help="Without a chat template: texts that go on from the --openings, or from the turns of "
+        "--data, instead of dialogues."
+    ),
 ]
 Data = Annotated[
     Path | None,
@@ -112,6 +120,8 @@ def train_draft(
     *,
     out: Out,
     model: o.ModelOptions = o.ModelOptions(),
+    chat: o.ChatOptions = o.ChatOptions(),
+    raw: Raw = False,
     training: TrainingOptions = TrainingOptions(),
     start: From = None,
     data: Data = None,
@@ -127,12 +137,15 @@ def train_draft(
 
     Interrupt it at any time: the same command goes on. More --hours make the head better.
     """
+    chat.tell_raw(raw)
+    if chat.template is not None:
+        read(chat.template)
     make_folder(out)  # find out now, not when there is something to write
     clock = Hours(training.hours, lambda: stop.number is not None)
     stop = _Stop(clock)
     from gardener.draft.train.run import TrainingRun
     from gardener.evaluation.datasets import read_conversations
-    from gardener.holder.chat_template import Prompter
+    from gardener.holder.prompter import Prompter
     from gardener.model.checkpoint import resolve as models
     from gardener.model.kernels.linear import quick_dtype
 
@@ -142,27 +155,32 @@ def train_draft(
         torch.set_num_threads(threads)
     folder = models.resolve(model.model, model.revision, say=note)
     plan = training.plan()
-    prompter = Prompter(folder)
+    prompter = Prompter(
+        folder, template=chat.template, system=chat.system, name=model.model, say=note
+    )
     rows = read_conversations([data], None) if data else ()
-    asked = [[prompter.tokens(turn) for turn in row.turns] for row in rows]
+    writing = _Writing(prompter, raw)
+    asked = [[tokens for turn in row.turns if (tokens := writing.tokens(turn))] for row in rows]
+    script = writing.script(openings)
     try:
         with Bar(clock.total) if sys.stderr.isatty() else Lines(clock.total, note) as teller:
             run = TrainingRun(
                 out,
                 folder,
                 plan,
-                _script(prompter, openings),
+                script,
                 teller.tell,
                 dtype=dtype or quick_dtype(device),
                 device=device,
-                asked=asked,
+                asked=[turns for turns in asked if turns],
                 start=_start(start, folder),
                 hours=clock,
             )
             run.work()
             from gardener.draft.train.report import finish
 
-            finish(run, model.model, shlex.join(["gardener", *sys.argv[1:]]))
+            command = shlex.join(["gardener", *sys.argv[1:]])
+            finish(run, model.model, command, None if raw else prompter.template)
     except Stopped:
         note(f"what there is was kept in {out}: the same command goes on")
         raise Interrupted(stop.number or signal.SIGINT) from None
@@ -191,12 +209,34 @@ def _start(name: str | None, model: Path) -> Path | None:
     return found
 
 
-def _script(prompter: "Prompter", openings: Path | None) -> "Script":
-    from gardener.draft.train.dialogue import Script, read_openings
+class _Writing:
+    """How dialogues are written: with the turns of a chat template, or `raw` without any."""
 
-    opening, answering, asking = prompter.fixed_text()
-    words = tuple(tuple(prompter.tokens(line)) for line in read_openings(openings))
-    return Script(opening, answering, asking, prompter.eos | {answering[0]}, words)
+    def __init__(self, prompter: "Prompter", raw: bool) -> None:
+        """Raises UserError if there is no template that will do."""
+        self._prompter = prompter
+        self._fixed = None if raw else prompter.fixed_text()
+
+    def tokens(self, text: str) -> list[int]:
+        """A user turn, or its first words."""
+        if self._fixed is None:
+            return self._prompter.tokens(text)
+        return self._prompter.turn(text, self._fixed)
+
+    def script(self, openings: Path | None) -> "Script":
+        """Raises UserError for openings that cannot be read, or none where they are needed."""
+        from gardener.draft.train.dialogue import Script, read_openings
+
+        prompter, fixed = self._prompter, self._fixed
+        words = tuple(tuple(self.tokens(line)) for line in read_openings(openings))
+        if fixed is None:
+            words = tuple(each for each in words if each)
+            if not words:
+                raise UserError(f"--openings {openings} has no words, and --raw begins with some")
+            return Script(tuple(prompter.start()), (), (), prompter.eos, words)
+        first = fixed.answering[0]
+        ends = prompter.eos | ({first} if prompter.added(first) else set())
+        return Script(fixed.opening, fixed.answering, fixed.asking, ends, words)
 
 
 class _Stop:

@@ -21,8 +21,8 @@ from gardener.errors import GardenerError
 from gardener.evaluation.datasets import read_conversations
 from gardener.evaluation.reference import Comparison, Reference, compare, plain_reference
 from gardener.holder.answer import Wanted, answer
-from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
+from gardener.holder.prompter import Prompter
 from gardener.model.checkpoint.parts import held_part
 from gardener.model.checkpoint.resolve import resolve
 from gardener.protocol.messages import Card
@@ -79,6 +79,7 @@ def verify(
     count: CountOption = None,
     reference: ReferenceOption = "auto",
     max_new_tokens: o.NewTokens = 64,
+    raw: o.Raw = False,
     sampling: SamplingOptions = SamplingOptions(),
     output: o.OutputOptions = o.OutputOptions(),
     config: o.Config = None,
@@ -91,6 +92,7 @@ def verify(
     names = o.policies(policies)
     if (ring.local, ring.simulate, holder.connection.peer) == (None, None, None):
         ring = replace(ring, local=2)
+    holder.chat.tell_raw(raw)
     settings = holder.settings(ring, holder.drafting.settings(draft))
     settings = replace(settings, policies=tuple(names))
     texts = _texts(prompts)[:count]
@@ -103,7 +105,7 @@ def verify(
             holder, prompter = ring.holder, ring.prompter
             against = _against(reference, ring.stages[0], whole=held_part(ring.folder) is None)
             given = ring.settled(asked.sampling(ring.folder, note), asked.ignore_eos)
-            tokens = [prompter.encode(text) for text in texts]
+            tokens = [prompter.encode(text, raw=raw) for text in texts]
             check = Check(tokens, None, names, max_new_tokens, given, asked.ignore_eos)
             if against == "transformers":
                 check = await _with_reference(check, settings, ring.stages[0].dtype, prompter)

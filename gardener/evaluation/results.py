@@ -105,8 +105,8 @@ class Failure:
 class Results:
     """`header`: machine, versions, command and settings. `ended`: why the evaluation is over
     ("done" if all was measured), or None. `sampling`: how tokens are picked, with the seed, once a
-    ring stands. `timelines`: those of one prompt, by ring and policy. `loads`: several requests at
-    once."""
+    ring stands. `template`: the chat template, once a ring stands; None: prompts go as they are.
+    `timelines`: those of one prompt, by ring and policy. `loads`: several requests at once."""
 
     header: dict[str, Any]
     plan: Plan
@@ -118,6 +118,7 @@ class Results:
     differences: list[Difference] = field(default_factory=list)
     timelines: dict[str, dict[str, Timeline]] = field(default_factory=dict)
     sampling: Sampling = GREEDY
+    template: str | None = None
     loads: list[Load] = field(default_factory=list)
 
     @property
@@ -185,6 +186,7 @@ class Results:
             "failures": [asdict(each) for each in self.failures],
             "skipped": [asdict(each) for each in self.skipped.values()],
             **self.header,
+            "template": self.template,
             "sampling": msgspec.structs.asdict(self.sampling),
             "rings": self.rings,
             "figures": self.figures(),

@@ -20,8 +20,8 @@ from gardener.evaluation.results import Difference, Failure, Prompt, Results, Sk
 from gardener.evaluation.tally import MeasuredRun
 from gardener.evaluation.timeline import breakdown, timeline_of
 from gardener.holder.answer import Answer, Wanted, answer
-from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
+from gardener.holder.prompter import Prompter
 from gardener.protocol.messages import Card
 from gardener.protocol.sampling import GREEDY, Sampling
 

@@ -8,9 +8,9 @@ import msgspec
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
-from gardener.holder.chat_template import Prompter
 from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
+from gardener.holder.prompter import Prompter
 from gardener.holder.session import Piece, Session
 from gardener.holder.text import StopStrings, TextStream
 from gardener.protocol.logprobs import TokenLogprobs

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import gardener
 from gardener.draft.drafter import Drafter
 from gardener.draft.factory import drafters
 from gardener.draft.resolve import resolve_head
-from gardener.holder.chat_template import Prompter
+from gardener.holder.prompter import Prompter
 from gardener.model.checkpoint.parts import HOLDER, check_stages, is_split, own_part
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import EmbeddingAndHead
@@ -79,9 +80,16 @@ def load_drafters(settings: RingSettings, model: Path, say: Say) -> Sequence[Dra
     )
 
 
-async def read_prompter(settings: RingSettings, folder: Path) -> Prompter:
-    """The model's tokenizer. It is read on a thread, since a ring that stands needs the event loop
-    meanwhile; but a virtual clock cannot wait for a thread. Raises UserError."""
-    if settings.simulate is not None:
-        return Prompter(folder)
-    return await asyncio.to_thread(Prompter, folder)
+async def read_prompter(settings: RingSettings, folder: Path, say: Say) -> Prompter:
+    """The model's tokenizer and chat template. They are read on a thread, since a ring that stands
+    needs the event loop meanwhile; but a virtual clock cannot wait for a thread. Raises UserError.
+    """
+    read = partial(
+        Prompter,
+        folder,
+        template=settings.template,
+        system=settings.system,
+        name=settings.model,
+        say=say,
+    )
+    return read() if settings.simulate is not None else await asyncio.to_thread(read)

@@ -57,7 +57,7 @@ async def open_ring(
     async with _standing(settings, say, heard, progress) as (holder, folder):
         holder.admission.max_requests = settings.max_requests
         holder.keeps = settings.keep_prefixes
-        prompter = await read_prompter(settings, folder)
+        prompter = await read_prompter(settings, folder, say)
         with kept():
             yield OpenRing(settings, holder, folder, prompter)
 
@@ -133,6 +133,7 @@ async def _simulated(
     profile = read_profile(settings.profile)
     model = resolve(settings.model, settings.revision, say=say)
     say(f"simulated: {stages} stages of profile {profile.name}, all times are virtual")
+    eos = (await read_prompter(settings, model, say)).eos
     draft = settings.draft
     if draft.dtype == "auto":  # chosen by what is faster here and now, which may change
         draft = replace(draft, dtype="float32")
@@ -141,6 +142,7 @@ async def _simulated(
         profile,
         model,
         load_drafters(replace(settings, draft=draft), model, say),
+        eos=eos,
         patience=settings.patience,
         say=say,
         heard=heard,

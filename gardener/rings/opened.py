@@ -6,8 +6,8 @@ from pathlib import Path
 from gardener.decoding.policy import Bounds, default_policy, make
 from gardener.errors import UserError
 from gardener.holder.answer import Wanted, ask, completed
-from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
+from gardener.holder.prompter import Prompter
 from gardener.holder.session import Session
 from gardener.protocol.messages import Card
 from gardener.protocol.sampling import GREEDY, Sampling
@@ -37,6 +37,7 @@ class OpenRing:
         stop: Sequence[str] = (),
         raw: bool = False,
         history: Sequence[tuple[str, str]] = (),
+        system: str | None = None,
         policy: str | None = None,
         bounds: Bounds | None = None,
         sampling: Sampling | None = None,
@@ -47,8 +48,9 @@ class OpenRing:
         a request whose answer is not read to its end runs on.
 
         stop        texts before which the answer ends
-        raw         leave the model's chat template out
+        raw         leave the chat template out
         history     the turns before it: what was asked, and what was answered
+        system      the system message, in place of `RingSettings.system`
         policy      a name of `policy.POLICIES`; None: the one that does best in this ring
         bounds      on rows, window and probability of what is sent
         sampling    how tokens are picked; None: always the likeliest one. `Session.sampling` tells
@@ -62,7 +64,9 @@ class OpenRing:
         """
         if max_new_tokens < 1 or not all(stop):
             raise UserError("ask for one new token at least, and give every stop some text")
-        tokens = self.prompter.encode(prompt, raw=raw, history=history)
+        if raw and system is not None:
+            raise UserError("a raw text has no system message: leave raw or system away")
+        tokens = self.prompter.encode(prompt, raw=raw, history=history, system=system)
         given = self.settled(sampling or GREEDY, ignore_eos)
         if logprobs is not None and self.settings.simulate is not None:
             raise UserError(

@@ -12,6 +12,7 @@ import uvloop
 from gardener.decoding.limits import MAX_REQUESTS, MOST_REQUESTS
 from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
+from gardener.holder.templates import read as read_template
 from gardener.rings.cores import SPARE, crowded, threads_for
 
 if TYPE_CHECKING:  # only a simulation needs it
@@ -33,6 +34,9 @@ class RingSettings:
     peer      host:port of stage 1 of a ring that stands
     simulate  simulate this many stages of a `profile`, under a virtual clock
     model     a Hugging Face folder, a .gguf file, a hub id with a `revision`, or a built-in name
+    template  the chat template of prompts: a name, or a Jinja file; None: the model's own, or the
+              one that fits its name
+    system    the system message of chats; empty: none, None: as the template has it
     listen    host:port where the last stage of a `peer` ring finds this holder
     dtype, device, threads, quant  how stages that are started here compute
     kv_memory  GiB for the keys and values of all stages that are started here; None: half of what
@@ -49,6 +53,8 @@ class RingSettings:
     simulate: int | None = None
     model: str = "smollm2-135m"
     revision: str | None = None
+    template: str | None = None
+    system: str | None = None
     listen: str = "127.0.0.1:7000"
     dtype: str = "float32"
     device: str = "cpu"
@@ -83,6 +89,8 @@ class RingSettings:
             given = getattr(self, name)
             if given not in known:
                 raise UserError(f"{name} {given} is unknown: take {', '.join(known)}")
+        if self.template is not None:
+            read_template(self.template)  # find out now, not when the ring stands
 
     @property
     def crowded(self) -> bool:

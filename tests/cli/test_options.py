@@ -18,7 +18,7 @@ HOLDER = {
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
     *("--dtype", "--quant", "--kv-memory", "--rows", "--window", "--floor", "--max-new-tokens"),
     *("--draft", "--head", "--draft-model", "--draft-dtype", "--draft-device"),
-    *("--json", "--verbose", "--max-requests"),
+    *("--json", "--verbose", "--max-requests", "--template", "--system"),
 }
 TRAINING = {
     *("--hours", "--taps", "--vocab", "--inner", "--induction", "--steps", "--passes", "--rate"),
@@ -33,13 +33,16 @@ NAMES = {
     "generate": HOLDER
     | SAMPLING
     | {"--stop", "--raw", "--policy", "--compare", "--no-view", "--logprobs"},
-    "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference"},
+    "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference", "--raw"},
     "eval": HOLDER
     | SAMPLING
     | {"--data", "--prompts", "--policies", "--concurrency", "--repeat", "--raw", "--no-view"}
     | {"--out", "--no-plots"},
     "split": {"--out", "--stages", "--layers", "--dtype", "--revision", "--json"},
-    "train-draft": SHARED | TRAINING | {"--out", "--from", "--data", "--openings", "--dtype"},
+    "train-draft": SHARED
+    | TRAINING
+    | {"--out", "--from", "--data", "--openings", "--dtype"}
+    | {"--template", "--system", "--raw"},
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
     | {"--dtype", "--quant", "--kv-memory", "--no-view", "--leash"},

@@ -20,8 +20,8 @@ from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.results import Results
 from gardener.evaluation.runner import MeasuredRing, measure
 from gardener.holder.answer import Answer, Wanted
-from gardener.holder.chat_template import Prompter
 from gardener.holder.figures import Figures
+from gardener.holder.prompter import Prompter
 from gardener.protocol.sampling import Sampling
 from gardener.runtime import clock
 

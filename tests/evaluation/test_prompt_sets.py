@@ -8,7 +8,7 @@ import pytest
 from processes import model_folder
 
 from gardener.evaluation.datasets import read_conversations
-from gardener.holder.chat_template import Prompter
+from gardener.holder.prompter import Prompter
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "prompts"
 COUNTS = {"news": 16, "letters": 20, "explain": 20}

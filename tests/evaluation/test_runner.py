@@ -21,8 +21,8 @@ from gardener.evaluation.results import Difference, Failure, Results, Skipped
 from gardener.evaluation.runner import MeasuredRing, differs, link_weights, measure, rotated
 from gardener.evaluation.tally import MeasuredRun
 from gardener.holder.answer import Answer, Wanted
-from gardener.holder.chat_template import Prompter
 from gardener.holder.figures import Figures
+from gardener.holder.prompter import Prompter
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime.trace import Trace
 

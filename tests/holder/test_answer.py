@@ -9,8 +9,8 @@ from test_text import TOKENIZER, encode
 
 from gardener.decoding.policy import Bounds, make
 from gardener.holder.answer import Answer, Wanted, answer, ask, completed
-from gardener.holder.chat_template import Prompter
 from gardener.holder.figures import Figures
+from gardener.holder.prompter import Prompter
 from gardener.holder.session import Piece
 from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.sampling import GREEDY, Sampling

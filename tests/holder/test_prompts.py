@@ -9,7 +9,7 @@ import tiny
 
 from gardener.errors import UserError
 from gardener.evaluation.reference import plain_reference
-from gardener.holder.chat_template import Prompter
+from gardener.holder.prompter import Prompter
 
 TEMPLATE = "{% for m in messages %}{{ 'w1 ' + m['content'] + ' ' }}{% endfor %}w2"
 

@@ -18,7 +18,7 @@ from processes import HandMade, Process, at, go_on, gone, hand_made, model_folde
 from gardener.decoding.policy import MAIN
 from gardener.draft.eagle_files import TAPS
 from gardener.evaluation.reference import plain_reference
-from gardener.holder.chat_template import Prompter
+from gardener.holder.prompter import Prompter
 from gardener.protocol.sampling import Sampling
 
 PROMISED = 5.0

@@ -1,5 +1,6 @@
 """The dialogues of a run: written a chunk at a time, kept on disk, and read again for replay."""
 
+import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, cycle
@@ -66,7 +67,12 @@ class Corpus:
         self._folder, self._plan, self._whole = folder, plan, whole
         self._script, self._asked = script, asked
         self._taps = tuple(taps)
-        self._facts = {"model": fingerprint, "taps": " ".join(map(str, taps))}
+        around = repr((script.opening, script.answering, script.asking))
+        self._facts = {
+            "model": fingerprint,
+            "taps": " ".join(map(str, taps)),
+            "template": hashlib.sha256(around.encode()).hexdigest()[:16],
+        }
         self._play: Play | None = None
         self._pace: float | None = None  # tokens a second, as far as it is known
         self._read: dict[Path, list[Text]] = {}

@@ -5,6 +5,9 @@ turn, an instruction model goes on to write what a user would ask (Xu et al. 202
 the text after it, it answers. So no data set is needed, and answers are the target's own. The
 first words of a turn may be given, so that all kinds of things are asked. Or the user's turns come
 from a file, and only the answers are written here.
+
+Without a template there are no turns: the target goes on from given words. What it writes first, at
+some temperature so that no two texts are the same, counts as the user's.
 """
 
 import random
@@ -25,7 +28,11 @@ TEMPLATE, USER, ANSWER = 0, 1, 2
 class Script:
     """The fixed text of a chat template, as tokens: before the first user turn, between user turn
     and answer, between answer and next user turn. `ends`: tokens that end a turn. `openings`: first
-    words of user turns, one of which begins most dialogues."""
+    words of user turns, one of which begins most dialogues.
+
+    Without a template, `opening` is what the tokenizer puts before a text, perhaps nothing, and the
+    others are empty: texts begin with one of `openings`, which there must be.
+    """
 
     opening: tuple[int, ...]
     answering: tuple[int, ...]
@@ -106,8 +113,12 @@ def written(
     made.roles += [TEMPLATE] * len(made.tokens)
     rounds = len(asked) or 1 + sum(rng.random() < 0.5 for _ in range(style.rounds - 1))
     given = script.opening[-1:]
+    if not script.answering:
+        yield from _continue(script, style, room, rng, asked, made)
+        return made
     for turn in range(rounds):
         heat = rng.uniform(*style.heats)
+        answering = script.answering
         if asked:
             yield from _recite(made, given, TEMPLATE, 0.0)
             yield from _recite(made, asked[turn], USER, 0.0)
@@ -116,17 +127,49 @@ def written(
             if turn == 0 and script.openings and rng.random() < style.opened:
                 token = yield from _recite(made, rng.choice(script.openings), USER, heat)
             room_left = min(style.asked, room - len(made.tokens))
-            yield from _improvise(made, token, USER, heat, script.ends, room_left)
-        if len(made.tokens) + len(script.answering) >= room:
+            token = yield from _improvise(
+                made, token, USER, heat, script.ends, room_left, script.answering
+            )
+            if _hand_over(made, script.answering):
+                answering = ()
+        if len(made.tokens) + len(answering) >= room:
             break
         heat = 0.0 if rng.random() < style.greedy else heat
-        token = yield from _recite(made, script.answering, TEMPLATE, heat)
+        if answering:
+            token = yield from _recite(made, answering, TEMPLATE, heat)
         room_left = min(style.answered, room - len(made.tokens))
-        ended = yield from _improvise(made, token, ANSWER, heat, script.ends, room_left)
+        token = yield from _improvise(made, token, ANSWER, heat, script.ends, room_left)
+        ended = token in script.ends
         given = script.asking
         if not ended or len(made.tokens) + len(given) + 16 > room:
             break
     return made
+
+
+def _continue(
+    script: Script,
+    style: Style,
+    room: int,
+    rng: random.Random,
+    asked: Sequence[Sequence[int]],
+    made: Dialogue,
+) -> Generator[tuple[int, float], int, None]:
+    """A text without turns: given words and what follows on them. Where `asked` gives several, the
+    others follow on that in turn."""
+    yield from _recite(made, script.opening[-1:], TEMPLATE, style.spark)
+    for words in asked or (rng.choice(script.openings),):
+        heat = rng.uniform(*style.heats)
+        token = yield from _recite(made, words, USER, heat)
+        if not asked:
+            few = min(rng.randint(1, style.asked), (room - len(made.tokens)) // 2)
+            token = yield from _improvise(made, token, USER, heat, script.ends, few)
+        heat = 0.0 if rng.random() < style.greedy else heat
+        most = room - len(made.tokens)
+        if asked:
+            most = min(most, style.answered)
+        token = yield from _improvise(made, token, ANSWER, heat, script.ends, most)
+        if token in script.ends or len(made.tokens) + 16 > room:
+            return
 
 
 def _recite(
@@ -142,17 +185,37 @@ def _recite(
 
 
 def _improvise(
-    made: Dialogue, token: int, role: int, heat: float, ends: frozenset[int], most: int
-) -> Generator[tuple[int, float], int, bool]:
-    """Text that is drawn, beginning with `token`. Returns whether it came to its end; the token
-    that ends it is the template's."""
-    for _ in range(most):
-        if token in ends:
-            return True
+    made: Dialogue,
+    token: int,
+    role: int,
+    heat: float,
+    ends: frozenset[int],
+    most: int,
+    until: tuple[int, ...] = (),
+) -> Generator[tuple[int, float], int, int]:
+    """Text that is drawn, beginning with `token`, up to a token of `ends`, which is the template's,
+    or up to the tokens `until` and with them. Returns what was drawn after it."""
+    for count in range(most):
+        if token in ends or (until and count >= len(until) and _ends_with(made, until)):
+            return token
         made.tokens.append(token)
         made.roles.append(role)
         token = yield token, heat
-    return token in ends
+    return token
+
+
+def _hand_over(made: Dialogue, answering: tuple[int, ...]) -> bool:
+    """Whether the user turn ends with what the template writes between it and the answer, which
+    then is the template's."""
+    size = len(answering)
+    if not _ends_with(made, answering) or made.roles[-size:] != [USER] * size:
+        return False
+    made.roles[-size:] = [TEMPLATE] * size
+    return True
+
+
+def _ends_with(made: Dialogue, tokens: tuple[int, ...]) -> bool:
+    return tuple(made.tokens[-len(tokens) :]) == tokens
 
 
 class Play:

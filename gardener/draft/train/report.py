@@ -22,14 +22,16 @@ CALIBRATION = "calibration.json"
 FACTS = "report.json"
 
 
-def finish(run: TrainingRun, model: str, command: str) -> None:
+def finish(run: TrainingRun, model: str, command: str, template: str | None = None) -> None:
     """Judge the head on the held-out dialogues, calibrate it, and write the report: without the
-    picture where there is no matplotlib. Raises UserError, or Stopped.
+    picture where there is no matplotlib. `template`: the chat template of the dialogues; None: they
+    have no turns. Raises UserError, or Stopped.
 
     The calibration is fitted on one half of the dialogues and its error measured on the other.
     """
     seen = run.judge()
     facts = _facts(run, seen, model, _commands(run.out / FACTS, command))
+    facts["template"] = template
     facts["calibration"] = _calibrate(run.out / CALIBRATION, seen)
     drawn = find_spec("matplotlib") is not None
     write(run.out, facts, _page(facts, drawn))

@@ -67,7 +67,7 @@ def split(
     if dtype != "keep":  # rounded weights are another model
         mark = f"{dtype}-{mark}"
     with whole_folder(out) as folder:
-        _write_holder(source, folder / "holder", mark)
+        _write_holder(source, folder / "holder", mark, name or source.name)
         borrowed = [
             name for name in checkpoint.names() if EmbeddingAndHead().holds(name, architecture.tied)
         ]
@@ -141,13 +141,14 @@ def _write_config(
     _write_json(folder / "config.json", config)
 
 
-def _write_holder(source: Path, folder: Path, mark: str) -> None:
+def _write_holder(source: Path, folder: Path, mark: str, name: str) -> None:
     folder.mkdir()
     for pattern in _HOLDER_FILES:
         for file in sorted(source.glob(pattern)):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
     config = read_json(source / "config.json")
+    config.setdefault("_name_or_path", name)  # a chat template may be chosen by it
     config["gardener"] = {"stage": 0, "fingerprint": mark}
     _write_json(folder / "config.json", config)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import gardener
 from gardener.draft.drafter import Drafter
 from gardener.errors import UserError
-from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
 from gardener.model.checkpoint.slices import Slice, even_cut
 from gardener.net.address import Address
@@ -123,6 +122,7 @@ async def simulate(
     folder: Path,
     drafters: Sequence[Drafter],
     *,
+    eos: frozenset[int],
     patience: float,
     say: Say,
     heard: Say,
@@ -130,13 +130,14 @@ async def simulate(
 ) -> AsyncIterator[Holder]:
     """The holder of a ring that writes what the model in a folder would write.
 
-    Its `prepare` must be called with all prompts before they are asked. `say` is for the user,
-    `heard` gets the stages' lines, `progress` is told how far a recording is.
+    Its `prepare` must be called with all prompts before they are asked. `eos`: tokens that end
+    an answer. `say` is for the user, `heard` gets the stages' lines, `progress` is told how far a
+    recording is.
 
     Raises UserError.
     """
     taps = next((drafter.taps for drafter in drafters if drafter.taps), ())
-    targets = Targets(folder, Prompter(folder).eos, taps, say, progress)
+    targets = Targets(folder, eos, taps, say, progress)
     shape = targets.shape
     context = shape.context
     model = SimulatedModel(shape.layers, shape.width, context, targets.fingerprint)
