@@ -27,7 +27,7 @@ class DraftSettings:
     kinds   of drafters; None: n-gram, and whatever `head`, `model` and the package bring
     head    an EAGLE checkpoint: folder, hub id or the name of a shipped one; None: the one that is
             shipped for the model, if any
-    model   a small model of the same vocabulary
+    model   a small model with the same tokens
     dtype   what drafters compute in. int8: a head's linear layers in 8 bits, on the CPU. auto: that
             for a head where it is faster; otherwise the float type that this device is faster with
     """
@@ -94,7 +94,7 @@ def drafters(
     if settings.model is not None:
         if settings.dtype == "int8":
             say("--draft-dtype int8 is for a head: the small model computes in a float type")
-        found.append(_small_model(resolve_model(settings.model), model, settings))
+        found.append(_small_model(resolve_model(settings.model), model, settings, say))
     return found
 
 
@@ -157,12 +157,13 @@ def _float_dtype(settings: DraftSettings) -> str:
     return quick_dtype(settings.device) if settings.dtype in ("auto", "int8") else settings.dtype
 
 
-def _small_model(folder: Path, model: Path, settings: DraftSettings) -> Drafter:
+def _small_model(folder: Path, model: Path, settings: DraftSettings, say: Say) -> Drafter:
     from gardener.draft.calibration import Calibration
     from gardener.draft.incremental import Incremental
     from gardener.draft.small_model import SmallModel
 
-    network = SmallModel(folder, model, dtype=_float_dtype(settings), device=settings.device)
+    dtype = _float_dtype(settings)
+    network = SmallModel(folder, model, dtype=dtype, device=settings.device, say=say)
     return Incremental(network, Calibration())
 
 
