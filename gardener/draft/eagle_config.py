@@ -1,28 +1,72 @@
-"""What the `config.json` of a draft head says, checked as that of a model is."""
+"""What the `config.json` of a draft head says, checked as that of a model is.
 
+There are two forms. The flat one is that of EAGLE itself, of SpecForge, SGLang and ModelOpt, and
+ours: fields of the layer and of the head side by side. The form of `speculators` (RedHat, vLLM) has
+the layer's in `transformer_layer_config`. They mean different things by two keys:
+
+`eagle_aux_hidden_state_layer_ids`. Tap k here is what enters layer k (see `messages.Open`), which
+    is layer k-1's output, and `hidden_states[k]` of transformers. So it is in EAGLE's own code, in
+    vLLM (what enters layer k is k; the embedding is 0) and in `speculators`, which takes its
+    training data from vLLM. SpecForge, SGLang and ModelOpt number layers by their output, so that
+    their k is tap k+1, and their usual ids begin with 1 where the others' begin with 2. SGLang
+    tells flat heads apart by that (its pull request 25454): ids that begin with 1 are outputs. The
+    same is done here, but for heads of our own, whose ids are taps.
+    Without ids all mean what enters layers 2, n/2 and n-3.
+
+`norm_before_residual`: whether the normed feature goes on past attention, or the feature itself.
+    Left out of a flat head it is false, as in EAGLE's code, which knows no other way. In the form
+    of `speculators` its class takes it for false, vLLM takes it for true: such a file is refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gardener.model.checkpoint.config import LayerConfig, Size, checked
+from gardener.draft.head_keys import refuse_unknown
+from gardener.errors import UserError
+from gardener.model.architecture import Architecture
+from gardener.model.checkpoint.config import LayerConfig, Rope, Size, checked, unreadable
 from gardener.model.checkpoint.folders import read_json
+from gardener.model.checkpoint.plain_config import plain_config
 from gardener.protocol.messages import MAX_TAPS
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Layer: TypeAlias = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Taps: TypeAlias = Annotated[tuple[Layer, ...], Meta(max_length=MAX_TAPS)]
 
 WAY_OUT = "mend the file, or give --head another head"
 
+TAPS = "eagle_aux_hidden_state_layer_ids"
+"""Key in a head's config: its taps."""
+
+INDUCTION = "induction_key_value_heads"
+"""Another: key heads for induction, beyond the others, and with as many query heads each."""
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""Whose layer a head's layer may be. Its attention sees all of the text, whatever the family's."""
+
 
 class EagleConfig(Struct, frozen=True):
-    """Where some trainers put the taps."""
+    """Where some trainers put these."""
 
     eagle_aux_hidden_state_layer_ids: Taps | None = None
+    norm_before_fc: bool | None = None
 
 
 class HeadConfig(LayerConfig, frozen=True, kw_only=True):
-    """The fields that matter of a head."""
+    """The fields that matter of a head.
+
+    norm_before_residual  see above
+    norm_before_fc        one norm over all features before `fc`
+    fc_norm               a norm for the features of each tap before `fc`
+    norm_output           a row hands on what the last norm gives, not what enters it
+    """
 
     target_hidden_size: Size | None = None
     draft_vocab_size: Size | None = None
@@ -30,22 +74,136 @@ class HeadConfig(LayerConfig, frozen=True, kw_only=True):
     eagle_aux_hidden_state_layer_ids: Taps | None = None
     eagle_config: EagleConfig | None = None
     bias: bool | None = True
+    norm_before_residual: bool | None = None
+    norm_before_fc: bool | None = None
     fc_norm: bool | None = None
     norm_output: bool | None = None
 
-    @classmethod
-    def read(cls, file: Path) -> "HeadConfig":
-        """Raises UserError, which names the first field that is wrong."""
-        return checked(cls, file, read_json(file), WAY_OUT)
+
+class SpeculatorsConfig(Struct, frozen=True):
+    """What only the form of `speculators` has."""
+
+    speculators_model_type: str | UnsetType = UNSET
+    transformer_layer_config: dict[str, Any] | UnsetType = UNSET
+
+
+_LAYERS = frozenset(LayerConfig.__struct_fields__) | {"model_type"}
+_HEADS = frozenset(HeadConfig.__struct_fields__).difference(LayerConfig.__struct_fields__)
+_FLAT_ALONE = frozenset((INDUCTION, "eagle_config", "bias"))
+HEADS_OWN = _HEADS | {"target_fingerprint"}
+"""Fields that a model does not have."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a head's config says.
+
+    fields    those that matter
+    layer     fields of its layer, as in the config of a model
+    standard  whether it is in the form of `speculators`
+    ours      whether `train-draft` wrote it
+    """
+
+    folder: Path
+    fields: HeadConfig
+    layer: Mapping[str, Any]
+    standard: bool
+    ours: bool
 
     @property
-    def taps(self) -> tuple[int, ...] | None:
-        """As stated; None where nothing is."""
-        nested = self.eagle_config and self.eagle_config.eagle_aux_hidden_state_layer_ids
-        return self.eagle_aux_hidden_state_layer_ids or nested or None
+    def shape(self) -> Architecture:
+        """The layer's sizes. Raises UserError."""
+        whole = partial(_whole, self.folder, self.layer)
+        known = plain_config(self.layer) or whole()
+        try:
+            return Architecture.from_config(known, whole)
+        except Exception as error:  # it may be the config of anything
+            raise unreadable(self.folder, error, WAY_OUT) from error
+
+    @property
+    def norm_before_fc(self) -> bool:
+        nested = self.fields.eagle_config and self.fields.eagle_config.norm_before_fc
+        return bool(self.fields.norm_before_fc or nested)
+
+    def taps(self, layers: int) -> tuple[int, ...]:
+        """What it wants of a target with so many layers; nothing is checked."""
+        nested = self.fields.eagle_config
+        ids = self.fields.eagle_aux_hidden_state_layer_ids
+        if not ids and nested is not None:
+            ids = nested.eagle_aux_hidden_state_layer_ids
+        if not ids:
+            return 2, layers // 2, layers - 3
+        outputs = ids[0] == 1 and not self.standard and not self.ours
+        return tuple(id + 1 for id in ids) if outputs else ids
 
 
-HEADS_OWN = {"target_fingerprint"}.union(HeadConfig.__struct_fields__).difference(
-    LayerConfig.__struct_fields__
-)
-"""Fields that a model does not have."""
+def read_stated(folder: Path) -> Stated:
+    """Raises UserError, which names the first key that is wrong, not known, or of a head of another
+    kind."""
+    file = folder / "config.json"
+    raw = read_json(file)
+    outer = checked(SpeculatorsConfig, file, raw, WAY_OUT)
+    if outer.speculators_model_type is UNSET and outer.transformer_layer_config is UNSET:
+        return _flat(folder, file, raw)
+    if outer.speculators_model_type != "eagle3":
+        kind = raw.get("speculators_model_type")
+        raise UserError(f"{file}: speculators_model_type is {kind!r}, not 'eagle3': {WAY_OUT}")
+    if outer.transformer_layer_config is UNSET:
+        raise UserError(f"{file}: there is no transformer_layer_config: {WAY_OUT}")
+    return _standard(folder, file, raw, outer.transformer_layer_config)
+
+
+def _flat(folder: Path, file: Path, raw: Mapping[str, Any]) -> Stated:
+    refuse_unknown(file, raw, _LAYERS | _HEADS, "", WAY_OUT)
+    fields = checked(HeadConfig, file, raw, WAY_OUT)
+    nested = raw.get("eagle_config")
+    if nested is not None:
+        refuse_unknown(file, nested, EagleConfig.__struct_fields__, "eagle_config", WAY_OUT)
+    ours = "target_fingerprint" in raw or INDUCTION in raw
+    return Stated(folder, fields, _layer(file, raw, ""), False, ours)
+
+
+def _standard(folder: Path, file: Path, raw: Mapping[str, Any], layer: Mapping[str, Any]) -> Stated:
+    own = set(SpeculatorsConfig.__struct_fields__) | _HEADS - _FLAT_ALONE
+    refuse_unknown(file, raw, own, "", WAY_OUT)
+    within = "transformer_layer_config"
+    refuse_unknown(file, layer, _LAYERS, within, WAY_OUT)
+    merged = {**layer, **{key: raw[key] for key in _HEADS & raw.keys()}}
+    fields = checked(HeadConfig, file, merged, WAY_OUT)
+    if fields.norm_before_residual is None:
+        raise UserError(
+            f"{file}: norm_before_residual is not there, which speculators takes for false and "
+            "vLLM for true: write into it which of them the head was trained with"
+        )
+    return Stated(folder, fields, _layer(file, layer, f"{within}."), True, False)
+
+
+def _layer(file: Path, raw: Mapping[str, Any], within: str) -> dict[str, Any]:
+    """The fields of a layer, with those that its family must have here."""
+    layer = {"model_type": "llama"} | {key: raw[key] for key in raw if key in _LAYERS}
+    layer.pop("configuration_files", None)
+    family = layer["model_type"]
+    if family not in FAMILIES:
+        raise UserError(
+            f"{file}: {within}model_type is {family!r}; a head's layer is one of "
+            f"{', '.join(FAMILIES)}: {WAY_OUT}"
+        )
+    for key in ("rope_scaling", "rope_parameters"):
+        if isinstance(rope := layer.get(key), dict):
+            refuse_unknown(file, rope, Rope.__struct_fields__, f"{within}{key}", WAY_OUT)
+    if family == "mistral":
+        layer["sliding_window"] = None
+    elif family.startswith("qwen"):
+        layer["use_sliding_window"] = False
+    return layer
+
+
+def _whole(folder: Path, layer: Mapping[str, Any]) -> "PretrainedConfig":
+    """What transformers makes of the fields of a layer. Raises UserError."""
+    from transformers import AutoConfig  # late: it takes seconds, and is seldom needed
+
+    try:
+        config: PretrainedConfig = AutoConfig.for_model(**layer)
+    except Exception as error:  # it computes with what the file says: nearly any of them
+        raise unreadable(folder, error, WAY_OUT) from error
+    return config

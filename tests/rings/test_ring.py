@@ -16,7 +16,7 @@ import torch
 from processes import HandMade, Process, at, go_on, gone, hand_made, model_folder, pause
 
 from gardener.decoding.policy import MAIN
-from gardener.draft.eagle_files import TAPS
+from gardener.draft.eagle_config import TAPS
 from gardener.evaluation.reference import plain_reference
 from gardener.holder.chat_template import Prompter
 from gardener.protocol.sampling import Sampling
