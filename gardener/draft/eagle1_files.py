@@ -2,13 +2,13 @@
 without an input norm. The target's head reads what it gives."""
 
 from gardener.draft.eagle import Eagle1
-from gardener.draft.head_reader import HeadReader
+from gardener.draft.eagle_reader import EagleReader
 from gardener.model.kernels.linear import linear
 
 _NOT_HERE = ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output")
 
 
-def eagle1(reader: HeadReader) -> Eagle1:
+def eagle1(reader: EagleReader) -> Eagle1:
     """Raises UserError for a head that does not fit."""
     width, fields = reader.shape.width, reader.stated.fields
     if width != reader.target.width:
@@ -21,5 +21,5 @@ def eagle1(reader: HeadReader) -> Eagle1:
     bias = reader.take("fc.bias", (width,)) if fields.bias else None
     fc = linear(reader.take("fc.weight", (width, 2 * width)), bias)
     block = reader.block(width)
-    head = reader.linear(reader.borrowed_matrix())
+    head = reader.linear(reader.targets_output())
     return Eagle1(reader.parts(block, fc, head, None, (reader.target.layers,)))

@@ -7,18 +7,14 @@ published head has them. Heads in the form of `speculators` bring `lm_head` and 
 """
 
 import torch
-from torch import Tensor
 
 from gardener.draft.eagle import Eagle3, Norms
 from gardener.draft.eagle_config import TAPS
-from gardener.draft.head_reader import HeadReader, type_name
-from gardener.model.kernels.interface import Linear
+from gardener.draft.eagle_reader import EagleReader
 from gardener.model.kernels.linear import linear
 
-_WHOLE = (torch.int64, torch.int32, torch.int16)
 
-
-def eagle3(reader: HeadReader) -> Eagle3:
+def eagle3(reader: EagleReader) -> Eagle3:
     """Raises UserError for a head that does not fit."""
     width, theirs = reader.shape.width, reader.target.width
     taps = _taps(reader)
@@ -29,13 +25,13 @@ def eagle3(reader: HeadReader) -> Eagle3:
     fc = linear(reader.take("fc.weight", (width, len(taps) * theirs)), None)
     block = reader.block(2 * width)
     norms = _norms(reader, len(taps))
-    tokens = _tokens(reader)
-    head = _head(reader, tokens)
+    tokens = reader.tokens(reader.stated.fields.draft_vocab_size)
+    head = reader.output(tokens, must=reader.stated.standard)
     parts = reader.parts(block, fc, head, tokens, taps)
     return Eagle3(parts, norms, reader.induction)
 
 
-def _taps(reader: HeadReader) -> tuple[int, ...]:
+def _taps(reader: EagleReader) -> tuple[int, ...]:
     layers, stated = reader.target.layers, reader.stated
     taps = stated.taps(layers)
     if list(taps) != sorted(set(taps)) or not 0 <= taps[0] <= taps[-1] <= layers:
@@ -50,7 +46,7 @@ def _taps(reader: HeadReader) -> tuple[int, ...]:
     return taps
 
 
-def _norms(reader: HeadReader, taps: int) -> Norms:
+def _norms(reader: EagleReader, taps: int) -> Norms:
     p, fields, theirs = reader.layer, reader.stated.fields, reader.target.width
     before_fc = reader.stated.norm_before_fc
     if before_fc and fields.fc_norm:
@@ -65,54 +61,3 @@ def _norms(reader: HeadReader, taps: int) -> Norms:
         before_residual=bool(fields.norm_before_residual),
         output=bool(fields.norm_output),
     )
-
-
-def _tokens(reader: HeadReader) -> Tensor | None:
-    """The target's token of each logit; None where all of them are there in order."""
-    vocab = reader.target.vocab
-    count = reader.stated.fields.draft_vocab_size or vocab
-    if not reader.has("d2t"):
-        if count != vocab:
-            raise reader.refusal(f"draft_vocab_size is {count}, but there is no d2t")
-        return None
-    offsets = reader.raw("d2t", (count,))
-    if offsets.dtype not in _WHOLE:
-        raise reader.refusal(f"d2t holds {type_name(offsets.dtype)}, not whole numbers")
-    return _mapped(reader, offsets.long(), vocab)
-
-
-def _mapped(reader: HeadReader, offsets: Tensor, vocab: int) -> Tensor:
-    """Draft token i is the target's token i + d2t[i], and no other draft token is."""
-    own = torch.arange(len(offsets))
-    outside = (offsets < -own) | (offsets >= vocab - own)  # before a sum could overflow
-    if outside.any():
-        i = int(outside.nonzero()[0])
-        offset = int(offsets[i])
-        raise reader.refusal(
-            f"d2t[{i}] is {offset}, which makes draft token {i} the model's token "
-            f"{i + offset}, and that has tokens 0 to {vocab - 1}"
-        )
-    tokens = offsets + own
-    times = tokens.bincount(minlength=vocab)
-    if times.max() > 1:
-        token = int((times > 1).nonzero()[0])
-        first, second = (int(i) for i in (tokens == token).nonzero()[:2])
-        raise reader.refusal(
-            f"d2t makes two draft tokens, {first} and {second}, the model's token {token}"
-        )
-    return tokens
-
-
-def _head(reader: HeadReader, tokens: Tensor | None) -> Linear:
-    """Its own output matrix, else the target's at its tokens."""
-    width, theirs = reader.shape.width, reader.target
-    if reader.has("lm_head.weight") or reader.stated.standard:
-        count = theirs.vocab if tokens is None else len(tokens)
-        return reader.linear(reader.take("lm_head.weight", (count, width)))
-    if width != theirs.width:
-        raise reader.refusal(
-            f"it has no lm_head, and hidden_size {width} is not the model's "
-            f"{theirs.width}, whose head it could use"
-        )
-    matrix = reader.borrowed_matrix()
-    return reader.linear(matrix if tokens is None else matrix[tokens])

@@ -20,27 +20,22 @@ the layer's in `transformer_layer_config`. They mean different things by two key
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gardener.draft.head_config import (
+    LAYER_KEYS,
+    WAY_OUT,
+    LayerIds,
+    StatedLayers,
+    layer_fields,
+)
 from gardener.draft.head_keys import refuse_unknown
 from gardener.errors import UserError
-from gardener.model.architecture import Architecture
-from gardener.model.checkpoint.config import LayerConfig, Rope, Size, checked, unreadable
+from gardener.model.checkpoint.config import LayerConfig, Size, checked
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.checkpoint.plain_config import plain_config
-from gardener.protocol.messages import MAX_TAPS
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
-Layer: TypeAlias = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-Taps: TypeAlias = Annotated[tuple[Layer, ...], Meta(max_length=MAX_TAPS)]
-
-WAY_OUT = "mend the file, or give --head another head"
 
 TAPS = "eagle_aux_hidden_state_layer_ids"
 """Key in a head's config: its taps."""
@@ -48,14 +43,11 @@ TAPS = "eagle_aux_hidden_state_layer_ids"
 INDUCTION = "induction_key_value_heads"
 """Another: key heads for induction, beyond the others, and with as many query heads each."""
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-"""Whose layer a head's layer may be. Its attention sees all of the text, whatever the family's."""
-
 
 class EagleConfig(Struct, frozen=True):
     """Where some trainers put these."""
 
-    eagle_aux_hidden_state_layer_ids: Taps | None = None
+    eagle_aux_hidden_state_layer_ids: LayerIds | None = None
     norm_before_fc: bool | None = None
 
 
@@ -71,7 +63,7 @@ class HeadConfig(LayerConfig, frozen=True, kw_only=True):
     target_hidden_size: Size | None = None
     draft_vocab_size: Size | None = None
     induction_key_value_heads: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
-    eagle_aux_hidden_state_layer_ids: Taps | None = None
+    eagle_aux_hidden_state_layer_ids: LayerIds | None = None
     eagle_config: EagleConfig | None = None
     bias: bool | None = True
     norm_before_residual: bool | None = None
@@ -87,7 +79,6 @@ class SpeculatorsConfig(Struct, frozen=True):
     transformer_layer_config: dict[str, Any] | UnsetType = UNSET
 
 
-_LAYERS = frozenset(LayerConfig.__struct_fields__) | {"model_type"}
 _HEADS = frozenset(HeadConfig.__struct_fields__).difference(LayerConfig.__struct_fields__)
 _FLAT_ALONE = frozenset((INDUCTION, "eagle_config", "bias"))
 HEADS_OWN = _HEADS | {"target_fingerprint"}
@@ -95,30 +86,17 @@ HEADS_OWN = _HEADS | {"target_fingerprint"}
 
 
 @dataclass(frozen=True)
-class Stated:
-    """What a head's config says.
+class Stated(StatedLayers):
+    """What the config of an EAGLE head says.
 
     fields    those that matter
-    layer     fields of its layer, as in the config of a model
     standard  whether it is in the form of `speculators`
     ours      whether `train-draft` wrote it
     """
 
-    folder: Path
     fields: HeadConfig
-    layer: Mapping[str, Any]
     standard: bool
     ours: bool
-
-    @property
-    def shape(self) -> Architecture:
-        """The layer's sizes. Raises UserError."""
-        whole = partial(_whole, self.folder, self.layer)
-        known = plain_config(self.layer) or whole()
-        try:
-            return Architecture.from_config(known, whole)
-        except Exception as error:  # it may be the config of anything
-            raise unreadable(self.folder, error, WAY_OUT) from error
 
     @property
     def norm_before_fc(self) -> bool:
@@ -154,20 +132,20 @@ def read_stated(folder: Path) -> Stated:
 
 
 def _flat(folder: Path, file: Path, raw: Mapping[str, Any]) -> Stated:
-    refuse_unknown(file, raw, _LAYERS | _HEADS, "", WAY_OUT)
+    refuse_unknown(file, raw, LAYER_KEYS | _HEADS, "", WAY_OUT)
     fields = checked(HeadConfig, file, raw, WAY_OUT)
     nested = raw.get("eagle_config")
     if nested is not None:
         refuse_unknown(file, nested, EagleConfig.__struct_fields__, "eagle_config", WAY_OUT)
     ours = "target_fingerprint" in raw or INDUCTION in raw
-    return Stated(folder, fields, _layer(file, raw, ""), False, ours)
+    return Stated(folder, layer_fields(file, raw, ""), fields, standard=False, ours=ours)
 
 
 def _standard(folder: Path, file: Path, raw: Mapping[str, Any], layer: Mapping[str, Any]) -> Stated:
     own = set(SpeculatorsConfig.__struct_fields__) | _HEADS - _FLAT_ALONE
     refuse_unknown(file, raw, own, "", WAY_OUT)
     within = "transformer_layer_config"
-    refuse_unknown(file, layer, _LAYERS, within, WAY_OUT)
+    refuse_unknown(file, layer, LAYER_KEYS, within, WAY_OUT)
     merged = {**layer, **{key: raw[key] for key in _HEADS & raw.keys()}}
     fields = checked(HeadConfig, file, merged, WAY_OUT)
     if fields.norm_before_residual is None:
@@ -175,35 +153,6 @@ def _standard(folder: Path, file: Path, raw: Mapping[str, Any], layer: Mapping[s
             f"{file}: norm_before_residual is not there, which speculators takes for false and "
             "vLLM for true: write into it which of them the head was trained with"
         )
-    return Stated(folder, fields, _layer(file, layer, f"{within}."), True, False)
-
-
-def _layer(file: Path, raw: Mapping[str, Any], within: str) -> dict[str, Any]:
-    """The fields of a layer, with those that its family must have here."""
-    layer = {"model_type": "llama"} | {key: raw[key] for key in raw if key in _LAYERS}
-    layer.pop("configuration_files", None)
-    family = layer["model_type"]
-    if family not in FAMILIES:
-        raise UserError(
-            f"{file}: {within}model_type is {family!r}; a head's layer is one of "
-            f"{', '.join(FAMILIES)}: {WAY_OUT}"
-        )
-    for key in ("rope_scaling", "rope_parameters"):
-        if isinstance(rope := layer.get(key), dict):
-            refuse_unknown(file, rope, Rope.__struct_fields__, f"{within}{key}", WAY_OUT)
-    if family == "mistral":
-        layer["sliding_window"] = None
-    elif family.startswith("qwen"):
-        layer["use_sliding_window"] = False
-    return layer
-
-
-def _whole(folder: Path, layer: Mapping[str, Any]) -> "PretrainedConfig":
-    """What transformers makes of the fields of a layer. Raises UserError."""
-    from transformers import AutoConfig  # late: it takes seconds, and is seldom needed
-
-    try:
-        config: PretrainedConfig = AutoConfig.for_model(**layer)
-    except Exception as error:  # it computes with what the file says: nearly any of them
-        raise unreadable(folder, error, WAY_OUT) from error
-    return config
+    return Stated(
+        folder, layer_fields(file, layer, f"{within}."), fields, standard=True, ours=False
+    )

@@ -10,7 +10,7 @@ import torch
 from gardener.draft.eagle import Eagle1, Eagle3
 from gardener.draft.eagle1_files import eagle1
 from gardener.draft.eagle3_files import eagle3
-from gardener.draft.head_reader import HeadReader
+from gardener.draft.eagle_reader import EagleReader
 from gardener.model.kernels.interface import Make
 from gardener.model.kernels.linear import linear
 from gardener.model.tensors import dtype_of
@@ -25,6 +25,6 @@ def load_eagle(
 
     Raises UserError.
     """
-    reader = HeadReader(folder, model, dtype_of(dtype), torch.device(device), make)
+    reader = EagleReader(folder, model, dtype_of(dtype), torch.device(device), make)
     with torch.inference_mode():
         return eagle3(reader) if reader.is_eagle3 else eagle1(reader)
