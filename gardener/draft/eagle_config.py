@@ -125,7 +125,10 @@ def read_stated(folder: Path) -> Stated:
         return _flat(folder, file, raw)
     if outer.speculators_model_type != "eagle3":
         kind = raw.get("speculators_model_type")
-        raise UserError(f"{file}: speculators_model_type is {kind!r}, not 'eagle3': {WAY_OUT}")
+        raise UserError(
+            f"{file}: speculators_model_type is {kind!r}; of this form only 'eagle3' is read: "
+            f"{WAY_OUT}"
+        )
     if outer.transformer_layer_config is UNSET:
         raise UserError(f"{file}: there is no transformer_layer_config: {WAY_OUT}")
     return _standard(folder, file, raw, outer.transformer_layer_config)

@@ -13,10 +13,12 @@ from typing import Any
 from gardener.errors import UserError
 
 _REASONS = {
-    "where it comes from and what wrote it": "_name_or_path architectures auto_map dtype "
-    "finetuning_task name_or_path speculators_config speculators_version tokenizer_class "
+    "where it comes from and what wrote it": "_commit_hash _name_or_path architectures auto_map "
+    "dtype finetuning_task name_or_path speculators_config speculators_version tokenizer_class "
     "torch_dtype transformers_version",
-    "training, and running it elsewhere": "_attn_implementation _attn_implementation_autoset "
+    "training, and how sure it is": "ce_loss_alpha confidence_head_alpha "
+    "confidence_head_with_markov enable_confidence_head l1_loss_alpha loss_decay_gamma num_anchors",
+    "running it elsewhere": "_attn_implementation _attn_implementation_autoset "
     "_attn_implementation_internal attention_dropout attn_implementation base_model_ep_plan "
     "base_model_pp_plan base_model_tp_plan embed_requires_grad enable_sp_ulysses "
     "gradient_checkpointing has_no_defaults_at_init initializer_range pretraining_tp torchscript "
@@ -68,7 +70,12 @@ _FULL = "full_attention"
 
 
 def refuse_unknown(
-    file: Path, raw: Mapping[str, Any], obeyed: Collection[str], within: str, way_out: str
+    file: Path,
+    raw: Mapping[str, Any],
+    obeyed: Collection[str],
+    within: str,
+    way_out: str,
+    only: Mapping[str, tuple[Any, ...]] = ONLY,
 ) -> None:
     """Raise UserError for the first key of `raw` that is not obeyed and may have an effect.
     `within`: the key of this file whose value `raw` is; empty: it is the whole of it."""
@@ -77,12 +84,12 @@ def refuse_unknown(
         if key in obeyed or key in WITHOUT_EFFECT or (key == "sliding_window" and not windows):
             continue
         name = f"{within}.{key}" if within else key
-        if key not in ONLY and key != "layer_types":
+        if key not in only and key != "layer_types":
             raise UserError(
                 f"{file}: {name} is not known here, so what it does to the head's guesses is not "
                 f"done: take the key out if it does nothing; else {way_out}"
             )
-        if not (_all_full(value) if key == "layer_types" else value in ONLY[key]):
+        if not (_all_full(value) if key == "layer_types" else value in only[key]):
             raise UserError(
                 f"{file}: {name} is {reprlib.repr(value)}, which is not supported: {way_out}"
             )

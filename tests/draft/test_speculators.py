@@ -196,7 +196,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another-kind": (
         {"speculators_model_type": "eagle"},
-        r"speculators_model_type is 'eagle', not 'eagle3'",
+        r"speculators_model_type is 'eagle'; of this form only 'eagle3' is read",
     ),
     "unknown": ({"norm_after_fc": False}, r"norm_after_fc is not known here"),
     "both-norms": (
