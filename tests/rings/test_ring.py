@@ -322,7 +322,7 @@ def random_head(kind: str, folder: Path, tokens: Sequence[int]) -> Path:
         del tensors["embed_tokens.weight"]  # 113 MB; it takes the model's
         return heads.write(folder, config, tensors, pickled=True)
     kept = torch.tensor(sorted(set(tokens)))
-    config |= {"draft_vocab_size": len(kept), TAPS: taps}
+    config |= {"draft_vocab_size": len(kept), TAPS: taps, "target_fingerprint": "0:0"}
     tensors = heads.eagle3_tensors(config, len(taps), lm_head=len(taps) > 1)
     del tensors["t2d"]
     tensors["d2t"] = kept - torch.arange(len(kept))
