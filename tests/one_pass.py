@@ -73,8 +73,23 @@ def dspark(**more: Any) -> dict[str, Any]:
     )
 
 
+def specforge() -> dict[str, Any]:
+    """DSpark as SpecForge writes it: a DFlash class, and all else in `dflash_config`."""
+    more = {
+        "projector_type": "dspark",
+        "markov_rank": RANK,
+        "markov_head_type": "vanilla",
+        "confidence_head_alpha": 1.0,
+        "enable_confidence_head": True,
+        "confidence_head_with_markov": True,
+    }
+    flat = dflash()
+    return flat | {"dflash_config": flat["dflash_config"] | more}
+
+
 def tensors(config: dict[str, Any], own: bool = False, seed: int = 6) -> dict[str, Tensor]:
     """Names and shapes of these; `own`: with an embedding and an output matrix."""
+    config = config | config.get("dflash_config", {})
     shapes: dict[str, tuple[int, ...]] = {
         "fc.weight": (WIDTH, len(IDS) * WIDTH),
         "hidden_norm.weight": (WIDTH,),
@@ -120,7 +135,9 @@ class Reference:
     def __init__(
         self, config: dict[str, Any], tensors: dict[str, Tensor], table: Tensor, matrix: Tensor
     ) -> None:
-        self.config, self.t = config, tensors
+        self.config, self.t = config | config.get("dflash_config", {}), tensors
+        names = (self.config["architectures"][0], self.config.get("projector_type", ""))
+        self.follows = any("dspark" in name.lower() for name in names)
         self.table = tensors.get("embed_tokens.weight", table)
         self.matrix = tensors.get("lm_head.weight", matrix)
 
@@ -133,7 +150,7 @@ class Reference:
         for index in range(self.config["num_hidden_layers"]):
             x = self._layer(f"layers.{index}", x, context, torch.arange(last + size))
         logits = self._norm(x, "norm") @ self.matrix.T
-        if "DSpark" not in self.config["architectures"][0]:
+        if not self.follows:
             logits = logits[1:]  # a place says what is there, and at the first is the anchor
         logits = logits[: len(chain) + 1]
         if self.config.get("markov_rank"):

@@ -89,8 +89,10 @@ class StatedBlock(StatedLayers):
 
 
 def is_one_pass(folder: Path) -> bool:
-    """Whether the head in a folder is of this kind at all. Raises UserError."""
+    """Whether the head in a folder is of this kind, and flat. Raises UserError."""
     raw = read_json(folder / "config.json")
+    if "speculators_model_type" in raw:
+        return False
     return _NESTED in raw or "block_size" in raw or _kind(raw) is not None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import heads
 import one_pass
 import pytest
+import speculators
 import tiny
 import torch
 from torch import Tensor
@@ -48,6 +49,7 @@ KINDS: dict[str, tuple[Callable[[], dict[str, Any]], bool]] = {
     "dflash-biased": (lambda: one_pass.dflash(attention_bias=True), False),
     "dspark": (one_pass.dspark, False),
     "dspark-own-ends": (one_pass.dspark, True),
+    "dspark-of-specforge": (one_pass.specforge, False),
     "dspark-without-markov": (
         lambda: one_pass.dspark(markov_rank=0, enable_confidence_head=False),
         False,
@@ -230,6 +232,17 @@ def test_the_factory_finds_out_what_kind_a_head_is(model: Path, tmp_path: Path) 
     (found,) = drafters(settings, model, lambda name: tmp_path, lambda name: tmp_path)
     assert isinstance(found, BlockDrafter)
     assert (found.name, found.numbers, found.taps) == ("dspark", "float32", (2, 4, 6))
+
+
+@pytest.mark.parametrize("kind", ["dflash", "dspark", "peagle", "mtp"])
+def test_in_the_form_of_speculators_only_eagle3_is_read(
+    kind: str, model: Path, tmp_path: Path
+) -> None:
+    config = speculators.config(speculators_model_type=kind, block_size=8)
+    heads.write(tmp_path, config, speculators.tensors(config), pickled=False)
+    settings = DraftSettings(kinds=("eagle",), head="x", dtype="float32")
+    with pytest.raises(UserError, match=f"is '{kind}'; of this form only 'eagle3' is read"):
+        drafters(settings, model, lambda name: tmp_path, lambda name: tmp_path)
 
 
 # --- what is refused -------------------------------------------------------------------------

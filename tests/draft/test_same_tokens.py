@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models
 
 from gardener.decoding.tree import Tree
 from gardener.draft.calibration import Calibration
+from gardener.draft.factory import DraftSettings, drafters
 from gardener.draft.incremental import Incremental
 from gardener.draft.same_tokens import difference, tokens_of, tokens_to_draft
 from gardener.draft.small_model import SmallModel
@@ -123,6 +124,21 @@ def test_without_a_tokenizer_it_is_said_that_nothing_was_compared(
     said = list[str]()
     assert sorted(guessed(pair(tmp_path, 61, 61, said.append), PROMPT)) == list(range(61))
     assert [line.partition(",")[0] for line in said] == [f"{tmp_path / bare} has no tokenizer"]
+
+
+def test_a_holder_is_told(tmp_path: Path) -> None:
+    pair(tmp_path, 61, 61)
+    said = list[str]()
+    settings = DraftSettings(model="small")
+    drafters(
+        settings,
+        tmp_path / "target",
+        lambda name: tmp_path,
+        lambda name: tmp_path / name,
+        said.append,
+    )
+    assert len(said) == 1
+    assert "not known whether the draft model's tokens are the model's" in said[0]
 
 
 def test_with_both_tokenizers_nothing_is_said(tmp_path: Path) -> None:
