@@ -257,7 +257,7 @@ class DraftOptions:
         str | None,
         Parameter(
             env_var="GARDENER_DRAFT_MODEL",
-            help="A small model of the same vocabulary, to draft with.",
+            help="A small model with the same tokens, to draft with.",
         ),
     ] = None
     draft_dtype: Annotated[

@@ -48,6 +48,28 @@ class Borrowed:
     device: torch.device
 
 
+@dataclass(frozen=True, eq=False)
+class Norms:
+    """The norms of EAGLE-3, all of them root mean square ones.
+
+    input            [width], of embeddings
+    hidden           [width], of features
+    last             [width], before the head
+    whole            [taps * width of the target], over all features at once before `fc`, or None
+    each             [taps, width of the target], over each tap's features before `fc`, or None
+    before_residual  whether the normed feature goes on past attention, not the feature itself
+    output           whether a row hands on what the last norm gives, not what enters it
+    """
+
+    input: Tensor
+    hidden: Tensor
+    last: Tensor
+    whole: Tensor | None
+    each: Tensor | None
+    before_residual: bool
+    output: bool
+
+
 class _Eagle:
     name = "eagle"
     lead = 1  # the first token has no row, for there is no feature before it
@@ -83,27 +105,23 @@ class Eagle1(_Eagle):
 
 class Eagle3(_Eagle):
     """Attention reads embedding and feature side by side, each with a norm of its own; the feature
-    alone goes on. The last norm is the head's own. `induction`: how many of the key heads, the
-    last ones, are for induction."""
+    alone goes on. The last norm is the head's own. EAGLE-3.1 has norms before `fc` too, and hands
+    on what is normed. `induction`: how many of the key heads, the last ones, are for induction."""
 
-    def __init__(
-        self,
-        parts: Borrowed,
-        input_norm: Tensor,
-        hidden_norm: Tensor,
-        norm: Tensor,
-        induction: int = 0,
-    ) -> None:
+    def __init__(self, parts: Borrowed, norms: Norms, induction: int = 0) -> None:
         super().__init__(parts)
-        self._input_norm, self._hidden_norm, self._norm = input_norm, hidden_norm, norm
+        self._norms = norms
         self._plain = self.shape.kv_heads - induction  # key heads
 
     def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, width + induction * head_dim]: the feature, and keys to hand on."""
-        parts, eps, width = self._parts, self.shape.eps, self.shape.width
-        g = parts.fc(rows.features) if rows.true else rows.features[:, :width]
-        embedded = rms_norm(self._embed(rows.tokens), self._input_norm, eps)
-        x = torch.cat((embedded, rms_norm(g, self._hidden_norm, eps)), -1)
+        parts, norms, eps, width = self._parts, self._norms, self.shape.eps, self.shape.width
+        g = self._fused(rows.features) if rows.true else rows.features[:, :width]
+        embedded = rms_norm(self._embed(rows.tokens), norms.input, eps)
+        normed = rms_norm(g, norms.hidden, eps)
+        x = torch.cat((embedded, normed), -1)
+        if norms.before_residual:
+            g = normed
         own: list[Tensor] = []
 
         def exchange(keys: Tensor) -> Tensor:
@@ -113,7 +131,20 @@ class Eagle3(_Eagle):
 
         induces = exchange if self._plain < self.shape.kv_heads else None
         g = g + parts.block.attend(x, rows.rotations, rows.spans, induces)
-        return torch.cat((parts.block.feed(g), *own), -1) if own else parts.block.feed(g)
+        out = parts.block.feed(g)
+        if norms.output:
+            out = rms_norm(out, norms.last, eps)
+        return torch.cat((out, *own), -1) if own else out
+
+    def _fused(self, features: Tensor) -> Tensor:
+        """The target's features of all taps to one, [rows, width]."""
+        norms, eps = self._norms, self.shape.eps
+        if norms.whole is not None:
+            features = rms_norm(features, norms.whole, eps)
+        if norms.each is not None:
+            by_tap = features.view(-1, *norms.each.shape)
+            features = rms_norm(by_tap, norms.each, eps).flatten(1)
+        return self._parts.fc(features)
 
     def _handed(self, rows: DraftRows, own: Tensor) -> Tensor:
         """The keys of the rows before, [rows, induction * head_dim]."""
@@ -124,5 +155,6 @@ class Eagle3(_Eagle):
         return torch.cat((first, own[:-1]))
 
     def logits(self, outputs: Tensor) -> Tensor:
-        features = outputs[:, : self.shape.width]
-        return self._parts.head(rms_norm(features, self._norm, self.shape.eps))
+        features, norms = outputs[:, : self.shape.width], self._norms
+        normed = features if norms.output else rms_norm(features, norms.last, self.shape.eps)
+        return self._parts.head(normed)

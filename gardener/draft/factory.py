@@ -25,9 +25,9 @@ class DraftSettings:
     """What a user says about drafting.
 
     kinds   of drafters; None: n-gram, and whatever `head`, `model` and the package bring
-    head    an EAGLE checkpoint: folder, hub id or the name of a shipped one; None: the one that is
-            shipped for the model, if any
-    model   a small model of the same vocabulary
+    head    an EAGLE or one-pass checkpoint: folder, hub id or the name of a shipped one; None: the
+            one that is shipped for the model, if any
+    model   a small model with the same tokens
     dtype   what drafters compute in. int8: a head's linear layers in 8 bits, on the CPU. auto: that
             for a head where it is faster; otherwise the float type that this device is faster with
     """
@@ -90,11 +90,11 @@ def drafters(
         found.append(NGram())
     head = _head(settings, model, resolve_head, say)
     if head is not None:
-        found.append(_eagle(head, model, settings))
+        found.append(_of_head(head, model, settings))
     if settings.model is not None:
         if settings.dtype == "int8":
             say("--draft-dtype int8 is for a head: the small model computes in a float type")
-        found.append(_small_model(resolve_model(settings.model), model, settings))
+        found.append(_small_model(resolve_model(settings.model), model, settings, say))
     return found
 
 
@@ -125,16 +125,23 @@ def _head(settings: DraftSettings, model: Path, resolve: Resolve, say: Say) -> P
     return None
 
 
-def _eagle(head: Path, model: Path, settings: DraftSettings) -> Drafter:
+def _of_head(head: Path, model: Path, settings: DraftSettings) -> Drafter:
+    from gardener.draft.block_config import is_one_pass
+    from gardener.draft.block_drafter import BlockDrafter
+    from gardener.draft.block_files import load_block
     from gardener.draft.calibration import Calibration
     from gardener.draft.eagle_files import load_eagle
     from gardener.draft.incremental import Incremental
     from gardener.model.kernels.linear import linear
 
     dtype, make = _computing(settings)
-    network = load_eagle(head, model, dtype=dtype, device=settings.device, make=make)
     calibration = Calibration.read(head / "calibration.json")
-    return Incremental(network, calibration, numbers="" if make is linear else "int8")
+    numbers = "" if make is linear else "int8"
+    if is_one_pass(head):
+        block = load_block(head, model, dtype=dtype, device=settings.device, make=make)
+        return BlockDrafter(block, calibration, numbers=numbers)
+    eagle = load_eagle(head, model, dtype=dtype, device=settings.device, make=make)
+    return Incremental(eagle, calibration, numbers=numbers)
 
 
 def _computing(settings: DraftSettings) -> tuple[str, "Make"]:
@@ -157,12 +164,13 @@ def _float_dtype(settings: DraftSettings) -> str:
     return quick_dtype(settings.device) if settings.dtype in ("auto", "int8") else settings.dtype
 
 
-def _small_model(folder: Path, model: Path, settings: DraftSettings) -> Drafter:
+def _small_model(folder: Path, model: Path, settings: DraftSettings, say: Say) -> Drafter:
     from gardener.draft.calibration import Calibration
     from gardener.draft.incremental import Incremental
     from gardener.draft.small_model import SmallModel
 
-    network = SmallModel(folder, model, dtype=_float_dtype(settings), device=settings.device)
+    dtype = _float_dtype(settings)
+    network = SmallModel(folder, model, dtype=dtype, device=settings.device, say=say)
     return Incremental(network, Calibration())
 
 

@@ -1,4 +1,4 @@
-"""A small model of the same vocabulary as a drafter. It needs nothing from the ring.
+"""A small model with the same tokens as a drafter. It needs nothing from the ring.
 
 What this does not do: sliding windows, which are refused.
 """
@@ -8,9 +8,11 @@ from pathlib import Path
 from torch import Tensor
 
 from gardener.draft.network import DraftRows
+from gardener.draft.same_tokens import tokens_to_draft
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.loader import load_whole
+from gardener.runtime.wording import Say
 
 
 class SmallModel:
@@ -21,29 +23,35 @@ class SmallModel:
     taps: tuple[int, ...] = ()
     tokens: Tensor | None = None
 
-    def __init__(self, folder: Path, target: Path, *, dtype: str, device: str) -> None:
-        """Raises UserError for a model that does not fit the target."""
+    def __init__(
+        self,
+        folder: Path,
+        target: Path,
+        *,
+        dtype: str,
+        device: str,
+        say: Say = lambda text: None,
+    ) -> None:
+        """`say` gets notes for the user. Raises UserError for a model that does not fit."""
         self._whole = load_whole(folder, dtype=dtype, device=device)
         self.shape, self.rotary = self._whole.architecture, self._whole.rotary
         self.layers = self.shape.layers
         self.dtype, self.device = self._whole.head.dtype, self._whole.head.device
-        vocab = Architecture.read(target).vocab
-        if self.shape.vocab != vocab:
-            raise UserError(
-                f"the draft model in {folder} has a vocabulary of {self.shape.vocab}, the model "
-                f"one of {vocab}: --draft-model must be of the same family"
-            )
+        self._places = tokens_to_draft(
+            folder, self.shape.vocab, target, Architecture.read(target).vocab, say
+        )
         if any(window is not None for window in self.shape.windows):
             raise UserError(f"the draft model in {folder} has sliding windows: take another one")
 
     def run(self, rows: DraftRows) -> Tensor:
-        """Outputs [rows, width] of the last norm."""
+        """Outputs [rows, width] of the last norm. A token that the target alone has is read as the
+        last one here: what is guessed after it is worse, no more."""
         whole = self._whole
-        x = whole.embed(rows.tokens)
+        x = whole.embed([min(token, self.shape.vocab - 1) for token in rows.tokens])
         for block in whole.blocks:
             x = block(x, rows.rotations, rows.spans)
         return whole.head.normed(x)
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """[rows, vocab]."""
-        return self._whole.head.project(outputs)
+        """[rows, tokens that may be guessed]."""
+        return self._whole.head.project(outputs)[:, : self._places]

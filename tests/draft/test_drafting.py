@@ -18,7 +18,8 @@ from gardener.draft import shipped as trained
 from gardener.draft.calibration import IDENTITY, Calibration
 from gardener.draft.drafter import Drafter
 from gardener.draft.eagle import Eagle3
-from gardener.draft.eagle_files import TAPS, load_eagle
+from gardener.draft.eagle_config import TAPS
+from gardener.draft.eagle_files import load_eagle
 from gardener.draft.factory import KINDS, DraftSettings, drafters, names
 from gardener.draft.incremental import Incremental
 from gardener.draft.resolve import resolve_head

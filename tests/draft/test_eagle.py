@@ -20,6 +20,7 @@ from gardener.model.tensors import pack
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 LAYERS = 8
 THREE = {"architectures": ["LlamaForCausalLMEagle3"], "num_key_value_heads": 2}
+OURS = THREE | {"target_fingerprint": "0:0"}
 INDUCTION = THREE | {
     "draft_vocab_size": 24,
     "eagle_aux_hidden_state_layer_ids": [LAYERS],
@@ -31,7 +32,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "eagle3": (THREE | {"draft_vocab_size": 30, "head_dim": 16}, {"taps": 3}),
     "eagle3-renamed": (THREE | {"draft_vocab_size": 30}, {"taps": 3, "layer": "layers.0"}),
     "one-tap-borrowed": (
-        THREE | {"draft_vocab_size": 24, "eagle_aux_hidden_state_layer_ids": [LAYERS]},
+        OURS | {"draft_vocab_size": 24, "eagle_aux_hidden_state_layer_ids": [LAYERS]},
         {"taps": 1, "lm_head": False},
     ),
     "induction": (

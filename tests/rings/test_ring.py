@@ -16,7 +16,7 @@ import torch
 from processes import HandMade, Process, at, go_on, gone, hand_made, model_folder, pause
 
 from gardener.decoding.policy import MAIN
-from gardener.draft.eagle_files import TAPS
+from gardener.draft.eagle_config import TAPS
 from gardener.evaluation.reference import plain_reference
 from gardener.holder.prompter import Prompter
 from gardener.protocol.sampling import Sampling
@@ -322,7 +322,7 @@ def random_head(kind: str, folder: Path, tokens: Sequence[int]) -> Path:
         del tensors["embed_tokens.weight"]  # 113 MB; it takes the model's
         return heads.write(folder, config, tensors, pickled=True)
     kept = torch.tensor(sorted(set(tokens)))
-    config |= {"draft_vocab_size": len(kept), TAPS: taps}
+    config |= {"draft_vocab_size": len(kept), TAPS: taps, "target_fingerprint": "0:0"}
     tensors = heads.eagle3_tensors(config, len(taps), lm_head=len(taps) > 1)
     del tensors["t2d"]
     tensors["d2t"] = kept - torch.arange(len(kept))

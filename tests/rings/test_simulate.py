@@ -11,7 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import heads
 import msgspec
+import one_pass
 import pytest
 import tiny
 import torch
@@ -33,6 +35,8 @@ from transformers import AutoModelForCausalLM
 
 from gardener.decoding.policy import POLICIES
 from gardener.decoding.tree import Guess, Node
+from gardener.draft.block_drafter import BlockDrafter
+from gardener.draft.block_files import load_block
 from gardener.draft.calibration import Calibration
 from gardener.draft.incremental import Incremental
 from gardener.draft.network import DraftRows
@@ -415,6 +419,40 @@ def test_a_ring_writes_what_the_model_writes(
         model=SimulatedModel(4, 32, CONTEXT),
         drafters=[NGram(), drafter],
     )
+
+
+def test_a_one_pass_head_drafts_for_a_ring(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path))
+    config = one_pass.dspark(target_layer_ids=[0, 1, 2], num_target_layers=4)
+    heads.write(tmp_path / "head", config, one_pass.tensors(config), pickled=False)
+    network = load_block(tmp_path / "head", folder, dtype="float32", device="cpu")
+    targets = Targets(folder, frozenset(), network.taps)
+    prompt = (5, 9, 30, 2)
+    targets.prepare([prompt], 12)
+    held = targets.library.get(prompt)
+    assert held is not None
+    seconds: list[float] = []
+
+    async def scenario(ring: SimulatedRing) -> None:
+        assert await write(ring, new_tokens=12, prompt=prompt) == list(
+            held.tokens[len(prompt) :][:12]
+        )
+        seconds.extend(r.seconds for r in ring.holder.trace if r.what == "grown")
+
+    profile = msgspec.structs.replace(PROFILE, drafter=((1, 5.0), (11, 15.0)))
+    with_ring(
+        scenario,
+        2,
+        profile,
+        held=targets.library,
+        model=SimulatedModel(4, 32, CONTEXT),
+        drafters=[BlockDrafter(network, Calibration())],
+    )
+    passes = sum(seconds) / 0.008  # of four rows each, a block
+    assert passes > 3
+    assert passes == pytest.approx(round(passes))
 
 
 # --- profiles ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gardener.draft.eagle_files import INDUCTION, TAPS
+from gardener.draft.eagle_config import INDUCTION, TAPS
 from gardener.draft.train.head import DraftHead, induction_of
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture

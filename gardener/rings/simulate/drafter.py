@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from gardener.decoding.curves import Curve
+from gardener.draft.block import BlockNetwork
+from gardener.draft.block_drafter import BlockDrafter
 from gardener.draft.drafter import Drafter
 from gardener.draft.incremental import Incremental
 from gardener.draft.network import DraftNetwork, DraftRows
 from gardener.errors import LocalError
 from gardener.model.architecture import Architecture
+from gardener.model.kv_cache import KVCache
 from gardener.model.rotary import Rotary
 from gardener.rings.simulate.worker import Meter
 
@@ -40,6 +43,19 @@ class Metered:
         return self.bare.logits(outputs)
 
 
+class MeteredBlock(BlockNetwork):
+    """A one-pass network that says what its passes cost."""
+
+    def __init__(self, network: BlockNetwork, curve: Curve, meter: Meter) -> None:
+        super().__init__(network.parts)
+        self._curve, self._meter = curve, meter
+
+    def block(self, cache: KVCache, anchor: int, place: int) -> Tensor:
+        """One pass, which is charged by its number of rows. What joins the context is free."""
+        self._meter.charge(self._curve(self.parts.size))
+        return super().block(cache, anchor, place)
+
+
 def meter_drafters(drafters: Sequence[Drafter], curve: Curve, meter: Meter) -> None:
     """Let the drafters that take time charge `curve` for each pass; those that do not are free.
 
@@ -50,5 +66,7 @@ def meter_drafters(drafters: Sequence[Drafter], curve: Curve, meter: Meter) -> N
             network = drafter.network
             bare = network.bare if isinstance(network, Metered) else network
             drafter.network = Metered(bare, curve, meter)
+        elif isinstance(drafter, BlockDrafter):
+            drafter.network = MeteredBlock(drafter.network, curve, meter)
         elif not drafter.instant:
             raise LocalError(f"nobody knows what the drafter {drafter.name} costs")

@@ -1,0 +1,136 @@
+"""The networks of one-pass heads: all levels of guesses in one pass (DFlash: arXiv 2602.06036;
+DSpark: arXiv 2607.05147).
+
+The target's features of each token become keys and values in every layer, once and for all: the
+context. A block is the last certain token, the anchor, and masks behind it. Its rows see the
+context and each other, also those behind them, and are computed anew for every anchor. So what is
+said of a place depends on its distance from the anchor alone, not on the guesses between; a Markov
+head adds what the token before makes likelier.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gardener.model.architecture import Architecture
+from gardener.model.attention import Span
+from gardener.model.block import Block
+from gardener.model.kernels.interface import Linear
+from gardener.model.kv_cache import KVCache
+from gardener.model.norm import rms_norm
+from gardener.model.rotary import Rotary, rotate
+
+
+@dataclass(frozen=True, eq=False)
+class BlockLayer:
+    """One layer. kv: keys and values of the context, with the weights that `block` has for those of
+    its own rows; k_norm: over the heads of the keys."""
+
+    block: Block
+    kv: Linear
+    k_norm: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Markov:
+    """What a token adds to the logits of the next one: `after` of `before`'s row for it.
+
+    before  [vocab, rank]
+    after   rank to logits
+    """
+
+    before: Tensor
+    after: Linear
+
+
+@dataclass(frozen=True, eq=False)
+class BlockParts:
+    """What such a network is made of.
+
+    fc           features of all taps to the width of the layers
+    hidden_norm  [width], of what `fc` gives
+    norm         [width], before the head
+    table        [vocab, width], embedding
+    head         outputs to logits
+    tokens       [logits] int64, the token of each logit; None: they are numbered as the target's
+    size, mask, follows   see `block_config.StatedBlock`
+    """
+
+    name: str
+    shape: Architecture
+    layers: Sequence[BlockLayer]
+    fc: Linear
+    hidden_norm: Tensor
+    norm: Tensor
+    table: Tensor
+    head: Linear
+    markov: Markov | None
+    tokens: Tensor | None
+    taps: tuple[int, ...]
+    size: int
+    mask: int
+    follows: bool
+    rotary: Rotary
+    dtype: torch.dtype
+    device: torch.device
+
+
+class BlockNetwork:
+    """Holds weights only, so any number of texts may share it.
+
+    parts   all of them
+    levels  how many tokens ahead of the anchor it guesses
+    """
+
+    def __init__(self, parts: BlockParts) -> None:
+        self.parts = parts
+        self.name, self.taps, self.tokens = parts.name, parts.taps, parts.tokens
+        self.dtype, self.device = parts.dtype, parts.device
+        self.levels = parts.size if parts.follows else parts.size - 1
+
+    def cache(self) -> KVCache:
+        """For one text: the token at place i has slot i."""
+        parts = self.parts
+        return KVCache(len(parts.layers), parts.shape, parts.dtype, parts.device)
+
+    def context(self, cache: KVCache, features: Tensor, first: int) -> None:
+        """Put into the cache what the layers see of the tokens at places `first` and so on, from
+        the target's features [tokens, taps * width]."""
+        parts, shape = self.parts, self.parts.shape
+        x = rms_norm(parts.fc(features), parts.hidden_norm, shape.eps)
+        places = self._places(cache, first, len(x))
+        [rotation] = parts.rotary.at(places, first + len(x) - 1)
+        for index, layer in enumerate(parts.layers):
+            kv = layer.kv(x).view(len(x), 2, shape.kv_heads, shape.head_dim)
+            keys = rotate(rms_norm(kv[:, 0], layer.k_norm, shape.eps), rotation)
+            cache.write(index, places, keys, kv[:, 1])
+
+    def block(self, cache: KVCache, anchor: int, place: int) -> Tensor:
+        """Outputs [levels, width] after the token `anchor` at this place, whose context is there.
+        Row i is of the guesses that are i+1 tokens behind it."""
+        parts, end = self.parts, place + self.parts.size
+        places = self._places(cache, place, parts.size)
+        rotations = parts.rotary.at(places, end - 1)
+        tokens = torch.tensor([anchor, *[parts.mask] * (parts.size - 1)])
+        x = F.embedding(tokens.to(parts.table.device), parts.table)
+        x = x.to(self.device, self.dtype)
+        span = Span(0, parts.size, cache, places, end, {None: None})
+        for layer in parts.layers:
+            x = layer.block(x, rotations, [span])
+        return rms_norm(x if parts.follows else x[1:], parts.norm, parts.shape.eps)
+
+    def logits(self, outputs: Tensor, before: Sequence[int]) -> Tensor:
+        """[rows, width] to [rows, places], where `before` is the token before each guess."""
+        parts = self.parts
+        logits = parts.head(outputs)
+        if parts.markov is not None:
+            rows = F.embedding(torch.tensor(before).to(self.device), parts.markov.before)
+            logits = logits + parts.markov.after(rows)
+        return logits
+
+    def _places(self, cache: KVCache, first: int, count: int) -> Tensor:
+        cache.reserve(first + count)
+        return torch.arange(first, first + count, device=self.device)

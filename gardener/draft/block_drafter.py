@@ -1,0 +1,167 @@
+"""A drafter from a one-pass head: one pass for each new root, and all levels below it are known.
+
+When tokens are accepted and their features have come, the features join the context, and one block
+behind the new root says what may follow it, and what may follow anything that stands up to
+`levels` tokens below it. Questions about nodes of the tree then cost a row of the output matrix.
+
+What this does not do: it does not guess beyond its block.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gardener.decoding.tree import Guess, Node, Opinion
+from gardener.draft.block import BlockNetwork
+from gardener.draft.calibration import Calibration
+from gardener.draft.drafter import Draft
+from gardener.draft.incremental import AT_ONCE, NoGuesses
+from gardener.draft.predictions import Predictions
+from gardener.draft.ranking import Ranking
+from gardener.errors import LocalError, RemoteError
+from gardener.model.kv_cache import KVCache
+from gardener.model.tensors import unpack
+from gardener.protocol import messages
+from gardener.protocol.sampling import GREEDY, Sampling
+
+
+class BlockDrafter:
+    """A drafter from a network, which all its drafts share, as they do the calibration. `width`:
+    most guesses at one place. `numbers`: see `Incremental`."""
+
+    instant = False
+
+    def __init__(
+        self, network: BlockNetwork, calibration: Calibration, width: int = 8, numbers: str = ""
+    ) -> None:
+        self.name, self.taps = network.name, network.taps
+        self.numbers = numbers or str(network.dtype).removeprefix("torch.")
+        self.network, self.calibration, self._width = network, calibration, width
+
+    def open(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling = GREEDY,
+        *,
+        source: tuple[Draft | None, int] | None = None,
+    ) -> Draft:
+        """See `Drafter`."""
+        context = self._context(source)
+        if context is None:  # features of what is shared will never come
+            return NoGuesses()
+        return BlockDraft(self.network, self.calibration, self._width, prompt, sampling, context)
+
+    def _context(self, source: tuple[Draft | None, int] | None) -> "Context | None":
+        """What is known of a text to begin with: all but the last of the tokens that it shares
+        with another one, with which its own features begin. None: it cannot be had."""
+        there, tokens = source or (None, 1)
+        if tokens == 1:
+            return Context(self.network)
+        known = there.context(tokens - 1) if isinstance(there, BlockDraft) else None
+        return known and known.beginning(tokens - 1)
+
+
+class Context:
+    """What the layers see of the first `known` tokens of one text."""
+
+    def __init__(self, network: BlockNetwork) -> None:
+        self._network = network
+        self.cache: KVCache = network.cache()
+        self.known = 0
+
+    def add(self, features: Tensor) -> None:
+        """Of the next tokens, [tokens, taps * width]."""
+        self._network.context(self.cache, features, self.known)
+        self.known += len(features)
+
+    @torch.inference_mode()
+    def beginning(self, tokens: int) -> "Context":
+        """A copy of that of the first tokens."""
+        copy = Context(self._network)
+        copy.cache.copy(self.cache, torch.arange(tokens, device=self._network.device))
+        copy.known = tokens
+        return copy
+
+
+class BlockDraft:
+    """One text, and the last block that was computed for it."""
+
+    def __init__(
+        self,
+        network: BlockNetwork,
+        calibration: Calibration,
+        width: int,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        context: Context,
+    ) -> None:
+        self._network, self._width = network, width
+        self._tokens = list(prompt)  # the certain text
+        self._root = len(prompt) - 1  # id of its last token's node
+        self._ranking = Ranking(sampling, network.tokens, len(prompt))
+        self._predictions = Predictions(calibration)
+        self._context = context
+        self._features: list[Tensor] = []  # of tokens that are not in the context yet
+        self._outputs: Tensor | None = None  # [levels, width], below the root
+
+    # --- the protocol ------------------------------------------------------------------------
+
+    def settle(self, nodes: Sequence[Node], features: Sequence[messages.Tensor]) -> None:
+        """See `Draft`."""
+        due = len(self._network.taps)
+        if len(features) != due:
+            raise RemoteError(f"features of {len(features)} taps came, {due} were asked")
+        if features[0].shape[0]:
+            parts = [unpack(tensor) for tensor in features]
+            wide = torch.cat(parts, -1).to(self._network.device, self._network.dtype)
+            self._features += torch.split(wide, AT_ONCE)
+        for node in nodes:
+            self._predictions.learn(node)
+            self._tokens.append(node.token)
+            self._root = node.id
+        if nodes:
+            self._outputs = None
+            self._predictions.keep(range(self._root, sys.maxsize))  # older ones are dead
+
+    def expand(self, paths: Sequence[Sequence[Node]]) -> Sequence[Opinion]:
+        """See `Draft`."""
+        with torch.inference_mode():
+            self._catch_up()
+            if self._context.known < len(self._tokens) - 1:
+                return [None for _ in paths]
+            asked = paths[0][0].id
+            if asked != self._root:
+                raise LocalError(f"asked about root {asked}, but {self._root} is the root")
+            near = [path for path in paths if len(path) <= self._network.levels]
+            guesses = iter(self._guess(near) if near else ())
+            return [next(guesses) if len(path) <= self._network.levels else () for path in paths]
+
+    def context(self, tokens: int) -> Context | None:
+        """Its context, once that of the first `tokens` is there; None: it cannot be yet."""
+        with torch.inference_mode():
+            self._catch_up()
+        return self._context if self._context.known >= tokens else None
+
+    # -----------------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Take features into the context, up to the token before the root."""
+        while self._features and (left := len(self._tokens) - 1 - self._context.known) > 0:
+            known = self._features.pop(0)
+            if len(known) > left:
+                self._features.insert(0, known[left:])
+            self._context.add(known[:left])
+
+    def _guess(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
+        """Calibrated guesses after the last nodes of these paths."""
+        if self._outputs is None:
+            place = len(self._tokens) - 1
+            self._outputs = self._network.block(self._context.cache, self._tokens[-1], place)
+        nodes = [path[-1] for path in paths]
+        depths = [len(path) - 1 for path in paths]
+        logits = self._network.logits(self._outputs[depths], [node.token for node in nodes])
+        below = [[node.token for node in path[1:]] for path in paths]
+        tokens, log_q = self._ranking.best(logits, self._width, self._tokens, below)
+        return self._predictions.make(nodes, tokens, log_q, depths)
