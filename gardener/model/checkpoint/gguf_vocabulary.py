@@ -157,7 +157,8 @@ class Vocabulary(Struct, frozen=True, kw_only=True, dict=True, rename=lambda nam
     @cached_property
     def ends(self) -> list[int]:
         """Tokens that end an answer: those that have a key, and those known by their text."""
-        said = {self.eos_token_id, self.eot_token_id, self.eom_token_id} - {None}
+        keys = (self.eos_token_id, self.eot_token_id, self.eom_token_id)
+        said = {token for token in keys if token is not None}
         texts = _ENDS if _MORE_ENDS.isdisjoint(self.tokens) else _ENDS - {"<|end|>"} | _MORE_ENDS
         known = {token for token, text in enumerate(self.tokens) if text in texts}
         return sorted(said | known)
