@@ -180,6 +180,15 @@ def test_a_space_stands_before_each_stretch_of_a_llama_prompt() -> None:
     assert written.decode(written(" hi").input_ids, skip_special_tokens=True) == " hi"
 
 
+def test_mistrals_with_tokens_for_turns_have_a_space_before_the_text_only() -> None:
+    metadata = made.sentencepiece(more=[AddedToken("[INST]", special=True)])
+    written = read(metadata, "mistral")
+    turn, text = written.convert_tokens_to_ids("[INST]"), made.merged_by_score(metadata, "the hi")
+    assert written("the hi").input_ids == [1, *text]
+    assert written("[INST] the hi").input_ids == [1, turn, *text]
+    assert written.decode([1, *text], skip_special_tokens=True) == "the hi"
+
+
 def test_gemmas_spaces_are_tokens_of_their_own() -> None:
     runs = [AddedToken(" " * count) for count in (2, 3, 4)]
     metadata = made.sentencepiece(more=[*runs, AddedToken("<end_of_turn>", special=True)])
@@ -189,6 +198,12 @@ def test_gemmas_spaces_are_tokens_of_their_own() -> None:
     assert written.tokenize("a     b") == ["a", "▁▁▁▁", "▁b"]
     assert written.tokenize("the  <end_of_turn>   x")[-4:] == ["▁▁", "<end_of_turn>", "▁▁▁", "x"]
     assert written.decode(written("  a   b").input_ids, skip_special_tokens=True) == "  a   b"
+
+
+def test_tokens_that_differ_in_how_a_space_is_written_are_refused(tmp_path: Path) -> None:
+    metadata = made.sentencepiece(prefix=False, more=[AddedToken("  "), AddedToken("▁▁")])
+    with pytest.raises(UserError, match="tokens has '▁▁' 2 times"):
+        write_tokenizer(metadata, tmp_path)
 
 
 def test_phi3s_special_tokens_take_the_newline_that_follows() -> None:
@@ -289,6 +304,7 @@ def test_named_templates_come_along() -> None:
     [
         ("gpt2", {"model": "bert"}, r"tokenizer\.ggml\.model 'bert'"),
         ("gpt2", {"model": "t5"}, r"tokenizer\.ggml\.model 't5'"),
+        ("gpt2", {"model": None}, r"tokenizer\.ggml\.model None"),
         ("gpt2", {"pre": "kimi-k2"}, r"tokenizer\.ggml\.pre 'kimi-k2', which is not known"),
         ("gpt2", {"pre": "default"}, r"tokenizer\.ggml\.pre is 'default'"),
         ("gpt2", {"pre": None}, r"tokenizer\.ggml\.pre is None"),
@@ -308,6 +324,7 @@ def test_named_templates_come_along() -> None:
         ("gpt2", {"add_sep_token": True}, r"tokenizer\.ggml\.add_sep_token True"),
         ("gpt2", {"suppress_tokens": [3]}, r"tokenizer\.ggml\.suppress_tokens \[3\]"),
         ("gpt2", {"novelty": 1}, r"tokenizer\.ggml\.novelty 1"),
+        ("llama", {"bos_token_id": None, "add_bos_token": None}, r"no tokenizer\.ggml\.bos_token"),
         ("llama", {"scores": None}, r"neither tokenizer\.ggml\.scores nor"),
         ("llama", {"remove_extra_whitespaces": True}, r"remove_extra_whitespaces True"),
         ("llama", {"precompiled_charsmap": [1]}, r"precompiled_charsmap \[1\]"),
