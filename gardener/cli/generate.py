@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,9 @@ from gardener.runtime.wording import printable, span
 PERIOD = 0.5
 """Seconds between two reports about the prompt."""
 
+DIGITS = re.compile("[0-9]{1,9}")
+"""A token by its number."""
+
 PromptArgument = Annotated[
     str | None, Parameter(allow_leading_hyphen=False, help="What to ask the model.")
 ]
@@ -57,7 +61,19 @@ CompareOption = Annotated[
 ]
 StopOption = Annotated[
     list[str] | None,
-    Parameter(metavar="TEXT", help="End before this text. May be given several times."),
+    Parameter(
+        metavar="TEXT",
+        help="End before this text; special tokens count, though they are not shown. May be given "
+        "several times.",
+    ),
+]
+StopTokenOption = Annotated[
+    list[str] | None,
+    Parameter(
+        metavar="TOKEN|ID",
+        help="End at this token, as at those that the model ends an answer with: what it is, or "
+        "its number. May be given several times.",
+    ),
 ]
 
 
@@ -71,6 +87,7 @@ def generate(
     holder: o.HolderOptions = o.HolderOptions(),
     max_new_tokens: o.NewTokens = 256,
     stop: StopOption = None,
+    stop_token: StopTokenOption = None,
     raw: o.Raw = False,
     sampling: SamplingOptions = SamplingOptions(),
     logprobs: Logprobs = None,
@@ -103,6 +120,7 @@ def generate(
         bounds=holder.bounds.bounds(),
         new_tokens=max_new_tokens,
         stops=tuple(stop or ()),
+        stop_tokens=_tokens(stop_token or ()),
         sampling=sampling.begun(max_new_tokens),
         logprobs=logprobs,
         output=output,
@@ -125,6 +143,11 @@ def _asked(prompt: str | None) -> str:
     return text
 
 
+def _tokens(given: Sequence[str]) -> tuple[str | int, ...]:
+    """Numbers where digits are given, else what the tokens are."""
+    return tuple(int(each) if DIGITS.fullmatch(each) else each for each in given)
+
+
 @dataclass(frozen=True)
 class AnswerRequest:
     """What is asked, and how it is to be answered."""
@@ -135,6 +158,7 @@ class AnswerRequest:
     bounds: Bounds
     new_tokens: int
     stops: Sequence[str]
+    stop_tokens: Sequence[str | int]
     sampling: SamplingOptions
     logprobs: int | None
     output: o.OutputOptions
@@ -157,6 +181,11 @@ def _report(answers: Sequence[Answer], settings: RingSettings, as_json: bool) ->
         result(json.dumps({**_object(answers), "simulated": simulated}) + "\n")
     else:
         _summary(answers, f"simulated: {stages} stages of {profile}" if stages else "")
+    if answers[0].text_fault:
+        note(
+            f"the tokenizer failed ({printable(answers[0].text_fault)}): some of the text is "
+            "U+FFFD; --json prints the tokens, which are right"
+        )
     if answers[-1].error:
         note(f"error: {answers[-1].error}")
     if answers[-1].error or not _agree(answers):
@@ -196,6 +225,7 @@ async def _answers(
                 question.text,
                 max_new_tokens=question.new_tokens,
                 stop=question.stops,
+                stop_tokens=question.stop_tokens,
                 raw=question.raw,
                 policy=name,
                 bounds=question.bounds,
@@ -244,6 +274,7 @@ def _object(answers: Sequence[Answer]) -> dict[str, Any]:
     first, common = answers[0], _prefill(answers)
     return {
         "text": first.text,
+        "text_fault": first.text_fault,
         "token_ids": first.tokens,
         "logprobs": _logprobs(first) if first.logprobs else None,
         "finish_reason": first.reason,

@@ -78,14 +78,13 @@ def test_without_an_end_nothing_ends_it_but_its_length() -> None:
 
 
 @pytest.mark.parametrize("least", [0, 3, 4])
-def test_both_who_look_for_stop_strings_agree_on_where_they_count(least: int) -> None:
-    """One says when the answer ends, the other what its text is."""
+def test_what_ends_the_answer_also_makes_its_text(least: int) -> None:
+    """The limits tell the text of each token."""
     holder = opened(stops=("b",), sampling=Sampling(min_tokens=least))
     text, ended = "", False
     for token in encode("ab-abc"):
         assert not ended
         ended = holder.limits.ends(token)
-        assert holder.text.push(token) == ended
         text += holder.text.take()
         if ended:
             break
@@ -109,7 +108,7 @@ def test_what_cannot_be_asked(wanted: dict[str, Any], why: str) -> None:
 def test_more_ends_than_a_request_can_name() -> None:
     prompter = FakePrompter()
     prompter.eos = frozenset(range(65))
-    with pytest.raises(ValueError, match="this model has 65 tokens that end an answer"):
+    with pytest.raises(ValueError, match="and 65 tokens end an answer"):
         completed(Sampling(min_tokens=1), cast(Prompter, prompter))
 
 
