@@ -16,7 +16,7 @@ from rich.table import Table
 
 from gardener.cli import options as o
 from gardener.cli.output import progress
-from gardener.cli.program import Misuse, flag, ignore, note, result, run
+from gardener.cli.program import Misuse, flag, ignore, note, result, run, text_of
 from gardener.cli.sampling import Logprobs, SamplingOptions
 from gardener.cli.view import live
 from gardener.cli.view.holder_watch import HolderWatch
@@ -119,8 +119,8 @@ def generate(
         policies=names,
         bounds=holder.bounds.bounds(),
         new_tokens=max_new_tokens,
-        stops=tuple(stop or ()),
-        stop_tokens=_tokens(stop_token or ()),
+        stops=[text_of(each, "--stop") for each in stop or ()],
+        stop_tokens=[_token(text_of(each, "--stop-token")) for each in stop_token or ()],
         sampling=sampling.begun(max_new_tokens),
         logprobs=logprobs,
         output=output,
@@ -130,9 +130,10 @@ def generate(
 
 def _asked(prompt: str | None) -> str:
     """The prompt as text, read from standard input if there is none. Raises UserError."""
+    if prompt is not None and prompt != "-":
+        return text_of(prompt, "the prompt")
     try:
-        text = sys.stdin.read() if prompt in {None, "-"} else prompt
-        text.encode()  # fails for bytes of the command line that are no text
+        text = sys.stdin.read()
     except UnicodeError as error:
         raise UserError(f"the prompt is no text in {sys.stdin.encoding}: convert it") from error
     except OSError as error:
@@ -143,9 +144,9 @@ def _asked(prompt: str | None) -> str:
     return text
 
 
-def _tokens(given: Sequence[str]) -> tuple[str | int, ...]:
-    """Numbers where digits are given, else what the tokens are."""
-    return tuple(int(each) if DIGITS.fullmatch(each) else each for each in given)
+def _token(given: str) -> str | int:
+    """Its number where digits are given, else what it is."""
+    return int(given) if DIGITS.fullmatch(given) else given
 
 
 @dataclass(frozen=True)

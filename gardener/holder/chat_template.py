@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.folders import read_json
+from gardener.runtime.wording import check_text
 
 
 class Prompter:
@@ -40,6 +41,8 @@ class Prompter:
 
         Raises UserError if nothing is left of it, or no room for an answer.
         """
+        for each in (text, *(turn for pair in history for turn in pair)):
+            check_text(each, "the prompt")
         if raw:
             before = "".join(asked + answered for asked, answered in history)
             tokens = list(self._tokenizer(before + text).input_ids)

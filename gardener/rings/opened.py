@@ -13,6 +13,7 @@ from gardener.holder.session import Session
 from gardener.protocol.messages import Card
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.settings import RingSettings
+from gardener.runtime.wording import check_text
 
 
 class OpenRing:
@@ -66,6 +67,8 @@ class OpenRing:
         """
         if max_new_tokens < 1 or not all(stop):
             raise UserError("ask for one new token at least, and give every stop some text")
+        for each in (*stop, *(each for each in stop_tokens if isinstance(each, str))):
+            check_text(each, f"stop {each!r}")
         tokens = self.prompter.encode(prompt, raw=raw, history=history)
         ends = [self._token(each) for each in stop_tokens]
         given = self.settled(sampling or GREEDY, ignore_eos, ends)
