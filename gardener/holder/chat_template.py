@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from gardener.errors import UserError
-from gardener.model.checkpoint.folders import read_json
+from gardener.model.checkpoint.folders import read_json, refuse_pointer
 from gardener.runtime.wording import check_text
 
 
@@ -112,6 +112,8 @@ def _tokenizer(directory: Path) -> Any:
     """As transformers reads it. Raises UserError."""
     from transformers import AutoTokenizer
 
+    for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
+        refuse_pointer(directory / name)
     try:
         return AutoTokenizer.from_pretrained(
             directory,

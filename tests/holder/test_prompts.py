@@ -36,6 +36,12 @@ def test_text_becomes_tokens(folder: Path) -> None:
     assert (prompter.eos, prompter.context) == (frozenset({3, 4}), 256)
 
 
+def test_a_tokenizer_that_is_a_pointer_of_git_lfs_is_called_one(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=r"tokenizer\.json is a git-lfs pointer, not the file that"):
+        Prompter(folder)
+
+
 @pytest.mark.parametrize("raw", [True, False])
 @pytest.mark.parametrize(
     ("prompt", "history", "why"),
