@@ -6,6 +6,7 @@ from typing import Any, cast
 import loopback
 import pytest
 from test_text import TOKENIZER, encode
+from tokenizers import Tokenizer, decoders, models
 
 from gardener.decoding.policy import Bounds, make
 from gardener.holder.answer import Answer, Wanted, answer, ask, completed
@@ -118,6 +119,37 @@ def test_log_probabilities_are_kept_with_their_tokens() -> None:
     for piece in (Piece((4,), "a", (one,)), Piece((5,), "", (two,)), Piece((), "b")):
         found.take(piece, 1.0)
     assert (found.tokens, found.logprobs, found.text) == ([4, 5], [one, two], "ab")
+
+
+def test_a_tokenizer_that_fails_costs_the_text_and_not_the_answer() -> None:
+    prompter = FakePrompter()
+    spaces: dict[str, int] = {" " * (number + 1): number for number in range(5)}
+    prompter.backend = Tokenizer(models.BPE(spaces, []))
+    prompter.backend.decoder = decoders.Strip(" ", 9, 9)  # panics: nothing is left to cut
+
+    async def scenario() -> None:
+        async with loopback.ring(1) as made, loopback.holding(made) as holder:
+            wanted = Wanted(loopback.PROMPT, 8, ignore_eos=True)
+            got = await answer(holder, cast(Prompter, prompter), make("plain", Bounds()), wanted)
+            assert (got.tokens, got.error, got.reason) == (loopback.truth(8), None, "length")
+            assert got.text == "\N{REPLACEMENT CHARACTER}" * 8
+            assert str(got.text_fault).startswith("PanicException: ")
+
+    loopback.run(scenario)
+
+
+def test_a_stop_token_ends_an_answer_and_is_no_text() -> None:
+    async def scenario() -> None:
+        async with loopback.ring(1) as made, loopback.holding(made) as holder:
+            truth = loopback.truth(8)
+            last = truth[3]
+            wanted = Wanted(loopback.PROMPT, 8, ignore_eos=True, stop_tokens=[last])
+            got = await answer(holder, PROMPTER, make("plain", Bounds()), wanted)
+            assert got.tokens == truth[: truth.index(last) + 1]
+            assert got.reason == "eos"
+            assert got.text == TOKENIZER.decode(got.tokens[:-1])
+
+    loopback.run(scenario)
 
 
 def test_an_answer_says_with_which_settings_it_was_written() -> None:
