@@ -44,10 +44,7 @@ NAMES = {
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
     | {"--dtype", "--quant", "--kv-memory", "--no-view", "--leash"},
 }
-ONE_CALL = {"--json", "--verbose", "--compare", "--stop", "--stop-token", "--raw"} | {
-    "--leash",
-    "--logprobs",
-}
+ONE_CALL = {
     "--json",
     "--verbose",
     "--compare",
