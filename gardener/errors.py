@@ -34,6 +34,9 @@ class UserError(GardenerError):
 
 def reason(error: Exception) -> str:
     """Why reading or writing failed, without the path, which our own sentence names."""
+    if isinstance(error, UnicodeDecodeError):
+        wrong = error.object[error.start]
+        return f"byte {error.start + 1}, {wrong:#04x}, is no text in {error.encoding}: convert it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     if isinstance(error, FileNotFoundError):

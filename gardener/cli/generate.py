@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from gardener.cli import options as o
 from gardener.cli.output import progress
-from gardener.cli.program import Misuse, flag, ignore, note, result, run
+from gardener.cli.program import Misuse, flag, ignore, note, result, run, text_of
 from gardener.cli.sampling import Logprobs, SamplingOptions
 from gardener.cli.view import live
 from gardener.cli.view.holder_watch import HolderWatch
@@ -32,6 +33,9 @@ from gardener.runtime.wording import printable, span
 
 PERIOD = 0.5
 """Seconds between two reports about the prompt."""
+
+DIGITS = re.compile("[0-9]{1,9}")
+"""A token by its number."""
 
 PromptArgument = Annotated[
     str | None, Parameter(allow_leading_hyphen=False, help="What to ask the model.")
@@ -57,7 +61,19 @@ CompareOption = Annotated[
 ]
 StopOption = Annotated[
     list[str] | None,
-    Parameter(metavar="TEXT", help="End before this text. May be given several times."),
+    Parameter(
+        metavar="TEXT",
+        help="End before this text; special tokens count, though they are not shown. May be given "
+        "several times.",
+    ),
+]
+StopTokenOption = Annotated[
+    list[str] | None,
+    Parameter(
+        metavar="TOKEN|ID",
+        help="End at this token, as at those that the model ends an answer with: what it is, or "
+        "its number. May be given several times.",
+    ),
 ]
 
 
@@ -71,6 +87,7 @@ def generate(
     holder: o.HolderOptions = o.HolderOptions(),
     max_new_tokens: o.NewTokens = 256,
     stop: StopOption = None,
+    stop_token: StopTokenOption = None,
     raw: o.Raw = False,
     sampling: SamplingOptions = SamplingOptions(),
     logprobs: Logprobs = None,
@@ -103,7 +120,8 @@ def generate(
         policies=names,
         bounds=holder.bounds.bounds(),
         new_tokens=max_new_tokens,
-        stops=tuple(stop or ()),
+        stops=[text_of(each, "--stop") for each in stop or ()],
+        stop_tokens=[_token(text_of(each, "--stop-token")) for each in stop_token or ()],
         sampling=sampling.begun(max_new_tokens),
         logprobs=logprobs,
         output=output,
@@ -113,9 +131,10 @@ def generate(
 
 def _asked(prompt: str | None) -> str:
     """The prompt as text, read from standard input if there is none. Raises UserError."""
+    if prompt is not None and prompt != "-":
+        return text_of(prompt, "the prompt")
     try:
-        text = sys.stdin.read() if prompt in {None, "-"} else prompt
-        text.encode()  # fails for bytes of the command line that are no text
+        text = sys.stdin.read()
     except UnicodeError as error:
         raise UserError(f"the prompt is no text in {sys.stdin.encoding}: convert it") from error
     except OSError as error:
@@ -124,6 +143,11 @@ def _asked(prompt: str | None) -> str:
             "file that can be read"
         ) from error
     return text
+
+
+def _token(given: str) -> str | int:
+    """Its number where digits are given, else what it is."""
+    return int(given) if DIGITS.fullmatch(given) else given
 
 
 @dataclass(frozen=True)
@@ -136,6 +160,7 @@ class AnswerRequest:
     bounds: Bounds
     new_tokens: int
     stops: Sequence[str]
+    stop_tokens: Sequence[str | int]
     sampling: SamplingOptions
     logprobs: int | None
     output: o.OutputOptions
@@ -158,6 +183,11 @@ def _report(answers: Sequence[Answer], settings: RingSettings, as_json: bool) ->
         result(json.dumps({**_object(answers), "simulated": simulated}) + "\n")
     else:
         _summary(answers, f"simulated: {stages} stages of {profile}" if stages else "")
+    if answers[0].text_fault:
+        note(
+            f"the tokenizer failed ({printable(answers[0].text_fault)}): some of the text is "
+            "U+FFFD; --json prints the tokens, which are right"
+        )
     if answers[-1].error:
         note(f"error: {answers[-1].error}")
     if answers[-1].error or not _agree(answers):
@@ -197,6 +227,7 @@ async def _answers(
                 question.text,
                 max_new_tokens=question.new_tokens,
                 stop=question.stops,
+                stop_tokens=question.stop_tokens,
                 raw=question.raw,
                 policy=name,
                 bounds=question.bounds,
@@ -245,6 +276,7 @@ def _object(answers: Sequence[Answer]) -> dict[str, Any]:
     first, common = answers[0], _prefill(answers)
     return {
         "text": first.text,
+        "text_fault": first.text_fault,
         "token_ids": first.tokens,
         "logprobs": _logprobs(first) if first.logprobs else None,
         "finish_reason": first.reason,

@@ -9,6 +9,8 @@ from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import TextIO
 
+from gardener.cli.streams import Unwritable
+
 MOMENT = 0.5
 """Seconds that a line on stderr waits for the text before it to come out on stdout."""
 
@@ -51,8 +53,15 @@ class Writer:
                 if self._error is None:
                     stream.write(text)
                     stream.flush()
-            except (OSError, ValueError) as error:
-                self._error = error if isinstance(error, OSError) else BrokenPipeError(str(error))
+            except OSError as error:
+                self._error = error
+            except UnicodeError as error:
+                self._error = Unwritable(
+                    f"standard output cannot be written in {stream.encoding} ({error}): set "
+                    "PYTHONIOENCODING=utf-8"
+                )
+            except ValueError as error:  # it was closed
+                self._error = BrokenPipeError(str(error))
             with self._written:
                 self._left -= 1
                 self._written.notify_all()

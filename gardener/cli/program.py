@@ -5,6 +5,7 @@ Exit status: 0 done; 1 it could not be done (one sentence on stderr says why); 2
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ from gardener.cli.output import finish, ignore, note, result
 from gardener.cli.start import end_at_once
 from gardener.cli.streams import Unwritable
 from gardener.errors import GardenerError, UserError
+from gardener.runtime.wording import check_text
 
 __all__ = [
     "Interrupted",
@@ -40,6 +42,7 @@ __all__ = [
     "program",
     "result",
     "run",
+    "text_of",
 ]
 
 CLOSING = 3.0
@@ -97,6 +100,17 @@ def flag(*names: str, help: str, env_var: str | None = None) -> Parameter:
 def _values(hint: Any, text: str, *, delimiter: str | None = None) -> list[str]:
     """The values in a variable of the environment."""
     return env_var_split(hint, text, delimiter=delimiter) if text else []
+
+
+def text_of(word: str, what: str) -> str:
+    """A word of the command line that is a text, and no path. Raises UserError, which begins with
+    `what`, if its bytes are none."""
+    if any("\udc80" <= each <= "\udcff" for each in word):
+        # Where no locale is set (LANG=C), Python leaves bytes beyond ASCII as they are.
+        with contextlib.suppress(UnicodeError):
+            word = os.fsencode(word).decode()
+    check_text(word, what)
+    return word
 
 
 def program(app: App) -> None:

@@ -5,6 +5,7 @@ which takes 0 to 2 for streams. What an encoding cannot express is written as an
 cannot be written ends the command in one sentence; a line that nobody can read ends nothing.
 """
 
+import codecs
 import contextlib
 import io
 import os
@@ -55,6 +56,10 @@ def prepare() -> None:
     os.close(null)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Where nobody set an encoding, texts are in the one that all others are in today.
+        utf8 = codecs.lookup(sys.stdin.encoding).name == "ascii"
+        sys.stdin.reconfigure(encoding="utf-8" if utf8 else None, errors="strict")
     sys.stdout = _stream(Results, 1, sys.stdout)
     sys.stderr = _stream(Notes, 2, sys.stderr)
 
@@ -62,7 +67,18 @@ def prepare() -> None:
 def _stream(kind: type[io.TextIOWrapper], number: int, before: TextIO | None) -> io.TextIOWrapper:
     raw = io.BufferedWriter(io.FileIO(number, "w", closefd=False))
     encoding = before.encoding if before is not None else "utf-8"
+    if not _writes_escapes(encoding):
+        encoding = "ascii"
     return kind(raw, encoding, "backslashreplace", line_buffering=os.isatty(number))
+
+
+def _writes_escapes(encoding: str) -> bool:
+    """Whether it takes any text, if need be with escapes; a few are for other things (`idna`)."""
+    every = "".join(map(chr, range(0x20, 0x7F))) * 2
+    try:
+        return bool(f"{every}\n\N{SNOWMAN}".encode(encoding, "backslashreplace"))
+    except (UnicodeError, LookupError):
+        return False
 
 
 @contextlib.contextmanager

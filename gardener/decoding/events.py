@@ -109,8 +109,8 @@ class Grow:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The answer is complete: `eos`, `stop` (a stop string), `length` or `context`; or it was
-    aborted, for the reason given."""
+    """The answer is complete: `eos` (or a stop token), `stop` (a stop string), `length` or
+    `context`; or it was aborted, for the reason given."""
 
     reason: str
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gardener.errors import UserError, reason
+from gardener.runtime.wording import check_text
 
 JSON_SUFFIXES = {".jsonl", ".json"}
 """Files with these have a JSON object per line; any other file has a prompt per line."""
@@ -84,4 +85,5 @@ def _turns(line: str, where: str) -> tuple[str, ...]:
     for number, turn in enumerate(turns):
         if not isinstance(turn, str) or not turn.strip():
             raise UserError(f"{where}: turns[{number}] must be a text that is not empty; {like}")
+        check_text(turn, f"{where}: turns[{number}]")
     return tuple(turns)

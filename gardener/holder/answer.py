@@ -12,7 +12,7 @@ from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
 from gardener.holder.prompter import Prompter
 from gardener.holder.session import Piece, Session
-from gardener.holder.text import StopStrings, TextStream
+from gardener.holder.text import TextStream
 from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.sampling import GREEDY, MAX_BEST, MAX_ENDS, Sampling
 from gardener.runtime import clock
@@ -23,8 +23,10 @@ class Wanted:
     """What is asked of the model. `tokens` is the prompt.
 
     sampling    how tokens are picked; what it leaves open, `completed` fills in
+    stops       texts before which it ends; special tokens count in them, though they are no text
+    stop_tokens end it as the model's own `eos` do
     logprobs    with each token come its log probability and those of this many of the best tokens
-    ignore_eos  the tokens that end an answer end none: it is as long as it may be
+    ignore_eos  the model's tokens that end an answer end none
 
     Raises ValueError for what cannot be.
     """
@@ -36,6 +38,7 @@ class Wanted:
     sampling: Sampling = GREEDY
     logprobs: int | None = None
     ignore_eos: bool = False
+    stop_tokens: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if self.sampling.min_tokens > self.new_tokens:
@@ -53,7 +56,8 @@ class Answer:
 
     sampling: how tokens were picked, with the seed. logprobs: of the tokens, if they were asked
     for. error: what went wrong, if something did; what had been written before is kept. stands: the
-    ring can take another request, whatever became of this one.
+    ring can take another request, whatever became of this one. text_fault: why some of the text is
+    U+FFFD though the tokens are right.
     """
 
     figures: Figures
@@ -64,6 +68,7 @@ class Answer:
     stands: bool = True
     sampling: Sampling = GREEDY
     logprobs: list[TokenLogprobs] = field(default_factory=list)
+    text_fault: str | None = None
 
     def take(self, piece: Piece, seconds: float) -> None:
         """Add a piece that came this long after the request."""
@@ -74,26 +79,27 @@ class Answer:
             self.figures.emitted(len(piece.tokens), seconds)
 
 
-def completed(sampling: Sampling, prompter: Prompter) -> Sampling:
+def completed(sampling: Sampling, prompter: Prompter, stop_tokens: Sequence[int] = ()) -> Sampling:
     """The same for this model, with nothing left open: a seed is drawn if one is needed, and where
-    an answer may not end at once, the tokens that would end it are named.
+    an answer may not end at once, the tokens that would end it are named, these too.
 
-    Raises ValueError for a bias on a token that the model does not have.
+    Raises ValueError for a token that the model does not have.
     """
-    for token, _ in sampling.logit_bias:
+    named = [("logit_bias", token) for token, _ in sampling.logit_bias]
+    for field_name, token in (*named, *(("stop_tokens", token) for token in stop_tokens)):
         if not 0 <= token < prompter.vocabulary:
             raise ValueError(
-                f"logit_bias names token {token}: this model has tokens 0 to "
+                f"{field_name} names token {token}: this model has tokens 0 to "
                 f"{prompter.vocabulary - 1}"
             )
     seeded = sampling.seeded()
     if not sampling.min_tokens:
         return seeded
-    eos = sorted(token for token in prompter.eos if token >= 0)
+    eos = sorted({token for token in (*prompter.eos, *stop_tokens) if token >= 0})
     if len(eos) > MAX_ENDS:
         raise ValueError(
-            f"min_tokens is {sampling.min_tokens}, and this model has {len(eos)} tokens that end "
-            f"an answer: with more than {MAX_ENDS}, leave it at 0"
+            f"min_tokens is {sampling.min_tokens}, and {len(eos)} tokens end an answer: "
+            f"with more than {MAX_ENDS}, leave it at 0"
         )
     return msgspec.structs.replace(seeded, eos=tuple(eos))
 
@@ -104,12 +110,10 @@ def ask(holder: Holder, prompter: Prompter, policy: Policy, wanted: Wanted) -> S
     Raises ValueError if the prompt leaves no room for an answer or the settings do not fit the
     model, and what broke the ring if it is broken.
     """
-    sampling = completed(wanted.sampling, prompter)
-    least = sampling.min_tokens
-    stops = StopStrings(prompter.backend, wanted.stops, least)
-    eos = frozenset[int]() if wanted.ignore_eos else prompter.eos
-    limits = Limits(wanted.new_tokens, prompter.context, eos, stops)
-    text = TextStream(prompter.backend, wanted.stops, least)
+    sampling = completed(wanted.sampling, prompter, wanted.stop_tokens)
+    text = TextStream(prompter.backend, wanted.tokens, wanted.stops, sampling.min_tokens)
+    eos = frozenset(wanted.stop_tokens).union(() if wanted.ignore_eos else prompter.eos)
+    limits = Limits(wanted.new_tokens, prompter.context, eos, text.push)
     return holder.open(
         wanted.tokens,
         policy,
@@ -161,5 +165,6 @@ async def collect(session: Session, show: Callable[[str], None] = lambda text: N
     except GardenerError as error:
         result.error, result.stands = str(error), session.ring_stands
     result.reason = session.finish_reason or "lost"
+    result.text_fault = session.text_fault
     figures.counts, figures.stage_times = session.speculation.counts, session.stage_times
     return result

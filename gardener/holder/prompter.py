@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 from gardener.errors import UserError
 from gardener.holder.chat_template import ChatTemplate, FixedText
 from gardener.holder.templates import END, NEEDS, Template, choose, names_of, read
-from gardener.model.checkpoint.folders import read_json
-from gardener.runtime.wording import Say
+from gardener.model.checkpoint.folders import read_json, refuse_pointer
+from gardener.runtime.wording import Say, check_text
 
 OWN = "the model's own"
 """What to call a chat template that comes with the model."""
@@ -85,6 +85,8 @@ class Prompter:
         Raises UserError if nothing is left of it, or no room for an answer, and for a template that
         fails or takes no system message.
         """
+        for each in (text, *(turn for pair in history for turn in pair)):
+            check_text(each, "the prompt")
         if raw:
             tokens = self._raw("".join(asked + answered for asked, answered in history) + text)
         else:
@@ -191,6 +193,8 @@ def _tokenizer(directory: Path) -> Any:
     """As transformers reads it. Raises UserError."""
     from transformers import AutoTokenizer
 
+    for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
+        refuse_pointer(directory / name)
     try:
         return AutoTokenizer.from_pretrained(
             directory,

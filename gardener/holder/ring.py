@@ -162,8 +162,9 @@ class Ring:
         if served:
             return UserError(f"{self._listen_at} is in use, for {served}")
         return UserError(
-            f"{self._listen_at} is in use: stop what listens there, or choose another port and "
-            "give it to the last stage as its --peer, too"
+            f"{self._listen_at} is in use, where the last stage dials this holder: stop what "
+            "listens there, or start both anew, with another --listen here and that as the last "
+            "stage's --peer"
         )
 
     async def _ask(self, deadline: float) -> None:

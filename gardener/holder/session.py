@@ -96,8 +96,8 @@ class Session:
         text: TextStream | None,
         stall: float,
     ) -> None:
-        """`text` turns tokens into text. `stall`: seconds without a verdict that are too long.
-        It waits until `begin` is called."""
+        """`text` turns tokens into text; the request's limits tell it of each. `stall`: seconds
+        without a verdict that are too long. It waits until `begin` is called."""
         self.round = round_
         self.speculation = round_.speculation  # tree, counts, flights, why it finished
         self.request = round_.speculation.request  # its number in the ring
@@ -117,6 +117,11 @@ class Session:
     def sampling(self) -> Sampling:
         """The settings that it runs with, the seed among them."""
         return self.speculation.sampling
+
+    @property
+    def text_fault(self) -> str | None:
+        """Why some of the text is U+FFFD though the tokens are right: the tokenizer failed."""
+        return None if self._text is None else self._text.fault
 
     @property
     def finish_reason(self) -> str | None:
@@ -306,12 +311,7 @@ class Session:
 
     def _emit(self, emit: Emit) -> None:
         self.drafts.settle(emit.nodes, emit.features)
-        text = ""
-        if self._text is not None:
-            for token in emit.tokens:
-                if token not in self.speculation.limits.eos:
-                    self._text.push(token)
-            text = self._text.take()
+        text = "" if self._text is None else self._text.take()
         self.tokens += emit.tokens
         self._pieces.put_nowait(Piece(emit.tokens, text, emit.logprobs))
         self._record("emitted", rows=len(emit.tokens), items=emit.tokens)

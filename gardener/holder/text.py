@@ -1,95 +1,138 @@
-"""Tokens -> text, piece by piece, and the exact place where a stop string ends it.
-
-Imports `tokenizers` alone, so a test needs no model.
-"""
+"""The text of an answer, piece by piece, and the exact place where a stop string ends it."""
 
 from collections.abc import Sequence
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
-
-class Detokenizer:
-    """Text of a growing sequence of tokens; bytes of an unfinished character are held back."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-
-    def push(self, token: int) -> str:
-        """The text that one more token completes."""
-        return self._stream.step(self._tokenizer, token) or ""
+from gardener.holder.detokenizer import Detokenizer, traits, written
 
 
 class TextStream:
     """Decodes a growing answer. `push` says whether a stop string has come; `take` gives new text.
 
-    Text that may be the beginning of a stop string is held back until it is clear that it is not;
-    the stop string that ends the answer is never given out.
+    An answer ends with the first token with which its text, as far as it goes then, holds a stop
+    string. Text that may be the beginning of one is held back until it is clear that it is not; the
+    stop string that ends the answer is never given out.
+
+    Special tokens are no text. Those that a stop string names (`<|im_end|>`) are read as if they
+    were, where stop strings are looked for.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), least: int = 0) -> None:
-        """A stop string that one of the first `least` tokens completes is text like any other. It
-        may begin there, if a later token completes it."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int] = (),
+        stops: Sequence[str] = (),
+        least: int = 0,
+    ) -> None:
+        """`prompt`: the tokens that the text follows on. A stop string that one of the first
+        `least` tokens completes is text like any other. It may begin there, if a later token
+        completes it."""
         if not all(stops):
             raise ValueError("a stop string must not be empty")
-        self._tokens = Detokenizer(tokenizer)
+        self._tokenizer = tokenizer
+        self._tokens = Detokenizer(tokenizer, prompt)
         self._stops = tuple(stops)
+        special = traits(tokenizer).special if stops else ()
+        self._named = {each for each in special if any(each in stop for stop in stops)}
         self._left = least  # tokens that end nothing yet
+        self._fresh: list[int] = []  # tokens to decode when text is wanted
         self._held = ""
+        self._hidden: list[tuple[int, str]] = []  # special tokens, and where in the held text
+        self._searched = 0  # characters of the held text without a stop string that counts
         self._ready = ""
         self.stopped = False
+
+    @property
+    def fault(self) -> str | None:
+        """Why some of the text is U+FFFD: the tokenizer failed."""
+        return self._tokens.fault
 
     def push(self, token: int) -> bool:
         """Add one token; true if the text now holds a stop string."""
         if self.stopped:
             return True
-        self._held += self._tokens.push(token)
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if self._left:
-            self._left -= 1
-        elif found:
-            self._ready += self._held[: min(found)]
-            self._held = ""
-            self.stopped = True
-            return True
-        keep = self._tail()
-        self._ready += self._held[: len(self._held) - keep]
-        self._held = self._held[len(self._held) - keep :]
+        if not self._stops:
+            self._fresh.append(token)
+            return False
+        self._held += self._tokens.push([token])
+        text = self._held + self._tokens.unsure
+        if (name := written(self._tokenizer, token)) in self._named:
+            text = self._held + self._tokens.rest()
+            self._hidden.append((len(text), str(name)))
+        may_end = not self._left
+        self._left -= not may_end
+        if may_end and self._find(text) is not None:
+            text = self._held + self._tokens.rest()
+            if (found := self._find(text)) is not None:
+                self._ready += text[:found]
+                self._held, self.stopped = "", True
+                return True
+        self._let_go(text)
         return False
 
     def take(self, final: bool = False) -> str:
         """Text that is ready since the last call; with `final`, what was held back as well."""
-        text = self._ready + (self._held if final and not self.stopped else "")
-        self._ready = ""
-        if final:
+        self._ready += self._tokens.push(self._fresh) if self._fresh else ""
+        self._fresh = []
+        text, self._ready = self._ready, ""
+        if final and not self.stopped:
+            text += self._held + self._tokens.rest()
             self._held = ""
         return text
 
-    def _tail(self) -> int:
-        """Length of the longest end of the held text that a stop string begins with."""
+    def _find(self, text: str) -> int | None:
+        """Where in the text the first stop string begins that is complete since the last token."""
+        seen = self._with_hidden(text)
+        starts = (seen.find(stop, max(0, self._searched - len(stop) + 1)) for stop in self._stops)
+        found = [start for start in starts if start >= 0]
+        return self._without_hidden(min(found)) if found else None
+
+    def _let_go(self, text: str) -> None:
+        """Give out the held text before what a stop string may begin with."""
+        seen = self._with_hidden(text)
+        kept = len(seen) - self._tail(seen)
+        given = min(self._without_hidden(kept), len(self._held))
+        after = self._after_hidden()
+        self._hidden = [
+            (place - given, name)
+            for (place, name), end in zip(self._hidden, after, strict=True)
+            if end > kept
+        ]
+        self._ready += self._held[:given]
+        self._held = self._held[given:]
+        self._searched = len(self._with_hidden(text[given:]))
+
+    def _with_hidden(self, text: str) -> str:
+        """The text as stop strings are looked for in it."""
+        parts, at = [], 0
+        for place, name in self._hidden:
+            parts += [text[at:place], name]
+            at = place
+        return "".join(parts) + text[at:]
+
+    def _without_hidden(self, index: int) -> int:
+        """The place in the text itself. One within a special token is where that stands."""
+        for (_, name), end in reversed(list(zip(self._hidden, self._after_hidden(), strict=True))):
+            index -= max(0, min(len(name), index - (end - len(name))))
+        return index
+
+    def _after_hidden(self) -> list[int]:
+        """Where each special token ends in what `_with_hidden` gives."""
+        ends, added = [], 0
+        for place, name in self._hidden:
+            added += len(name)
+            ends.append(place + added)
+        return ends
+
+    def _tail(self, seen: str) -> int:
+        """Length of the longest end of the text that a stop string begins with."""
         return max(
             (
                 length
                 for stop in self._stops
                 for length in range(1, len(stop))
-                if self._held.endswith(stop[:length])
+                if seen.endswith(stop[:length])
             ),
             default=0,
         )
-
-
-class StopStrings:
-    """Told of one token after the other, answers whether the text now holds a stop string. It does
-    not give out the text itself."""
-
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], least: int = 0) -> None:
-        """`least`: as for `TextStream`."""
-        self._stream = TextStream(tokenizer, stops, least) if stops else None
-
-    def __call__(self, token: int) -> bool:
-        if self._stream is None:
-            return False
-        found = self._stream.push(token)
-        self._stream.take()
-        return found

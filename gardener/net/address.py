@@ -1,6 +1,8 @@
 """Where a stage listens or is dialled: HOST:PORT, [IPV6]:PORT, or an inherited socket."""
 
+import contextlib
 import errno
+import ipaddress
 import os
 import socket
 from typing import NamedTuple
@@ -29,18 +31,39 @@ class Inherited(NamedTuple):
 
 def parse(text: str) -> Address | Inherited:
     """Read `HOST:PORT`, `[::1]:PORT` or `fd:N`. Raises UserError."""
-    host, colon, number = text.strip().rpartition(":")
+    host, _, number = text.strip().rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise UserError(f"{text!r} is not an address: write an IPv6 one as [{host}]:{number}")
-    if not colon or not host or not (number.isascii() and number.isdigit()):
-        raise UserError(f"{text!r} is not an address: write HOST:PORT, for instance 127.0.0.1:7000")
+        host = ""
+    if not host or "/" in host or not (number.isascii() and number.isdigit()):
+        raise UserError(f"{text!r} is not an address: {_advice(text.strip())}")
     if host == "fd":
         return Inherited(int(number))
     if int(number) > 65535:
         raise UserError(f"{text!r} is not an address: ports end at 65535")
     return Address(host, int(number))
+
+
+def _advice(text: str) -> str:
+    """How to write what somebody meant by this."""
+    scheme, found, rest = text.partition("://")
+    if found:
+        bare = rest.partition("/")[0]
+        return f"leave {scheme}:// away and write {bare if ':' in bare else f'{bare}:PORT'}"
+    host, _, number = text.rpartition(":")
+    if _ipv6(host) and number:
+        return f"write an IPv6 one as [{host}]:{number}"
+    if _ipv6(bare := text.strip("[]")):
+        return f"the port is missing, write [{bare}]:PORT"
+    return "write HOST:PORT, for instance 127.0.0.1:7000"
+
+
+def _ipv6(host: str) -> ipaddress.IPv6Address | None:
+    """The same as an address, if it is an IPv6 one."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.IPv6Address(host)
+    return None
 
 
 def parse_peer(text: str) -> Address:
@@ -54,7 +77,10 @@ def parse_peer(text: str) -> Address:
 def of_peer(peername: object) -> str:
     """The address of the other end, as a transport gives it."""
     if isinstance(peername, tuple) and len(peername) >= 2:
-        return str(Address(str(peername[0]), int(peername[1])))
+        host = str(peername[0])
+        address = _ipv6(host)  # of an IPv4 peer, where one socket listens for both
+        mapped = address.ipv4_mapped if address else None
+        return str(Address(str(mapped or host), int(peername[1])))
     return "an unknown address"
 
 
@@ -72,18 +98,35 @@ def inherited(place: Inherited) -> socket.socket:
     return sock
 
 
-def check_free(place: Address | Inherited) -> None:
-    """Raise UserError if nobody can listen at `place`: better now than after minutes of loading."""
+def every(place: Address) -> socket.socket | None:
+    """A socket that listens at all addresses of this machine, of IPv4 too where the system allows
+    that, if `place` is `[::]`; event loops open one for IPv6 alone. Raises OSError."""
+    address = _ipv6(place.host)
+    if address is None or not address.is_unspecified:
+        return None
+    sock = socket.create_server(
+        place, family=socket.AF_INET6, dualstack_ipv6=socket.has_dualstack_ipv6()
+    )
+    sock.setblocking(False)
+    return sock
+
+
+def check_free(place: Address | Inherited, dials: str = "what dials it") -> None:
+    """Raise UserError if nobody can listen at `place`: better now than after minutes of loading.
+    `dials`: who has it as its --peer."""
     if isinstance(place, Inherited):
         return
     try:
+        if sock := every(place):
+            sock.close()
+            return
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, address in found[:1]:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
             with socket.socket(family, kind, protocol) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind(address)
     except OSError as error:
-        raise UserError(bind_problem(place, error)) from error
+        raise UserError(bind_problem(place, error, dials)) from error
 
 
 def is_taken(error: UserError) -> bool:
@@ -91,10 +134,14 @@ def is_taken(error: UserError) -> bool:
     return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
 
 
-def bind_problem(place: Address, error: OSError) -> str:
-    """Why nobody can listen at `place`, and the way out."""
+def bind_problem(place: Address, error: OSError, dials: str = "what dials it") -> str:
+    """Why nobody can listen at `place`, and the way out. `dials`: who has it as its --peer, and
+    would go on to dial the old port."""
     if error.errno == errno.EADDRINUSE:
-        return f"{place} is in use: stop what listens there, or choose another port"
+        return (
+            f"{place} is in use: stop what listens there, or choose another port and start {dials} "
+            "anew with that as its --peer"
+        )
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{place} is no address of this machine: choose one of its own, or 127.0.0.1"
     if error.errno == errno.EACCES:

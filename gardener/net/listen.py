@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gardener.errors import GardenerError, UserError
-from gardener.net.address import Address, Inherited, bind_problem, inherited, parse
+from gardener.net.address import Address, Inherited, bind_problem, every, inherited, parse
 from gardener.net.link import Handler, Link, Terms
 from gardener.protocol.connection import TIMES, Times
 from gardener.protocol.greeting import Admit
@@ -51,7 +51,10 @@ class Listener:
             self._server = await loop.create_server(self._accept, sock=inherited(place))
         else:
             try:
-                self._server = await loop.create_server(self._accept, place.host, place.port)
+                if sock := every(place):
+                    self._server = await loop.create_server(self._accept, sock=sock)
+                else:
+                    self._server = await loop.create_server(self._accept, place.host, place.port)
             except OSError as error:
                 raise UserError(bind_problem(place, error)) from error
         self.address = Address(*self._server.sockets[0].getsockname()[:2])

@@ -88,15 +88,22 @@ def _identity(upstream: Card, downstream: Card) -> str | None:
             "install the same version on both"
         )
     if not same_model(upstream.model, downstream.model) or upstream.layers != downstream.layers:
-        return (
-            f"{a} and {b} hold different models "
-            f"({upstream.model[:12]} and {downstream.model[:12]}): give both the same --model"
-        )
+        return f"{a} and {b} hold {_different(upstream, downstream)}: give both the same --model"
     for field in ("dtype", "quant"):
         mine, theirs = getattr(upstream, field), getattr(downstream, field)
         if 0 not in (upstream.stage, downstream.stage) and mine != theirs:
             return f"{a} computes in {mine} but {b} in {theirs}: give both the same --{field}"
     return None
+
+
+def _different(upstream: Card, downstream: Card) -> str:
+    """Two models, by what tells them apart."""
+    mine, theirs = (card.model.partition(":") for card in (upstream, downstream))
+    if upstream.layers != downstream.layers:
+        return f"different models (of {upstream.layers} and {downstream.layers} layers)"
+    if mine[0] != theirs[0]:
+        return f"different models ({mine[0][:12]} and {theirs[0][:12]})"
+    return f"different weights of one kind of model ({mine[2][:12]} and {theirs[2][:12]})"
 
 
 def _edge(upstream: Card, downstream: Card) -> str | None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from gardener.decoding.policy import Bounds, default_policy, make
 from gardener.errors import UserError
 from gardener.holder.answer import Wanted, ask, completed
+from gardener.holder.detokenizer import token_text
 from gardener.holder.holder import Holder
 from gardener.holder.prompter import Prompter
 from gardener.holder.session import Session
 from gardener.protocol.messages import Card
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.settings import RingSettings
+from gardener.runtime.wording import check_text
 
 
 class OpenRing:
@@ -43,11 +45,14 @@ class OpenRing:
         sampling: Sampling | None = None,
         logprobs: int | None = None,
         ignore_eos: bool = False,
+        stop_tokens: Sequence[str | int] = (),
     ) -> Session:
         """Begin a request and return its session, an async iterator of pieces. `async with` it, or
         a request whose answer is not read to its end runs on.
 
-        stop        texts before which the answer ends
+        stop        texts before which the answer ends; one may be or hold a special token, though
+                    these are not shown
+        stop_tokens tokens at which it ends as at the model's own `eos`: what they are, or numbers
         raw         leave the chat template out
         history     the turns before it: what was asked, and what was answered
         system      the system message, in place of `RingSettings.system`
@@ -57,17 +62,20 @@ class OpenRing:
                     what it runs with: a seed is drawn where none is given
         logprobs    pieces bring the log probability of each token, before all settings, and those
                     of this many of the best tokens (0 to 20)
-        ignore_eos  go on where the model would end, up to `max_new_tokens`
+        ignore_eos  go on where the model would end, up to `max_new_tokens` or a stop
 
         Raises UserError for what cannot be asked, when too many requests wait already, or after the
         ring was closed, and PeerLost if it is broken.
         """
         if max_new_tokens < 1 or not all(stop):
             raise UserError("ask for one new token at least, and give every stop some text")
+        for each in (*stop, *(each for each in stop_tokens if isinstance(each, str))):
+            check_text(each, f"stop {each!r}")
         if raw and system is not None:
             raise UserError("a raw text has no system message: leave raw or system away")
         tokens = self.prompter.encode(prompt, raw=raw, history=history, system=system)
-        given = self.settled(sampling or GREEDY, ignore_eos)
+        ends = [self._token(each) for each in stop_tokens]
+        given = self.settled(sampling or GREEDY, ignore_eos, ends)
         if logprobs is not None and self.settings.simulate is not None:
             raise UserError(
                 "a simulated ring plays back what was recorded, without log probabilities: ask for "
@@ -81,6 +89,7 @@ class OpenRing:
                 sampling=given,
                 logprobs=logprobs,
                 ignore_eos=ignore_eos,
+                stop_tokens=ends,
             )
         except ValueError as error:
             raise UserError(str(error)) from error
@@ -93,7 +102,25 @@ class OpenRing:
             raise UserError(f"there is no policy {name}: see gardener.POLICIES") from None
         return ask(self.holder, self.prompter, chosen, wanted)
 
-    def settled(self, sampling: Sampling, ignore_eos: bool = False) -> Sampling:
+    def _token(self, named: str | int) -> int:
+        """The number of a token. Raises UserError."""
+        if isinstance(named, int):
+            return named
+        backend = self.prompter.backend
+        found = backend.token_to_id(named)
+        if found is not None:
+            return found
+        pieces = backend.encode(named, add_special_tokens=False)
+        if len(pieces.ids) == 1 and token_text(backend, pieces.ids[0]) == named:
+            return pieces.ids[0]
+        raise UserError(
+            f"stop token {named!r} is none of this model, which makes {pieces.tokens} of it: name "
+            "one as its vocabulary writes it, or by number, or give a stop text instead"
+        )
+
+    def settled(
+        self, sampling: Sampling, ignore_eos: bool = False, stop_tokens: Sequence[int] = ()
+    ) -> Sampling:
         """These settings as requests of this ring run with them: with a seed, if they need one.
 
         Raises UserError for what its model does not have, or what cannot be simulated.
@@ -104,6 +131,6 @@ class OpenRing:
                 "it: leave ignore_eos away"
             )
         try:
-            return completed(sampling, self.prompter)
+            return completed(sampling, self.prompter, stop_tokens)
         except ValueError as error:
             raise UserError(str(error)) from error

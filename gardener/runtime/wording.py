@@ -3,8 +3,25 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
+from gardener.errors import UserError
+
 Say: TypeAlias = Callable[[str], None]
 """Where a line for the user goes."""
+
+
+def check_text(text: str, what: str) -> None:
+    """Raise UserError, which begins with `what`, for what no text in UTF-8 can hold: bytes of a
+    command line or a file that were none, or half of a character that JSON writes as two."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        from_bytes = 0xDC80 <= code <= 0xDCFF  # how Python keeps bytes that are no text
+        byte = f"byte {code - 0xDC00:#04x}" if from_bytes else f"half of one, U+{code:X},"
+        raise UserError(
+            f"{what} is no text in utf-8 ({byte} in the place of character {error.start + 1}): "
+            "convert it"
+        ) from None
 
 
 def printable(text: str) -> str:

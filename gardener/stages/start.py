@@ -71,7 +71,7 @@ async def serve(
     """Load the slice, then serve until cancelled. `say` is given lines for the user, `watch` the
     node. Raises UserError or PeerLost."""
     listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
-    check_free(listen_at)
+    check_free(listen_at, f"stage {settings.stage - 1}" if settings.stage > 1 else "the holder")
     worker = Worker("stage")
     try:
         stage, loaded, measured = await worker.run(in_turn, ready, settings, say)

@@ -32,7 +32,7 @@ SAMPLING = {
 NAMES = {
     "generate": HOLDER
     | SAMPLING
-    | {"--stop", "--raw", "--policy", "--compare", "--no-view", "--logprobs"},
+    | {"--stop", "--stop-token", "--raw", "--policy", "--compare", "--no-view", "--logprobs"},
     "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference", "--raw"},
     "eval": HOLDER
     | SAMPLING
@@ -47,7 +47,16 @@ NAMES = {
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
     | {"--dtype", "--quant", "--kv-memory", "--no-view", "--leash"},
 }
-ONE_CALL = {"--json", "--verbose", "--compare", "--stop", "--raw", "--leash", "--logprobs"}
+ONE_CALL = {
+    "--json",
+    "--verbose",
+    "--compare",
+    "--stop",
+    "--stop-token",
+    "--raw",
+    "--leash",
+    "--logprobs",
+}
 """Options of a single call, which no variable of the environment sets."""
 
 

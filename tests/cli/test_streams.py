@@ -166,12 +166,40 @@ def test_what_an_encoding_cannot_express_is_escaped(encoding: str) -> None:
     assert done.stderr == "☃\n".encode(encoding, "backslashreplace")
 
 
-@pytest.mark.parametrize("prompt", ["$'a\\xff'", "- < <(printf 'a\\xff')"])
-def test_a_prompt_that_is_no_text_is_refused(prompt: str) -> None:
-    line = command("gardener", "generate", "PROMPT", "--local", "1").replace("PROMPT", prompt)
-    done = shell(line, PYTHONUTF8="1")
+@pytest.mark.parametrize("encoding", ["idna", "undefined"])
+def test_an_encoding_that_no_text_fits_in_gets_escapes_too(encoding: str) -> None:
+    show = SCRIPT + r"output.result('Gl\u00fcck'); output.note('\u2603'); output.finish()"
+    done = shell(shlex.join([sys.executable, "-c", show]), PYTHONIOENCODING=encoding)
+    assert (done.stdout, done.stderr, done.returncode) == (b"Gl\\xfcck", b"\\u2603\n", 0)
+
+
+NO_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+WRONG = "(byte 0xff in the place of character 2)"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("$'a\\xff'", f"the prompt is no text in utf-8 {WRONG}"),
+        ("- < <(printf 'a\\xff')", "the prompt is no text in utf-8"),
+        ("hi --stop $'a\\xff'", f"--stop is no text in utf-8 {WRONG}"),
+        ("hi --stop-token $'a\\xff'", f"--stop-token is no text in utf-8 {WRONG}"),
+    ],
+)
+@pytest.mark.parametrize("locale", [{"PYTHONUTF8": "1"}, NO_LOCALE], ids=["utf-8", "none"])
+def test_what_is_no_text_is_refused(given: str, said: str, locale: dict[str, str]) -> None:
+    line = command("gardener", "generate", "GIVEN", "--local", "1", "--policy", "plain")
+    done = shell(line.replace("GIVEN", given), **locale)
     assert done.returncode == 1
-    assert done.stderr == b"error: the prompt is no text in utf-8: convert it\n"
+    assert done.stderr.decode() == f"error: {said}: convert it\n"
+
+
+@pytest.mark.parametrize("source", ["sys.argv[1]", "sys.stdin.read()"])
+def test_text_is_utf_8_where_no_locale_is_set(source: str) -> None:
+    show = f"from gardener.cli.program import text_of; print(ascii(text_of({source}, 'it')))"
+    line = shlex.join([sys.executable, "-c", f"import sys; {SCRIPT}{show}", "Glück ☃"])
+    done = shell(f"printf 'Glück ☃' | {line}", **NO_LOCALE)
+    assert done.stdout == b"'Gl\\xfcck \\u2603'\n", done.stderr
 
 
 # --- progress ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 from rich.style import Style
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from benchmarks.streaming import llama
 from gardener.cli.view import holder_frame, node_frame
 from gardener.cli.view.answer import Speed, Transcript, TreeChanges
 from gardener.cli.view.holder_watch import HolderWatch
@@ -432,6 +433,15 @@ def test_the_transcript_knows_guesses_from_misses() -> None:
         ColouredText("c", False),
         ColouredText("éd", True),
     )
+
+
+def test_a_transcript_begins_with_the_space_after_the_prompt() -> None:
+    tokenizer = llama()
+    word = (int(tokenizer.token_to_id("▁Baum") or 0),)
+    for prompt, text in ((word[:0], "Baum"), (word, " Baum")):
+        transcript = Transcript(tokenizer, prompt)
+        transcript.read(record("emitted", items=word))
+        assert transcript.pieces() == (ColouredText(text, True),)
 
 
 def test_a_long_transcript_forgets_its_beginning() -> None:

@@ -6,6 +6,7 @@ from typing import Any, cast
 import loopback
 import pytest
 from test_text import TOKENIZER, encode
+from tokenizers import Tokenizer, decoders, models
 
 from gardener.decoding.policy import Bounds, make
 from gardener.holder.answer import Answer, Wanted, answer, ask, completed
@@ -78,14 +79,13 @@ def test_without_an_end_nothing_ends_it_but_its_length() -> None:
 
 
 @pytest.mark.parametrize("least", [0, 3, 4])
-def test_both_who_look_for_stop_strings_agree_on_where_they_count(least: int) -> None:
-    """One says when the answer ends, the other what its text is."""
+def test_what_ends_the_answer_also_makes_its_text(least: int) -> None:
+    """The limits tell the text of each token."""
     holder = opened(stops=("b",), sampling=Sampling(min_tokens=least))
     text, ended = "", False
     for token in encode("ab-abc"):
         assert not ended
         ended = holder.limits.ends(token)
-        assert holder.text.push(token) == ended
         text += holder.text.take()
         if ended:
             break
@@ -109,7 +109,7 @@ def test_what_cannot_be_asked(wanted: dict[str, Any], why: str) -> None:
 def test_more_ends_than_a_request_can_name() -> None:
     prompter = FakePrompter()
     prompter.eos = frozenset(range(65))
-    with pytest.raises(ValueError, match="this model has 65 tokens that end an answer"):
+    with pytest.raises(ValueError, match="and 65 tokens end an answer"):
         completed(Sampling(min_tokens=1), cast(Prompter, prompter))
 
 
@@ -119,6 +119,37 @@ def test_log_probabilities_are_kept_with_their_tokens() -> None:
     for piece in (Piece((4,), "a", (one,)), Piece((5,), "", (two,)), Piece((), "b")):
         found.take(piece, 1.0)
     assert (found.tokens, found.logprobs, found.text) == ([4, 5], [one, two], "ab")
+
+
+def test_a_tokenizer_that_fails_costs_the_text_and_not_the_answer() -> None:
+    prompter = FakePrompter()
+    spaces: dict[str, int] = {" " * (number + 1): number for number in range(5)}
+    prompter.backend = Tokenizer(models.BPE(spaces, []))
+    prompter.backend.decoder = decoders.Strip(" ", 9, 9)  # panics: nothing is left to cut
+
+    async def scenario() -> None:
+        async with loopback.ring(1) as made, loopback.holding(made) as holder:
+            wanted = Wanted(loopback.PROMPT, 8, ignore_eos=True)
+            got = await answer(holder, cast(Prompter, prompter), make("plain", Bounds()), wanted)
+            assert (got.tokens, got.error, got.reason) == (loopback.truth(8), None, "length")
+            assert got.text == "\N{REPLACEMENT CHARACTER}" * 8
+            assert str(got.text_fault).startswith("PanicException: ")
+
+    loopback.run(scenario)
+
+
+def test_a_stop_token_ends_an_answer_and_is_no_text() -> None:
+    async def scenario() -> None:
+        async with loopback.ring(1) as made, loopback.holding(made) as holder:
+            truth = loopback.truth(8)
+            last = truth[3]
+            wanted = Wanted(loopback.PROMPT, 8, ignore_eos=True, stop_tokens=[last])
+            got = await answer(holder, PROMPTER, make("plain", Bounds()), wanted)
+            assert got.tokens == truth[: truth.index(last) + 1]
+            assert got.reason == "eos"
+            assert got.text == TOKENIZER.decode(got.tokens[:-1])
+
+    loopback.run(scenario)
 
 
 def test_an_answer_says_with_which_settings_it_was_written() -> None:

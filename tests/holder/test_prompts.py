@@ -36,6 +36,28 @@ def test_text_becomes_tokens(folder: Path) -> None:
     assert (prompter.eos, prompter.context) == (frozenset({3, 4}), 256)
 
 
+def test_a_tokenizer_that_is_a_pointer_of_git_lfs_is_called_one(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=r"tokenizer\.json is a git-lfs pointer, not the file that"):
+        Prompter(folder)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize(
+    ("prompt", "history", "why"),
+    [
+        ("w5\udcff", [], "the prompt is no text in utf-8 .byte 0xff in the place of character 3"),
+        ("\ud83d", [], "the prompt is no text in utf-8 .half of one, U.D83D, in the place of"),
+        ("w5", [("w6", "w\udc80")], "the prompt is no text in utf-8 .byte 0x80"),
+    ],
+)
+def test_a_prompt_that_is_no_text_is_no_fault_of_the_template(
+    folder: Path, raw: bool, prompt: str, history: list[tuple[str, str]], why: str
+) -> None:
+    with pytest.raises(UserError, match=why):
+        Prompter(folder).encode(prompt, raw=raw, history=history)
+
+
 @pytest.fixture
 def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What the user was asked. The folder brings code, which leaves a file when it is run."""

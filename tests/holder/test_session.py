@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import loopback
@@ -61,7 +61,10 @@ class Broken:
 
 def begin(holder: Holder, new_tokens: int = TOKENS, text: Any = None) -> Session:
     policy = make("gardener", Bounds(rows=4, window=2, floor=0.05))
-    return holder.open(loopback.PROMPT, policy, limits(new_tokens), 3, cast(TextStream, text))
+    given = limits(new_tokens)
+    if text is not None:
+        given = replace(given, ends=text.push)
+    return holder.open(loopback.PROMPT, policy, given, 3, cast(TextStream, text))
 
 
 async def tokens(session: Session) -> list[int]:

@@ -1,8 +1,11 @@
 """Text from tokens: stop strings, unfinished characters, special tokens."""
 
+import random
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from benchmarks.streaming import KINDS, sequences, whole
 from gardener.holder.text import TextStream
 
 
@@ -41,26 +44,26 @@ def test_text_comes_as_the_tokens_do() -> None:
 
 
 def test_a_stop_string_ends_the_text_before_it() -> None:
-    stream = TextStream(TOKENIZER, ["END"])
+    stream = TextStream(TOKENIZER, (), ["END"])
     assert feed(stream, "one END two") == "one "
     assert stream.stopped
     assert stream.take(final=True) == ""
 
 
 def test_the_beginning_of_a_stop_string_is_held_back_until_it_is_clear() -> None:
-    stream = TextStream(TOKENIZER, ["END"])
+    stream = TextStream(TOKENIZER, (), ["END"])
     assert feed(stream, "one EN") == "one "
     assert feed(stream, "TER") == "ENTER"
 
 
 def test_held_text_comes_at_the_end() -> None:
-    stream = TextStream(TOKENIZER, ["END"])
+    stream = TextStream(TOKENIZER, (), ["END"])
     assert feed(stream, "the E") == "the "
     assert stream.take(final=True) == "E"
 
 
 def test_the_first_of_several_stop_strings_counts() -> None:
-    stream = TextStream(TOKENIZER, ["zz", "b"])
+    stream = TextStream(TOKENIZER, (), ["zz", "b"])
     assert feed(stream, "abzz") == "a"
 
 
@@ -82,15 +85,86 @@ def test_special_tokens_are_no_text() -> None:
 
 def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(ValueError, match="must not be empty"):
-        TextStream(TOKENIZER, [""])
+        TextStream(TOKENIZER, (), [""])
 
 
 def test_a_stop_string_that_comes_too_early_is_text() -> None:
-    stream = TextStream(TOKENIZER, ["END"], least=4)
+    stream = TextStream(TOKENIZER, (), ["END"], least=4)
     assert feed(stream, "xENDyENDz") == "xENDy"
     assert stream.stopped
 
 
 def test_a_stop_string_counts_if_it_is_complete_late_enough() -> None:
-    stream = TextStream(TOKENIZER, ["END"], least=3)
+    stream = TextStream(TOKENIZER, (), ["END"], least=3)
     assert feed(stream, "xENDy") == "x"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_ends_with_the_first_token_that_completes_a_stop_string(kind: str) -> None:
+    """Held to the texts that the tokenizer makes of ever longer answers."""
+    tokenizer, chance, ended = KINDS[kind](), random.Random(1), 0
+    for tokens, prompt in sequences(tokenizer, 150, seed=1):
+        texts = [whole(tokenizer, tokens[:end], prompt) for end in range(prompt, len(tokens) + 1)]
+        stop = texts[-1][(at := chance.randrange(len(texts[-1]) + 1)) : at + chance.randrange(1, 4)]
+        if not stop or "\N{REPLACEMENT CHARACTER}" in stop:
+            continue
+        stream, text = TextStream(tokenizer, tokens[:prompt], [stop]), ""
+        for token, right in zip(tokens[prompt:], texts[1:], strict=True):
+            assert stream.push(token) == (stop in right)
+            text += stream.take()
+            assert right.startswith(text)
+            if stream.stopped:
+                assert text == right[: right.find(stop)]
+                break
+        ended += stream.stopped
+    assert ended > 15
+
+
+def im_end(stops: list[str]) -> TextStream:
+    return TextStream(KINDS["byte_level"](), (), stops)
+
+
+def push(stream: TextStream, *written: str) -> str:
+    """What is shown of tokens that are written like this; the last one may end the text."""
+    tokenizer, text = stream._tokenizer, ""
+    for number, each in enumerate(written, 1):
+        token = tokenizer.token_to_id(each)
+        assert token is not None
+        assert not stream.push(token) or number == len(written)
+        text += stream.take()
+    return text
+
+
+def test_a_special_token_stops_what_it_is_no_text_of() -> None:
+    stream = im_end(["<|im_end|>"])
+    assert push(stream, "a", "</s>", "b", "<|im_end|>") == "ab"
+    assert stream.stopped
+    assert stream.take(final=True) == ""
+
+
+def test_a_stop_string_may_hold_special_tokens_and_text_around_them() -> None:
+    stream = im_end([".<|im_end|>a</s>"])
+    assert push(stream, "x", ".", "<|im_end|>", "b", ".") == "x.b"
+    assert push(stream, "<|im_end|>", "a") == ""
+    assert push(stream, "b", ".", "<|im_end|>", "a", "</s>") == ".ab"
+    assert stream.stopped
+
+
+def test_special_tokens_that_no_stop_string_names_do_not_part_one() -> None:
+    stream = im_end(["ab"])
+    assert push(stream, "x", "a", "</s>", "b") == "x"
+    assert stream.stopped
+
+
+def test_what_stands_before_a_special_token_that_stops_is_given_out_as_it_is() -> None:
+    tokenizer = KINDS["llama"]()
+    stream = TextStream(tokenizer, (), ["</s>"])
+    assert push(stream, "▁the", "<0x0A>", "<0xF0>", "</s>") == "the\N{REPLACEMENT CHARACTER}" + (
+        "\N{REPLACEMENT CHARACTER}"
+    )
+
+
+def test_a_newline_of_a_byte_token_stops_at_once() -> None:
+    stream = TextStream(KINDS["llama"](), (), ["\n"])
+    assert push(stream, "▁the", "<0x0A>") == "the"
+    assert stream.stopped

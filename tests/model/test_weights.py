@@ -74,6 +74,20 @@ def test_every_form_of_a_checkpoint_is_the_same_model(folder: Path, form: str) -
     assert fingerprint(folder) == mark
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json"])
+def test_a_pointer_of_git_lfs_is_called_one(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4653812736\n"
+    )
+    with pytest.raises(UserError) as caught:
+        load_stage(folder)
+    assert str(caught.value) == (
+        f"{folder / name} is a git-lfs pointer, not the file of 4654 MB that it stands for: run "
+        f"`git lfs pull` in {folder}, or download that file"
+    )
+
+
 def test_a_pickle_with_code_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({"a": os.getcwd}, folder / "pytorch_model.bin")

@@ -633,6 +633,19 @@ def test_a_link_may_be_refused_as_late_as_when_it_is_met(run: Callable[[Scenario
     run(scenario)
 
 
+def test_who_listens_at_every_address_takes_ipv4_too(run: Callable[[Scenario], None]) -> None:
+    async def scenario() -> None:
+        below, above = Ear(), Ear()
+        listener = await serve(below, "[::]:0")
+        link = await call(above, Address("127.0.0.1", listener.address.port))
+        await below.until(lambda: below.links)
+        await link.close("done")
+        await below.until(lambda: below.errors)
+        await listener.close()
+
+    run(scenario)
+
+
 def test_a_port_in_use_is_named(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         ear = Ear()
@@ -640,7 +653,8 @@ def test_a_port_in_use_is_named(run: Callable[[Scenario], None]) -> None:
         with pytest.raises(UserError) as caught:
             await serve(ear, str(listener.address))
         assert str(caught.value) == (
-            f"{listener.address} is in use: stop what listens there, or choose another port"
+            f"{listener.address} is in use: stop what listens there, or choose another port and "
+            "start what dials it anew with that as its --peer"
         )
         await listener.close()
         again = await serve(ear, str(listener.address))

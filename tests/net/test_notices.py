@@ -209,8 +209,9 @@ def test_a_port_that_something_else_has_may_be_changed_at_both_ends() -> None:
         async with ring(1) as made:
             with socket.create_server(made.address(0)):
                 assert await refused(made.holder()) == (
-                    f"{made.address(0)} is in use: stop what listens there, or choose another port "
-                    "and give it to the last stage as its --peer, too"
+                    f"{made.address(0)} is in use, where the last stage dials this holder: stop "
+                    "what listens there, or start both anew, with another --listen here and that "
+                    "as the last stage's --peer"
                 )
 
     run(scenario)

@@ -61,12 +61,16 @@ PROBLEMS = {
     ),
     "other model": (
         [HOLDER, card(1, 0, 18), card(2, 18, 32, model="qwen:abc")],
-        "stage 1 and stage 2 hold different models (llama:abc and qwen:abc): "
+        "stage 1 and stage 2 hold different models (llama and qwen): give both the same --model",
+    ),
+    "other weights": (
+        [HOLDER, card(1, 0, 18), card(2, 18, 32, model="llama:def")],
+        "stage 1 and stage 2 hold different weights of one kind of model (abc and def): "
         "give both the same --model",
     ),
     "other depth": (
         [HOLDER, card(1, 0, 18), card(2, 18, 32, layers=40)],
-        "stage 1 and stage 2 hold different models (llama:abc and llama:abc): "
+        "stage 1 and stage 2 hold different models (of 32 and 40 layers): "
         "give both the same --model",
     ),
     "other dtype": (

@@ -231,7 +231,8 @@ def test_a_node_ends_when_it_is_told_to(ring: HandMade) -> None:
     ) as late:
         assert late.status() == 1
         assert last_line(late) == (
-            f"error: {at(ring.ports[1])} is in use: stop what listens there, or choose another port"
+            f"error: {at(ring.ports[1])} is in use: stop what listens there, or choose another "
+            "port and start the holder anew with that as its --peer"
         )
     busy.signal(signal.SIGTERM)
     assert busy.status() == 0

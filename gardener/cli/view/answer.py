@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tokenizers import Tokenizer
 
@@ -10,7 +10,7 @@ from gardener.cli.view.rates import RateHistory
 from gardener.cli.view.snapshot import WatchedRequest
 from gardener.cli.view.status import ColouredText, ShownNode
 from gardener.cli.view.tree import token_text
-from gardener.holder.text import TextStream
+from gardener.holder.detokenizer import Detokenizer
 from gardener.runtime.trace import Record
 
 LATELY = 2.0
@@ -72,8 +72,8 @@ class Speed:
 class Transcript:
     """The text, in pieces that had been guessed and pieces that had not."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._stream = TextStream(tokenizer)
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
+        self._text = Detokenizer(tokenizer, prompt)
         self._pieces: list[ColouredText] = []
         self._length = 0
         self._last = ""  # text of the last token: whether it was a miss is known right after
@@ -85,8 +85,7 @@ class Transcript:
         elif record.what == "emitted":
             for token in record.items:
                 self._flush(guessed=True)
-                self._stream.push(token)
-                self._last = self._stream.take()
+                self._last = self._text.push([token])
 
     def pieces(self) -> tuple[ColouredText, ...]:
         """The end of the text until now."""

@@ -6,7 +6,7 @@ The holder does not know that it is watched: between two frames it only adds to 
 import re
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from tokenizers import Tokenizer
 
@@ -17,6 +17,7 @@ from gardener.cli.view.moving import Pace, PaceMeter, moving
 from gardener.cli.view.snapshot import HolderReader, Snapshot, WatchedRequest
 from gardener.cli.view.status import AnswerFigures, HolderStatus, StageStatus
 from gardener.cli.view.units import duration
+from gardener.holder.detokenizer import token_text
 from gardener.holder.holder import Holder
 from gardener.protocol.messages import Card
 from gardener.runtime.wording import bare_span
@@ -28,10 +29,13 @@ SLOW = 2.0
 class _Answer:
     """What is remembered of one request from frame to frame."""
 
-    def __init__(self, number: int, tokenizer: Tokenizer, decode: Callable[[int], str]) -> None:
-        self.number = number
+    def __init__(
+        self, request: WatchedRequest, tokenizer: Tokenizer, decode: Callable[[int], str]
+    ) -> None:
+        self.number = request.number
         self.meter, self.speed = PaceMeter(), Speed()
-        self.transcript, self.changes = Transcript(tokenizer), TreeChanges(decode)
+        self.transcript = Transcript(tokenizer, request.prompt)
+        self.changes = TreeChanges(decode)
 
 
 class HolderWatch:
@@ -60,9 +64,7 @@ class HolderWatch:
         """Watch a holder whose ring stands."""
         self._reader, self._tokenizer = HolderReader(holder), tokenizer
         self._old_news = self.live.stderr.count
-        self._decode = lru_cache(4096)(
-            lambda token: str(tokenizer.decode([token], skip_special_tokens=False))
-        )
+        self._decode = lru_cache(4096)(partial(token_text, tokenizer))
 
     def status(self, now: float) -> HolderStatus:
         """How things are at `now`, in monotonic seconds."""
@@ -80,7 +82,7 @@ class HolderWatch:
         self, seen: Snapshot, request: WatchedRequest, said: tuple[str, ...], now: float
     ) -> HolderStatus:
         if self._answer is None or self._answer.number != request.number:
-            self._answer = _Answer(request.number, self._tokenizer, self._decode)
+            self._answer = _Answer(request, self._tokenizer, self._decode)
         answer = self._answer
         for record in request.news:
             for part in (answer.meter, answer.speed, answer.transcript, answer.changes):

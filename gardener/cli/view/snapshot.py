@@ -1,6 +1,6 @@
 """What the view reads from a holder. No other file of the view looks into one."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from gardener.decoding.flights import Flight
@@ -29,6 +29,7 @@ class WatchedRequest:
     sent: Collection[int]
     flights: tuple[Flight, ...]
     news: tuple[Record, ...] = ()
+    prompt: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class HolderReader:
             sent=speculation.view().sent,
             flights=tuple(speculation.flights),
             news=tuple(each for each in records if each.request == speculation.request),
+            prompt=speculation.prompt,
         )
 
 

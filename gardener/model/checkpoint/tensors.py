@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from gardener.errors import UserError, reason
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.config import part_of
-from gardener.model.checkpoint.folders import read_json
+from gardener.model.checkpoint.folders import read_json, refuse_pointer
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class _File(ABC):
 
 class _Safetensors(_File):
     def __init__(self, path: Path) -> None:
+        refuse_pointer(path)
         try:
             with safe_open(path, framework="np"):  # checks the header
                 self._handle: Any = None
@@ -260,6 +261,7 @@ def _names_in(path: Path) -> Iterator[str]:
     if path.suffix != ".safetensors":
         yield from _torch_load(path)
         return
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="np") as handle:
             yield from handle.keys()
@@ -269,6 +271,7 @@ def _names_in(path: Path) -> Iterator[str]:
 
 def _torch_load(path: Path) -> "dict[str, Tensor]":
     """All tensors of a file, mapped where its format allows. Never runs code from the file."""
+    refuse_pointer(path)
     import torch  # late: it takes a second, and safetensors can be looked at without
 
     try:
