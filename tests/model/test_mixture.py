@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import torch.nn.functional as F
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from safetensors.torch import save_file
 from test_block import Chain, Request
@@ -17,6 +18,7 @@ from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.split import split
+from gardener.model.kernels.exact import Exact
 from gardener.model.mixture import Experts, Router
 from gardener.stages.load import load_stage
 
@@ -77,6 +79,16 @@ def test_of_equal_experts_the_first_are_taken_whatever_rows_there_are(count: int
         routes = router(torch.zeros(rows, count))
         assert routes.experts.tolist() == [[0, 1]] * rows
         assert torch.equal(routes.shares, torch.full((rows, 2), 1 / count))
+
+
+def test_the_order_of_a_sum_leaves_no_trace_in_an_exact_layer() -> None:
+    chance = torch.Generator().manual_seed(0)
+    weight, x = (torch.randn(count, 4096, generator=chance) for count in (16, 8))
+    order = torch.randperm(4096, generator=chance)
+    assert torch.equal(Exact(weight[:, order], None)(x[:, order]), Exact(weight, None)(x))
+    bias = torch.randn(16, generator=chance)
+    plain = F.linear(x, weight, bias)
+    torch.testing.assert_close(Exact(weight, bias)(x), plain, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -30,7 +30,7 @@ def _after_the_text() -> Drafts:
     return lambda text: drafter.open(text).expand([[Node(0, 0, text[-1], 0.0)]])[0]
 
 
-@pytest.mark.parametrize(("turn", "policy"), enumerate(POLICIES))
+@pytest.mark.parametrize(("turn", "policy"), [*enumerate(POLICIES)])
 @pytest.mark.parametrize("kind", ["mixtral", "qwen3-moe"])
 def test_the_text_of_the_plain_model(
     kind: str, turn: int, policy: str, tmp_path_factory: pytest.TempPathFactory
