@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3MoeConfig
-from transformers.utils import logging
 
 from benchmarks.machine import machine
 from gardener.decoding.costs import SIZES
@@ -87,7 +86,6 @@ def _options() -> argparse.Namespace:
 
 
 def _measured(config: Any, options: argparse.Namespace) -> Measured:
-    logging.disable_progress_bar()
     torch.manual_seed(0)
     build: Any = AutoModelForCausalLM.from_config
     with tempfile.TemporaryDirectory() as folder:
@@ -104,8 +102,9 @@ def _measured(config: Any, options: argparse.Namespace) -> Measured:
 
 def _read(rows: int, options: argparse.Namespace) -> float:
     """How many experts of a layer so many random rows are expected to reach."""
-    missed = (1 - options.chosen / options.experts) ** rows
-    return round(options.experts * (1 - missed), 1)
+    missed: float = (1 - options.chosen / options.experts) ** rows
+    read: float = options.experts * (1 - missed)
+    return round(read, 1)
 
 
 def _growth(found: Measured) -> dict[int, float]:
