@@ -29,6 +29,7 @@ class ComputedRows:
         """`prompt`: rows of the prompt, at least one. `shared`: how many of them are copied from
         elsewhere, see `beginning`."""
         self._network = network
+        self._windows = {None, *network.shape.windows}  # a head looks back all the way
         self.prompt = prompt
         self.table = SlotTable(prompt, LONGEST, SPARE, shared)
         self._cache = KVCache(network.layers, network.shape, network.dtype, network.device)
@@ -86,7 +87,7 @@ class ComputedRows:
         """One pass; outputs [rows, outputs] are kept by slot."""
         network = self._network
         device = network.device
-        span = Span.of(placement, self._cache, device)
+        span = Span.of(placement, self._cache, device, windows=self._windows)
         positions = torch.from_numpy(placement.positions).to(device)
         rotations = network.rotary.at(positions, int(placement.positions.max()))
         before = self._last if true else None

@@ -1,7 +1,4 @@
-"""A small model with the same tokens as a drafter. It needs nothing from the ring.
-
-What this does not do: sliding windows, which are refused.
-"""
+"""A small model with the same tokens as a drafter. It needs nothing from the ring."""
 
 from pathlib import Path
 
@@ -9,7 +6,6 @@ from torch import Tensor
 
 from gardener.draft.network import DraftRows
 from gardener.draft.same_tokens import tokens_to_draft
-from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.loader import load_whole
 from gardener.runtime.wording import Say
@@ -40,8 +36,6 @@ class SmallModel:
         self._places = tokens_to_draft(
             folder, self.shape.vocab, target, Architecture.read(target).vocab, say
         )
-        if any(window is not None for window in self.shape.windows):
-            raise UserError(f"the draft model in {folder} has sliding windows: take another one")
 
     def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, width] of the last norm. A token that the target alone has is read as the

@@ -143,13 +143,21 @@ class Architecture:
     def balance(self, stages: int, quant: str = "none") -> list[Slice]:
         """Cut the model so that no stage is slower than it must be.
 
-        Counted from the sizes alone, so that every machine comes to the same cut.
+        Counted from the sizes alone, so that every machine comes to the same cut. Of experts only
+        those count that a token goes through: they are what takes time, all of them take memory.
         """
+        head = self.vocab * self.width * QUANT_BYTES["none"]
+        costs = [self._weights(layer) * QUANT_BYTES[quant] for layer in range(self.layers)]
+        return even_cut([round(cost + LAYER_BYTES) for cost in costs], round(head), stages)
+
+    def _weights(self, layer: int) -> int:
+        """How many weights of a layer a token is multiplied with."""
         queries = self.heads * self.head_dim
         attention = self.width * (2 * queries + 2 * self.kv_heads * self.head_dim)
-        layer = (attention + 3 * self.width * self.inner) * QUANT_BYTES[quant] + LAYER_BYTES
-        head = self.vocab * self.width * QUANT_BYTES["none"]
-        return even_cut(layer, head, self.layers, stages)
+        mixture = self.mixture
+        if mixture is None or not mixture.layers[layer]:
+            return attention + 3 * self.width * self.inner
+        return attention + self.width * (mixture.experts + 3 * mixture.chosen * mixture.inner)
 
 
 def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:
@@ -182,6 +190,11 @@ def _refuse_odd(architecture: Architecture) -> None:
         )
     if architecture.head_dim % 2 or not architecture.head_dim:
         raise UserError(f"head_dim is {architecture.head_dim}, which must be even")
+    mixture = architecture.mixture
+    if mixture is not None and not 1 <= mixture.chosen <= mixture.experts:
+        raise UserError(
+            f"num_experts_per_tok is {mixture.chosen}, of {mixture.experts} experts in a layer"
+        )
     for key, entries in {
         "layer_types": architecture.windows,
         "no_rope_layers": architecture.rope_of,

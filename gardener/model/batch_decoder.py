@@ -4,19 +4,16 @@ A *lane* is a row of the batch with a cache of its own. Lanes begin and end inde
 text has ended, the next one starts in its lane at position 0 and overwrites what was there. A given
 token may be fed like one that was written, since the pass over all lanes is made anyway. Many given
 tokens are faster in a pass of their own.
-
-What this does not do: sliding windows, which are refused.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gardener.errors import UserError
-from gardener.model.attention import Attention, CachedRows
+from gardener.model.attention import Attention, CachedRows, attend, fused_attention
 from gardener.model.loader import Whole
 
 TOP_K = 64
@@ -49,14 +46,19 @@ class Kept(NamedTuple):
 class _RowPerLane:
     """Attention of one row of each lane, see `attention.CachedRows`."""
 
-    def __init__(self, keys: Tensor, values: Tensor, positions: Tensor, high: int) -> None:
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        positions: Tensor,
+        high: int,
+        windows: Collection[int | None],
+    ) -> None:
         self.first, self.end = 0, len(positions)
         self._keys, self._values, self._high = keys, values, high
         self._lanes = torch.arange(len(positions), device=positions.device)
         self._positions = positions
-        sees = torch.arange(high, device=positions.device)[None] <= positions[:, None]
-        self._bias = torch.zeros(sees.shape, dtype=keys.dtype, device=keys.device)
-        self._bias.masked_fill_(~sees, -torch.inf)
+        self._biases = _biases(positions, high, windows)
 
     def attend(
         self,
@@ -66,31 +68,40 @@ class _RowPerLane:
         k: Tensor,
         v: Tensor,
     ) -> Tensor:
-        """Takes the fused kernel: the one for a single request is of no use for a batch."""
+        """Takes kernels of its own: those for a single request are of no use for a batch."""
         keys, values = self._keys[layer], self._values[layer]
         keys[self._lanes, :, self._positions] = k
         values[self._lanes, :, self._positions] = v
+        keys, values = keys[:, :, : self._high], values[:, :, : self._high]
         lanes, kv_heads, _, size = keys.shape
-        seen = F.scaled_dot_product_attention(
-            q.view(lanes, kv_heads, -1, size),
-            keys[:, :, : self._high],
-            values[:, :, : self._high],
-            attn_mask=self._bias[:, None, None],
-        )
+        shared, bias = q.view(lanes, kv_heads, -1, size), self._biases[attention.window]
+        scoring = attention.scoring
+        if scoring.softcap is None:
+            seen = F.scaled_dot_product_attention(
+                shared, keys, values, attn_mask=bias.to(q.dtype)[:, None, None], scale=scoring.scale
+            )
+        else:
+            scores = scoring((shared @ keys.transpose(2, 3)).float()) + bias[:, None, None]
+            seen = torch.softmax(scores, -1).to(q.dtype) @ values
         return seen.reshape(lanes, -1)
 
 
 class _RowsOfLane:
     """Attention of consecutive rows of one lane, see `attention.CachedRows`."""
 
-    def __init__(self, keys: Tensor, values: Tensor, lane: int, positions: Tensor) -> None:
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        lane: int,
+        positions: Tensor,
+        windows: Collection[int | None],
+    ) -> None:
         self.first, self.end = 0, len(positions)
         self._keys, self._values, self._lane = keys, values, lane
         begin = int(positions[0])
         self._new, self._high = slice(begin, begin + self.end), begin + self.end
-        unseen = torch.arange(self._high, device=positions.device)[None] > positions[:, None]
-        self._bias = torch.zeros(unseen.shape, dtype=keys.dtype, device=keys.device)
-        self._bias.masked_fill_(unseen, -torch.inf)
+        self._biases = _biases(positions, self._high, windows)
 
     def attend(
         self,
@@ -104,18 +115,29 @@ class _RowsOfLane:
         keys, values = self._keys[layer, self._lane], self._values[layer, self._lane]
         keys[:, self._new] = k.transpose(0, 1)
         values[:, self._new] = v.transpose(0, 1)
-        rows, heads, size = q.shape
-        kv_heads = len(keys)
-        group = heads // kv_heads  # the rows of heads that share keys are laid one after the other
-        shared = q.view(rows, kv_heads, group, size).permute(1, 2, 0, 3)
-        seen = F.scaled_dot_product_attention(
-            shared.reshape(1, kv_heads, group * rows, size),
-            keys[None, :, : self._high],
-            values[None, :, : self._high],
-            attn_mask=self._bias.repeat(group, 1),
+        return attend(
+            Attention(fused_attention, attention.scoring),
+            q,
+            keys[:, : self._high],
+            values[:, : self._high],
+            self._biases[attention.window],
         )
-        apart = seen.view(kv_heads, group, rows, size).permute(2, 0, 1, 3)
-        return apart.reshape(rows, -1)
+
+
+def _biases(
+    positions: Tensor, high: int, windows: Collection[int | None]
+) -> dict[int | None, Tensor]:
+    """For rows at these positions [rows], by sliding window: [rows, high] float32, 0 for what a row
+    sees of the positions below `high`, and -inf for what it does not."""
+    distance = positions[:, None] - torch.arange(high, device=positions.device)
+    biases = {}
+    for window in windows:
+        unseen = distance < 0
+        if window is not None:
+            unseen |= distance >= window
+        bias = torch.zeros(unseen.shape, device=positions.device)
+        biases[window] = bias.masked_fill_(unseen, -torch.inf)
+    return biases
 
 
 class BatchDecoder:
@@ -125,14 +147,8 @@ class BatchDecoder:
     """
 
     def __init__(self, whole: Whole, count: int, room: int, taps: Sequence[int], seed: int) -> None:
-        """Raises UserError for a model with sliding windows."""
         architecture = whole.architecture
-        if any(window is not None for window in architecture.windows):
-            raise UserError(
-                "this model has sliding windows, with which many texts cannot be written at once "
-                "yet: it can neither be simulated nor have a head trained; --local and --peer run "
-                "it"
-            )
+        self._windows = frozenset(architecture.windows)
         self._whole, self.taps, self.count, self.room = whole, tuple(taps), count, room
         dtype, device = whole.head.dtype, whole.head.device
         size = (architecture.layers, count, architecture.kv_heads, room, architecture.head_dim)
@@ -161,7 +177,9 @@ class BatchDecoder:
         """
         at = torch.tensor(positions, device=self._keys.device)
         high = max(positions) + 1
-        x, features = self._run(tokens, at, high, _RowPerLane(self._keys, self._values, at, high))
+        x, features = self._run(
+            tokens, at, high, _RowPerLane(self._keys, self._values, at, high, self._windows)
+        )
         logits = self._whole.head.project(x).float()
         top, ids = logits.topk(min(TOP_K, logits.shape[-1]), -1)
         odds = (top - logits.logsumexp(-1, keepdim=True)).exp()
@@ -178,7 +196,7 @@ class BatchDecoder:
         """Feed one lane these tokens in one pass, from position `first` on. What would be written
         after them is not computed."""
         at = torch.arange(first, first + len(tokens), device=self._keys.device)
-        chunk = _RowsOfLane(self._keys, self._values, lane, at)
+        chunk = _RowsOfLane(self._keys, self._values, lane, at, self._windows)
         _, features = self._run(tokens, at, first + len(tokens), chunk)
         self._kept.features[lane, at.cpu()] = features.to("cpu", self._kept.features.dtype)
 

@@ -20,12 +20,14 @@ from gardener.model.checkpoint.config import part_of, unreadable
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, NORM, Checkpoint
 from gardener.model.embedding import Embedding
-from gardener.model.families import Norms
+from gardener.model.families import Mixture, Norms
 from gardener.model.feed_forward import Dense, FeedForward
 from gardener.model.head import Head
 from gardener.model.kernels.bitsandbytes_linear import quantised
+from gardener.model.kernels.exact import Exact
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
+from gardener.model.mixture import Experts, Router
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
 from gardener.runtime.wording import bare_span
@@ -161,6 +163,8 @@ class Loader:
         self._architecture, self._dtype, self._device = architecture, dtype, device
         self._batch_invariant = dtype != torch.float32 or quant != "none"
         self._linear: Make = linear if quant == "none" else quantised(quant)
+        # What a router says decides how later layers round, so it must be as exact as attention.
+        self._gate: Make = Exact if quant != "none" and dtype == torch.float32 else linear
         self._read: set[str] = set()  # names of layers' tensors
 
     def block(self, layer: int, index: int) -> Block:
@@ -202,6 +206,8 @@ class Loader:
 
     def _feed_forward(self, prefix: str, layer: int) -> FeedForward:
         s = self._architecture
+        if s.mixture is not None and s.mixture.layers[layer]:
+            return self._mixture(prefix, s.mixture)
         names = {"gate_up_proj": 2 * s.inner} if s.fused else dict.fromkeys(_GATE_UP, s.inner)
         gate_up = {prefix + name: rows for name, rows in names.items()}
         return Dense(
@@ -209,6 +215,35 @@ class Loader:
             self._fused({f"{prefix}down_proj": s.width}, s.inner, s.mlp_bias),
             s.activation,
         )
+
+    def _mixture(self, prefix: str, mixture: Mixture) -> Experts:
+        """One expert after the other is brought into its final form."""
+        gate = self._tensor(f"{prefix}gate.weight", (mixture.experts, self._architecture.width))
+        return Experts(
+            Router(self._gate(gate, None), mixture.chosen, mixture.normalised),
+            [self._expert(f"{prefix}experts.", mixture, n) for n in range(mixture.experts)],
+            self._device,
+        )
+
+    def _expert(self, prefix: str, mixture: Mixture, number: int) -> Dense:
+        s, inner, own = self._architecture, mixture.inner, f"{prefix}{number}."
+        stacked = (f"{prefix}gate_up_proj", f"{prefix}down_proj")
+        if not self._checkpoint.has(stacked[0]):
+            gate_up = self._fused({own + name: inner for name in _GATE_UP}, s.width, False)
+            down = self._fused({f"{own}down_proj": s.width}, inner, False)
+            return Dense(gate_up, down, s.activation)
+        shapes = (2 * inner, s.width), (s.width, inner)
+        gate_up, down = (
+            self._linear(self._one_of(mixture.experts, number, name, shape), None)
+            for name, shape in zip(stacked, shapes, strict=True)
+        )
+        return Dense(gate_up, down, s.activation)
+
+    def _one_of(self, count: int, number: int, name: str, shape: tuple[int, ...]) -> Tensor:
+        """From a tensor that holds those of all experts, as transformers can store them."""
+        self._read.add(name)
+        whole = self._checkpoint.read(name, (count, *shape))
+        return whole[number].to(self._device, self._dtype)
 
     def _nothing_left(self, prefix: str) -> None:
         """Raise UserError for tensors with this prefix that were not read: what is not known may

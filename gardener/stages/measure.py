@@ -1,7 +1,9 @@
 """How long a pass of this stage takes, by its rows: measured once, before it serves.
 
 A pass is that of a chain of rows after a settled text. What stands in the cache does not matter for
-the time, so that text is never computed: its slots hold zeros.
+the time, so that text is never computed: its slots hold zeros. What the rows hold does matter for a
+mixture of experts: alike, they would all go through the same few, and the same few again whenever
+they were timed, which are in the processor's cache then. So they are random, and others each time.
 """
 
 import time
@@ -96,30 +98,31 @@ class _Timer:
         with meanwhile, another stage that is loading for instance, slows all sizes alike or not
         at all. What matters is how they compare; the level is learned from real passes.
         """
-        chains: dict[int, PlacedSegment] = {}
         best: dict[int, float] = {}
         for rows in sizes:
-            placed = chain(self.stage, context, rows)
-            if not chains:
-                self.time(placed)  # the very first pass does what is done once
+            if not best:
+                self.time(context, rows, TURNS)  # the very first pass does what is done once
             elif self.now() + best[max(best)] > deadline:
                 break
-            chains[rows], best[rows] = placed, self.time(placed)
-        for _ in range(TURNS - 1):
+            best[rows] = self.time(context, rows, 0)
+        for turn in range(1, TURNS):
             if self.now() + sum(best.values()) > deadline:
                 break
-            for rows, placed in chains.items():
-                best[rows] = min(best[rows], self.time(placed))
+            for rows, least in best.items():
+                best[rows] = min(least, self.time(context, rows, turn))
         return tuple(best.items())
 
-    def time(self, placed: PlacedSegment) -> float:
+    def time(self, context: int, rows: int, turn: int) -> float:
+        placed = chain(self.stage, context, rows, turn)
         begin = self.now()
         self.stage.run([placed])
         return self.now() - begin
 
 
-def chain(stage: Executor, context: int, rows: int) -> PlacedSegment:
-    """A segment of `rows` rows, each the child of the one before, after `context` tokens."""
+def chain(stage: Executor, context: int, rows: int, turn: int) -> PlacedSegment:
+    """A segment of `rows` rows, each the child of the one before, after `context` tokens; others
+    for each `turn`."""
+    chance = torch.Generator().manual_seed(turn * 2**16 + rows)
     high = context + rows
     positions = np.arange(high, dtype=np.int64)
     placement = Placement(
@@ -130,10 +133,10 @@ def chain(stage: Executor, context: int, rows: int) -> PlacedSegment:
         slot_positions=positions,
     )
     if stage.slice.is_first:
-        tokens = [row % stage.architecture.vocab for row in range(rows)]
+        tokens = torch.randint(stage.architecture.vocab, (rows,), generator=chance).tolist()
         return PlacedSegment(REQUEST, placement, tokens=tokens, pick_rows=range(rows))
     # Zeros would be quick where a processor skips them, and normal numbers are what comes later.
-    hidden = torch.randn(rows, stage.width, generator=torch.Generator().manual_seed(0))
+    hidden = torch.randn(rows, stage.width, generator=chance)
     return PlacedSegment(
         REQUEST, placement, hidden=pack(hidden.to(dtype_of(stage.dtype))), pick_rows=range(rows)
     )

@@ -111,7 +111,7 @@ def play(tmp_path: Path) -> Play:
 # --- the same as the plain model -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["llama", "smollm", "biased", "wide-heads", "llama3", "qwen3"])
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
 def test_guesses_equal_the_plain_model_whatever_is_accepted(kind: str, tmp_path: Path) -> None:
     play, chance = Play(kind, tmp_path), random.Random(7)
     for _ in range(5):
@@ -123,6 +123,18 @@ def test_guesses_equal_the_plain_model_whatever_is_accepted(kind: str, tmp_path:
         root = play.tree.root
         children = [node.token for node in play.tree if node.parent == root]
         play.accept(chance.choice(children), *(chance.randrange(61) for _ in range(2)))
+
+
+@pytest.mark.parametrize("kind", ["mistral", "qwen2-sliding", "gemma2", "gemma3", "phi4-mini"])
+def test_a_chain_longer_than_a_window_is_what_the_model_writes(kind: str, tmp_path: Path) -> None:
+    """Greedily, in the tree alone: it sees no further back than the model does."""
+    play = Play(kind, tmp_path)
+    text, node = list(PROMPT), play.tree.root
+    for _ in range(12):
+        (guesses,) = heads.said(play.draft.expand([play.tree.lineage(node)]))
+        text.append(int(tiny.last_logits(play.model, text).argmax()))
+        assert guesses[0].token == text[-1]
+        (node,) = play.graft(node, text[-1])
 
 
 def test_a_prompt_alone(play: Play) -> None:
@@ -303,16 +315,6 @@ def _load(folder: Path, kind: str, **changes: Any) -> SmallModel:
 def test_another_vocabulary_is_refused(vocab: int, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"vocabulary of {vocab}, the model one of 61"):
         _load(tmp_path, "llama", vocab_size=vocab)
-
-
-@pytest.mark.parametrize("kind", ["mistral", "qwen2-sliding"])
-def test_sliding_windows_are_refused(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"small has sliding windows: take another one"):
-        _load(tmp_path, kind)
-
-
-def test_a_mistral_without_a_window_is_taken(tmp_path: Path) -> None:
-    assert _load(tmp_path, "mistral", sliding_window=None).layers == tiny.LAYERS
 
 
 def test_other_sizes_than_the_targets_are_no_matter(tmp_path: Path) -> None:

@@ -226,11 +226,15 @@ def test_a_share_of_the_rows_gives_the_same_for_its_places(whole: Whole) -> None
             assert torch.allclose(output, expected[place], atol=1e-5)
 
 
-@pytest.mark.parametrize("induction", [0, 1])
-def test_the_drafter_guesses_what_was_trained(
-    whole: Whole, folder: Path, tmp_path: Path, induction: int
-) -> None:
-    """From features up to one place, and along the true tokens after it, as pass after pass."""
+@pytest.mark.parametrize(
+    ("kind", "induction"), [("smollm", 0), *((kind, 1) for kind in tiny.CONFIGS)]
+)
+def test_the_drafter_guesses_what_was_trained(kind: str, tmp_path: Path, induction: int) -> None:
+    """From features up to one place, and along the true tokens after it, as pass after pass; for
+    targets of every family."""
+    folder = tmp_path / "target"
+    tiny.make(kind, folder)
+    whole = load_whole(folder, dtype="float32", device="cpu")
     kept = torch.arange(0, 60, 2)
     head = _moved(DraftHead(whole.architecture, 1, 24, induction))
     for parameter in head.parameters():

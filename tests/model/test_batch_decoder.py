@@ -8,7 +8,6 @@ import pytest
 import tiny
 import torch
 
-from gardener.errors import UserError
 from gardener.model.batch_decoder import BatchDecoder
 from gardener.model.loader import Whole, load_whole
 from gardener.rings.simulate import recording
@@ -28,6 +27,33 @@ def _greedy(model: Any, prompt: Sequence[int], count: int) -> list[int]:
     for _ in range(count):
         tokens.append(int(tiny.logits(model, tokens)[-1].argmax()))
     return tokens
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_logits_of_every_family_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
+    """Three lanes at different places: a prompt that was read in two chunks, one that was fed token
+    by token, and one that began in the middle of it."""
+    alone = tiny.make(kind, tmp_path)
+    lanes = BatchDecoder(load_whole(tmp_path, dtype="float32", device="cpu"), 3, 40, [0], 0)
+    chance = torch.Generator().manual_seed(2)
+    texts = torch.randint(tiny.VOCAB, (3, 36), generator=chance).tolist()
+    begins, got = (12, 0, -8), []  # the steps at which they would have been at position 0
+    lanes.read(0, 0, texts[0][:7])
+    lanes.read(0, 7, texts[0][7:12])
+    lanes.read(2, 0, [5] * 20)  # another text was in this lane before
+
+    def hear(logits: torch.Tensor) -> list[int]:
+        got.append(logits)
+        return [0] * 3
+
+    for step in range(20):
+        places = [max(step + begin, 0) for begin in begins]
+        fed = [text[place] for text, place in zip(texts, places, strict=True)]
+        lanes.step(fed, places, [0.0] * 3, hear)
+    for lane, begin in enumerate(begins):
+        for step in range(max(0, -begin), 20):
+            expected = tiny.last_logits(alone, texts[lane][: step + begin + 1])
+            torch.testing.assert_close(got[step][lane], expected, atol=1e-4, rtol=0)
 
 
 def test_recordings_are_what_the_model_alone_writes(model: tuple[Any, Whole]) -> None:
@@ -121,10 +147,3 @@ def test_sampling_draws_likely_tokens_and_repeats_itself(model: tuple[Any, Whole
     assert draw(1, 1.0) == draw(1, 1.0)
     assert draw(1, 1.0) != draw(2, 1.0)
     assert all(len(set(row)) == 1 for row in draw(1, 0.0))
-
-
-def test_sliding_windows_are_refused(tmp_path: Path) -> None:
-    tiny.make("mistral", tmp_path)
-    whole = load_whole(tmp_path, dtype="float32", device="cpu")
-    with pytest.raises(UserError, match=r"sliding windows.*neither be simulated nor have a head"):
-        BatchDecoder(whole, 1, 8, [0], 0)

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.slices import Slice, even_cut, parse_layers, parse_range
 from gardener.model.checkpoint.tensors import Checkpoint, fingerprint, needed
+from gardener.model.families import Mixture
 from gardener.model.kv_slots import SlotTable
 from gardener.protocol.cards import same_model
 from gardener.protocol.messages import Open
@@ -204,31 +206,41 @@ def test_an_even_cut_is_the_best_of_all_cuts() -> None:
     for _ in range(60):
         layers = chance.randint(1, 9)
         stages = chance.randint(1, layers)
-        layer, head = chance.uniform(0.1, 3), chance.uniform(0, 9)
+        costs, head = [chance.randint(1, 30) for _ in range(layers)], chance.randint(0, 90)
 
-        def slowest(cut: list[Slice], layer: float = layer, head: float = head) -> float:
-            return max((s.end - s.first) * layer + (head if s.is_last else 0) for s in cut)
+        def slowest(cut: list[Slice], costs: list[int] = costs, head: int = head) -> int:
+            return max(sum(costs[s.first : s.end]) + (head if s.is_last else 0) for s in cut)
 
-        found = even_cut(layer, head, layers, stages)
+        found = even_cut(costs, head, stages)
         assert [s.first for s in found] == [0, *[s.end for s in found[:-1]]]
         assert (len(found), found[-1].end) == (stages, layers)
         every = (
             [Slice(a, b, layers) for a, b in zip((0, *ends), (*ends, layers), strict=True)]
             for ends in combinations(range(1, layers), stages - 1)
         )
-        assert slowest(found) == pytest.approx(min(map(slowest, every)))
+        assert slowest(found) == min(map(slowest, every))
     with pytest.raises(UserError, match="cannot be cut into 5 stages"):
-        even_cut(1.0, 1.0, 4, 5)
+        even_cut([1] * 4, 1, 5)
 
 
 def test_the_head_counts_when_layers_are_shared_out(folder: Path) -> None:
     shape = Architecture.read(folder)
     assert [s.end for s in shape.balance(2)] == [2, 4]
     sizes: dict[str, Any] = {"layers": 30, "width": 4096, "inner": 11008, "vocab": 200_000}
-    big = Architecture(**{**shape.facts(), **sizes, "context": 256, "config": None})
+    big = replace(shape, **sizes)
     ends = [s.end for s in big.balance(3)]
     assert ends[0] == ends[1] - ends[0] > 30 - ends[1]
     assert big.balance(3, "nf4")[-1].first > ends[1]  # the head stays in 16 bits
+
+
+def test_of_experts_those_count_that_a_token_goes_through(folder: Path) -> None:
+    """Six sparse layers, of which a token reads a quarter of what it reads of each dense one."""
+    sparse = tuple(layer >= 2 for layer in range(8))
+    sizes: dict[str, Any] = {"layers": 8, "width": 4096, "inner": 16384, "vocab": 61}
+    mixture = Mixture(experts=64, chosen=2, inner=2048, normalised=True, layers=sparse)
+    big = replace(Architecture.read(folder), **sizes, mixture=mixture)
+    assert [each.end for each in big.balance(2)] == [2, 8]
+    assert [each.end for each in replace(big, mixture=None).balance(2)] == [4, 8]
 
 
 _MEASURE = """

@@ -13,6 +13,7 @@ import torch
 from gardener.decoding.costs import LONG, SHORT, SIZES
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
+from gardener.model.mixture import Router, Routes
 from gardener.protocol.messages import Open
 from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
@@ -148,13 +149,13 @@ def test_a_measured_chain_stands_as_a_segment_would(stages: list[Executor]) -> N
     table.place(prompt, [row - 1 for row in prompt], prompt)
     rows = range(SHORT, SHORT + 4)
     expected = table.place(rows, [row - 1 for row in rows], rows)
-    placed = chain(stages[1], SHORT, 4)
+    placed = chain(stages[1], SHORT, 4, 0)
     assert placed.request == REQUEST
     assert placed.hidden is not None
     assert placed.hidden.shape == (4, 32)
     for name in ("slots", "positions", "slot_positions", "mask"):
         assert np.array_equal(getattr(placed.placement, name), getattr(expected, name)), name
-    assert chain(stages[0], SHORT, 1).placement.mask is None
+    assert chain(stages[0], SHORT, 1, 0).placement.mask is None
 
 
 def test_measuring_leaves_the_random_numbers_alone(stages: list[Executor]) -> None:
@@ -162,3 +163,25 @@ def test_measuring_leaves_the_random_numbers_alone(stages: list[Executor]) -> No
     before = torch.get_rng_state()
     measure(stages[1])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_rows_are_random_and_others_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So those of a mixture bring experts of their own, at the first stage as at a later one."""
+    tiny.make("mixtral", tmp_path, num_local_experts=20, num_experts_per_tok=2)
+    reached: dict[int, list[set[int]]] = {}
+    route = Router.__call__
+
+    def noted(self: Router, x: torch.Tensor) -> Routes:
+        routes = route(self, x)
+        reached.setdefault(len(x), []).append({*routes.experts.flatten().tolist()})
+        return routes
+
+    monkeypatch.setattr(Router, "__call__", noted)
+    for held in (Slice(0, 1, 4), Slice(1, 2, 4)):
+        reached.clear()
+        measure(load_stage(tmp_path, held))
+        assert len(reached[1]) > TURNS
+        assert len(set.union(*reached[1])) > 4
+        assert all(len(each) > 8 for each in reached[16])

@@ -137,7 +137,7 @@ def passes(
     ids = F.pad(batch.tokens[:, 1:], (0, steps - 1))
     embedded = F.embedding(ids, target.table)
     positions = torch.arange(rows + steps - 1)
-    [(cos, sin)] = target.rotary.at(positions, len(positions) - 1)
+    cos, sin = target.rotary.at(positions, len(positions) - 1)[0]  # as `export.py` writes it
     further = _some_rows(batch, rows, share)
     where = torch.arange(rows)  # of each row in the outputs
     done = head.unrolled(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 Size: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=65536)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0, le=1e30)]  # so no infinity, and no NaN
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1e30)]
 Layers: TypeAlias = Annotated[int, Meta(ge=1, le=1024)]  # some classes make a list of that length
@@ -108,6 +109,13 @@ class ModelConfig(LayerConfig, frozen=True, kw_only=True):
     sliding_window: Size | None = None
     max_window_layers: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     layer_types: tuple[str, ...] | None = None
+    num_experts: Count | None = None
+    num_local_experts: Count | None = None
+    num_experts_per_tok: Count | None = None
+    moe_intermediate_size: Size | None = None
+    decoder_sparse_step: Size | None = None
+    mlp_only_layers: tuple[int, ...] | None = None
+    norm_topk_prob: bool | None = None
 
 
 Kind = TypeVar("Kind", bound=Struct)

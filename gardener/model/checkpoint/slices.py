@@ -7,6 +7,7 @@ file does without torch.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from gardener.errors import UserError
 from gardener.runtime.wording import span
@@ -98,25 +99,27 @@ def parse_range(text: str, layers: int) -> Slice:
     return Slice(first, last + 1, layers)
 
 
-def even_cut(layer_cost: float, head_cost: float, layers: int, stages: int) -> list[Slice]:
+def even_cut(layer_costs: Sequence[int], head_cost: int, stages: int) -> list[Slice]:
     """The contiguous cut into `stages` whose slowest stage is fastest.
 
-    Costs are bytes read per decoded token. The head counts in full for the last stage; the
-    embedding counts nothing, since a token reads one row of it. Among the best cuts, the one whose
-    other stages are most even. Raises UserError if there are more stages than layers.
+    Costs are bytes read per decoded token, one entry per layer: whole numbers, of which equal cuts
+    have equal sums. The head counts in full for the last stage; the embedding counts nothing, since
+    a token reads one row of it. Among the best cuts, the one whose other stages are most even.
+    Raises UserError if there are more stages than layers.
     """
+    layers, before = len(layer_costs), [0, *accumulate(layer_costs)]
     if not 1 <= stages <= layers:
         raise UserError(f"a model of {layers} layers cannot be cut into {stages} stages")
     # best[n]: (slowest, sum of squares, ends) of the first n layers cut into k stages
-    best: dict[int, tuple[float, float, tuple[int, ...]]] = {0: (0.0, 0.0, ())}
+    best: dict[int, tuple[int, int, tuple[int, ...]]] = {0: (0, 0, ())}
     for stage in range(1, stages + 1):
-        step: dict[int, tuple[float, float, tuple[int, ...]]] = {}
+        step: dict[int, tuple[int, int, tuple[int, ...]]] = {}
         ends = [layers] if stage == stages else range(stage, layers - (stages - stage) + 1)
         for end in ends:
             for start, (slowest, squares, cut) in best.items():
                 if start >= end:
                     continue
-                cost = (end - start) * layer_cost + (head_cost if end == layers else 0.0)
+                cost = before[end] - before[start] + (head_cost if end == layers else 0)
                 found = (max(slowest, cost), squares + cost * cost, (*cut, end))
                 if end not in step or found < step[end]:
                     step[end] = found

@@ -8,6 +8,7 @@ a holder needs no more before it dials.
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,16 @@ NORM = "model.norm.weight"
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 INDEXES = tuple(f"{name}.index.json" for name in _SINGLE)
 """Files that say which weight file holds which tensor."""
+
+_OF_EXPERTS = {
+    ".block_sparse_moe.": ".mlp.",
+    ".w1.": ".gate_proj.",
+    ".w3.": ".up_proj.",
+    ".w2.": ".down_proj.",
+}
+"""What Mixtral calls them, and others."""
+
+_MIXTRAL = re.compile("|".join(map(re.escape, _OF_EXPERTS)))
 
 _SAMPLE = 512  # bytes of each tensor that go into the fingerprint, twice
 
@@ -189,7 +200,9 @@ class _Bin(_File):
 
 
 def canonical(name: str) -> str:
-    """The name as `LlamaForCausalLM` has it: with the prefix `model.` on all but the head."""
+    """The name as `LlamaForCausalLM` has it, with the prefix `model.` on all but the head, and as
+    `Qwen3MoeForCausalLM` has those of experts."""
+    name = _MIXTRAL.sub(lambda found: _OF_EXPERTS[found[0]], name)
     if name.startswith(("model.", "lm_head.")):
         return name
     return f"model.{name}"

@@ -13,9 +13,11 @@
 
 A ring of N stages shares the model evenly: each takes `model / N + overhead_ms`, times what `slow`
 says of it. Between the points of a curve time is linear, and beyond the last two it goes on as
-between these. All connections are alike. A profile is named by its file, or by its name if it comes
-with the package. In a crowded ring a pass takes no longer when something else computes, which only
-`plain`, `serial` and `alternating` avoid: the other policies look faster than they are.
+between these. A pass takes what its number of rows takes, whatever tokens they are: that of a
+mixture of experts has to be measured with rows that bring experts of their own. All connections are
+alike. A profile is named by its file, or by its name if it comes with the package. In a crowded
+ring a pass takes no longer when something else computes, which only `plain`, `serial` and
+`alternating` avoid: the other policies look faster than they are.
 """
 
 import tomllib

@@ -165,7 +165,7 @@ def _network(profile: Profile, model: SimulatedModel) -> SimulatedNetwork:
 def _slices(model: SimulatedModel, stages: int) -> list[Slice]:
     """An even cut: the layers of a stage decide where its passes may stop and which features it
     gives, but not what a pass costs."""
-    return even_cut(1.0, 0.0, model.layers, stages)
+    return even_cut([1] * model.layers, 0, stages)
 
 
 def _ends(network: SimulatedNetwork) -> list[SimulatedTransport]:
