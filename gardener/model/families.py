@@ -15,6 +15,9 @@ from gardener.errors import UserError
 Norms: TypeAlias = Literal["before", "after", "around"]
 """Where a layer has its norms: before attention and the feed-forward part, after them, or both."""
 
+ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu")
+"""Functions within a feed-forward part, by the names that configs use."""
+
 Differences: TypeAlias = dict[str, Any]
 """Fields of `architecture.Architecture`, by name."""
 
@@ -180,11 +183,20 @@ FAMILIES = {
 
 def differences(config: Any) -> Differences:
     """What sets a model with this config apart from a Llama of its sizes. Raises UserError."""
+    if config.model_type not in FAMILIES:
+        raise UserError(
+            f"model_type is '{config.model_type}': only {', '.join(FAMILIES)} are known"
+        )
     family = FAMILIES[config.model_type]
+    activation = getattr(config, family.activation)
+    if activation not in ACTIVATIONS:
+        raise UserError(
+            f"{family.activation} is '{activation}': only {', '.join(ACTIVATIONS)} are supported"
+        )
     rope = dict(config.rope_parameters)
     if rope.get("rope_type", "default") == "default":
         rope.pop("partial_rotary_factor", None)  # only the scaled kinds, and Phi, obey it
-    found: Differences = {"ropes": (rope,), "activation": getattr(config, family.activation)}
+    found: Differences = {"ropes": (rope,), "activation": activation}
     return found | family.differences(config)
 
 

@@ -559,8 +559,11 @@ UNREADABLE: dict[str, tuple[Config, str]] = {
         r"config\.json",
     ),
     "unknown-scaling": ({"rope_parameters": {"rope_type": "oak"}}, "'oak' is not supported"),
-    "activation": ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
-    "kind-of-another-shape": ({"model_type": "gpt2"}, "rope_parameters"),
+    "activation": ({"hidden_act": "tanh"}, "hidden_act is 'tanh': only silu, "),
+    "kind-of-another-shape": (
+        {"model_type": "gpt2"},
+        "model_type is 'gpt2': only llama, ",
+    ),
     "kind-that-is-no-text": ({"model_type": [1]}, r"config\.json"),
     "dtype": ({"torch_dtype": "oak"}, "oak"),
     "labels": ({"id2label": 5}, "items"),

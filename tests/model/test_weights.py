@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,7 @@ def test_the_head_counts_when_layers_are_shared_out(folder: Path) -> None:
     shape = Architecture.read(folder)
     assert [s.end for s in shape.balance(2)] == [2, 4]
     sizes: dict[str, Any] = {"layers": 30, "width": 4096, "inner": 11008, "vocab": 200_000}
-    big = Architecture(**{**shape.facts(), **sizes, "context": 256, "config": None})
+    big = replace(shape, **sizes)
     ends = [s.end for s in big.balance(3)]
     assert ends[0] == ends[1] - ends[0] > 30 - ends[1]
     assert big.balance(3, "nf4")[-1].first > ends[1]  # the head stays in 16 bits
