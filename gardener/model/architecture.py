@@ -41,7 +41,7 @@ class Architecture:
     rope_of          one entry per layer: the place in `ropes` of its own, None: it has none
     context          most tokens, of prompt and answer together
     trained          most tokens before a rotary embedding is scaled (`max_position_embeddings`)
-    activation       one of `families.ACTIVATIONS`
+    activation       what `families.ACTIVATIONS` calls it
     norms            where a layer has norms
     norm_offset      is added to the weights of norms
     wide_norm        norms are multiplied with their weights before they are rounded to 16 bits

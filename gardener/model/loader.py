@@ -245,7 +245,8 @@ class Loader:
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
-        name = EMBEDDING if self._architecture.tied else HEAD
+        own = self._checkpoint.has(HEAD) or not self._architecture.tied
+        name = HEAD if own else EMBEDDING
         return self._checkpoint.read(name, (self._architecture.vocab, self._architecture.width))
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
