@@ -151,6 +151,12 @@ class Architecture:
 
 def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:
     family, classes = raw.model_type, raw.architectures or ()
+    if family == "gemma3":
+        raise UserError(
+            f"{folder.name} is a Gemma 3 for pictures and text, which is not supported: take one "
+            "for text alone (Gemma3ForCausalLM, as gemma-3-1b-it is), or save the text part of "
+            "this one as such a model"
+        )
     if family not in FAMILIES or not all(
         name.lower() == FAMILIES[family].model.lower() for name in classes
     ):

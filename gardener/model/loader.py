@@ -162,6 +162,7 @@ class Loader:
         self._batch_invariant = dtype != torch.float32 or quant != "none"
         self._linear: Make = linear if quant == "none" else quantised(quant)
         self._read: set[str] = set()  # names of layers' tensors
+        self._nothing_else()
 
     def block(self, layer: int, index: int) -> Block:
         """Layer `layer` of the model, the `index`th of the stage."""
@@ -214,7 +215,17 @@ class Loader:
         """Raise UserError for tensors with this prefix that were not read: what is not known may
         not be left out."""
         names = {name for name in self._checkpoint.names() if name.startswith(prefix)}
-        odd = sorted(name for name in names - self._read if "rotary_emb" not in name)
+        self._refuse(names - self._read)
+
+    def _nothing_else(self) -> None:
+        """Raise UserError for tensors that belong neither to a layer nor to an end of the model."""
+        layers = tuple(f"model.layers.{layer}." for layer in range(self._architecture.layers))
+        names = {name for name in self._checkpoint.names() if not name.startswith(layers)}
+        self._refuse(names - {EMBEDDING, NORM, HEAD})
+
+    def _refuse(self, names: set[str]) -> None:
+        """But for the frequencies of rotary embeddings, which old checkpoints have."""
+        odd = sorted(name for name in names if "rotary_emb" not in name)
         if odd:
             raise UserError(
                 f"{self._checkpoint.folder} has tensors that a model of the family "

@@ -205,6 +205,10 @@ def test_the_rotary_tables_of_a_long_text(tmp_path: Path) -> None:
     [
         ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "supported are LlamaForCausalLM"),
+        (
+            {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]},
+            "a Gemma 3 for pictures and text, .* take one for text alone",
+        ),
         ({"quantization_config": {"quant_method": "gptq"}}, "stored quantised .gptq."),
         ({"hidden_act": "tanh"}, "hidden_act is 'tanh'"),
     ],

@@ -5,9 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
 
 from benchmarks.drawn_configs import MODELS
 from benchmarks.families import trial
+from gardener.errors import UserError
+from gardener.stages.load import load_stage
 
 REFUSED_HERE = (
     r"hidden_act(ivation)? is 'relu2': only silu, .* are supported",
@@ -44,3 +49,35 @@ def test_drawn_configs_mean_what_they_mean_to_transformers(
             assert found.kind in ("same", "refused by both"), (seed, found)
         same += found.kind == "same"
     assert same >= COUNT // 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.1.self_attn.q_proj.bias",
+        "model.layers.1.self_attn.q_norm.weight",
+        "model.layers.4.mlp.up_proj.weight",  # there are layers 0 to 3
+        "model.norm.bias",
+        "lm_head.bias",
+        "vision_tower.patch.weight",
+    ],
+)
+def test_a_tensor_that_the_family_does_not_have_is_named(name: str, tmp_path: Path) -> None:
+    tiny.make("llama", tmp_path)
+    _add(tmp_path, name)
+    with pytest.raises(UserError, match=f"does not have: (model\\.)?{re.escape(name)}: mend"):
+        load_stage(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.1.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"]
+)
+def test_frequencies_of_old_checkpoints_are_passed_over(name: str, tmp_path: Path) -> None:
+    tiny.make("llama", tmp_path)
+    _add(tmp_path, name)
+    load_stage(tmp_path)
+
+
+def _add(folder: Path, name: str) -> None:
+    file = folder / "model.safetensors"
+    save_file({**load_file(file), name: torch.zeros(4)}, file, metadata={"format": "pt"})
