@@ -5,10 +5,11 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+import tiny
 from fakes import Alone, Drafts, FakeRing
 
 from gardener.decoding.costs import Costs
@@ -16,6 +17,7 @@ from gardener.decoding.events import Judged
 from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, make
 from gardener.decoding.speculation import Speculation
+from gardener.decoding.tree import Guess
 from gardener.model.checkpoint.slices import Slice
 from gardener.protocol.messages import Advance, Close, Failed, Open, Segment, Verdict
 from gardener.runtime.trace import Trace
@@ -62,6 +64,29 @@ class Asked(FakeRing):
     def __post_init__(self) -> None:
         self.links, self.out = self.shared_links, set()
         self.run(self.round.start(self.now))
+
+
+class Truth:
+    """What the plain model writes."""
+
+    def __init__(self, model: Any) -> None:
+        self.next = cache(lambda text: int(tiny.last_logits(model, text).argmax()))
+
+    def after(self, prompt: Sequence[int], count: int) -> list[int]:
+        text = list(prompt)
+        for _ in range(count):
+            text.append(self.next(tuple(text)))
+        return text[len(prompt) :]
+
+    def drafts(self, chance: random.Random) -> Drafts:
+        """Guesses of which some come true."""
+
+        def guesses(text: Sequence[int]) -> tuple[Guess, ...]:
+            right = self.next(tuple(text)) if len(text) < 60 else 0
+            wrong = (right + chance.randrange(1, tiny.VOCAB)) % tiny.VOCAB
+            return tuple(map(Guess, chance.sample([right, wrong], 2), (0.5, 0.3)))
+
+        return guesses
 
 
 class RealStages:

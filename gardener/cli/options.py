@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from gardener.cli.program import Misuse, flag, note
+from gardener.cli.program import Misuse, flag, note, text_of
 from gardener.decoding.limits import MAX_REQUESTS
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
 from gardener.draft.factory import DraftSettings
@@ -351,6 +351,8 @@ class HolderOptions:
         given: dict[str, Any] = {}
         for group in groups:
             given |= asdict(group)
+        if given["system"] is not None:
+            given["system"] = text_of(given["system"], "--system")
         given["max_requests"] = given["max_requests"] or MAX_REQUESTS
         given["keep_prefixes"] = False  # a command asks once, or measures every answer for itself
         return RingSettings(**given, draft=draft)

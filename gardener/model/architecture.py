@@ -18,9 +18,6 @@ from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.slices import Slice, even_cut
 from gardener.model.families import FAMILIES, Mixture, Norms, differences
 
-ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh", "relu")
-"""Functions within a feed-forward part, by the names that configs use."""
-
 QUANT_BYTES = {"none": 2.0, "int8": 1.0, "nf4": 0.56, "fp4": 0.56}
 """Bytes per weight of the layers; the 4-bit formats carry a float32 scale per 64 weights."""
 
@@ -44,7 +41,7 @@ class Architecture:
     rope_of          one entry per layer: the place in `ropes` of its own, None: it has none
     context          most tokens, of prompt and answer together
     trained          most tokens before a rotary embedding is scaled (`max_position_embeddings`)
-    activation       one of `ACTIVATIONS`
+    activation       what `families.ACTIVATIONS` calls it
     norms            where a layer has norms
     norm_offset      is added to the weights of norms
     wide_norm        norms are multiplied with their weights before they are rounded to 16 bits
@@ -162,6 +159,12 @@ class Architecture:
 
 def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:
     family, classes = raw.model_type, raw.architectures or ()
+    if family == "gemma3":
+        raise UserError(
+            f"{folder.name} is a Gemma 3 for pictures and text, which is not supported: take one "
+            "for text alone (Gemma3ForCausalLM, as gemma-3-1b-it is), or save the text part of "
+            "this one as such a model"
+        )
     if family not in FAMILIES or not all(
         name.lower() == FAMILIES[family].model.lower() for name in classes
     ):
@@ -182,11 +185,6 @@ def _refuse_odd(architecture: Architecture) -> None:
         raise UserError(
             f"num_attention_heads is {architecture.heads}, no multiple of num_key_value_heads, "
             f"{architecture.kv_heads}"
-        )
-    if architecture.activation not in ACTIVATIONS:
-        raise UserError(
-            f"the activation is '{architecture.activation}': only {', '.join(ACTIVATIONS)} are "
-            "supported"
         )
     if architecture.head_dim % 2 or not architecture.head_dim:
         raise UserError(f"head_dim is {architecture.head_dim}, which must be even")

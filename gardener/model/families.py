@@ -15,6 +15,18 @@ from gardener.errors import UserError
 Norms: TypeAlias = Literal["before", "after", "around"]
 """Where a layer has its norms: before attention and the feed-forward part, after them, or both."""
 
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_pytorch_tanh",
+    "gelu_new": "gelu_pytorch_tanh",
+    "gelu_fast": "gelu_pytorch_tanh",
+    "relu": "relu",
+}
+"""Functions within a feed-forward part, by the names that configs use: what we call them."""
+
 Differences: TypeAlias = dict[str, Any]
 """Fields of `architecture.Architecture`, by name."""
 
@@ -53,6 +65,10 @@ def _llama(config: Any) -> Differences:
 
 def _mistral(config: Any) -> Differences:
     return {"windows": _same_window(config)}
+
+
+def _ministral(config: Any) -> Differences:
+    return {"windows": _windows_by_type(config)}
 
 
 def _mixtral(config: Any) -> Differences:
@@ -164,6 +180,7 @@ def _smollm3(config: Any) -> Differences:
 FAMILIES = {
     "llama": Family("LlamaForCausalLM", _llama),
     "mistral": Family("MistralForCausalLM", _mistral),
+    "ministral": Family("MinistralForCausalLM", _ministral),  # a Mistral with layer_types, too
     "qwen2": Family("Qwen2ForCausalLM", _qwen2),
     "qwen3": Family("Qwen3ForCausalLM", _qwen3),
     "gemma2": Family("Gemma2ForCausalLM", _gemma2, "hidden_activation"),
@@ -180,11 +197,20 @@ FAMILIES = {
 
 def differences(config: Any) -> Differences:
     """What sets a model with this config apart from a Llama of its sizes. Raises UserError."""
+    if config.model_type not in FAMILIES:
+        raise UserError(
+            f"model_type is '{config.model_type}': only {', '.join(FAMILIES)} are known"
+        )
     family = FAMILIES[config.model_type]
+    activation = getattr(config, family.activation)
+    if activation not in ACTIVATIONS:
+        raise UserError(
+            f"{family.activation} is '{activation}': only {', '.join(ACTIVATIONS)} are supported"
+        )
     rope = dict(config.rope_parameters)
     if rope.get("rope_type", "default") == "default":
         rope.pop("partial_rotary_factor", None)  # only the scaled kinds, and Phi, obey it
-    found: Differences = {"ropes": (rope,), "activation": getattr(config, family.activation)}
+    found: Differences = {"ropes": (rope,), "activation": ACTIVATIONS[activation]}
     return found | family.differences(config)
 
 
@@ -204,4 +230,6 @@ def _windows_by_type(config: Any) -> tuple[int | None, ...]:
     odd = set(kinds) - {"full_attention", "sliding_attention"}
     if odd:
         raise UserError(f"layers of type {', '.join(sorted(odd))} are not supported")
+    if window is None and "sliding_attention" in kinds:
+        raise UserError("layer_types has sliding_attention, but there is no sliding_window")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)

@@ -17,7 +17,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
 }
-"""By the names of `architecture.ACTIVATIONS`."""
+"""By what `families.ACTIVATIONS` calls them."""
 
 
 class FeedForward(Protocol):

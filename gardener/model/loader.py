@@ -166,6 +166,7 @@ class Loader:
         # What a router says decides how later layers round, so it must be as exact as attention.
         self._gate: Make = Exact if quant != "none" and dtype == torch.float32 else linear
         self._read: set[str] = set()  # names of layers' tensors
+        self._nothing_else()
 
     def block(self, layer: int, index: int) -> Block:
         """Layer `layer` of the model, the `index`th of the stage."""
@@ -249,7 +250,17 @@ class Loader:
         """Raise UserError for tensors with this prefix that were not read: what is not known may
         not be left out."""
         names = {name for name in self._checkpoint.names() if name.startswith(prefix)}
-        odd = sorted(name for name in names - self._read if "rotary_emb" not in name)
+        self._refuse(names - self._read)
+
+    def _nothing_else(self) -> None:
+        """Raise UserError for tensors that belong neither to a layer nor to an end of the model."""
+        layers = tuple(f"model.layers.{layer}." for layer in range(self._architecture.layers))
+        names = {name for name in self._checkpoint.names() if not name.startswith(layers)}
+        self._refuse(names - {EMBEDDING, NORM, HEAD})
+
+    def _refuse(self, names: set[str]) -> None:
+        """But for the frequencies of rotary embeddings, which old checkpoints have."""
+        odd = sorted(name for name in names if "rotary_emb" not in name)
         if odd:
             raise UserError(
                 f"{self._checkpoint.folder} has tensors that a model of the family "
@@ -280,7 +291,8 @@ class Loader:
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
-        name = EMBEDDING if self._architecture.tied else HEAD
+        own = self._checkpoint.has(HEAD) or not self._architecture.tied
+        name = HEAD if own else EMBEDDING
         return self._checkpoint.read(name, (self._architecture.vocab, self._architecture.width))
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:

@@ -83,8 +83,8 @@ class RotaryTable:
     def sound(self) -> bool:
         """See `Rotary.sound`."""
         # Factors of longrope are used beyond the original context only, when it is too late.
-        factors = (self._rope.get(key) for key in ("short_factor", "long_factor"))
-        lengths = {len(each) for each in factors if each} - {self._rotated // 2}
+        keys = ("short_factor", "long_factor") if self._kind == "longrope" else ()
+        lengths = {len(self._rope[key]) for key in keys} - {self._rotated // 2}
         first = torch.stack(self.at(torch.tensor([1], device=self._device), 1))
         return bool(first.isfinite().all()) and not lengths
 

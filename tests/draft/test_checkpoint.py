@@ -595,7 +595,7 @@ UNREADABLE: dict[str, tuple[Config, str]] = {
         r"config\.json",
     ),
     "unknown-scaling": ({"rope_parameters": {"rope_type": "oak"}}, "'oak' is not supported"),
-    "activation": ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
+    "activation": ({"hidden_act": "tanh"}, "hidden_act is 'tanh': only silu, "),
 }
 
 

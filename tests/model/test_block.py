@@ -205,8 +205,12 @@ def test_the_rotary_tables_of_a_long_text(tmp_path: Path) -> None:
     [
         ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "supported are LlamaForCausalLM"),
+        (
+            {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]},
+            "a Gemma 3 for pictures and text, .* take one for text alone",
+        ),
         ({"quantization_config": {"quant_method": "gptq"}}, "stored quantised .gptq."),
-        ({"hidden_act": "tanh"}, "the activation is 'tanh'"),
+        ({"hidden_act": "tanh"}, "hidden_act is 'tanh'"),
     ],
 )
 def test_foreign_models_are_refused_by_name(
@@ -238,7 +242,7 @@ def test_a_config_that_is_missing_or_broken(tmp_path: Path) -> None:
         ({"rope_parameters": {"rope_type": "linear"}}, "cannot be read .*factor"),
         ({"num_key_value_heads": 3}, "num_attention_heads is 4, no multiple of num_key_value_h"),
         ({"head_dim": 7}, "head_dim is 7, which must be even|head_dim"),
-        ({"hidden_act": "tanh"}, "the activation is 'tanh'"),
+        ({"hidden_act": "tanh"}, "hidden_act is 'tanh'"),
         ({"layer_types": ["oak"] * 4}, "layer_types|layers of type oak"),
         ({"dtype": "oak"}, "oak"),
         ({"id2label": 5}, "items"),

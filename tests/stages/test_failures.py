@@ -173,8 +173,9 @@ def test_logits_that_are_not_numbers_end_their_request_alone(
     how: str, best: int | None, folder: Path
 ) -> None:
     stage: Any = load_stage(folder)
-    stage._intake._table = stage._intake._table.clone()
-    stage._intake._table[60] = math.nan  # and so is all that comes of this token
+    embedding = stage._intake._embedding
+    embedding._table = embedding._table.clone()
+    embedding._table[60] = math.nan  # and so is all that comes of this token
     texts: list[Any] = []
     for last in (5, 60):
 

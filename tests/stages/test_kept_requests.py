@@ -2,20 +2,16 @@
 never more memory than was set aside."""
 
 import random
-from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from fakes import Drafts
-from real_stages import Asked, RealStages
+from real_stages import Asked, RealStages, Truth
 
 from gardener.decoding.events import Abort
 from gardener.decoding.policy import POLICIES
-from gardener.decoding.tree import Guess
 from gardener.model.checkpoint.slices import Slice
 from gardener.protocol.messages import Close, Segment
 
@@ -32,29 +28,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(folder: Path) -> Any:
     torch.set_num_threads(1)
     return tiny.make("llama", folder)
-
-
-class Truth:
-    """What the plain model writes."""
-
-    def __init__(self, model: Any) -> None:
-        self.next = cache(lambda text: int(tiny.last_logits(model, text).argmax()))
-
-    def after(self, prompt: Sequence[int], count: int) -> list[int]:
-        text = list(prompt)
-        for _ in range(count):
-            text.append(self.next(tuple(text)))
-        return text[len(prompt) :]
-
-    def drafts(self, chance: random.Random) -> Drafts:
-        """Guesses of which some come true."""
-
-        def guesses(text: Sequence[int]) -> tuple[Guess, ...]:
-            right = self.next(tuple(text)) if len(text) < 60 else 0
-            wrong = (right + chance.randrange(1, tiny.VOCAB)) % tiny.VOCAB
-            return tuple(map(Guess, chance.sample([right, wrong], 2), (0.5, 0.3)))
-
-        return guesses
 
 
 @pytest.fixture(scope="module")

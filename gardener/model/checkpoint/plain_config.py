@@ -36,7 +36,7 @@ class _Llama3Whole(_Llama3, forbid_unknown_fields=True, tag_field="rope_type", t
 class _Plain(Struct, forbid_unknown_fields=True, kw_only=True):
     """Fields of all families. Those with a default may be missing: they do not count."""
 
-    model_type: Literal["llama", "mistral", "qwen2", "qwen3"]
+    model_type: Literal["llama", "mistral", "qwen2", "qwen3", "olmo2", "granite"]
     hidden_size: Size
     intermediate_size: Size
     num_hidden_layers: Size
@@ -98,11 +98,26 @@ class _Qwen3(_Qwen2, kw_only=True):
     attention_bias: bool = False
 
 
+class _Olmo2(_Plain, kw_only=True):
+    attention_bias: bool = False
+
+
+class _Granite(_Plain, kw_only=True):
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    embedding_multiplier: Number
+    logits_scaling: Some
+    residual_multiplier: Number
+    attention_multiplier: Number
+
+
 _FAMILIES: dict[str, type[_Plain]] = {
     "llama": _Llama,
     "mistral": _Mistral,
     "qwen2": _Qwen2,
     "qwen3": _Qwen3,
+    "olmo2": _Olmo2,
+    "granite": _Granite,
 }
 
 
