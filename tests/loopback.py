@@ -40,7 +40,6 @@ class FakeStage:
 
     def __init__(self, number: int = 1, stages: int = 1) -> None:
         self.slice = Slice(number - 1, number, stages)
-        self.context = CONTEXT
         self.trouble: Callable[[], None] = lambda: None
         self.open_trouble: Callable[[], None] = lambda: None
         self.passes: list[list[int]] = []  # rows of each job of each forward pass

@@ -52,6 +52,10 @@ class Drafter(Protocol):
     def taps(self) -> tuple[int, ...]:
         """Features that it wants from the ring (see `messages.Open`); empty: none."""
 
+    @property
+    def context(self) -> int | None:
+        """Tokens of the longest text that it was made for; None: any length is the same to it."""
+
     def open(
         self,
         prompt: Sequence[int],

@@ -47,6 +47,11 @@ class Incremental:
         self.numbers = numbers or str(network.dtype).removeprefix("torch.")
         self.network, self.calibration, self._width = network, calibration, width
 
+    @property
+    def context(self) -> int:
+        """See `Drafter`."""
+        return self.network.shape.context
+
     def open(
         self,
         prompt: Sequence[int],

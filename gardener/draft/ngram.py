@@ -63,6 +63,7 @@ class NGram:
     name = "ngram"
     numbers = ""
     instant = True
+    context: int | None = None
     taps: tuple[int, ...] = ()
 
     def __init__(self, longest: int = 6, width: int = 3) -> None:

@@ -16,6 +16,7 @@ from gardener.model.checkpoint.config import ModelConfig, checked, transformers_
 from gardener.model.checkpoint.folders import read_json
 from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.slices import Slice, even_cut
+from gardener.model.context import context_length
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -117,7 +118,7 @@ class Architecture:
             qk_norm=family == "qwen3",
             windows=_windows(config),
             rope=rope,
-            context=int(config.max_position_embeddings),
+            context=context_length(family, rope, int(config.max_position_embeddings)),
             config=whole or (lambda: config),
         )
 

@@ -81,7 +81,7 @@ class Rotary:
     def _limit(self) -> int | None:
         """Positions from here on have frequencies of their own; None: there are none that do."""
         if self._kind == "dynamic":
-            return self._architecture.context
+            return int(self._config().max_position_embeddings)
         if self._kind == "longrope":
             return int(self._architecture.rope["original_max_position_embeddings"])
         return None

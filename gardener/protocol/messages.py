@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from gardener.protocol.room import slots_for
+from gardener.protocol.room import MOST_CONTEXT, slots_for
 from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
 from gardener.runtime.wording import printable
 
@@ -107,6 +107,7 @@ class Card(Struct, frozen=True, array_like=True):
     context: Count = 0  # tokens of the long context
     kv_slot: Count = 0  # bytes of keys and values that one slot takes here
     kv_room: Count = 0  # bytes that keys and values may take here; 0: not bounded
+    longest: Count = 0  # most tokens of one request; 0: whatever memory takes
 
     def __post_init__(self) -> None:
         if not self.first <= self.end <= self.layers:
@@ -173,8 +174,8 @@ class Open(Struct, frozen=True, array_like=True, tag=4):
     """
 
     request: Count
-    prompt: Annotated[int, Meta(ge=1, le=2**31)]
-    context: Annotated[int, Meta(ge=1, le=2**31)]
+    prompt: Annotated[int, Meta(ge=1, le=MOST_CONTEXT)]
+    context: Annotated[int, Meta(ge=1, le=MOST_CONTEXT)]
     taps: Annotated[tuple[Count, ...], Meta(max_length=MAX_TAPS)] = ()
     sampling: Sampling = GREEDY
     logprobs: Annotated[int, Meta(ge=0, le=MAX_BEST)] | None = None

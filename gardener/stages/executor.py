@@ -58,11 +58,6 @@ class Executor:
         self._caches: dict[int, KVCache] = {}
 
     @property
-    def context(self) -> int:
-        """Most tokens of prompt and answer together."""
-        return self.architecture.context
-
-    @property
     def threads(self) -> int:
         """Of the processor that compute a pass; 0: another device does. For the worker thread."""
         return torch.get_num_threads() if self.device.type == "cpu" else 0

@@ -16,9 +16,9 @@ SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
-    *("--dtype", "--quant", "--kv-memory", "--rows", "--window", "--floor", "--max-new-tokens"),
+    *("--dtype", "--quant", "--kv-memory", "--context", "--rows", "--window", "--floor"),
     *("--draft", "--head", "--draft-model", "--draft-dtype", "--draft-device"),
-    *("--json", "--verbose", "--max-requests"),
+    *("--json", "--verbose", "--max-requests", "--max-new-tokens"),
 }
 TRAINING = {
     *("--hours", "--taps", "--vocab", "--inner", "--induction", "--steps", "--passes", "--rate"),
@@ -42,7 +42,7 @@ NAMES = {
     "train-draft": SHARED | TRAINING | {"--out", "--from", "--data", "--openings", "--dtype"},
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
-    | {"--dtype", "--quant", "--kv-memory", "--no-view", "--leash"},
+    | {"--dtype", "--quant", "--kv-memory", "--context", "--no-view", "--leash"},
 }
 ONE_CALL = {"--json", "--verbose", "--compare", "--stop", "--raw", "--leash", "--logprobs"}
 """Options of a single call, which no variable of the environment sets."""

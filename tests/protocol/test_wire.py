@@ -12,6 +12,7 @@ from strategies import samplings
 
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol import messages as m
+from gardener.protocol.room import MOST_CONTEXT
 from gardener.protocol.sampling import MAX_BEST
 from gardener.protocol.wire import FRAME_LIMIT, MAX_ARRAYS, Decoder, decode, encode
 
@@ -76,10 +77,10 @@ def verdicts(draw: st.DrawFn) -> m.Verdict:
 
 @st.composite
 def opens(draw: st.DrawFn) -> m.Open:
-    prompt = draw(st.integers(1, 2**31))
+    prompt, context = draw(st.tuples(st.integers(1, MOST_CONTEXT), st.integers(1, MOST_CONTEXT)))
     kept = st.none() if prompt == 1 else st.none() | st.tuples(counts, st.integers(1, prompt - 1))
     return m.Open(
-        draw(counts), prompt, draw(st.integers(1, 2**31)), draw(taps), draw(samplings()).seeded(),
+        draw(counts), prompt, context, draw(taps), draw(samplings()).seeded(),
         draw(st.none() | st.integers(0, MAX_BEST)), draw(st.integers(1, 2**16)), draw(kept),
     )  # fmt: skip
 

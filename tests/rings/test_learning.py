@@ -25,6 +25,7 @@ class Oracle:
     name = "oracle"
     numbers = ""
     instant = True
+    context = None
     taps: tuple[int, ...] = ()
 
     def open(

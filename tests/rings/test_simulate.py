@@ -16,7 +16,6 @@ import pytest
 import tiny
 import torch
 from simulated import (
-    CONTEXT,
     LAYERS,
     PROFILE,
     PROMPT,
@@ -303,7 +302,7 @@ def test_features_come_from_the_stages_that_have_them(folder: Path) -> None:
         scenario,
         4,
         held=Library([recording], taps),
-        model=SimulatedModel(LAYERS, 2, CONTEXT),
+        model=SimulatedModel(LAYERS, 2),
         drafters=[drafter, NGram()],
     )
     rows = torch.cat(told)
@@ -412,7 +411,7 @@ def test_a_ring_writes_what_the_model_writes(
         scenario,
         2,
         held=targets.library,
-        model=SimulatedModel(4, 32, CONTEXT),
+        model=SimulatedModel(4, 32),
         drafters=[NGram(), drafter],
     )
 
@@ -499,14 +498,14 @@ def test_a_profile_is_not_its_own_base(tmp_path: Path) -> None:
 
 def test_a_ring_needs_a_virtual_clock_and_enough_layers() -> None:
     async def real() -> None:
-        async with simulated_ring(2, PROFILE, library(), SimulatedModel(4, 1, 9), []):
+        async with simulated_ring(2, PROFILE, library(), SimulatedModel(4, 1), []):
             pass
 
     with pytest.raises(UserError, match="virtual clock"):
         asyncio.run(real())
 
     async def many() -> None:
-        async with simulated_ring(5, PROFILE, library(), SimulatedModel(4, 1, 9), []):
+        async with simulated_ring(5, PROFILE, library(), SimulatedModel(4, 1), []):
             pass
 
     with pytest.raises(UserError, match="4 layers cannot be cut into 5"):

@@ -28,6 +28,7 @@ class Oracle:
     name = "oracle"
     numbers = ""
     instant = False
+    context = None
     taps: tuple[int, ...] = ()
 
     def __init__(self, answers: int, seconds: float = 0.001) -> None:

@@ -334,7 +334,7 @@ REFUSALS: dict[str, Callable[[Scheduler], None]] = {
 @pytest.mark.parametrize("why", REFUSALS)
 def test_what_is_refused_is_told_as_such(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if "most" in why:
-        monkeypatch.setattr("gardener.stages.scheduler.MOST_REQUESTS", 0)
+        monkeypatch.setattr("gardener.stages.room.MOST_REQUESTS", 0)
     harness = Harness(FakeStage(), AtOnce())
     REFUSALS[why](harness.scheduler)
     assert (harness.failures, harness.refused) == ([(1, 0, why)], [1])

@@ -15,7 +15,7 @@ from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.protocol import messages as m
-from gardener.stages import queue, scheduler
+from gardener.stages import queue, room
 from gardener.stages.forward import ComputedSegment
 
 HIDDEN = m.Tensor("float32", (1, 1), bytes(4))
@@ -327,7 +327,7 @@ def test_a_flood_is_cut_off_and_survived(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_one_request_too_many_fails_and_nothing_else() -> None:
     async def scenario() -> None:
         async with between() as it:
-            most = scheduler.MOST_REQUESTS
+            most = room.MOST_REQUESTS
             it.up.send(*(m.Open(n, 1, 64) for n in range(most + 1)))
             await until(lambda: it.above.of(m.Failed) and it.below.of(m.Failed))
             (report,) = it.above.of(m.Failed)

@@ -56,7 +56,7 @@ def _config(head: DraftHead, vocab: int, taps: tuple[int, ...]) -> dict[str, Any
         "hidden_act": "silu",
         "hidden_size": shape.width,
         "intermediate_size": head.inner,
-        "max_position_embeddings": shape.context,
+        "max_position_embeddings": shape.config().max_position_embeddings,
         "mlp_bias": False,
         "num_attention_heads": shape.heads,
         "num_hidden_layers": 1,

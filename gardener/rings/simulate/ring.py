@@ -38,7 +38,6 @@ class SimulatedModel:
 
     layers: int
     width: int
-    context: int
     fingerprint: str = "made up"
 
 
@@ -86,9 +85,7 @@ async def simulated_ring(
     for number, held in enumerate(_slices(model, stages), 1):
         meter, curve = Meter(), profile.stage(number, stages)
         costs = tuple((rows, microseconds(seconds)) for rows, seconds in curve.points)
-        stage = SimulatedStage(
-            held, library, curve, meter, width=model.width, context=model.context
-        )
+        stage = SimulatedStage(held, library, curve, meter, width=model.width)
         worker = VirtualWorker("stage", meter)
         node = StageNode(
             stage,
@@ -138,8 +135,7 @@ async def simulate(
     taps = next((drafter.taps for drafter in drafters if drafter.taps), ())
     targets = Targets(folder, Prompter(folder).eos, taps, say, progress)
     shape = targets.shape
-    context = shape.context
-    model = SimulatedModel(shape.layers, shape.width, context, targets.fingerprint)
+    model = SimulatedModel(shape.layers, shape.width, targets.fingerprint)
     async with simulated_ring(
         stages, profile, targets.library, model, drafters, patience=patience, say=heard
     ) as ring:

@@ -56,10 +56,10 @@ class SimulatedStage:
     """Implements `computes.Computes`. Hidden states and features are float32 and `width` wide."""
 
     def __init__(
-        self, held: Slice, library: Library, curve: Curve, meter: Meter, *, width: int, context: int
+        self, held: Slice, library: Library, curve: Curve, meter: Meter, *, width: int
     ) -> None:
         """`curve`: the seconds of a forward pass, which are charged to `meter`."""
-        self.slice, self.width, self.context = held, width, context
+        self.slice, self.width = held, width
         self._library, self._curve, self._meter = library, curve, meter
         self._read: Callable[[PlacedSegment], Picks] = (
             self._judge if held.is_first else self._receive
