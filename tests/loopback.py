@@ -25,7 +25,8 @@ from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Ints
 from gardener.net.address import Address
 from gardener.net.link import Link
-from gardener.protocol.messages import Card, Message, Open, Segment, Tensor
+from gardener.protocol.messages import Card, Message, Open, Segment
+from gardener.protocol.tensors import Tensor
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 from gardener.stages.forward import ComputedSegment, PlacedSegment

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gardener.decoding.tree import Node, Opinion
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 
 
 class Draft(Protocol):

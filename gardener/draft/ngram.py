@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 
 from gardener.decoding.tree import Guess, Node
 from gardener.draft.drafter import Draft
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 
 Kind = tuple[int, int, bool]
 """Length of the matching suffix, rank among the guesses, whether only one continuation was seen."""

@@ -13,8 +13,8 @@ from gardener.decoding.tree import Node, Opinion
 from gardener.draft.drafter import Draft, Drafter
 from gardener.draft.factory import names
 from gardener.errors import LocalError
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 from gardener.runtime.worker import AnyWorker, Worker
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from gardener.model.kv_slots import Ints, Placement, merge
 from gardener.model.llama import Block, run_blocks
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import DTYPES, dtype_of, pack
-from gardener.protocol import messages
+from gardener.protocol import messages, tensors
 from gardener.protocol.room import SLOT_BLOCK
 from gardener.stages.ends import Intake, Outlet, check_picking
 from gardener.stages.forward import ComputedSegment, PlacedSegment
@@ -162,7 +162,7 @@ class Executor:
         """The outlet's results with what each segment asked for of `taps`, [rows of the batch,
         width], which stand before what the outlet may have added."""
         rows = [placed.rows for placed in batch]
-        own: list[list[messages.Tensor]] = [[] for _ in batch]
+        own: list[list[tensors.Tensor]] = [[] for _ in batch]
         for index, states in taps.items():
             assert states is not None  # all blocks have run
             parts = torch.split(states.cpu(), rows)

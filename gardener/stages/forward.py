@@ -6,7 +6,7 @@ from threading import Event
 
 from gardener.model.kv_slots import Placement
 from gardener.model.sampler import Picking
-from gardener.protocol import messages
+from gardener.protocol import tensors
 from gardener.protocol.logprobs import TokenLogprobs
 
 NO_PICK = -1
@@ -30,7 +30,7 @@ class PlacedSegment:
     request: int
     placement: Placement
     tokens: Sequence[int] = ()
-    hidden: messages.Tensor | None = None
+    hidden: tensors.Tensor | None = None
     pick_rows: Sequence[int] = ()
     picking: Picking | None = None
     taps: Sequence[int] = ()
@@ -51,7 +51,7 @@ class ComputedSegment:
     features  [rows, width] for each tap of this stage
     """
 
-    hidden: messages.Tensor | None = None
+    hidden: tensors.Tensor | None = None
     picks: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
-    features: tuple[messages.Tensor, ...] = ()
+    features: tuple[tensors.Tensor, ...] = ()

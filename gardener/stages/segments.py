@@ -7,7 +7,8 @@ import msgspec
 from gardener.errors import StageFailed
 from gardener.protocol.features import rows_of
 from gardener.protocol.logprobs import TokenLogprobs, packed
-from gardener.protocol.messages import Segment, Tensor, Timing, Verdict
+from gardener.protocol.messages import Segment, Timing, Verdict
+from gardener.protocol.tensors import Tensor
 from gardener.stages.forward import NO_PICK
 
 

@@ -14,8 +14,8 @@ from gardener.decoding.tree import Guess, Node
 from gardener.draft.drafter import Drafter
 from gardener.errors import LocalError
 from gardener.holder.drafters import Drafters, Drafts, Guesses, OnAnswer
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 
 PATIENCE = 20.0
 """Seconds until a test that waits for something has failed."""

@@ -19,8 +19,8 @@ from gardener.errors import LocalError, PeerLost, StageFailed, UserError
 from gardener.holder.holder import Holder
 from gardener.net.address import Address
 from gardener.protocol import messages as m
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 
 
 @pytest.mark.parametrize("policy", ["plain", "serial", "gardener"])

@@ -24,7 +24,8 @@ from gardener.holder.session import Piece, Session
 from gardener.holder.text import TextStream
 from gardener.protocol.features import NO_FEATURES
 from gardener.protocol.logprobs import TokenLogprobs, packed
-from gardener.protocol.messages import Message, Tensor, Verdict
+from gardener.protocol.messages import Message, Verdict
+from gardener.protocol.tensors import Tensor
 from gardener.runtime.trace import Trace
 
 TOKENS = 24

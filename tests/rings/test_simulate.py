@@ -39,7 +39,8 @@ from gardener.draft.ngram import NGram
 from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, PeerLost, UserError
 from gardener.model.tensors import unpack
-from gardener.protocol.messages import Tensor, Verdict
+from gardener.protocol.messages import Verdict
+from gardener.protocol.tensors import Tensor
 from gardener.rings import cores as core_sharing
 from gardener.rings import local, remarks
 from gardener.rings.settings import RingSettings

@@ -12,7 +12,8 @@ from simulated import CONTEXT, LAYERS, PROFILE, PROMPT, library, with_ring, writ
 from gardener.errors import RemoteError
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Placement, SlotTable
-from gardener.protocol.messages import Open, Segment, Tensor
+from gardener.protocol.messages import Open, Segment
+from gardener.protocol.tensors import Tensor
 from gardener.rings.simulate.ring import SimulatedRing
 from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.worker import Meter

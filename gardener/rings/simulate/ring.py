@@ -17,7 +17,8 @@ from gardener.holder.chat_template import Prompter
 from gardener.holder.holder import Holder
 from gardener.model.checkpoint.slices import Slice, even_cut
 from gardener.net.address import Address
-from gardener.protocol.messages import ITEM_SIZE, Card, microseconds
+from gardener.protocol.messages import Card, microseconds
+from gardener.protocol.tensors import ITEM_SIZE
 from gardener.rings.simulate.drafter import meter_drafters
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop

@@ -17,8 +17,9 @@ from gardener.decoding.curves import Curve
 from gardener.errors import LocalError, RemoteError, StageFailed
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Ints, Placement
-from gardener.protocol.messages import Open, Segment, Tensor
+from gardener.protocol.messages import Open, Segment
 from gardener.protocol.sampling import Sampling
+from gardener.protocol.tensors import Tensor
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.recording import Recording
 from gardener.rings.simulate.worker import Meter
