@@ -110,9 +110,11 @@ class Grow:
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The answer is complete: `eos`, `stop` (a stop string), `length` or `context`; or it was
-    aborted, for the reason given."""
+    aborted, for the reason given; or it has `failed`, since the next row of the text is `broken`:
+    that is the first layer that computed no numbers, see `messages.Broken`."""
 
     reason: str
+    broken: int | None = None
 
 
 Event: TypeAlias = Grown | Judged | Abort

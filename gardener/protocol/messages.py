@@ -22,7 +22,7 @@ from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
 from gardener.protocol.tensors import Count, Tensor
 from gardener.runtime.wording import printable
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of the protocol: peers with another one are refused."""
 
 MAX_ROWS = 4096
@@ -91,6 +91,20 @@ class Timing(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     wait: Count
     compute: Count
     rows: Count = 0
+
+
+class Broken(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A row of which the stages compute no numbers, or that follows such a row.
+
+    `layer`: the first layer of the model whose output was none; -1: the embedding; as many as the
+    model has: the logits.
+    """
+
+    row: Count
+    layer: Annotated[int, Meta(ge=-1, le=2**53)]
+
+
+Breaks: TypeAlias = Annotated[tuple[Broken, ...], Meta(max_length=MAX_ROWS)]
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1):
@@ -175,6 +189,13 @@ def _check_features(features: tuple[Tensor, ...]) -> None:
         raise ValueError(f"features of different kinds: {kinds}")
 
 
+def _each_once(broken: Breaks) -> set[int]:
+    rows = {each.row for each in broken}
+    if len(rows) < len(broken):
+        raise ValueError("a row is broken twice")
+    return rows
+
+
 def _check_logprobs(rows: int, logprobs: Tensor | None, likeliest: bytes) -> None:
     best = 0
     if logprobs is not None:
@@ -194,7 +215,9 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
     rows keeps the holder's count true. `times` has one entry for every stage it has passed,
     `features` one tensor (rows, width) for every tap it has passed.
 
-    `more`: another segment follows at once, and both are to be computed in one pass.
+    `more`: another segment follows at once, and both are to be computed in one pass. `broken`:
+    those of the rows that are no numbers; they go on, so that it is known in the end, with hidden
+    states that mean nothing.
     """
 
     request: Count
@@ -207,6 +230,7 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
     times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
     features: FeatureTensors = ()
     more: bool = False
+    broken: Breaks = ()
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
@@ -221,6 +245,8 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
         _check_features(self.features)
         if self.features and self.features[0].shape[0] != rows:
             raise ValueError(f"{rows} ids but features of shape {self.features[0].shape}")
+        if self.broken and not _each_once(self.broken) <= set(self.ids):
+            raise ValueError("rows are broken that are not in the segment")
 
 
 class Advance(Struct, frozen=True, array_like=True, tag=7):
@@ -245,7 +271,8 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
 
     `logprobs`: where they were asked for, natural logs of what the model itself says (before bias,
     penalties and temperature), (rows, 1 + best): of the pick, then of the best tokens, which
-    `likeliest` names, int32, little-endian. `more`: as in `Segment`.
+    `likeliest` names, int32, little-endian. `more`: as in `Segment`. `broken`: other rows, of the
+    prompt or of the tree, after which nothing can be picked.
     """
 
     request: Count
@@ -257,6 +284,7 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
     logprobs: Tensor | None = None
     likeliest: bytes = b""
     more: bool = False
+    broken: Breaks = ()
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.picks):
@@ -265,6 +293,8 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
         if self.features and self.features[0].shape[0] < len(self.ids):
             raise ValueError(f"{len(self.ids)} ids but features of shape {self.features[0].shape}")
         _check_logprobs(len(self.ids), self.logprobs, self.likeliest)
+        if self.broken and not _each_once(self.broken).isdisjoint(self.ids):
+            raise ValueError("rows are broken that have picks")
 
 
 class Ping(Struct, frozen=True, array_like=True, tag=9):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from gardener.errors import LocalError, RemoteError, StageFailed
+from gardener.model.finite import is_finite
 from gardener.model.head import Head
 from gardener.model.sampler import Picking, Picks
 from gardener.model.tensors import DTYPES, pack, unpack_into
@@ -97,8 +98,12 @@ class HandOn:
     def __call__(
         self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]
     ) -> list[ComputedSegment]:
-        parts = torch.split(hidden.cpu(), [placed.rows for placed in batch])
-        return [ComputedSegment(hidden=pack(part)) for part in parts]
+        here = hidden.cpu()
+        parts = torch.split(here, [placed.rows for placed in batch])
+        sound = is_finite(here)
+        return [
+            ComputedSegment(hidden=pack(part), sound=sound or is_finite(part)) for part in parts
+        ]
 
 
 def check_picking(message: messages.Open, vocabulary: int) -> None:
@@ -154,6 +159,7 @@ class Pick:
                 picks=picks.tokens,
                 logprobs=picks.logprobs,
                 features=() if part is None else (pack(normed[part]),),
+                sound=NO_PICK not in picks.tokens,
             )
             for picks, part in zip(self._picks(normed, picked, batch), tapped, strict=True)
         ]

@@ -114,7 +114,7 @@ class _Timer:
 
     def time(self, placed: PlacedSegment) -> float:
         begin = self.now()
-        self.stage.run([placed])
+        self.stage.forward([placed])
         return self.now() - begin
 
 
