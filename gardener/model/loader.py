@@ -18,6 +18,7 @@ from gardener.model.architecture import WAY_OUT, Architecture
 from gardener.model.checkpoint.config import part_of, unreadable
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, NORM, Checkpoint
+from gardener.model.finite import in_dtype
 from gardener.model.head import Head
 from gardener.model.kernels.bitsandbytes_linear import quantised
 from gardener.model.kernels.interface import Linear, Make
@@ -167,13 +168,17 @@ class Loader:
 
     def head(self) -> Head:
         norm = self._vector(NORM, self._architecture.width)
-        weight = self.matrix().to(self._device, self._dtype)
+        weight = in_dtype(self._matrix_name, self.matrix(), self._device, self._dtype)
         return Head(norm, self._architecture.eps, linear(weight, None))
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
-        name = EMBEDDING if self._architecture.tied else HEAD
-        return self._checkpoint.read(name, (self._architecture.vocab, self._architecture.width))
+        shape = (self._architecture.vocab, self._architecture.width)
+        return self._checkpoint.read(self._matrix_name, shape)
+
+    @property
+    def _matrix_name(self) -> str:
+        return EMBEDDING if self._architecture.tied else HEAD
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
         """One linear layer out of several that read the same rows: outputs by name."""
@@ -191,4 +196,4 @@ class Loader:
         return self._tensor(name, (size,)).clone()
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return self._checkpoint.read(name, shape).to(self._device, self._dtype)
+        return in_dtype(name, self._checkpoint.read(name, shape), self._device, self._dtype)

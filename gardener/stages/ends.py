@@ -151,17 +151,29 @@ class Pick:
                 picked += range(at, len(rows))
                 tapped.append(None)
             first += placed.rows
+        sound = self._read_soundly(hidden, batch)
         if not rows:
-            return [ComputedSegment() for _ in batch]
+            return [ComputedSegment(sound=each) for each in sound]
         normed = self._head.normed(hidden if len(rows) == len(hidden) else hidden[rows])
         return [
             ComputedSegment(
                 picks=picks.tokens,
                 logprobs=picks.logprobs,
                 features=() if part is None else (pack(normed[part]),),
-                sound=NO_PICK not in picks.tokens,
+                sound=read and NO_PICK not in picks.tokens,
             )
-            for picks, part in zip(self._picks(normed, picked, batch), tapped, strict=True)
+            for picks, part, read in zip(
+                self._picks(normed, picked, batch), tapped, sound, strict=True
+            )
+        ]
+
+    def _read_soundly(self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]) -> list[bool]:
+        """By segment, whether its rows of the prompt that are not picked after are numbers. Of the
+        others, the picks tell."""
+        parts = torch.split(hidden, [placed.rows for placed in batch])
+        return [
+            len(placed.pick_rows) == placed.rows or is_finite(part)
+            for placed, part in zip(batch, parts, strict=True)
         ]
 
     def _picks(

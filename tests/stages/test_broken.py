@@ -1,5 +1,6 @@
 """Rows of which a stage computes no numbers: real stages in float16, of which a layer overflows
-after one of the tokens. A guess that overflows leaves no trace; a token of the text ends the request."""
+after one of the tokens. A guess that overflows leaves no trace; a token of the text ends the
+request."""
 
 import random
 from collections.abc import Sequence
@@ -25,7 +26,11 @@ CUTS = {
     "at the end": [Slice(0, 2, 4), Slice(2, 4, 4)],
 }
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
-HOW = {"greedy": (GREEDY, None), "told": (GREEDY, 2), "noise": (Sampling(1.0, seed=3), None)}
+HOW = {
+    "greedy": (GREEDY, None),
+    "told": (GREEDY, 2),
+    "noise": (Sampling(1.0, logit_bias=((POISON, -100.0),), seed=3), None),
+}
 
 
 @pytest.fixture(scope="module")
