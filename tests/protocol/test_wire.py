@@ -126,6 +126,7 @@ def verdict(**changes: object) -> list[Any]:
     good: dict[str, Any] = {
         "request": 1, "seq": 2, "ids": [5, 6], "picks": [3, 4], "times": [], "features": [],
         "logprobs": ["float32", [2, 2], bytes(16)], "likeliest": bytes(8), "more": False,
+        "broken": [],
     }  # fmt: skip
     return [8, *(good | changes).values()]
 
@@ -264,6 +265,9 @@ MALFORMED = {
     "hidden of other rows": (
         frame(segment(hidden=["bfloat16", [3, 2], bytes(12)])), "hidden states of shape",
     ),
+    "a broken row with a pick": (frame(verdict(broken=[[5, 1]])), "broken that have picks"),
+    "a row broken twice": (frame(verdict(broken=[[7, 1], [7, 2]])), "a row is broken twice"),
+    "a broken row of a layer that cannot be": (frame(verdict(broken=[[7, -2]])), "Verdict"),
     "picks that disagree": (frame([8, 1, 2, [1], [], []]), "1 ids but 0 picks"),
     "settled too long": (frame([7, 1, [1] * 4097, 5]), "not msgpack"),
     "tensor with a field too many": (
