@@ -186,7 +186,7 @@ def test_features_survive_the_wire_each_in_its_place() -> None:
 def test_what_is_damaged_below_is_sound_before() -> None:
     for items in (
         verdict(),
-        [*segment(), [], False],
+        [*segment(), [], False, [[6, 1]]],
         [4, 1, 2, 9, [], [], MAX_BEST, 1, [7, 1]],
         [5, 1, True],
     ):
