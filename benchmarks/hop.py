@@ -30,7 +30,8 @@ from gardener.holder.answer import Answer, Wanted, answer
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
-from gardener.protocol.messages import Card, Message, Segment, Tensor, Timing
+from gardener.protocol.messages import Card, Message, Segment, Timing
+from gardener.protocol.tensors import Tensor
 from gardener.protocol.wire import Decoder, encode
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings

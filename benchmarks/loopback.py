@@ -24,7 +24,8 @@ from gardener.draft.resolve import resolve_head
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.kv_slots import SlotTable
-from gardener.protocol.messages import ITEM_SIZE, Open
+from gardener.protocol.messages import Open
+from gardener.protocol.tensors import ITEM_SIZE
 from gardener.rings.cores import crowded
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage

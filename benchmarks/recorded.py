@@ -29,8 +29,9 @@ from gardener.evaluation.datasets import read_conversations
 from gardener.holder.prompter import Prompter
 from gardener.model.loader import load_whole
 from gardener.model.tensors import pack
-from gardener.protocol.messages import Segment, Tensor, Verdict
+from gardener.protocol.messages import Segment, Verdict
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 from gardener.rings.simulate.recording import Recording, record
 
 

@@ -97,9 +97,7 @@ class Bench:
         taps = next((drafter.taps for drafter in chosen if drafter.taps), ())
         targets = Targets(self.folder, self.prompter.eos, taps, note)
         shape = targets.shape
-        model = SimulatedModel(
-            shape.layers, shape.width, self.prompter.context, targets.fingerprint
-        )
+        model = SimulatedModel(shape.layers, shape.width, targets.fingerprint)
         assert place.stages is not None
         with patch("gardener.rings.simulate.ring.StageNode", variant.node):
             standing = simulated_ring(place.stages, profile, targets.library, model, chosen)

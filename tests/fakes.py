@@ -255,6 +255,7 @@ class FakeRing:
     emitted: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     reason: str | None = None
+    broken: int | None = None  # the layer because of which it failed
     sent: list[Message] = field(default_factory=list)
     asked: list[Grow] = field(default_factory=list)  # not yet answered
     sendings: list[Sending] = field(default_factory=list)
@@ -284,7 +285,8 @@ class FakeRing:
             case Emit(tokens):
                 self.emitted += tokens
                 self.logprobs += command.logprobs
-            case Finish(reason):
+            case Finish(reason, broken):
+                self.broken = broken
                 assert self.reason is None, "finished twice"
                 self.reason = reason
             case Grow(source=source):

@@ -25,7 +25,8 @@ from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Ints
 from gardener.net.address import Address
 from gardener.net.link import Link
-from gardener.protocol.messages import Card, Message, Open, Segment, Tensor
+from gardener.protocol.messages import Card, Message, Open, Segment
+from gardener.protocol.tensors import Tensor
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 from gardener.stages.forward import ComputedSegment, PlacedSegment
@@ -40,7 +41,6 @@ class FakeStage:
 
     def __init__(self, number: int = 1, stages: int = 1) -> None:
         self.slice = Slice(number - 1, number, stages)
-        self.context = CONTEXT
         self.trouble: Callable[[], None] = lambda: None
         self.open_trouble: Callable[[], None] = lambda: None
         self.passes: list[list[int]] = []  # rows of each job of each forward pass

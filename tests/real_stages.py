@@ -24,6 +24,7 @@ from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.executor import Executor
 from gardener.stages.load import load_stage
+from gardener.stages.room import Room
 from gardener.stages.scheduler import Scheduler
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ class RealStages:
                     partial(self._passed, number),
                     lambda: None,
                     partial(self._failed, number + 1),
-                    room=room,
+                    room=Room(room),
                 )
             )
 

@@ -24,7 +24,7 @@ PROMPT = (1, 2, 3, 1, 2, 3, 1)
 TOKENS = 32
 LAYERS = 16
 CONTEXT = 512
-MODEL = SimulatedModel(LAYERS, 1, CONTEXT)
+MODEL = SimulatedModel(LAYERS, 1)
 
 PROFILE = Profile(
     model=((1, 160.0), (16, 160.0), (32, 320.0)),

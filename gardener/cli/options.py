@@ -16,6 +16,7 @@ from gardener.decoding.limits import MAX_REQUESTS
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
 from gardener.draft.factory import DraftSettings
 from gardener.holder.templates import NEEDS
+from gardener.protocol.room import MOST_CONTEXT
 from gardener.rings.settings import RingSettings
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -71,6 +72,16 @@ KVMemory: TypeAlias = Annotated[
         metavar="GIB",
         help="Memory for keys and values, of stages that are started here all together. Default: "
         "half of what is free on their device once they are loaded.",
+    ),
+]
+ContextTokens: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        env_var="GARDENER_CONTEXT",
+        validator=Number(gte=2, lte=MOST_CONTEXT),
+        metavar="N",
+        help="Most tokens of prompt and answer together. Default: what the model was made for; for "
+        "a node, whatever its memory takes.",
     ),
 ]
 Listen: TypeAlias = Annotated[
@@ -176,6 +187,7 @@ class StageOptions:
         Parameter(env_var="GARDENER_QUANT", help="Quantise the linear layers (bitsandbytes)."),
     ] = "none"
     kv_memory: KVMemory = None
+    context: ContextTokens = None
 
 
 @Parameter(name="*", group=RING)

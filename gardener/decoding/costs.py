@@ -12,7 +12,8 @@ from typing import Any
 
 from gardener.decoding.averages import SURE, Level, Line, Mean
 from gardener.decoding.curves import Curve, Hop
-from gardener.protocol.messages import ITEM_SIZE, Card, Timing
+from gardener.protocol.messages import Card, Timing
+from gardener.protocol.tensors import ITEM_SIZE
 
 SHORT = 16
 """Tokens of the settled text behind a short measurement."""

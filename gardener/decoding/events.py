@@ -110,9 +110,12 @@ class Grow:
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The answer is complete: `eos` (or a stop token), `stop` (a stop string), `length` or
-    `context`; or it was aborted, for the reason given."""
+    `context`; or it was aborted, for the reason given; or it has `failed`, since the next row of
+    the text is `broken`: that is the first layer that computed no numbers, see `messages.Broken`.
+    """
 
     reason: str
+    broken: int | None = None
 
 
 Event: TypeAlias = Grown | Judged | Abort

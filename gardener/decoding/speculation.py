@@ -29,12 +29,13 @@ from gardener.decoding.events import (
     Send,
 )
 from gardener.decoding.flights import Flight, Flights
+from gardener.decoding.judgements import Judgements
 from gardener.decoding.limits import Counts, Limits
 from gardener.decoding.pacing import verdict_in
 from gardener.decoding.policy import Policy, SharingPolicy, View
 from gardener.decoding.tree import Node, Opinion, Tree
-from gardener.errors import LocalError, RemoteError
-from gardener.protocol.messages import SPARE, Advance, Close, Open, Segment, Verdict
+from gardener.errors import LocalError
+from gardener.protocol.messages import SPARE, Advance, Close, Open, Segment
 from gardener.protocol.room import slots_for
 from gardener.protocol.sampling import GREEDY, Sampling
 
@@ -82,7 +83,7 @@ class Speculation:
     _sent: dict[int, int] = field(init=False, default_factory=dict)  # living node -> seq
     _expanded: list[set[int]] = field(init=False)  # by drafter: nodes it has looked at
     _postponed: list[set[int]] = field(init=False)  # of these: those about which it had no answer
-    _picks: dict[int, int] = field(init=False, default_factory=dict)  # judged node -> next token
+    _judgements: Judgements = field(init=False)
     _settled: list[int] = field(init=False, default_factory=list)  # the stages do not know yet
     _told: int = field(init=False, default=0)  # tokens that are certain by the newest Advance
     _seq: int = field(init=False, default=0)
@@ -92,6 +93,7 @@ class Speculation:
     def __post_init__(self) -> None:
         self._limit, self._why = self.limits.room(len(self.prompt))
         self.tree = Tree(len(self.prompt) - 1, self.prompt[-1])
+        self._judgements = Judgements(len(self.prompt) - 1)
         self._prefilled = self.prefix[1] if self.prefix else 0
         self._expanded = [set() for _ in self.sources]
         self._postponed = [set() for _ in self.sources]
@@ -306,12 +308,14 @@ class Speculation:
 
     def _judged(self, judged: Judged) -> list[Command]:
         features = judged.features
-        self._record(judged.verdict)
+        self.flights.land(judged.verdict.seq)
+        self._judgements.record(judged.verdict, self.tree, self._sent)
         wasted = self.counts.wasted
         nodes, reason = self._walk()
         fed: list[Command] = [Feed(features.prompt)] if features.prompt else []
+        broken = None if reason else self._judgements.broken(self.tree.root)
         if not nodes:
-            return fed
+            return fed if broken is None else [*fed, *self._finish("failed", broken)]
         # All accepted tokens of one verdict follow rows of that same verdict: rows are judged in
         # the order in which they were sent, parents first, and a token is accepted as soon as the
         # row before it is judged.
@@ -322,8 +326,8 @@ class Speculation:
             features.of(before),
             judged.logprobs_of(before),
         )
-        if reason:
-            return [*fed, emit, *self._finish(reason)]
+        if reason or broken is not None:
+            return [*fed, emit, *self._finish(reason or "failed", broken)]
         # Where rows died that are under way, all stages should know before anything else. Where
         # none did, there is nothing to stop: the news goes behind the next segment.
         urgent = self._settle() if self.counts.wasted > wasted else []
@@ -333,7 +337,7 @@ class Speculation:
         """Move the root along the picks that are known, until none is or the answer ends; the
         accepted nodes, and why it ends."""
         nodes: list[Node] = []
-        while (pick := self._picks.get(self.tree.root)) is not None:
+        while (pick := self._judgements.pick(self.tree.root)) is not None:
             self._settled.append(self.tree.root)
             self._accept(pick)
             nodes.append(self.tree[self.tree.root])
@@ -347,19 +351,10 @@ class Speculation:
             return []
         settled, self._settled = tuple(self._settled), []
         # The root's own row may still be on its way, unless it was judged.
-        self._told = len(self.prompt) - 1 + self.counts.emitted + (self.tree.root in self._picks)
+        self._told = (
+            len(self.prompt) - 1 + self.counts.emitted + (self.tree.root in self._judgements)
+        )
         return [Send(Advance(self.request, settled, self.tree.root))]
-
-    def _record(self, verdict: Verdict) -> None:
-        """Note the picks of rows that still live; the rest came too late."""
-        self.flights.land(verdict.seq)
-        for node, pick in zip(verdict.ids, verdict.picks, strict=True):
-            if node in self.tree:
-                if self._sent.get(node) != verdict.seq:
-                    raise RemoteError(f"segment {verdict.seq} did not carry node {node}")
-                self._picks[node] = pick
-        if self._sent.get(self.tree.root) == verdict.seq and self.tree.root not in self._picks:
-            raise RemoteError(f"segment {verdict.seq} came back without a pick for the root")
 
     def _accept(self, token: int) -> None:
         """Move the root to `token` and forget what died."""
@@ -375,8 +370,9 @@ class Speculation:
         for node in [node for node in dead if node in self._sent]:
             self.counts.wasted += 1
             del self._sent[node]
-            self._picks.pop(node, None)
-        del self._sent[old], self._picks[old]
+            self._judgements.forget(node)
+        del self._sent[old]
+        self._judgements.forget(old)
         for source, expanded in enumerate(self._expanded):
             expanded.difference_update(dead, (old,), self._postponed[source])
             self._postponed[source].clear()
@@ -390,10 +386,10 @@ class Speculation:
             return "stop"
         return self._why if self.counts.emitted == self._limit else None
 
-    def _finish(self, reason: str) -> list[Command]:
+    def _finish(self, reason: str, broken: int | None = None) -> list[Command]:
         self.finished = reason
         self.counts.wasted += len(self._sent)
         if not self._opened or reason == "lost":
             return [Finish(reason)]
         settled = self._settle() if self.kept else []
-        return [*settled, Send(Close(self.request, self.kept)), Finish(reason)]
+        return [*settled, Send(Close(self.request, self.kept)), Finish(reason, broken)]

@@ -23,7 +23,7 @@ from gardener.draft.ranking import Ranking
 from gardener.errors import LocalError, RemoteError
 from gardener.model.kv_cache import KVCache
 from gardener.model.tensors import unpack
-from gardener.protocol import messages
+from gardener.protocol import tensors
 from gardener.protocol.sampling import GREEDY, Sampling
 
 
@@ -40,6 +40,11 @@ class BlockDrafter:
         self.numbers = numbers or str(network.dtype).removeprefix("torch.")
         self.network, self.calibration, self._width = network, calibration, width
 
+    @property
+    def context(self) -> int:
+        """See `Drafter`."""
+        return self.network.parts.shape.context
+
     def open(
         self,
         prompt: Sequence[int],
@@ -48,12 +53,12 @@ class BlockDrafter:
         source: tuple[Draft | None, int] | None = None,
     ) -> Draft:
         """See `Drafter`."""
-        context = self._context(source)
-        if context is None:  # features of what is shared will never come
+        known = self._known(source)
+        if known is None:  # features of what is shared will never come
             return NoGuesses()
-        return BlockDraft(self.network, self.calibration, self._width, prompt, sampling, context)
+        return BlockDraft(self.network, self.calibration, self._width, prompt, sampling, known)
 
-    def _context(self, source: tuple[Draft | None, int] | None) -> "Context | None":
+    def _known(self, source: tuple[Draft | None, int] | None) -> "Context | None":
         """What is known of a text to begin with: all but the last of the tokens that it shares
         with another one, with which its own features begin. None: it cannot be had."""
         there, tokens = source or (None, 1)
@@ -108,7 +113,7 @@ class BlockDraft:
 
     # --- the protocol ------------------------------------------------------------------------
 
-    def settle(self, nodes: Sequence[Node], features: Sequence[messages.Tensor]) -> None:
+    def settle(self, nodes: Sequence[Node], features: Sequence[tensors.Tensor]) -> None:
         """See `Draft`."""
         due = len(self._network.taps)
         if len(features) != due:

@@ -9,9 +9,7 @@ from gardener.draft.network import DraftNetwork, DraftRows
 from gardener.model.attention import Span
 from gardener.model.kv_cache import KVCache
 from gardener.model.kv_slots import Placement, SlotTable
-
-LONGEST = 1 << 20
-"""Rows of a text: one that is longer than the network was made for is guessed worse, no more."""
+from gardener.protocol.room import MOST_CONTEXT
 
 SPARE = 4096
 """Rows of trees beyond the text."""
@@ -23,7 +21,8 @@ them with every token; what is infinite would go on into keys, values and every 
 
 class ComputedRows:
     """Runs the network, and keeps what later passes need of each row. `table` says where rows stand
-    and what they see."""
+    and what they see. A text that is longer than the network was made for is guessed worse, no
+    more: what its guesses are worth is learned from what comes true."""
 
     def __init__(self, network: DraftNetwork, prompt: int, shared: int = 0) -> None:
         """`prompt`: rows of the prompt, at least one. `shared`: how many of them are copied from
@@ -31,7 +30,7 @@ class ComputedRows:
         self._network = network
         self._windows = {None, *network.shape.windows}  # a head looks back all the way
         self.prompt = prompt
-        self.table = SlotTable(prompt, LONGEST, SPARE, shared)
+        self.table = SlotTable(prompt, MOST_CONTEXT, SPARE, shared)
         self._cache = KVCache(network.layers, network.shape, network.dtype, network.device)
         self._outputs = torch.zeros(0, 0)  # by slot
         self._last: Tensor | None = None  # [1, outputs], of the last certain row

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gardener.decoding.tree import Node, Opinion
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 
 
 class Draft(Protocol):
@@ -51,6 +51,10 @@ class Drafter(Protocol):
     @property
     def taps(self) -> tuple[int, ...]:
         """Features that it wants from the ring (see `messages.Open`); empty: none."""
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of the longest text that it was made for; None: any length is the same to it."""
 
     def open(
         self,

@@ -26,7 +26,7 @@ from gardener.draft.ranking import Ranking
 from gardener.errors import LocalError, RemoteError
 from gardener.model.kv_slots import Placement, merge
 from gardener.model.tensors import unpack
-from gardener.protocol import messages
+from gardener.protocol import tensors
 from gardener.protocol.sampling import GREEDY, Sampling
 
 AT_ONCE = 256
@@ -46,6 +46,11 @@ class Incremental:
         self.name, self.taps = network.name, network.taps
         self.numbers = numbers or str(network.dtype).removeprefix("torch.")
         self.network, self.calibration, self._width = network, calibration, width
+
+    @property
+    def context(self) -> int:
+        """See `Drafter`."""
+        return self.network.shape.context
 
     def open(
         self,
@@ -78,7 +83,7 @@ class NoGuesses:
     """A draft of a text whose prompt is too short to have a row, or of whose beginning neither rows
     nor features can be had."""
 
-    def settle(self, nodes: Sequence[Node], features: Sequence[messages.Tensor]) -> None:
+    def settle(self, nodes: Sequence[Node], features: Sequence[tensors.Tensor]) -> None:
         """See `Draft`."""
 
     def expand(self, paths: Sequence[Sequence[Node]]) -> Sequence[Opinion]:
@@ -118,7 +123,7 @@ class IncrementalDraft:
 
     # --- the protocol ------------------------------------------------------------------------
 
-    def settle(self, nodes: Sequence[Node], features: Sequence[messages.Tensor]) -> None:
+    def settle(self, nodes: Sequence[Node], features: Sequence[tensors.Tensor]) -> None:
         """See `Draft`."""
         due = len(self._network.taps)
         if len(features) != due:

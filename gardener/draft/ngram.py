@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 
 from gardener.decoding.tree import Guess, Node
 from gardener.draft.drafter import Draft
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 
 Kind = tuple[int, int, bool]
 """Length of the matching suffix, rank among the guesses, whether only one continuation was seen."""
@@ -63,6 +63,7 @@ class NGram:
     name = "ngram"
     numbers = ""
     instant = True
+    context: int | None = None
     taps: tuple[int, ...] = ()
 
     def __init__(self, longest: int = 6, width: int = 3) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from gardener.errors import UserError
 from gardener.model.noise import Noise
 from gardener.model.sampler import Picking, Sampler
 from gardener.model.shortlist import Shortlist, shortens
@@ -25,7 +26,8 @@ Pick = Callable[[Sequence[int], Tensor], Chosen]
 
 def picker(sampling: Sampling, prompt: int) -> Pick:
     """How a request with these settings picks after a prompt of so many tokens: as the last stage
-    does. Raises ValueError for noise without a seed."""
+    does. Raises ValueError for noise without a seed. Picking raises UserError after logits that are
+    no numbers."""
     sampler = Sampler(sampling, prompt)
     noise = None
     if not sampling.is_greedy and sampling.seed is not None:
@@ -35,6 +37,11 @@ def picker(sampling: Sampling, prompt: int) -> Pick:
         place = len(text)  # of the token that is picked
         picking = Picking(sampler, (place,), text, place, ((),))
         (token,) = sampler.pick(logits[None], picking).tokens
+        if not math.isfinite(float(logits[token])):
+            raise UserError(
+                f"the logits after token {place - 1} of the text are no numbers: where hidden "
+                "states are too large for float16, --dtype bfloat16 or float32 helps"
+            )
         noisy = scores = sampler.scores(logits[None], picking)[0]
         if noise is not None:
             noisy = scores + scores.new_tensor(noise.row(place, len(scores)))

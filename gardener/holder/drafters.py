@@ -13,8 +13,8 @@ from gardener.decoding.tree import Node, Opinion
 from gardener.draft.drafter import Draft, Drafter
 from gardener.draft.factory import names
 from gardener.errors import LocalError
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 from gardener.runtime.worker import AnyWorker, Worker
 
 T = TypeVar("T")
@@ -36,6 +36,7 @@ class Drafters:
     again    which drafters know more about a node once it is the root
     instant  which drafters answer at once
     names    for people
+    all      in their order
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Drafters:
         self.again = tuple(bool(drafter.taps) for drafter in drafters)
         self.instant = tuple(drafter.instant for drafter in drafters)
         self.names = names(drafters)
-        self._drafters = tuple(drafters)
+        self.all = tuple(drafters)
         self._workers = [None if d.instant else make_worker(f"drafter {d.name}") for d in drafters]
 
     def open(
@@ -71,7 +72,7 @@ class Drafters:
         """
         opened: list[_InstantDraft | _QueuedDraft] = []
         drafts = Drafts(opened)
-        pairs = zip(self._drafters, self._workers, strict=True)
+        pairs = zip(self.all, self._workers, strict=True)
         try:
             for number, (drafter, worker) in enumerate(pairs):
                 shared = None if source is None else (source[0].of(drafter), source[1])

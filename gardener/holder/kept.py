@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gardener.errors import UserError
 from gardener.protocol.cards import kv_slots
 from gardener.protocol.messages import Card
-from gardener.protocol.room import SLOT_BLOCK, slots_for
+from gardener.protocol.room import longest_in, slots_for
 
 Tokens: TypeAlias = NDArray[np.int64]
 
@@ -98,7 +98,7 @@ class KeptPrefixes:
         prompt, at most so many new ones, and `spare` rows of the tree."""
         if self._room is None or slots_for(prompt + new_tokens, spare) <= self._room:
             return
-        fits = self._room // SLOT_BLOCK * SLOT_BLOCK - spare
+        fits = longest_in(self._room, spare)
         if fits > prompt:
             way_out = f"ask for at most {fits - prompt} new ones"
         elif fits > 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gardener.decoding.flights import Flight
 from gardener.decoding.speculation import Speculation
-from gardener.protocol.messages import Failed, Lost
+from gardener.protocol.messages import Card, Failed, Lost
 from gardener.runtime.wording import printable
 
 
@@ -79,6 +79,30 @@ def stage_failed(report: Failed, speculation: Speculation) -> str:
     )
 
 
+def not_numbers(layer: int, cards: Sequence[Card], emitted: int) -> str:
+    """The sentence for a text whose next row is broken, by this layer: see `messages.Broken`."""
+    card = next((card for card in cards if layer < card.end), cards[-1])
+    if layer < 0:
+        where = "the embedding of a token holds none"
+    elif layer < card.layers:
+        where = f"layer {layer} is the first that computes none"
+    else:
+        where = "the logits are none"
+    what = f"stage {card.stage} computes what is no number, in {card.dtype}: {where}"
+    return "; ".join((what, _kept_tokens(emitted), _other_numbers(card, layer)))
+
+
+def _other_numbers(card: Card, layer: int) -> str:
+    if card.dtype == "float16":
+        return (
+            "float16 holds nothing beyond 65504: start the stages with --dtype bfloat16 or float32"
+        )
+    if layer < 0:
+        return "take the model's files from their source again"
+    way_out = "take the model's files from their source again, or another --device"
+    return way_out if card.quant == "none" else f"{way_out}, or no --quant"
+
+
 def stalled(seconds: float, speculation: Speculation) -> str:
     """The sentence for verdicts that do not come, though every link is alive."""
     oldest = speculation.flights.oldest
@@ -148,10 +172,13 @@ def _segment(flight: Flight) -> str:
 def _kept(speculation: Speculation | None) -> list[str]:
     if speculation is None or speculation.finished:
         return []
-    tokens = speculation.counts.emitted
+    return [_kept_tokens(speculation.counts.emitted)]
+
+
+def _kept_tokens(tokens: int) -> str:
     if not tokens:
-        return ["no token was written yet"]
-    return ["1 token is kept" if tokens == 1 else f"{tokens} tokens are kept"]
+        return "no token was written yet"
+    return "1 token is kept" if tokens == 1 else f"{tokens} tokens are kept"
 
 
 def _name(stage: int) -> str:

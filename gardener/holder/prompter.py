@@ -97,8 +97,8 @@ class Prompter:
             raise UserError("the prompt is empty: say something")
         if len(tokens) >= self.context:
             raise UserError(
-                f"the prompt has {len(tokens)} tokens, and this model has room for "
-                f"{self.context} with the answer: shorten it"
+                f"the prompt has {len(tokens)} tokens, and with the answer there may be "
+                f"{self.context}: shorten it, or take a longer --context"
             )
         return tokens
 

@@ -26,12 +26,13 @@ from gardener.decoding.events import (
 )
 from gardener.decoding.round import Round
 from gardener.decoding.stage_times import StageTimes
-from gardener.errors import GardenerError, LocalError, RemoteError
+from gardener.errors import GardenerError, LocalError, RemoteError, StageFailed
 from gardener.holder.drafters import Drafters, Drafts, Guesses
+from gardener.holder.outage import not_numbers
 from gardener.holder.text import TextStream
 from gardener.protocol.features import Features
 from gardener.protocol.logprobs import TokenLogprobs, brought
-from gardener.protocol.messages import Close, Message, Segment, Verdict
+from gardener.protocol.messages import Card, Close, Message, Segment, Verdict
 from gardener.protocol.sampling import Sampling
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace, What
@@ -52,6 +53,10 @@ class SessionOwner(Protocol):
     """What a session needs of its holder."""
 
     trace: Trace
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """Of the stages."""
 
     @property
     def stands(self) -> bool:
@@ -299,7 +304,10 @@ class Session:
                 self.drafts.settle((), features)
             case Grow(nodes, source):
                 return self._ask(nodes, source)
-            case Finish():
+            case Finish(_, broken):
+                if broken is not None:
+                    emitted = self.speculation.counts.emitted
+                    self.error = StageFailed(not_numbers(broken, self._owner.cards, emitted))
                 self._give_the_rest()
                 self._end()
         return None

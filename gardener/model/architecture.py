@@ -16,6 +16,7 @@ from gardener.model.checkpoint.config import ModelConfig, checked, transformers_
 from gardener.model.checkpoint.folders import read_json
 from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.slices import Slice, even_cut
+from gardener.model.context import context_length
 from gardener.model.families import FAMILIES, Mixture, Norms, differences
 
 QUANT_BYTES = {"none": 2.0, "int8": 1.0, "nf4": 0.56, "fp4": 0.56}
@@ -122,12 +123,15 @@ class Architecture:
             "vocab": config.vocab_size,
             "eps": config.rms_norm_eps,
             "tied": bool(config.tie_word_embeddings),
-            "context": int(config.max_position_embeddings),
             "trained": int(config.max_position_embeddings),
             "windows": (None,) * layers,
             "rope_of": (0,) * layers,
         }
-        return cls(**{**sizes, **differences(config)})
+        made = {**sizes, **differences(config)}
+        lengths = (
+            context_length(config.model_type, rope, made["trained"]) for rope in made["ropes"]
+        )
+        return cls(**made, context=max(lengths))
 
     def facts(self) -> dict[str, Any]:
         """All that decides what the model computes, but for its weights; for the fingerprint. What
@@ -135,6 +139,8 @@ class Architecture:
         aside = ("context", "trained", "tied")
         told = (f for f in fields(self) if f.name not in aside)
         found = {f.name: getattr(self, f.name) for f in told if getattr(self, f.name) != f.default}
+        if any(rope.get("rope_type") in ("dynamic", "longrope") for rope in self.ropes):
+            found["trained"] = self.trained  # their frequencies depend on it
         return found | ({} if self.mixture is None else {"mixture": asdict(self.mixture)})
 
     def balance(self, stages: int, quant: str = "none") -> list[Slice]:

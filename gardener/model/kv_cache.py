@@ -36,6 +36,9 @@ class KVCache:
         # Zeros, not empty memory: a masked NaN would still poison the row that masks it.
         self._keys = [torch.zeros(size, dtype=dtype, device=device) for _ in range(layers)]
         self._values = [torch.zeros(size, dtype=dtype, device=device) for _ in range(layers)]
+        self.broken: dict[int, int] = {}
+        """Slots of rows that are no numbers: nothing stands there. Each with the first layer of the
+        model whose output was none."""
 
     @property
     def nbytes(self) -> int:
@@ -65,6 +68,7 @@ class KVCache:
         for mine, theirs in ((self._keys, source._keys), (self._values, source._values)):
             for entries, others in zip(mine, theirs, strict=True):
                 torch.index_select(others, 1, slots, out=entries[:, :rows])
+        self.broken = source._broken_of(slots)
 
     def keep(self, slots: Tensor) -> None:
         """Hold nothing but the entries in `slots` [rows], as those of slots 0..rows-1, and no
@@ -73,6 +77,26 @@ class KVCache:
             for layer, entries in enumerate(kept):
                 kept[layer] = entries.index_select(1, slots)
         self._slots = len(slots)
+        self.broken = self._broken_of(slots)
+
+    def _broken_of(self, slots: Tensor) -> dict[int, int]:
+        """What is broken in `slots`, by the place in there."""
+        if not self.broken:
+            return {}
+        places = enumerate(slots.tolist())
+        return {place: self.broken[slot] for place, slot in places if slot in self.broken}
+
+    def clear(self, slots: Tensor) -> None:
+        """Wipe out what stands in `slots` [rows]."""
+        for entries in (*self._keys, *self._values):
+            entries.index_fill_(1, slots, 0.0)
+
+    def clear_broken(self, among: Tensor) -> None:
+        """Wipe out those of the slots `among` [rows] whose values are no numbers at some layer."""
+        sound = torch.ones(len(among), dtype=torch.bool, device=among.device)
+        for values in self._values:
+            sound &= values.index_select(1, among).isfinite().all(-1).all(0)
+        self.clear(among[~sound])
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Put keys and values [rows, kv_heads, head_dim] of one layer into `slots` [rows]."""

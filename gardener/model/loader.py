@@ -22,6 +22,7 @@ from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, NORM, Checkpoint
 from gardener.model.embedding import Embedding
 from gardener.model.families import Mixture, Norms
 from gardener.model.feed_forward import Dense, FeedForward
+from gardener.model.finite import in_dtype
 from gardener.model.head import Head
 from gardener.model.kernels.bitsandbytes_linear import quantised
 from gardener.model.kernels.exact import Exact
@@ -286,14 +287,18 @@ class Loader:
 
     def head(self) -> Head:
         norm = self._norm(NORM, self._architecture.width)
-        weight = self.matrix().to(self._device, self._dtype)
+        weight = in_dtype(self._matrix_name, self.matrix(), self._device, self._dtype)
         return Head(self._architecture, norm, linear(weight, None), self._dtype)
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
+        shape = (self._architecture.vocab, self._architecture.width)
+        return self._checkpoint.read(self._matrix_name, shape)
+
+    @property
+    def _matrix_name(self) -> str:
         own = self._checkpoint.has(HEAD) or not self._architecture.tied
-        name = HEAD if own else EMBEDDING
-        return self._checkpoint.read(name, (self._architecture.vocab, self._architecture.width))
+        return HEAD if own else EMBEDDING
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
         """One linear layer out of several that read the same rows: outputs by name."""
@@ -314,8 +319,9 @@ class Loader:
         self._read.add(name)
         if s.norm_offset:
             weight = weight.float() + s.norm_offset
-        return weight.to(self._device, torch.float32 if s.wide_norm else self._dtype, copy=True)
+        dtype = torch.float32 if s.wide_norm else self._dtype
+        return in_dtype(name, weight, self._device, dtype).clone()
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         self._read.add(name)
-        return self._checkpoint.read(name, shape).to(self._device, self._dtype)
+        return in_dtype(name, self._checkpoint.read(name, shape), self._device, self._dtype)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gardener.errors import LocalError, RemoteError, UserError
-from gardener.protocol.messages import DType, Tensor
+from gardener.protocol.tensors import DType, Tensor
 
 DTYPES: dict[DType, torch.dtype] = {
     "float32": torch.float32,

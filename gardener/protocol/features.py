@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gardener.errors import RemoteError
-from gardener.protocol.messages import Card, Tensor, Verdict
+from gardener.protocol.messages import Card, Verdict
+from gardener.protocol.tensors import Tensor
 
 
 def rows_of(features: Sequence[Tensor], rows: Sequence[int]) -> tuple[Tensor, ...]:

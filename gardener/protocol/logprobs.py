@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gardener.errors import RemoteError
-from gardener.protocol.messages import Tensor, Verdict
+from gardener.protocol.messages import Verdict
+from gardener.protocol.tensors import Tensor
 
 
 class TokenLogprobs(NamedTuple):

@@ -12,17 +12,17 @@ Words: a *segment* is a set of token-tree nodes that travels the ring together; 
 *row*. Stage 0 is the draft holder, stages 1..N hold the layers. Times are whole microseconds.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
-from gardener.protocol.room import slots_for
+from gardener.protocol.room import MOST_CONTEXT, slots_for
 from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
+from gardener.protocol.tensors import Count, Tensor
 from gardener.runtime.wording import printable
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of the protocol: peers with another one are refused."""
 
 MAX_ROWS = 4096
@@ -40,50 +40,11 @@ MAX_PADDING = 2**20
 MAX_NAME = 512
 """Most characters of a name, or of the reason for something."""
 
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 NodeId: TypeAlias = Annotated[int, Meta(ge=-1, le=2**53)]
 Ids: TypeAlias = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROWS)]
 Name: TypeAlias = Annotated[str, Meta(max_length=MAX_NAME)]
 CostPoints: TypeAlias = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=32)]
 """Points (rows, microseconds that a pass of these rows takes), in ascending order of rows."""
-
-DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
-
-ITEM_SIZE: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes per element of each dtype that may cross the wire."""
-
-
-class Tensor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A tensor as it crosses the wire: raw little-endian bytes in C order."""
-
-    dtype: DType
-    shape: Annotated[tuple[Count, ...], Meta(max_length=4)]
-    data: bytes
-
-    def __post_init__(self) -> None:
-        expected = ITEM_SIZE[self.dtype]
-        for length in self.shape:
-            expected *= length
-        if len(self.data) != expected:
-            raise ValueError(
-                f"a {self.dtype} tensor of shape {self.shape} takes {expected} bytes, "
-                f"got {len(self.data)}"
-            )
-
-    def take(self, rows: Sequence[int]) -> "Tensor":
-        """The tensor with only these rows of its first dimension, in this order."""
-        if not rows:
-            return Tensor(self.dtype, (0, *self.shape[1:]), b"")
-        first, end = rows[0], rows[0] + len(rows)
-        run = list(rows) == list(range(first, end))
-        if run and len(rows) == self.shape[0]:
-            return self
-        size = len(self.data) // self.shape[0]
-        if run:
-            data = self.data[first * size : end * size]
-        else:
-            data = b"".join(self.data[row * size : (row + 1) * size] for row in rows)
-        return Tensor(self.dtype, (len(rows), *self.shape[1:]), data)
 
 
 class Card(Struct, frozen=True, array_like=True):
@@ -107,6 +68,7 @@ class Card(Struct, frozen=True, array_like=True):
     context: Count = 0  # tokens of the long context
     kv_slot: Count = 0  # bytes of keys and values that one slot takes here
     kv_room: Count = 0  # bytes that keys and values may take here; 0: not bounded
+    longest: Count = 0  # most tokens of one request; 0: whatever memory takes
 
     def __post_init__(self) -> None:
         if not self.first <= self.end <= self.layers:
@@ -129,6 +91,20 @@ class Timing(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     wait: Count
     compute: Count
     rows: Count = 0
+
+
+class Broken(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A row of which the stages compute no numbers, or that follows such a row.
+
+    `layer`: the first layer of the model whose output was none; -1: the embedding; as many as the
+    model has: the logits.
+    """
+
+    row: Count
+    layer: Annotated[int, Meta(ge=-1, le=2**53)]
+
+
+Breaks: TypeAlias = Annotated[tuple[Broken, ...], Meta(max_length=MAX_ROWS)]
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1):
@@ -173,8 +149,8 @@ class Open(Struct, frozen=True, array_like=True, tag=4):
     """
 
     request: Count
-    prompt: Annotated[int, Meta(ge=1, le=2**31)]
-    context: Annotated[int, Meta(ge=1, le=2**31)]
+    prompt: Annotated[int, Meta(ge=1, le=MOST_CONTEXT)]
+    context: Annotated[int, Meta(ge=1, le=MOST_CONTEXT)]
     taps: Annotated[tuple[Count, ...], Meta(max_length=MAX_TAPS)] = ()
     sampling: Sampling = GREEDY
     logprobs: Annotated[int, Meta(ge=0, le=MAX_BEST)] | None = None
@@ -213,6 +189,13 @@ def _check_features(features: tuple[Tensor, ...]) -> None:
         raise ValueError(f"features of different kinds: {kinds}")
 
 
+def _each_once(broken: Breaks) -> set[int]:
+    rows = {each.row for each in broken}
+    if len(rows) < len(broken):
+        raise ValueError("a row is broken twice")
+    return rows
+
+
 def _check_logprobs(rows: int, logprobs: Tensor | None, likeliest: bytes) -> None:
     best = 0
     if logprobs is not None:
@@ -232,7 +215,9 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
     rows keeps the holder's count true. `times` has one entry for every stage it has passed,
     `features` one tensor (rows, width) for every tap it has passed.
 
-    `more`: another segment follows at once, and both are to be computed in one pass.
+    `more`: another segment follows at once, and both are to be computed in one pass. `broken`:
+    those of the rows that are no numbers; they go on, so that it is known in the end, with hidden
+    states that mean nothing.
     """
 
     request: Count
@@ -245,6 +230,7 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
     times: Annotated[tuple[Timing, ...], Meta(max_length=1024)]
     features: FeatureTensors = ()
     more: bool = False
+    broken: Breaks = ()
 
     def __post_init__(self) -> None:
         rows = len(self.ids)
@@ -259,6 +245,8 @@ class Segment(Struct, frozen=True, array_like=True, tag=6):
         _check_features(self.features)
         if self.features and self.features[0].shape[0] != rows:
             raise ValueError(f"{rows} ids but features of shape {self.features[0].shape}")
+        if self.broken and not _each_once(self.broken) <= set(self.ids):
+            raise ValueError("rows are broken that are not in the segment")
 
 
 class Advance(Struct, frozen=True, array_like=True, tag=7):
@@ -283,7 +271,8 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
 
     `logprobs`: where they were asked for, natural logs of what the model itself says (before bias,
     penalties and temperature), (rows, 1 + best): of the pick, then of the best tokens, which
-    `likeliest` names, int32, little-endian. `more`: as in `Segment`.
+    `likeliest` names, int32, little-endian. `more`: as in `Segment`. `broken`: other rows, of the
+    prompt or of the tree, after which nothing can be picked.
     """
 
     request: Count
@@ -295,6 +284,7 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
     logprobs: Tensor | None = None
     likeliest: bytes = b""
     more: bool = False
+    broken: Breaks = ()
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.picks):
@@ -303,6 +293,8 @@ class Verdict(Struct, frozen=True, array_like=True, tag=8):
         if self.features and self.features[0].shape[0] < len(self.ids):
             raise ValueError(f"{len(self.ids)} ids but features of shape {self.features[0].shape}")
         _check_logprobs(len(self.ids), self.logprobs, self.likeliest)
+        if self.broken and not _each_once(self.broken).isdisjoint(self.ids):
+            raise ValueError("rows are broken that have picks")
 
 
 class Ping(Struct, frozen=True, array_like=True, tag=9):

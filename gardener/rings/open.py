@@ -14,6 +14,7 @@ from gardener.errors import PeerLost
 from gardener.holder.holder import Holder
 from gardener.model.checkpoint.resolve import resolve
 from gardener.net.address import parse, parse_peer
+from gardener.rings.context import agreed_context, tell_short_drafters
 from gardener.rings.cores import FEW_SPINS, SPINS, share_cores
 from gardener.rings.equipment import (
     holder_card,
@@ -58,6 +59,8 @@ async def open_ring(
         holder.admission.max_requests = settings.max_requests
         holder.keeps = settings.keep_prefixes
         prompter = await read_prompter(settings, folder, say)
+        prompter.context = agreed_context(settings.context, prompter.context, holder.cards, say)
+        tell_short_drafters(holder.drafters.all, prompter.context, say)
         with kept():
             yield OpenRing(settings, holder, folder, prompter)
 

@@ -13,6 +13,7 @@ from gardener.decoding.limits import MAX_REQUESTS, MOST_REQUESTS
 from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
 from gardener.holder.templates import read as read_template
+from gardener.protocol.room import MOST_CONTEXT
 from gardener.rings.cores import SPARE, crowded, threads_for
 
 if TYPE_CHECKING:  # only a simulation needs it
@@ -41,6 +42,7 @@ class RingSettings:
     dtype, device, threads, quant  how stages that are started here compute
     kv_memory  GiB for the keys and values of all stages that are started here; None: half of what
               is free there
+    context   most tokens of prompt and answer together; None: what the model was made for
     patience  seconds to wait for the ring to close
     draft     which drafters guess
     policies  that will run in it, as far as they are known
@@ -61,6 +63,7 @@ class RingSettings:
     threads: int | None = None
     quant: str = "none"
     kv_memory: float | None = None
+    context: int | None = None
     patience: float = 120.0
     draft: DraftSettings = field(default_factory=DraftSettings)
     profile: str = "loopback"
@@ -80,6 +83,11 @@ class RingSettings:
                 raise UserError(f"{name} is {given}, and starts at 1")
         if self.kv_memory is not None and not 0 < self.kv_memory < inf:
             raise UserError(f"kv_memory is {self.kv_memory:g} GiB, and must be more than 0")
+        if self.context is not None and not 2 <= self.context <= MOST_CONTEXT:
+            raise UserError(
+                f"context is {self.context} tokens, prompt and answer together: it lies between 2 "
+                f"and {MOST_CONTEXT}"
+            )
         if self.max_requests > MOST_REQUESTS:
             raise UserError(
                 f"max_requests is {self.max_requests}: a ring takes {MOST_REQUESTS} at a time, "
@@ -121,6 +129,7 @@ class RingSettings:
             *("--threads", str(self.threads_each)),
             *("--patience", str(self.patience), "--beside", str(self.local)),
             *(() if self.kv_memory is None else ("--kv-memory", str(self.kv_memory))),
+            *(() if self.context is None else ("--context", str(self.context))),
         )
 
     def facts(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ import msgspec
 from gardener.protocol.messages import Segment, Timing, Verdict, microseconds
 from gardener.stages.forward import ComputedSegment, PlacedSegment
 from gardener.stages.request import Request
-from gardener.stages.segments import keep_rows, verdict_of
+from gardener.stages.segments import keep_rows, verdict_of, with_broken
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class BatchEntry:
     def answer(
         self, computed: ComputedSegment | None, timing: Timing, is_last: bool
     ) -> Segment | Verdict:
-        """What leaves the stage. computed: None if nothing was, or if the pass was stopped. Raises
-        StageFailed if what was computed is worth nothing."""
+        """What leaves the stage. computed: None if nothing was, or if the pass was stopped."""
         segment, times = self.segment, (*self.segment.times, timing)
         if computed is None or self.placed is None:
             if is_last:
@@ -49,7 +48,7 @@ class BatchEntry:
             moved = msgspec.structs.replace(
                 segment, hidden=computed.hidden, times=times, features=features
             )
-            return keep_rows(moved, living)
+            return keep_rows(with_broken(moved, computed.broken), living)
         return verdict_of(
             segment,
             self.placed.pick_rows,
@@ -58,6 +57,7 @@ class BatchEntry:
             times,
             features,
             computed.logprobs,
+            computed.broken,
         )
 
 

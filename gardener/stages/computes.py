@@ -15,10 +15,6 @@ class Computes(Protocol):
 
     slice: Slice
 
-    @property
-    def context(self) -> int:
-        """Most tokens of prompt and answer together."""
-
     def check_open(self, message: Open) -> None:
         """Raise StageFailed for a request that cannot be computed here."""
 

@@ -12,6 +12,7 @@ import torch
 
 from gardener.errors import LocalError, RemoteError, StageFailed
 from gardener.model.embedding import Embedding
+from gardener.model.finite import is_finite
 from gardener.model.head import Head
 from gardener.model.sampler import Picking, Picks
 from gardener.model.tensors import DTYPES, pack, unpack_into
@@ -95,8 +96,12 @@ class HandOn:
     def __call__(
         self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]
     ) -> list[ComputedSegment]:
-        parts = torch.split(hidden.cpu(), [placed.rows for placed in batch])
-        return [ComputedSegment(hidden=pack(part)) for part in parts]
+        here = hidden.cpu()
+        parts = torch.split(here, [placed.rows for placed in batch])
+        sound = is_finite(here)
+        return [
+            ComputedSegment(hidden=pack(part), sound=sound or is_finite(part)) for part in parts
+        ]
 
 
 def check_picking(message: messages.Open, vocabulary: int) -> None:
@@ -144,16 +149,29 @@ class Pick:
                 picked += range(at, len(rows))
                 tapped.append(None)
             first += placed.rows
+        sound = self._read_soundly(hidden, batch)
         if not rows:
-            return [ComputedSegment() for _ in batch]
+            return [ComputedSegment(sound=each) for each in sound]
         normed = self._head.normed(hidden if len(rows) == len(hidden) else hidden[rows])
         return [
             ComputedSegment(
                 picks=picks.tokens,
                 logprobs=picks.logprobs,
                 features=() if part is None else (pack(normed[part]),),
+                sound=read and NO_PICK not in picks.tokens,
             )
-            for picks, part in zip(self._picks(normed, picked, batch), tapped, strict=True)
+            for picks, part, read in zip(
+                self._picks(normed, picked, batch), tapped, sound, strict=True
+            )
+        ]
+
+    def _read_soundly(self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]) -> list[bool]:
+        """By segment, whether its rows of the prompt that are not picked after are numbers. Of the
+        others, the picks tell."""
+        parts = torch.split(hidden, [placed.rows for placed in batch])
+        return [
+            len(placed.pick_rows) == placed.rows or is_finite(part)
+            for placed, part in zip(batch, parts, strict=True)
         ]
 
     def _picks(

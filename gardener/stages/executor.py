@@ -3,7 +3,7 @@
 Runs on the worker thread, which owns all tensors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,14 +14,16 @@ from gardener.model.architecture import Architecture
 from gardener.model.attention import Span
 from gardener.model.block import Block, run_blocks
 from gardener.model.checkpoint.slices import Slice
+from gardener.model.finite import is_finite
 from gardener.model.kv_cache import KVCache, slot_bytes
 from gardener.model.kv_slots import Ints, Placement, merge
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import DTYPES, dtype_of, pack
-from gardener.protocol import messages
+from gardener.protocol import messages, tensors
 from gardener.protocol.room import SLOT_BLOCK
+from gardener.stages import broken
 from gardener.stages.ends import Intake, Outlet, check_picking
-from gardener.stages.forward import ComputedSegment, PlacedSegment
+from gardener.stages.forward import NO_PICK, ComputedSegment, PlacedSegment
 
 _STEP = SLOT_BLOCK
 """In 16 bits on the CPU, attention runs over slots in multiples of this: oneDNN compiles a kernel,
@@ -56,11 +58,6 @@ class Executor:
         self._windows = {architecture.windows[layer] for layer in range(held.first, held.end)}
         self._rotary = Rotary(architecture, self._torch_dtype, device)
         self._caches: dict[int, KVCache] = {}
-
-    @property
-    def context(self) -> int:
-        """Most tokens of prompt and answer together."""
-        return self.architecture.context
 
     @property
     def threads(self) -> int:
@@ -125,29 +122,42 @@ class Executor:
         if not sum(placed.rows for placed in batch):
             return [ComputedSegment() for _ in batch]
         order = sorted(range(len(batch)), key=lambda i: batch[i].request)
-        done = self._forward([batch[i] for i in order])
+        sorted_batch = [batch[i] for i in order]
+        done = self.forward(sorted_batch)
         if done is None:
             return None
-        results = dict(zip(order, done, strict=True))
+        results = dict(zip(order, self._mended(sorted_batch, done), strict=True))
         return [results[i] for i in range(len(batch))]
 
-    def _forward(self, batch: Sequence[PlacedSegment]) -> Sequence[ComputedSegment] | None:
-        """The same for a batch in which the segments of one request stand side by side."""
+    @torch.inference_mode()
+    def forward(self, batch: Sequence[PlacedSegment]) -> Sequence[ComputedSegment] | None:
+        """The same for a batch in which the segments of one request stand side by side, and of
+        which nobody looks whether it comes to numbers."""
+        flags = [placed.cancelled for placed in batch]
+        taps = self._taps(batch)
+        hidden = self._hidden(batch, lambda: all(flag.is_set() for flag in flags), taps)
+        return None if hidden is None else self._results(hidden, batch, taps)
+
+    def _hidden(
+        self,
+        batch: Sequence[PlacedSegment],
+        cancelled: Callable[[], bool],
+        taps: dict[int, torch.Tensor | None],
+    ) -> torch.Tensor | None:
+        """What leaves the last block, [rows, width]; see `run_blocks`."""
         spans, positions = self._spans(batch)
         rotations = self._rotary.at(
             torch.from_numpy(positions).to(self.device), int(positions.max())
         )
-        flags = [placed.cancelled for placed in batch]
-        hidden = run_blocks(
-            self._blocks,
-            self._intake(batch),
-            rotations,
-            spans,
-            lambda: all(flag.is_set() for flag in flags),
-            taps := self._taps(batch),
-        )
-        if hidden is None:
-            return None
+        return run_blocks(self._blocks, self._intake(batch), rotations, spans, cancelled, taps)
+
+    def _results(
+        self,
+        hidden: torch.Tensor,
+        batch: Sequence[PlacedSegment],
+        taps: Mapping[int, torch.Tensor | None],
+    ) -> Sequence[ComputedSegment]:
+        """What becomes of the hidden states."""
         done = self._outlet(hidden, batch)
         return self._add_taps(taps, batch, done) if taps else done
 
@@ -166,7 +176,7 @@ class Executor:
         """The outlet's results with what each segment asked for of `taps`, [rows of the batch,
         width], which stand before what the outlet may have added."""
         rows = [placed.rows for placed in batch]
-        own: list[list[messages.Tensor]] = [[] for _ in batch]
+        own: list[list[tensors.Tensor]] = [[] for _ in batch]
         for index, states in taps.items():
             assert states is not None  # all blocks have run
             parts = torch.split(states.cpu(), rows)
@@ -177,6 +187,83 @@ class Executor:
             replace(computed, features=(*features, *computed.features))
             for computed, features in zip(done, own, strict=True)
         ]
+
+    # --- what is no number: see `broken` -----------------------------------------------------
+
+    def _mended(
+        self, batch: Sequence[PlacedSegment], done: Sequence[ComputedSegment]
+    ) -> Sequence[ComputedSegment]:
+        """The results, with those of a request computed again if some of it came to no numbers, and
+        marks at all rows that are broken or follow such a row."""
+        unsound = {p.request for p, computed in zip(batch, done, strict=True) if not computed.sound}
+        marked = {p.request for p in batch if p.broken or self._caches[p.request].broken}
+        results = list(done)
+        for request in unsound | marked:
+            own = [index for index, placed in enumerate(batch) if placed.request == request]
+            self._reuse([batch[index] for index in own], wipe=request in unsound)
+            for index in own:
+                placed = batch[index]
+                again = self._again(placed) if request in unsound else results[index]
+                results[index] = self._marked(placed, again)
+        return results
+
+    def _reuse(self, batch: Sequence[PlacedSegment], wipe: bool) -> None:
+        """What was known of the slots that these rows of a request stand in is known no more.
+        `wipe`: nor may stand there or in other slots what is no number."""
+        cache = self._caches[batch[0].request]
+        slots = np.concatenate([placed.placement.slots for placed in batch])
+        for slot in slots.tolist():
+            cache.broken.pop(slot, None)
+        if wipe:
+            cache.clear(torch.from_numpy(slots).to(self.device))
+            others = np.flatnonzero(broken.unseen(batch))
+            cache.clear_broken(torch.from_numpy(others).to(self.device))
+
+    def _again(self, placed: PlacedSegment) -> ComputedSegment:
+        """A segment once more, in pieces: what is no number in one of them is seen by none of the
+        others."""
+        parts = list(broken.pieces(placed))
+        return broken.joined([self._probed(part) for part in parts], [p.rows for p in parts])
+
+    def _probed(self, placed: PlacedSegment) -> ComputedSegment:
+        """A piece of a segment, looked at behind every layer. What is no number leaves nothing in
+        the cache, and goes on as ones."""
+        probes: dict[int, torch.Tensor | None] = dict.fromkeys(range(len(self._blocks)))
+        hidden = self._hidden([placed], lambda: False, probes)
+        assert hidden is not None  # nobody stops it
+        layer = self._first_broken([*probes.values(), hidden])
+        if layer is not None:
+            slots = placed.placement.slots
+            cache = self._caches[placed.request]
+            cache.clear(torch.from_numpy(slots).to(self.device))
+            cache.broken.update(dict.fromkeys(slots.tolist(), layer))
+            hidden = torch.ones_like(hidden)
+        taps = {index: probes[index] for index in self._taps([placed])}
+        (done,) = self._results(hidden, [placed], taps)
+        if layer is None and not done.sound:  # the logits alone are too large
+            return replace(done, broken=dict.fromkeys(placed.pick_rows, self.slice.layers))
+        return done
+
+    def _first_broken(self, states: Sequence[torch.Tensor | None]) -> int | None:
+        """The layer whose output is no number, of what enters the layers of this stage, one after
+        the other, and what leaves the last one; -1 is the embedding. None: all are numbers."""
+        for layer, state in enumerate(states, self.slice.first - 1):
+            if state is not None and not is_finite(state):
+                return layer
+        return None
+
+    def _marked(self, placed: PlacedSegment, computed: ComputedSegment) -> ComputedSegment:
+        """The results with marks at the rows that are broken: themselves, or since they see one
+        that is. These have no pick."""
+        cache, slots = self._caches[placed.request], placed.placement.slots
+        for row, layer in placed.broken.items():
+            cache.broken[int(slots[row])] = layer
+        marks = {**broken.behind(placed.placement, cache.broken), **computed.broken}
+        if not marks:
+            return computed
+        picked = zip(placed.pick_rows, computed.picks, strict=True) if computed.picks else ()
+        picks = tuple(NO_PICK if row in marks else pick for row, pick in picked)
+        return replace(computed, picks=picks, broken=marks)
 
     def _spans(self, batch: Sequence[PlacedSegment]) -> tuple[list[Span], np.ndarray]:
         """The batch as one span per request, and the positions [rows] of all rows."""

@@ -1,12 +1,12 @@
 """What goes into a forward pass of a stage, and what comes out of it, segment by segment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
 from gardener.model.kv_slots import Placement
 from gardener.model.sampler import Picking
-from gardener.protocol import messages
+from gardener.protocol import tensors
 from gardener.protocol.logprobs import TokenLogprobs
 
 NO_PICK = -1
@@ -24,16 +24,19 @@ class PlacedSegment:
     pick_rows  indices of the rows after which a pick is wanted; read by the last stage only
     picking    how these are picked; None: the likeliest tokens, of which nothing else is told
     taps       layers whose hidden states are wanted of all rows; a stage gives those it has
+    broken     rows that an earlier stage computed no numbers for, each with the first layer whose
+               output was none
     cancelled  may be set by another thread when all rows of the segment have died
     """
 
     request: int
     placement: Placement
     tokens: Sequence[int] = ()
-    hidden: messages.Tensor | None = None
+    hidden: tensors.Tensor | None = None
     pick_rows: Sequence[int] = ()
     picking: Picking | None = None
     taps: Sequence[int] = ()
+    broken: Mapping[int, int] = field(default_factory=dict)
     cancelled: Event = field(default_factory=Event)
 
     @property
@@ -49,9 +52,13 @@ class ComputedSegment:
     picks     at the last stage, the pick after each of `pick_rows`, in their order, or NO_PICK
     logprobs  of each of these picks; () where they were not asked for
     features  [rows, width] for each tap of this stage
+    broken    rows that are no numbers, here or at an earlier stage: see `PlacedSegment`
+    sound     whether all that leaves is numbers, as far as one looked
     """
 
-    hidden: messages.Tensor | None = None
+    hidden: tensors.Tensor | None = None
     picks: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
-    features: tuple[messages.Tensor, ...] = ()
+    features: tuple[tensors.Tensor, ...] = ()
+    broken: Mapping[int, int] = field(default_factory=dict)
+    sound: bool = True

@@ -115,7 +115,7 @@ class _Timer:
     def time(self, context: int, rows: int, turn: int) -> float:
         placed = chain(self.stage, context, rows, turn)
         begin = self.now()
-        self.stage.run([placed])
+        self.stage.forward([placed])
         return self.now() - begin
 
 

@@ -18,7 +18,7 @@ from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices
-from gardener.protocol.cards import busy, kv_slots, mismatch, not_the_first
+from gardener.protocol.cards import busy, mismatch, not_the_first
 from gardener.protocol.messages import (
     Advance,
     Card,
@@ -37,6 +37,7 @@ from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.batching import BatchingPolicy
 from gardener.stages.computes import Computes
+from gardener.stages.room import Room
 from gardener.stages.scheduler import Refused, Scheduler, in_words
 
 
@@ -70,7 +71,7 @@ class StageNode:
             self._drained,
             self._failed,
             BatchingPolicy.of(card),
-            kv_slots(card),
+            Room.of(card),
         )
         self._following = 0 if stage.slice.is_last else card.stage + 1
         self._listen_at = listen_at

@@ -111,6 +111,7 @@ class Request:
             pick_rows=pick_rows,
             picking=self._picking(segment, pick_rows),
             taps=self._taps,
+            broken={segment.ids.index(each.row): each.layer for each in segment.broken},
         )
 
     def _picking(self, segment: Segment, rows: Sequence[int]) -> Picking | None:

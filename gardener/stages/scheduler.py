@@ -24,9 +24,7 @@ from gardener.stages.computes import Computes, Opened
 from gardener.stages.forward import ComputedSegment
 from gardener.stages.queue import SegmentQueue, WaitingSegment
 from gardener.stages.request import Request
-
-MOST_REQUESTS = 256
-"""Most requests at one stage that run or are kept."""
+from gardener.stages.room import BOUNDLESS, Room
 
 MOST_ERRANDS = 1024
 """Most openings and closings that may wait for the worker."""
@@ -54,7 +52,7 @@ class Scheduler:
     something to wait for until it may again.
     failed: this segment of a request, which has been given up, could not be computed; or with
     `Refused`, the request could not be opened.
-    room: slots for which there is memory; None: not bounded.
+    room: how much requests may take.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class Scheduler:
         drained: Callable[[], Awaitable[None] | None],
         failed: Callable[[int, int, BaseException], None],
         batching: BatchingPolicy = SEPARATE,
-        room: int | None = None,
+        room: Room = BOUNDLESS,
     ) -> None:
         self._stage = stage
         self._opened = Opened(stage)  # which the worker thread has for itself
@@ -130,28 +128,20 @@ class Scheduler:
             raise RemoteError(f"request {message.request} was opened twice")
         if len(self._requests) >= MOST_UNCLOSED:
             raise RemoteError(f"more than {MOST_UNCLOSED} requests were opened and not closed")
-        context, layers = self._stage.context, self._stage.slice.layers
-        if message.prompt >= message.context or message.context > context:
+        if message.prompt >= message.context:
             raise RemoteError(
                 f"request {message.request} asks for a context of {message.context} with a prompt "
-                f"of {message.prompt}; this model has a context of {context}"
+                f"of {message.prompt}"
             )
+        layers = self._stage.slice.layers
         if max(message.taps, default=0) > layers:
             raise RemoteError(f"tap {message.taps[-1]} of a model with {layers} layers")
 
     def _check_room(self, message: Open) -> None:
         """Raise StageFailed if there is no room for this request."""
-        running, kept, used = len(self.requests), len(self.kept), self.slots
-        if running + kept >= MOST_REQUESTS:
-            raise StageFailed(f"{running} requests run and {kept} are kept, which is the most")
+        self._room.check(message, self.slots, len(self.requests), len(self.kept))
         if self._worker.waiting >= MOST_ERRANDS:
             raise StageFailed("requests are opened faster than this stage can open them")
-        if self._room is not None and used + message.slots > self._room:
-            raise StageFailed(
-                f"there is memory for the keys and values of {self._room} tokens, {used} are set "
-                f"aside for {running} running and {kept} kept requests, and this one may need "
-                f"{message.slots}"
-            )
 
     def _shared(self, request: Request, message: Open) -> Ints | None:
         """Where the rows of its prefix, if it has one, stand in another request. Raises StageFailed

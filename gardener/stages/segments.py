@@ -1,14 +1,17 @@
 """Segments with fewer rows, and the verdicts made of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
-from gardener.errors import StageFailed
 from gardener.protocol.features import rows_of
 from gardener.protocol.logprobs import TokenLogprobs, packed
-from gardener.protocol.messages import Segment, Tensor, Timing, Verdict
-from gardener.stages.forward import NO_PICK
+from gardener.protocol.messages import Broken, Segment, Timing, Verdict
+from gardener.protocol.tensors import Tensor
+
+NOTHING: Mapping[int, int] = MappingProxyType({})
+"""No row is broken."""
 
 
 def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
@@ -23,7 +26,24 @@ def keep_rows(segment: Segment, rows: Sequence[int]) -> Segment:
         tokens=tuple(segment.tokens[row] for row in rows),
         hidden=segment.hidden.take(rows) if segment.hidden and rows else None,
         features=rows_of(segment.features, rows) if rows else (),
+        broken=_of_rows(segment, rows),
     )
+
+
+def _of_rows(segment: Segment, rows: Sequence[int]) -> tuple[Broken, ...]:
+    """What is broken among these."""
+    if not segment.broken:
+        return ()
+    left = {segment.ids[row] for row in rows}
+    return tuple(each for each in segment.broken if each.row in left)
+
+
+def with_broken(segment: Segment, broken: Mapping[int, int]) -> Segment:
+    """The segment with these rows marked, given by index, each with its layer."""
+    if not broken:
+        return segment
+    marks = tuple(Broken(segment.ids[row], layer) for row, layer in sorted(broken.items()))
+    return msgspec.structs.replace(segment, broken=marks)
 
 
 def verdict_of(
@@ -34,19 +54,13 @@ def verdict_of(
     times: tuple[Timing, ...],
     features: tuple[Tensor, ...],
     logprobs: Sequence[TokenLogprobs] = (),
+    broken: Mapping[int, int] = NOTHING,
 ) -> Verdict:
-    """The answer for those of `pick_rows` that live. `logprobs`: of all of these, or (). Raises
-    StageFailed if one of them has no pick: a guess, too, since what is not a number in the
-    KV cache spreads to all rows of its request."""
-    lives = set(living)
+    """The answer for those of `pick_rows` that live and are not `broken` (rows by index, each with
+    its layer). `logprobs`: of all of `pick_rows`, or ()."""
+    lives = {row for row in living if row not in broken}
     places = [place for place, row in enumerate(pick_rows) if row in lives]
     kept = [(pick_rows[place], picks[place]) for place in places]
-    broken = next((row for row, pick in kept if pick == NO_PICK), None)
-    if broken is not None:
-        raise StageFailed(
-            f"the logits after token {segment.positions[broken]} are not numbers: if hidden "
-            "states are too large for float16, another --dtype helps"
-        )
     if features:
         # What stands before the first of these rows is prompt, which never dies.
         lead = pick_rows[0] if pick_rows else len(segment.ids)
@@ -63,6 +77,7 @@ def verdict_of(
         features,
         values,
         likeliest,
+        broken=tuple(Broken(segment.ids[row], broken[row]) for row in living if row in broken),
     )
 
 

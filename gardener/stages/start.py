@@ -37,6 +37,7 @@ class NodeSettings:
     """Where one stage stands and what it holds. Raises UserError for memory that cannot be.
 
     kv_memory  GiB that keys and values may take; None: half of what is free once it is loaded
+    context    most tokens of one request, prompt and answer together; None: what memory takes
     beside     stages on this machine, this one among them, that share all that
     """
 
@@ -53,6 +54,7 @@ class NodeSettings:
     quant: str
     patience: float
     kv_memory: float | None = None
+    context: int | None = None
     beside: int = 1
 
     def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ async def serve(
     try:
         stage, loaded, measured = await worker.run(in_turn, ready, settings, say)
         room = kv_room(stage, settings)
-        card = card_of(stage, settings.stage, measured, room)
+        card = card_of(stage, settings.stage, measured, room, settings.context)
         say(
             f"{span(card.first, card.end)} of {card.layers} on {settings.device} in {stage.dtype}, "
             f"{stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
@@ -154,7 +156,13 @@ def kv_room(stage: Executor, settings: NodeSettings) -> int:
     return max(int(whole / settings.beside), 1)
 
 
-def card_of(stage: Executor, number: int, measured: Measured, kv_room: int = 0) -> Card:
+def card_of(
+    stage: Executor,
+    number: int,
+    measured: Measured,
+    kv_room: int = 0,
+    longest: int | None = None,
+) -> Card:
     """What stage `number` says about itself."""
     return Card(
         stage=number,
@@ -173,6 +181,7 @@ def card_of(stage: Executor, number: int, measured: Measured, kv_room: int = 0) 
         context=measured.context,
         kv_slot=stage.kv_slot,
         kv_room=kv_room,
+        longest=longest or 0,
     )
 
 

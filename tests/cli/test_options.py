@@ -16,9 +16,9 @@ SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
-    *("--dtype", "--quant", "--kv-memory", "--rows", "--window", "--floor", "--max-new-tokens"),
+    *("--dtype", "--quant", "--kv-memory", "--context", "--rows", "--window", "--floor"),
     *("--draft", "--head", "--draft-model", "--draft-dtype", "--draft-device"),
-    *("--json", "--verbose", "--max-requests", "--template", "--system"),
+    *("--json", "--verbose", "--max-requests", "--max-new-tokens", "--template", "--system"),
 }
 TRAINING = {
     *("--hours", "--taps", "--vocab", "--inner", "--induction", "--steps", "--passes", "--rate"),
@@ -45,7 +45,7 @@ NAMES = {
     | {"--template", "--system", "--raw"},
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
-    | {"--dtype", "--quant", "--kv-memory", "--no-view", "--leash"},
+    | {"--dtype", "--quant", "--kv-memory", "--context", "--no-view", "--leash"},
 }
 ONE_CALL = {
     "--json",

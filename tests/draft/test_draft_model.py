@@ -18,7 +18,7 @@ from gardener.draft.incremental import Incremental, IncrementalDraft
 from gardener.draft.network import DraftRows
 from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, RemoteError, UserError
-from gardener.protocol import messages
+from gardener.protocol import tensors
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 WIDTH = 6
@@ -282,7 +282,7 @@ def test_it_needs_nothing_from_the_ring(play: Play) -> None:
     assert play.drafter.taps == ()
     assert not play.drafter.instant
     with pytest.raises(RemoteError, match="features of 1 taps came, 0 were asked"):
-        play.draft.settle((), [messages.Tensor("float32", (0, 1), b"")])
+        play.draft.settle((), [tensors.Tensor("float32", (0, 1), b"")])
 
 
 def test_a_question_about_another_root_is_refused(play: Play) -> None:

@@ -67,7 +67,7 @@ def in_pieces(prompt: Sequence[int], chunk: int, policy: str, stages: int, tmp_p
             assert policy == "plain" or session.speculation.counts.drafted > 0
 
     with_ring(
-        scenario, stages, PROFILE, held=library, model=SimulatedModel(LAYERS, WIDTH, CONTEXT),
+        scenario, stages, PROFILE, held=library, model=SimulatedModel(LAYERS, WIDTH),
         drafters=drafters,
     )  # fmt: skip
 

@@ -14,8 +14,8 @@ from gardener.decoding.tree import Guess, Node
 from gardener.draft.drafter import Drafter
 from gardener.errors import LocalError
 from gardener.holder.drafters import Drafters, Drafts, Guesses, OnAnswer
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 
 PATIENCE = 20.0
 """Seconds until a test that waits for something has failed."""
@@ -38,6 +38,7 @@ class Plant:
     """
 
     numbers = ""
+    context = None
 
     def __init__(
         self, name: str = "plant", instant: bool = False, taps: tuple[int, ...] = ()
@@ -395,7 +396,7 @@ class Texts:
     """Keeps a text for each draft, and guesses its sum. `heard` are the first tokens of those
     that were called, in order."""
 
-    name, numbers = "texts", ""
+    name, numbers, context = "texts", "", None
     taps: tuple[int, ...] = ()
 
     def __init__(self, instant: bool) -> None:

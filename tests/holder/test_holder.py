@@ -19,8 +19,8 @@ from gardener.errors import LocalError, PeerLost, StageFailed, UserError
 from gardener.holder.holder import Holder
 from gardener.net.address import Address
 from gardener.protocol import messages as m
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 
 
 @pytest.mark.parametrize("policy", ["plain", "serial", "gardener"])
@@ -261,7 +261,7 @@ def test_a_cache_that_cannot_be_made_ends_the_request_alone() -> None:
 @pytest.mark.parametrize("instant", [True, False])
 def test_a_drafter_that_fails_blames_no_stage(instant: bool) -> None:
     class Broken:
-        name, numbers, calls = "broken", "", 0
+        name, numbers, context, calls = "broken", "", None, 0
         taps: tuple[int, ...] = ()
 
         def __init__(self, instant: bool) -> None:
@@ -491,7 +491,7 @@ def test_what_a_holder_does_not_expect_ends_the_link() -> None:
 class Tapper:
     """Guesses right two times out of three, and keeps what the ring gives it."""
 
-    name, numbers, instant = "tapper", "", False
+    name, numbers, context, instant = "tapper", "", None, False
 
     def __init__(self, *taps: int) -> None:
         self.taps = taps

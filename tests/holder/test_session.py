@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import loopback
 import pytest
-from loopback import holding, limits, ring, run, truth, until, write
+from loopback import card, holding, limits, ring, run, truth, until, write
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.dispatch import Dispatch
@@ -24,7 +24,8 @@ from gardener.holder.session import Piece, Session
 from gardener.holder.text import TextStream
 from gardener.protocol.features import NO_FEATURES
 from gardener.protocol.logprobs import TokenLogprobs, packed
-from gardener.protocol.messages import Message, Tensor, Verdict
+from gardener.protocol.messages import Card, Message, Verdict
+from gardener.protocol.tensors import Tensor
 from gardener.runtime.trace import Trace
 
 TOKENS = 24
@@ -176,6 +177,7 @@ class Owner:
     sent: list[Message] = field(default_factory=list)
     trace: Trace = field(default_factory=Trace)
     stands: bool = True
+    cards: tuple[Card, ...] = (card(1, 1),)
     dispatch: Dispatch = field(default_factory=lambda: Dispatch(Costs.flat(1)))
 
     @property

@@ -284,7 +284,7 @@ def test_the_holders_part_of_a_split_model_knows_what_it_is(weights: Path, tmp_p
     folder = tmp_path / "vicuna-7b-v1.5"
     shutil.copytree(weights, folder)
     words.name_bytes(folder)
-    split(folder, even_cut(1.0, 0.0, tiny.LAYERS, 2), tmp_path / "cut", name=f"lmsys/{folder.name}")
+    split(folder, even_cut([1] * tiny.LAYERS, 0, 2), tmp_path / "cut", name=f"lmsys/{folder.name}")
     (tmp_path / "cut" / "holder").rename(tmp_path / "elsewhere")
     prompter = Prompter(tmp_path / "elsewhere")
     assert shown(prompter, prompter.encode("Why?")) == WRITTEN["vicuna"][0]

@@ -23,7 +23,7 @@ from gardener.model.head import Head
 from gardener.model.kv_slots import Placement, SlotTable
 from gardener.model.loader import load_whole
 from gardener.model.tensors import pack, unpack
-from gardener.protocol import messages
+from gardener.protocol import tensors
 from gardener.protocol.messages import Open
 from gardener.stages.ends import Pick
 from gardener.stages.executor import Executor
@@ -78,7 +78,7 @@ class Chain:
         return [unpack(_hidden(result)) for result in results]
 
 
-def _hidden(result: ComputedSegment) -> messages.Tensor:
+def _hidden(result: ComputedSegment) -> tensors.Tensor:
     assert result.hidden is not None
     return result.hidden
 

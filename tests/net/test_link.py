@@ -17,6 +17,7 @@ from gardener.net.link import Handler, Link
 from gardener.net.listen import GREETINGS, Listener, listen
 from gardener.net.notices import Notices
 from gardener.protocol import messages as m
+from gardener.protocol import tensors as t
 from gardener.protocol.connection import Times
 from gardener.protocol.wire import Decoder, encode
 
@@ -362,7 +363,7 @@ def test_a_greeting_has_a_deadline(run: Callable[[Scenario], None]) -> None:
 
 
 def test_a_slow_reader_holds_drain_up(run: Callable[[Scenario], None]) -> None:
-    hidden = m.Tensor("float32", (1, 2**18), bytes(2**20))
+    hidden = t.Tensor("float32", (1, 2**18), bytes(2**20))
     segment = m.Segment(1, 1, (1,), (0,), (0,), (7,), hidden, ())
 
     async def scenario() -> None:
@@ -410,7 +411,7 @@ def test_a_peer_that_reads_nothing_is_lost(
 
 
 def test_drain_and_send_fail_when_the_link_is_lost(run: Callable[[Scenario], None]) -> None:
-    hidden = m.Tensor("float32", (1, 2**18), bytes(2**20))
+    hidden = t.Tensor("float32", (1, 2**18), bytes(2**20))
     segment = m.Segment(1, 1, (1,), (0,), (0,), (7,), hidden, ())
 
     async def scenario() -> None:

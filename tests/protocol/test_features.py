@@ -5,7 +5,8 @@ import pytest
 
 from gardener.errors import RemoteError
 from gardener.protocol.features import Features, received
-from gardener.protocol.messages import Card, Tensor, Verdict
+from gardener.protocol.messages import Card, Verdict
+from gardener.protocol.tensors import Tensor
 
 CARD = Card(1, "oak", "0.1", 0, 4, 4, 1, "m", "float16", "none", 0)
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from gardener.errors import RemoteError
 from gardener.protocol.logprobs import TokenLogprobs, brought, packed
-from gardener.protocol.messages import Tensor, Verdict
+from gardener.protocol.messages import Verdict
 from gardener.protocol.sampling import MAX_BEST
+from gardener.protocol.tensors import Tensor
 from gardener.protocol.wire import decode, encode
 
 TOLD = [

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from gardener.protocol import messages as m
+from gardener.protocol import tensors as t
 from gardener.protocol.sampling import Sampling
 
 
@@ -19,9 +20,9 @@ def test_fields_come_in_the_order_of_the_wire() -> None:
 
 
 def test_a_tensor_has_the_bytes_that_its_shape_takes() -> None:
-    assert m.Tensor("bfloat16", (2, 3), bytes(12)).shape == (2, 3)
+    assert t.Tensor("bfloat16", (2, 3), bytes(12)).shape == (2, 3)
     with pytest.raises(ValueError, match=r"float32 tensor of shape \(2, 3\) takes 24 bytes"):
-        m.Tensor("float32", (2, 3), bytes(12))
+        t.Tensor("float32", (2, 3), bytes(12))
 
 
 def test_a_card_holds_layers_of_its_model() -> None:
@@ -31,7 +32,7 @@ def test_a_card_holds_layers_of_its_model() -> None:
 
 
 def test_the_rows_of_a_segment_agree() -> None:
-    hidden = m.Tensor("float16", (2, 1), bytes(4))
+    hidden = t.Tensor("float16", (2, 1), bytes(4))
     for states in (None, hidden):  # tokens go all the way, beside the hidden states
         m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7, 8), states, ())
         for tokens in ((), (7,), (7, 8, 9)):
@@ -80,24 +81,24 @@ def test_messages_are_frozen_and_compare_by_value() -> None:
 def test_rows_are_taken_out_of_a_tensor(
     shape: tuple[int, ...], rows: tuple[int, ...], kept: bytes
 ) -> None:
-    tensor = m.Tensor("float16", shape, b"abcdefgh")
-    taken = m.Tensor("float16", (len(rows), *shape[1:]), kept)
+    tensor = t.Tensor("float16", shape, b"abcdefgh")
+    taken = t.Tensor("float16", (len(rows), *shape[1:]), kept)
     assert tensor.take(rows) == tensor.take(list(rows)) == taken
 
 
 def test_a_tensor_without_elements_has_rows_all_the_same() -> None:
-    assert m.Tensor("float32", (3, 0), b"").take((2, 0)) == m.Tensor("float32", (2, 0), b"")
-    assert m.Tensor("float32", (0, 5), b"").take(()) == m.Tensor("float32", (0, 5), b"")
-    whole = m.Tensor("float32", (2, 1), bytes(8))
+    assert t.Tensor("float32", (3, 0), b"").take((2, 0)) == t.Tensor("float32", (2, 0), b"")
+    assert t.Tensor("float32", (0, 5), b"").take(()) == t.Tensor("float32", (0, 5), b"")
+    whole = t.Tensor("float32", (2, 1), bytes(8))
     assert whole.take(range(2)) is whole  # nothing is copied
 
 
-def half(*shape: int, dtype: m.DType = "float16") -> m.Tensor:
-    return m.Tensor(dtype, shape, bytes(2 * math.prod(shape)))
+def half(*shape: int, dtype: t.DType = "float16") -> t.Tensor:
+    return t.Tensor(dtype, shape, bytes(2 * math.prod(shape)))
 
 
 def test_the_features_of_a_segment_are_of_one_kind_and_have_its_rows() -> None:
-    def make(*features: m.Tensor) -> m.Segment:
+    def make(*features: t.Tensor) -> m.Segment:
         return m.Segment(1, 1, (1, 2), (0, 1), (1, 2), (7, 8), half(2, 3), (), features)
 
     assert make(half(2, 3), half(2, 3)).features == (half(2, 3),) * 2
@@ -113,7 +114,7 @@ def test_the_features_of_a_segment_are_of_one_kind_and_have_its_rows() -> None:
 
 
 def test_the_features_of_a_verdict_are_of_one_kind_and_have_its_rows() -> None:
-    def make(*features: m.Tensor) -> m.Verdict:
+    def make(*features: t.Tensor) -> m.Verdict:
         return m.Verdict(1, 1, (1, 2), (7, 8), (), features)
 
     for rows in (2, 5):  # with rows of the prompt before them
@@ -128,11 +129,11 @@ def test_the_features_of_a_verdict_are_of_one_kind_and_have_its_rows() -> None:
 
 
 def test_a_verdict_has_log_probabilities_of_every_pick_and_names_the_best_tokens() -> None:
-    def make(logprobs: m.Tensor | None, named: int = 0) -> m.Verdict:
+    def make(logprobs: t.Tensor | None, named: int = 0) -> m.Verdict:
         return m.Verdict(1, 1, (1, 2), (7, 8), (), (), logprobs, bytes(named))
 
-    def logs(*shape: int) -> m.Tensor:
-        return m.Tensor("float32", shape, bytes(4 * math.prod(shape)))
+    def logs(*shape: int) -> t.Tensor:
+        return t.Tensor("float32", shape, bytes(4 * math.prod(shape)))
 
     for best in (0, 1, 5):
         assert make(logs(2, 1 + best), 2 * 4 * best).logprobs == logs(2, 1 + best)

@@ -12,6 +12,8 @@ from strategies import samplings
 
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol import messages as m
+from gardener.protocol import tensors as t
+from gardener.protocol.room import MOST_CONTEXT
 from gardener.protocol.sampling import MAX_BEST
 from gardener.protocol.wire import FRAME_LIMIT, MAX_ARRAYS, Decoder, decode, encode
 
@@ -35,13 +37,13 @@ def cards(draw: st.DrawFn) -> m.Card:
     )  # fmt: skip
 
 
-def tensors(draw: st.DrawFn, rows: int, count: int) -> tuple[m.Tensor, ...]:
+def tensors(draw: st.DrawFn, rows: int, count: int) -> tuple[t.Tensor, ...]:
     """Of one dtype and width."""
     dtype = draw(st.sampled_from(["float32", "bfloat16", "float16"]))
     width = draw(st.integers(0, 3))
-    data = st.binary(min_size=(size := rows * width * m.ITEM_SIZE[dtype]), max_size=size)
+    data = st.binary(min_size=(size := rows * width * t.ITEM_SIZE[dtype]), max_size=size)
     shape = (rows, width)
-    return tuple(m.Tensor(dtype, shape, draw(data)) for _ in range(count))  # type: ignore[arg-type]
+    return tuple(t.Tensor(dtype, shape, draw(data)) for _ in range(count))  # type: ignore[arg-type]
 
 
 @st.composite
@@ -66,7 +68,7 @@ def verdicts(draw: st.DrawFn) -> m.Verdict:
         best = draw(st.integers(0, 3))
         size = 4 * len(ids)
         data = draw(st.binary(min_size=size * (1 + best), max_size=size * (1 + best)))
-        logprobs = m.Tensor("float32", (len(ids), 1 + best), data)
+        logprobs = t.Tensor("float32", (len(ids), 1 + best), data)
         likeliest = draw(st.binary(min_size=size * best, max_size=size * best))
     return m.Verdict(
         draw(counts), draw(counts), ids, picks, draw(timings), features, logprobs, likeliest,
@@ -76,10 +78,10 @@ def verdicts(draw: st.DrawFn) -> m.Verdict:
 
 @st.composite
 def opens(draw: st.DrawFn) -> m.Open:
-    prompt = draw(st.integers(1, 2**31))
+    prompt, context = draw(st.tuples(st.integers(1, MOST_CONTEXT), st.integers(1, MOST_CONTEXT)))
     kept = st.none() if prompt == 1 else st.none() | st.tuples(counts, st.integers(1, prompt - 1))
     return m.Open(
-        draw(counts), prompt, draw(st.integers(1, 2**31)), draw(taps), draw(samplings()).seeded(),
+        draw(counts), prompt, context, draw(taps), draw(samplings()).seeded(),
         draw(st.none() | st.integers(0, MAX_BEST)), draw(st.integers(1, 2**16)), draw(kept),
     )  # fmt: skip
 
@@ -124,6 +126,7 @@ def verdict(**changes: object) -> list[Any]:
     good: dict[str, Any] = {
         "request": 1, "seq": 2, "ids": [5, 6], "picks": [3, 4], "times": [], "features": [],
         "logprobs": ["float32", [2, 2], bytes(16)], "likeliest": bytes(8), "more": False,
+        "broken": [],
     }  # fmt: skip
     return [8, *(good | changes).values()]
 
@@ -158,7 +161,7 @@ def test_a_large_frame_comes_in_pieces() -> None:
     rows, width = 64, 4096
     ids = tuple(range(rows))
     data = random.Random(0).randbytes(rows * width * 2)
-    sent = m.Segment(1, 2, ids, ids, ids, ids, m.Tensor("bfloat16", (rows, width), data), ())
+    sent = m.Segment(1, 2, ids, ids, ids, ids, t.Tensor("bfloat16", (rows, width), data), ())
     stream, decoder = encode(sent) + encode(m.Ping(3)), Decoder()
     heard: list[m.Message] = []
     for start in range(0, len(stream), 65536):
@@ -168,8 +171,8 @@ def test_a_large_frame_comes_in_pieces() -> None:
 
 def test_features_survive_the_wire_each_in_its_place() -> None:
     data = random.Random(0).randbytes(3 * 2 * 5 * 4)
-    features = tuple(m.Tensor("float32", (2, 5), data[at : at + 40]) for at in (0, 40, 80))
-    hidden = m.Tensor("float32", (2, 1), bytes(8))
+    features = tuple(t.Tensor("float32", (2, 5), data[at : at + 40]) for at in (0, 40, 80))
+    hidden = t.Tensor("float32", (2, 1), bytes(8))
     sent: list[m.Message] = [
         m.Open(1, 2, 3, (0, 7, 30)),
         m.Segment(1, 2, (4, 5), (3, 4), (4, 5), (8, 9), hidden, (), features),
@@ -183,7 +186,7 @@ def test_features_survive_the_wire_each_in_its_place() -> None:
 def test_what_is_damaged_below_is_sound_before() -> None:
     for items in (
         verdict(),
-        [*segment(), [], False],
+        [*segment(), [], False, [[6, 1]]],
         [4, 1, 2, 9, [], [], MAX_BEST, 1, [7, 1]],
         [5, 1, True],
     ):
@@ -262,6 +265,9 @@ MALFORMED = {
     "hidden of other rows": (
         frame(segment(hidden=["bfloat16", [3, 2], bytes(12)])), "hidden states of shape",
     ),
+    "a broken row with a pick": (frame(verdict(broken=[[5, 1]])), "broken that have picks"),
+    "a row broken twice": (frame(verdict(broken=[[7, 1], [7, 2]])), "a row is broken twice"),
+    "a broken row of a layer that cannot be": (frame(verdict(broken=[[7, -2]])), "Verdict"),
     "picks that disagree": (frame([8, 1, 2, [1], [], []]), "1 ids but 0 picks"),
     "settled too long": (frame([7, 1, [1] * 4097, 5]), "not msgpack"),
     "tensor with a field too many": (
@@ -368,7 +374,7 @@ def test_a_greeting_may_have_grown() -> None:
 def test_what_cannot_be_sent_is_our_own_fault() -> None:
     with pytest.raises(LocalError, match="cannot encode a Bye"):
         encode(m.Bye("\ud800"))
-    hidden = m.Tensor("float16", (1, FRAME_LIMIT // 2), bytes(FRAME_LIMIT))
+    hidden = t.Tensor("float16", (1, FRAME_LIMIT // 2), bytes(FRAME_LIMIT))
     with pytest.raises(LocalError, match=r"a Segment of .* is over the limit"):
         encode(m.Segment(1, 1, (1,), (0,), (0,), (7,), hidden, ()))
 

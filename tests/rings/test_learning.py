@@ -14,8 +14,9 @@ from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, make
 from gardener.decoding.tree import Guess, Node
 from gardener.holder.holder import Holder
-from gardener.protocol.messages import Tensor, Verdict
+from gardener.protocol.messages import Verdict
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 from gardener.rings.simulate.ring import SimulatedRing
 
 
@@ -25,6 +26,7 @@ class Oracle:
     name = "oracle"
     numbers = ""
     instant = True
+    context = None
     taps: tuple[int, ...] = ()
 
     def open(

@@ -107,7 +107,7 @@ def test_noise_without_a_seed_cannot_be_recorded(
 
 def stage(held: Library) -> SimulatedStage:
     whole = Slice(0, LAYERS, LAYERS)
-    return SimulatedStage(whole, held, PROFILE.stage(1, 1), Meter(), width=1, context=CONTEXT)
+    return SimulatedStage(whole, held, PROFILE.stage(1, 1), Meter(), width=1)
 
 
 def first_pick(stage: SimulatedStage, request: int, pieces: int) -> int:

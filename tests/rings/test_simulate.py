@@ -18,7 +18,6 @@ import pytest
 import tiny
 import torch
 from simulated import (
-    CONTEXT,
     LAYERS,
     PROFILE,
     PROMPT,
@@ -44,7 +43,8 @@ from gardener.draft.ngram import NGram
 from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, PeerLost, UserError
 from gardener.model.tensors import unpack
-from gardener.protocol.messages import Tensor, Verdict
+from gardener.protocol.messages import Verdict
+from gardener.protocol.tensors import Tensor
 from gardener.rings import cores as core_sharing
 from gardener.rings import local, remarks
 from gardener.rings.settings import RingSettings
@@ -307,7 +307,7 @@ def test_features_come_from_the_stages_that_have_them(folder: Path) -> None:
         scenario,
         4,
         held=Library([recording], taps),
-        model=SimulatedModel(LAYERS, 2, CONTEXT),
+        model=SimulatedModel(LAYERS, 2),
         drafters=[drafter, NGram()],
     )
     rows = torch.cat(told)
@@ -416,7 +416,7 @@ def test_a_ring_writes_what_the_model_writes(
         scenario,
         2,
         held=targets.library,
-        model=SimulatedModel(4, 32, CONTEXT),
+        model=SimulatedModel(4, 32),
         drafters=[NGram(), drafter],
     )
 
@@ -447,7 +447,7 @@ def test_a_one_pass_head_drafts_for_a_ring(
         2,
         profile,
         held=targets.library,
-        model=SimulatedModel(4, 32, CONTEXT),
+        model=SimulatedModel(4, 32),
         drafters=[BlockDrafter(network, Calibration())],
     )
     passes = sum(seconds) / 0.008  # of four rows each, a block
@@ -537,14 +537,14 @@ def test_a_profile_is_not_its_own_base(tmp_path: Path) -> None:
 
 def test_a_ring_needs_a_virtual_clock_and_enough_layers() -> None:
     async def real() -> None:
-        async with simulated_ring(2, PROFILE, library(), SimulatedModel(4, 1, 9), []):
+        async with simulated_ring(2, PROFILE, library(), SimulatedModel(4, 1), []):
             pass
 
     with pytest.raises(UserError, match="virtual clock"):
         asyncio.run(real())
 
     async def many() -> None:
-        async with simulated_ring(5, PROFILE, library(), SimulatedModel(4, 1, 9), []):
+        async with simulated_ring(5, PROFILE, library(), SimulatedModel(4, 1), []):
             pass
 
     with pytest.raises(UserError, match="4 layers cannot be cut into 5"):

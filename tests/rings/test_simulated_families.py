@@ -32,5 +32,5 @@ def test_the_text_of_the_model_alone(
         for policy in ("plain", "serial", "gardener"):
             assert await write(ring, policy, COUNT, PROMPT) == text[len(PROMPT) :]
 
-    shape = SimulatedModel(tiny.LAYERS, targets.shape.width, 256)
+    shape = SimulatedModel(tiny.LAYERS, targets.shape.width)
     with_ring(scenario, 2, held=targets.library, model=shape, drafters=[NGram()])

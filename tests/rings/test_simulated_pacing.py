@@ -13,8 +13,8 @@ from gardener.decoding.pacing import Patience
 from gardener.decoding.tree import Guess, Node
 from gardener.draft.drafter import Drafter
 from gardener.draft.ngram import NGram
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.ring import SimulatedRing
 from gardener.rings.simulate.worker import Meter
@@ -28,6 +28,7 @@ class Oracle:
     name = "oracle"
     numbers = ""
     instant = False
+    context = None
     taps: tuple[int, ...] = ()
 
     def __init__(self, answers: int, seconds: float = 0.001) -> None:

@@ -62,9 +62,7 @@ class Stage:
 
     def __init__(self) -> None:
         whole = Slice(0, LAYERS, LAYERS)
-        self.stage = SimulatedStage(
-            whole, library(), PROFILE.stage(1, 1), Meter(), width=1, context=CONTEXT
-        )
+        self.stage = SimulatedStage(whole, library(), PROFILE.stage(1, 1), Meter(), width=1)
         self.stage.open(Open(9, len(PROMPT), CONTEXT))
         self.table = SlotTable(len(PROMPT), CONTEXT)
         at, last, end = range(len(PROMPT)), len(PROMPT) - 1, len(PROMPT)

@@ -12,7 +12,8 @@ from simulated import CONTEXT, LAYERS, PROFILE, PROMPT, library, with_ring, writ
 from gardener.errors import RemoteError
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Placement, SlotTable
-from gardener.protocol.messages import Open, Segment, Tensor
+from gardener.protocol.messages import Open, Segment
+from gardener.protocol.tensors import Tensor
 from gardener.rings.simulate.ring import SimulatedRing
 from gardener.rings.simulate.stage import SimulatedStage
 from gardener.rings.simulate.worker import Meter
@@ -29,9 +30,7 @@ class Rows:
 
     def __init__(self) -> None:
         whole = Slice(0, LAYERS, LAYERS)
-        self.stage = SimulatedStage(
-            whole, library(), PROFILE.stage(1, 1), Meter(), width=1, context=CONTEXT
-        )
+        self.stage = SimulatedStage(whole, library(), PROFILE.stage(1, 1), Meter(), width=1)
         self.stage.open(Open(9, 1, 1))
         self.table = SlotTable(len(PROMPT), CONTEXT)
         at = range(len(PROMPT))
@@ -157,7 +156,7 @@ def test_only_the_first_stage_takes_rows_without_hidden_states() -> None:
     def stage(number: int) -> SimulatedStage:
         layers = Slice((number - 1) * LAYERS // 2, number * LAYERS // 2, LAYERS)
         profile = PROFILE.stage(number, 2)
-        return SimulatedStage(layers, library(), profile, Meter(), width=1, context=CONTEXT)
+        return SimulatedStage(layers, library(), profile, Meter(), width=1)
 
     def segment(hidden: Tensor | None) -> Segment:
         return Segment(9, 0, (0,), (-1,), (0,), (3,), hidden, ())

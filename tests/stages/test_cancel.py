@@ -33,9 +33,7 @@ class Harness:
     def __init__(self) -> None:
         meter = Meter()
         whole = Slice(0, LAYERS, LAYERS)
-        self.stage = SimulatedStage(
-            whole, library(), PROFILE.stage(1, 1), meter, width=1, context=CONTEXT
-        )
+        self.stage = SimulatedStage(whole, library(), PROFILE.stage(1, 1), meter, width=1)
         self.out: list[Verdict] = []
         self.at: list[float] = []
         self.failures: list[tuple[int, int, str]] = []
@@ -123,7 +121,7 @@ def test_a_pass_of_which_one_row_lives_goes_on() -> None:
 def test_a_pass_of_two_segments_is_in_vain_when_both_are() -> None:
     meter = Meter()
     whole = Slice(0, LAYERS, LAYERS)
-    stage = SimulatedStage(whole, library(), PROFILE.stage(1, 1), meter, width=1, context=CONTEXT)
+    stage = SimulatedStage(whole, library(), PROFILE.stage(1, 1), meter, width=1)
     stage.open(Open(9, 1, 1))
     slots, at = SlotTable(len(PROMPT), CONTEXT), range(len(PROMPT))
     stage.run(

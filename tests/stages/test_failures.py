@@ -19,7 +19,7 @@ from gardener.errors import StageFailed
 from gardener.model.head import Head
 from gardener.model.kv_slots import SlotTable
 from gardener.model.sampler import Picking, Sampler
-from gardener.protocol.messages import Open, Segment, Verdict
+from gardener.protocol.messages import Broken, Open, Segment, Verdict
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker, Worker
@@ -169,7 +169,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("best", [None, 0, 2])
 @pytest.mark.parametrize("how", HOW)
-def test_logits_that_are_not_numbers_end_their_request_alone(
+def test_rows_that_are_no_numbers_are_named_and_spoil_nothing_else(
     how: str, best: int | None, folder: Path
 ) -> None:
     stage: Any = load_stage(folder)
@@ -187,11 +187,10 @@ def test_logits_that_are_not_numbers_end_their_request_alone(
             harness.bundle(7, 9, 8, last=last)
             told = [(each.request, each.picks, each.logprobs) for each in harness.out]
             texts.append([each for each in told if each[0] != 9])
-            assert len(told) == (3 if last == 5 else 2)
-            failed = [] if last == 5 else [9]
-            assert [request for request, _, _ in harness.failures] == failed
-            for _, _, why in harness.failures:
-                assert why.startswith("the logits after token 2 are not numbers: ")
+            assert len(told) == 3
+            assert harness.failures == []
+            broken = {each.request: each.broken for each in harness.out if each.broken}
+            assert broken == ({} if last == 5 else {9: (Broken(2, -1),)})
             assert [each.more for each in harness.out][-2:] == [True, False]
             harness.scheduler.clear()
 
@@ -204,12 +203,10 @@ class Overflows(FakeStage):
 
     def _run(self, job: PlacedSegment, cache: dict[int, int]) -> ComputedSegment:
         done = super()._run(job, cache)
-        return replace(done, picks=(NO_PICK,)) if 6 in job.tokens else done
+        return replace(done, picks=(NO_PICK,), broken={0: 0}) if 6 in job.tokens else done
 
 
-def test_nothing_follows_the_failure_of_a_request() -> None:
-    """Not even its segments that were computed well, in the same pass before the one that was
-    not."""
+def test_a_row_that_is_no_number_has_no_pick_and_the_others_theirs() -> None:
 
     async def scenario() -> None:
         harness = Harness(Overflows(), AtOnce())
@@ -220,8 +217,9 @@ def test_nothing_follows_the_failure_of_a_request() -> None:
             row = (seq,), (seq - 1,), (seq,), (token,)
             more = request == 9
             harness.scheduler.receive(Segment(request, seq, *row, None, (), more=more))
-        assert [each[:2] for each in harness.failures] == [(9, 1)]
-        assert [(each.request, each.more) for each in harness.out] == [(8, False)]
+        assert harness.failures == []
+        assert [(each.request, each.ids) for each in harness.out] == [(9, (0,)), (9, ()), (8, (0,))]
+        assert [each.broken for each in harness.out] == [(), (Broken(1, 0),), ()]
 
     run(scenario)
 
@@ -335,7 +333,7 @@ REFUSALS: dict[str, Callable[[Scheduler], None]] = {
 @pytest.mark.parametrize("why", REFUSALS)
 def test_what_is_refused_is_told_as_such(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if "most" in why:
-        monkeypatch.setattr("gardener.stages.scheduler.MOST_REQUESTS", 0)
+        monkeypatch.setattr("gardener.stages.room.MOST_REQUESTS", 0)
     harness = Harness(FakeStage(), AtOnce())
     REFUSALS[why](harness.scheduler)
     assert (harness.failures, harness.refused) == ([(1, 0, why)], [1])

@@ -38,7 +38,7 @@ class Paced:
     def close(self, request: int) -> None:
         self.open_requests.discard(request)
 
-    def run(self, batch: Sequence[PlacedSegment]) -> None:
+    def forward(self, batch: Sequence[PlacedSegment]) -> None:
         assert batch[0].request in self.open_requests
         rows, high = batch[0].rows, batch[0].placement.high
         self.rows.append(rows)
@@ -103,8 +103,8 @@ def test_slow_passes_are_timed_once_and_others_in_turns() -> None:
 
 def test_what_disturbs_some_passes_does_not_count() -> None:
     class Disturbed(Paced):
-        def run(self, batch: Sequence[PlacedSegment]) -> None:
-            super().run(batch)
+        def forward(self, batch: Sequence[PlacedSegment]) -> None:
+            super().forward(batch)
             self.now += 50.0 * (len(self.rows) % 3)
 
     assert measured(Disturbed(), 100_000.0).short == tuple((rows, 1.0 + rows) for rows in SIZES)
@@ -124,7 +124,7 @@ def test_nothing_is_measured_beyond_the_models_context() -> None:
 
 def test_the_cache_is_freed_even_when_it_fails() -> None:
     class Broken(Paced):
-        def run(self, batch: Sequence[PlacedSegment]) -> None:
+        def forward(self, batch: Sequence[PlacedSegment]) -> None:
             raise MemoryError
 
     stage = Broken()

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 from fakes import Drafts
-from real_stages import RealStages
-from test_kept_requests import Truth
+from real_stages import RealStages, Truth
 
 from gardener.decoding.policy import POLICIES
 from gardener.decoding.tree import Node

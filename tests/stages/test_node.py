@@ -15,10 +15,11 @@ from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.protocol import messages as m
-from gardener.stages import queue, scheduler
+from gardener.protocol import tensors as t
+from gardener.stages import queue, room
 from gardener.stages.forward import ComputedSegment
 
-HIDDEN = m.Tensor("float32", (1, 1), bytes(4))
+HIDDEN = t.Tensor("float32", (1, 1), bytes(4))
 OPEN = m.Open(9, 1, 64)
 NONCE = bytes(16)
 
@@ -157,7 +158,7 @@ def test_every_survey_is_answered_while_the_next_stage_is_not_there() -> None:
 
 
 def test_it_waits_for_a_next_stage_that_reads_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = m.Tensor("float32", (1, 2**18), bytes(2**20))
+    wide = t.Tensor("float32", (1, 2**18), bytes(2**20))
     count = 32  # of these are more than the buffers of the kernel take
 
     async def scenario() -> None:
@@ -327,7 +328,7 @@ def test_a_flood_is_cut_off_and_survived(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_one_request_too_many_fails_and_nothing_else() -> None:
     async def scenario() -> None:
         async with between() as it:
-            most = scheduler.MOST_REQUESTS
+            most = room.MOST_REQUESTS
             it.up.send(*(m.Open(n, 1, 64) for n in range(most + 1)))
             await until(lambda: it.above.of(m.Failed) and it.below.of(m.Failed))
             (report,) = it.above.of(m.Failed)

@@ -354,8 +354,8 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         harness = Harness()
         harness.stage.trouble = slow(0.05)
-        with pytest.raises(RemoteError, match="this model has a context of 512"):
-            harness.scheduler.open(Open(9, 1, 513))
+        with pytest.raises(RemoteError, match="a context of 64 with a prompt of 64"):
+            harness.scheduler.open(Open(9, 64, 64))
         with pytest.raises(RemoteError, match="a segment of request 9, which is not open"):
             harness.scheduler.receive(segment(0, ROOT))
         with pytest.raises(RemoteError, match="an Advance for request 9, which is not open"):

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from gardener.protocol.features import rows_of
-from gardener.protocol.messages import Segment, Tensor, Timing
+from gardener.protocol.messages import Segment, Timing
+from gardener.protocol.tensors import Tensor
 from gardener.stages.segments import keep_rows, tensor_bytes, verdict_of
 
 ONE = Tensor("float16", (3, 1), b"aabbcc")

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gardener.errors import LocalError
-from gardener.protocol.messages import Tensor
 from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.protocol.tensors import Tensor
 from gardener.rings.simulate.recording import Recording, what_counts
 
 

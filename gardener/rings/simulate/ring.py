@@ -16,7 +16,8 @@ from gardener.errors import UserError
 from gardener.holder.holder import Holder
 from gardener.model.checkpoint.slices import Slice, even_cut
 from gardener.net.address import Address
-from gardener.protocol.messages import ITEM_SIZE, Card, microseconds
+from gardener.protocol.messages import Card, microseconds
+from gardener.protocol.tensors import ITEM_SIZE
 from gardener.rings.simulate.drafter import meter_drafters
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop
@@ -37,7 +38,6 @@ class SimulatedModel:
 
     layers: int
     width: int
-    context: int
     fingerprint: str = "made up"
 
 
@@ -85,9 +85,7 @@ async def simulated_ring(
     for number, held in enumerate(_slices(model, stages), 1):
         meter, curve = Meter(), profile.stage(number, stages)
         costs = tuple((rows, microseconds(seconds)) for rows, seconds in curve.points)
-        stage = SimulatedStage(
-            held, library, curve, meter, width=model.width, context=model.context
-        )
+        stage = SimulatedStage(held, library, curve, meter, width=model.width)
         worker = VirtualWorker("stage", meter)
         node = StageNode(
             stage,
@@ -139,8 +137,7 @@ async def simulate(
     taps = next((drafter.taps for drafter in drafters if drafter.taps), ())
     targets = Targets(folder, eos, taps, say, progress)
     shape = targets.shape
-    context = shape.context
-    model = SimulatedModel(shape.layers, shape.width, context, targets.fingerprint)
+    model = SimulatedModel(shape.layers, shape.width, targets.fingerprint)
     async with simulated_ring(
         stages, profile, targets.library, model, drafters, patience=patience, say=heard
     ) as ring:

@@ -17,8 +17,9 @@ from gardener.decoding.curves import Curve
 from gardener.errors import LocalError, RemoteError, StageFailed
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import Ints, Placement
-from gardener.protocol.messages import Open, Segment, Tensor
+from gardener.protocol.messages import Open, Segment
 from gardener.protocol.sampling import Sampling
+from gardener.protocol.tensors import Tensor
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.recording import Recording
 from gardener.rings.simulate.worker import Meter
@@ -56,10 +57,10 @@ class SimulatedStage:
     """Implements `computes.Computes`. Hidden states and features are float32 and `width` wide."""
 
     def __init__(
-        self, held: Slice, library: Library, curve: Curve, meter: Meter, *, width: int, context: int
+        self, held: Slice, library: Library, curve: Curve, meter: Meter, *, width: int
     ) -> None:
         """`curve`: the seconds of a forward pass, which are charged to `meter`."""
-        self.slice, self.width, self.context = held, width, context
+        self.slice, self.width = held, width
         self._library, self._curve, self._meter = library, curve, meter
         self._read: Callable[[PlacedSegment], Picks] = (
             self._judge if held.is_first else self._receive
