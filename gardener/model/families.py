@@ -6,7 +6,7 @@ config. Such fields stand in configs that people publish, so a field obeyed by m
 as one that is overlooked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -120,12 +120,13 @@ def _gemma2(config: Any) -> Differences:
 
 def _gemma3(config: Any) -> Differences:
     kinds = config.layer_types
+    # By kind of layer; transformers looks for `truncate` of YaRN beside the kinds, and never within.
     ropes = dict(config.rope_parameters)
     used = sorted(set(kinds) & set(ropes))
     return {
         **_gemma(config),
         "qk_norm": True,
-        "ropes": tuple(dict(ropes[kind]) for kind in used),
+        "ropes": tuple(_rope(ropes[kind], without=("truncate",)) for kind in used),
         "rope_of": tuple(used.index(kind) for kind in kinds),
         "logit_softcap": config.final_logit_softcapping,
     }
@@ -207,11 +208,19 @@ def differences(config: Any) -> Differences:
         raise UserError(
             f"{family.activation} is '{activation}': only {', '.join(ACTIVATIONS)} are supported"
         )
-    rope = dict(config.rope_parameters)
+    found: Differences = {
+        "ropes": (_rope(config.rope_parameters),),
+        "activation": ACTIVATIONS[activation],
+    }
+    return found | family.differences(config)
+
+
+def _rope(parameters: Mapping[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
+    """Rotary settings, but for those that have no effect."""
+    rope = {key: value for key, value in parameters.items() if key not in without}
     if rope.get("rope_type", "default") == "default":
         rope.pop("partial_rotary_factor", None)  # only the scaled kinds, and Phi, obey it
-    found: Differences = {"ropes": (rope,), "activation": ACTIVATIONS[activation]}
-    return found | family.differences(config)
+    return rope
 
 
 def _attention_bias(config: Any) -> Differences:
