@@ -240,7 +240,7 @@ class _Reader:
         return self._target_file.read(EMBEDDING, (self._target.vocab, width))
 
     def _borrowed_matrix(self) -> Tensor:
-        name = EMBEDDING if self._target.tied else HEAD
+        name = self._target_file.head(self._target.tied)
         return self._target_file.read(name, (self._target.vocab, self._target.width))
 
     def _taps(self) -> tuple[int, ...]:

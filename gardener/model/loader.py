@@ -7,6 +7,7 @@ times where its weights are widened (`kernels/widened.py`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ from gardener.errors import UserError
 from gardener.model.architecture import WAY_OUT, Architecture
 from gardener.model.checkpoint.config import part_of, unreadable
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, NORM, Checkpoint
+from gardener.model.checkpoint.tensors import EMBEDDING, NORM, Checkpoint
 from gardener.model.head import Head
 from gardener.model.kernels.bitsandbytes_linear import quantised
 from gardener.model.kernels.interface import Linear, Make
@@ -159,11 +160,16 @@ class Loader:
         self._checkpoint.release()
 
     def table(self) -> Tensor:
-        """On the CPU the embedding stays in the mapped file: only rows that are used get read."""
-        table = self._checkpoint.read(
+        """On the CPU the embedding stays in the mapped file: only rows that are used get read.
+        (One that was quantised is dequantised.)"""
+        table = self._embedding
+        return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
+
+    @cached_property
+    def _embedding(self) -> Tensor:
+        return self._checkpoint.read(
             EMBEDDING, (self._architecture.vocab, self._architecture.width)
         )
-        return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
 
     def head(self) -> Head:
         norm = self._vector(NORM, self._architecture.width)
@@ -172,7 +178,9 @@ class Loader:
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
-        name = EMBEDDING if self._architecture.tied else HEAD
+        name = self._checkpoint.head(self._architecture.tied)
+        if name == EMBEDDING:
+            return self._embedding
         return self._checkpoint.read(name, (self._architecture.vocab, self._architecture.width))
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
