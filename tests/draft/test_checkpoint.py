@@ -738,6 +738,7 @@ def test_an_index_that_leads_nowhere_is_refused(file: str, model: Path, tmp_path
     config, tensors = one()
     head = heads.write(tmp_path, config, tensors, pickled=False)
     (head / "folder").mkdir()
+    (head / "model.safetensors").unlink()
     index = {"weight_map": dict.fromkeys(tensors, file)}
     (head / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=r"cannot be read|outside of it"):

@@ -1,11 +1,9 @@
 """A GGUF file as a model folder: config and tokenizer, made once, and links to the file itself.
 
 Such a *light folder* is kept in the cache. Nothing is converted: the weights stay in the file, and
-`gguf_tensors.py` reads those that are asked for. Its name follows from where the file is, how large
-and of what time, so that a file that was changed gets a folder of its own.
+`gguf_tensors.py` reads those that are asked for.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +17,6 @@ from gardener.model.checkpoint.gguf_files import GGUFModel, files_of, read_model
 from gardener.model.checkpoint.gguf_names import ROPE_TENSORS, parts
 from gardener.model.checkpoint.gguf_tensors import (
     AS_STORED,
-    FORMAT,
     FileState,
     Stored,
     unknown_types,
@@ -30,14 +27,6 @@ from gardener.runtime.files import whole_folder
 from gardener.runtime.wording import Say
 
 WAY_OUT = "take another file of this model, or the folder that it was made from"
-
-
-def folder_name(gguf: Path) -> str:
-    """What its light folder is called. Raises UserError if a part of the model is missing."""
-    files = files_of(gguf)
-    states = [(str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    digest = hashlib.sha256(json.dumps([FORMAT, states]).encode()).hexdigest()
-    return f"{files[0].stem}-{digest[:12]}"
 
 
 def write_light_folder(gguf: Path, target: Path, say: Say, way_out: str) -> None:

@@ -2,6 +2,8 @@
 converters write them. The first one has the metadata, each has some of the tensors.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +12,9 @@ from typing import Any
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.gguf_header import GGUFHeader, GGUFTensor, read_header
+
+FORMAT = 1
+"""Of what is kept of a GGUF file: what was made by another version is made anew."""
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
@@ -42,6 +47,16 @@ def files_of(gguf: Path) -> list[Path]:
             "it: all are needed, in one folder"
         )
     return files
+
+
+def folder_name(gguf: Path) -> str:
+    """What the folder is called that is kept of it (`gguf.py`). It follows from where the files
+    are, how large and of what time, so that a file that was changed gets a folder of its own.
+    Raises UserError if a part of the model is missing."""
+    files = files_of(gguf)
+    states = [(str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    digest = hashlib.sha256(json.dumps([FORMAT, states]).encode()).hexdigest()
+    return f"{files[0].stem}-{digest[:12]}"
 
 
 def read_model(files: list[Path]) -> GGUFModel:

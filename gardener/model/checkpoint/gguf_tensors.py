@@ -16,15 +16,13 @@ import msgspec
 import numpy as np
 
 from gardener.errors import UserError, reason
+from gardener.model.checkpoint.gguf_files import FORMAT
 from gardener.model.checkpoint.weight_files import SAMPLE, WeightFile
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 INDEX = "model.gguf.index.json"
-
-FORMAT = 1
-"""Of the index and of what stands beside it. Another one: folders that were made are made anew."""
 
 AS_STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Types that torch has, too."""

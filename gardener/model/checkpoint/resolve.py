@@ -23,7 +23,7 @@ import platformdirs
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.folders import sha256
-from gardener.model.checkpoint.gguf import folder_name, write_light_folder
+from gardener.model.checkpoint.gguf_files import folder_name
 from gardener.model.checkpoint.parts import own_part
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.runtime.files import make_folder, unwritten, whole_file
@@ -131,6 +131,8 @@ def _light(gguf: Path, say: Say) -> Path:
     if not target.exists():
         with _lock(target, say):
             if not target.exists():
+                from gardener.model.checkpoint.gguf import write_light_folder  # late: seldom needed
+
                 write_light_folder(gguf, target, say, HOME_ELSEWHERE)
     return target
 
