@@ -66,6 +66,22 @@ def make(
     return made
 
 
+def alter(written: Written, path: Path, *without: str, **changes: Any) -> Path:
+    """Another file: without some tensors and keys, with other ones. A change is a key's value, or
+    the numbers of a tensor; of what belongs to the architecture, `arch__name`, with __ for dots."""
+    metadata = {key: value for key, value in written.metadata.items() if key not in without}
+    tensors = {key: value for key, value in written.tensors.items() if key not in without}
+    architecture = metadata["general.architecture"]
+    for name, value in changes.items():
+        key = name.replace("__", ".").replace("arch.", f"{architecture}.", 1)
+        if isinstance(value, np.ndarray):
+            tensors[key] = value, Type.F32
+        else:
+            metadata[key] = value
+    write(path, metadata, tensors)
+    return path
+
+
 def write(
     path: Path,
     metadata: Mapping[str, Any],

@@ -54,7 +54,9 @@ def _described(gguf: Path, model: GGUFModel) -> tuple[Config, dict[str, Stored]]
     """The config, and where each tensor is. Raises UserError."""
     try:
         config = config_of(model.metadata, model.tensors, _rope_factors(model))
-        return config, dict(_placed(model, config))
+        tensors = dict(_placed(model, config))
+        _check_layers(model, int(config["num_hidden_layers"]))
+        return config, tensors
     except UserError as error:
         raise UserError(f"{gguf} cannot be used: {error}: {WAY_OUT}") from error
 
@@ -88,10 +90,8 @@ def _rope_factors(model: GGUFModel) -> dict[str, list[float]]:
 
 
 def _placed(model: GGUFModel, config: Config) -> Iterator[tuple[str, Stored]]:
-    """Where each tensor of the checkpoint is. Raises UserError for one that is not known, or is
-    missing in some layers."""
+    """Where each tensor of the checkpoint is. Raises UserError for one that is not known."""
     architecture = str(model.metadata["general.architecture"])
-    _check_layers(model, int(config["num_hidden_layers"]))
     heads = {"q": config["num_attention_heads"], "k": config["num_key_value_heads"], "": 0}
     for name, tensor in model.tensors.items():
         if name in ROPE_TENSORS:

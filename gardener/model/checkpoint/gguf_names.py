@@ -129,9 +129,11 @@ def parts(architecture: str, stored: str, shape: tuple[int, ...]) -> Iterator[Pa
     layer = _LAYER.fullmatch(stored)
     if bare in _TOP and kind == "weight":
         yield Part(f"{_TOP[bare]}.weight", shifted=layout.shifted and bare == "output_norm")
+    elif _WITHOUT_EFFECT.fullmatch(stored):
+        return
     elif layer:
         yield from _of_layer(layout, layer, shape)
-    elif not _WITHOUT_EFFECT.fullmatch(stored):
+    else:
         raise _unknown(stored)
 
 
