@@ -53,10 +53,6 @@ _GPT4O = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_SEED = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _DEEPSEEK3 = (
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -80,8 +76,6 @@ BYTE_LEVEL: dict[str, list[Any]] = {
     "deepseek-r1-qwen": _cuts(_QWEN2),
     "tekken": _cuts(_TEKKEN),
     "gpt-4o": _cuts(_GPT4O),
-    "seed-coder": _cuts(_SEED),
-    "viking": [Split(Regex(r" ?[^(\s|[.,!?…。，、।۔،])]+"), "isolated"), _DIGITS, _BYTES],
     "deepseek-v3": _cuts(r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", _DEEPSEEK3),
     "deepseek-coder": [
         *_cuts(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+")[:-1],

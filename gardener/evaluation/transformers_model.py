@@ -55,6 +55,7 @@ def _understood(config: Mapping[str, Any]) -> dict[str, Any]:
         "rope_theta": rope["rope_theta"],
         "short_factor": factors,
         "long_factor": factors,
+        "factor": 1.0,
         "original_max_position_embeddings": config["max_position_embeddings"],
         "attention_factor": 1.0,
     }

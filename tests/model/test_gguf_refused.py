@@ -105,7 +105,7 @@ def test_types_that_cannot_be_computed_with_are_named(written: Written, tmp_path
     ("damage", "what"),
     [
         (lambda raw: b"", "it is empty"),
-        (lambda raw: b"version https://git-lfs.github.com/spec/v1\n", "does not begin with GGUF"),
+        (lambda raw: b"PK" + raw[2:], "it does not begin with GGUF"),
         (lambda raw: raw[:2000], "it ends within its header"),
         (lambda raw: raw[:-1000], r"it ends before \S+ does"),
         (lambda raw: raw[:4] + struct.pack("<I", 1) + raw[8:], "it is of version 1"),
@@ -121,6 +121,19 @@ def test_a_damaged_file_is_called_so(
     (tmp_path / "b.gguf").write_bytes(damage(written.path.read_bytes()))
     with pytest.raises(UserError, match=rf"b\.gguf cannot be read: .*({what}).*, and whole\?"):
         resolve(str(tmp_path / "b.gguf"))
+
+
+def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "b.gguf").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=r"b\.gguf is a git-lfs pointer"):
+        resolve(str(tmp_path / "b.gguf"))
+
+
+def test_a_folder_of_gguf_files_says_which_to_give(tmp_path: Path) -> None:
+    for name in ("m-Q8_0.gguf", "m-Q4_0.gguf"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"has GGUF files: give one .* --draft-model \S+m-Q4_0\.g"):
+        resolve(str(tmp_path), option="--draft-model")
 
 
 def test_a_random_byte_changed_in_the_header_never_ends_in_a_crash(

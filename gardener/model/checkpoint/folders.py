@@ -3,10 +3,16 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from gardener.errors import UserError, reason
+
+POINTER = b"version https://git-lfs"
+POINTER_BYTES = 1024
+"""How git-lfs begins a note that it leaves in the place of a large file, and the most it may
+take (git-lfs, docs/spec.md)."""
 
 
 def sha256(file: Path) -> str:
@@ -20,8 +26,25 @@ def is_empty(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not os.listdir(folder))
 
 
+def refuse_pointer(path: Path) -> None:
+    """Raise UserError if git-lfs left a note here that says where the file itself is."""
+    try:
+        with path.open("rb") as stream:
+            begin = stream.read(POINTER_BYTES)
+    except OSError:  # whoever reads the file says it better
+        return
+    if begin.startswith(POINTER):
+        size = re.search(rb"^size (\d+)$", begin, re.MULTILINE)
+        held = f" of {int(size[1]) / 1e6:.0f} MB" if size else ""
+        raise UserError(
+            f"{path} is a git-lfs pointer, not the file{held} that it stands for: run `git lfs "
+            f"pull` in {path.parent}, or download that file"
+        )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises UserError."""
+    refuse_pointer(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

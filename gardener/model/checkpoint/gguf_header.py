@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gardener.errors import UserError, reason
+from gardener.model.checkpoint.folders import refuse_pointer
 
 _VERSIONS = (2, 3)
 _STRING, _ARRAY = 8, 9
@@ -48,7 +49,8 @@ class GGUFHeader:
 
 def read_header(path: Path) -> GGUFHeader:
     """Raises UserError for a file that is no GGUF file, damaged or cut short, or whose tensors are
-    of a type that cannot be computed with."""
+    of a type that is not known."""
+    refuse_pointer(path)
     try:
         with path.open("rb") as stream:
             if not path.stat().st_size:

@@ -25,6 +25,13 @@ _CL100K = (  # GPT-4
 )
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 
+_CJK = "[一-龥ࠀ-一가-\ud7ff]+"
+_WITH_CASE = (  # what DeepSeek's first models take for letters
+    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕ"
+    "ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ"
+    "\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+)
+
 
 def _cased(short: str, number: str) -> str:
     """Words that end where small letters turn to capitals, as GPT-4o cuts them."""
@@ -71,13 +78,10 @@ _QWEN2 = PreTokenizer((_CL100K.replace(r"\p{N}{1,3}", DIGITS),), nfc=True)
 PRE_TOKENIZERS = {
     "gpt-2": _GPT2,
     "phi-2": _GPT2,
-    "mellum": _GPT2,
-    "trillion": _GPT2,
     "olmo": PreTokenizer((_WORDS,), nfc=True),  # GPT-NeoX's
     "starcoder": _STARCODER,
     "refact": _STARCODER,  # Granite too
     "smollm": _STARCODER,
-    "minerva-7b": _STARCODER,
     "dbrx": _GPT4,  # OLMo 2 and Phi-4 too
     "smaug-bpe": _GPT4,
     "llama3": _LLAMA3,
@@ -85,13 +89,20 @@ PRE_TOKENIZERS = {
     "llama-bpe": _LLAMA3,
     "falcon3": _LLAMA3,
     "pixtral": _LLAMA3,
-    "midm-2.0": _LLAMA3,
     "gpt-4o": _GPT4O,  # Phi-4-mini too
     "tekken": PreTokenizer((_cased("", DIGITS),), ignore_merges=True, add_bos=True),
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
-    "deepseek-coder": PreTokenizer(
-        (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", DIGITS)
+    "deepseek-coder": PreTokenizer((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _CJK, DIGITS)),
+    "deepseek-llm": PreTokenizer(
+        (
+            r"[\r\n]",
+            rf"\s?[{_WITH_CASE}]+",
+            r"\s?[!-/:-~！-／：-～‘-‟\u3000-。]+",
+            r"\s+$",
+            _CJK,
+            DIGITS,
+        )
     ),
     "deepseek-v3": PreTokenizer(
         (
@@ -101,13 +112,6 @@ PRE_TOKENIZERS = {
             r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|" + _SPACES,
         )
     ),
-    "seed-coder": PreTokenizer(
-        (
-            rf"{_SHORT}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1}}"
-            rf"| ?[^\s\p{{L}}\p{{N}}\r\n]+|{_SPACES}",
-        )
-    ),
-    "viking": PreTokenizer((r" ?[^(\s|.,!?…。，、।۔،)]+", DIGITS)),
 }
 
 _OF_FAMILIES = dict.fromkeys(("qwen2", "qwen2moe", "qwen3", "qwen3moe"), "qwen2")

@@ -20,6 +20,7 @@ from gardener.model.checkpoint.gguf_vocabulary import (
     TokenKind,
     Vocabulary,
     chat_templates,
+    check_unique,
 )
 
 _SPACE = "▁"  # how SentencePiece writes a space
@@ -39,13 +40,8 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
     architecture = str(metadata.get("general.architecture"))
     if vocabulary.model == "llama":
         tokenizer, add_bos = _sentencepiece(vocabulary, architecture), True
-    elif vocabulary.model == "gpt2":
-        tokenizer, add_bos = _byte_level(vocabulary, architecture)
     else:
-        raise UserError(
-            f"the GGUF file has tokenizer.ggml.model {vocabulary.model!r}; known are 'llama' "
-            f"(SentencePiece BPE) and 'gpt2' (byte-level BPE): {WAY_OUT}"
-        )
+        tokenizer, add_bos = _byte_level(vocabulary, architecture)
     bos = _bos(vocabulary, add_bos)
     _frame(tokenizer, vocabulary, bos)
     settings = _settings(vocabulary, bos, chat_templates(metadata))
@@ -76,7 +72,7 @@ def _byte_level(vocabulary: Vocabulary, architecture: str) -> tuple[Tokenizer, b
 
 
 def _sentencepiece(vocabulary: Vocabulary, architecture: str) -> Tokenizer:
-    """The tokenizer of kind "llama"."""
+    """The tokenizer of kind "llama", for which `tokenizer.ggml.pre` has no meaning."""
     gemma = architecture.startswith("gemma")
     prefix = not gemma if vocabulary.add_space_prefix is None else vocabulary.add_space_prefix
     tokens = vocabulary.tokens if prefix else _respelled(vocabulary)
@@ -87,31 +83,47 @@ def _sentencepiece(vocabulary: Vocabulary, architecture: str) -> Tokenizer:
     unknown = _unknown(vocabulary)
     model = _bpe(vocabulary, tokens, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)
+    special = {vocabulary.tokens[token] for token in vocabulary.special}
+    _space(tokenizer, prefix, once="[INST]" in special)
+    _add(tokenizer, vocabulary, tokens, normalized=not prefix, strip=architecture == "phi3")
+    return tokenizer
+
+
+def _space(tokenizer: Tokenizer, prefix: bool, once: bool) -> None:
+    """How spaces are written, and the one that is put before text.
+
+    prefix  whether there is one
+    once    only where text starts, as Mistral's models want it that have tokens for [INST]; else
+            before each stretch between special tokens, as the code of Llama 1 and 2, Vicuna and
+            the first Mistral encodes turn by turn
+    """
     spaces = normalizers.Replace(" ", _SPACE)
     steps: list[decoders.Decoder] = [
         decoders.Replace(_SPACE, " "),
         decoders.ByteFallback(),
         decoders.Fuse(),
     ]
-    if prefix:
-        # Before each stretch between special tokens, as SentencePiece's own encoder was called.
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces])
-        steps.append(decoders.Strip(" ", 1, 0))
-    else:
+    if not prefix:
         tokenizer.normalizer = spaces
+    else:
+        steps.append(decoders.Strip(" ", 1, 0))
+        if once:
+            tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, "first", split=False)
+        else:
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces])
     tokenizer.decoder = decoders.Sequence(steps)
-    _add(tokenizer, vocabulary, tokens, normalized=not prefix, strip=architecture == "phi3")
-    return tokenizer
 
 
 def _respelled(vocabulary: Vocabulary) -> list[str]:
     """The tokens with user-defined spaces as the model's own files write them: GGUF files have
-    plain ones, since they look for such tokens before spaces are replaced."""
+    plain ones, since they look for such tokens before spaces are replaced. Raises UserError."""
     kinds = zip(vocabulary.tokens, vocabulary.token_type, strict=True)
-    return [
+    tokens = [
         text.replace(" ", _SPACE) if kind == TokenKind.USER_DEFINED else text
         for text, kind in kinds
     ]
+    check_unique(tokens)
+    return tokens
 
 
 def _unknown(vocabulary: Vocabulary) -> str | None:
@@ -170,23 +182,23 @@ def _made_merges(vocabulary: Vocabulary, by_order: bool) -> Merges:
 
 def _bpe(vocabulary: Vocabulary, tokens: list[str], merges: Merges, **options: Any) -> BPE:
     """The model of both kinds. Raises UserError for merges that do not fit the tokens."""
-    known = {text: token for token, text in enumerate(tokens[: _inside(vocabulary, merges)])}
+    inside = _inside(vocabulary, tokens, merges)
+    known = {text: token for token, text in enumerate(tokens[:inside])}
     try:
         return BPE(vocab=known, merges=merges, **options)
     except Exception as error:  # the library raises no narrower one
-        raise UserError(
-            f"tokenizer.ggml.merges does not fit the tokens ({error}): {WAY_OUT}"
-        ) from (error)
+        why = f"tokenizer.ggml.merges does not fit the tokens ({error}): {WAY_OUT}"
+        raise UserError(why) from error
 
 
-def _inside(vocabulary: Vocabulary, merges: Merges) -> int:
+def _inside(vocabulary: Vocabulary, tokens: list[str], merges: Merges) -> int:
     """How many tokens the model itself has: published files leave out the added ones at the end,
     and whoever compares two vocabularies should find the same."""
     end = vocabulary.used
     added = set(vocabulary.added)
     while end and end - 1 in added:
         end -= 1
-    behind = set(vocabulary.tokens[end : vocabulary.used])
+    behind = set(tokens[end : vocabulary.used])
     if any(left in behind or right in behind or left + right in behind for left, right in merges):
         return vocabulary.used
     return end
@@ -221,14 +233,15 @@ def _add(
 
 def _bos(vocabulary: Vocabulary, by_default: bool) -> int | None:
     """The token a prompt starts with, None for none. Raises UserError if it is not said."""
-    if vocabulary.add_bos_token is None:
-        return vocabulary.bos_token_id if by_default else None
-    if vocabulary.add_bos_token and vocabulary.bos_token_id is None:
+    bos, wanted = vocabulary.bos_token_id, vocabulary.add_bos_token
+    if wanted is None:  # byte-level families have models with BOS and without
+        wanted = by_default and (bos is not None or vocabulary.model == "llama")
+    if wanted and bos is None:
         raise UserError(
-            "the GGUF file has tokenizer.ggml.add_bos_token true, but no "
-            f"tokenizer.ggml.bos_token_id: {WAY_OUT}"
+            "the GGUF file has no tokenizer.ggml.bos_token_id, and prompts are to start with it: "
+            f"{WAY_OUT}"
         )
-    return vocabulary.bos_token_id if vocabulary.add_bos_token else None
+    return bos if wanted else None
 
 
 def _frame(tokenizer: Tokenizer, vocabulary: Vocabulary, bos: int | None) -> None:

@@ -58,7 +58,8 @@ _ENDS = {  # not every converter writes the id of the token that ends a turn; ll
     "<|endoftext|>",
     "<|end_of_text|>",
 }
-_MORE_ENDS = {"<|return|>", "<|call|>"}  # where these are, <|end|> only ends a part of the answer
+
+_MODELS = {"llama": "SentencePiece BPE", "gpt2": "byte-level BPE"}
 
 
 class TokenKind(IntEnum):
@@ -76,7 +77,7 @@ Token = Annotated[int, Meta(ge=0)]
 
 
 class Vocabulary(Struct, frozen=True, kw_only=True, dict=True, rename=lambda name: _PREFIX + name):
-    """The `tokenizer.ggml.*` keys that matter, by their own names, and the chat templates."""
+    """The `tokenizer.ggml.*` keys that matter, by their own names."""
 
     model: str
     tokens: list[str]
@@ -97,6 +98,7 @@ class Vocabulary(Struct, frozen=True, kw_only=True, dict=True, rename=lambda nam
     @classmethod
     def read(cls, metadata: Mapping[str, Any]) -> "Vocabulary":
         """From all key-values of a GGUF file. Raises UserError, which names the key."""
+        _check_model(metadata.get(_PREFIX + "model"))
         known = {field.encode_name: field for field in fields(cls)}
         values = {}
         for key, value in metadata.items():
@@ -120,12 +122,7 @@ class Vocabulary(Struct, frozen=True, kw_only=True, dict=True, rename=lambda nam
                     f"the GGUF file has {len(self.tokens)} tokens, but {len(values)} values in "
                     f"{_PREFIX}{name}: {WAY_OUT}"
                 )
-        token, times = Counter(self.tokens).most_common(1)[0] if self.tokens else ("", 0)
-        if times != 1:
-            raise UserError(
-                f"{_PREFIX}tokens has {reprlib.repr(token)} {times} times, and each token must be "
-                f"there once: {WAY_OUT}"
-            )
+        check_unique(self.tokens)
         for field in fields(self):
             number = getattr(self, field.name)
             if field.name.endswith("_token_id") and number is not None and number >= len(self):
@@ -159,8 +156,7 @@ class Vocabulary(Struct, frozen=True, kw_only=True, dict=True, rename=lambda nam
         """Tokens that end an answer: those that have a key, and those known by their text."""
         keys = (self.eos_token_id, self.eot_token_id, self.eom_token_id)
         said = {token for token in keys if token is not None}
-        texts = _ENDS if _MORE_ENDS.isdisjoint(self.tokens) else _ENDS - {"<|end|>"} | _MORE_ENDS
-        known = {token for token, text in enumerate(self.tokens) if text in texts}
+        known = {token for token, text in enumerate(self.tokens) if text in _ENDS}
         return sorted(said | known)
 
     @cached_property
@@ -169,7 +165,8 @@ class Vocabulary(Struct, frozen=True, kw_only=True, dict=True, rename=lambda nam
         their type, which not every converter sets."""
         kinds = (TokenKind.CONTROL, TokenKind.UNKNOWN)
         by_type = (token for token in range(self.used) if self.token_type[token] in kinds)
-        first = [] if self.bos_token_id is None or not self.add_bos_token else [self.bos_token_id]
+        bos = None if self.add_bos_token is False else self.bos_token_id
+        first = [] if bos is None else [bos]
         return frozenset([*by_type, *first, *self.ends])
 
     @cached_property
@@ -180,6 +177,16 @@ class Vocabulary(Struct, frozen=True, kw_only=True, dict=True, rename=lambda nam
             for token in range(self.used)
             if token in self.special or self.token_type[token] == TokenKind.USER_DEFINED
         ]
+
+
+def check_unique(tokens: list[str]) -> None:
+    """Raises UserError for a token that is there twice: nothing could say which one is meant."""
+    token, times = Counter(tokens).most_common(1)[0] if tokens else ("", 0)
+    if times != 1:
+        raise UserError(
+            f"{_PREFIX}tokens has {reprlib.repr(token)} {times} times, and each token must be "
+            f"there once: {WAY_OUT}"
+        )
 
 
 def chat_templates(metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -201,6 +208,13 @@ def _converted(key: str, value: Any, kind: Any) -> Any:
     except ValidationError as error:
         why = str(error).replace("`", "").replace("Expected", "expected")
         raise UserError(f"{key} is {reprlib.repr(value)} ({why}): {WAY_OUT}") from error
+
+
+def _check_model(model: Any) -> None:
+    """Raises UserError for a kind that is not known; first of all, for it has keys of its own."""
+    if str(model) not in _MODELS:
+        known = " and ".join(f"{name!r} ({what})" for name, what in _MODELS.items())
+        raise UserError(f"the GGUF file has {_PREFIX}model {model!r}; known are {known}: {WAY_OUT}")
 
 
 def _check_ignored(key: str, value: Any) -> None:

@@ -89,6 +89,7 @@ def resolve(
     """
     path = Path(model).expanduser()
     if path.is_dir():
+        _refuse_gguf_folder(path, option)
         return own_part(path, part)
     if model in BUILT_IN:
         return _built_in(model, BUILT_IN[model], say, option)
@@ -103,6 +104,15 @@ def resolve(
     )
 
     return Repository(model, revision, option, _other_ways(option), say).fetch(choose)
+
+
+def _refuse_gguf_folder(folder: Path, option: str) -> None:
+    """Raise UserError if there are GGUF files here and nothing else that is a model."""
+    files = sorted(folder.glob("*.gguf"))
+    if files and not any((folder / name).exists() for name in ("config.json", "holder")):
+        raise UserError(
+            f"{folder} has GGUF files: give one of them itself, say {option} {files[0]}"
+        )
 
 
 HUB_ID = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")

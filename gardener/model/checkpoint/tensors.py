@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from gardener.errors import LocalError, UserError, reason
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.config import part_of
-from gardener.model.checkpoint.folders import read_json
+from gardener.model.checkpoint.folders import read_json, refuse_pointer
 from gardener.model.checkpoint.gguf_tensors import INDEX, GGUFFile, Index, Stored, read_index
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.weight_files import (
@@ -232,6 +232,7 @@ def _names_in(path: Path) -> Iterator[str]:
     if path.suffix != ".safetensors":
         yield from torch_load(path)
         return
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="np") as handle:
             yield from handle.keys()

@@ -9,6 +9,7 @@ from zipfile import is_zipfile
 from safetensors import SafetensorError, safe_open
 
 from gardener.errors import UserError, reason
+from gardener.model.checkpoint.folders import refuse_pointer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +40,7 @@ class WeightFile(ABC):
 
 class SafetensorsFile(WeightFile):
     def __init__(self, path: Path) -> None:
+        refuse_pointer(path)
         try:
             with safe_open(path, framework="np"):  # checks the header
                 self._handle: Any = None
@@ -96,6 +98,7 @@ class BinFile(WeightFile):
 
 def torch_load(path: Path) -> "dict[str, Tensor]":
     """All tensors of a file, mapped where its format allows. Never runs code from the file."""
+    refuse_pointer(path)
     import torch  # late: it takes a second, and safetensors can be looked at without
 
     try:
