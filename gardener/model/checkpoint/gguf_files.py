@@ -14,7 +14,8 @@ from gardener.errors import UserError
 from gardener.model.checkpoint.gguf_header import GGUFHeader, GGUFTensor, read_header
 
 FORMAT = 1
-"""Of what is kept of a GGUF file: what was made by another version is made anew."""
+"""Of what is kept of a GGUF file. To be counted up where index, config or tokenizer are written in
+another way: what was made before is then made anew."""
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
