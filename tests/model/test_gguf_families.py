@@ -136,3 +136,24 @@ def test_config_and_weights_are_those_it_was_made_from(
     ours = load_transformers(folder, torch.float32).eval()
     expected = tiny.logits(written.model, TOKENS)
     torch.testing.assert_close(tiny.logits(ours, TOKENS), expected, rtol=0, atol=1e-5)
+
+
+def test_experts_may_be_tensors_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in files of early Mixtral."""
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path / "home"))
+    config, metadata = CASES["mixtral"]
+    written = gguf_models.make(tmp_path / "a.gguf", config(), "Q8_0", **metadata)
+    apart = {}
+    for name, (raw, kind) in written.tensors.items():
+        if "_exps." in name:
+            for number, expert in enumerate(raw):
+                apart[name.replace("_exps.", f".{number}.")] = expert, kind
+        else:
+            apart[name] = raw, kind
+    gguf_models.write(tmp_path / "b.gguf", written.metadata, apart)
+    checkpoint = Checkpoint(resolve(str(tmp_path / "b.gguf")))
+    assert checkpoint.names() == sorted(written.values)
+    for name, value in written.values.items():
+        assert torch.equal(checkpoint.read(name, tuple(value.shape)), value), name

@@ -63,6 +63,8 @@ def _common(keys: Keys, tensors: Tensors, factors: Factors) -> Config:
     head_dim = keys.get("attention.key_length", int, width // max(heads, 1))
     keys.expect("attention.value_length", head_dim)
     keys.expect("attention.causal", True)
+    if not keys.get("expert_count", int, 0):
+        keys.expect("expert_used_count", 0)
     rope = rope_parameters(keys, factors, context)
     rotated = keys.get("rope.dimension_count", int, head_dim)
     if rotated != head_dim:
@@ -89,8 +91,6 @@ def _common(keys: Keys, tensors: Tensors, factors: Factors) -> Config:
 
 def _llama(keys: Keys, config: Config) -> Config:
     keys.expect("tensor_data_layout", "Meta AI original pth")  # as converters lay it out, too
-    keys.expect("expert_count", 0)
-    keys.expect("expert_used_count", 0)
     return {}
 
 
@@ -151,10 +151,10 @@ def _gemma(config: Config, largest: int, full: int) -> Config:
 
 def _gemma2(keys: Keys, config: Config) -> Config:
     del config["hidden_act"]
-    return _gemma(config, largest=46, full=2) | {
+    return _gemma(config, largest=46, full=2) | {  # early files lack some of these
         "attn_logit_softcapping": keys.get("attn_logit_softcapping", float, 50.0),
         "final_logit_softcapping": keys.get("final_logit_softcapping", float, 30.0),
-        "sliding_window": keys.need("attention.sliding_window", int),
+        "sliding_window": keys.get("attention.sliding_window", int, 4096),
     }
 
 
