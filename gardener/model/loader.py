@@ -33,7 +33,7 @@ from gardener.runtime.wording import bare_span
 class Whole:
     """All parts of a model, for those who run it in another way than a stage does.
 
-    table   the embedding [vocab, width], on the CPU in the checkpoint's own dtype
+    table   the embedding [vocab, width], on the CPU in the checkpoint's own dtype if it has one
     matrix  what the head multiplies with, [vocab, width]; the table where the two are tied
     """
 
@@ -160,10 +160,11 @@ class Loader:
         self._checkpoint.release()
 
     def table(self) -> Tensor:
-        """On the CPU the embedding stays in the mapped file: only rows that are used get read.
-        (One that was quantised is dequantised.)"""
+        """On the CPU the embedding stays in the mapped file: only rows that are used get read. One
+        that is quantised there is dequantised, all of it."""
         table = self._embedding
-        return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
+        stays = self._device.type == "cpu" and self._checkpoint.mapped(EMBEDDING)
+        return table if stays else table.to(self._device, self._dtype)
 
     @cached_property
     def _embedding(self) -> Tensor:

@@ -237,5 +237,7 @@ def test_an_embedding_that_is_the_head_is_dequantised_once(
 ) -> None:
     written = gguf_models.make(tmp_path / "a.gguf", CONFIGS["tied"](), "Q4_0")
     read = _reads(monkeypatch)
-    load_stage(resolved(written))
+    stage = load_stage(resolved(written))
     assert read.count(EMBEDDING) == 1
+    smaller = load_stage(resolved(written), dtype="bfloat16")
+    assert smaller.memory <= stage.memory / 2

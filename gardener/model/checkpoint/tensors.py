@@ -20,7 +20,14 @@ from gardener.errors import LocalError, UserError, reason
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.config import part_of
 from gardener.model.checkpoint.folders import read_json, refuse_pointer
-from gardener.model.checkpoint.gguf_tensors import INDEX, GGUFFile, Index, Stored, read_index
+from gardener.model.checkpoint.gguf_tensors import (
+    AS_STORED,
+    INDEX,
+    GGUFFile,
+    Index,
+    Stored,
+    read_index,
+)
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.weight_files import (
     BinFile,
@@ -81,6 +88,10 @@ class Checkpoint:
         shape, nbytes = self._file(file).info(stored)
         return TensorInfo(file, stored, shape, nbytes)
 
+    def mapped(self, name: str) -> bool:
+        """Whether `read` gives a view of the file; else what it gives takes memory of its own."""
+        return self.gguf is None or self.gguf.tensors[name].type in AS_STORED
+
     def head(self, tied: bool) -> str:
         """The name of the output matrix, see `output_matrix`."""
         return output_matrix(self._files.keys(), tied)
@@ -91,7 +102,8 @@ class Checkpoint:
         return all(file.exists() for file in {file for file, _ in self._files.values()})
 
     def read(self, name: str, shape: tuple[int, ...] | None = None) -> "Tensor":
-        """A tensor as it is stored, mapped from the file: copy or convert what is to stay.
+        """A tensor as it is stored, mapped from the file: copy or convert what is to stay. One that
+        is quantised in a GGUF file is dequantised, in float32.
 
         Raises UserError if it is missing, or has another shape than the one expected.
         """
