@@ -163,14 +163,11 @@ class Loader:
         """On the CPU the embedding stays in the mapped file: only rows that are used get read. One
         that is quantised there is dequantised, all of it."""
         table = self._embedding
-        stays = self._device.type == "cpu" and self._checkpoint.mapped(EMBEDDING)
-        return table if stays else table.to(self._device, self._dtype)
+        return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
 
     @cached_property
     def _embedding(self) -> Tensor:
-        return self._checkpoint.read(
-            EMBEDDING, (self._architecture.vocab, self._architecture.width)
-        )
+        return self._stored(EMBEDDING, (self._architecture.vocab, self._architecture.width))
 
     def head(self) -> Head:
         norm = self._vector(NORM, self._architecture.width)
@@ -182,7 +179,7 @@ class Loader:
         name = self._checkpoint.head(self._architecture.tied)
         if name == EMBEDDING:
             return self._embedding
-        return self._checkpoint.read(name, (self._architecture.vocab, self._architecture.width))
+        return self._stored(name, (self._architecture.vocab, self._architecture.width))
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
         """One linear layer out of several that read the same rows: outputs by name."""
@@ -200,4 +197,7 @@ class Loader:
         return self._tensor(name, (size,)).clone()
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return self._checkpoint.read(name, shape).to(self._device, self._dtype)
+        return self._stored(name, shape).to(self._device, self._dtype)
+
+    def _stored(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return self._checkpoint.read(name, shape, self._dtype)

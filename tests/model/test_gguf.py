@@ -71,6 +71,8 @@ def check_tensors(written: Written) -> None:
     for name, value in written.values.items():
         found = checkpoint.read(name, tuple(value.shape))
         assert torch.equal(found.float(), value), name
+        half = checkpoint.read(name, tuple(value.shape), torch.bfloat16)
+        assert torch.equal(half.bfloat16(), value.bfloat16()), name
 
 
 def picks(stages: Sequence[Executor], tokens: Sequence[int]) -> tuple[int, ...]:
@@ -212,9 +214,9 @@ def _reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     plain = GGUFFile.read
 
-    def noted(self: GGUFFile, name: str) -> torch.Tensor:
+    def noted(self: GGUFFile, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
         read.append(name)
-        return plain(self, name)
+        return plain(self, name, dtype)
 
     monkeypatch.setattr(GGUFFile, "read", noted)
     return read

@@ -20,6 +20,7 @@ from gardener.model.checkpoint.gguf_files import FORMAT
 from gardener.model.checkpoint.weight_files import SAMPLE, WeightFile
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 INDEX = "model.gguf.index.json"
@@ -140,7 +141,7 @@ class GGUFFile(WeightFile):
     def stored(self, name: str) -> Stored:
         return self._tensors[name]
 
-    def read(self, name: str) -> "Tensor":
+    def read(self, name: str, dtype: "torch.dtype | None" = None) -> "Tensor":
         import torch  # late: it takes a second, and names and samples do without
 
         stored = self._tensors[name]
@@ -148,11 +149,12 @@ class GGUFFile(WeightFile):
         if stored.heads:
             rows = rows[_order(stored, len(rows))]
         if stored.type in AS_STORED:
-            dtype = getattr(torch, AS_STORED[stored.type])
-            tensor: Tensor = torch.from_numpy(rows).view(dtype).reshape(stored.shape)
+            own = getattr(torch, AS_STORED[stored.type])
+            tensor: Tensor = torch.from_numpy(rows).view(own).reshape(stored.shape)
         else:
-            tensor = torch.empty(stored.shape, dtype=torch.float32)
-            _fill(tensor.view(len(rows), -1).numpy(), rows, stored.type, torch.get_num_threads())
+            exact = dtype is None or stored.shift
+            tensor = torch.empty(stored.shape, dtype=torch.float32 if exact else dtype)
+            _fill(tensor.view(len(rows), -1), rows, stored.type, torch.get_num_threads())
         return tensor - stored.shift if stored.shift else tensor
 
 
@@ -184,13 +186,18 @@ def unknown_types(kinds: Iterable[str]) -> list[str]:
 
 
 def _fill(
-    out: np.ndarray[Any, Any], rows: np.ndarray[Any, np.dtype[np.uint8]], kind: str, threads: int
+    out: "Tensor", rows: np.ndarray[Any, np.dtype[np.uint8]], kind: str, threads: int
 ) -> None:
-    """Dequantise rows to `out`, some at a time, so that little more than `out` is in memory."""
+    """Dequantise rows to `out` [rows, columns], some at a time, so that little more than `out` is
+    in memory."""
+    import torch
+
     step = max(1, _AT_ONCE // out.shape[1])
 
     def fill(first: int) -> None:
-        out[first : first + step] = dequantised(rows[first : first + step], kind)
+        some = dequantised(rows[first : first + step], kind)
+        with torch.inference_mode(out.is_inference()):  # which each thread is told for itself
+            out[first : first + step].copy_(torch.from_numpy(some))
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(fill, range(0, len(rows), step)))

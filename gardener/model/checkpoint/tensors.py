@@ -21,7 +21,6 @@ from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.config import part_of
 from gardener.model.checkpoint.folders import read_json, refuse_pointer
 from gardener.model.checkpoint.gguf_tensors import (
-    AS_STORED,
     INDEX,
     GGUFFile,
     Index,
@@ -38,6 +37,7 @@ from gardener.model.checkpoint.weight_files import (
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -88,10 +88,6 @@ class Checkpoint:
         shape, nbytes = self._file(file).info(stored)
         return TensorInfo(file, stored, shape, nbytes)
 
-    def mapped(self, name: str) -> bool:
-        """Whether `read` gives a view of the file; else what it gives takes memory of its own."""
-        return self.gguf is None or self.gguf.tensors[name].type in AS_STORED
-
     def head(self, tied: bool) -> str:
         """The name of the output matrix, see `output_matrix`."""
         return output_matrix(self._files.keys(), tied)
@@ -101,14 +97,19 @@ class Checkpoint:
         """Whether all files are here: not where only the layers of a slice were downloaded."""
         return all(file.exists() for file in {file for file, _ in self._files.values()})
 
-    def read(self, name: str, shape: tuple[int, ...] | None = None) -> "Tensor":
+    def read(
+        self,
+        name: str,
+        shape: tuple[int, ...] | None = None,
+        dtype: "torch.dtype | None" = None,
+    ) -> "Tensor":
         """A tensor as it is stored, mapped from the file: copy or convert what is to stay. One that
-        is quantised in a GGUF file is dequantised, in float32.
+        is quantised in a GGUF file is dequantised: as `dtype`, float32 by default.
 
         Raises UserError if it is missing, or has another shape than the one expected.
         """
         file, stored = self._find(name)
-        tensor = self._file(file).read(stored)
+        tensor = self._file(file).read(stored, dtype)
         if shape is not None and tuple(tensor.shape) != shape:
             raise UserError(
                 f"{name} in {file} has shape {tuple(tensor.shape)}, config.json says {shape}"
