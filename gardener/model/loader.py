@@ -33,7 +33,7 @@ from gardener.runtime.wording import bare_span
 class Whole:
     """All parts of a model, for those who run it in another way than a stage does.
 
-    table   the embedding [vocab, width], on the CPU in the checkpoint's own dtype if it has one
+    table   the embedding [vocab, width], on the CPU in the checkpoint's own dtype
     matrix  what the head multiplies with, [vocab, width]; the table where the two are tied
     """
 
@@ -127,7 +127,7 @@ class Loader:
         device: torch.device,
         quant: str,
     ) -> None:
-        self._checkpoint = Checkpoint(folder)
+        self._checkpoint = Checkpoint(folder, dtype)
         self._architecture, self._dtype, self._device = architecture, dtype, device
         self._batch_invariant = dtype != torch.float32 or quant != "none"
         self._linear: Make = linear if quant == "none" else quantised(quant)
@@ -167,7 +167,9 @@ class Loader:
 
     @cached_property
     def _embedding(self) -> Tensor:
-        return self._stored(EMBEDDING, (self._architecture.vocab, self._architecture.width))
+        return self._checkpoint.read(
+            EMBEDDING, (self._architecture.vocab, self._architecture.width)
+        )
 
     def head(self) -> Head:
         norm = self._vector(NORM, self._architecture.width)
@@ -179,7 +181,7 @@ class Loader:
         name = self._checkpoint.head(self._architecture.tied)
         if name == EMBEDDING:
             return self._embedding
-        return self._stored(name, (self._architecture.vocab, self._architecture.width))
+        return self._checkpoint.read(name, (self._architecture.vocab, self._architecture.width))
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
         """One linear layer out of several that read the same rows: outputs by name."""
@@ -197,7 +199,4 @@ class Loader:
         return self._tensor(name, (size,)).clone()
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return self._stored(name, shape).to(self._device, self._dtype)
-
-    def _stored(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return self._checkpoint.read(name, shape, self._dtype)
+        return self._checkpoint.read(name, shape).to(self._device, self._dtype)

@@ -92,9 +92,10 @@ def write_index(
 class GGUFFile(WeightFile):
     """One file of an index, mapped."""
 
-    def __init__(self, path: Path, index: Index) -> None:
-        """Raises UserError if it is not what it was."""
-        self._path, self._tensors = path, index.tensors
+    def __init__(self, path: Path, index: Index, dtype: "torch.dtype | None") -> None:
+        """`dtype`: of what is dequantised; None: float32. Raises UserError if the file is not what
+        it was."""
+        self._tensors, self._dtype = index.tensors, dtype
         state = index.files[path.name]
         try:
             found = path.stat()
@@ -141,7 +142,7 @@ class GGUFFile(WeightFile):
     def stored(self, name: str) -> Stored:
         return self._tensors[name]
 
-    def read(self, name: str, dtype: "torch.dtype | None" = None) -> "Tensor":
+    def read(self, name: str) -> "Tensor":
         import torch  # late: it takes a second, and names and samples do without
 
         stored = self._tensors[name]
@@ -152,8 +153,8 @@ class GGUFFile(WeightFile):
             own = getattr(torch, AS_STORED[stored.type])
             tensor: Tensor = torch.from_numpy(rows).view(own).reshape(stored.shape)
         else:
-            exact = dtype is None or stored.shift
-            tensor = torch.empty(stored.shape, dtype=torch.float32 if exact else dtype)
+            dtype = torch.float32 if stored.shift else self._dtype or torch.float32
+            tensor = torch.empty(stored.shape, dtype=dtype)
             _fill(tensor.view(len(rows), -1), rows, stored.type, torch.get_num_threads())
         return tensor - stored.shift if stored.shift else tensor
 

@@ -69,9 +69,10 @@ class Checkpoint:
     Files stay mapped until `release`; a tensor that was read and not copied keeps its own map.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Raises UserError if there are no weights in the folder."""
-        self.folder = folder
+    def __init__(self, folder: Path, dtype: "torch.dtype | None" = None) -> None:
+        """`dtype`: of what is dequantised; None: float32. Raises UserError if there are no weights
+        in the folder."""
+        self.folder, self._dtype = folder, dtype
         self.gguf = read_index(folder) if (folder / INDEX).exists() else None
         """Where the tensors are if they lie in GGUF files."""
         found = _weight_map(folder) if self.gguf is None else _places(folder, self.gguf)
@@ -97,19 +98,14 @@ class Checkpoint:
         """Whether all files are here: not where only the layers of a slice were downloaded."""
         return all(file.exists() for file in {file for file, _ in self._files.values()})
 
-    def read(
-        self,
-        name: str,
-        shape: tuple[int, ...] | None = None,
-        dtype: "torch.dtype | None" = None,
-    ) -> "Tensor":
+    def read(self, name: str, shape: tuple[int, ...] | None = None) -> "Tensor":
         """A tensor as it is stored, mapped from the file: copy or convert what is to stay. One that
-        is quantised in a GGUF file is dequantised: as `dtype`, float32 by default.
+        is quantised in a GGUF file is dequantised.
 
         Raises UserError if it is missing, or has another shape than the one expected.
         """
         file, stored = self._find(name)
-        tensor = self._file(file).read(stored, dtype)
+        tensor = self._file(file).read(stored)
         if shape is not None and tuple(tensor.shape) != shape:
             raise UserError(
                 f"{name} in {file} has shape {tuple(tensor.shape)}, config.json says {shape}"
@@ -144,7 +140,7 @@ class Checkpoint:
 
     def _opened(self, path: Path) -> WeightFile:
         if self.gguf is not None:
-            return GGUFFile(path, self.gguf)
+            return GGUFFile(path, self.gguf, self._dtype)
         return SafetensorsFile(path) if path.suffix == ".safetensors" else BinFile(path)
 
 

@@ -12,7 +12,6 @@ from gardener.errors import UserError, reason
 from gardener.model.checkpoint.folders import refuse_pointer
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 SAMPLE = 512
@@ -27,8 +26,8 @@ class WeightFile(ABC):
         """Shape and bytes."""
 
     @abstractmethod
-    def read(self, name: str, dtype: "torch.dtype | None" = None) -> "Tensor":
-        """The whole tensor, as it is stored; `dtype`: of one that must be dequantised."""
+    def read(self, name: str) -> "Tensor":
+        """The whole tensor."""
 
     def sample(self, name: str) -> bytes:
         """Some of the bytes of a tensor: its first ones, and as many from the middle on."""
@@ -72,7 +71,7 @@ class SafetensorsFile(WeightFile):
         entry: dict[str, Any] = self._header[name]
         return entry
 
-    def read(self, name: str, dtype: "torch.dtype | None" = None) -> "Tensor":
+    def read(self, name: str) -> "Tensor":
         self._entry(name)
         try:
             self._handle = self._handle or safe_open(self._path, framework="pt")
@@ -91,7 +90,7 @@ class BinFile(WeightFile):
         tensor = self.read(name)
         return tuple(tensor.shape), tensor.nbytes
 
-    def read(self, name: str, dtype: "torch.dtype | None" = None) -> "Tensor":
+    def read(self, name: str) -> "Tensor":
         if name not in self._tensors:
             raise UserError(f"{name} is not in {self._path}, where the index says it is")
         return self._tensors[name]
