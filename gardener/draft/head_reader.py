@@ -195,7 +195,7 @@ class HeadReader:
 
     def targets_output(self) -> Tensor:
         """The target's output matrix, as it is stored."""
-        name = EMBEDDING if self.target.tied else HEAD
+        name = self._target_file.head(self.target.tied)
         return self._target_file.read(name, (self.target.vocab, self.target.width))
 
     # --- reading and refusing ----------------------------------------------------------------

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gardener.protocol.sampling import GREEDY, Sampling
 
@@ -66,15 +65,14 @@ def plain_reference(
     this process, and these settings pick.
 
     Settings from the model's `generation_config.json` are ignored: they are not part of the model.
+    Raises UserError where transformers does not take all the weights of the folder.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     from gardener.evaluation.picking import picker
+    from gardener.evaluation.transformers_model import load_transformers
 
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False
-    )
+    model = load_transformers(folder, getattr(torch, dtype))
     model.to(device).eval()
 
     def follows(prompt: Sequence[int]) -> Reference:

@@ -7,6 +7,7 @@ times where its weights are widened (`kernels/widened.py`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import psutil
@@ -160,7 +161,7 @@ class Loader:
         device: torch.device,
         quant: str,
     ) -> None:
-        self._checkpoint = Checkpoint(folder)
+        self._checkpoint = Checkpoint(folder, dtype)
         self._architecture, self._dtype, self._device = architecture, dtype, device
         self._batch_invariant = dtype != torch.float32 or quant != "none"
         self._linear: Make = linear if quant == "none" else quantised(quant)
@@ -245,7 +246,7 @@ class Loader:
         """From a tensor that holds those of all experts, as transformers can store them."""
         self._read.add(name)
         whole = self._checkpoint.read(name, (count, *shape))
-        return whole[number].to(self._device, self._dtype)
+        return in_dtype(name, whole[number], self._device, self._dtype)
 
     def _nothing_left(self, prefix: str) -> None:
         """Raise UserError for tensors with this prefix that were not read: what is not known may
@@ -274,11 +275,16 @@ class Loader:
         self._checkpoint.release()
 
     def table(self) -> Tensor:
-        """On the CPU the embedding stays in the mapped file: only rows that are used get read."""
-        table = self._checkpoint.read(
+        """On the CPU the embedding stays in the mapped file: only rows that are used get read. One
+        that is quantised there is dequantised, all of it."""
+        table = self._embedding
+        return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
+
+    @cached_property
+    def _embedding(self) -> Tensor:
+        return self._checkpoint.read(
             EMBEDDING, (self._architecture.vocab, self._architecture.width)
         )
-        return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
 
     def embedding(self, table: Tensor) -> Embedding:
         """From the `table`."""
@@ -292,13 +298,14 @@ class Loader:
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
+        if self._matrix_name == EMBEDDING:
+            return self._embedding
         shape = (self._architecture.vocab, self._architecture.width)
         return self._checkpoint.read(self._matrix_name, shape)
 
     @property
     def _matrix_name(self) -> str:
-        own = self._checkpoint.has(HEAD) or not self._architecture.tied
-        return HEAD if own else EMBEDDING
+        return self._checkpoint.head(self._architecture.tied)
 
     def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
         """One linear layer out of several that read the same rows: outputs by name."""

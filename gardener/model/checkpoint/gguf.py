@@ -1,72 +1,141 @@
-"""GGUF files: dequantised once into an ordinary Hugging Face folder in float32."""
+"""A GGUF file as a model folder: config and tokenizer, made once, and links to the file itself.
 
-from collections.abc import Callable
+Such a *light folder* is kept in the cache. Nothing is converted: the weights stay in the file, and
+`gguf_tensors.py` reads those that are asked for.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gardener.errors import UserError, reason
-from gardener.runtime.files import check_room, whole_folder
+import numpy as np
+
+from gardener.errors import UserError
+from gardener.model.checkpoint.gguf_config import Config, config_of
+from gardener.model.checkpoint.gguf_files import GGUFModel, files_of, read_model
+from gardener.model.checkpoint.gguf_names import ROPE_TENSORS, parts
+from gardener.model.checkpoint.gguf_tensors import (
+    AS_STORED,
+    FileState,
+    Stored,
+    unknown_types,
+    write_index,
+)
+from gardener.model.checkpoint.gguf_tokenizer import write_tokenizer
+from gardener.runtime.files import whole_folder
+from gardener.runtime.wording import Say
+
+WAY_OUT = "take another file of this model, or the folder that it was made from"
 
 
-def convert(gguf: Path, target: Path, say: Callable[[str], None], way_out: str) -> None:
-    """Dequantise a GGUF file into an ordinary folder in float32. The whole model is in memory."""
-    say(f"converting {gguf.name} to {target}")
+def write_light_folder(gguf: Path, target: Path, say: Say, way_out: str) -> None:
+    """Read what a file says, and write it as `target`. Raises UserError, which names the file, for
+    one that cannot be read, or holds anything that is not known; `way_out` is for where `target`
+    cannot be written."""
+    say(f"reading what {gguf.name} says (once)")
+    files = files_of(gguf)
+    model = _readable(files)
+    config, tensors = _described(gguf, model)
     with whole_folder(target, way_out) as folder:
-        model, tokenizer = _load_gguf(gguf)
-        _write_model(model, folder, way_out)
-        tokenizer.save_pretrained(folder)
+        try:
+            write_tokenizer(model.metadata, folder)
+        except UserError as error:
+            raise UserError(f"{gguf}: {error}") from error
+        (folder / "config.json").write_text(_json(config), encoding="utf-8")
+        states = {}
+        for file in files:
+            (folder / file.name).symlink_to(file.absolute())
+            states[file.name] = FileState(file.stat().st_size, file.stat().st_mtime_ns)
+        write_index(folder, states, tensors)
 
 
-def _load_gguf(gguf: Path) -> tuple[Any, Any]:
-    """The transformers model and tokenizer in a GGUF file. Raises UserError."""
-    # Only here: these pull in most of transformers, which a node must not pay for.
-    import torch
-    import transformers
-
-    # The tokenizer's settings may stand beside the file, and name code: it is never run.
-    safe: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
-    options = dict(safe)
-    settings = getattr(transformers, "GgufConfig", None)
-    if settings is not None:  # newer versions keep the weights quantised unless told otherwise
-        options["quantization_config"] = settings(dequantize=True)
-    bars: Any = transformers.utils.logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
+def _described(gguf: Path, model: GGUFModel) -> tuple[Config, dict[str, Stored]]:
+    """The config, and where each tensor is. Raises UserError."""
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            gguf.parent, dtype=torch.float32, **options
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **safe)
+        config = config_of(model.metadata, model.tensors, _rope_factors(model))
+        tensors = dict(_placed(model, config))
+        _check_layers(model, int(config["num_hidden_layers"]))
+        return config, tensors
+    except UserError as error:
+        raise UserError(f"{gguf} cannot be used: {error}: {WAY_OUT}") from error
+
+
+def _readable(files: list[Path]) -> GGUFModel:
+    """Raises UserError also for types of tensors that are not supported, and without the package
+    that knows them."""
+    try:
+        model = read_model(files)
+        unknown = unknown_types(tensor.type for tensor in model.tensors.values())
     except ImportError as error:
-        raise UserError("GGUF files need two packages more: pip install gguf accelerate") from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{gguf} cannot be read: {reason(error)}") from error
-    finally:
-        if shown:
-            bars.enable_progress_bar()
-    return model, tokenizer
+        raise UserError("GGUF files need one package more: pip install gguf") from error
+    if unknown:
+        raise UserError(
+            f"{files[0]} has tensors of type {', '.join(unknown)}, which cannot be computed with: "
+            f"{WAY_OUT}"
+        )
+    return model
 
 
-def _write_model(model: Any, folder: Path, way_out: str) -> None:
-    """Weights, config and generation config; `save_pretrained` refuses models that were GGUF."""
-    import json
+def _rope_factors(model: GGUFModel) -> dict[str, list[float]]:
+    """The tensors that are settings. They are small: [head_dim / 2]."""
+    found = {}
+    for name in ROPE_TENSORS & model.tensors.keys():
+        tensor = model.tensors[name]
+        if tensor.type != "F32" or len(tensor.shape) != 1:
+            raise UserError(f"its {name} is of type {tensor.type} and shape {tensor.shape}")
+        raw = np.fromfile(model.files[name], np.float32, tensor.shape[0], offset=tensor.offset)
+        found[name.removesuffix(".weight")] = raw.tolist()
+    return found
 
-    from safetensors.torch import save_file
 
-    config = {key: value for key, value in model.config.to_dict().items() if key[0] != "_"}
-    config.pop("quantization_config", None)
-    config["architectures"] = [type(model).__name__]
-    weights = model.state_dict()
-    if config.get("tie_word_embeddings"):
-        weights.pop("lm_head.weight", None)
-    nbytes = sum(tensor.nbytes for tensor in weights.values())
-    check_room(folder.parent, nbytes, way_out)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in weights.items()},
-        folder / "model.safetensors",
-        metadata={"format": "pt"},
-    )
-    (folder / "model.safetensors").chmod(0o644)
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
-    model.generation_config.save_pretrained(folder)
+def _placed(model: GGUFModel, config: Config) -> Iterator[tuple[str, Stored]]:
+    """Where each tensor of the checkpoint is. Raises UserError for one that is not known."""
+    architecture = str(model.metadata["general.architecture"])
+    heads = {"q": config["num_attention_heads"], "k": config["num_key_value_heads"], "": 0}
+    for name, tensor in model.tensors.items():
+        if name in ROPE_TENSORS:
+            continue
+        for part in parts(architecture, name, tensor.shape):
+            shape, offset, nbytes = tensor.shape, tensor.offset, tensor.nbytes
+            if part.expert is not None:
+                nbytes //= shape[0]
+                shape, offset = shape[1:], offset + part.expert * nbytes
+            if part.heads and (
+                shape[0] % (2 * heads[part.heads])
+                or (len(shape) == 1 and tensor.type not in AS_STORED)
+            ):
+                raise UserError(f"its {name} has the shape {shape} and type {tensor.type}")
+            yield (
+                part.name,
+                Stored(
+                    model.files[name].name,
+                    tensor.type,
+                    shape,
+                    offset,
+                    nbytes,
+                    heads[part.heads],
+                    1.0 if part.shifted else 0.0,
+                ),
+            )
+
+
+def _check_layers(model: GGUFModel, layers: int) -> None:
+    """Raise UserError unless all layers have the same tensors, and there is none beyond them."""
+    within: dict[str, set[str]] = {str(layer): set() for layer in range(layers)}
+    for name in model.tensors:
+        head, _, rest = name.partition(".")
+        layer, _, tensor = rest.partition(".")
+        if head != "blk":
+            continue
+        if layer not in within:
+            raise UserError(f"it has a tensor {name}, and by its metadata {layers} layers")
+        within[layer].add(tensor)
+    for layer, found in within.items():
+        lacking = sorted(set().union(*within.values()) - found)
+        if lacking or not found:
+            raise UserError(f"it has no tensor blk.{layer}.{(lacking or ['*'])[0]}")
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"

@@ -20,7 +20,7 @@ from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.folders import read_json
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
-from gardener.model.checkpoint.tensors import INDEXES, needed
+from gardener.model.checkpoint.tensors import WEIGHTS, needed
 
 # The hub's errors derive from those of the HTTP library it uses, which changes with its version.
 _TRANSPORT: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError)
@@ -52,21 +52,18 @@ class Repository:
         that file names its tensors. Raises UserError."""
         folder = self._download(_SMALL_FILES)
         if not (folder / "config.json").exists():
-            raise UserError(f"{self._repository} has no config.json here: {self._way_out()}")
+            raise self._without("config.json")
         architecture = Architecture.read(folder)
         held = (
             choose(architecture) if choose else Slice(0, architecture.layers, architecture.layers)
         )
-        for index in INDEXES:
-            if (folder / index).exists():
-                return self._fetch_indexed(folder, index, held, architecture.tied)
-        for single in _WHOLE_WEIGHTS:
-            if (folder / single).exists() or (self._download([single]) / single).exists():
+        for name in WEIGHTS:  # in the order in which they would be read
+            here = (folder / name).exists()
+            if name.endswith(".json") and here:
+                return self._fetch_indexed(folder, name, held, architecture.tied)
+            if not name.endswith(".json") and (here or (self._download([name]) / name).exists()):
                 return folder
-        raise UserError(
-            f"{self._repository} has no weights that can be read ({', '.join(_WHOLE_WEIGHTS)}) "
-            f"here: {self._way_out()}"
-        )
+        raise self._without(f"weights that can be read ({', '.join(_WHOLE_WEIGHTS)})")
 
     def _fetch_indexed(
         self, folder: Path, index: str, held: Slice | EmbeddingAndHead | None, tied: bool
@@ -120,6 +117,25 @@ class Repository:
             ) from error
         except _TRANSPORT as error:
             raise UserError(f"{self._repository} could not be downloaded: {error}") from error
+
+    def _without(self, what: str) -> UserError:
+        """What to say of a repository in which this is missing."""
+        files = self._gguf_files()
+        if files:
+            return UserError(
+                f"{self._repository} has its weights as GGUF, in {len(files)} files: fetch the "
+                f"one that you want, say with `hf download {self._repository} {files[0]}`, and "
+                f"give that file with {self._option}"
+            )
+        return UserError(f"{self._repository} has no {what} here: {self._way_out()}")
+
+    def _gguf_files(self) -> list[str]:
+        """The names of those in the repository, as far as the hub can be asked."""
+        try:
+            names = huggingface_hub.list_repo_files(self._repository, revision=self._revision)
+        except _TRANSPORT:
+            return []
+        return sorted(name for name in names if name.endswith(".gguf"))
 
     def _way_out(self) -> str:
         if huggingface_hub.constants.HF_HUB_OFFLINE:

