@@ -23,6 +23,7 @@ from transformers import (
     SmolLM3Config,
 )
 
+from gardener.errors import UserError
 from gardener.evaluation.transformers_model import load_transformers
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.tensors import Checkpoint
@@ -157,3 +158,6 @@ def test_experts_may_be_tensors_of_their_own(
     assert checkpoint.names() == sorted(written.values)
     for name, value in written.values.items():
         assert torch.equal(checkpoint.read(name, tuple(value.shape)), value), name
+    gguf_models.write(tmp_path / "c.gguf", written.metadata, written.tensors | apart)
+    with pytest.raises(UserError, match=r"it has model\.layers\.\S+ twice, as blk\.\S+ and"):
+        resolve(str(tmp_path / "c.gguf"))

@@ -54,7 +54,7 @@ def _described(gguf: Path, model: GGUFModel) -> tuple[Config, dict[str, Stored]]
     """The config, and where each tensor is. Raises UserError."""
     try:
         config = config_of(model.metadata, model.tensors, _rope_factors(model))
-        tensors = dict(_placed(model, config))
+        tensors = _placed(model, config)
         _check_layers(model, int(config["num_hidden_layers"]))
         return config, tensors
     except UserError as error:
@@ -89,35 +89,35 @@ def _rope_factors(model: GGUFModel) -> dict[str, list[float]]:
     return found
 
 
-def _placed(model: GGUFModel, config: Config) -> Iterator[tuple[str, Stored]]:
-    """Where each tensor of the checkpoint is. Raises UserError for one that is not known."""
-    architecture = str(model.metadata["general.architecture"])
+def _placed(model: GGUFModel, config: Config) -> dict[str, Stored]:
+    """Where each tensor of the checkpoint is. Raises UserError for one that is not known, or is
+    there twice."""
     heads = {"q": config["num_attention_heads"], "k": config["num_key_value_heads"], "": 0}
-    for name, tensor in model.tensors.items():
-        if name in ROPE_TENSORS:
-            continue
-        for part in parts(architecture, name, tensor.shape):
-            shape, offset, nbytes = tensor.shape, tensor.offset, tensor.nbytes
-            if part.expert is not None:
-                nbytes //= shape[0]
-                shape, offset = shape[1:], offset + part.expert * nbytes
-            if part.heads and (
-                shape[0] % (2 * heads[part.heads])
-                or (len(shape) == 1 and tensor.type not in AS_STORED)
-            ):
-                raise UserError(f"its {name} has the shape {shape} and type {tensor.type}")
-            yield (
-                part.name,
-                Stored(
-                    model.files[name].name,
-                    tensor.type,
-                    shape,
-                    offset,
-                    nbytes,
-                    heads[part.heads],
-                    1.0 if part.shifted else 0.0,
-                ),
-            )
+    found: dict[str, Stored] = {}
+    for name in (name for name in model.tensors if name not in ROPE_TENSORS):
+        for part, stored in _stored(model, name, heads):
+            if part in found:
+                raise UserError(f"it has {part} twice, as {name} and otherwise")
+            found[part] = stored
+    return found
+
+
+def _stored(model: GGUFModel, name: str, heads: Mapping[str, int]) -> Iterator[tuple[str, Stored]]:
+    """What one tensor holds, by the names of the checkpoint; `heads`: how many there are."""
+    tensor = model.tensors[name]
+    architecture = str(model.metadata["general.architecture"])
+    for part in parts(architecture, name, tensor.shape):
+        shape, offset, nbytes = tensor.shape, tensor.offset, tensor.nbytes
+        if part.expert is not None:
+            nbytes //= shape[0]
+            shape, offset = shape[1:], offset + part.expert * nbytes
+        uneven = part.heads and shape[0] % (2 * heads[part.heads])
+        within_blocks = part.heads and len(shape) == 1 and tensor.type not in AS_STORED
+        if uneven or within_blocks or (part.shifted and tensor.type != "F32"):
+            raise UserError(f"its {name} has the shape {shape} and type {tensor.type}")
+        file, shift = model.files[name].name, 1.0 if part.shifted else 0.0
+        interleaved = heads[part.heads]
+        yield part.name, Stored(file, tensor.type, shape, offset, nbytes, interleaved, shift)
 
 
 def _check_layers(model: GGUFModel, layers: int) -> None:

@@ -58,9 +58,10 @@ def _common(keys: Keys, tensors: Tensors, factors: Factors) -> Config:
     """What every family has."""
     if "token_embd.weight" not in tensors:
         raise UserError("it has no tensor token_embd.weight")
-    width, heads = keys.need("embedding_length", int), keys.need("attention.head_count", int)
-    context = keys.need("context_length", int)
-    head_dim = keys.get("attention.key_length", int, width // max(heads, 1))
+    width, heads = keys.size("embedding_length"), keys.size("attention.head_count")
+    groups = keys.size("attention.head_count_kv") if keys.has("attention.head_count_kv") else heads
+    context = keys.size("context_length")
+    head_dim = keys.get("attention.key_length", int, width // heads)
     keys.expect("attention.value_length", head_dim)
     keys.expect("attention.causal", True)
     if not keys.get("expert_count", int, 0):
@@ -71,10 +72,10 @@ def _common(keys: Keys, tensors: Tensors, factors: Factors) -> Config:
         rope["partial_rotary_factor"] = rotated / head_dim
     return {
         "hidden_size": width,
-        "intermediate_size": keys.need("feed_forward_length", int),
-        "num_hidden_layers": keys.need("block_count", int),
+        "intermediate_size": keys.size("feed_forward_length"),
+        "num_hidden_layers": keys.size("block_count", most=1024),
         "num_attention_heads": heads,
-        "num_key_value_heads": keys.get("attention.head_count_kv", int, heads),
+        "num_key_value_heads": groups,
         "head_dim": head_dim,
         "vocab_size": tensors["token_embd.weight"].shape[0],
         "max_position_embeddings": context,

@@ -52,6 +52,13 @@ class Keys:
             raise UserError(f"its {key} is {value!r:.60}, which is not supported")
         return value
 
+    def size(self, name: str, most: int = 2**31 - 1) -> int:
+        """A number that something is counted with. Raises UserError."""
+        value = self.need(name, int)
+        if not 1 <= value <= most:
+            raise UserError(f"its {self.architecture}.{name} is {value}, not from 1 to {most}")
+        return value
+
     def get(self, name: str, kind: type[Kind], default: Kind) -> Kind:
         """The same, with a default for where it is missing."""
         return self.need(name, kind) if self.has(name) else default
