@@ -120,7 +120,7 @@ def _gemma2(config: Any) -> Differences:
 
 def _gemma3(config: Any) -> Differences:
     kinds = config.layer_types
-    # By kind of layer; transformers looks for `truncate` of YaRN beside the kinds, and never within.
+    # By kind of layer; transformers looks for `truncate` of YaRN beside the kinds, not within.
     ropes = dict(config.rope_parameters)
     used = sorted(set(kinds) & set(ropes))
     return {
