@@ -91,14 +91,14 @@ def _qwen3(config: Any) -> Differences:
 
 
 def _qwen3_moe(config: Any) -> Differences:
-    dense, step = config.mlp_only_layers or (), config.decoder_sparse_step
+    dense = config.mlp_only_layers or ()
     mixture = Mixture(
         experts=config.num_experts,
         chosen=config.num_experts_per_tok,
         inner=config.moe_intermediate_size,
         normalised=bool(config.norm_topk_prob),
         layers=tuple(
-            config.num_experts > 0 and layer not in dense and (layer + 1) % step == 0
+            layer not in dense and (layer + 1) % config.decoder_sparse_step == 0
             for layer in range(config.num_hidden_layers)
         ),
     )
@@ -106,7 +106,7 @@ def _qwen3_moe(config: Any) -> Differences:
         **_attention_bias(config),
         "qk_norm": True,
         "windows": _same_window(config),
-        "mixture": mixture if any(mixture.layers) else None,
+        "mixture": mixture,
     }
 
 
@@ -120,7 +120,7 @@ def _gemma2(config: Any) -> Differences:
 
 def _gemma3(config: Any) -> Differences:
     kinds = config.layer_types
-    # By kind of layer. Transformers looks for `truncate` of YaRN beside the kinds, never within.
+    # By kind of layer; transformers looks for `truncate` of YaRN beside the kinds, not within.
     ropes = dict(config.rope_parameters)
     used = sorted(set(kinds) & set(ropes))
     return {
