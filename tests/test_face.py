@@ -95,7 +95,7 @@ def test_a_request_tells_the_settings_that_it_runs_with() -> None:
             again = ring.ask(QUESTION, max_new_tokens=3, sampling=drawn)
             assert again.sampling == drawn
             least = gardener.Sampling(min_tokens=2)
-            assert ring.ask(QUESTION, max_new_tokens=3, sampling=least).sampling.eos == (2,)
+            assert ring.ask(QUESTION, max_new_tokens=3, sampling=least).sampling.eos == (0, 2)
 
     with asyncio.Runner(loop_factory=settings.loop()) as runner:
         runner.run(main())

@@ -28,16 +28,20 @@ def load_transformers(folder: Path, dtype: "torch.dtype") -> Any:
 
     checkpoint = Checkpoint(folder)
     options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
+    raw = read_json(folder / "config.json")
+    if raw.get("attn_logit_softcapping") is not None:
+        options["attn_implementation"] = "eager"  # the fused kernel leaves the bound out
     if checkpoint.gguf is None:
         kind: Any = transformers.AutoModelForCausalLM
         model, report = kind.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **options
         )
     else:
-        raw = _understood(read_json(folder / "config.json"))
+        raw = _understood(raw)
         kind = getattr(transformers, raw["architectures"][0])
         config = transformers.AutoConfig.for_model(**raw)
-        weights = {name: checkpoint.read(name) for name in checkpoint.names()}
+        names = checkpoint.names()
+        weights = {checkpoint.info(name).stored: checkpoint.read(name) for name in names}
         model, report = kind.from_pretrained(None, config=config, state_dict=weights, **options)
     _check(folder, report)
     return model

@@ -136,9 +136,10 @@ class Architecture:
     def facts(self) -> dict[str, Any]:
         """All that decides what the model computes, but for its weights; for the fingerprint. What
         is as in most models is left out, so that a field more changes no fingerprint."""
-        aside = ("context", "trained", "tied")
-        told = (f for f in fields(self) if f.name not in aside)
-        found = {f.name: getattr(self, f.name) for f in told if getattr(self, f.name) != f.default}
+        usual = {"windows": (None,) * self.layers, "rope_of": (0,) * self.layers}
+        told = (f for f in fields(self) if f.name not in ("context", "trained", "tied"))
+        found = {f.name: getattr(self, f.name) for f in told}
+        found = {n: each for n, each in found.items() if each != usual.get(n, _DEFAULTS.get(n))}
         if any(rope.get("rope_type") in ("dynamic", "longrope") for rope in self.ropes):
             found["trained"] = self.trained  # their frequencies depend on it
         return found | ({} if self.mixture is None else {"mixture": asdict(self.mixture)})
@@ -161,6 +162,9 @@ class Architecture:
         if mixture is None or not mixture.layers[layer]:
             return attention + 3 * self.width * self.inner
         return attention + self.width * (mixture.experts + 3 * mixture.chosen * mixture.inner)
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Architecture)}
 
 
 def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:

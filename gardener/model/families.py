@@ -91,14 +91,14 @@ def _qwen3(config: Any) -> Differences:
 
 
 def _qwen3_moe(config: Any) -> Differences:
-    dense = config.mlp_only_layers or ()
+    dense, step = config.mlp_only_layers or (), config.decoder_sparse_step
     mixture = Mixture(
         experts=config.num_experts,
         chosen=config.num_experts_per_tok,
         inner=config.moe_intermediate_size,
         normalised=bool(config.norm_topk_prob),
         layers=tuple(
-            layer not in dense and (layer + 1) % config.decoder_sparse_step == 0
+            config.num_experts > 0 and layer not in dense and (layer + 1) % step == 0
             for layer in range(config.num_hidden_layers)
         ),
     )
@@ -106,7 +106,7 @@ def _qwen3_moe(config: Any) -> Differences:
         **_attention_bias(config),
         "qk_norm": True,
         "windows": _same_window(config),
-        "mixture": mixture,
+        "mixture": mixture if any(mixture.layers) else None,
     }
 
 
