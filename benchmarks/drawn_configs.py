@@ -26,8 +26,10 @@ MODELS = {
     "olmo2": "Olmo2ForCausalLM",
     "granite": "GraniteForCausalLM",
     "smollm3": "SmolLM3ForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
 }
-"""The dense families, and the class that each names."""
+"""The families, and the class that each names."""
 
 _ACTIVATIONS = (*("silu", "gelu_pytorch_tanh") * 4, "gelu", "relu", "swish", "gelu_new", "relu2")
 
@@ -66,6 +68,26 @@ _POOL: dict[str, tuple[Any, ...]] = {
 }
 """Beside sizes, layers' kinds and rotary settings. What has no effect anywhere is here too."""
 
+_EXPERTS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "mixtral": {
+        "num_local_experts": (2, 5, 8),
+        "num_experts_per_tok": (1, 2, 2, 9),
+        "router_jitter_noise": (0.0, 0.1),
+        "norm_topk_prob": (False,),
+        "moe_intermediate_size": (24,),
+    },
+    "qwen3_moe": {
+        "num_experts": (2, 5, 8, 0),
+        "num_experts_per_tok": (1, 2, 2, 9),
+        "norm_topk_prob": (True, False),
+        "moe_intermediate_size": (24, 40),
+        "decoder_sparse_step": (1, 2, 3),
+        "mlp_only_layers": ([0], [1, 2], [], None),
+        "shared_expert_intermediate_size": (24,),
+    },
+}
+"""Fields of mixtures, which only mixtures have."""
+
 _OWN: dict[str, tuple[str, ...]] = {
     "llama": ("attention_bias", "mlp_bias", "head_dim"),
     "mistral": ("sliding_window", "head_dim"),
@@ -93,6 +115,8 @@ _OWN: dict[str, tuple[str, ...]] = {
         *("attention_bias", "mlp_bias", "use_sliding_window", "sliding_window", "layer_types"),
         *("no_rope_layers", "no_rope_layer_interval"),
     ),
+    "mixtral": ("sliding_window", "head_dim"),
+    "qwen3_moe": ("use_sliding_window", "sliding_window", "attention_bias", "head_dim"),
 }
 """What each family is likely to have; other fields are seldom there."""
 
@@ -143,6 +167,12 @@ def draw(family: str, seed: int) -> Config:
     for field, values in _POOL.items():
         if chance.random() < (0.6 if field in own else 0.12):
             config[field] = chance.choice(values)
+    for field, values in _EXPERTS.get(family, {}).items():
+        if chance.random() < 0.7:
+            config[field] = chance.choice(values)
+    if family in _EXPERTS:  # the default of 128 experts is no tiny model
+        config.setdefault("num_local_experts" if family == "mixtral" else "num_experts", 4)
+        config.setdefault("num_experts_per_tok", 2)
     _sizes(chance, config)
     _layers(chance, config, own)
     _rotary(chance, config)

@@ -1,7 +1,6 @@
 """Mixtures of experts: what is computed, for whom, and that company changes nothing."""
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -165,52 +164,6 @@ def test_experts_that_are_stored_in_one_tensor(kind: str, tmp_path: Path) -> Non
     request = Request(2)
     (got,) = Chain(tmp_path, 2).run(request.prompt(0, 10))
     torch.testing.assert_close(got, tiny.logits(model, request.tokens), atol=1e-4, rtol=0)
-
-
-def _drawn(chance: random.Random, kind: str) -> dict[str, Any]:
-    """Fields that this family obeys, and some that it does not."""
-    experts = chance.randint(1, 9)
-    both = {
-        "num_local_experts" if kind == "mixtral" else "num_experts": experts,
-        "num_experts_per_tok": chance.randint(1, experts),
-        "sliding_window": chance.choice([None, 3, 50]),
-        "num_attention_heads": chance.choice([2, 4]),
-        "num_key_value_heads": chance.choice([1, 2]),
-        "head_dim": chance.choice([8, 16]),
-        "tie_word_embeddings": chance.random() < 0.5,
-        "hidden_act": chance.choice(["silu", "gelu", "relu"]),
-        "attention_bias": chance.random() < 0.5,
-        "mlp_bias": chance.random() < 0.5,
-        "norm_topk_prob": chance.random() < 0.5,
-        "moe_intermediate_size": chance.choice([8, 40]),
-        "router_jitter_noise": 0.5,
-        "layer_types": ["full_attention"] * tiny.LAYERS,
-    }
-    if kind == "mixtral":
-        return both
-    return {
-        **both,
-        "use_sliding_window": chance.random() < 0.5,
-        "max_window_layers": 2,
-        "num_experts": experts * (chance.random() < 0.9),
-        "decoder_sparse_step": chance.choice([1, 2, 3]),
-        "mlp_only_layers": chance.choice([None, [], [0], [1, 3], [0, 1, 2, 3]]),
-    }
-
-
-def _same(kind: str, folder: Path, seed: int) -> None:
-    chance = random.Random(seed)
-    model, request = tiny.make(kind, folder, seed, **_drawn(chance, kind)), Request(seed)
-    chain = Chain(folder, chance.choice([1, 2, 3]))
-    got = [chain.run(request.prompt(*ends))[0] for ends in ((0, 7), (7, 10))]
-    expected = tiny.logits(model, request.tokens)
-    torch.testing.assert_close(torch.cat(got), expected, atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_configs_mean_what_they_mean_to_transformers(kind: str, tmp_path: Path) -> None:
-    for seed in range(12):
-        _same(kind, tmp_path / str(seed), seed)
 
 
 @pytest.mark.parametrize(
