@@ -135,7 +135,7 @@ NO_HEAD = gardener.DraftSettings(kinds=("ngram",))
         ({"raw": True, "prompt": ""}, "empty"),
         ({"sampling": gardener.Sampling(min_tokens=300)}, "min_tokens is 300, more than"),
         ({"sampling": gardener.Sampling(logit_bias=((10**6, 1.0),))}, "names token 1000000"),
-        ({"ignore_eos": True}, "a simulated ring .* leave ignore_eos away"),
+        ({"ignore_eos": True}, "a simulated ring .* leave ignore_eos out"),
         ({"logprobs": 2}, "a simulated ring .* without log probabilities"),
     ],
 )

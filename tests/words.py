@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-ROWS = 288
+ROWS = 512
 """What a model for such a tokenizer has as its vocabulary: bytes, and room for added tokens."""
 
 

@@ -34,7 +34,7 @@ from gardener.runtime.wording import printable, span
 PERIOD = 0.5
 """Seconds between two reports about the prompt."""
 
-DIGITS = re.compile("[0-9]{1,9}")
+DIGITS = re.compile("-?[0-9]{1,100}")
 """A token by its number."""
 
 PromptArgument = Annotated[
@@ -136,7 +136,9 @@ def _asked(prompt: str | None) -> str:
     try:
         text = sys.stdin.read()
     except UnicodeError as error:
-        raise UserError(f"the prompt is no text in {sys.stdin.encoding}: convert it") from error
+        raise UserError(
+            f"the prompt is not {sys.stdin.encoding.upper()} text: convert it"
+        ) from error
     except OSError as error:
         raise UserError(
             f"the prompt cannot be read from standard input ({reason(error)}): give a text or a "

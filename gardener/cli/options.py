@@ -168,7 +168,7 @@ class ChatOptions:
         given = [name for name in ("template", "system") if getattr(self, name) is not None]
         if raw and given:
             options = ", ".join(f"--{name}" for name in given)
-            note(f"--raw takes the text as it is: nothing comes of {options}")
+            note(f"--raw takes the text as it is: {options} has no effect")
 
 
 @Parameter(name="*", group=STAGES)

@@ -160,7 +160,7 @@ class SamplingOptions:
         found = self.over(self._own(folder, say) if self.sample else GREEDY)
         idle = [option for option in _ONLY_WITH_NOISE if getattr(self, option)]
         if found.is_greedy and idle:
-            say(f"temperature 0 takes the likeliest token: nothing comes of {_options(idle)}")
+            say(f"temperature 0 takes the likeliest token: {_options(idle)} has no effect")
         if not found.is_greedy:
             say(described(found))
         return found

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from gardener.errors import UserError
 from gardener.holder.chat_template import ChatTemplate, FixedText
+from gardener.holder.detokenizer import written
 from gardener.holder.templates import END, NEEDS, Template, choose, names_of, read
 from gardener.model.checkpoint.folders import read_json, refuse_pointer
 from gardener.runtime.wording import Say, check_text
@@ -95,6 +96,12 @@ class Prompter:
             tokens = self._checked_chat().tokens(turns, message)
         if not tokens:
             raise UserError("the prompt is empty: say something")
+        if max(tokens) >= self.vocabulary:
+            odd = max(tokens)
+            raise UserError(
+                f"the prompt holds token {odd} ({written(self.backend, odd)!r}), and this model "
+                f"has tokens 0 to {self.vocabulary - 1}: take the tokenizer that belongs to it"
+            )
         if len(tokens) >= self.context:
             raise UserError(
                 f"the prompt has {len(tokens)} tokens, and with the answer there may be "
@@ -133,7 +140,7 @@ class Prompter:
             self._warned = True
             self._say(
                 f"the text begins with {self._tokenizer.bos_token}, and the tokenizer puts one "
-                "before it: the model reads two, leave yours away if that is not meant"
+                "before it: the model reads two, leave yours out if that is not meant"
             )
         return tokens
 
@@ -202,7 +209,8 @@ def _tokenizer(directory: Path) -> Any:
             trust_remote_code=False,  # else it asks the user whether to run what the folder brings
         )
     except Exception as error:  # it trusts what the files say: nearly any of them
-        reason = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split())
+        reason = said if said and not isinstance(error, KeyError) else f"{error!r}"
         raise UserError(
             f"the tokenizer in {directory} cannot be read ({textwrap.shorten(reason, 300)}): mend "
             "its files, or take another model; code that comes with a model is never run"

@@ -26,7 +26,8 @@ def in_dtype(name: str, stored: Tensor, device: torch.device, dtype: torch.dtype
         return made
     if not is_finite(stored):
         raise UserError(
-            f"{name} holds what is no number: take the model's files from their source again"
+            f"{name} holds values that are not numbers: take the model's files from their source "
+            "again"
         )
     raise UserError(
         f"{name} holds numbers that are too large for {str(dtype).removeprefix('torch.')}: take "

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gardener.protocol.messages import Card, microseconds
+from gardener.protocol.messages import SPARE, Card, microseconds
+from gardener.protocol.room import longest_in
 from gardener.runtime.wording import span
 
 SERVED = "the ring serves somebody else at the moment"
@@ -80,8 +81,23 @@ def ring_problem(cards: Sequence[Card]) -> str | None:
     return None
 
 
+def memory_problem(asked: int, cards: Sequence[Card]) -> str | None:
+    """Why a single request of so many tokens is too much for the memory of one of these stages."""
+    rooms = [(slots, card.stage) for card in cards if (slots := kv_slots(card)) is not None]
+    slots, stage = min(rooms, default=(None, 0))
+    if slots is None or (fits := longest_in(slots, SPARE)) >= asked:
+        return None
+    less = f"ask for at most {fits}" if fits > 1 else "that is too little for any request"
+    return (
+        f"--context is {asked}, and stage {stage} has memory for the keys and values of {slots} "
+        f"tokens, {SPARE} of them for guesses: {less}, or give the stage more (--kv-memory)"
+    )
+
+
 def _identity(upstream: Card, downstream: Card) -> str | None:
-    a, b = f"stage {upstream.stage}", f"stage {downstream.stage}"
+    a, b = (
+        f"stage {each.stage}" if each.stage else "the holder" for each in (upstream, downstream)
+    )
     if upstream.version != downstream.version:
         return (
             f"{a} runs gardener {upstream.version} but {b} runs {downstream.version}: "

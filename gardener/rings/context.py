@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from gardener.draft.drafter import Drafter
 from gardener.errors import UserError
-from gardener.protocol.cards import kv_slots
-from gardener.protocol.messages import SPARE, Card
-from gardener.protocol.room import longest_in
+from gardener.protocol.cards import memory_problem
+from gardener.protocol.messages import Card
 from gardener.runtime.wording import Say
 
 
@@ -30,26 +29,14 @@ def agreed_context(asked: int | None, made_for: int, cards: Sequence[Card], say:
             f"--context is {asked}, and stage {stage} takes requests of up to {most} tokens: ask "
             "for less, or start that stage with a larger --context"
         )
-    _check_memory(asked, cards)
+    if problem := memory_problem(asked, cards):
+        raise UserError(problem)
     if asked > made_for:
         say(
             f"--context is {asked}, and this model was made for texts of {made_for} tokens: what "
             "it writes beyond that may be worth little"
         )
     return asked
-
-
-def _check_memory(asked: int, cards: Sequence[Card]) -> None:
-    """Raise UserError if a single request of so many tokens is too much for a stage."""
-    rooms = [(slots, card.stage) for card in cards if (slots := kv_slots(card)) is not None]
-    slots, stage = min(rooms, default=(None, 0))
-    if slots is None or (fits := longest_in(slots, SPARE)) >= asked:
-        return
-    less = f"ask for at most {fits}" if fits > 1 else "that is too little for any request"
-    raise UserError(
-        f"--context is {asked}, and stage {stage} has memory for the keys and values of {slots} "
-        f"tokens, {SPARE} of them for guesses: {less}, or give the stage more (--kv-memory)"
-    )
 
 
 def tell_short_drafters(drafters: Sequence[Drafter], context: int, say: Say) -> None:

@@ -72,7 +72,7 @@ class OpenRing:
         for each in (*stop, *(each for each in stop_tokens if isinstance(each, str))):
             check_text(each, f"stop {each!r}")
         if raw and system is not None:
-            raise UserError("a raw text has no system message: leave raw or system away")
+            raise UserError("a raw text has no system message: leave raw or system out")
         tokens = self.prompter.encode(prompt, raw=raw, history=history, system=system)
         ends = [self._token(each) for each in stop_tokens]
         given = self.settled(sampling or GREEDY, ignore_eos, ends)
@@ -114,8 +114,9 @@ class OpenRing:
         if len(pieces.ids) == 1 and token_text(backend, pieces.ids[0]) == named:
             return pieces.ids[0]
         raise UserError(
-            f"stop token {named!r} is none of this model, which makes {pieces.tokens} of it: name "
-            "one as its vocabulary writes it, or by number, or give a stop text instead"
+            f"stop token {named!r} is not a token of this model, which makes "
+            f"{len(pieces.ids)} tokens of it: name one as its vocabulary writes it, or by number, "
+            "or give a stop text instead"
         )
 
     def settled(
@@ -128,7 +129,7 @@ class OpenRing:
         if ignore_eos and self.settings.simulate is not None:
             raise UserError(
                 "a simulated ring plays back what was recorded, which ends where the model ended "
-                "it: leave ignore_eos away"
+                "it: leave ignore_eos out"
             )
         try:
             return completed(sampling, self.prompter, stop_tokens)

@@ -19,7 +19,7 @@ def check_text(text: str, what: str) -> None:
         from_bytes = 0xDC80 <= code <= 0xDCFF  # how Python keeps bytes that are no text
         byte = f"byte {code - 0xDC00:#04x}" if from_bytes else f"half of one, U+{code:X},"
         raise UserError(
-            f"{what} is no text in utf-8 ({byte} in the place of character {error.start + 1}): "
+            f"{what} is not UTF-8 text ({byte} in the place of character {error.start + 1}): "
             "convert it"
         ) from None
 

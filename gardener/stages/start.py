@@ -14,6 +14,7 @@ from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
 from gardener.net.address import check_free, parse, parse_peer
+from gardener.protocol.cards import memory_problem
 from gardener.protocol.messages import Card, CostPoints, microseconds
 from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
@@ -79,6 +80,8 @@ async def serve(
         stage, loaded, measured = await worker.run(in_turn, ready, settings, say)
         room = kv_room(stage, settings)
         card = card_of(stage, settings.stage, measured, room, settings.context)
+        if settings.context and (problem := memory_problem(settings.context, [card])):
+            raise UserError(problem)
         say(
             f"{span(card.first, card.end)} of {card.layers} on {settings.device} in {stage.dtype}, "
             f"{stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"

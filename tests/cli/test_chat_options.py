@@ -99,7 +99,7 @@ def test_raw_says_what_comes_to_nothing_and_a_doubled_bos(
     assert run(monkeypatch, plain, *raw) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["prompt_tokens"] == 2 + len("Why?")
-    assert said.err.count("--raw takes the text as it is: nothing comes of --system\n") == 1
+    assert said.err.count("--raw takes the text as it is: --system has no effect\n") == 1
     assert said.err.count("the text begins with <s>, and the tokenizer puts one before it") == 1
     assert "template" not in said.err
 
@@ -154,7 +154,9 @@ def test_a_template_that_does_not_exist_is_said_before_anything_begins(
     }.get(command, ("--local", "1"))
     assert run(monkeypatch, plain, command, *options, "--template", "vicunja") == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: there is no chat template vicunja: name one of alpaca, chatml, ")
+    assert said.startswith(
+        "error: there is no chat template 'vicunja': name one of alpaca, chatml, "
+    )
     assert not (tmp_path / "head").exists()
 
 

@@ -102,7 +102,7 @@ def test_the_seed_is_told(tmp_path: Path) -> None:
 def test_of_the_likeliest_token_nothing_is_told_but_what_has_no_effect(tmp_path: Path) -> None:
     assert settled(tmp_path, SamplingOptions()) == (GREEDY, [])
     _, said = settled(tmp_path, SamplingOptions(top_p=0.9, top_k=5))
-    assert said == ["temperature 0 takes the likeliest token: nothing comes of --top-p, --top-k"]
+    assert said == ["temperature 0 takes the likeliest token: --top-p, --top-k has no effect"]
 
 
 def test_the_models_own_settings_go_behind_what_is_given(brings: Path) -> None:

@@ -180,10 +180,10 @@ WRONG = "(byte 0xff in the place of character 2)"
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("$'a\\xff'", f"the prompt is no text in utf-8 {WRONG}"),
-        ("- < <(printf 'a\\xff')", "the prompt is no text in utf-8"),
-        ("hi --stop $'a\\xff'", f"--stop is no text in utf-8 {WRONG}"),
-        ("hi --stop-token $'a\\xff'", f"--stop-token is no text in utf-8 {WRONG}"),
+        ("$'a\\xff'", f"the prompt is not UTF-8 text {WRONG}"),
+        ("- < <(printf 'a\\xff')", "the prompt is not UTF-8 text"),
+        ("hi --stop $'a\\xff'", f"--stop is not UTF-8 text {WRONG}"),
+        ("hi --stop-token $'a\\xff'", f"--stop-token is not UTF-8 text {WRONG}"),
     ],
 )
 @pytest.mark.parametrize("locale", [{"PYTHONUTF8": "1"}, NO_LOCALE], ids=["utf-8", "none"])

@@ -52,7 +52,7 @@ def test_our_own_prompts_are_there_by_category() -> None:
         ('{"turns": "a"}', "line 1: turns must be a list of at least one text"),
         ('{"turns": ["a", 5]}', r"line 1: turns\[1\] must be a text that is not empty"),
         ('{"turns": [" "]}', r"line 1: turns\[0\] must be a text that is not empty"),
-        (r'{"turns": ["a", "\ud83d"]}', r"line 1: turns\[1\] is no text in utf-8 .half of one"),
+        (r'{"turns": ["a", "\ud83d"]}', r"line 1: turns\[1\] is not UTF-8 text .half of one"),
         ("\n \n", "holds no prompt"),
     ],
 )

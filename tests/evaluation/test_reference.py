@@ -1,5 +1,6 @@
 """The reference text: logits of transformers, and picks of the settings that a ring was given."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,20 @@ def test_the_likeliest_tokens_are_those_that_transformers_generates(
         out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12)
         assert tokens == out[0, len(prompt) :].tolist()
         assert len(gaps) == 12
+
+
+def test_windows_that_a_family_does_not_have_change_nothing(tmp_path: Path) -> None:
+    """Transformers computes a Llama without them, but would drop keys from its cache."""
+    model = tiny.make("llama", tmp_path)
+    file = tmp_path / "config.json"
+    kinds = ["sliding_attention"] * tiny.LAYERS
+    odd = {"layer_types": kinds, "sliding_window": 3, "use_sliding_window": True}
+    file.write_text(json.dumps(json.loads(file.read_text()) | odd))
+    for prompt, (tokens, _) in zip(PROMPTS, reference(tmp_path), strict=True):
+        text = list(prompt)
+        for token in tokens:
+            assert token == int(tiny.last_logits(model, text).argmax())
+            text.append(token)
 
 
 def test_with_a_temperature_the_pick_has_the_noise_of_its_place(model: Any, folder: Path) -> None:

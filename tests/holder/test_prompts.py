@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
+from tokenizers import Tokenizer
 
 from gardener.errors import UserError
 from gardener.evaluation.reference import plain_reference
@@ -46,9 +47,9 @@ def test_a_tokenizer_that_is_a_pointer_of_git_lfs_is_called_one(folder: Path) ->
 @pytest.mark.parametrize(
     ("prompt", "history", "why"),
     [
-        ("w5\udcff", [], "the prompt is no text in utf-8 .byte 0xff in the place of character 3"),
-        ("\ud83d", [], "the prompt is no text in utf-8 .half of one, U.D83D, in the place of"),
-        ("w5", [("w6", "w\udc80")], "the prompt is no text in utf-8 .byte 0x80"),
+        ("w5\udcff", [], "the prompt is not UTF-8 text .byte 0xff in the place of character 3"),
+        ("\ud83d", [], "the prompt is not UTF-8 text .half of one, U.D83D, in the place of"),
+        ("w5", [("w6", "w\udc80")], "the prompt is not UTF-8 text .byte 0x80"),
     ],
 )
 def test_a_prompt_that_is_no_text_is_no_fault_of_the_template(
@@ -141,3 +142,15 @@ def test_a_template_that_fails_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match="use --raw"):
         prompter.fixed_text()
     assert prompter.encode("w5", raw=True) == [5]
+
+
+def test_a_token_that_the_model_does_not_have_is_named(tmp_path: Path) -> None:
+    """Tokenizers that somebody added a token to, beside the model as it was."""
+    tiny.make("llama", tmp_path)
+    tiny.name_words(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.add_special_tokens(["<pad>"])
+    tokenizer.save(str(file))
+    with pytest.raises(UserError, match=r"holds token 61 \('<pad>'\), and .* 0 to 60: take the"):
+        Prompter(tmp_path).encode("w1 <pad>", raw=True)

@@ -32,8 +32,8 @@ def test_a_single_odd_number_is_seen_wherever_it_stands(dtype: torch.dtype, odd:
 @pytest.mark.parametrize(
     ("number", "dtype", "why"),
     [
-        (math.nan, "float32", "holds what is no number: take the model's files"),
-        (-math.inf, "float16", "holds what is no number: take the model's files"),
+        (math.nan, "float32", "holds values that are not numbers: take the model's files"),
+        (-math.inf, "float16", "holds values that are not numbers: take the model's files"),
         (1e5, "float16", "too large for float16: take --dtype bfloat16 or float32"),
         (1e5, "bfloat16", None),
     ],

@@ -64,12 +64,15 @@ def test_an_answer_that_may_not_end_at_once_does_not_end_with_a_stop_token_eithe
 @pytest.mark.parametrize(
     ("wanted", "why"),
     [
-        ({"stop_tokens": ["a garden"]}, "'a garden' is none of this model.*number, or give a stop"),
-        ({"stop_tokens": [""]}, "stop token '' is none of this model"),
+        (
+            {"stop_tokens": ["a garden"]},
+            "'a garden' is not a token of this model.*or give a stop",
+        ),
+        ({"stop_tokens": [""]}, "stop token '' is not a token of this model"),
         ({"stop_tokens": [4000]}, "stop_tokens names token 4000: this model has tokens 0 to"),
         ({"stop_tokens": [-1]}, "stop_tokens names token -1: this model has"),
-        ({"stop_tokens": ["\udcff"]}, "is no text in utf-8"),
-        ({"stop": ["\udcff"]}, "is no text in utf-8"),
+        ({"stop_tokens": ["\udcff"]}, "is not UTF-8 text"),
+        ({"stop": ["\udcff"]}, "is not UTF-8 text"),
     ],
 )
 def test_stops_that_cannot_be(wanted: dict[str, Any], why: str) -> None:

@@ -63,5 +63,5 @@ def test_a_ring_has_a_template_and_a_system_message_and_a_question_may_have_its_
 
 
 def test_a_template_that_does_not_exist_is_said_when_settings_are_made() -> None:
-    with pytest.raises(gardener.UserError, match="there is no chat template vicunja"):
+    with pytest.raises(gardener.UserError, match="there is no chat template 'vicunja'"):
         gardener.RingSettings(local=1, template="vicunja")

@@ -79,9 +79,9 @@ def read(wanted: str) -> Template:
     if wanted in NEEDS:
         return named(wanted)
     path = Path(wanted).expanduser()
-    if not path.exists():
+    if not wanted.strip() or not path.exists():
         raise UserError(
-            f"there is no chat template {wanted}: name one of {', '.join(NEEDS)}, or a Jinja file"
+            f"there is no chat template {wanted!r}: name one of {', '.join(NEEDS)}, or a Jinja file"
         )
     try:
         text = path.read_text(encoding="utf-8")

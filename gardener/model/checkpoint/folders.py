@@ -35,7 +35,7 @@ def refuse_pointer(path: Path) -> None:
         return
     if begin.startswith(POINTER):
         size = re.search(rb"^size (\d+)$", begin, re.MULTILINE)
-        held = f" of {int(size[1]) / 1e6:.0f} MB" if size else ""
+        held = f" of {int(size[1]) / 1e6:.0f} MB" if size and int(size[1]) >= 1e6 else ""
         raise UserError(
             f"{path} is a git-lfs pointer, not the file{held} that it stands for: run `git lfs "
             f"pull` in {path.parent}, or download that file"
