@@ -27,7 +27,7 @@ _GELU = "gelu_pytorch_tanh"
 
 
 @dataclass(frozen=True)
-class Family:
+class GGUFFamily:
     """`model_type` and class in transformers; `more` adds to a config what is the family's own."""
 
     model_type: str
@@ -212,16 +212,16 @@ def _smollm3(keys: Keys, config: Config) -> Config:
 
 
 FAMILIES = {
-    "llama": Family("llama", "LlamaForCausalLM", _llama),
-    "mixtral": Family("mixtral", "MixtralForCausalLM", _mixtral),
-    "qwen2": Family("qwen2", "Qwen2ForCausalLM", _qwen2),
-    "qwen3": Family("qwen3", "Qwen3ForCausalLM", _qwen3),
-    "qwen3moe": Family("qwen3_moe", "Qwen3MoeForCausalLM", _qwen3moe),
-    "gemma2": Family("gemma2", "Gemma2ForCausalLM", _gemma2),
-    "gemma3": Family("gemma3_text", "Gemma3ForCausalLM", _gemma3),
-    "phi3": Family("phi3", "Phi3ForCausalLM", _phi3),
-    "olmo2": Family("olmo2", "Olmo2ForCausalLM", _olmo2),
-    "granite": Family("granite", "GraniteForCausalLM", _granite),
-    "smollm3": Family("smollm3", "SmolLM3ForCausalLM", _smollm3),
+    "llama": GGUFFamily("llama", "LlamaForCausalLM", _llama),
+    "mixtral": GGUFFamily("mixtral", "MixtralForCausalLM", _mixtral),
+    "qwen2": GGUFFamily("qwen2", "Qwen2ForCausalLM", _qwen2),
+    "qwen3": GGUFFamily("qwen3", "Qwen3ForCausalLM", _qwen3),
+    "qwen3moe": GGUFFamily("qwen3_moe", "Qwen3MoeForCausalLM", _qwen3moe),
+    "gemma2": GGUFFamily("gemma2", "Gemma2ForCausalLM", _gemma2),
+    "gemma3": GGUFFamily("gemma3_text", "Gemma3ForCausalLM", _gemma3),
+    "phi3": GGUFFamily("phi3", "Phi3ForCausalLM", _phi3),
+    "olmo2": GGUFFamily("olmo2", "Olmo2ForCausalLM", _olmo2),
+    "granite": GGUFFamily("granite", "GraniteForCausalLM", _granite),
+    "smollm3": GGUFFamily("smollm3", "SmolLM3ForCausalLM", _smollm3),
 }
 """By `general.architecture`; mixtral is a llama with experts there."""
