@@ -21,6 +21,9 @@ from gardener.model.architecture import Architecture
 SCALINGS = ("default", "linear", "llama3", "yarn", "dynamic", "longrope", "factors")
 """Kinds of scaling. `factors` is what GGUF files have: each frequency divided by its own factor."""
 
+_FACTORS = {"longrope": ("short_factor", "long_factor"), "factors": ("factors",)}
+"""Settings with a number for each frequency, by the kind of scaling."""
+
 _STEP = 512  # positions by which the tables grow at least
 
 Rotation: TypeAlias = tuple[Tensor, Tensor]
@@ -82,8 +85,9 @@ class RotaryTable:
     @property
     def sound(self) -> bool:
         """See `Rotary.sound`."""
-        # Factors of longrope are used beyond the original context only, when it is too late.
-        keys = ("short_factor", "long_factor") if self._kind == "longrope" else ()
+        # Factors of longrope are used beyond the original context only, when it is too late; a
+        # single factor would be taken for all frequencies.
+        keys = _FACTORS.get(self._kind, ())
         lengths = {len(self._rope[key]) for key in keys} - {self._rotated // 2}
         first = torch.stack(self.at(torch.tensor([1], device=self._device), 1))
         return bool(first.isfinite().all()) and not lengths

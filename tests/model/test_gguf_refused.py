@@ -1,6 +1,8 @@
 """GGUF files that are damaged, incomplete, or say what nobody here knows: refused by name."""
 
+import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from gguf_models import Written
 from transformers import LlamaConfig
 
 from gardener.errors import UserError
+from gardener.model.checkpoint.gguf_tensors import INDEX
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.tensors import Checkpoint, fingerprint
 
@@ -124,6 +127,43 @@ def test_a_damaged_file_is_called_so(
     (tmp_path / "b.gguf").write_bytes(damage(written.path.read_bytes()))
     with pytest.raises(UserError, match=rf"b\.gguf cannot be read: .*({what}).*, and whole\?"):
         resolve(str(tmp_path / "b.gguf"))
+
+
+def _emptied(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _replaced(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.touch()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no index": lambda folder: (folder / INDEX).unlink(),
+    "half an index": lambda folder: (folder / INDEX).write_bytes(b"{"),
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "an empty config": lambda folder: (folder / "config.json").write_bytes(b""),
+    "no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
+    "no template": lambda folder: (folder / "tokenizer_config.json").unlink(),
+    "no end": lambda folder: (folder / "generation_config.json").unlink(),
+    "no link": lambda folder: (folder / "a.gguf").unlink(),
+    "an empty folder": _emptied,
+    "a file in its place": _replaced,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_light_folder_that_is_damaged_is_made_anew(written: Written, damage: str) -> None:
+    folder = resolve(str(written.path))
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    DAMAGES[damage](folder)
+    said: list[str] = []
+    assert resolve(str(written.path), say=said.append) == folder
+    assert said == ["reading what a.gguf says (once)"]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
+    resolve(str(written.path), say=said.append)
+    assert len(said) == 1
 
 
 def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 import tiny
 import torch
 from gguf_models import Written
-from transformers import LlamaConfig, Phi3Config
+from transformers import AutoConfig, Gemma3TextConfig, GraniteConfig, LlamaConfig, Phi3Config
 
 from gardener.errors import UserError
 from gardener.evaluation.transformers_model import load_transformers
+from gardener.model.architecture import Architecture
+from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.resolve import resolve
+from gardener.model.loader import check_rotary
 
 SIZES: dict[str, Any] = {
     "hidden_size": 64,
@@ -180,6 +184,17 @@ FREQS = np.full(HEAD_DIM // 2, 2.0, np.float32)
             "yarn_log_multiplier is 0.1",
         ),
         ({"rope_factors_long__weight": FREQS}, "only one of the tensors .*: short"),
+        (
+            {"arch__rope__dimension_count": 8},
+            r"llama\.rope\.dimension_count is 8, of a head_dim of 16, .* not supported for llama",
+        ),
+        ({"arch__rope__dimension_count": 0}, r"dimension_count is 0, of a head_dim of 16"),
+        ({"rope_freqs__weight": FREQS[:1]}, r"rope_freqs\.weight has 1 numbers, not 8"),
+        ({"rope_freqs__weight": -FREQS}, r"rope_freqs\.weight has the number -2\.0"),
+        (
+            {"rope_factors_long__weight": FREQS, "rope_factors_short__weight": FREQS[:1]},
+            r"rope_factors_short\.weight has 1 numbers, not 8",
+        ),
         ({"rope_freqs__weight": FREQS[:, None]}, r"rope_freqs\.weight is of type F32 and shape"),
     ],
 )
@@ -189,3 +204,59 @@ def test_what_a_config_cannot_say_is_refused(
     path = gguf_models.alter(plain, tmp_path / "b.gguf", **changes)
     with pytest.raises(UserError, match=rf"b\.gguf cannot be used: .*{what}"):
         resolve(str(path))
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "what"),
+    [
+        ("gemma3", {"arch__rope__freq_base": 0.0}, r"gemma3\.rope\.freq_base is 0\.0"),
+        ("gemma3", {"arch__rope__freq_base": math.nan}, r"gemma3\.rope\.freq_base is nan"),
+        ("gemma3", {"arch__rope__freq_base_swa": -1.0}, r"rope\.freq_base_swa is -1\.0"),
+        ("gemma3", {"arch__rope__scaling__factor": -2.0}, r"rope\.scaling\.factor is -2\.0"),
+        ("gemma3", {"arch__rope__scale_linear": -2.0}, r"rope\.scale_linear is -2\.0"),
+        ("granite", {"arch__rope__scaling__finetuned": False}, r"scaling\.finetuned is False"),
+        ("phi3", {"rope_freqs__weight": FREQS}, r"rope_freqs\.weight is not supported for phi3"),
+        (
+            "phi3",
+            {"arch__rope__scaling__type": "yarn", "arch__rope__scaling__factor": 2.0},
+            r"phi3\.rope\.scaling\.factor with yarn scaling is not supported",
+        ),
+        ("phi3", {"arch__rope__dimension_count": 0}, r"dimension_count is 0, of a head_dim of 16"),
+        ("phi3", {"arch__rope__dimension_count": 32}, r"dimension_count is 32, of a head_dim"),
+    ],
+)
+def test_what_a_family_does_not_know_is_refused(
+    tmp_path: Path, config: str, changes: dict[str, Any], what: str
+) -> None:
+    makers = {"gemma3": Gemma3TextConfig, "granite": GraniteConfig, "phi3": Phi3Config}
+    sizes = SIZES | {"head_dim": HEAD_DIM, "tie_word_embeddings": config != "phi3"}
+    own = {"attention.sliding_window": 8} if config == "gemma3" else {}
+    written = gguf_models.make(tmp_path / "a.gguf", makers[config](**sizes), "Q8_0", **own)
+    resolve(str(written.path))
+    path = gguf_models.alter(written, tmp_path / "b.gguf", **changes)
+    with pytest.raises(UserError, match=rf"b\.gguf cannot be used: .*{what}"):
+        resolve(str(path))
+
+
+def test_a_factor_of_zero_is_none(plain: Written, tmp_path: Path) -> None:
+    """In llama.cpp, where the old name counts then."""
+    path = gguf_models.alter(plain, tmp_path / "b.gguf", arch__rope__scaling__factor=0.0)
+    assert rope_of(path)["rope_type"] == "default"
+    changes = {"arch__rope__scaling__factor": 0.0, "arch__rope__scale_linear": 4.0}
+    assert rope_of(gguf_models.alter(plain, tmp_path / "c.gguf", **changes))["factor"] == 4.0
+
+
+def test_transformers_is_not_asked_for_factors(plain: Written, tmp_path: Path) -> None:
+    """It does not know them, and warns."""
+    folder = resolve(str(gguf_models.alter(plain, tmp_path / "b.gguf", rope_freqs__weight=FREQS)))
+    found = plain_config(json.loads((folder / "config.json").read_text()))
+    assert found is not None
+    assert Architecture.read(folder) == Architecture.from_config(AutoConfig.from_pretrained(folder))
+
+
+def test_one_factor_is_not_taken_for_all_frequencies(plain: Written, tmp_path: Path) -> None:
+    rope = {"rope_type": "factors", "rope_theta": 1e4}
+    shape = Architecture.from_config(plain.model.config)
+    check_rotary(tmp_path, replace(shape, ropes=({**rope, "factors": [2.0] * 8},)))
+    with pytest.raises(UserError, match=r"rotary settings make no sense: .*'factors': \[2\.0\]"):
+        check_rotary(tmp_path, replace(shape, ropes=({**rope, "factors": [2.0]},)))

@@ -4,14 +4,13 @@ Such a *light folder* is kept in the cache. Nothing is converted: the weights st
 `gguf_tensors.py` reads those that are asked for.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gardener.errors import UserError
+from gardener.model.checkpoint.folders import write_json
 from gardener.model.checkpoint.gguf_config import Config, config_of
 from gardener.model.checkpoint.gguf_files import GGUFModel, files_of, read_model
 from gardener.model.checkpoint.gguf_names import ROPE_TENSORS, parts
@@ -42,7 +41,7 @@ def write_light_folder(gguf: Path, target: Path, say: Say, way_out: str) -> None
             write_tokenizer(model.metadata, folder)
         except UserError as error:
             raise UserError(f"{gguf}: {error}") from error
-        (folder / "config.json").write_text(_json(config), encoding="utf-8")
+        write_json(folder / "config.json", config)
         states = {}
         for file in files:
             (folder / file.name).symlink_to(file.absolute())
@@ -135,7 +134,3 @@ def _check_layers(model: GGUFModel, layers: int) -> None:
         lacking = sorted(set().union(*within.values()) - found)
         if lacking or not found:
             raise UserError(f"it has no tensor blk.{layer}.{(lacking or ['*'])[0]}")
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=2, sort_keys=True) + "\n"

@@ -27,7 +27,7 @@ _GELU = "gelu_pytorch_tanh"
 
 
 @dataclass(frozen=True)
-class Family:
+class GGUFFamily:
     """`model_type` and class in transformers; `more` adds to a config what is the family's own."""
 
     model_type: str
@@ -66,10 +66,10 @@ def _common(keys: Keys, tensors: Tensors, factors: Factors) -> Config:
     keys.expect("attention.causal", True)
     if not keys.get("expert_count", int, 0):
         keys.expect("expert_used_count", 0)
-    rope = rope_parameters(keys, factors, context)
     rotated = keys.get("rope.dimension_count", int, head_dim)
+    share = {}
     if rotated != head_dim:
-        rope["partial_rotary_factor"] = rotated / head_dim
+        share = {"partial_rotary_factor": _rotated_share(keys, rotated, head_dim)}
     return {
         "hidden_size": width,
         "intermediate_size": keys.size("feed_forward_length"),
@@ -82,12 +82,24 @@ def _common(keys: Keys, tensors: Tensors, factors: Factors) -> Config:
         "rms_norm_eps": keys.need("attention.layer_norm_rms_epsilon", float),
         "hidden_act": "silu",
         "tie_word_embeddings": "output.weight" not in tensors,
-        "rope_parameters": rope,
+        "rope_parameters": rope_parameters(keys, factors, context, rotated) | share,
         **{name: True for name, tensor in _BIASES.items() if tensor in tensors},
         "bos_token_id": keys.token("bos"),
         "eos_token_id": keys.token("eos"),
         "pad_token_id": keys.token("padding"),
     }
+
+
+def _rotated_share(keys: Keys, rotated: int, head_dim: int) -> float:
+    """How much of each head is rotated, for the family that obeys it. Raises UserError."""
+    share = rotated / head_dim
+    known = keys.architecture == "phi3" and 0 < rotated < head_dim and rotated % 2 == 0
+    if not known or int(head_dim * share) != rotated:  # transformers rounds down
+        raise UserError(
+            f"its {keys.architecture}.rope.dimension_count is {rotated}, of a head_dim of "
+            f"{head_dim}, which is not supported for {keys.architecture}"
+        )
+    return share
 
 
 def _llama(keys: Keys, config: Config) -> Config:
@@ -161,7 +173,7 @@ def _gemma2(keys: Keys, config: Config) -> Config:
 
 def _gemma3(keys: Keys, config: Config) -> Config:
     del config["hidden_act"]
-    local = keys.get("rope.freq_base_swa", float, 10000.0)
+    local = keys.positive("rope.freq_base_swa", 10000.0)
     keys.expect("attention.sliding_window_pattern", 6)
     return _gemma(config, largest=62, full=6) | {
         "final_logit_softcapping": keys.get("final_logit_softcapping", float, 0.0) or None,
@@ -176,6 +188,11 @@ def _gemma3(keys: Keys, config: Config) -> Config:
 
 def _phi3(keys: Keys, config: Config) -> Config:
     _without_head_dim(config)
+    kind = config["rope_parameters"]["rope_type"]
+    if kind not in ("default", "longrope"):
+        scaled = f"phi3.rope.scaling.factor with {kind} scaling"
+        said = "rope_freqs.weight" if kind == "factors" else scaled
+        raise UserError(f"its {said} is not supported for phi3")
     context = config["max_position_embeddings"]
     return {
         "original_max_position_embeddings": keys.get(
@@ -186,6 +203,7 @@ def _phi3(keys: Keys, config: Config) -> Config:
 
 
 def _granite(keys: Keys, config: Config) -> Config:
+    keys.expect("rope.scaling.finetuned", True)  # llama.cpp: else it has no rotary embedding
     scale = config["head_dim"] ** -0.5
     _without_head_dim(config)
     return {
@@ -212,16 +230,16 @@ def _smollm3(keys: Keys, config: Config) -> Config:
 
 
 FAMILIES = {
-    "llama": Family("llama", "LlamaForCausalLM", _llama),
-    "mixtral": Family("mixtral", "MixtralForCausalLM", _mixtral),
-    "qwen2": Family("qwen2", "Qwen2ForCausalLM", _qwen2),
-    "qwen3": Family("qwen3", "Qwen3ForCausalLM", _qwen3),
-    "qwen3moe": Family("qwen3_moe", "Qwen3MoeForCausalLM", _qwen3moe),
-    "gemma2": Family("gemma2", "Gemma2ForCausalLM", _gemma2),
-    "gemma3": Family("gemma3_text", "Gemma3ForCausalLM", _gemma3),
-    "phi3": Family("phi3", "Phi3ForCausalLM", _phi3),
-    "olmo2": Family("olmo2", "Olmo2ForCausalLM", _olmo2),
-    "granite": Family("granite", "GraniteForCausalLM", _granite),
-    "smollm3": Family("smollm3", "SmolLM3ForCausalLM", _smollm3),
+    "llama": GGUFFamily("llama", "LlamaForCausalLM", _llama),
+    "mixtral": GGUFFamily("mixtral", "MixtralForCausalLM", _mixtral),
+    "qwen2": GGUFFamily("qwen2", "Qwen2ForCausalLM", _qwen2),
+    "qwen3": GGUFFamily("qwen3", "Qwen3ForCausalLM", _qwen3),
+    "qwen3moe": GGUFFamily("qwen3_moe", "Qwen3MoeForCausalLM", _qwen3moe),
+    "gemma2": GGUFFamily("gemma2", "Gemma2ForCausalLM", _gemma2),
+    "gemma3": GGUFFamily("gemma3_text", "Gemma3ForCausalLM", _gemma3),
+    "phi3": GGUFFamily("phi3", "Phi3ForCausalLM", _phi3),
+    "olmo2": GGUFFamily("olmo2", "Olmo2ForCausalLM", _olmo2),
+    "granite": GGUFFamily("granite", "GraniteForCausalLM", _granite),
+    "smollm3": GGUFFamily("smollm3", "SmolLM3ForCausalLM", _smollm3),
 }
 """By `general.architecture`; mixtral is a llama with experts there."""

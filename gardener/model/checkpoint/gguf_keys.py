@@ -1,5 +1,6 @@
 """The metadata of a GGUF file, read key by key, so that what nobody read can be named."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -62,6 +63,13 @@ class Keys:
     def get(self, name: str, kind: type[Kind], default: Kind) -> Kind:
         """The same, with a default for where it is missing."""
         return self.need(name, kind) if self.has(name) else default
+
+    def positive(self, name: str, default: float) -> float:
+        """A number that something is scaled with. Raises UserError."""
+        value = self.get(name, float, default)
+        if not 0 < value < math.inf:
+            raise UserError(f"its {self.architecture}.{name} is {value}, not above 0")
+        return value
 
     def expect(self, name: str, *values: object) -> None:
         """Raise UserError if this is there, and none of these values."""

@@ -22,9 +22,12 @@ Factors = Mapping[str, Sequence[float]]
 """The tensors that belong here, by their name without `.weight`."""
 
 
-def rope_parameters(keys: Keys, factors: Factors, context: int) -> dict[str, Any]:
-    """`context`: the longest text. Raises UserError for what cannot be said in a config."""
-    theta = {"rope_theta": keys.get("rope.freq_base", float, 10000.0)}
+def rope_parameters(keys: Keys, factors: Factors, context: int, rotated: int) -> dict[str, Any]:
+    """`context`: the longest text; `rotated`: how many numbers of each head. Raises UserError for
+    what cannot be said in a config."""
+    theta = {"rope_theta": keys.positive("rope.freq_base", 10000.0)}
+    for name, values in factors.items():
+        _check_factors(name, values, rotated)
     if "rope_factors_long" in factors or "rope_factors_short" in factors:
         return _longrope(keys, factors, context) | theta
     kind, factor = _scaling(keys)
@@ -42,10 +45,23 @@ def rope_parameters(keys: Keys, factors: Factors, context: int) -> dict[str, Any
     return (scaled or {"rope_type": "default"}) | theta
 
 
+def _check_factors(name: str, values: Sequence[float], rotated: int) -> None:
+    """Raise UserError unless there is a factor for each frequency."""
+    if len(values) != rotated // 2:
+        raise UserError(
+            f"its {name}.weight has {len(values)} numbers, not {rotated // 2}, half of the "
+            f"{rotated} of a head that are rotated"
+        )
+    odd = [each for each in values if not 0 < each < math.inf]
+    if odd:
+        raise UserError(f"its {name}.weight has the number {odd[0]}, not above 0")
+
+
 def _scaling(keys: Keys) -> tuple[str, float]:
-    """The kind of scaling, and by how much: none where that is by 1."""
-    factor = keys.get("rope.scale_linear", float, 1.0)  # its name in old files
-    factor = keys.get("rope.scaling.factor", float, factor) or 1.0
+    """The kind of scaling, and by how much: none where that is by 1 or 0."""
+    names = ("rope.scaling.factor", "rope.scale_linear")  # the latter in old files
+    factors = [keys.positive(name, 1.0) for name in names if keys.get(name, float, 0.0) != 0]
+    factor = factors[0] if factors else 1.0
     kind = keys.get("rope.scaling.type", str, "linear")
     if kind not in ("none", "linear", "yarn"):
         raise UserError(f"its {keys.architecture}.rope.scaling.type is {kind}, without its factors")
@@ -55,7 +71,7 @@ def _scaling(keys: Keys) -> tuple[str, float]:
 def _yarn(keys: Keys, factor: float, context: int) -> dict[str, Any]:
     for name, same in (("ext_factor", 1.0), ("attn_factor", 1.0), ("log_multiplier", 0.0)):
         keys.expect(f"rope.scaling.yarn_{name}", same)
-    scale = keys.get("rope.scaling.attn_factor", float, 1.0)
+    scale = keys.positive("rope.scaling.attn_factor", 1.0)
     return {
         "rope_type": "yarn",
         "factor": factor,
@@ -63,8 +79,8 @@ def _yarn(keys: Keys, factor: float, context: int) -> dict[str, Any]:
             "rope.scaling.original_context_length", int, context
         ),
         "attention_factor": scale * (0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0),
-        "beta_fast": keys.get("rope.scaling.yarn_beta_fast", float, 32.0),
-        "beta_slow": keys.get("rope.scaling.yarn_beta_slow", float, 1.0),
+        "beta_fast": keys.positive("rope.scaling.yarn_beta_fast", 32.0),
+        "beta_slow": keys.positive("rope.scaling.yarn_beta_slow", 1.0),
     }
 
 
@@ -83,5 +99,5 @@ def _longrope(keys: Keys, factors: Factors, context: int) -> dict[str, Any]:
         "original_max_position_embeddings": keys.get(
             "rope.scaling.original_context_length", int, context
         ),
-        "attention_factor": keys.get("rope.scaling.attn_factor", float, 1.0),
+        "attention_factor": keys.positive("rope.scaling.attn_factor", 1.0),
     }

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from gardener.errors import UserError, reason
+from gardener.model.checkpoint.folders import read_json
 from gardener.model.checkpoint.gguf_files import FORMAT
 from gardener.model.checkpoint.weight_files import SAMPLE, WeightFile
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INDEX = "model.gguf.index.json"
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+"""What `gguf_tokenizer.py` writes."""
 
 AS_STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Types that torch has, too."""
@@ -67,6 +71,11 @@ class Index(msgspec.Struct, frozen=True):
     files: Mapping[str, FileState]
     tensors: Mapping[str, Stored]
 
+    @property
+    def named(self) -> set[str]:
+        """All files that it names."""
+        return {stored.file for stored in self.tensors.values()} | self.files.keys()
+
 
 def read_index(folder: Path) -> Index:
     """Raises UserError."""
@@ -77,10 +86,21 @@ def read_index(folder: Path) -> Index:
         raise UserError(f"{file} cannot be read ({reason(error)}): {WAY_OUT}") from error
     if index.format != FORMAT:
         raise UserError(f"{file} is of format {index.format}, not {FORMAT}: {WAY_OUT}")
-    for name in {stored.file for stored in index.tensors.values()} | index.files.keys():
+    for name in index.named:
         if Path(name).name != name:
             raise UserError(f"{file} names a file outside of its folder: {name}")
     return index
+
+
+def is_light_folder(folder: Path) -> bool:
+    """Whether all is there that `gguf.py` writes: what lacks a part of it would be read, if at all,
+    as a model that ends elsewhere, or has no chat template."""
+    try:
+        named = read_index(folder).named
+        read_json(folder / "config.json")
+    except UserError:
+        return False
+    return all((folder / name).is_file() for name in (*TOKENIZER_FILES, *named))
 
 
 def write_index(

@@ -5,7 +5,6 @@ or not at all. The measure is what the model was trained with: the published `to
 its family, and llama.cpp where families differ (`src/llama-vocab.cpp`, which defines the format).
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import BPE
 
 from gardener.errors import UserError
+from gardener.model.checkpoint.folders import write_json
 from gardener.model.checkpoint.gguf_pre_tokenizers import pre_tokenizer
 from gardener.model.checkpoint.gguf_vocabulary import (
     WAY_OUT,
@@ -46,8 +46,8 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
     _frame(tokenizer, vocabulary, bos)
     settings = _settings(vocabulary, bos, chat_templates(metadata))
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    _write_json(folder / "tokenizer_config.json", settings)
-    _write_json(folder / "generation_config.json", _generation(vocabulary))
+    write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "generation_config.json", _generation(vocabulary))
 
 
 def _byte_level(vocabulary: Vocabulary, architecture: str) -> tuple[Tokenizer, bool]:
@@ -306,7 +306,3 @@ def _generation(vocabulary: Vocabulary) -> dict[str, Any]:
         "pad_token_id": vocabulary.padding_token_id,
     }
     return {key: value for key, value in said.items() if value not in (None, [])}
-
-
-def _write_json(file: Path, value: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -33,6 +33,13 @@ class _Llama3Whole(_Llama3, forbid_unknown_fields=True, tag_field="rope_type", t
     rope_theta: Some
 
 
+class _Factors(Struct, forbid_unknown_fields=True, tag_field="rope_type", tag="factors"):
+    """Of GGUF files, see `rotary.SCALINGS`. Transformers does not know it, and warns."""
+
+    factors: list[Some]
+    rope_theta: Some
+
+
 class _Plain(Struct, forbid_unknown_fields=True, kw_only=True):
     """Fields of all families. Those with a default may be missing: they do not count."""
 
@@ -50,7 +57,7 @@ class _Plain(Struct, forbid_unknown_fields=True, kw_only=True):
 
     rope_theta: Some | None = None
     rope_scaling: _Llama3 | None = None
-    rope_parameters: _Default | _Llama3Whole | None = None
+    rope_parameters: _Default | _Llama3Whole | _Factors | None = None
 
     architectures: list[str] | None = None
     attention_dropout: Literal[0] | float = 0.0

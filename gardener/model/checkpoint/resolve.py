@@ -136,15 +136,29 @@ def _built_in(name: str, package: Packaged, say: Say, option: str) -> Path:
 
 
 def _light(gguf: Path, say: Say) -> Path:
-    """The light folder of a GGUF file."""
+    """The light folder of a GGUF file. One that was damaged is made anew."""
+    from gardener.model.checkpoint.gguf_tensors import is_light_folder  # late: it takes numpy
+
     target = home() / "models" / folder_name(gguf)
-    if not target.exists():
+    if not is_light_folder(target):
         with _lock(target, say):
-            if not target.exists():
+            if not is_light_folder(target):
                 from gardener.model.checkpoint.gguf import write_light_folder  # late: seldom needed
 
+                _clear(target)
                 write_light_folder(gguf, target, say, HOME_ELSEWHERE)
     return target
+
+
+def _clear(target: Path) -> None:
+    """Remove what is left of a folder. Raises UserError."""
+    try:
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritten(target, error, f"remove {target}, or {HOME_ELSEWHERE}") from error
 
 
 @contextmanager

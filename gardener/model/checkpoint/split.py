@@ -8,7 +8,6 @@
 One stage is in memory at a time. DIR appears when all of it is written, or not at all.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors.torch import save_file
 
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
-from gardener.model.checkpoint.folders import is_empty, read_json, sha256
+from gardener.model.checkpoint.folders import is_empty, read_json, sha256, write_json
 from gardener.model.checkpoint.gguf_split import write_part
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.tensors import (
@@ -86,7 +85,7 @@ def split(
             _write_weights(checkpoint, names, folder / f"stage-{stage}", target)
             _write_config(source, folder / f"stage-{stage}", stage, held, mark, dtype)
         manifest = _manifest(folder, slices, name or source.name, mark, dtype)
-        _write_json(folder / "manifest.json", manifest)
+        write_json(folder / "manifest.json", manifest)
     return manifest
 
 
@@ -150,7 +149,7 @@ def _write_config(
         "layers": held.layers,
         "fingerprint": mark,
     }
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
 
 
 def _write_holder(source: Path, folder: Path, mark: str, name: str) -> None:
@@ -162,7 +161,7 @@ def _write_holder(source: Path, folder: Path, mark: str, name: str) -> None:
     config = read_json(source / "config.json")
     config.setdefault("_name_or_path", name)  # a chat template may be chosen by it
     config["gardener"] = {"stage": 0, "fingerprint": mark}
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
 
 
 def _manifest(
@@ -192,7 +191,3 @@ def _manifest(
             for file in files
         },
     }
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
