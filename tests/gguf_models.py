@@ -16,6 +16,18 @@ import torch
 from gguf import GGMLQuantizationType as Type
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
+SIZES: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": False,
+    "pad_token_id": 0,
+}
+"""Of most of these models."""
+
 ARCHITECTURES = {
     "mixtral": "llama",
     "qwen3_moe": "qwen3moe",

@@ -19,10 +19,12 @@ from gardener.decoding.policy import Bounds, make
 from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess
 from gardener.model.checkpoint.slices import Slice
+from gardener.model.kv_slots import SlotTable
 from gardener.protocol.messages import Advance, Close, Failed, Open, Segment, Verdict
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.executor import Executor
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 from gardener.stages.room import Room
 from gardener.stages.scheduler import Scheduler
@@ -204,3 +206,26 @@ class RealStages:
 
     def _failed(self, stage: int, request: int, seq: int, error: BaseException) -> None:
         self.failures.append(Failed(stage, request, seq, str(error)))
+
+
+def decoded(stages: Sequence[Executor], tokens: Sequence[int], count: int) -> list[int]:
+    """Greedy, one token at a time, through stages one behind the other."""
+    table = SlotTable(len(tokens), 100)
+    for stage in stages:
+        stage.open(Open(7, 1, 1))
+    ids, new = list(range(len(tokens))), list(tokens)
+    text: list[int] = []
+    while len(text) < count:
+        placement = table.place(ids, [i - 1 for i in ids], ids)
+        placed = PlacedSegment(7, placement, tokens=new, pick_rows=[len(ids) - 1])
+        for stage in stages:
+            done = stage.run([placed])
+            assert done is not None
+            placed = PlacedSegment(7, placement, hidden=done[0].hidden, pick_rows=placed.pick_rows)
+            text += done[0].picks
+        table.advance(ids[-1:], ids[-1] + 1)
+        ids, new = [ids[-1] + 1], text[-1:]
+    for stage in stages:
+        stage.close(7)
+        stage.close(7)
+    return text

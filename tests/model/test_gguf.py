@@ -38,16 +38,7 @@ from gardener.stages.load import load_stage
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 BY_256 = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "tie_word_embeddings": False,
-}
-LARGE = SIZES | {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1}
+LARGE = gguf_models.SIZES | {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +48,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def llama(path: Path, kind: str = "Q8_0", **metadata: Any) -> Written:
-    return gguf_models.make(path, LlamaConfig(**SIZES), kind, **metadata)
+    return gguf_models.make(path, LlamaConfig(**gguf_models.SIZES), kind, **metadata)
 
 
 def resolved(written: Written) -> Path:
@@ -121,11 +112,11 @@ def test_types_in_blocks_of_256(tmp_path: Path, kind: str) -> None:
 
 
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
-    "tied": lambda: LlamaConfig(**SIZES | {"tie_word_embeddings": True}),
-    "biased": lambda: LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
-    "wide heads": lambda: LlamaConfig(**SIZES, head_dim=32),
-    "qwen2": lambda: Qwen2Config(**SIZES),
-    "qwen3": lambda: Qwen3Config(**SIZES, head_dim=32),
+    "tied": lambda: LlamaConfig(**gguf_models.SIZES | {"tie_word_embeddings": True}),
+    "biased": lambda: LlamaConfig(**gguf_models.SIZES, attention_bias=True, mlp_bias=True),
+    "wide heads": lambda: LlamaConfig(**gguf_models.SIZES, head_dim=32),
+    "qwen2": lambda: Qwen2Config(**gguf_models.SIZES),
+    "qwen3": lambda: Qwen3Config(**gguf_models.SIZES, head_dim=32),
 }
 
 

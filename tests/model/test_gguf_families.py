@@ -28,33 +28,26 @@ from gardener.evaluation.transformers_model import load_transformers
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.tensors import Checkpoint, canonical
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "tie_word_embeddings": False,
-    "pad_token_id": 0,
-}
-TIED = SIZES | {"tie_word_embeddings": True}
+TIED = gguf_models.SIZES | {"tie_word_embeddings": True}
 DEEP = TIED | {"num_hidden_layers": 7, "head_dim": 32}
 TOKENS = [1, 5, 9, 5, 300, 17, 2, 44, 44, 3, 8, 250, 7, 7, 1, 60]
 
 CASES: dict[str, tuple[Callable[[], PretrainedConfig], dict[str, Any]]] = {
-    "llama": (lambda: LlamaConfig(**SIZES), {"vocab_size": 5}),  # the embedding says how many
-    "biased": (lambda: LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True), {}),
-    "wide heads": (lambda: LlamaConfig(**SIZES, head_dim=32), {"expert_count": 0}),
+    "llama": (
+        lambda: LlamaConfig(**gguf_models.SIZES),
+        {"vocab_size": 5},
+    ),  # the embedding says how many
+    "biased": (lambda: LlamaConfig(**gguf_models.SIZES, attention_bias=True, mlp_bias=True), {}),
+    "wide heads": (lambda: LlamaConfig(**gguf_models.SIZES, head_dim=32), {"expert_count": 0}),
     "mixtral": (
-        lambda: MixtralConfig(**SIZES, num_local_experts=4, num_experts_per_tok=2),
+        lambda: MixtralConfig(**gguf_models.SIZES, num_local_experts=4, num_experts_per_tok=2),
         {"expert_count": 4, "expert_used_count": 2},
     ),
     "qwen2": (lambda: Qwen2Config(**TIED), {}),
-    "qwen3": (lambda: Qwen3Config(**SIZES, head_dim=32), {}),
+    "qwen3": (lambda: Qwen3Config(**gguf_models.SIZES, head_dim=32), {}),
     "qwen3moe": (
         lambda: Qwen3MoeConfig(
-            **SIZES | {"head_dim": 32},
+            **gguf_models.SIZES | {"head_dim": 32},
             num_experts=4,
             num_experts_per_tok=2,
             moe_intermediate_size=32,
@@ -93,16 +86,16 @@ CASES: dict[str, tuple[Callable[[], PretrainedConfig], dict[str, Any]]] = {
         },
     ),
     "phi3": (
-        lambda: Phi3Config(**SIZES, sliding_window=6),
+        lambda: Phi3Config(**gguf_models.SIZES, sliding_window=6),
         {"attention.sliding_window": 6, "rope.scaling.original_context_length": 128},
     ),
     "partly rotated": (
         lambda: Phi3Config(
-            **SIZES, rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.75}
+            **gguf_models.SIZES, rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.75}
         ),
         {"attention.sliding_window": 0},
     ),
-    "olmo2": (lambda: Olmo2Config(**SIZES), {}),
+    "olmo2": (lambda: Olmo2Config(**gguf_models.SIZES), {}),
     "granite": (
         lambda: GraniteConfig(
             **TIED,

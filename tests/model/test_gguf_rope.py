@@ -21,16 +21,6 @@ from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.loader import check_rotary
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "tie_word_embeddings": False,
-    "pad_token_id": 0,
-}
 HEAD_DIM = 16
 TOKENS = [number * 7 % 420 for number in range(60)]
 
@@ -42,7 +32,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return gguf_models.make(tmp_path_factory.mktemp("model") / "a.gguf", LlamaConfig(**SIZES))
+    return gguf_models.make(
+        tmp_path_factory.mktemp("model") / "a.gguf", LlamaConfig(**gguf_models.SIZES)
+    )
 
 
 def rope_of(path: Path) -> dict[str, Any]:
@@ -138,7 +130,7 @@ def test_factors_of_one_are_none(plain: Written, tmp_path: Path) -> None:
 def test_longrope(tmp_path: Path) -> None:
     written = gguf_models.make(
         tmp_path / "a.gguf",
-        Phi3Config(**SIZES),
+        Phi3Config(**gguf_models.SIZES),
         "Q8_0",
         0,
         **{"rope.scaling.original_context_length": 32, "rope.scaling.attn_factor": 1.25},
@@ -229,7 +221,7 @@ def test_what_a_family_does_not_know_is_refused(
     tmp_path: Path, config: str, changes: dict[str, Any], what: str
 ) -> None:
     makers = {"gemma3": Gemma3TextConfig, "granite": GraniteConfig, "phi3": Phi3Config}
-    sizes = SIZES | {"head_dim": HEAD_DIM, "tie_word_embeddings": config != "phi3"}
+    sizes = gguf_models.SIZES | {"head_dim": HEAD_DIM, "tie_word_embeddings": config != "phi3"}
     own = {"attention.sliding_window": 8} if config == "gemma3" else {}
     written = gguf_models.make(tmp_path / "a.gguf", makers[config](**sizes), "Q8_0", **own)
     resolve(str(written.path))

@@ -37,13 +37,16 @@ def cards(draw: st.DrawFn) -> m.Card:
     )  # fmt: skip
 
 
+DTYPES: tuple[t.DType, ...] = ("float32", "bfloat16", "float16")
+
+
 def tensors(draw: st.DrawFn, rows: int, count: int) -> tuple[t.Tensor, ...]:
     """Of one dtype and width."""
-    dtype = draw(st.sampled_from(["float32", "bfloat16", "float16"]))
+    dtype = draw(st.sampled_from(DTYPES))
     width = draw(st.integers(0, 3))
     data = st.binary(min_size=(size := rows * width * t.ITEM_SIZE[dtype]), max_size=size)
     shape = (rows, width)
-    return tuple(t.Tensor(dtype, shape, draw(data)) for _ in range(count))  # type: ignore[arg-type]
+    return tuple(t.Tensor(dtype, shape, draw(data)) for _ in range(count))
 
 
 @st.composite

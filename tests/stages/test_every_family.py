@@ -2,14 +2,13 @@
 parts that `split` wrote too; in 16 bits and quantised the same text however the model is cut."""
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import tiny
 import torch
-from real_stages import RealStages, Truth
+from real_stages import RealStages, Truth, decoded
 
 from gardener.decoding.policy import POLICIES
 from gardener.model.checkpoint.slices import Slice
@@ -55,7 +54,7 @@ def test_texts_are_those_of_transformers_for_every_cut_and_policy(made: Made, po
 def test_parts_that_were_split_write_the_same(made: Made, tmp_path: Path) -> None:
     split(made.folder, CUTS[3], tmp_path / "parts")
     stages = [load_stage(tmp_path / "parts" / f"stage-{number}") for number in (1, 2, 3)]
-    assert decoded(stages, 8) == made.truth.after(PROMPT, 8)
+    assert decoded(stages, PROMPT, 8) == made.truth.after(PROMPT, 8)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_a_rounded_model_is_one_model_however_it_is_cut(made: Made, dtype: str, 
         [load_stage(made.folder, held, dtype=dtype, quant=quant) for held in CUTS[count]]
         for count in (1, 3)
     )
-    assert decoded(one, 12) == decoded(three, 12)
+    assert decoded(one, PROMPT, 12) == decoded(three, PROMPT, 12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,23 +95,3 @@ def _root_row(stage: Executor, request: int, rows: int) -> bytes:
     hidden = done[0].hidden
     assert hidden is not None
     return bytes(hidden.data)[: len(hidden.data) // rows]
-
-
-def decoded(stages: Sequence[Executor], count: int) -> list[int]:
-    """Greedy, one token at a time."""
-    table = SlotTable(len(PROMPT), 100)
-    for stage in stages:
-        stage.open(Open(7, 1, 1))
-    ids, new = list(range(len(PROMPT))), PROMPT
-    text: list[int] = []
-    while len(text) < count:
-        placement = table.place(ids, [i - 1 for i in ids], ids)
-        placed = PlacedSegment(7, placement, tokens=new, pick_rows=[len(ids) - 1])
-        for stage in stages:
-            done = stage.run([placed])
-            assert done is not None
-            placed = PlacedSegment(7, placement, hidden=done[0].hidden, pick_rows=placed.pick_rows)
-            text += done[0].picks
-        table.advance(ids[-1:], ids[-1] + 1)
-        ids, new = [ids[-1] + 1], text[-1:]
-    return text

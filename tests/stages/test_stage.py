@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from real_stages import decoded
 
 from gardener.errors import RemoteError, UserError
 from gardener.model.checkpoint.slices import Slice
@@ -36,36 +37,13 @@ def model(folder: Path) -> Any:
     return tiny.make("llama", folder)
 
 
-def _decode(stages: Sequence[Executor], tokens: Sequence[int], count: int) -> list[int]:
-    """Greedy, one token at a time, through stages one behind the other."""
-    table = SlotTable(len(tokens), 100)
-    for stage in stages:
-        stage.open(Open(7, 1, 1))
-    ids, new = list(range(len(tokens))), list(tokens)
-    text: list[int] = []
-    while len(text) < count:
-        placement = table.place(ids, [i - 1 for i in ids], ids)
-        placed = PlacedSegment(7, placement, tokens=new, pick_rows=[len(ids) - 1])
-        for stage in stages:
-            done = stage.run([placed])
-            assert done is not None
-            placed = PlacedSegment(7, placement, hidden=done[0].hidden, pick_rows=placed.pick_rows)
-            text += done[0].picks
-        table.advance(ids[-1:], ids[-1] + 1)
-        ids, new = [ids[-1] + 1], text[-1:]
-    for stage in stages:
-        stage.close(7)
-        stage.close(7)
-    return text
-
-
 def _halves(folder: Path, **options: Any) -> list[Executor]:
     return [load_stage(folder, held, **options) for held in (Slice(0, 1, 4), Slice(1, 4, 4))]
 
 
 def test_greedy_text_equals_transformers(model: Any, folder: Path) -> None:
     expected = model.generate(torch.tensor([PROMPT]), max_new_tokens=20, do_sample=False)
-    assert _decode(_halves(folder), PROMPT, 20) == expected[0, len(PROMPT) :].tolist()
+    assert decoded(_halves(folder), PROMPT, 20) == expected[0, len(PROMPT) :].tolist()
 
 
 @pytest.mark.usefixtures("model")
@@ -111,7 +89,7 @@ def test_a_batch_of_dead_jobs_stops_early(folder: Path) -> None:
 def test_a_stop_in_the_middle_leaves_the_stage_usable(folder: Path) -> None:
     """Rows of a stopped pass may be half written; whoever takes their slots is not disturbed."""
     stage = load_stage(folder)
-    want = _decode([load_stage(folder)], PROMPT, 3)
+    want = decoded([load_stage(folder)], PROMPT, 3)
 
     class AfterTwo(Event):
         asked = 0
@@ -201,7 +179,7 @@ def test_a_quantised_model_is_one_model_however_it_is_cut(
     whole = load_stage(tmp_path, dtype=dtype, quant=quant)
     assert whole.memory < load_stage(tmp_path, dtype="float32").memory
     cut = _halves(tmp_path, dtype=dtype, quant=quant)
-    assert _decode([whole], PROMPT, 12) == _decode(cut, PROMPT, 12)
+    assert decoded([whole], PROMPT, 12) == decoded(cut, PROMPT, 12)
 
 
 @pytest.mark.parametrize(("quant", "error"), [("int8", 0.02), ("nf4", 0.15), ("fp4", 0.2)])
