@@ -23,7 +23,7 @@ DEFAULT_MODEL = "smollm2-135m"
 
 DTypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DraftDTypeName: TypeAlias = Literal["auto", "int8", "float32", "bfloat16", "float16"]
-QuantName: TypeAlias = Literal["none", "nf4", "fp4", "int8"]
+QuantName: TypeAlias = Literal["none", "int4", "int8", "nf4", "fp4", "llm-int8"]
 PolicyName: TypeAlias = Literal[  # the keys of policy.POLICIES
     "plain",
     "serial",
@@ -184,7 +184,7 @@ class StageOptions:
     threads: Threads = None
     quant: Annotated[
         QuantName,
-        Parameter(env_var="GARDENER_QUANT", help="Quantise the linear layers (bitsandbytes)."),
+        Parameter(env_var="GARDENER_QUANT", help="Quantise the linear layers."),
     ] = "none"
     kv_memory: KVMemory = None
     context: ContextTokens = None

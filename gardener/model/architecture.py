@@ -18,9 +18,7 @@ from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.slices import Slice, even_cut
 from gardener.model.context import context_length
 from gardener.model.families import FAMILIES, Mixture, Norms, differences
-
-QUANT_BYTES = {"none": 2.0, "int8": 1.0, "nf4": 0.56, "fp4": 0.56}
-"""Bytes per weight of the layers; the 4-bit formats carry a float32 scale per 64 weights."""
+from gardener.model.quants import QUANT_BYTES
 
 LAYER_BYTES = 8e6
 """What a layer costs beside its weights (attention, launching kernels), as bytes to be read.
@@ -185,7 +183,7 @@ def _refuse_foreign(raw: ModelConfig, folder: Path) -> None:
     if method:
         raise UserError(
             f"{folder.name} is stored quantised ({method}): take the unquantised model, and "
-            "--quant nf4, fp4 or int8 if it must be small"
+            "--quant int4 or int8 if it must be small"
         )
 
 

@@ -13,6 +13,7 @@ from gardener.decoding.limits import MAX_REQUESTS, MOST_REQUESTS
 from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
 from gardener.holder.templates import read as read_template
+from gardener.model.quants import QUANTS
 from gardener.protocol.room import MOST_CONTEXT
 from gardener.rings.cores import SPARE, crowded, threads_for
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:  # only a simulation needs it
     from gardener.rings.simulate.profile import Profile
 
 DTYPES = ("float32", "bfloat16", "float16")
-QUANTS = ("none", "nf4", "fp4", "int8")
-"""What stages can compute in, and how their linear layers can be quantised."""
+"""What stages can compute in."""
 
 ONE_BY_ONE = frozenset(("plain", "serial", "alternating"))
 """Policies under which only one stage or drafter computes at a time."""

@@ -28,7 +28,7 @@ def load_stage(
     held     which layers; None: all that the folder has
     dtype    float32, bfloat16 or float16: weights, cache and hidden states
     device   as torch names it: cpu, cuda, cuda:1, mps
-    quant    none, int8, nf4 or fp4: the linear layers of the blocks
+    quant    a kind in `model.quants`: the linear layers of the blocks
     threads  for torch on the CPU, process-wide; None: leave them
 
     Raises UserError.

@@ -96,9 +96,9 @@ def test_the_order_of_a_sum_leaves_no_trace_in_an_exact_layer() -> None:
     [
         ("bfloat16", "none"),
         ("float16", "none"),
-        ("float32", "int8"),
+        ("float32", "llm-int8"),
         ("float32", "nf4"),
-        ("bfloat16", "int8"),
+        ("bfloat16", "llm-int8"),
         ("bfloat16", "nf4"),
     ],
 )
@@ -126,7 +126,7 @@ def _rounded(model: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("quant", "within"), [("int8", 0.2), ("nf4", 0.05)])
+@pytest.mark.parametrize(("quant", "within"), [("llm-int8", 0.2), ("nf4", 0.05)])
 def test_quantised_experts(kind: str, quant: str, within: float, tmp_path: Path) -> None:
     """Where a row goes through all of them, so that no rounding can choose others."""
     model = tiny.make(kind, tmp_path, **WIDE, num_experts=6, num_experts_per_tok=6)

@@ -58,7 +58,7 @@ def test_parts_that_were_split_write_the_same(made: Made, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("dtype", "quant"), [("bfloat16", "none"), ("float32", "int8"), ("bfloat16", "nf4")]
+    ("dtype", "quant"), [("bfloat16", "none"), ("float32", "llm-int8"), ("bfloat16", "nf4")]
 )
 def test_a_rounded_model_is_one_model_however_it_is_cut(made: Made, dtype: str, quant: str) -> None:
     if quant != "none":

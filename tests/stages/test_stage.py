@@ -169,7 +169,7 @@ def test_the_cache_doubles_and_moves_nothing(folder: Path) -> None:
     assert not cache.read(0, 256)[0].any()
 
 
-@pytest.mark.parametrize("quant", ["int8", "nf4", "fp4"])
+@pytest.mark.parametrize("quant", ["llm-int8", "nf4", "fp4"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_quantised_model_is_one_model_however_it_is_cut(
     tmp_path: Path, quant: str, dtype: str
@@ -182,7 +182,7 @@ def test_a_quantised_model_is_one_model_however_it_is_cut(
     assert decoded([whole], PROMPT, 12) == decoded(cut, PROMPT, 12)
 
 
-@pytest.mark.parametrize(("quant", "error"), [("int8", 0.02), ("nf4", 0.15), ("fp4", 0.2)])
+@pytest.mark.parametrize(("quant", "error"), [("llm-int8", 0.02), ("nf4", 0.15), ("fp4", 0.2)])
 @pytest.mark.parametrize(("outputs", "inputs"), [(96, 128), (70, 100)])
 def test_quantised_layers_are_close(quant: str, error: float, outputs: int, inputs: int) -> None:
     pytest.importorskip("bitsandbytes")

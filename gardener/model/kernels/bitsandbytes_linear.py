@@ -3,7 +3,7 @@
 The linear layers of the blocks are quantised. The embedding is not, since a token reads only one
 row of it. Nor is the head, which decides between near ties and is often tied to the embedding.
 
-int8       LLM.int8 without outliers: weights and activations in 8 bits, one scale per row
+llm-int8   LLM.int8 without outliers: weights and activations in 8 bits, one scale per row
 nf4, fp4   weights in 4 bits with a scale per 64 of them, computed in the dtype of the activations
 """
 
@@ -19,7 +19,7 @@ from gardener.errors import UserError
 from gardener.model.kernels.batch_invariant import batch_invariant
 from gardener.model.kernels.interface import Make
 
-FORMATS = ("none", "int8", "nf4", "fp4")
+FORMATS = ("llm-int8", "nf4", "fp4")
 
 _BLOCK = 64  # weights per scale of the 4-bit formats
 _TILE = 32  # outputs per tile of the 4-bit CPU kernel
@@ -30,11 +30,11 @@ def quantised(quant: str) -> Make:
 
     Raises UserError for an unknown format, or if bitsandbytes is not installed.
     """
-    if quant not in FORMATS[1:]:
+    if quant not in FORMATS:
         raise UserError(f"quant '{quant}' is not one of {', '.join(FORMATS)}")
     bnb = _bitsandbytes()
 
-    form = partial(_Int8, bnb) if quant == "int8" else partial(_FourBit, bnb, quant)
+    form = partial(_Int8, bnb) if quant == "llm-int8" else partial(_FourBit, bnb, quant)
     return partial(batch_invariant, form)
 
 
