@@ -67,7 +67,7 @@ def _ends(
     intake: Intake = Receive(architecture.width, dtype, device)
     outlet: Outlet = HandOn()
     if held.is_first:
-        intake = Embed(loader.embedding(loader.table()))
+        intake = Embed(loader.embedding())
     loader.release()
     if held.is_last:
         outlet = Pick(loader.head(), architecture.layers)

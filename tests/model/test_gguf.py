@@ -233,4 +233,5 @@ def test_an_embedding_that_is_the_head_is_dequantised_once(
     stage = load_stage(resolved(written))
     assert read.count(EMBEDDING) == 1
     smaller = load_stage(resolved(written), dtype="bfloat16")
-    assert smaller.memory <= stage.memory / 2
+    rows = Checkpoint(resolved(written)).info(EMBEDDING).nbytes  # for tokens, as they are stored
+    assert smaller.memory - rows <= (stage.memory - rows) / 2
