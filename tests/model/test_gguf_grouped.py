@@ -44,7 +44,7 @@ def test_random_bytes_say_what_they_say_to_the_package(kind: str, quant: str) ->
     raw = np.random.default_rng(7).integers(0, 256, (24, size), dtype=np.uint8)
     order = np.arange(24).reshape(2, 6, 2).swapaxes(1, 2).reshape(-1)
     found = grouped(raw, order, form)
-    assert (found.bits, found.group) == (form.bits, form.group)
+    assert (found.bits, found.group) == (form.layout.bits, form.layout.group)
     with np.errstate(all="ignore"):
         due = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[kind])[order]
     assert np.array_equal(found.widened().numpy(), due, equal_nan=True)

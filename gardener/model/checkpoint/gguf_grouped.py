@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from gardener.model.checkpoint.grouped_parts import Layout
 from gardener.model.kernels.grouped import Grouped
 
 Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
@@ -33,17 +34,12 @@ class Form:
     """What tensors of a type become.
 
     block, size  numbers of a block, and its bytes
-    narrow       whether scales and minima are numbers of 16 bits
-    from_zero    whether step 0 stands for 0 (4 bits); else the middle one does
+    layout       of what they become; where it has zeros, step 0 stands for 0
     """
 
     block: int
     size: int
-    bits: int
-    group: int
-    narrow: bool
-    minima: bool
-    from_zero: bool
+    layout: Layout
     take: Callable[[Bytes], Parts]
 
 
@@ -56,10 +52,11 @@ def form_of(kind: str, quant: str) -> Form | None:
 def grouped(rows: Bytes, order: np.ndarray[Any, Any], form: Form) -> Grouped:
     """Of the bytes [rows, bytes of a row] of a tensor; `order`: where each row is among them."""
     outputs, inputs = len(rows), rows.shape[1] // form.size * form.block
-    steps = np.empty((outputs, inputs * form.bits // 8), np.uint8)
-    grid = (outputs, inputs // form.group)
+    layout = form.layout
+    steps = np.empty((outputs, inputs * layout.bits // 8), np.uint8)
+    grid = (outputs, inputs // layout.group)
     scales = np.empty(grid, np.float32)
-    minima = np.empty(grid, np.float32) if form.minima else None
+    minima = np.empty(grid, np.float32) if layout.minima else None
     at_once = max(1, _AT_ONCE // inputs)
 
     def take(first: int) -> None:
@@ -73,10 +70,10 @@ def grouped(rows: Bytes, order: np.ndarray[Any, Any], form: Form) -> Grouped:
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(take, range(0, outputs, at_once)))
-    zeros = torch.zeros(grid, dtype=torch.uint8) if form.from_zero else None
+    zeros = torch.zeros(grid, dtype=torch.uint8) if layout.zeros else None
     return Grouped(
-        form.bits,
-        form.group,
+        layout.bits,
+        layout.group,
         torch.from_numpy(steps),
         torch.from_numpy(scales),
         zeros,
@@ -203,17 +200,17 @@ def _iq4_nl(blocks: Bytes) -> Parts:
 
 
 FORMS = {
-    "Q4_0": Form(32, 18, 4, 32, True, False, False, _q4_0),
-    "Q4_1": Form(32, 20, 4, 32, True, True, True, _q4_1),
-    "Q5_0": Form(32, 22, 8, 32, True, False, False, _q5_0),
-    "Q5_1": Form(32, 24, 8, 32, True, True, False, _q5_1),
-    "Q8_0": Form(32, 34, 8, 32, True, False, False, _q8_0),
-    "Q2_K": Form(256, 84, 4, 16, False, True, False, _q2_k),
-    "Q3_K": Form(256, 110, 4, 16, False, False, False, _q3_k),
-    "Q4_K": Form(256, 144, 4, 32, False, True, True, _q4_k),
-    "Q5_K": Form(256, 176, 8, 32, False, True, False, _q5_k),
-    "Q6_K": Form(256, 210, 8, 16, False, False, False, _q6_k),
+    "Q4_0": Form(32, 18, Layout(4, 32, True, False, False), _q4_0),
+    "Q4_1": Form(32, 20, Layout(4, 32, True, True, True), _q4_1),
+    "Q5_0": Form(32, 22, Layout(8, 32, True, False, False), _q5_0),
+    "Q5_1": Form(32, 24, Layout(8, 32, True, False, True), _q5_1),
+    "Q8_0": Form(32, 34, Layout(8, 32, True, False, False), _q8_0),
+    "Q2_K": Form(256, 84, Layout(4, 16, False, False, True), _q2_k),
+    "Q3_K": Form(256, 110, Layout(4, 16, False, False, False), _q3_k),
+    "Q4_K": Form(256, 144, Layout(4, 32, False, True, True), _q4_k),
+    "Q5_K": Form(256, 176, Layout(8, 32, False, False, True), _q5_k),
+    "Q6_K": Form(256, 210, Layout(8, 16, False, False, False), _q6_k),
 }
-"""By the type's name in GGML."""
+"""By the type's name in GGML. Layouts: bits, group, narrow, zeros, minima."""
 
-_EXACT_IN_8 = {"IQ4_NL": Form(32, 18, 8, 32, True, False, False, _iq4_nl)}
+_EXACT_IN_8 = {"IQ4_NL": Form(32, 18, Layout(8, 32, True, False, False), _iq4_nl)}

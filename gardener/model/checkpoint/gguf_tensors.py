@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from gardener.model.checkpoint.grouped_parts import Layout
     from gardener.model.checkpoint.table import Table
     from gardener.model.kernels.grouped import Grouped
 
@@ -187,6 +188,13 @@ class GGUFFile(WeightFile):
         if form is None or len(stored.shape) != 2:
             return None
         return grouped(self.raw(stored), _order(stored, stored.shape[0]), form)
+
+    def layout(self, name: str, quant: str) -> "Layout | None":
+        from gardener.model.checkpoint.gguf_grouped import form_of
+
+        stored = self._tensors[name]
+        form = form_of(stored.type, quant)
+        return None if form is None or len(stored.shape) != 2 else form.layout
 
     def table(self, name: str) -> "Table":
         stored = self._tensors[name]

@@ -8,11 +8,13 @@ parts beside them.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gardener.errors import UserError
+from gardener.model.checkpoint.safetensors_writer import Entry
 from gardener.model.kernels.grouped import Grouped
 
 _DTYPES = {
@@ -21,6 +23,43 @@ _DTYPES = {
     "zeros": (torch.uint8,),
     "minima": (torch.float16, torch.float32),
 }
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a tensor's parts are, known before they are read or made.
+
+    narrow         whether scales and minima are numbers of 16 bits
+    zeros, minima  whether there are any
+    """
+
+    bits: int
+    group: int
+    narrow: bool
+    zeros: bool
+    minima: bool
+
+    def entries(self, name: str, outputs: int, inputs: int) -> dict[str, Entry]:
+        """Of a tensor of this size, by the names that they have in the file."""
+        grid = (outputs, inputs // self.group)
+        floats = Entry(torch.float16 if self.narrow else torch.float32, grid)
+        found = {
+            name: Entry(torch.uint8, (outputs, inputs * self.bits // 8)),
+            f"{name}.scales": floats,
+        }
+        if self.zeros:
+            found[f"{name}.zeros"] = Entry(torch.uint8, grid)
+        return found | ({f"{name}.minima": floats} if self.minima else {})
+
+    def parts(self, name: str, weights: Grouped) -> dict[str, Tensor]:
+        """Those of the weights, likewise."""
+        dtype = torch.float16 if self.narrow else torch.float32
+        found = {name: weights.steps, f"{name}.scales": weights.scales.to(dtype)}
+        if weights.zeros is not None:
+            found[f"{name}.zeros"] = weights.zeros
+        if weights.minima is not None:
+            found[f"{name}.minima"] = weights.minima.to(dtype)
+        return found
 
 
 def together(what: str, bits: int, parts: Mapping[str, Tensor]) -> Grouped:

@@ -28,6 +28,7 @@ from gardener.model.checkpoint.gguf_tensors import (
     Stored,
     read_index,
 )
+from gardener.model.checkpoint.quantised import quantised
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.weight_files import (
     BinFile,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from gardener.model.checkpoint.grouped_parts import Layout
     from gardener.model.checkpoint.table import Table
     from gardener.model.kernels.grouped import Grouped
 
@@ -150,6 +152,11 @@ class Checkpoint:
                 check_finite(name, part)
         return found
 
+    def layout(self, name: str, quant: str) -> "Layout | None":
+        """Of what `grouped` would give, known without reading it."""
+        file, stored = self._find(name)
+        return self._file(file).layout(stored, quant)
+
     def table(self, name: str, shape: tuple[int, int]) -> "Table":
         """A matrix of which rows are asked for; it stays mapped when all else is released. Raises
         UserError."""
@@ -242,7 +249,8 @@ def fingerprint(folder: Path) -> str:
     structure  over what the config says and the names of the tensors
     content    over two samples of each tensor, as stored; empty where some files are not here
 
-    A folder written by `split` carries the fingerprint of its source.
+    A folder written by `split` carries the fingerprint of its source. That of quantised weights
+    begins with how they are quantised.
     """
     part = part_of(folder)
     if part is not None:
@@ -252,7 +260,8 @@ def fingerprint(folder: Path) -> str:
     names = [name for name in checkpoint.names() if "rotary_emb" not in name]
     structure = hashlib.sha256(json.dumps([facts, names], sort_keys=True).encode())
     content = _content(checkpoint, names) if checkpoint.whole else ""
-    return f"{structure.hexdigest()[:16]}:{content}"
+    how = quantised(folder)
+    return f"{how.mark if how else ''}{structure.hexdigest()[:16]}:{content}"
 
 
 def _content(checkpoint: Checkpoint, names: list[str]) -> str:

@@ -15,6 +15,7 @@ from gardener.model.checkpoint.folders import refuse_pointer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gardener.model.checkpoint.grouped_parts import Layout
     from gardener.model.checkpoint.table import Table
     from gardener.model.kernels.grouped import Grouped
 
@@ -39,6 +40,10 @@ class WeightFile(ABC):
     def grouped(self, name: str, quant: str) -> "Grouped | None":
         """The tensor as it is quantised in the file; None where it is not, or not so. See
         `Checkpoint.grouped`."""
+        return None
+
+    def layout(self, name: str, quant: str) -> "Layout | None":
+        """Of what `grouped` would give, which is not read for it."""
         return None
 
     def table(self, name: str) -> "Table":
@@ -112,6 +117,16 @@ class SafetensorsFile(WeightFile):
 
         parts = {part: self._tensor(full) for part, full in self._parts(name).items()}
         return together(f"{name} in {self._path}", self._bits[name], parts)
+
+    def layout(self, name: str, quant: str) -> "Layout | None":
+        found = self.grouped(name, quant)  # mapped
+        if found is None:
+            return None
+        from gardener.model.checkpoint.grouped_parts import Layout
+
+        narrow = self._header[f"{name}.scales"]["dtype"] == "F16"
+        zeros, minima = found.zeros is not None, found.minima is not None
+        return Layout(found.bits, found.group, narrow, zeros, minima)
 
     def table(self, name: str) -> "Table":
         found = self.grouped(name, "")
