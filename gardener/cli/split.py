@@ -11,8 +11,10 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
-from gardener.cli.program import note, result
+from gardener.cli.program import Misuse, note, result
 from gardener.errors import UserError
+from gardener.model.checkpoint.quantised import HEAD_QUANT, Quantised, stored_quant
+from gardener.model.quants import GROUP
 
 ModelArgument = Annotated[
     str,
@@ -37,6 +39,21 @@ StoredOption = Annotated[
     Literal["keep", "float32", "bfloat16", "float16"],
     Parameter(help="What to store the weights in; keep: as they are."),
 ]
+QuantOption = Annotated[
+    Literal["none", "int4", "int8"],
+    Parameter(
+        help="Store the linear layers of the stages quantised, so that no machine ever holds or "
+        "quantises the whole of them. What is quantised in a .gguf file stays as it is."
+    ),
+]
+GroupOption = Annotated[
+    Literal[32, 64, 128] | None,
+    Parameter(help=f"How many weights share a scale, with --quant. Default: {GROUP}."),
+]
+HeadOption = Annotated[
+    Literal["auto", "none", "int4", "int8"],
+    Parameter(help=f"The output matrix, with --quant. auto: {HEAD_QUANT}."),
+]
 
 
 def split(
@@ -47,6 +64,9 @@ def split(
     stages: StagesOption = None,
     layers: LayersOption = None,
     dtype: StoredOption = "keep",
+    quant: QuantOption = "none",
+    group: GroupOption = None,
+    quant_head: HeadOption = "auto",
     revision: o.Revision = None,
     as_json: o.Json = False,
 ) -> None:
@@ -58,18 +78,20 @@ def split(
     from gardener.model.architecture import Architecture
     from gardener.model.checkpoint import resolve as models
     from gardener.model.checkpoint.slices import parse_layers
+    from gardener.model.checkpoint.split import Stored
     from gardener.model.checkpoint.split import split as cut
 
+    how = _quantised(quant, group, quant_head)
     began = time.monotonic()
     source = models.resolve(model, revision, say=note)
     shape = Architecture.read(source)
     if layers is not None:
         slices = parse_layers(layers, shape.layers, stages)
     elif stages is not None:
-        slices = shape.balance(stages)
+        slices = shape.balance(stages, stored_quant(source) or quant)
     else:
         raise UserError("say how to cut: --stages N balances them, --layers 0-9,10-19 names them")
-    manifest = cut(source, slices, out, dtype=dtype, name=model, say=note)
+    manifest = cut(source, slices, out, stored=Stored(dtype, how), name=model, say=note)
     manifest["out"] = str(out)
     manifest["seconds"] = round(time.monotonic() - began, 2)
     manifest["peak_bytes"] = _peak_bytes()
@@ -77,6 +99,19 @@ def split(
         result(json.dumps(manifest) + "\n")
     else:
         _report(manifest)
+
+
+def _quantised(
+    quant: Literal["none", "int4", "int8"],
+    group: int | None,
+    head: Literal["auto", "none", "int4", "int8"],
+) -> Quantised | None:
+    """Raises Misuse for options that have no effect."""
+    if quant != "none":
+        return Quantised(quant, group or GROUP, HEAD_QUANT if head == "auto" else head)
+    if group is not None or head != "auto":
+        raise Misuse("--group and --quant-head say how to quantise: give --quant int4 or int8 too")
+    return None
 
 
 def _report(manifest: dict[str, Any]) -> None:

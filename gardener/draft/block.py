@@ -18,6 +18,7 @@ from torch import Tensor
 from gardener.model.architecture import Architecture
 from gardener.model.attention import Span
 from gardener.model.block import Block
+from gardener.model.checkpoint.table import Table
 from gardener.model.kernels.interface import Linear
 from gardener.model.kv_cache import KVCache
 from gardener.model.norm import rms_norm
@@ -53,7 +54,7 @@ class BlockParts:
     fc           features of all taps to the width of the layers
     hidden_norm  [width], of what `fc` gives
     norm         [width], before the head
-    table        [vocab, width], embedding
+    table        the embedding
     head         outputs to logits
     tokens       [logits] int64, the token of each logit; None: they are numbered as the target's
     size, mask, follows   see `block_config.StatedBlock`
@@ -65,7 +66,7 @@ class BlockParts:
     fc: Linear
     hidden_norm: Tensor
     norm: Tensor
-    table: Tensor
+    table: Table
     head: Linear
     markov: Markov | None
     tokens: Tensor | None
@@ -115,8 +116,7 @@ class BlockNetwork:
         places = self._places(cache, place, parts.size)
         rotations = parts.rotary.at(places, end - 1)
         tokens = torch.tensor([anchor, *[parts.mask] * (parts.size - 1)])
-        x = F.embedding(tokens.to(parts.table.device), parts.table)
-        x = x.to(self.device, self.dtype)
+        x = parts.table.rows(tokens).to(self.device, self.dtype)
         span = Span(0, parts.size, cache, places, end, {None: None})
         for layer in parts.layers:
             x = layer.block(x, rotations, [span])

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.draft.network import DraftRows
 from gardener.model.architecture import Architecture
 from gardener.model.block import Block
+from gardener.model.checkpoint.table import Table
 from gardener.model.kernels.interface import Linear
 from gardener.model.norm import rms_norm
 from gardener.model.rotary import Rotary
@@ -30,7 +30,7 @@ class Borrowed:
     shape   of its layer
     block   that layer
     fc      to the width of the layer
-    table   [vocab, width], embedding
+    table   the embedding
     head    outputs to logits
     tokens  [logits] int64, the token of each logit; None: they are numbered as the target's
     taps    the features it wants
@@ -39,7 +39,7 @@ class Borrowed:
     shape: Architecture
     block: Block
     fc: Linear
-    table: Tensor
+    table: Table
     head: Linear
     tokens: Tensor | None
     taps: tuple[int, ...]
@@ -82,8 +82,7 @@ class _Eagle:
         self.features = len(parts.taps)
 
     def _embed(self, tokens: Sequence[int]) -> Tensor:
-        table = self._parts.table
-        rows = F.embedding(torch.tensor(tokens).to(table.device), table)
+        rows = self._parts.table.rows(torch.tensor(tokens))
         return rows.to(self.device, self.dtype)
 
     def logits(self, outputs: Tensor) -> Tensor:

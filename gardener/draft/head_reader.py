@@ -17,6 +17,7 @@ from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.block import BlockWeights
 from gardener.model.checkpoint.config import unreadable
+from gardener.model.checkpoint.table import FloatTable, Table
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, Checkpoint
 from gardener.model.feed_forward import Dense
 from gardener.model.kernels.interface import Linear, Make
@@ -132,14 +133,14 @@ class HeadReader:
             raise self.refusal(f"its rotary settings make no sense: {settings(self.shape)}")
         return rotary
 
-    def table(self) -> Tensor:
+    def table(self) -> Table:
         """The head's own embedding, else the target's, which stays in the mapped file."""
         width = self.shape.width
         if self.has("embed_tokens.weight"):
-            return self.weight("embed_tokens.weight", (self.target.vocab, width))
+            return FloatTable(self.weight("embed_tokens.weight", (self.target.vocab, width)))
         if width != self.target.width:
             raise self.refusal("it has no embed_tokens, and the model's are of another width")
-        return self._target_file.read(EMBEDDING, (self.target.vocab, width))
+        return self._target_file.table(EMBEDDING, (self.target.vocab, width))
 
     # --- what its logits stand for -----------------------------------------------------------
 

@@ -18,17 +18,22 @@ def is_finite(tensor: Tensor) -> bool:
     return math.isfinite(least.item()) and math.isfinite(most.item())
 
 
+def check_finite(name: str, stored: Tensor) -> None:
+    """Raise UserError if some of the tensor `name` of a checkpoint is no number."""
+    if not is_finite(stored):
+        raise UserError(
+            f"{name} holds values that are not numbers: take the model's files from their source "
+            "again"
+        )
+
+
 def in_dtype(name: str, stored: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The tensor `name` of a checkpoint, there and so. Raises UserError if some of it is no number,
     as it is stored or then."""
     made = stored.to(device, dtype)
     if is_finite(made):
         return made
-    if not is_finite(stored):
-        raise UserError(
-            f"{name} holds values that are not numbers: take the model's files from their source "
-            "again"
-        )
+    check_finite(name, stored)
     raise UserError(
         f"{name} holds numbers that are too large for {str(dtype).removeprefix('torch.')}: take "
         "--dtype bfloat16 or float32"

@@ -63,7 +63,7 @@ def load_whole(folder: Path, *, dtype: str, device: str) -> Whole:
     with torch.inference_mode():
         blocks = [loader.block(layer, layer) for layer in range(architecture.layers)]
         table, matrix, head = loader.table(), loader.matrix(), loader.head()
-        embed = loader.embedding(table)
+        embed = loader.embedding()
     rotary = Rotary(architecture, dtype_of(dtype), target)
     return Whole(architecture, blocks, embed, table, matrix, head, rotary)
 
@@ -274,8 +274,8 @@ class Loader:
         self._checkpoint.release()
 
     def table(self) -> Tensor:
-        """On the CPU the embedding stays in the mapped file: only rows that are used get read. One
-        that is quantised there is dequantised, all of it."""
+        """The embedding, all of it. On the CPU it stays in the mapped file if it is not quantised
+        there."""
         table = self._embedding
         return table if self._device.type == "cpu" else table.to(self._device, self._dtype)
 
@@ -285,10 +285,12 @@ class Loader:
             EMBEDDING, (self._architecture.vocab, self._architecture.width)
         )
 
-    def embedding(self, table: Tensor) -> Embedding:
-        """From the `table`."""
-        scale = self._architecture.embedding_scale
-        return Embedding(table, self._dtype, self._device, scale)
+    def embedding(self) -> Embedding:
+        """Stays in the mapped file, but on a device: only rows that are used get read."""
+        s = self._architecture
+        table = self._checkpoint.table(EMBEDDING, (s.vocab, s.width))
+        table = table.on(self._device, self._dtype)
+        return Embedding(table, self._dtype, self._device, s.embedding_scale)
 
     def head(self) -> Head:
         norm = self._norm(NORM, self._architecture.width)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from gardener.model.architecture import Architecture
+from gardener.model.checkpoint.quantised import agreed_quant
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.loader import Loader, check_rotary, device_of, held_slice
@@ -30,7 +31,8 @@ def load_stage(
     held     which layers; None: all that the folder has
     dtype    float32, bfloat16 or float16: weights, cache and hidden states
     device   as torch names it: cpu, cuda, cuda:1, mps
-    quant    a kind in `quants.QUANTS`: the linear layers of the blocks
+    quant    a kind in `quants.QUANTS`: the linear layers of the blocks; that of a folder which is
+             stored quantised, or "none"
     quant_head  a kind in `quants.HEAD_QUANTS`: the output matrix
     threads  for torch on the CPU, process-wide; None: leave them
 
@@ -38,7 +40,7 @@ def load_stage(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    target = device_of(device)
+    target, quant = device_of(device), agreed_quant(folder, quant)
     architecture = Architecture.read(folder)
     check_rotary(folder, architecture)
     held = held_slice(folder, architecture, held)
@@ -72,7 +74,7 @@ def _ends(
     intake: Intake = Receive(architecture.width, dtype, device)
     outlet: Outlet = HandOn()
     if held.is_first:
-        intake = Embed(loader.embedding(loader.table()))
+        intake = Embed(loader.embedding())
     loader.release()
     if held.is_last:
         outlet = Pick(loader.head(), architecture.layers)

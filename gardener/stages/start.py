@@ -3,13 +3,14 @@
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gardener
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.parts import check_stages
+from gardener.model.checkpoint.quantised import agreed_quant
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
@@ -123,6 +124,7 @@ def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
         part=settings.stage,
         say=say,
     )
+    settings = replace(settings, quant=agreed_quant(where, settings.quant))
     held = None  # a part of a split model brings just the layers of one stage
     if stored_slice(where) is None or settings.layers is not None:
         held = choose_slice(Architecture.read(where), settings)

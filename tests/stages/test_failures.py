@@ -173,9 +173,9 @@ def test_rows_that_are_no_numbers_are_named_and_spoil_nothing_else(
     how: str, best: int | None, folder: Path
 ) -> None:
     stage: Any = load_stage(folder)
-    embedding = stage._intake._embedding
-    embedding._table = embedding._table.clone()
-    embedding._table[60] = math.nan  # and so is all that comes of this token
+    table = stage._intake._embedding._table
+    table._weights = table._weights.clone()
+    table._weights[60] = math.nan  # and so is all that comes of this token
     texts: list[Any] = []
     for last in (5, 60):
 

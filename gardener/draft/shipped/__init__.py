@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gardener.model.checkpoint.folders import read_json
+from gardener.model.checkpoint.quantised import unquantised
 
 TARGET = "target_fingerprint"
 """Key in a head's config.json: the model that it was trained for."""
@@ -16,18 +17,19 @@ def heads() -> Iterator[Path]:
 
 
 def head_for(fingerprint: str) -> Path | None:
-    """The head that was trained for the very model with this fingerprint, weights and all.
+    """The head that was trained for the very model with this fingerprint, weights and all; however
+    it is quantised now, as if --quant had been given.
 
     None where the weights are not known: a fine-tune looks the same from outside, and a head for
     another model would be slow for no visible reason.
     """
-    known = bool(fingerprint.partition(":")[2])
-    return next((f for f in heads() if known and _target(f) == fingerprint), None)
+    known, target = bool(fingerprint.partition(":")[2]), unquantised(fingerprint)
+    return next((f for f in heads() if known and _target(f) == target), None)
 
 
 def likely_head(fingerprint: str) -> Path | None:
     """Where the weights are not known: a head for a model of the same structure."""
-    structure, _, content = fingerprint.partition(":")
+    structure, _, content = unquantised(fingerprint).partition(":")
     alike = (f for f in heads() if not content and _target(f).partition(":")[0] == structure)
     return next(alike, None)
 

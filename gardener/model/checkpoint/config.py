@@ -141,7 +141,11 @@ def _checked(file: Path, field: FieldInfo, value: Any, way_out: str) -> Any:
 def part_of(folder: Path) -> Part | None:
     """Which part of a model this folder holds; None: an ordinary model folder. Raises UserError."""
     file = folder / "config.json"
-    return checked(SplitConfig, file, read_json(file), "split the model anew").gardener
+    raw = read_json(file)
+    block = raw.get("gardener")
+    if isinstance(block, dict) and "quant" in block and "stage" not in block:
+        return None  # a whole model, of which is noted only how it is quantised
+    return checked(SplitConfig, file, raw, "split the model anew").gardener
 
 
 def transformers_config(folder: Path, way_out: str) -> "PretrainedConfig":

@@ -14,14 +14,9 @@ from gardener.model.checkpoint.folders import write_json
 from gardener.model.checkpoint.gguf_config import Config, config_of
 from gardener.model.checkpoint.gguf_files import GGUFModel, files_of, read_model
 from gardener.model.checkpoint.gguf_names import ROPE_TENSORS, parts
-from gardener.model.checkpoint.gguf_tensors import (
-    AS_STORED,
-    FileState,
-    Stored,
-    unknown_types,
-    write_index,
-)
+from gardener.model.checkpoint.gguf_tensors import FileState, Stored, write_index
 from gardener.model.checkpoint.gguf_tokenizer import write_tokenizer
+from gardener.model.checkpoint.gguf_types import AS_STORED, unknown_types
 from gardener.runtime.files import whole_folder
 from gardener.runtime.wording import Say
 

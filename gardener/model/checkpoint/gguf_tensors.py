@@ -7,7 +7,7 @@ interleaved, norms with one added. Quantised tensors become float32, with the ar
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +18,21 @@ import numpy as np
 from gardener.errors import UserError, reason
 from gardener.model.checkpoint.folders import read_json
 from gardener.model.checkpoint.gguf_files import FORMAT
+from gardener.model.checkpoint.gguf_types import AS_STORED, dequantised
 from gardener.model.checkpoint.weight_files import SAMPLE, WeightFile
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from gardener.model.checkpoint.grouped_parts import Layout
+    from gardener.model.checkpoint.table import Table
+    from gardener.model.kernels.grouped import Grouped
+
 INDEX = "model.gguf.index.json"
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 """What `gguf_tokenizer.py` writes."""
-
-AS_STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""Types that torch has, too."""
 
 _AT_ONCE = 1 << 20
 """Numbers that a thread dequantises in one go: they fit into a cache."""
@@ -178,32 +180,29 @@ class GGUFFile(WeightFile):
             _fill(tensor.view(len(rows), -1), rows, stored.type, torch.get_num_threads())
         return tensor - stored.shift if stored.shift else tensor
 
+    def grouped(self, name: str, quant: str) -> "Grouped | None":
+        from gardener.model.checkpoint.gguf_grouped import form_of, grouped
 
-def dequantised(
-    rows: np.ndarray[Any, np.dtype[np.uint8]], kind: str
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Numbers [rows, columns] of the bytes [rows, bytes of a row] of a type."""
-    from gguf.constants import GGMLQuantizationType
-    from gguf.quants import dequantize
+        stored = self._tensors[name]
+        form = form_of(stored.type, quant)
+        if form is None or len(stored.shape) != 2:
+            return None
+        return grouped(self.raw(stored), _order(stored, stored.shape[0]), form)
 
-    with np.errstate(all="ignore"):  # scales of a damaged file may be no numbers: so are these then
-        found: np.ndarray[Any, np.dtype[np.float32]] = dequantize(rows, GGMLQuantizationType[kind])
-    return found
+    def layout(self, name: str, quant: str) -> "Layout | None":
+        from gardener.model.checkpoint.gguf_grouped import form_of
 
+        stored = self._tensors[name]
+        form = form_of(stored.type, quant)
+        return None if form is None or len(stored.shape) != 2 else form.layout
 
-def unknown_types(kinds: Iterable[str]) -> list[str]:
-    """Those that cannot be dequantised."""
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+    def table(self, name: str) -> "Table":
+        stored = self._tensors[name]
+        if stored.type in AS_STORED or stored.heads or stored.shift or len(stored.shape) != 2:
+            return super().table(name)
+        from gardener.model.checkpoint.table import GGUFTable
 
-    unknown = []
-    for kind in sorted(set(kinds) - AS_STORED.keys()):
-        try:
-            dequantised(
-                np.zeros((1, GGML_QUANT_SIZES[GGMLQuantizationType[kind]][1]), np.uint8), kind
-            )
-        except NotImplementedError:
-            unknown.append(kind)
-    return unknown
+        return GGUFTable(self.raw(stored), stored.type)
 
 
 def _fill(

@@ -5,22 +5,26 @@
                               and output matrix
     DIR/manifest.json         ranges, sizes, sha256 of every file, fingerprint, source
 
-One stage is in memory at a time. DIR appears when all of it is written, or not at all.
+Hardly more than one tensor is in memory at a time. Stages may be written quantised, as they are
+loaded then; the holder's part stays in floats. DIR appears when all of it is written, or not at
+all.
 """
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+import msgspec
 
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
+from gardener.model.checkpoint.config import part_of
 from gardener.model.checkpoint.folders import is_empty, read_json, sha256, write_json
 from gardener.model.checkpoint.gguf_split import write_part
+from gardener.model.checkpoint.pieces import Copied, Piece, pieces, size_of, write_pieces
+from gardener.model.checkpoint.quantised import Quantised, quantised
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.tensors import (
     EMBEDDING,
@@ -45,48 +49,111 @@ _HOLDER_FILES = (
 _SLACK = 16 << 20  # bytes for headers, tokenizer and configs
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What to write weights as.
+
+    dtype      of what is not quantised; keep: as it is stored
+    quantised  how to quantise; None: not, or as the source is
+    """
+
+    dtype: str = "keep"
+    quantised: Quantised | None = None
+
+    def mark(self, source: Path) -> str:
+        """The fingerprint of what is made of the model in `source`: rounded weights are another
+        one."""
+        mark = fingerprint(source)
+        if self.dtype != "keep":
+            mark = f"{self.dtype}-{mark}"
+        return mark if self.quantised is None else f"{self.quantised.mark}{mark}"
+
+
 def split(
     source: Path,
     slices: Sequence[Slice],
     out: Path,
     *,
-    dtype: str = "keep",
+    stored: Stored = Stored(),
     name: str = "",
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Write the stages of the model in `source` to `out` and return the manifest.
 
-    dtype  keep: as stored; or what to convert the weights to
     name   what the manifest calls the source; the folder's name by default
 
-    Raises UserError: `out` is in use, the disk is too full, a tensor is missing.
+    Raises UserError: `out` is in use, the disk is too full, a tensor is missing, the source is
+    quantised otherwise.
     """
     if not is_empty(out):
         raise UserError(f"{out} is not empty: give --out a folder that does not exist yet")
-    if read_json(source / "config.json").get("gardener"):
+    if part_of(source) is not None:
         raise UserError(f"{source} is one stage of a model that was split already")
-    target = None if dtype == "keep" else dtype_of(dtype)
-    architecture, checkpoint = Architecture.read(source), Checkpoint(source)
-    head = checkpoint.head(architecture.tied)
-    plan = [_names(checkpoint, head, held) for held in slices]
-    check_room(out, _size(checkpoint, plan, target) + _SLACK)
-    mark = fingerprint(source)
-    if dtype != "keep":  # rounded weights are another model
-        mark = f"{dtype}-{mark}"
+    cut = _Cut(source, stored)
+    plan = [cut.stage(held) for held in slices]
+    check_room(out, sum(map(cut.size, plan)) + _SLACK)
+    mark = stored.mark(source)
     with whole_folder(out) as folder:
         _write_holder(source, folder / "holder", mark, name or source.name)
-        borrowed = [
-            name for name in checkpoint.names() if EmbeddingAndHead().holds(name, head == EMBEDDING)
-        ]
-        _write_weights(checkpoint, borrowed, folder / "holder", target)
-        for stage, (held, names) in enumerate(zip(slices, plan, strict=True), 1):
+        cut.write(cut.borrowed(), folder / "holder")
+        for stage, (held, part) in enumerate(zip(slices, plan, strict=True), 1):
             say(f"stage {stage}: {held}")
             (folder / f"stage-{stage}").mkdir()
-            _write_weights(checkpoint, names, folder / f"stage-{stage}", target)
-            _write_config(source, folder / f"stage-{stage}", stage, held, mark, dtype)
-        manifest = _manifest(folder, slices, name or source.name, mark, dtype)
+            cut.write(part, folder / f"stage-{stage}")
+            _write_config(source, folder / f"stage-{stage}", stage, held, mark, stored)
+        manifest = _manifest(folder, slices, name or source.name, mark, stored)
         write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+class _Cut:
+    """What is written of a model, part by part."""
+
+    def __init__(self, source: Path, stored: Stored) -> None:
+        """Raises UserError where the source is quantised already, and otherwise."""
+        self._checkpoint = Checkpoint(source)
+        self._head = self._checkpoint.head(Architecture.read(source).tied)
+        self._dtype = None if stored.dtype == "keep" else dtype_of(stored.dtype)
+        found = quantised(source)
+        if found is not None and stored.quantised not in (None, found):
+            raise UserError(
+                f"{source} is stored in {found.quant}, in groups of {found.group}, with the head "
+                f"in {found.quant_head}: leave --quant out, or split the model it was made from"
+            )
+        self._how = found or stored.quantised
+
+    def stage(self, held: Slice) -> list[Piece]:
+        """Of a stage. Raises UserError if a tensor that every slice has is missing."""
+        names = _names(self._checkpoint, self._head, held)
+        if self._how is not None and not held.is_first:
+            names = [name for name in names if name != EMBEDDING]
+        head = self._head if held.is_last else None
+        return pieces(self._checkpoint, names, self._dtype, self._how, head)
+
+    def borrowed(self) -> list[Piece]:
+        """What a draft head may borrow, as it is in the source."""
+        shared = self._head == EMBEDDING
+        names = [
+            name for name in self._checkpoint.names() if EmbeddingAndHead().holds(name, shared)
+        ]
+        return pieces(self._checkpoint, names, self._dtype, None, self._head)
+
+    def size(self, part: Sequence[Piece]) -> int:
+        """Bytes of weights that will be written."""
+        if self._stays(part):
+            return sum(self._checkpoint.info(piece.source).nbytes for piece in part)
+        return size_of(part)
+
+    def write(self, part: Sequence[Piece], folder: Path) -> None:
+        """Tensors of a GGUF file stay in one if they stay what they are."""
+        if self._stays(part):
+            write_part(self._checkpoint, [piece.source for piece in part], folder)
+        else:
+            write_pieces(part, folder)
+
+    def _stays(self, part: Sequence[Piece]) -> bool:
+        copied = (isinstance(piece, Copied) and piece.dtype is None for piece in part)
+        return self._checkpoint.gguf is not None and all(copied)
 
 
 def _names(checkpoint: Checkpoint, head: str, held: Slice) -> list[str]:
@@ -103,44 +170,12 @@ def _names(checkpoint: Checkpoint, head: str, held: Slice) -> list[str]:
     return names
 
 
-def _size(checkpoint: Checkpoint, plan: list[list[str]], dtype: torch.dtype | None) -> int:
-    """Bytes of weights that will be written."""
-    infos = [checkpoint.info(name) for names in plan for name in names]
-    checkpoint.release()
-    if dtype is None:
-        return sum(info.nbytes for info in infos)
-    return sum(torch.Size(info.shape).numel() for info in infos) * dtype.itemsize
-
-
-def _write_weights(
-    checkpoint: Checkpoint, names: list[str], folder: Path, dtype: torch.dtype | None
-) -> None:
-    if checkpoint.gguf is not None and dtype is None:
-        write_part(checkpoint, names, folder)
-        return
-    tensors = {}
-    for name in names:
-        # As stored, a tensor stays a view of the mapped file: written without being held.
-        tensor = checkpoint.read(name)
-        if dtype is not None:
-            tensor = tensor.to(dtype)
-            checkpoint.release()
-        tensors[name] = tensor.contiguous()
-    file = folder / "model.safetensors"
-    try:
-        save_file(tensors, file, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise UserError(f"{file.parent.name} could not be written: {error}") from error
-    file.chmod(0o644)
-    checkpoint.release()
-
-
 def _write_config(
-    source: Path, folder: Path, stage: int, held: Slice, mark: str, dtype: str
+    source: Path, folder: Path, stage: int, held: Slice, mark: str, stored: Stored
 ) -> None:
     config = read_json(source / "config.json")
-    if dtype != "keep":
-        config["dtype"] = dtype
+    if stored.dtype != "keep":
+        config["dtype"] = stored.dtype
         config.pop("torch_dtype", None)
     config["gardener"] = {
         "stage": stage,
@@ -149,6 +184,9 @@ def _write_config(
         "layers": held.layers,
         "fingerprint": mark,
     }
+    how = quantised(source) or stored.quantised
+    if how is not None:
+        config["gardener"] |= msgspec.to_builtins(how)
     write_json(folder / "config.json", config)
 
 
@@ -165,7 +203,7 @@ def _write_holder(source: Path, folder: Path, mark: str, name: str) -> None:
 
 
 def _manifest(
-    folder: Path, slices: Sequence[Slice], source: str, mark: str, dtype: str
+    folder: Path, slices: Sequence[Slice], source: str, mark: str, stored: Stored
 ) -> dict[str, Any]:
     stages = [
         {
@@ -184,7 +222,8 @@ def _manifest(
     return {
         "source": source,
         "fingerprint": mark,
-        "dtype": dtype,
+        "dtype": stored.dtype,
+        "quantised": None if stored.quantised is None else msgspec.to_builtins(stored.quantised),
         "stages": stages,
         "files": {
             str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256(file)}

@@ -28,11 +28,13 @@ from gardener.model.checkpoint.gguf_tensors import (
     Stored,
     read_index,
 )
+from gardener.model.checkpoint.quantised import quantised
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.weight_files import (
     BinFile,
     SafetensorsFile,
     WeightFile,
+    names_in,
     torch_load,
 )
 
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from gardener.model.checkpoint.grouped_parts import Layout
+    from gardener.model.checkpoint.table import Table
     from gardener.model.kernels.grouped import Grouped
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -122,19 +126,43 @@ class Checkpoint:
         """
         file, stored = self._find(name)
         tensor = self._file(file).read(stored)
-        if shape is not None and tuple(tensor.shape) != shape:
-            raise UserError(
-                f"{name} in {file} has shape {tuple(tensor.shape)}, config.json says {shape}"
-            )
+        _check_shape(name, file, tuple(tensor.shape), shape)
         return tensor
 
     def grouped(
         self, name: str, quant: str, shape: tuple[int, int] | None = None
     ) -> "Grouped | None":
         """A matrix [outputs, inputs] just as it is quantised in the file, for `quant` (a kind in
-        `quants.GROUPED`); None where it is stored in floats."""
-        self._find(name)
-        return None
+        `quants.GROUPED`); None where it is stored in floats, or in a way that `Grouped` weights
+        cannot say. What has more bits in the file than `quant` keeps them, and so does what has
+        fewer.
+
+        Raises UserError if it is missing, has another shape than the one expected, or scales that
+        are no numbers.
+        """
+        from gardener.model.finite import check_finite
+
+        file, stored = self._find(name)
+        found = self._file(file).grouped(stored, quant)
+        if found is None:
+            return None
+        _check_shape(name, file, found.shape, shape)
+        for part in (found.scales, found.minima):
+            if part is not None:
+                check_finite(name, part)
+        return found
+
+    def layout(self, name: str, quant: str) -> "Layout | None":
+        """Of what `grouped` would give, known without reading it."""
+        file, stored = self._find(name)
+        return self._file(file).layout(stored, quant)
+
+    def table(self, name: str, shape: tuple[int, int]) -> "Table":
+        """A matrix of which rows are asked for; it stays mapped when all else is released. Raises
+        UserError."""
+        file, stored = self._find(name)
+        _check_shape(name, file, self.info(name).shape, shape)
+        return self._file(file).table(stored)
 
     def sample(self, name: str) -> bytes:
         """Some of the bytes of a tensor, as they are stored."""
@@ -166,6 +194,13 @@ class Checkpoint:
         if self.gguf is not None:
             return GGUFFile(path, self.gguf, self._dtype)
         return SafetensorsFile(path) if path.suffix == ".safetensors" else BinFile(path)
+
+
+def _check_shape(
+    name: str, file: Path, found: tuple[int, ...], expected: tuple[int, ...] | None
+) -> None:
+    if expected is not None and found != expected:
+        raise UserError(f"{name} in {file} has shape {found}, config.json says {expected}")
 
 
 def missing(name: str, folder: Path) -> UserError:
@@ -214,7 +249,8 @@ def fingerprint(folder: Path) -> str:
     structure  over what the config says and the names of the tensors
     content    over two samples of each tensor, as stored; empty where some files are not here
 
-    A folder written by `split` carries the fingerprint of its source.
+    A folder written by `split` carries the fingerprint of its source. That of quantised weights
+    begins with how they are quantised.
     """
     part = part_of(folder)
     if part is not None:
@@ -224,7 +260,8 @@ def fingerprint(folder: Path) -> str:
     names = [name for name in checkpoint.names() if "rotary_emb" not in name]
     structure = hashlib.sha256(json.dumps([facts, names], sort_keys=True).encode())
     content = _content(checkpoint, names) if checkpoint.whole else ""
-    return f"{structure.hexdigest()[:16]}:{content}"
+    how = quantised(folder)
+    return f"{how.mark if how else ''}{structure.hexdigest()[:16]}:{content}"
 
 
 def _content(checkpoint: Checkpoint, names: list[str]) -> str:
@@ -270,6 +307,6 @@ def _names_in(path: Path) -> Iterator[str]:
     refuse_pointer(path)
     try:
         with safe_open(path, framework="np") as handle:
-            yield from handle.keys()
+            yield from names_in(dict.fromkeys(handle.keys()) | {"__metadata__": handle.metadata()})
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error

@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
@@ -13,6 +14,13 @@ from gardener.model.checkpoint.folders import refuse_pointer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from gardener.model.checkpoint.grouped_parts import Layout
+    from gardener.model.checkpoint.table import Table
+    from gardener.model.kernels.grouped import Grouped
+
+PARTS = ("scales", "zeros", "minima")
+"""What a quantised tensor has besides its steps, which have its name: `NAME.scales` and so on."""
 
 SAMPLE = 512
 """Bytes of each tensor that go into the fingerprint, twice."""
@@ -28,6 +36,21 @@ class WeightFile(ABC):
     @abstractmethod
     def read(self, name: str) -> "Tensor":
         """The whole tensor."""
+
+    def grouped(self, name: str, quant: str) -> "Grouped | None":
+        """The tensor as it is quantised in the file; None where it is not, or not so. See
+        `Checkpoint.grouped`."""
+        return None
+
+    def layout(self, name: str, quant: str) -> "Layout | None":
+        """Of what `grouped` would give, which is not read for it."""
+        return None
+
+    def table(self, name: str) -> "Table":
+        """The tensor, for rows."""
+        from gardener.model.checkpoint.table import FloatTable
+
+        return FloatTable(self.read(name))
 
     def sample(self, name: str) -> bytes:
         """Some of the bytes of a tensor: its first ones, and as many from the middle on."""
@@ -50,10 +73,21 @@ class SafetensorsFile(WeightFile):
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read: {reason(error)}") from error
         self._path, self._data = path, 8 + size
+        self._bits = quantised_in(self._header)
+        """Of each tensor that is quantised."""
 
     def info(self, name: str) -> tuple[tuple[int, ...], int]:
-        first, end = self._entry(name)["data_offsets"]
-        return tuple(self._entry(name)["shape"]), end - first
+        shape = tuple(self._entry(name)["shape"])
+        spans = [self._header[each]["data_offsets"] for each in self._parts(name).values()]
+        if name in self._bits:
+            shape = (*shape[:-1], shape[-1] * 8 // self._bits[name])
+        return shape, sum(end - first for first, end in spans)
+
+    def _parts(self, name: str) -> dict[str, str]:
+        """The parts of a tensor that are there, and their names in the file; steps, or a tensor in
+        floats, are called ""."""
+        parts = {"": name} | {part: f"{name}.{part}" for part in PARTS if name in self._bits}
+        return {part: full for part, full in parts.items() if full in self._header}
 
     def sample(self, name: str) -> bytes:
         # Read, not mapped: a page fault would bring in much more than the sample.
@@ -72,7 +106,37 @@ class SafetensorsFile(WeightFile):
         return entry
 
     def read(self, name: str) -> "Tensor":
+        found = self.grouped(name, "")
+        return self._tensor(name) if found is None else found.widened()
+
+    def grouped(self, name: str, quant: str) -> "Grouped | None":
         self._entry(name)
+        if name not in self._bits:
+            return None
+        from gardener.model.checkpoint.grouped_parts import together
+
+        parts = {part: self._tensor(full) for part, full in self._parts(name).items()}
+        return together(f"{name} in {self._path}", self._bits[name], parts)
+
+    def layout(self, name: str, quant: str) -> "Layout | None":
+        found = self.grouped(name, quant)  # mapped
+        if found is None:
+            return None
+        from gardener.model.checkpoint.grouped_parts import Layout
+
+        narrow = self._header[f"{name}.scales"]["dtype"] == "F16"
+        zeros, minima = found.zeros is not None, found.minima is not None
+        return Layout(found.bits, found.group, narrow, zeros, minima)
+
+    def table(self, name: str) -> "Table":
+        found = self.grouped(name, "")
+        if found is None:
+            return super().table(name)
+        from gardener.model.checkpoint.table import GroupedTable
+
+        return GroupedTable(found)
+
+    def _tensor(self, name: str) -> "Tensor":
         try:
             self._handle = self._handle or safe_open(self._path, framework="pt")
             tensor: Tensor = self._handle.get_tensor(name)
@@ -94,6 +158,22 @@ class BinFile(WeightFile):
         if name not in self._tensors:
             raise UserError(f"{name} is not in {self._path}, where the index says it is")
         return self._tensors[name]
+
+
+def quantised_in(header: Mapping[str, Any]) -> dict[str, int]:
+    """The quantised tensors of a safetensors file, and the bits of each: see `grouped_parts.py`."""
+    noted = header.get("__metadata__") or {}
+    return {
+        name: int(bits)
+        for name, bits in noted.items()
+        if bits in ("4", "8") and {name, f"{name}.scales"} <= header.keys()
+    }
+
+
+def names_in(header: Mapping[str, Any]) -> list[str]:
+    """The tensors of a safetensors file; the parts of one that is quantised are one tensor."""
+    parts = {f"{name}.{part}" for name in quantised_in(header) for part in PARTS}
+    return [name for name in header if name != "__metadata__" and name not in parts]
 
 
 def torch_load(path: Path) -> "dict[str, Tensor]":

@@ -50,6 +50,15 @@ class Grouped:
         parts = (self.steps, self.scales, self.zeros, self.minima)
         return sum(part.nbytes for part in parts if part is not None)
 
+    def rows(self, outputs: Tensor) -> "Grouped":
+        """Only these outputs, by number. Raises IndexError for one that is not there."""
+
+        def of(part: Tensor) -> Tensor:
+            return part.index_select(0, outputs)
+
+        zeros, minima = (part if part is None else of(part) for part in (self.zeros, self.minima))
+        return Grouped(self.bits, self.group, of(self.steps), of(self.scales), zeros, minima)
+
     def widened(self) -> Tensor:
         """The weights [outputs, inputs] in float32."""
         steps = self.steps

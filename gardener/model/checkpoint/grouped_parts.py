@@ -1,0 +1,88 @@
+"""`Grouped` weights in safetensors files: the steps under the name of the tensor, and its other
+parts beside them.
+
+    NAME          uint8, as in `Grouped`; the file's `__metadata__` has their bits under this name
+    NAME.scales   float16 or float32 [outputs, inputs / group]
+    NAME.zeros    uint8, likewise, where there are any
+    NAME.minima   as the scales, where there are any
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gardener.errors import UserError
+from gardener.model.checkpoint.safetensors_writer import Entry
+from gardener.model.kernels.grouped import Grouped
+
+_DTYPES = {
+    "": (torch.uint8,),
+    "scales": (torch.float16, torch.float32),
+    "zeros": (torch.uint8,),
+    "minima": (torch.float16, torch.float32),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a tensor's parts are, known before they are read or made.
+
+    narrow         whether scales and minima are numbers of 16 bits
+    zeros, minima  whether there are any
+    """
+
+    bits: int
+    group: int
+    narrow: bool
+    zeros: bool
+    minima: bool
+
+    def entries(self, name: str, outputs: int, inputs: int) -> dict[str, Entry]:
+        """Of a tensor of this size, by the names that they have in the file."""
+        grid = (outputs, inputs // self.group)
+        floats = Entry(torch.float16 if self.narrow else torch.float32, grid)
+        found = {
+            name: Entry(torch.uint8, (outputs, inputs * self.bits // 8)),
+            f"{name}.scales": floats,
+        }
+        if self.zeros:
+            found[f"{name}.zeros"] = Entry(torch.uint8, grid)
+        return found | ({f"{name}.minima": floats} if self.minima else {})
+
+    def parts(self, name: str, weights: Grouped) -> dict[str, Tensor]:
+        """Those of the weights, likewise."""
+        dtype = torch.float16 if self.narrow else torch.float32
+        found = {name: weights.steps, f"{name}.scales": weights.scales.to(dtype)}
+        if weights.zeros is not None:
+            found[f"{name}.zeros"] = weights.zeros
+        if weights.minima is not None:
+            found[f"{name}.minima"] = weights.minima.to(dtype)
+        return found
+
+
+def together(what: str, bits: int, parts: Mapping[str, Tensor]) -> Grouped:
+    """Out of its parts: the steps are named "". Raises UserError if they do not fit together;
+    `what` names them."""
+    for part, tensor in parts.items():
+        if tensor.dtype not in _DTYPES[part] or tensor.ndim != 2:
+            kind = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+            raise _odd(what, f"its {part or 'steps'} are {kind}")
+    steps, scales, minima = parts[""], parts["scales"], parts.get("minima")
+    groups = max(scales.shape[1], 1)
+    try:
+        return Grouped(
+            bits,
+            steps.shape[1] * 8 // bits // groups,
+            steps,
+            scales.float(),
+            parts.get("zeros"),
+            None if minima is None else minima.float(),
+        )
+    except (ValueError, ZeroDivisionError) as error:
+        raise _odd(what, str(error)) from error
+
+
+def _odd(what: str, why: str) -> UserError:
+    return UserError(f"{what} is not quantised as it should be: {why}: split the model anew")

@@ -1,0 +1,78 @@
+"""Folders whose linear layers are stored as `Grouped` weights (`grouped_parts.py`): what they say
+of it. Without torch."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from gardener.errors import UserError
+from gardener.model.checkpoint.config import checked
+from gardener.model.checkpoint.folders import read_json
+from gardener.model.quants import GROUP
+
+HEAD_QUANT: Literal["int8"] = "int8"
+"""Of the output matrix, unless told otherwise: its errors go straight into the logits."""
+
+_MARK = re.compile(r"^int[48]-\d+-(none|int[48])-")
+
+
+class Quantised(Struct, frozen=True):
+    """How the matrices of a folder are stored, as the block `gardener` in its `config.json` has it.
+    What was quantised in a GGUF file is as it was there.
+
+    quant       a kind in `quants.GROUPED`, of the linear layers of the blocks
+    group       how many of their weights share a scale
+    quant_head  the same of the output matrix, in groups of `quants.GROUP`; none: in floats
+    """
+
+    quant: Literal["int4", "int8"]
+    group: Annotated[int, Meta(ge=16, le=256)] = GROUP
+    quant_head: Literal["none", "int4", "int8"] = HEAD_QUANT
+
+    @property
+    def mark(self) -> str:
+        """What a fingerprint begins with: quantised weights are another model."""
+        return f"{self.quant}-{self.group}-{self.quant_head}-"
+
+
+class _Config(Struct, frozen=True):
+    gardener: Quantised | None = None
+
+
+def quantised(folder: Path) -> Quantised | None:
+    """How the folder is quantised; None: it is not. Raises UserError."""
+    file = folder / "config.json"
+    raw = read_json(file)
+    block = raw.get("gardener")
+    if not isinstance(block, dict) or "quant" not in block:
+        return None
+    return checked(_Config, file, raw, "write the folder anew").gardener
+
+
+def stored_quant(folder: Path) -> str | None:
+    """The kind, in `quants.GROUPED`, in which a folder's linear layers are stored; None: it is for
+    whoever loads them to say. Raises UserError."""
+    found = quantised(folder)
+    return None if found is None else found.quant
+
+
+def agreed_quant(folder: Path, asked: str) -> str:
+    """The kind in which a stage computes that is asked for this one: the folder's own, if it has
+    one. Raises UserError where the two contradict each other; "none", the default, leaves it to the
+    folder, and so does "auto"."""
+    stored = stored_quant(folder)
+    if stored is None or asked == stored:
+        return asked
+    if asked in ("none", "auto"):
+        return stored
+    raise UserError(
+        f"{folder} is stored in {stored}, which cannot become {asked}: leave --quant out, or take "
+        "the model that it was made from"
+    )
+
+
+def unquantised(fingerprint: str) -> str:
+    """The fingerprint of the model that a quantised one was made from."""
+    return _MARK.sub("", fingerprint)
