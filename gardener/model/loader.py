@@ -7,7 +7,7 @@ times where its weights are widened (`kernels/widened.py`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,7 @@ from gardener.model.families import Mixture, Norms
 from gardener.model.feed_forward import Dense, FeedForward
 from gardener.model.finite import in_dtype
 from gardener.model.head import Head
+from gardener.model.kernels.batch_invariant import batch_invariant
 from gardener.model.kernels.bitsandbytes_linear import quantised
 from gardener.model.kernels.exact import Exact
 from gardener.model.kernels.interface import Linear, Make
@@ -166,7 +167,10 @@ class Loader:
         self._batch_invariant = dtype != torch.float32 or quant != "none"
         self._linear: Make = linear if quant == "none" else quantised(quant)
         # What a router says decides how later layers round, so it must be as exact as attention.
-        self._gate: Make = Exact if quant != "none" and dtype == torch.float32 else linear
+        wide = quant != "none" and dtype == torch.float32
+        self._gate: Make = partial(batch_invariant, Exact) if wide else linear
+        self.spread = 0.0
+        """The largest one of the linear layers that were built, see `kernels.interface.Linear`."""
         self._read: set[str] = set()  # names of layers' tensors
         self._nothing_else()
 
@@ -223,7 +227,7 @@ class Loader:
         """One expert after the other is brought into its final form."""
         gate = self._tensor(f"{prefix}gate.weight", (mixture.experts, self._architecture.width))
         return Experts(
-            Router(self._gate(gate, None), mixture.chosen, mixture.normalised),
+            Router(self._tried(self._gate(gate, None)), mixture.chosen, mixture.normalised),
             [self._expert(f"{prefix}experts.", mixture, n) for n in range(mixture.experts)],
             self._device,
         )
@@ -237,7 +241,7 @@ class Loader:
             return Dense(gate_up, down, s.activation)
         shapes = (2 * inner, s.width), (s.width, inner)
         gate_up, down = (
-            self._linear(self._one_of(mixture.experts, number, name, shape), None)
+            self._tried(self._linear(self._one_of(mixture.experts, number, name, shape), None))
             for name, shape in zip(stacked, shapes, strict=True)
         )
         return Dense(gate_up, down, s.activation)
@@ -294,7 +298,7 @@ class Loader:
     def head(self) -> Head:
         norm = self._norm(NORM, self._architecture.width)
         weight = in_dtype(self._matrix_name, self.matrix(), self._device, self._dtype)
-        return Head(self._architecture, norm, linear(weight, None), self._dtype)
+        return Head(self._architecture, norm, self._tried(linear(weight, None)), self._dtype)
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
@@ -311,10 +315,13 @@ class Loader:
         """One linear layer out of several that read the same rows: outputs by name."""
         weight = self._join([self._tensor(f"{n}.weight", (k, inputs)) for n, k in parts.items()])
         if not bias:
-            return self._linear(weight, None)
-        return self._linear(
-            weight, self._join([self._tensor(f"{n}.bias", (k,)) for n, k in parts.items()])
-        )
+            return self._tried(self._linear(weight, None))
+        biases = self._join([self._tensor(f"{n}.bias", (k,)) for n, k in parts.items()])
+        return self._tried(self._linear(weight, biases))
+
+    def _tried(self, layer: Linear) -> Linear:
+        self.spread = max(self.spread, layer.spread)
+        return layer
 
     def _join(self, parts: list[Tensor]) -> Tensor:
         return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -185,6 +185,7 @@ def card_of(
         kv_slot=stage.kv_slot,
         kv_room=kv_room,
         longest=longest or 0,
+        spread=stage.spread,
     )
 
 
