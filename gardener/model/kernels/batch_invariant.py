@@ -84,7 +84,7 @@ class Padded:
     def __call__(self, x: Tensor) -> Tensor:
         rows = len(x)
         if rows > self._most:
-            return torch.cat([self(part) for part in x.split(self._most)])
+            return torch.cat([self(part) for part in torch.split(x, self._most)])
         full = self._full[rows]
         if full == rows:
             return self._inner(x)

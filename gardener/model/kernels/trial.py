@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import accumulate, product, takewhile
 
 import torch
 from torch import Tensor
@@ -17,9 +17,12 @@ from torch import Tensor
 from gardener.model.kernels.interface import Linear
 from gardener.model.kernels.synthetic import cancelling, ordinary
 
-_COUNTS = (*range(1, 10), 12, 15, 16, 17, 24, 31, 32, 33, 48, 64, 128, 256, 512)
-_LEAST = 17  # so many are tried whatever it takes
-_SECONDS = 0.15  # that the passes of a trial may take beyond that
+_FEW = (*range(1, 10), 12, 15, 16, 17)
+"""Numbers of rows that are tried whatever it takes."""
+
+_MORE = ((1.0, (64, 48, 24)), (0.15, (128, 32, 31, 33, 256, 512)))
+"""Those that are tried in this order as long as they take no more than so many seconds."""
+
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16)
 _CHEAP = 4  # a step up to this is taken without a look at others
 _ORDERS = (64, 16, 8)  # passes of so many rows, whose order of summing the others are held to
@@ -48,7 +51,7 @@ class Trial:
 @torch.inference_mode()
 def tried(layer: Linear, inputs: int, dtype: torch.dtype, device: torch.device) -> Trial:
     """Try a layer whose weights are made of `synthetic.tile`, with rows of this dtype."""
-    counts = _affordable(layer, cancelling(_LEAST, inputs).to(device, dtype))
+    counts = _affordable(layer, cancelling(_MOST, inputs).to(device, dtype))
     rows = cancelling(counts[-1] + 1, inputs).to(device, dtype)
     found: list[Trial] = []
     for order in _ORDERS:
@@ -67,14 +70,11 @@ def tried(layer: Linear, inputs: int, dtype: torch.dtype, device: torch.device) 
 def _affordable(layer: Linear, rows: Tensor) -> list[int]:
     """The numbers of rows, ascending, that can be tried in the time that there is."""
     one_row = _seconds(layer, rows) / len(rows)
-    counts = [count for count in _COUNTS if count <= _LEAST]
-    left = _SECONDS
-    for count in _COUNTS[len(counts) :]:
-        left -= one_row * count * 2  # once for what is expected
-        if left < 0:
-            break
-        counts.append(count)
-    return counts
+    counts = list(_FEW)
+    for seconds, more in _MORE:
+        ends = accumulate(one_row * count * 2 for count in more)  # once for what is expected
+        counts += [count for count, end in zip(more, ends, strict=True) if end <= seconds]
+    return sorted(counts)
 
 
 def _agreeing(layer: Linear, rows: Tensor, counts: Sequence[int], order: int) -> set[int]:
@@ -104,24 +104,24 @@ def _dear(layer: Linear, rows: Tensor, trial: Trial) -> bool:
         return False
     seconds = [[_seconds(layer, rows[:n]) for n in (1, full)] for _ in range(_ROUNDS)]
     alone, together = map(min, zip(*seconds, strict=True))
-    return together > _DEARER * alone
+    return bool(together > _DEARER * alone)
 
 
 def _not_exact(layer: Linear, inputs: int, rows: Tensor, trial: Trial) -> Trial:
     """The trial with the difference that remains: that of ordinary sums, and that of `rows`, whose
     terms cancel out, as a part of what ordinary rows come to."""
+    counts = sorted({filled(count, trial) for count in _FEW})
+    rows = rows[: counts[-1] + 1]
     usual = ordinary(len(rows), inputs).to(rows.device, rows.dtype)
-    size = torch.linalg.vector_norm(_whole(layer, usual, _LEAST - 1).float(), dim=1)
-    counts = sorted({filled(count, trial) for count in _COUNTS if count <= trial.most})
+    size = torch.linalg.vector_norm(_whole(layer, usual, _MOST).float(), dim=1)
+    expected = [(given, _whole(layer, given, _MOST)) for given in (usual, rows)]
     spread = 0.0
-    for given in (usual, rows):
-        expected = _whole(layer, given, _LEAST - 1)
-        for count in (each for each in counts if each < len(given)):
-            for first in (0, 1):
-                part = slice(first, first + count)
-                apart = layer(given[part]).float() - expected[part].float()
-                ratios = torch.linalg.vector_norm(apart, dim=1) / size[part]
-                spread = max(spread, float(ratios.max()))
+    for count in counts:
+        for (given, wanted), first in product(expected, (0, 1)):
+            part = slice(first, first + count)
+            apart = layer(given[part]).float() - wanted[part].float()
+            ratios = torch.linalg.vector_norm(apart, dim=1) / size[part]
+            spread = max(spread, float(ratios.max()))
     return replace(trial, spread=spread if math.isfinite(spread) else 1.0)
 
 
@@ -136,7 +136,7 @@ def _whole(layer: Linear, rows: Tensor, order: int) -> Tensor:
     """All rows, in passes of `order`; the last one is filled up."""
     short = -len(rows) % order
     full = torch.cat((rows, rows[:1].expand(short, -1)))
-    return torch.cat([layer(part) for part in full.split(order)])[: len(rows)]
+    return torch.cat([layer(part) for part in torch.split(full, order)])[: len(rows)]
 
 
 def _seconds(layer: Linear, rows: Tensor) -> float:
