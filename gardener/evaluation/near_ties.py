@@ -11,7 +11,44 @@ from gardener.decoding.policy import Bounds, make
 from gardener.holder.answer import Wanted, answer
 from gardener.holder.holder import Holder
 from gardener.holder.prompter import Prompter
+from gardener.protocol.cards import near_tie
 from gardener.protocol.sampling import MAX_BEST, Sampling
+
+
+def differs(one: Sequence[int], other: Sequence[int]) -> int | None:
+    """The index of the first token that differs, or that only one of them has; None if they are
+    equal."""
+    for at, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return at
+    return None if len(one) == len(other) else min(len(one), len(other))
+
+
+async def all_tied(
+    holder: Holder,
+    prompter: Prompter,
+    prompt: Sequence[int],
+    texts: Sequence[Sequence[int]],
+    sampling: Sampling,
+) -> bool:
+    """Whether all texts are the first one, or leave it at a near tie."""
+    near = near_tie(holder.cards)
+    for first, text in ((texts[0], text) for text in texts[1:]):
+        at = differs(first, text)
+        if at is None:
+            continue
+        if not near:
+            return False
+        both = token_at(first, at), token_at(text, at)
+        apart = await gap(holder, prompter, prompt, first[:at], both, sampling)
+        if apart is None or apart >= near:
+            return False
+    return True
+
+
+def token_at(text: Sequence[int], place: int) -> int | None:
+    """None where the text has ended."""
+    return text[place] if place < len(text) else None
 
 
 async def gap(

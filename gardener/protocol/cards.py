@@ -118,7 +118,8 @@ def _near_tie(card: Card) -> float:
 
 
 def exactness(cards: Sequence[Card]) -> str:
-    """How exact these stages are, for people: the least exact one counts."""
+    """How exact these stages are, for people; what follows "the ring is". The least exact one
+    counts."""
     worst = max(cards, key=lambda card: card.spread)
     if not worst.spread:
         return EXACT
@@ -127,8 +128,8 @@ def exactness(cards: Sequence[Card]) -> str:
         return f"exact but for ties closer than {near:.0e}"
     quant = "" if worst.quant == "none" else f" {worst.quant}"
     return (
-        f"near ties may differ (stage {worst.stage}: by up to {worst.spread:.0e} of a row, "
-        f"{worst.dtype}{quant})"
+        f"not exact: near ties may differ (stage {worst.stage}: by up to {worst.spread:.0e} of a "
+        f"row, {worst.dtype}{quant})"
     )
 
 

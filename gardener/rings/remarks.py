@@ -59,7 +59,7 @@ def tell_sharing(settings: RingSettings, say: Say) -> None:
 def tell_exactness(cards: Sequence[Card], say: Say) -> None:
     """Say where a row depends on what is computed beside it."""
     if near_tie(cards):
-        say(f"this ring is not quite exact: {exactness(cards)}")
+        say(f"this ring is {exactness(cards)}")
 
 
 def tell_steep_costs(cards: Sequence[Card], policies: Sequence[str], say: Say) -> None:
