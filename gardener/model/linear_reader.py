@@ -25,7 +25,8 @@ from gardener.model.quants import GROUPED, GROUPS, QUANTS, fitting_group
 class LinearReader:
     """Linear layers of a checkpoint, quantised or not.
 
-    read   the names of all tensors that were read
+    read    the names of all tensors that were read
+    spread  the largest one of the layers that were built, see `kernels.interface.Linear`
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class LinearReader:
         self._checkpoint, self._dtype, self._device = checkpoint, dtype, device
         self._quant = quant
         self.read: set[str] = set()
+        self.spread = 0.0
         if quant not in QUANTS:
             raise UserError(f"quant '{quant}' is not one of {', '.join(QUANTS)}")
         if quant in GROUPED and device.type != "cpu":
@@ -53,8 +55,8 @@ class LinearReader:
         whole_bias = self._together(biases) if biases else None
         if self._quant in GROUPED:
             found = [self._grouped(name, shape) for name, shape in shapes.items()]
-            return grouped_linear(found, whole_bias, self._dtype)
-        return self._make(self._together(shapes), whole_bias)
+            return self._tried(grouped_linear(found, whole_bias, self._dtype))
+        return self._tried(self._make(self._together(shapes), whole_bias))
 
     def one_of(self, count: int, number: int, name: str, shape: tuple[int, int]) -> Linear:
         """From a tensor that holds the weights of `count` layers, as transformers can store those
@@ -62,8 +64,8 @@ class LinearReader:
         self.read.add(name)
         weight = self._checkpoint.read(name, (count, *shape))[number]
         if self._quant in GROUPED:
-            return grouped_linear([self._rounded(name, weight)], None, self._dtype)
-        return self._make(in_dtype(name, weight, self._device, self._dtype), None)
+            return self._tried(grouped_linear([self._rounded(name, weight)], None, self._dtype))
+        return self._tried(self._make(in_dtype(name, weight, self._device, self._dtype), None))
 
     def matrix(self, name: str, shape: tuple[int, int], stored: Callable[[], Tensor]) -> Linear:
         """A layer of its own, which others have the weights of, too: `stored` gives them as they
@@ -71,13 +73,17 @@ class LinearReader:
         if self._quant in GROUPED:
             found = self._checkpoint.grouped(name, self._quant, shape)
             found = found or self._rounded(name, stored())
-            return grouped_linear([found], None, self._dtype)
-        return self._make(in_dtype(name, stored(), self._device, self._dtype), None)
+            return self._tried(grouped_linear([found], None, self._dtype))
+        return self._tried(self._make(in_dtype(name, stored(), self._device, self._dtype), None))
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """In the stage's dtype and on its device."""
         self.read.add(name)
         return in_dtype(name, self._checkpoint.read(name, shape), self._device, self._dtype)
+
+    def _tried(self, layer: Linear) -> Linear:
+        self.spread = max(self.spread, layer.spread)
+        return layer
 
     def _grouped(self, name: str, shape: tuple[int, int]) -> Grouped:
         self.read.add(name)

@@ -7,7 +7,7 @@ times where its weights are widened (`kernels/widened.py`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,7 @@ from gardener.model.families import Mixture, Norms
 from gardener.model.feed_forward import Dense, FeedForward
 from gardener.model.finite import in_dtype
 from gardener.model.head import Head
+from gardener.model.kernels.batch_invariant import batch_invariant
 from gardener.model.kernels.exact import Exact
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
@@ -171,8 +172,15 @@ class Loader:
         self._linears = LinearReader(self._checkpoint, dtype, device, quant)
         self._head_linears = LinearReader(self._checkpoint, dtype, device, quant_head)
         # What a router says decides how later layers round, so it must be as exact as attention.
-        self._gate: Make = Exact if rounds and dtype == torch.float32 else linear
+        wide = rounds and dtype == torch.float32
+        self._gate: Make = partial(batch_invariant, Exact) if wide else linear
+        self._gate_spread = 0.0
         self._nothing_else()
+
+    @property
+    def spread(self) -> float:
+        """The largest one of the linear layers that were built, see `kernels.interface.Linear`."""
+        return max(self._linears.spread, self._head_linears.spread, self._gate_spread)
 
     def block(self, layer: int, index: int) -> Block:
         """Layer `layer` of the model, the `index`th of the stage."""
@@ -228,10 +236,15 @@ class Loader:
         shape = (mixture.experts, self._architecture.width)
         gate = self._linears.tensor(f"{prefix}gate.weight", shape)
         return Experts(
-            Router(self._gate(gate, None), mixture.chosen, mixture.normalised),
+            Router(self._router(gate), mixture.chosen, mixture.normalised),
             [self._expert(f"{prefix}experts.", mixture, n) for n in range(mixture.experts)],
             self._device,
         )
+
+    def _router(self, weight: Tensor) -> Linear:
+        made = self._gate(weight, None)
+        self._gate_spread = max(self._gate_spread, made.spread)
+        return made
 
     def _expert(self, prefix: str, mixture: Mixture, number: int) -> Dense:
         s, inner, own = self._architecture, mixture.inner, f"{prefix}{number}."

@@ -60,6 +60,7 @@ def load_stage(
         device=target,
         quant=quant,
         fingerprint=fingerprint(folder),
+        spread=loader.spread,
     )
 
 

@@ -14,6 +14,7 @@ class Beside:
     def __init__(self, layers: Sequence[Linear]) -> None:
         self._layers = layers
         self.nbytes = sum(layer.nbytes for layer in layers)
+        self.spread = max(layer.spread for layer in layers)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Rows [n, inputs] to rows [n, outputs of all]."""

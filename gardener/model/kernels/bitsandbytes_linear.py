@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gardener.errors import UserError
 from gardener.model.kernels.batch_invariant import batch_invariant
-from gardener.model.kernels.interface import Make
+from gardener.model.kernels.interface import UNTRIED, Make
 
 _BLOCK = 64  # weights per scale of the 4-bit formats
 _TILE = 32  # outputs per tile of the 4-bit CPU kernel
@@ -28,11 +28,13 @@ def quantised(quant: str) -> Make:
     bnb = _bitsandbytes()
 
     form = partial(_Int8, bnb) if quant == "llm-int8" else partial(_FourBit, bnb, quant)
-    return partial(batch_invariant, form)
+    return partial(batch_invariant, form, kind=f"bitsandbytes {quant}")
 
 
 class _Int8:
     """Weights [outputs, inputs] in int8 with a scale per output; rows are quantised on the way."""
+
+    spread = UNTRIED
 
     def __init__(self, bnb: Any, weight: Tensor, bias: Tensor | None) -> None:
         self._ops = bnb.functional
@@ -50,6 +52,8 @@ class _Int8:
 
 class _FourBit:
     """Weights [outputs, inputs] in nf4 or fp4."""
+
+    spread = UNTRIED
 
     def __init__(self, bnb: Any, quant: str, weight: Tensor, bias: Tensor | None) -> None:
         outputs, inputs = weight.shape

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gardener.errors import UserError
 from gardener.model.kernels.grouped import Grouped
+from gardener.model.kernels.interface import UNTRIED
 
 _INTEGER_SUMS = 4  # what ONNX Runtime calls `accuracy_level`
 _OPSET, _IR = 17, 9  # versions of ONNX: old ones, which every later package reads
@@ -84,6 +85,7 @@ class OnnxLinear:
             if value is not None
         }
         self._session = _session(_graph(form), values)
+        self.spread = UNTRIED
         self.nbytes = sum(value.nbytes for value in values.values()) + 2 * weight.scales.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
