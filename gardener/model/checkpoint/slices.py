@@ -7,7 +7,7 @@ file does without torch.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, product
 
 from gardener.errors import UserError
 from gardener.runtime.wording import span
@@ -100,32 +100,53 @@ def parse_range(text: str, layers: int) -> Slice:
     return Slice(first, last + 1, layers)
 
 
-def even_cut(layer_costs: Sequence[int], head_cost: int, stages: int) -> list[Slice]:
+def even_cut(
+    layer_costs: Sequence[int],
+    head_cost: int,
+    stages: int,
+    *,
+    factors: Sequence[int] = (),
+    most: Sequence[int] = (),
+) -> list[Slice]:
     """The contiguous cut into `stages` whose slowest stage is fastest.
 
-    Costs are bytes read per decoded token, one entry per layer: whole numbers, of which equal cuts
-    have equal sums. The head counts in full for the last stage; the embedding counts nothing, since
-    a token reads one row of it. Among the best cuts, the one whose other stages are most even.
-    Raises UserError if there are more stages than layers.
+    layer_costs  of each layer, in bytes read per decoded token or another measure of its time:
+                 whole numbers, of which equal cuts have equal sums
+    head_cost    of the head, which counts in full for the last stage; the embedding counts nothing,
+                 since a token reads one row of it
+    factors      by which the layers of each stage cost more, where the machines differ; the head's
+                 cost is that on the machine of the last stage
+    most         layers that each stage can hold
+
+    Among the best cuts, the one with the least sum over all stages, and among those the one whose
+    stages are most even. Raises UserError if there are more stages than layers, or if they cannot
+    hold them all.
     """
     layers, before = len(layer_costs), [0, *accumulate(layer_costs)]
     if not 1 <= stages <= layers:
         raise UserError(f"a model of {layers} layers cannot be cut into {stages} stages")
-    # best[n]: (slowest, sum of squares, ends) of the first n layers cut into k stages
-    best: dict[int, tuple[int, int, tuple[int, ...]]] = {0: (0, 0, ())}
-    for stage in range(1, stages + 1):
-        step: dict[int, tuple[int, int, tuple[int, ...]]] = {}
+    # best[n]: (slowest, sum, sum of squares, ends) of the first n layers cut into k stages
+    best: dict[int, tuple[int, int, int, tuple[int, ...]]] = {0: (0, 0, 0, ())}
+    for stage, factor, held in zip(
+        range(1, stages + 1), factors or [1] * stages, most or [layers] * stages, strict=True
+    ):
+        step: dict[int, tuple[int, int, int, tuple[int, ...]]] = {}
         ends = [layers] if stage == stages else range(stage, layers - (stages - stage) + 1)
-        for end in ends:
-            for start, (slowest, squares, cut) in best.items():
-                if start >= end:
-                    continue
-                cost = before[end] - before[start] + (head_cost if end == layers else 0)
-                found = (max(slowest, cost), squares + cost * cost, (*cut, end))
-                if end not in step or found < step[end]:
-                    step[end] = found
+        for start, end in product(best, ends):
+            if not start < end <= start + held:
+                continue
+            slowest, total, squares, cut = best[start]
+            cost = factor * (before[end] - before[start]) + (head_cost if end == layers else 0)
+            found = max(slowest, cost), total + cost, squares + cost * cost, (*cut, end)
+            if end not in step or found < step[end]:
+                step[end] = found
         best = step
-    return _slices(best[layers][2], layers)
+    if layers not in best:
+        raise UserError(
+            f"a model of {layers} layers does not fit into stages that hold at most "
+            f"{', '.join(map(str, most))} layers"
+        )
+    return _slices(best[layers][3], layers)
 
 
 def _slices(ends: Sequence[int], layers: int) -> list[Slice]:
