@@ -97,7 +97,7 @@ def test_memory_that_holds_a_stage_back_is_mentioned(model: Path, tmp_path: Path
     ("options", "status", "what"),
     [
         (["--layers", "auto"], 2, "--layers auto cuts by measured times: give --measured"),
-        ([], 2, "--out requires an argument"),
+        ([], 2, "--out requires an argument, and is not given at all"),
         (["--measured", "{file}", "--layers", "0-3"], 2, "leave one of them out"),
         (["--measured", "{file}", "--stages", "3"], 1, "the ring of --measured has 2"),
         (["--measured", "nowhere.json"], 1, "there is no file nowhere.json"),

@@ -18,16 +18,24 @@ from gardener.rings.balance import (
     measured_ring,
 )
 
-MS = 10**6  # in a card's nanoseconds
 
-
-def card(stage: int, first: int, end: int, layer: int, head: int = 0, **more: int) -> Card:
-    """Of a stage in a model of 12 layers, or of the holder (0)."""
+def card(
+    stage: int,
+    first: int,
+    end: int,
+    layer: int,
+    head: int = 0,
+    *,
+    memory: int = 1200,
+    kv_room: int = 0,
+) -> Card:
+    """Of a stage in a model of 12 layers, or of the holder (0); times in milliseconds."""
     return Card(
-        *(stage, f"oak{stage}", "0.1", first, end, 12, 64, "m", "bfloat16", "int4"),
-        **({"memory": 1200, "delay": 250} | more),
-        layer=layer * MS,
-        head=head * MS,
+        *(stage, f"oak{stage}", "0.1", first, end, 12, 64, "m", "bfloat16", "int4", memory),
+        delay=250,
+        kv_room=kv_room,
+        layer=layer * 10**6,
+        head=head * 10**6,
     )
 
 
