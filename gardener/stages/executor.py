@@ -146,6 +146,20 @@ class Executor:
         hidden = self._hidden(batch, lambda: all(flag.is_set() for flag in flags), taps)
         return None if hidden is None else self._results(hidden, batch, taps)
 
+    @torch.inference_mode()
+    def timed(
+        self, batch: Sequence[PlacedSegment], now: Callable[[], float]
+    ) -> tuple[float, float]:
+        """Compute a batch of which nobody wants taps; the seconds until it has left the blocks, and
+        those of what follows (the head, at the last stage). `now` is a clock."""
+        begin = now()
+        hidden = self._hidden(batch, lambda: False, {})
+        assert hidden is not None  # nobody stops it
+        hidden[-1, -1].item()  # another device computes on its own: wait for it
+        middle = now()
+        self._results(hidden, batch, {})
+        return middle - begin, now() - middle
+
     def _hidden(
         self,
         batch: Sequence[PlacedSegment],

@@ -16,7 +16,7 @@ from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.protocol.cards import exactness, memory_problem
-from gardener.protocol.messages import Card, CostPoints, microseconds
+from gardener.protocol.messages import Card, CostPoints, microseconds, nanoseconds
 from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
 from gardener.runtime.wording import span
@@ -188,6 +188,8 @@ def card_of(
         kv_slot=stage.kv_slot,
         kv_room=kv_room,
         longest=longest or 0,
+        layer=nanoseconds(measured.layer),
+        head=nanoseconds(measured.head),
         spread=stage.spread,
     )
 
