@@ -33,6 +33,7 @@ from gardener.model.linear_reader import LinearReader
 from gardener.model.mixture import Experts, Router
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
+from gardener.runtime.memory import give_back
 from gardener.runtime.wording import bare_span
 
 
@@ -285,6 +286,7 @@ class Loader:
     def release(self) -> None:
         """Give back the memory of what was read, see `Checkpoint.release`."""
         self._checkpoint.release()
+        give_back()
 
     def table(self) -> Tensor:
         """The embedding, all of it. On the CPU it stays in the mapped file if it is not quantised
