@@ -22,8 +22,9 @@ DEADLINE = 90.0
 class Process:
     """A command under way. Used as a context, it and its children are gone at the end."""
 
-    def __init__(self, *command: str, entry: str = "gardener") -> None:
-        program = f"from gardener.cli.start import {entry}; {entry}()"
+    def __init__(self, *command: str, entry: str = "gardener", before: str = "") -> None:
+        """`before`: Python that runs in it first."""
+        program = f"{before}\nfrom gardener.cli.start import {entry}; {entry}()"
         self.children: list[psutil.Process] = []
         self._said = {"stdout": "", "stderr": ""}
         self._changed = Condition()
@@ -141,7 +142,7 @@ class HandMade:
         self.nodes: dict[int, Process] = {}
         self._stack = ExitStack()
 
-    def start(self, stage: int, *options: str) -> Process:
+    def start(self, stage: int, *options: str, before: str = "") -> Process:
         stages = len(self.ports) - 1
         node = Process(
             *("--stage", str(stage), "--stages", str(stages), "--threads", "1"),
@@ -149,6 +150,7 @@ class HandMade:
             *("--peer", at(self.ports[(stage + 1) % (stages + 1)])),
             *options,
             entry="node",
+            before=before,
         )
         self.nodes[stage] = self._stack.enter_context(node)
         return node

@@ -7,14 +7,12 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
 from gardener.cli import options as o
+from gardener.cli.answered import Answered, as_object, summary, whole
 from gardener.cli.output import progress
 from gardener.cli.program import Misuse, flag, ignore, note, result, run, text_of
 from gardener.cli.sampling import Logprobs, SamplingOptions
@@ -23,9 +21,8 @@ from gardener.cli.view.holder_watch import HolderWatch
 from gardener.cli.view.snapshot import reading
 from gardener.decoding.policy import SHARING, Bounds, default_policy
 from gardener.errors import UserError, reason
+from gardener.evaluation.near_ties import all_tied
 from gardener.holder.answer import Answer, collect
-from gardener.holder.figures import Figures
-from gardener.holder.rates import Prefill, prefill
 from gardener.holder.session import Session
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
@@ -168,7 +165,7 @@ class AnswerRequest:
     output: o.OutputOptions
 
 
-def _run(settings: RingSettings, question: AnswerRequest, no_view: bool) -> list[Answer]:
+def _run(settings: RingSettings, question: AnswerRequest, no_view: bool) -> Answered:
     """The answers, under the live view where somebody can watch it."""
     # A simulated answer comes too soon to be watched.
     shown = not question.output.as_json and settings.simulate is None
@@ -177,14 +174,15 @@ def _run(settings: RingSettings, question: AnswerRequest, no_view: bool) -> list
     return run(answering, settings.loop())
 
 
-def _report(answers: Sequence[Answer], settings: RingSettings, as_json: bool) -> None:
+def _report(answered: Answered, settings: RingSettings, as_json: bool) -> None:
     """Print what came of it; ends with status 1 if an answer failed or the texts differ."""
     stages, profile = settings.simulate, settings.profile
+    answers = answered.answers
     if as_json:
         simulated = None if stages is None else {"stages": stages, "profile": profile}
-        result(json.dumps({**_object(answers), "simulated": simulated}) + "\n")
+        result(json.dumps({**as_object(answered), "simulated": simulated}) + "\n")
     else:
-        _summary(answers, f"simulated: {stages} stages of {profile}" if stages else "")
+        summary(answered, f"simulated: {stages} stages of {profile}" if stages else "")
     if answers[0].text_fault:
         note(
             f"the tokenizer failed ({printable(answers[0].text_fault)}): some of the text is "
@@ -192,11 +190,11 @@ def _report(answers: Sequence[Answer], settings: RingSettings, as_json: bool) ->
         )
     if answers[-1].error:
         note(f"error: {answers[-1].error}")
-    if answers[-1].error or not _agree(answers):
+    if answers[-1].error or not answered.tied:
         sys.exit(1)
 
 
-async def _watched(settings: RingSettings, question: AnswerRequest) -> list[Answer]:
+async def _watched(settings: RingSettings, question: AnswerRequest) -> Answered:
     """Answer under the live view, which closes before the ring does."""
     waiting = f"starting {settings.local} stages here" if settings.local else "closing the ring"
     view = HolderWatch(waiting, settings.local or 0)
@@ -206,7 +204,7 @@ async def _watched(settings: RingSettings, question: AnswerRequest) -> list[Answ
 
 async def _answers(
     settings: RingSettings, question: AnswerRequest, view: HolderWatch | None
-) -> list[Answer]:
+) -> Answered:
     """The prompt under every policy; the text of the first goes out as it comes."""
 
     def heard(line: str) -> None:
@@ -245,7 +243,10 @@ async def _answers(
                 break
         if view is not None:
             await view.live.close()
-        return answers
+        prompt = ring.prompter.encode(question.text, raw=question.raw)
+        texts = whole(answers)
+        tied = await all_tied(ring.holder, ring.prompter, prompt, texts, answers[0].sampling)
+        return Answered(answers, ring.exactness, tied)
 
 
 @asynccontextmanager
@@ -266,94 +267,3 @@ async def _telling(session: Session, wanted: bool) -> AsyncIterator[None]:
         if telling is not None:
             telling.cancel()
             progress("")
-
-
-def _agree(answers: Sequence[Answer]) -> bool:
-    """Whether all answers that were not cut short are the same."""
-    whole = [each.tokens for each in answers if not each.error]
-    return all(tokens == whole[0] for tokens in whole)
-
-
-def _object(answers: Sequence[Answer]) -> dict[str, Any]:
-    first, common = answers[0], _prefill(answers)
-    return {
-        "text": first.text,
-        "text_fault": first.text_fault,
-        "token_ids": first.tokens,
-        "logprobs": _logprobs(first) if first.logprobs else None,
-        "finish_reason": first.reason,
-        "error": answers[-1].error,
-        "prompt_tokens": first.figures.prompt_tokens,
-        "policy": first.figures.policy,
-        "sampling": msgspec.structs.asdict(first.sampling),
-        "agree": _agree(answers),
-        "prefill": common._asdict(),
-        "policies": {
-            each.policy: {"tokens_per_second": each.rate(common.seconds), **each.statistics()}
-            for each in _figures(answers)
-        },
-    }
-
-
-def _logprobs(answer: Answer) -> list[dict[str, Any]]:
-    """Of each token: its log probability, and the best tokens there with theirs."""
-    return [
-        {"token_id": token, "logprob": said.pick, "best": [list(each) for each in said.best]}
-        for token, said in zip(answer.tokens, answer.logprobs, strict=True)
-    ]
-
-
-def _figures(answers: Sequence[Answer]) -> list[Figures]:
-    return [each.figures for each in answers]
-
-
-def _prefill(answers: Sequence[Answer]) -> Prefill:
-    """The time of the prefill, which is subtracted from the total of every answer."""
-    figures = _figures(answers)
-    begun = [each for each in figures if each.tokens] or figures
-    return prefill({each.policy: [each.first_token] for each in begun})
-
-
-COLUMNS = (
-    "\npolicy",
-    "\ntokens",
-    "decoding\ntokens/s",
-    "end to end\ntokens/s",
-    "tokens/\nsegment",
-    "first\ntoken",
-    "rows\nwasted",
-)
-
-
-def _summary(answers: Sequence[Answer], title: str) -> None:
-    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == COLUMNS[0] else "right")
-    common = _prefill(answers)
-    for each in _figures(answers):
-        rate = each.rate(common.seconds)
-        table.add_row(
-            each.policy,
-            str(each.tokens),
-            "-" if rate is None else f"{rate:.1f}",
-            f"{each.end_to_end:.1f}",
-            f"{each.tokens_per_segment:.2f}",
-            f"{each.first_token:.2f} s",
-            f"{each.counts.wasted} of {each.counts.rows}",
-        )
-    console = Console(stderr=True)
-    console.print()
-    console.print(table)
-    console.print(
-        f"decoding: all tokens but the first, after that of {common.policy} "
-        f"({common.seconds:.2f} s)",
-        highlight=False,
-    )
-    for each in _figures(answers):
-        if each.counts.plain:
-            console.print(
-                f"{each.policy}: {each.counts.plain} of {each.tokens} tokens were written "
-                "without guesses, which did not pay"
-            )
-    if len(answers) > 1 and not answers[-1].error:
-        console.print("all texts agree" if _agree(answers) else "[bold red]THE TEXTS DIFFER[/]")

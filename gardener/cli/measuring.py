@@ -24,6 +24,7 @@ from gardener.evaluation.runner import MeasuredRing, measure
 from gardener.evaluation.tables import tables
 from gardener.evaluation.tally import MeasuredRun
 from gardener.evaluation.terminal import Teller
+from gardener.protocol.cards import near_tie
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 
@@ -81,8 +82,8 @@ def _judge(results: Results, file: Path) -> None:
     """Raises GardenerError if texts differ or answers failed; `file` has the details."""
     answers = len(results.runs) + sum(len(load.answers) for load in results.loads)
     whole, wrong = f"of {answers} answers", []
-    if results.differences:
-        wrong.append(f"the texts differ in {len(results.differences)} {whole}, see `differences`")
+    if results.wrong:
+        wrong.append(f"the texts differ in {len(results.wrong)} {whole}, see `differences`")
     if results.failures:
         wrong.append(f"{len(results.failures)} {whole} failed, see `failures`")
     if wrong:
@@ -100,7 +101,12 @@ async def _measure(
             name: repr(make(name, evaluation.bounds)) for name in evaluation.results.plan.policies
         }
         evaluation.results.add_ring(
-            place, cards, opened.holder.drafters.names, ran, settings.facts()
+            place,
+            cards,
+            opened.holder.drafters.names,
+            ran,
+            {**settings.facts(), "exactness": opened.exactness},
+            near_tie(opened.stages),
         )
         if not evaluation.results.plan.raw:
             evaluation.results.template = opened.prompter.template

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.measured_split import MeasuredOptions, report
 from gardener.cli.program import Misuse, note, result
 from gardener.errors import UserError
 from gardener.model.checkpoint.quantised import HEAD_QUANT, Quantised, stored_quant
@@ -23,7 +24,14 @@ ModelArgument = Annotated[
         help="A Hugging Face directory, a .gguf file, a hub id, or smollm2-135m.",
     ),
 ]
-OutOption = Annotated[Path, Parameter(metavar="FOLDER", help="A folder that does not exist yet.")]
+OutOption = Annotated[
+    Path | None,
+    Parameter(
+        metavar="FOLDER",
+        show_default=False,
+        help="A folder that does not exist yet. With --measured it may be left out.",
+    ),
+]
 StagesOption = Annotated[
     int | None,
     Parameter(
@@ -33,7 +41,11 @@ StagesOption = Annotated[
     ),
 ]
 LayersOption = Annotated[
-    str | None, Parameter(metavar="A-B,...", help="Layers of each stage: 0-9,10-19,20-29.")
+    str | None,
+    Parameter(
+        metavar="A-B,...",
+        help="Layers of each stage: 0-9,10-19,20-29. auto: by the times of --measured.",
+    ),
 ]
 StoredOption = Annotated[
     Literal["keep", "float32", "bfloat16", "float16"],
@@ -60,9 +72,10 @@ def split(
     model: ModelArgument,
     /,
     *,
-    out: OutOption,
+    out: OutOption = None,
     stages: StagesOption = None,
     layers: LayersOption = None,
+    measured: MeasuredOptions = MeasuredOptions(),
     dtype: StoredOption = "keep",
     quant: QuantOption = "none",
     group: GroupOption = None,
@@ -82,23 +95,32 @@ def split(
     from gardener.model.checkpoint.split import split as cut
 
     how = _quantised(quant, group, quant_head)
+    measured.check(stages, layers, out)
     began = time.monotonic()
     source = models.resolve(model, revision, say=note)
     shape = Architecture.read(source)
-    if layers is not None:
+    balance = measured.balance(source, shape.layers, stages)
+    if balance is not None:
+        slices = list(balance.cut)
+    elif layers is not None:
         slices = parse_layers(layers, shape.layers, stages)
     elif stages is not None:
         slices = shape.balance(stages, stored_quant(source) or quant)
     else:
         raise UserError("say how to cut: --stages N balances them, --layers 0-9,10-19 names them")
-    manifest = cut(source, slices, out, stored=Stored(dtype, how), name=model, say=note)
-    manifest["out"] = str(out)
-    manifest["seconds"] = round(time.monotonic() - began, 2)
-    manifest["peak_bytes"] = _peak_bytes()
+    manifest: dict[str, Any] = {} if balance is None else balance.facts()
+    if out is not None:
+        manifest |= cut(source, slices, out, stored=Stored(dtype, how), name=model, say=note)
+        manifest["out"] = str(out)
+        manifest["seconds"] = round(time.monotonic() - began, 2)
+        manifest["peak_bytes"] = _peak_bytes()
     if as_json:
         result(json.dumps(manifest) + "\n")
-    else:
+        return
+    if out is not None:
         _report(manifest)
+    if balance is not None:
+        report(balance, model, out)
 
 
 def _quantised(

@@ -19,12 +19,14 @@ from gardener.cli.sampling import SamplingOptions
 from gardener.decoding.policy import POLICIES, Bounds, make
 from gardener.errors import GardenerError
 from gardener.evaluation.datasets import read_conversations
-from gardener.evaluation.reference import Comparison, Reference, compare, plain_reference
+from gardener.evaluation.near_ties import gap
+from gardener.evaluation.reference import TIE, Comparison, Reference, compare, plain_reference
 from gardener.holder.answer import Wanted, answer
 from gardener.holder.holder import Holder
 from gardener.holder.prompter import Prompter
 from gardener.model.checkpoint.parts import held_part
 from gardener.model.checkpoint.resolve import resolve
+from gardener.protocol.cards import near_tie
 from gardener.protocol.messages import Card
 from gardener.protocol.sampling import Sampling
 from gardener.rings.open import open_ring
@@ -59,7 +61,8 @@ CountOption = Annotated[
 
 @dataclass(frozen=True)
 class Check:
-    """What is to be compared: prompts in tokens, policies, and what they should write."""
+    """What is to be compared: prompts in tokens, policies, and what they should write. `near`: two
+    scores of the ring that are closer than this are a tie; 0.0: no two are, for it is exact."""
 
     prompts: Sequence[Sequence[int]]
     reference: Sequence[Reference] | None  # None: the ring's own plain decoding
@@ -67,6 +70,18 @@ class Check:
     new_tokens: int
     sampling: Sampling
     ignore_eos: bool
+    near: float
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was compared with `against`, how tokens were picked, and how exact the ring says it
+    is."""
+
+    done: Sequence[Comparison]
+    against: str
+    sampling: Sampling
+    exactness: str
 
 
 def verify(
@@ -87,7 +102,8 @@ def verify(
     """Compare what the ring writes under every policy with a reference, token by token.
 
     Exits with 1 on any difference but a tie: the two best logits, with their noise where there is a
-    temperature, within 1e-4 of each other.
+    temperature, within 1e-4 of each other; or, where the stages say that they are not exact, within
+    what their kind of numbers makes of one row.
     """
     names = o.policies(policies)
     if (ring.local, ring.simulate, holder.connection.peer) == (None, None, None):
@@ -99,14 +115,15 @@ def verify(
     bounds = holder.bounds.bounds()
     asked = sampling.begun(max_new_tokens)
 
-    async def main() -> tuple[list[Comparison], str, Sampling]:
+    async def main() -> Verified:
         heard = note if output.verbose else ignore
         async with open_ring(settings, note, heard, progress) as ring:
             holder, prompter = ring.holder, ring.prompter
             against = _against(reference, ring.stages[0], whole=held_part(ring.folder) is None)
             given = ring.settled(asked.sampling(ring.folder, note), asked.ignore_eos)
             tokens = [prompter.encode(text, raw=raw) for text in texts]
-            check = Check(tokens, None, names, max_new_tokens, given, asked.ignore_eos)
+            near = near_tie(ring.stages)
+            check = Check(tokens, None, names, max_new_tokens, given, asked.ignore_eos, near)
             if against == "transformers":
                 check = await _with_reference(check, settings, ring.stages[0].dtype, prompter)
             holder.prepare(check.prompts, max_new_tokens, given)
@@ -116,10 +133,9 @@ def verify(
                 for each in () if output.as_json else found:
                     note(str(each))
                 done += found
-            return done, against, given
+            return Verified(done, against, given, ring.exactness)
 
-    done, against, given = run(main(), settings.loop())
-    _report(done, output.as_json, against, len(texts), given)
+    _report(run(main(), settings.loop()), output.as_json, len(texts))
 
 
 def _against(reference: str, card: Card, whole: bool) -> str:
@@ -173,17 +189,34 @@ async def _compare(
     else:
         truth = await write("plain"), []
         policies = [name for name in check.policies if name != "plain"]
-    return [compare(number, name, truth, await write(name)) for name in policies]
+    texts = {name: await write(name) for name in policies}
+    tie = max(check.near, TIE)
+    found = [compare(number, name, truth, text, tie) for name, text in texts.items()]
+    if check.reference is None and check.near:
+        found = [await _weighed(holder, prompter, check, each, truth[0]) for each in found]
+    return found
+
+
+async def _weighed(
+    holder: Holder, prompter: Prompter, check: Check, found: Comparison, truth: Sequence[int]
+) -> Comparison:
+    """The same with the gap of the two best scores where a text left the ring's own plain one."""
+    if found.position is None:
+        return found
+    prompt, agreed = check.prompts[found.prompt], truth[: found.position]
+    both = found.expected, found.got
+    apart = await gap(holder, prompter, prompt, agreed, both, check.sampling)
+    tied = apart is not None and apart < check.near
+    return replace(found, outcome="tie" if tied else found.outcome, gap=apart)
 
 
 def _texts(path: Path | None) -> list[str]:
     return [row.turns[0] for row in read_conversations([] if path is None else [path], None)]
 
 
-def _report(
-    done: Sequence[Comparison], as_json: bool, reference: str, prompts: int, sampling: Sampling
-) -> None:
+def _report(verified: Verified, as_json: bool, prompts: int) -> None:
     """Say how it went; ends with status 1 if any text differs."""
+    done = verified.done
     count = {
         outcome: sum(each.outcome == outcome for each in done)
         for outcome in ("same", "tie", "different")
@@ -191,17 +224,19 @@ def _report(
     if as_json:
         comparisons = [asdict(each) for each in done]
         whole = {
-            "reference": reference,
+            "reference": verified.against,
             "prompts": prompts,
-            "sampling": msgspec.structs.asdict(sampling),
+            "sampling": msgspec.structs.asdict(verified.sampling),
+            "exactness": verified.exactness,
             **count,
             "comparisons": comparisons,
         }
         result(json.dumps(whole) + "\n")
     else:
         note(
-            f"{len(done)} texts against {reference}: {count['same']} the same, {count['tie']} "
-            f"tied, {count['different']} different"
+            f"{len(done)} texts against {verified.against}: {count['same']} the same, "
+            f"{count['tie']} tied, {count['different']} different"
         )
+        note(f"the ring says that it is {verified.exactness}")
     if count["different"]:
         sys.exit(1)

@@ -12,14 +12,14 @@ from gardener.draft.block_config import StatedBlock, read_block
 from gardener.draft.head_reader import HeadReader
 from gardener.model.block import Block
 from gardener.model.kernels.interface import Make
-from gardener.model.kernels.linear import linear
+from gardener.model.kernels.linear import untried_linear
 from gardener.model.tensors import dtype_of
 
 _IDS = "target_layer_ids"
 
 
 def load_block(
-    folder: Path, model: Path, *, dtype: str, device: str, make: Make = linear
+    folder: Path, model: Path, *, dtype: str, device: str, make: Make = untried_linear
 ) -> BlockNetwork:
     """The head in `folder`, for the target in the folder `model`.
 
@@ -57,7 +57,7 @@ def _check(stated: StatedBlock, reader: HeadReader) -> None:
 
 def _parts(stated: StatedBlock, reader: HeadReader) -> BlockParts:
     shape, theirs = reader.shape, reader.target.width
-    fc = linear(reader.take("fc.weight", (shape.width, len(stated.taps) * theirs)), None)
+    fc = untried_linear(reader.take("fc.weight", (shape.width, len(stated.taps) * theirs)), None)
     tokens = reader.tokens(stated.fields.draft_vocab_size)
     places = reader.target.vocab if tokens is None else len(tokens)
     parts = BlockParts(

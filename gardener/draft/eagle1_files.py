@@ -3,7 +3,7 @@ without an input norm. The target's head reads what it gives."""
 
 from gardener.draft.eagle import Eagle1
 from gardener.draft.eagle_reader import EagleReader
-from gardener.model.kernels.linear import linear
+from gardener.model.kernels.linear import untried_linear
 
 _NOT_HERE = ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output")
 
@@ -19,7 +19,7 @@ def eagle1(reader: EagleReader) -> Eagle1:
         if getattr(fields, key):
             raise reader.refusal(f"{key} is true, but EAGLE-1 has no such norm")
     bias = reader.take("fc.bias", (width,)) if fields.bias else None
-    fc = linear(reader.take("fc.weight", (width, 2 * width)), bias)
+    fc = untried_linear(reader.take("fc.weight", (width, 2 * width)), bias)
     block = reader.block(width)
     head = reader.linear(reader.targets_output())
     return Eagle1(reader.parts(block, fc, head, None, (reader.target.layers,)))

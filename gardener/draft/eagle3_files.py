@@ -11,7 +11,7 @@ import torch
 from gardener.draft.eagle import Eagle3, Norms
 from gardener.draft.eagle_config import TAPS
 from gardener.draft.eagle_reader import EagleReader
-from gardener.model.kernels.linear import linear
+from gardener.model.kernels.linear import untried_linear
 
 
 def eagle3(reader: EagleReader) -> Eagle3:
@@ -22,7 +22,7 @@ def eagle3(reader: EagleReader) -> Eagle3:
     if (stated or width) != theirs:
         key = "target_hidden_size" if stated else "hidden_size"
         raise reader.misfit(key, stated or width, theirs)
-    fc = linear(reader.take("fc.weight", (width, len(taps) * theirs)), None)
+    fc = untried_linear(reader.take("fc.weight", (width, len(taps) * theirs)), None)
     block = reader.block(2 * width)
     norms = _norms(reader, len(taps))
     tokens = reader.tokens(reader.stated.fields.draft_vocab_size)

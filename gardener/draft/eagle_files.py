@@ -12,12 +12,12 @@ from gardener.draft.eagle1_files import eagle1
 from gardener.draft.eagle3_files import eagle3
 from gardener.draft.eagle_reader import EagleReader
 from gardener.model.kernels.interface import Make
-from gardener.model.kernels.linear import linear
+from gardener.model.kernels.linear import untried_linear
 from gardener.model.tensors import dtype_of
 
 
 def load_eagle(
-    folder: Path, model: Path, *, dtype: str, device: str, make: Make = linear
+    folder: Path, model: Path, *, dtype: str, device: str, make: Make = untried_linear
 ) -> Eagle1 | Eagle3:
     """The head in `folder`, for the target in the folder `model`.
 

@@ -132,11 +132,11 @@ def _of_head(head: Path, model: Path, settings: DraftSettings) -> Drafter:
     from gardener.draft.calibration import Calibration
     from gardener.draft.eagle_files import load_eagle
     from gardener.draft.incremental import Incremental
-    from gardener.model.kernels.linear import linear
+    from gardener.model.kernels.linear import untried_linear
 
     dtype, make = _computing(settings)
     calibration = Calibration.read(head / "calibration.json")
-    numbers = "" if make is linear else "int8"
+    numbers = "" if make is untried_linear else "int8"
     if is_one_pass(head):
         block = load_block(head, model, dtype=dtype, device=settings.device, make=make)
         return BlockDrafter(block, calibration, numbers=numbers)
@@ -147,13 +147,13 @@ def _of_head(head: Path, model: Path, settings: DraftSettings) -> Drafter:
 def _computing(settings: DraftSettings) -> tuple[str, "Make"]:
     """The float type of a head, and what makes its linear layers."""
     from gardener.model.kernels.int8 import Int8Linear, int8_pays, int8_works
-    from gardener.model.kernels.linear import linear
+    from gardener.model.kernels.linear import untried_linear
 
     if settings.dtype == "int8" and not int8_works():
         raise UserError("--draft-dtype int8: this build of torch cannot do it here; take auto")
     if settings.dtype == "int8" or (settings.dtype == "auto" and settings.on_cpu and int8_pays()):
         return "float32", Int8Linear
-    return _float_dtype(settings), linear
+    return _float_dtype(settings), untried_linear
 
 
 def _float_dtype(settings: DraftSettings) -> str:

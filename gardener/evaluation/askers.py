@@ -12,7 +12,16 @@ from typing import Protocol
 from gardener.evaluation.concurrency import Load, LoadAnswer
 from gardener.evaluation.plan import Plan
 from gardener.evaluation.results import Difference, Failure, Results, failures_of
-from gardener.evaluation.runner import RECORDS, MeasuredRing, Question, check, compare, rotated
+from gardener.evaluation.runner import (
+    RECORDS,
+    MeasuredRing,
+    Question,
+    check,
+    compare,
+    keep,
+    rotated,
+    weighed,
+)
 from gardener.holder.answer import Answer, answer
 from gardener.runtime import clock
 
@@ -82,7 +91,7 @@ async def _load(
 ) -> None:
     """One load; `what`: its policy, number of requests and repetition. What was answered is kept
     and compared even if an exception ends this."""
-    name, requests, repeat = what
+    name, requests, _ = what
     ring.holder.trace.restart(RECORDS)
     left, found = deque(questions), list[tuple[Question, float, Answer]]()
     began = clock.now()
@@ -101,34 +110,40 @@ async def _load(
         async with asyncio.TaskGroup() as group:
             for _ in range(requests):
                 group.create_task(asker())
-    finally:
-        seconds = clock.now() - began
-        answers = [
-            LoadAnswer.of(question.prompt, asked, got.figures, got.reason, got.error)
-            for question, asked, got in found
-        ]
-        load = Load(str(ring.place), name, requests, repeat, seconds, tuple(answers))
-        results.loads.append(load)
-        _compare(ring, plan, load, found, results, listener)
+    except BaseException:
+        for _, differences in _over(ring, plan, what, began, found, results, listener):
+            keep(differences, results, listener)
+        raise
+    for question, differences in _over(ring, plan, what, began, found, results, listener):
+        keep(await weighed(ring, question, differences, results), results, listener)
     for _, _, got in found:
         check(got)
     listener.loaded()
 
 
-def _compare(
+def _over(
     ring: MeasuredRing,
     plan: Plan,
-    load: Load,
+    what: tuple[str, int, int],
+    began: float,
     found: Sequence[tuple[Question, float, Answer]],
     results: Results,
     listener: LoadListener,
-) -> None:
-    """Compare the answers with those to the same prompts alone; report those that failed."""
-    for question, _, got in found:
-        whole = [] if got.error else [(load.policy, got)]
-        differences = compare(ring, question, plan.policies, whole, results, load.requests)
-        for difference in differences:
-            results.differences.append(difference)
-            listener.differed(difference)
+) -> list[tuple[Question, list[Difference]]]:
+    """Keep a load, report what failed, and compare the answers with those to the same prompts
+    alone."""
+    name, requests, repeat = what
+    seconds = clock.now() - began
+    answers = [
+        LoadAnswer.of(question.prompt, asked, got.figures, got.reason, got.error)
+        for question, asked, got in found
+    ]
+    load = Load(str(ring.place), name, requests, repeat, seconds, tuple(answers))
+    results.loads.append(load)
     for failure in failures_of(load):
         listener.failed(failure)
+    whole = [(question, got) for question, _, got in found if not got.error]
+    return [
+        (question, compare(ring, question, plan.policies, [(name, got)], results, requests))
+        for question, got in whole
+    ]

@@ -24,14 +24,37 @@ Pick = Callable[[Sequence[int], Tensor], Chosen]
 """Given the text so far, with the prompt, and the logits [vocabulary] after it: what follows."""
 
 
-def picker(sampling: Sampling, prompt: int) -> Pick:
-    """How a request with these settings picks after a prompt of so many tokens: as the last stage
-    does. Raises ValueError for noise without a seed. Picking raises UserError after logits that are
-    no numbers."""
+class Scores(NamedTuple):
+    """Of all tokens [vocabulary]: logits by the temperature, with what is added and taken, without
+    and with the noise of the place."""
+
+    plain: Tensor
+    noisy: Tensor
+
+
+def scorer(sampling: Sampling, prompt: int) -> Callable[[Sequence[int], Tensor], Scores]:
+    """How a request with these settings scores tokens after a prompt of so many, given the same as
+    a `Pick`. Raises ValueError for noise without a seed."""
     sampler = Sampler(sampling, prompt)
     noise = None
     if not sampling.is_greedy and sampling.seed is not None:
         noise = Noise(sampling.seed)
+
+    def score(text: Sequence[int], logits: Tensor) -> Scores:
+        place = len(text)  # of the token that is picked
+        scores = sampler.scores(logits[None], Picking(sampler, (place,), text, place, ((),)))[0]
+        if noise is None:
+            return Scores(scores, scores)
+        return Scores(scores, scores + scores.new_tensor(noise.row(place, len(scores))))
+
+    return score
+
+
+def picker(sampling: Sampling, prompt: int) -> Pick:
+    """How a request with these settings picks after a prompt of so many tokens: as the last stage
+    does. Raises ValueError for noise without a seed. Picking raises UserError after logits that are
+    no numbers."""
+    sampler, score = Sampler(sampling, prompt), scorer(sampling, prompt)
 
     def pick(text: Sequence[int], logits: Tensor) -> Chosen:
         place = len(text)  # of the token that is picked
@@ -42,9 +65,7 @@ def picker(sampling: Sampling, prompt: int) -> Pick:
                 f"the logits after token {place - 1} of the text are no numbers: where hidden "
                 "states are too large for float16, --dtype bfloat16 or float32 helps"
             )
-        noisy = scores = sampler.scores(logits[None], picking)[0]
-        if noise is not None:
-            noisy = scores + scores.new_tensor(noise.row(place, len(scores)))
+        scores, noisy = score(text, logits)
         return Chosen(token, float(noisy[token]) - _second(noisy, scores, token, sampling))
 
     return pick

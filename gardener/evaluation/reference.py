@@ -39,15 +39,18 @@ class Comparison:
         )
 
 
-def compare(prompt: int, policy: str, reference: Reference, got: Sequence[int]) -> Comparison:
-    """Where `got` first differs from the reference, and whether there is a tie."""
+def compare(
+    prompt: int, policy: str, reference: Reference, got: Sequence[int], tie: float = TIE
+) -> Comparison:
+    """Where `got` first differs from the reference, and whether there is a tie: two scores that are
+    closer than that."""
     expected, gaps = reference
     for position in range(max(len(expected), len(got))):
         want = expected[position] if position < len(expected) else None
         have = got[position] if position < len(got) else None
         if want != have:
             gap = gaps[position] if position < len(gaps) else None
-            outcome = "tie" if gap is not None and gap < TIE else "different"
+            outcome = "tie" if gap is not None and gap < tie else "different"
             return Comparison(prompt, policy, len(got), outcome, position, want, have, gap)
     return Comparison(prompt, policy, len(got), "same")
 

@@ -43,7 +43,9 @@ class Written:
 class Difference:
     """An answer that differs from the first one to its prompt. `token`: the index of the first
     token that differs; `around`: the text about it, in both; `requests`: how many were asked at
-    once when it came."""
+    once when it came. `tokens`: the two that differ; None: that text has ended. `gap`: between
+    their scores, if it was looked at; `near_tie`: it is so small that a ring which says that it is
+    not exact may write the one or the other."""
 
     data: str
     line: int
@@ -53,6 +55,9 @@ class Difference:
     policies: tuple[str, str]
     around: tuple[str, str]
     requests: int = 1
+    tokens: tuple[int | None, int | None] = (None, None)
+    gap: float | None = None
+    near_tie: bool = False
 
     def __str__(self) -> str:
         names = [
@@ -62,9 +67,9 @@ class Difference:
         where = f"{self.data}, line {self.line}, turn {self.turn}"
         if self.requests > 1:
             names[1] += f" with {self.requests} requests at once"
-        return "\n".join(
-            [f"THE TEXTS DIFFER: {where}: {names[1]} left {names[0]} at token {self.token}", *lines]
-        )
+        head = "a near tie" if self.near_tie else "THE TEXTS DIFFER"
+        said = f"{head}: {where}: {names[1]} left {names[0]} at token {self.token}"
+        return "\n".join([said, *lines])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +143,11 @@ class Results:
         drafters: str,
         policies: Mapping[str, str] | None = None,
         facts: Mapping[str, str] | None = None,
+        near_tie: float = 0.0,
     ) -> None:
         """`drafters`: their names, and what they compute with. `policies`: the settings of each
         policy, by its name. `facts`: what else there is to say about the figures of this ring, by
-        what it is about."""
+        what it is about. `near_tie`: see `cards.near_tie`."""
         self.rings[str(place)] = {
             "kind": place.kind,
             "stages": len(cards),
@@ -151,8 +157,20 @@ class Results:
             "drafters": drafters,
             "policies": dict(policies or {}),
             "facts": dict(facts or {}),
+            "near_tie": near_tie,
             "cards": list(cards),
         }
+
+    def near_ties(self, place: str) -> float:
+        """Scores that are closer than this are a near tie in the ring of this name; 0.0: no two
+        are, or the ring is not known."""
+        found: float = self.rings.get(place, {}).get("near_tie", 0.0)
+        return found
+
+    @property
+    def wrong(self) -> list[Difference]:
+        """The differences that are more than a near tie."""
+        return [each for each in self.differences if not each.near_tie]
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """The summaries by ring and data set; see `tally.summary`."""
@@ -182,6 +200,7 @@ class Results:
             "format": FORMAT,
             "ended": self.ended or "under way",
             "agree": not self.differences,
+            "near_ties": len(self.differences) - len(self.wrong),
             "differences": [asdict(each) for each in self.differences],
             "failures": [asdict(each) for each in self.failures],
             "skipped": [asdict(each) for each in self.skipped.values()],

@@ -8,12 +8,13 @@ kept as a failure, and the others go on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation.datasets import Conversation
+from gardener.evaluation.near_ties import differs, gap, token_at
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.repeats import period
 from gardener.evaluation.results import Difference, Failure, Prompt, Results, Skipped, Written
@@ -166,10 +167,43 @@ async def _ask(
                 got = await _run(ring, plan, question, name, repeat, results, listener)
                 if not got.error:
                     found.append((name, got))
-    finally:
-        for difference in compare(ring, question, plan.policies, found, results):
-            results.differences.append(difference)
-            listener.differed(difference)
+    except BaseException:
+        keep(compare(ring, question, plan.policies, found, results), results, listener)
+        raise
+    different = compare(ring, question, plan.policies, found, results)
+    keep(await weighed(ring, question, different, results), results, listener)
+
+
+class Differing(Protocol):
+    """Is told of differences."""
+
+    def differed(self, difference: Difference) -> None: ...
+
+
+def keep(differences: Sequence[Difference], results: Results, listener: Differing) -> None:
+    """Add them to the results, and tell the user."""
+    for difference in differences:
+        results.differences.append(difference)
+        listener.differed(difference)
+
+
+async def weighed(
+    ring: MeasuredRing, question: Question, differences: Sequence[Difference], results: Results
+) -> list[Difference]:
+    """The same, each with the gap between the two tokens, where one of the rings that wrote them
+    says that it is not exact: there it may be no more than a near tie."""
+    found = []
+    for each in differences:
+        near = max(results.near_ties(place) for place in each.places)
+        apart = None
+        if near:
+            agreed = results.written[question.prompt].tokens[: each.token]
+            apart = await gap(
+                ring.holder, ring.prompter, question.tokens, agreed, each.tokens, ring.sampling
+            )
+        near_tie = apart is not None and apart < near
+        found.append(replace(each, gap=apart, near_tie=near_tie))
+    return found
 
 
 async def _run(
@@ -240,17 +274,9 @@ def compare(
             )
             places, names = (right.place, place), (right.policy, name)
             both = (around[0], around[1])
-            differences.append(Difference(*prompt, at, places, names, both, requests))
+            tokens = token_at(right.tokens, at), token_at(got.tokens, at)
+            differences.append(Difference(*prompt, at, places, names, both, requests, tokens))
     return differences
-
-
-def differs(one: Sequence[int], other: Sequence[int]) -> int | None:
-    """The index of the first token that differs, or that only one of them has; None if they are
-    equal."""
-    for at, (left, right) in enumerate(zip(one, other, strict=False)):
-        if left != right:
-            return at
-    return None if len(one) == len(other) else min(len(one), len(other))
 
 
 def rotated(names: Sequence[str], by: int) -> list[str]:

@@ -371,6 +371,11 @@ def microseconds(seconds: float) -> int:
     return max(round(seconds * 1e6), 0)
 
 
+def nanoseconds(seconds: float) -> int:
+    """The same in nanoseconds."""
+    return max(round(seconds * 1e9), 0)
+
+
 def as_name(text: str) -> str:
     """`text` as it may go into a message: printable, and cut if it is too long."""
     return printable(text)[:MAX_NAME]

@@ -10,6 +10,7 @@ from gardener.holder.detokenizer import token_text
 from gardener.holder.holder import Holder
 from gardener.holder.prompter import Prompter
 from gardener.holder.session import Session
+from gardener.protocol.cards import exactness
 from gardener.protocol.messages import Card
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.settings import RingSettings
@@ -30,6 +31,12 @@ class OpenRing:
     def stages(self) -> tuple[Card, ...]:
         """What the stages say about themselves: name, layers, dtype, memory."""
         return self.holder.cards
+
+    @property
+    def exactness(self) -> str:
+        """How exact the ring is, in one sentence: whether the text is that of the model alone, or
+        may leave it where the two best tokens are as good as tied."""
+        return exactness(self.holder.cards)
 
     def ask(
         self,

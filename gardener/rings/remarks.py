@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 from gardener.decoding.curves import steep
+from gardener.protocol.cards import exactness, near_tie
 from gardener.protocol.messages import Card
 from gardener.rings.cores import cores
 from gardener.rings.settings import RingSettings
@@ -53,6 +54,12 @@ def tell_sharing(settings: RingSettings, say: Say) -> None:
         f"each stage here computes with {threads} thread{'s' * (threads != 1)} "
         f"on {cores()} core{'s' * (cores() > 1)} ({chosen})"
     )
+
+
+def tell_exactness(cards: Sequence[Card], say: Say) -> None:
+    """Say where a row depends on what is computed beside it."""
+    if near_tie(cards):
+        say(f"this ring is {exactness(cards)}")
 
 
 def tell_steep_costs(cards: Sequence[Card], policies: Sequence[str], say: Say) -> None:

@@ -29,6 +29,10 @@ _STEP = SLOT_BLOCK
 """In 16 bits on the CPU, attention runs over slots in multiples of this: oneDNN compiles a kernel,
 for a millisecond and for some 100 kB that it keeps, for every width it has not met before."""
 
+ATTENTION_SPREAD = 0.0
+"""How far attention takes a row from itself in another batch: the sums of `model/attention.py` do
+not depend on what is computed beside it."""
+
 
 class Executor:
     """A slice of the model with the caches of its requests."""
@@ -45,7 +49,9 @@ class Executor:
         device: torch.device,
         quant: str,
         fingerprint: str,
+        spread: float,
     ) -> None:
+        """`spread`: that of the linear layers, see `kernels.interface.Linear`."""
         self.architecture, self.slice, self.width = architecture, held, architecture.width
         self.dtype, self.quant, self.fingerprint = dtype, quant, fingerprint
         self.memory = sum(block.nbytes for block in blocks) + intake.nbytes + outlet.nbytes
@@ -53,6 +59,8 @@ class Executor:
         self.kv_slot = slot_bytes(len(blocks), architecture, self._torch_dtype)
         """Bytes of keys and values that one slot takes."""
         self._blocks, self._intake, self._outlet = blocks, intake, outlet
+        self.spread = max(spread, ATTENTION_SPREAD)
+        """How far a row may be from itself in another batch, as a part of its size."""
         sixteen = self._torch_dtype != torch.float32
         self._step = _STEP if sixteen and device.type == "cpu" else 1
         self._windows = {architecture.windows[layer] for layer in range(held.first, held.end)}
@@ -137,6 +145,20 @@ class Executor:
         taps = self._taps(batch)
         hidden = self._hidden(batch, lambda: all(flag.is_set() for flag in flags), taps)
         return None if hidden is None else self._results(hidden, batch, taps)
+
+    @torch.inference_mode()
+    def timed(
+        self, batch: Sequence[PlacedSegment], now: Callable[[], float]
+    ) -> tuple[float, float]:
+        """Compute a batch of which nobody wants taps; the seconds until it has left the blocks, and
+        those of what follows (the head, at the last stage). `now` is a clock."""
+        begin = now()
+        hidden = self._hidden(batch, lambda: False, {})
+        assert hidden is not None  # nobody stops it
+        hidden[-1, -1].item()  # another device computes on its own: wait for it
+        middle = now()
+        self._results(hidden, batch, {})
+        return middle - begin, now() - middle
 
     def _hidden(
         self,

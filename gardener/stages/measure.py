@@ -4,11 +4,16 @@ A pass is that of a chain of rows after a settled text. What stands in the cache
 the time, so that text is never computed: its slots hold zeros. What the rows hold does matter for a
 mixture of experts: alike, they would all go through the same few, and the same few again whenever
 they were timed, which are in the processor's cache then. So they are random, and others each time.
+
+Of a row alone, the blocks and the end of the stage are timed apart, in the same passes: the head by
+itself, again and again, would find its weights in the processor's cache. From that follows which
+layers a stage should hold (`rings/balance.py`).
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 import torch
@@ -42,7 +47,11 @@ Points = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured; `long` at `context` tokens, () if the model has no room for that many."""
+    """What was measured; `long` at `context` tokens, () if the model has no room for that many.
+
+    `layer` and `head` are seconds of a row alone at a short context. Layers may differ (mixtures,
+    windows): it is the mean over those that are here, with what a pass takes besides.
+    """
 
     short: Points
     long: Points
@@ -50,6 +59,8 @@ class Measured:
     wanted: int  # most rows that were to be measured
     seconds: float  # spent on measuring
     threads: int = 0  # of the processor that computed; 0: another device did
+    layer: float = 0.0
+    head: float = 0.0  # 0: it is not here
 
     def __str__(self) -> str:
         """In one line, for people."""
@@ -82,13 +93,27 @@ def measure(
         long = timer.points(context, long_sizes, deadline)
     finally:
         stage.close(REQUEST)
-    return Measured(short, long, context if long else 0, sizes[-1], now() - begin, stage.threads)
+    held = stage.slice
+    return Measured(
+        short,
+        long,
+        context if long else 0,
+        sizes[-1],
+        now() - begin,
+        stage.threads,
+        timer.alone[settled][0] / (held.end - held.first),
+        timer.alone[settled][1] if held.is_last else 0.0,
+    )
 
 
 @dataclass(frozen=True)
 class _Timer:
+    """`alone`: by tokens before it, the least seconds that a row alone was seen to take in the
+    blocks, and at the end of the stage."""
+
     stage: Executor
     now: Callable[[], float]
+    alone: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def points(self, context: int, sizes: Sequence[int], deadline: float) -> Points:
         """Rows and seconds. The first size is always timed, each further one if there is time for
@@ -113,10 +138,11 @@ class _Timer:
         return tuple(best.items())
 
     def time(self, context: int, rows: int, turn: int) -> float:
-        placed = chain(self.stage, context, rows, turn)
-        begin = self.now()
-        self.stage.forward([placed])
-        return self.now() - begin
+        blocks, end = self.stage.timed([chain(self.stage, context, rows, turn)], self.now)
+        if rows == 1:
+            least, least_end = self.alone.get(context, (inf, inf))
+            self.alone[context] = min(blocks, least), min(end, least_end)
+        return blocks + end
 
 
 def chain(stage: Executor, context: int, rows: int, turn: int) -> PlacedSegment:

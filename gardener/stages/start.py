@@ -15,8 +15,8 @@ from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
 from gardener.net.address import check_free, parse, parse_peer
-from gardener.protocol.cards import memory_problem
-from gardener.protocol.messages import Card, CostPoints, microseconds
+from gardener.protocol.cards import exactness, memory_problem
+from gardener.protocol.messages import Card, CostPoints, microseconds, nanoseconds
 from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
 from gardener.runtime.wording import span
@@ -87,6 +87,7 @@ async def serve(
             f"{span(card.first, card.end)} of {card.layers} on {settings.device} in {stage.dtype}, "
             f"{stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
         )
+        say(exactness([card]))
         say(str(measured))
         say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
         this = StageNode(
@@ -187,6 +188,9 @@ def card_of(
         kv_slot=stage.kv_slot,
         kv_room=kv_room,
         longest=longest or 0,
+        layer=nanoseconds(measured.layer),
+        head=nanoseconds(measured.head),
+        spread=stage.spread,
     )
 
 

@@ -38,7 +38,8 @@ NAMES = {
     | SAMPLING
     | {"--data", "--prompts", "--policies", "--concurrency", "--repeat", "--raw", "--no-view"}
     | {"--out", "--no-plots"},
-    "split": {"--out", "--stages", "--layers", "--dtype", "--revision", "--json"},
+    "split": {"--out", "--stages", "--layers", "--dtype", "--revision", "--json"}
+    | {"--measured", "--listen", "--patience"},
     "train-draft": SHARED
     | TRAINING
     | {"--out", "--from", "--data", "--openings", "--dtype"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from test_options import parsed
 
-from gardener.cli.generate import _object
+from gardener.cli.answered import Answered, as_object
 from gardener.cli.program import Misuse
 from gardener.cli.sampling import SamplingOptions
 from gardener.errors import UserError
@@ -147,11 +147,12 @@ def test_json_has_the_settings_and_the_log_probabilities() -> None:
     ]
     sampling = Sampling(0.7, seed=5, logit_bias=((42, -5.0),))
     one = Answer(Figures("plain", 3, 2), [4, 9], sampling=sampling, logprobs=said)
-    found = json.loads(json.dumps(_object([one])))
+    found = json.loads(json.dumps(as_object(Answered([one], "exact", tied=True))))
     assert (found["sampling"]["temperature"], found["sampling"]["seed"]) == (0.7, 5)
     assert found["sampling"]["logit_bias"] == [[42, -5.0]]
     assert found["logprobs"] == [
         {"token_id": 4, "logprob": -0.5, "best": [[4, -0.5], [7, -1.5]]},
         {"token_id": 9, "logprob": -2.0, "best": [[1, -0.1], [9, -2.0]]},
     ]
-    assert _object([Answer(Figures("plain", 3, 0))])["logprobs"] is None
+    silent = Answered([Answer(Figures("plain", 3, 0))], "exact", tied=True)
+    assert as_object(silent)["logprobs"] is None

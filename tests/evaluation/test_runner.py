@@ -16,9 +16,10 @@ from gardener.decoding.policy import Bounds, make
 from gardener.errors import GardenerError, UserError
 from gardener.evaluation import runner
 from gardener.evaluation.datasets import Conversation
+from gardener.evaluation.near_ties import differs
 from gardener.evaluation.plan import Place, Plan
 from gardener.evaluation.results import Difference, Failure, Results, Skipped
-from gardener.evaluation.runner import MeasuredRing, differs, link_weights, measure, rotated
+from gardener.evaluation.runner import MeasuredRing, link_weights, measure, rotated
 from gardener.evaluation.tally import MeasuredRun
 from gardener.holder.answer import Answer, Wanted
 from gardener.holder.figures import Figures

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gardener.cli.generate import _object, _summary
+from gardener.cli.answered import Answered, as_object, summary
 from gardener.holder.answer import Answer
 from gardener.holder.figures import Figures
 from gardener.holder.rates import Prefill, decoding_rate, prefill
@@ -36,11 +36,12 @@ def test_an_answer_alone_has_both_rates() -> None:
 def test_generate_compares_after_one_prefill(capsys: pytest.CaptureFixture[str]) -> None:
     """The late first token of the second one gains it nothing."""
     answers = [answer("plain", 1.0, 11.0), answer("gardener", 5.0, 6.0)]
-    found = _object(answers)
+    answered = Answered(answers, "exact", tied=True)
+    found = as_object(answered)
     assert found["prefill"] == {"policy": "plain", "seconds": 1.0}
     ours = found["policies"]["gardener"]
     assert (ours["tokens_per_second"], ours["end_to_end"]) == (2.0, 11 / 6)
-    _summary(answers, "")
+    summary(answered, "")
     said = capsys.readouterr().err
     row = next(line.split() for line in said.splitlines() if line.startswith("gardener"))
     assert row[:4] == ["gardener", "11", "2.0", "1.8"]
@@ -49,5 +50,8 @@ def test_generate_compares_after_one_prefill(capsys: pytest.CaptureFixture[str])
 
 def test_generate_takes_no_prefill_from_an_answer_without_tokens() -> None:
     answers = [answer("gardener", 2.0, 6.0), answer("plain", 0.0, 0.0, 0)]
-    assert _object(answers)["prefill"]["policy"] == "gardener"
-    assert _object(answers[1:])["prefill"] == {"policy": "plain", "seconds": 0.0}
+    assert as_object(Answered(answers, "exact", tied=True))["prefill"]["policy"] == "gardener"
+    assert as_object(Answered(answers[1:], "exact", tied=True))["prefill"] == {
+        "policy": "plain",
+        "seconds": 0.0,
+    }

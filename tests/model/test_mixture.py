@@ -47,7 +47,7 @@ class _Expert:
 class _Gate:
     """The first columns of a row are its scores."""
 
-    nbytes = 5
+    nbytes, spread = 5, 0.0
 
     def __init__(self, experts: int) -> None:
         self._experts = experts

@@ -1,6 +1,6 @@
 """What a stage finds out about its own speed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -19,6 +19,7 @@ from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 from gardener.stages.measure import LONG_SIZES, REQUEST, TURNS, Measured, chain, measure
+from gardener.stages.start import card_of
 
 
 class Paced:
@@ -38,11 +39,15 @@ class Paced:
     def close(self, request: int) -> None:
         self.open_requests.discard(request)
 
-    def forward(self, batch: Sequence[PlacedSegment]) -> None:
+    def timed(
+        self, batch: Sequence[PlacedSegment], now: Callable[[], float]
+    ) -> tuple[float, float]:
         assert batch[0].request in self.open_requests
-        rows, high = batch[0].rows, batch[0].placement.high
+        rows, high, began = batch[0].rows, batch[0].placement.high, now()
         self.rows.append(rows)
         self.now += self._seconds * (1 + rows + (high - rows) // 100)
+        whole = now() - began
+        return 0.75 * whole, 0.25 * whole
 
 
 def measured(stage: Paced, budget: float) -> Measured:
@@ -70,6 +75,24 @@ def test_a_stage_knows_what_each_size_takes() -> None:
     assert str(measured(stage, 100_000.0)).endswith(", with 1 thread")
     stage.threads = 0  # a GPU has
     assert str(measured(stage, 100_000.0)) == told
+
+
+def test_a_stage_knows_what_one_row_takes_in_a_layer_and_in_the_head() -> None:
+    """At the short context, though more layers and the head are in one pass."""
+    stage = Paced()
+    result = measured(stage, 100_000.0)
+    assert (result.layer, result.head) == (1.5, 0.0)  # three quarters of 2 s; no head is here
+    stage.slice = Slice(0, 3, 3)
+    result = measured(stage, 0.001)
+    assert (result.layer, result.head) == (0.5, 0.5)
+
+
+def test_real_stages_tell_apart_blocks_and_head(stages: list[Executor]) -> None:
+    first, last = (measure(stage, budget=0.5) for stage in stages)
+    assert first.head == 0.0 < first.layer < first.short[0][1]
+    assert 0.0 < last.head < last.short[0][1] - last.layer
+    card = card_of(stages[1], 2, last)
+    assert (card.layer, card.head) == (round(last.layer * 1e9), round(last.head * 1e9))
 
 
 def test_it_says_where_rows_gain_nothing_by_company() -> None:
@@ -103,11 +126,16 @@ def test_slow_passes_are_timed_once_and_others_in_turns() -> None:
 
 def test_what_disturbs_some_passes_does_not_count() -> None:
     class Disturbed(Paced):
-        def forward(self, batch: Sequence[PlacedSegment]) -> None:
-            super().forward(batch)
+        def timed(
+            self, batch: Sequence[PlacedSegment], now: Callable[[], float]
+        ) -> tuple[float, float]:
+            blocks, end = super().timed(batch, now)
             self.now += 50.0 * (len(self.rows) % 3)
+            return blocks + 50.0 * (len(self.rows) % 3), end
 
-    assert measured(Disturbed(), 100_000.0).short == tuple((rows, 1.0 + rows) for rows in SIZES)
+    result = measured(Disturbed(), 100_000.0)
+    assert result.short == tuple((rows, 1.0 + rows) for rows in SIZES)
+    assert result.layer == 1.5
 
 
 def test_nothing_is_measured_beyond_the_models_context() -> None:
@@ -124,7 +152,9 @@ def test_nothing_is_measured_beyond_the_models_context() -> None:
 
 def test_the_cache_is_freed_even_when_it_fails() -> None:
     class Broken(Paced):
-        def forward(self, batch: Sequence[PlacedSegment]) -> None:
+        def timed(
+            self, batch: Sequence[PlacedSegment], now: Callable[[], float]
+        ) -> tuple[float, float]:
             raise MemoryError
 
     stage = Broken()

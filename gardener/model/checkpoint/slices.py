@@ -5,9 +5,9 @@ file does without torch.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, product
 
 from gardener.errors import UserError
 from gardener.runtime.wording import span
@@ -100,32 +100,82 @@ def parse_range(text: str, layers: int) -> Slice:
     return Slice(first, last + 1, layers)
 
 
-def even_cut(layer_costs: Sequence[int], head_cost: int, stages: int) -> list[Slice]:
+def even_cut(
+    layer_costs: Sequence[int],
+    head_cost: int,
+    stages: int,
+    *,
+    factors: Sequence[int] = (),
+    most: Sequence[int] = (),
+) -> list[Slice]:
     """The contiguous cut into `stages` whose slowest stage is fastest.
 
-    Costs are bytes read per decoded token, one entry per layer: whole numbers, of which equal cuts
-    have equal sums. The head counts in full for the last stage; the embedding counts nothing, since
-    a token reads one row of it. Among the best cuts, the one whose other stages are most even.
-    Raises UserError if there are more stages than layers.
+    layer_costs  of each layer, in bytes read per decoded token or another measure of its time:
+                 whole numbers, of which equal cuts have equal sums
+    head_cost    of the head, which counts in full for the last stage; the embedding counts nothing,
+                 since a token reads one row of it
+    factors      by which the layers of each stage cost more, where the machines differ; the head's
+                 cost is that on the machine of the last stage
+    most         layers that each stage can hold
+
+    Among the best cuts, the one with the least sum over all stages, and among those the one whose
+    stages are most even. Raises UserError if there are more stages than layers, or if they cannot
+    hold them all.
     """
     layers, before = len(layer_costs), [0, *accumulate(layer_costs)]
     if not 1 <= stages <= layers:
         raise UserError(f"a model of {layers} layers cannot be cut into {stages} stages")
-    # best[n]: (slowest, sum of squares, ends) of the first n layers cut into k stages
-    best: dict[int, tuple[int, int, tuple[int, ...]]] = {0: (0, 0, ())}
-    for stage in range(1, stages + 1):
-        step: dict[int, tuple[int, int, tuple[int, ...]]] = {}
-        ends = [layers] if stage == stages else range(stage, layers - (stages - stage) + 1)
-        for end in ends:
-            for start, (slowest, squares, cut) in best.items():
-                if start >= end:
-                    continue
-                cost = before[end] - before[start] + (head_cost if end == layers else 0)
-                found = (max(slowest, cost), squares + cost * cost, (*cut, end))
-                if end not in step or found < step[end]:
-                    step[end] = found
+    factors, most = factors or [1] * stages, most or [layers] * stages
+
+    def cost(stage: int, start: int, end: int) -> int | None:
+        """Of these layers at this stage; None: it cannot hold them."""
+        if not start < end <= start + most[stage]:
+            return None
+        return factors[stage] * (before[end] - before[start]) + head_cost * (end == layers)
+
+    fastest = _best_ends(layers, stages, cost, lambda sofar, more: (max(*sofar, more),))
+    if fastest is None:
+        raise UserError(
+            f"a model of {layers} layers does not fit: the stages can hold "
+            f"{', '.join(map(str, most))} layers at most"
+        )
+    (slowest,), _ = fastest
+
+    def bounded(stage: int, start: int, end: int) -> int | None:
+        found = cost(stage, start, end)
+        return None if found is None or found > slowest else found
+
+    best = _best_ends(
+        layers, stages, bounded, lambda sofar, more: (sofar[0] + more, sofar[-1] + more * more)
+    )
+    assert best is not None  # `fastest` is within these bounds
+    return _slices(best[1], layers)
+
+
+def _best_ends(
+    layers: int,
+    stages: int,
+    cost: Callable[[int, int, int], int | None],
+    add: Callable[[tuple[int, ...], int], tuple[int, ...]],
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Where the stages end in the cut that is worth least, with what it is worth; None if there is
+    no cut. `add` adds the cost of a stage to the worth of those before it; a greater worth must
+    never become the lesser one by that."""
+    # best[n]: of the first n layers, cut into as many stages as were looked at
+    best: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {0: ((0,), ())}
+    for stage in range(stages):
+        last = stage == stages - 1
+        step: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        for start, end in product(best, [layers] if last else range(stage + 1, layers)):
+            more = cost(stage, start, end)
+            if more is None:
+                continue
+            worth, ends = best[start]
+            found = add(worth, more), (*ends, end)
+            if end not in step or found < step[end]:
+                step[end] = found
         best = step
-    return _slices(best[layers][2], layers)
+    return best.get(layers)
 
 
 def _slices(ends: Sequence[int], layers: int) -> list[Slice]:

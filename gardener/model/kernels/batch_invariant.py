@@ -1,76 +1,91 @@
 """Batch-invariant linear layers: a row gives the same bits whatever rows are computed beside it.
 
-A row may be computed alone in one run and among others in the next. If its result depended on that,
-greedy text in 16 bits would depend on what was speculated. When a layer is built, its kernel is
-tried with different numbers of rows. Where it adds up in another order, rows are padded to a number
-where it does not.
+A row may be computed alone in one run and among others in the next. If its result depended on
+that, greedy text would depend on what was speculated. When a layer is built, its kernel is tried
+(`trial.py`) on a synthetic layer of the same shape, with the threads and on the device that it will
+have. Where it adds up in another order for some numbers of rows, rows are padded to a number where
+it does not, and passes of more rows than keep to the order are cut. `Linear.spread` tells what
+remains.
 """
 
-from functools import cache
+import functools
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.model.kernels.interface import Linear, Make
+from gardener.model.kernels.machine import device_name
+from gardener.model.kernels.synthetic import repeated, tile
+from gardener.model.kernels.trial import Trial, filled, tried
+from gardener.model.kernels.trials_kept import trials
 
-_TRIED_ROWS = 48  # up to how many rows a kernel is tried for its order of summing
-_STEPS = (1, 2, 3, 4, 6, 8, 12, 16)  # each divides _TRIED_ROWS
+MakeSynthetic: TypeAlias = Callable[[Tensor, int], Linear]
+"""A layer with this many outputs, whose weights repeat those of a tile [TILE, inputs] in float32
+(`synthetic.repeated`): a kind that rounds weights needs to round the tile alone."""
 
 
-def batch_invariant(make: Make, weight: Tensor, bias: Tensor | None) -> Linear:
-    """A layer from `make` that is batch-invariant in 16 bits.
+def batch_invariant(
+    make: Make, weight: Tensor, bias: Tensor | None, kind: str | None = None
+) -> Linear:
+    """A layer from `make`, padded where that makes it batch-invariant. `kind`: a name for what
+    `make` makes; None: its own."""
+    outputs, inputs = weight.shape
+    dtype, device = weight.dtype, weight.device
 
-    In float32 a row may differ by the order of a sum, which is far too little to decide a token.
-    """
+    def synthetic(part: Tensor, count: int) -> Linear:
+        zeros = None if bias is None else torch.zeros(count, dtype=dtype, device=device)
+        return make(repeated(part.to(device, dtype), count), zeros)
+
+    name = f"{kind or _name(make)}{'' if bias is None else ' biased'}"
     layer = make(weight, bias)
-    if weight.dtype == torch.float32:
-        return layer
-    step, alike = _order_of_summing(make, weight.shape[1], weight.dtype, weight.device)
-    return layer if step == 1 else _Padded(layer, step, alike)
+    return padded(layer, name, synthetic, outputs, inputs, dtype, device)
 
 
-@cache
-def _order_of_summing(
-    make: Make, inputs: int, dtype: torch.dtype, device: torch.device
-) -> tuple[int, frozenset[int]]:
-    """The least step in whose multiples this kernel adds up every row in the same order, and the
-    other numbers of rows, of those that were tried, which it adds up in that order too.
+def padded(
+    layer: Linear,
+    kind: str,
+    synthetic: MakeSynthetic,
+    outputs: int,
+    inputs: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Linear:
+    """A layer that was made already, padded where that makes it batch-invariant.
 
-    Kernels work on blocks of rows, and a block of one or two may have an order of its own. Tried on
-    sums whose terms cancel out, in blocks of 64 with weights i and i + 32 alike: what is left is
-    the error of the order itself, where ordinary sums would mostly round it away. A kernel for
-    which no step holds gets one of 2, which at least keeps lone rows out of kernels for one.
+    kind       a name for this kind of kernel, with all that chooses what it runs but the shape
+    synthetic  makes another one of this kind
+    dtype      of the rows
     """
-    inputs = max(inputs, 64)
-    random = torch.Generator().manual_seed(1)
-    blocks = max(inputs // 64, 1)
-    weight = torch.randn(64, blocks, 1, 32, generator=random).repeat(1, 1, 2, 1)
-    half = torch.randn(_TRIED_ROWS, blocks, 1, 32, generator=random)
-    rows = torch.cat((half, -half), 2)
-    weight, rows = (F.pad(t.flatten(1), (0, inputs))[:, :inputs] for t in (weight, rows))
-    weight, rows = weight.to(device, dtype), rows.to(device, dtype)
-    layer = make(weight, None)
-    whole = layer(rows)
-
-    counts = range(1, _TRIED_ROWS + 1)
-    alike = frozenset(n for n in counts if torch.equal(layer(rows[:n]), whole[:n]))
-    step = next((step for step in _STEPS if alike.issuperset(counts[step - 1 :: step])), 2)
-    return step, alike
+    threads = torch.get_num_threads() if device.type == "cpu" else 0
+    what = f"{kind} {outputs}x{inputs} {dtype} {device_name(device)} {threads} threads"
+    trial = trials().of(
+        what, lambda: tried(synthetic(tile(inputs), outputs), inputs, dtype, device)
+    )
+    return Padded(layer, trial)
 
 
-class _Padded:
+def _name(make: Make) -> str:
+    if isinstance(make, functools.partial):
+        raise ValueError(f"say what kind of kernel {make.func} makes")
+    return f"{make.__module__}.{make.__qualname__}"
+
+
+class Padded:
     """A layer whose kernel adds up some numbers of rows in another order than most. Those are
-    padded to a number that it adds up as usual."""
+    padded to a number that it adds up as usual, and passes of very many are cut."""
 
-    def __init__(self, inner: Linear, step: int, alike: frozenset[int]) -> None:
-        self._inner, self._step, self._alike = inner, step, alike
-        self.nbytes = inner.nbytes
+    def __init__(self, inner: Linear, trial: Trial) -> None:
+        self._inner, self._most = inner, trial.most
+        self._full = [filled(rows, trial) for rows in range(trial.most + 1)]
+        self.nbytes, self.spread = inner.nbytes, trial.spread
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = full = len(x)
-        while full % self._step and full not in self._alike:
-            full += 1
+        rows = len(x)
+        if rows > self._most:
+            return torch.cat([self(part) for part in torch.split(x, self._most)])
+        full = self._full[rows]
         if full == rows:
             return self._inner(x)
         return self._inner(torch.cat((x, x[-1:].expand(full - rows, -1))))[:rows]

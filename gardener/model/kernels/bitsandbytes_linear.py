@@ -1,8 +1,5 @@
 """Linear layers in 8 or 4 bits, through bitsandbytes, on the CPU as on CUDA.
 
-The linear layers of the blocks are quantised. The embedding is not, since a token reads only one
-row of it. Nor is the head, which decides between near ties and is often tied to the embedding.
-
 llm-int8   LLM.int8 without outliers: weights and activations in 8 bits, one scale per row
 nf4, fp4   weights in 4 bits with a scale per 64 of them, computed in the dtype of the activations
 """
@@ -17,29 +14,27 @@ from torch import Tensor
 
 from gardener.errors import UserError
 from gardener.model.kernels.batch_invariant import batch_invariant
-from gardener.model.kernels.interface import Make
-
-FORMATS = ("llm-int8", "nf4", "fp4")
+from gardener.model.kernels.interface import UNTRIED, Make
 
 _BLOCK = 64  # weights per scale of the 4-bit formats
 _TILE = 32  # outputs per tile of the 4-bit CPU kernel
 
 
 def quantised(quant: str) -> Make:
-    """How to make a linear layer of this format from weights [outputs, inputs] and a bias.
+    """How to make a linear layer of this kind from weights [outputs, inputs] and a bias.
 
-    Raises UserError for an unknown format, or if bitsandbytes is not installed.
+    Raises UserError if bitsandbytes is not installed.
     """
-    if quant not in FORMATS:
-        raise UserError(f"quant '{quant}' is not one of {', '.join(FORMATS)}")
     bnb = _bitsandbytes()
 
     form = partial(_Int8, bnb) if quant == "llm-int8" else partial(_FourBit, bnb, quant)
-    return partial(batch_invariant, form)
+    return partial(batch_invariant, form, kind=f"bitsandbytes {quant}")
 
 
 class _Int8:
     """Weights [outputs, inputs] in int8 with a scale per output; rows are quantised on the way."""
+
+    spread = UNTRIED
 
     def __init__(self, bnb: Any, weight: Tensor, bias: Tensor | None) -> None:
         self._ops = bnb.functional
@@ -57,6 +52,8 @@ class _Int8:
 
 class _FourBit:
     """Weights [outputs, inputs] in nf4 or fp4."""
+
+    spread = UNTRIED
 
     def __init__(self, bnb: Any, quant: str, weight: Tensor, bias: Tensor | None) -> None:
         outputs, inputs = weight.shape
@@ -100,4 +97,7 @@ def _bitsandbytes() -> Any:
     try:
         return importlib.import_module("bitsandbytes")
     except ImportError as error:
-        raise UserError("--quant needs one package more: pip install bitsandbytes") from error
+        raise UserError(
+            "--quant nf4, fp4 and llm-int8 need the package bitsandbytes: pip install "
+            "'gardener-node[quant]'"
+        ) from error

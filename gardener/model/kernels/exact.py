@@ -7,9 +7,13 @@ router's score would decide how the next quantised layer rounds.
 import torch.nn.functional as F
 from torch import Tensor
 
+from gardener.model.kernels.interface import UNTRIED
+
 
 class Exact:
     """Weights kept in float64; rows and results are of the dtype of the rows."""
+
+    spread = UNTRIED
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = weight.double()

@@ -14,7 +14,8 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from gardener.model.kernels.linear import least_seconds, linear
+from gardener.model.kernels.interface import UNTRIED
+from gardener.model.kernels.linear import least_seconds, untried_linear
 
 _HIGHEST = 63
 """Of a weight: two products with an unsigned byte of a row fit into 16 bits, in which the kernel of
@@ -29,6 +30,8 @@ _TRIAL = (2048, 4096)
 
 class Int8Linear:
     """Weights [outputs, inputs] in int8; rows and results are float32."""
+
+    spread = UNTRIED
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Raises RuntimeError or AttributeError where torch cannot."""
@@ -68,5 +71,5 @@ def int8_pays() -> bool:
         return False
     draw = torch.Generator().manual_seed(0)
     weight, x = torch.randn(_TRIAL, generator=draw), torch.randn(4, _TRIAL[1], generator=draw)
-    int8, rival = Int8Linear(weight, None), linear(weight.bfloat16().float(), None)
+    int8, rival = Int8Linear(weight, None), untried_linear(weight.bfloat16().float(), None)
     return least_seconds(partial(int8, x)) < _MARGIN * least_seconds(partial(rival, x))

@@ -7,11 +7,18 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+UNTRIED = 1.0
+"""The spread of a kernel that nobody has tried: a row may be off by all of its size."""
+
 
 class Linear(Protocol):
-    """Rows [n, inputs] to rows [n, outputs]."""
+    """Rows [n, inputs] to rows [n, outputs].
+
+    spread  how far a row may be from itself in another batch, see `trial.Trial`; 0.0: not at all
+    """
 
     nbytes: int
+    spread: float
 
     def __call__(self, x: Tensor) -> Tensor: ...
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.model.kernels.batch_invariant import batch_invariant
-from gardener.model.kernels.interface import Linear
+from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.packed import PACKED
 from gardener.model.kernels.plain import Plain
 from gardener.model.kernels.widened import WIDENED
@@ -23,13 +23,23 @@ CPU_KERNELS = (
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> Linear:
-    """The fastest form for weights [outputs, inputs] in the dtype and on the device they have."""
+    """The fastest form for weights [outputs, inputs] in the dtype and on the device they have,
+    batch-invariant if it can be."""
+    return _fastest(weight, lambda make: batch_invariant(make, weight, bias))
+
+
+def untried_linear(weight: Tensor, bias: Tensor | None) -> Linear:
+    """The same for a drafter, whose rows may depend on their batch: the target checks them."""
+    return _fastest(weight, lambda make: make(weight, bias))
+
+
+def _fastest(weight: Tensor, build: Callable[[Make], Linear]) -> Linear:
     kernels = CPU_KERNELS if weight.device.type == "cpu" else ()
     for kernel in kernels:
         if kernel.pays(weight.dtype):
             with suppress(OverflowError):
-                return batch_invariant(kernel.make, weight, bias)
-    return batch_invariant(Plain, weight, bias)
+                return build(kernel.make)
+    return build(Plain)
 
 
 def least_seconds(run: Callable[[], Tensor]) -> float:

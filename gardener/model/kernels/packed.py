@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from gardener.model.kernels.interface import CPUKernel, works
+from gardener.model.kernels.interface import UNTRIED, CPUKernel, works
 
 _PACK_ROWS = 16  # the packed layout is chosen for segments of about this size
 
@@ -17,6 +17,8 @@ class Packed:
     float32 and bfloat16, 1 to 32 rows, this is 1.3 to 7 times faster, and a few rows cost as much
     as one.
     """
+
+    spread = UNTRIED
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _PACK_ROWS)

@@ -3,9 +3,13 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from gardener.model.kernels.interface import UNTRIED
+
 
 class Plain:
     """The ordinary matrix product of torch."""
+
+    spread = UNTRIED
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight, self._bias = weight, bias

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from gardener.model.kernels.interface import CPUKernel, works
+from gardener.model.kernels.interface import UNTRIED, CPUKernel, works
 
 _BLOCK_ROWS = 3  # FBGEMM adds up blocks of at least this many rows in one order
 _MOST_EXPONENT = 100  # so that scaled rows keep clear of the ends of float32
@@ -27,6 +27,8 @@ class Widened:
     same weights: scaled by a power of two, up to 11 bits of a weight fit into float16. What is lost
     of the smallest, see `_fits_float16`, is less than float32 loses in the sum.
     """
+
+    spread = UNTRIED
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Raises OverflowError for weights that do not fit."""

@@ -1,0 +1,141 @@
+"""`gardener split --measured`: cuts by what the stages of a ring have measured themselves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from msgspec import ValidationError, convert
+
+from gardener.cli import options as o
+from gardener.cli.program import Misuse, note, run
+from gardener.errors import UserError
+from gardener.runtime.wording import bare_span, span
+
+if TYPE_CHECKING:  # these import numpy, and checkpoints
+    from gardener.rings.balance import Balance, MeasuredRing
+
+AUTO = "auto"
+"""What `--layers` may say beside ranges."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MeasuredOptions:
+    """Where measured times come from."""
+
+    measured: Annotated[
+        str | None,
+        Parameter(
+            metavar="HOST:PORT|FILE",
+            help="Cut so that the slowest stage is as fast as can be, by what the stages of a ring "
+            "have measured: stage 1 of one that stands, or what --json printed of one. Without "
+            "--out, only say what each stage should hold.",
+        ),
+    ] = None
+    listen: o.Listen = "127.0.0.1:7000"
+    patience: o.PatienceSeconds = 120.0
+
+    def check(self, stages: int | None, layers: str | None, out: Path | None) -> None:
+        """Raise Misuse for options that do not go together."""
+        if self.measured is None:
+            if layers == AUTO:
+                raise Misuse(
+                    "--layers auto cuts by measured times: give --measured HOST:PORT, where stage "
+                    "1 of a ring listens, or --stages N to cut by sizes alone"
+                )
+            if out is None:
+                raise Misuse(
+                    "--out requires an argument, and is not given at all: only --measured does without"
+                )
+        elif layers not in (None, AUTO):
+            raise Misuse(
+                f"--layers {layers} names a cut, and --measured finds one: leave one of them out"
+            )
+
+    def balance(self, model: Path, layers: int, stages: int | None) -> "Balance | None":
+        """The best cut of the model in this folder, which has `layers` layers; None if no times are
+        given. Raises UserError or PeerLost."""
+        if self.measured is None:
+            return None
+        from gardener.rings.balance import balanced
+
+        ring = self._read(model, self.measured)
+        if ring.layers != layers:
+            raise UserError(
+                f"--measured {self.measured} is of a model with {ring.layers} layers, and this one "
+                f"has {layers}: take the model of that ring"
+            )
+        if stages not in (None, len(ring.stages)):
+            raise UserError(
+                f"--stages is {stages}, and the ring of --measured has {len(ring.stages)}: leave "
+                "--stages out, or measure a ring of as many"
+            )
+        return balanced(ring)
+
+    def _read(self, model: Path, measured: str) -> "MeasuredRing":
+        from gardener.rings.balance import measured_ring
+        from gardener.rings.survey import survey
+
+        file = Path(measured).expanduser()
+        if file.is_file() or file.suffix == ".json":
+            return _from_file(file)
+        cards = survey(model, measured, self.listen, self.patience, note)
+        return measured_ring(run(cards))
+
+
+def _from_file(file: Path) -> "MeasuredRing":
+    """What `--json` of this command printed. Raises UserError."""
+    from gardener.model.checkpoint.folders import read_json
+    from gardener.rings.balance import MeasuredRing
+
+    if not file.is_file():
+        raise UserError(f"there is no file {file}: --measured takes HOST:PORT of a ring, or a file")
+    value = read_json(file)
+    try:
+        return convert(value.get("measured", value), MeasuredRing)
+    except ValidationError as error:
+        raise UserError(
+            f"{file} holds no measured times ({error}): take what `gardener split --measured "
+            "HOST:PORT --json` prints"
+        ) from error
+
+
+def report(balance: "Balance", model: str, out: Path | None) -> None:
+    """Say what each stage holds and should hold, what that brings, and how to start them so. `out`:
+    the folder with the parts, if they were written."""
+    times = zip(balance.ring.stages, balance.cut, balance.now, balance.then, strict=True)
+    for number, (stage, held, now, then) in enumerate(times, 1):
+        head = f", head {stage.head_ms:.3g} ms" if stage.head_ms else ""
+        full = held.end - held.first == stage.most < balance.ring.layers if stage.most else False
+        note(
+            f"stage {number} ({stage.name}): now holds {span(stage.first, stage.end)}, {now:.3g} "
+            f"ms a token ({stage.layer_ms:.3g} ms a layer{head}); should hold "
+            f"{bare_span(held.first, held.end)}: {then:.3g} ms"
+            f"{', all that its memory takes' if full else ''}"
+        )
+    if not balance.changes:
+        note("the layers are balanced as they are")
+        return
+    _gain("the slowest stage", max(balance.now), max(balance.then))
+    _gain("plain decoding", balance.plain(balance.now), balance.plain(balance.then))
+    note("start the stages so, each with the options that it had besides (--listen, --peer):")
+    for line in commands(balance, model, out):
+        note(line)
+
+
+def _gain(what: str, now: float, then: float) -> None:
+    note(f"{what}: {now:.3g} -> {then:.3g} ms a token, {now / then:.2f} times as fast")
+
+
+def commands(balance: "Balance", model: str, out: Path | None) -> Sequence[str]:
+    """What starts the stages with the new cut."""
+    ring = balance.ring
+    quant = "" if ring.quant == "none" else f" --quant {ring.quant}"
+    return [
+        f"gardener-node --stage {number} "
+        + (f"--layers {bare_span(held.first, held.end)} " if out is None else "")
+        + f"--model {model if out is None else out} --dtype {ring.dtype}{quant} ..."
+        for number, held in enumerate(balance.cut, 1)
+    ]

@@ -1,0 +1,164 @@
+"""Which layers each stage of a ring should hold, by what each has measured on its own machine.
+
+A card says what a row alone takes in one layer and in the head. The order of the stages stays as it
+is: only the last one has the head, and nobody else has measured it. Layers count as equally long,
+as the mean over those that a stage holds now. Segments of several rows take longer, but about by
+the same factor everywhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, to_builtins
+
+from gardener.decoding.costs import Costs
+from gardener.errors import UserError
+from gardener.model.checkpoint.slices import Slice, even_cut
+from gardener.protocol.messages import Card
+from gardener.runtime.wording import bare_span
+
+NANO = 1e6
+"""Nanoseconds in a millisecond."""
+
+SHARE = 0.5
+"""Of the memory for keys and values, what more layers may take."""
+
+Count = Annotated[int, Meta(ge=0, le=2**31)]
+Milliseconds = Annotated[float, Meta(ge=0, le=1e9)]
+
+
+class MeasuredStage(Struct, frozen=True, forbid_unknown_fields=True):
+    """A stage as it is: layers [first, end), milliseconds of a row alone in one of them and in the
+    head (0: it is not here), and how many layers its memory takes (None: not known)."""
+
+    name: str
+    first: Count
+    end: Count
+    layer_ms: Annotated[float, Meta(gt=0, le=1e9)]
+    head_ms: Milliseconds = 0.0
+    most: Annotated[int, Meta(ge=1)] | None = None
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds of a row alone now."""
+        return (self.end - self.first) * self.layer_ms + self.head_ms
+
+
+class MeasuredRing(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the stages of a ring have measured, in their order. `layers` of the whole model;
+    `links_ms`: what a row takes on all links together."""
+
+    layers: Count
+    stages: Annotated[tuple[MeasuredStage, ...], Meta(min_length=1)]
+    dtype: str = "float32"
+    quant: str = "none"
+    links_ms: Milliseconds = 0.0
+
+    def __post_init__(self) -> None:
+        at = 0
+        for number, stage in enumerate(self.stages, 1):
+            if not stage.first == at < stage.end:
+                raise ValueError(
+                    f"stage {number} holds layers {stage.first} to {stage.end}, and should begin "
+                    f"with layer {at}"
+                )
+            at = stage.end
+        if at != self.layers:
+            raise ValueError(f"the stages hold {at} layers of {self.layers}")
+        if not self.stages[-1].head_ms:
+            raise ValueError("the last stage, which has the head, says no `head_ms`")
+
+
+@dataclass(frozen=True)
+class Balance:
+    """A ring as it is, and the cut that makes its slowest stage fastest."""
+
+    ring: MeasuredRing
+    cut: Sequence[Slice]
+
+    @property
+    def now(self) -> list[float]:
+        """Milliseconds of a row alone at each stage."""
+        return [stage.ms for stage in self.ring.stages]
+
+    @property
+    def then(self) -> list[float]:
+        """The same after the new cut."""
+        pairs = zip(self.ring.stages, self.cut, strict=True)
+        return [(held.end - held.first) * stage.layer_ms + stage.head_ms for stage, held in pairs]
+
+    @property
+    def changes(self) -> bool:
+        """Whether any stage should hold other layers than it does."""
+        ends = [stage.end for stage in self.ring.stages]
+        return ends != [held.end for held in self.cut]
+
+    def plain(self, stages: Sequence[float]) -> float:
+        """Milliseconds of a token without guesses, where stages take these."""
+        return sum(stages) + self.ring.links_ms
+
+    def facts(self) -> dict[str, Any]:
+        """For reports: what was measured, and what follows from it."""
+        return {
+            "measured": to_builtins(self.ring),
+            "cut": [bare_span(held.first, held.end) for held in self.cut],
+            "stage_ms": {"now": self.now, "then": self.then},
+            "plain_ms": {"now": self.plain(self.now), "then": self.plain(self.then)},
+        }
+
+
+def balanced(ring: MeasuredRing) -> Balance:
+    """The ring with its best cut, in which every stage has a layer at least. Raises UserError if
+    there is none."""
+    cut = even_cut(
+        [1] * ring.layers,
+        round(ring.stages[-1].head_ms * NANO),
+        len(ring.stages),
+        factors=[max(round(stage.layer_ms * NANO), 1) for stage in ring.stages],
+        most=[stage.most or ring.layers for stage in ring.stages],
+    )
+    return Balance(ring, cut)
+
+
+def measured_ring(cards: Sequence[Card]) -> MeasuredRing:
+    """What the cards of a ring say; the holder's own, with its link, stands in front. Raises
+    UserError if a stage has not measured itself."""
+    stages = cards[1:]
+    for card in stages:
+        if not card.layer or (card is stages[-1] and not card.head):
+            raise UserError(
+                f"stage {card.stage} ({card.name}) has not measured what a layer or the head takes "
+                "there: start it anew"
+            )
+    costs = Costs.of(cards)
+    # Embedding and head, which two stages have besides, are in the mean: so the least one counts.
+    weights = min(card.memory / (card.end - card.first) for card in stages)
+    return MeasuredRing(
+        layers=stages[0].layers,
+        stages=tuple(
+            MeasuredStage(
+                card.name,
+                card.first,
+                card.end,
+                card.layer / NANO,
+                card.head / NANO,
+                most_layers(card, weights),
+            )
+            for card in stages
+        ),
+        dtype=stages[0].dtype,
+        quant=stages[0].quant,
+        links_ms=sum(costs.link(hop, 1) for hop in range(len(stages) + 1)) * 1e3,
+    )
+
+
+def most_layers(card: Card, weights: float) -> int | None:
+    """How many layers of so many bytes the memory of a stage takes; None: it is not known.
+
+    A stage says what it has set aside for keys and values. `SHARE` of that may be given up.
+    """
+    if not card.kv_room or not weights:
+        return None
+    more = int(SHARE * card.kv_room / weights)
+    return min(card.end - card.first + more, card.layers)
