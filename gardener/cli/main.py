@@ -2,6 +2,7 @@
 
 from gardener.cli.evaluate import evaluate
 from gardener.cli.generate import generate
+from gardener.cli.make_random import make_random
 from gardener.cli.program import application, program
 from gardener.cli.split import split
 from gardener.cli.train_draft import train_draft
@@ -15,6 +16,7 @@ app.command(verify, sort_key=2)
 app.command(evaluate, name="eval", sort_key=3)
 app.command(split, sort_key=4)
 app.command(train_draft, sort_key=5)
+app.command(make_random, sort_key=6)
 
 
 def main() -> None:

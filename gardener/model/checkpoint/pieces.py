@@ -140,7 +140,7 @@ def _piece(
     if how is not None and _LINEAR.match(name):
         shape = checkpoint.info(name).shape
         if len(shape) == 2 and shape[1] % how.group == 0:
-            return Rounded(checkpoint, name, name, _layout(GROUPED[quant], how.group))
+            return Rounded(checkpoint, name, name, rounded_layout(GROUPED[quant], how.group))
     return Copied(checkpoint, name, name, dtype)
 
 
@@ -156,13 +156,13 @@ def _head(
     if layout is not None and (quant != "none" or checkpoint.gguf is None):
         return [Taken(checkpoint, head, HEAD, quant, layout)]
     if quant != "none" and checkpoint.info(head).shape[1] % GROUP == 0:
-        return [Rounded(checkpoint, head, HEAD, _layout(GROUPED[quant], GROUP))]
+        return [Rounded(checkpoint, head, HEAD, rounded_layout(GROUPED[quant], GROUP))]
     shared = head == EMBEDDING
     return [] if shared and head in names else [Copied(checkpoint, head, head, dtype)]
 
 
 @cache
-def _layout(bits: int, group: int) -> Layout:
+def rounded_layout(bits: int, group: int) -> Layout:
     """Of what `rounded` makes, which is tried on one group."""
     made = rounded(torch.linspace(-1, 1, group)[None], bits, group)
     return Layout(bits, group, False, made.zeros is not None, made.minima is not None)
