@@ -1,0 +1,73 @@
+"""Kernels that are not batch-invariant, each in a way of its own, to be planted into a stage."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gardener.model.kernels import linear
+from gardener.model.kernels.interface import CPUKernel, Make
+from gardener.model.kernels.plain import Plain
+
+
+class Planted(Plain):
+    """Adds up every row from its first term to its last, in float64 or from the other end in
+    float32: which of the two, `other` says of the rows of a pass."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        usual = F.linear(x.double(), self._weight.double())
+        turned = F.linear(x.flip(1).float(), self._weight.flip(1).float()).double()
+        y = torch.where(self.other(len(x))[:, None], turned, usual).to(x.dtype)
+        return y if self._bias is None else y + self._bias
+
+    def other(self, rows: int) -> Tensor:
+        """Of so many rows in one pass, those that are added up in the other order."""
+        raise NotImplementedError
+
+
+class ByPlace(Planted):
+    """Rows at odd places, so that no number of rows helps."""
+
+    def other(self, rows: int) -> Tensor:
+        return torch.arange(rows) % 2 == 1
+
+
+class Few(Planted):
+    """All rows where there are one to three."""
+
+    def other(self, rows: int) -> Tensor:
+        return torch.full((rows,), rows < 4)
+
+
+class FewOfMany(Few):
+    """The same, but only where there are more than 64 outputs."""
+
+    def other(self, rows: int) -> Tensor:
+        return super().other(rows) & (len(self._weight) > 64)
+
+
+class Large(Planted):
+    """All rows where there are more than 64."""
+
+    def other(self, rows: int) -> Tensor:
+        return torch.full((rows,), rows > 64)
+
+
+class Coarse(Plain):
+    """Adds up rows at odd places in 16 bits, which is a hundred times worse than float32."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = F.linear(x.float(), self._weight.float()).to(x.dtype)
+        w = self._weight.T.to(torch.bfloat16)
+        for row in range(1, len(x), 2):
+            terms = x[row, :, None].to(torch.bfloat16) * w
+            total = torch.zeros_like(terms[0])
+            for term in terms:
+                total += term
+            y[row] = total
+        return y if self._bias is None else y + self._bias
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    """Let stages that are loaded from now on in this process take this kernel for all layers."""
+    monkeypatch.setattr(linear, "CPU_KERNELS", (CPUKernel(make, lambda dtype: True),))
