@@ -54,18 +54,12 @@ class Large(Planted):
 
 
 class Coarse(Plain):
-    """Adds up rows at odd places in 16 bits, which is a hundred times worse than float32."""
+    """Rounds rows at odd places to 8 bits, so that texts part, most of them at near ties."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = F.linear(x.float(), self._weight.float()).to(x.dtype)
-        w = self._weight.T.to(torch.bfloat16)
-        for row in range(1, len(x), 2):
-            terms = x[row, :, None].to(torch.bfloat16) * w
-            total = torch.zeros_like(terms[0])
-            for term in terms:
-                total += term
-            y[row] = total
-        return y if self._bias is None else y + self._bias
+        y = super().__call__(x)
+        y[1::2] = y[1::2].to(torch.float8_e4m3fn).to(y.dtype)
+        return y
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:

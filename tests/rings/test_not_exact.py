@@ -19,6 +19,8 @@ from gardener.cli.output import finish
 from gardener.cli.view.node_watch import _holds
 from gardener.evaluation.near_ties import all_tied, gap
 from gardener.evaluation.picking import scorer
+from gardener.model.kernels import batch_invariant
+from gardener.model.kernels.trial import Trial
 from gardener.protocol.messages import Card
 from gardener.protocol.sampling import Sampling
 from gardener.rings.open import open_ring
@@ -90,32 +92,55 @@ def asked(standing: Standing, model: Path) -> tuple[str, ...]:
     return (*standing.ring, "--model", str(model), "--raw", "--max-new-tokens", "24")
 
 
+PARTING = "w5 w6 w5 w6"
+"""After this the texts of `plain` and `serial` part where `planted.Coarse` computes."""
+
+GENERATE = ("generate", PARTING, "--policy", "plain", "--compare", "serial")
+
+
+def verifying(model: Path) -> tuple[str, ...]:
+    prompts = model.parent / "prompts.txt"
+    prompts.write_text(f"w1 w2 w3 w1 w2\n{PARTING}\n")
+    return ("verify", "--prompts", str(prompts), "--policies", "plain,gardener,serial")
+
+
 def test_a_planted_kernel_is_found_and_everybody_says_so(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     planted.plant(monkeypatch, planted.Coarse)
-    prompts = model.parent / "prompts.txt"
-    prompts.write_text("w1 w2 w3 w1 w2\nw5 w6 w5 w6\nw7 w8 w9\n")
     with stage(model, "bfloat16") as standing:
         card = standing.card
         assert card is not None
-        assert 1e-5 < card.spread < 0.1
+        assert 1e-3 < card.spread < 0.1
         assert any(line.startswith(NOT_EXACT) for line in standing.said)
         assert "on cpu, not exact: near ties may differ, at " in _holds(card, "cpu")
 
-        question = ("generate", "w1 w2 w3 w1 w2", "--policy", "gardener", "--compare", "plain")
-        status, found, said = command(capsys, *question, *asked(standing, model))
-        assert status == 0
+        status, found, said = command(capsys, *GENERATE, *asked(standing, model))
+        assert (status, found["agree"], found["near_ties"]) == (0, False, True)
         assert found["exactness"].startswith(NOT_EXACT)
         assert f"this ring is {NOT_EXACT}" in said
-        assert found["near_ties"] is not found["agree"]
 
-        words = ("verify", "--prompts", str(prompts), "--policies", "plain,gardener,serial")
-        status, found, said = command(capsys, *words, *asked(standing, model))
-        assert status == 0
+        status, found, said = command(capsys, *verifying(model), *asked(standing, model))
+        assert (status, found["reference"], found["different"]) == (0, "plain", 0)
         assert found["exactness"].startswith(NOT_EXACT)
-        assert (found["reference"], found["different"]) == ("plain", 0)
-        assert found["same"] + found["tie"] == 6
+        tied = [each["gap"] for each in found["comparisons"] if each["outcome"] == "tie"]
+        assert len(tied) == found["tie"] > 0
+        assert 0 <= max(tied) < 0.5
+
+
+def test_in_a_ring_that_claims_to_be_exact_every_difference_is_an_error(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted.plant(monkeypatch, planted.Coarse)
+    monkeypatch.setattr(batch_invariant, "tried", lambda *what: Trial(1, (), 512, 0.0))
+    with stage(model, "bfloat16") as standing:
+        assert standing.card is not None
+        assert standing.card.spread == 0.0
+        status, found, _ = command(capsys, *GENERATE, *asked(standing, model))
+        assert (status, found["agree"], found["near_ties"]) == (1, False, False)
+        status, found, _ = command(capsys, *verifying(model), *asked(standing, model))
+        assert (status, found["tie"]) == (1, 0)
+        assert found["different"] > 0
 
 
 def test_a_kernel_that_can_be_filled_up_is_exact(
@@ -125,8 +150,7 @@ def test_a_kernel_that_can_be_filled_up_is_exact(
     with stage(model, "bfloat16") as standing:
         assert standing.card is not None
         assert standing.card.spread == 0.0
-        question = ("generate", "w1 w2 w3 w1 w2", "--policy", "gardener", "--compare", "plain")
-        status, found, said = command(capsys, *question, *asked(standing, model))
+        status, found, said = command(capsys, *GENERATE, *asked(standing, model))
         assert (status, found["agree"], found["near_ties"]) == (0, True, False)
         assert found["exactness"].startswith("exact: ")
         assert "this ring" not in said
