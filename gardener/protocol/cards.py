@@ -105,6 +105,8 @@ this follows from what they are rounded to. Over 300 rows of the built-in model,
 best logits moved by up to 0.25 in bfloat16 and 0.031 in float16 with the batch: this is twice that.
 """
 _COARSE = 0.5  # bfloat16, and rows in 8 bits
+_ROWS_AS_THEY_ARE = ("none", "nf4", "fp4")
+"""Kinds of quantisation that leave rows in the dtype."""
 
 
 def near_tie(cards: Sequence[Card]) -> float:
@@ -114,7 +116,8 @@ def near_tie(cards: Sequence[Card]) -> float:
 
 
 def _near_tie(card: Card) -> float:
-    return _COARSE if card.quant != "none" else _NEAR_TIES.get(card.dtype, _COARSE)
+    coarse = card.quant not in _ROWS_AS_THEY_ARE
+    return _COARSE if coarse else _NEAR_TIES.get(card.dtype, _COARSE)
 
 
 def exactness(cards: Sequence[Card]) -> str:

@@ -315,6 +315,45 @@ def test_another_text_is_reported_and_the_rest_goes_on(monkeypatch: pytest.Monke
     assert len(found.runs) == 6
 
 
+@pytest.mark.parametrize(
+    ("near", "apart", "tied"),
+    [(0.0, 0.01, False), (0.5, 0.01, True), (0.5, 0.6, False), (0.5, None, False)],
+)
+def test_a_difference_at_a_near_tie_is_told_from_a_wrong_text(
+    near: float, apart: float | None, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def parts(holder: Any, prompter: Any, policy: Any, wanted: Wanted) -> Answer:
+        got = await fake_answer(holder, prompter, policy, wanted)
+        if policy.name == "serial":
+            got.tokens[4] = 9 - got.tokens[4]
+        return got
+
+    looked: list[Any] = []
+
+    async def gap(holder: Any, prompter: Any, *what: Any) -> float | None:
+        looked.append(what)
+        return apart
+
+    monkeypatch.setattr(runner, "answer", parts)
+    monkeypatch.setattr(runner, "gap", gap)
+    found, ear = results(()), Ear()
+    found.add_ring(PLACE, [{}], "none", near_tie=near)
+    run_measure(ring(), plan(Conversation("a", 1, ("b",))), found, ear)
+    (difference,) = found.differences
+    right = found.written["a", 1, 1].tokens
+    assert ear.differences == [difference]
+    assert difference.tokens == (right[4], 9 - right[4])
+    assert (difference.near_tie, bool(found.wrong)) == (tied, not tied)
+    assert str(difference).startswith("a near tie: " if tied else "THE TEXTS DIFFER: ")
+    assert found.brief()["near_ties"] == tied
+    if near:
+        ((_, agreed, tokens, _),) = looked
+        assert (agreed, tokens) == (right[:4], difference.tokens)
+        assert difference.gap == apart
+    else:
+        assert (looked, difference.gap) == ([], None)
+
+
 def test_an_answer_cut_short_ends_it_and_what_was_there_is_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

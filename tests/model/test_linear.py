@@ -4,9 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gardener.model.kernels.batch_invariant import batch_invariant
 from gardener.model.kernels.linear import linear
-from gardener.model.kernels.plain import Plain
 from gardener.model.kernels.widened import Widened
 
 SIXTEEN = [torch.bfloat16, torch.float16]
@@ -47,25 +45,6 @@ def test_a_row_gives_the_same_bits_in_any_company(dtype: torch.dtype, inputs: in
     whole = layer(rows)
     for count in range(1, 40):
         assert torch.equal(layer(rows[:count]), whole[:count]), count
-
-
-def test_a_kernel_with_an_order_of_its_own_for_few_rows_is_filled_up() -> None:
-    class Odd(Plain):
-        """Adds up four rows or fewer from the other end."""
-
-        def __call__(self, x: torch.Tensor) -> torch.Tensor:
-            if len(x) > 4:
-                return super().__call__(x)
-            return F.linear(x.flip(1).float(), self._weight.flip(1).float()).to(x.dtype)
-
-    torch.manual_seed(0)
-    weight, rows = torch.randn(64, 576).bfloat16(), torch.randn(9, 576).bfloat16()
-    layer = batch_invariant(Odd, weight, None)
-    assert layer.nbytes == weight.nbytes
-    whole = layer(rows)
-    for count in range(1, 9):
-        assert torch.equal(layer(rows[:count]), whole[:count]), count
-        assert layer(rows[:count]).shape == (count, 64)
 
 
 @needs_kernels

@@ -3,7 +3,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from gardener.protocol.cards import mismatch, ring_problem, same_model, with_link
+from gardener.protocol.cards import (
+    EXACT,
+    exactness,
+    mismatch,
+    near_tie,
+    ring_problem,
+    same_model,
+    with_link,
+)
 from gardener.protocol.messages import Card
 
 
@@ -113,3 +121,37 @@ def test_a_card_shows_what_was_measured_of_the_link() -> None:
     shown = with_link(card(1, 0, 18), 0.02, 1e9)
     assert (shown.delay, shown.bandwidth) == (10_000, 10**9)
     assert with_link(shown, None, None) == card(1, 0, 18)
+
+
+SAID = {
+    "exact": ([card(1, 0, 18), card(2, 18, 32)], 0.0, EXACT),
+    "bfloat16": (
+        [card(1, 0, 18, spread=1e-4), card(2, 18, 32, spread=3e-3)],
+        0.5,
+        "not exact: near ties may differ (stage 2: by up to 3e-03 of a row, bfloat16)",
+    ),
+    "float16": (
+        [card(1, 0, 18), card(2, 18, 32, spread=3e-4, dtype="float16")],
+        0.0625,
+        "not exact: near ties may differ (stage 2: by up to 3e-04 of a row, float16)",
+    ),
+    "float32": (
+        [card(1, 0, 32, spread=4e-7, dtype="float32")],
+        1e-4,
+        "exact but for ties closer than 1e-04",
+    ),
+    "rows in 8 bits": (
+        [card(1, 0, 32, spread=4e-7, dtype="float32", quant="int4")],
+        0.5,
+        "not exact: near ties may differ (stage 1: by up to 4e-07 of a row, float32 int4)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("cards", "near", "sentence"), SAID.values(), ids=SAID.keys())
+def test_a_ring_is_as_exact_as_the_least_of_its_stages(
+    cards: list[Card], near: float, sentence: str
+) -> None:
+    assert exactness(cards) == sentence
+    assert near_tie(cards) == near
+    assert exactness(cards[::-1]) == sentence

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from loopback import card
 
-from gardener.rings.remarks import Start, tell_steep_costs
+from gardener.rings.remarks import Start, tell_exactness, tell_steep_costs
 
 FLAT = msgspec.structs.replace(card(1, 2), costs=((1, 1000), (8, 1500)))
 STEEP = msgspec.structs.replace(card(2, 2), costs=((1, 1000), (8, 7000)))
@@ -24,6 +24,14 @@ def test_a_stage_where_guesses_hardly_pay_is_named(
     lines: list[str] = []
     tell_steep_costs((FLAT, STEEP), policies, lines.append)
     assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
+
+
+def test_a_ring_that_is_not_exact_says_so() -> None:
+    lines: list[str] = []
+    tell_exactness((FLAT, STEEP), lines.append)
+    assert lines == []
+    tell_exactness((FLAT, msgspec.structs.replace(STEEP, spread=1e-6)), lines.append)
+    assert lines == ["this ring is exact but for ties closer than 1e-04"]
 
 
 def test_a_local_ring_says_at_once_what_it_does_and_then_how_far_it_is() -> None:

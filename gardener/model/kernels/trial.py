@@ -27,7 +27,8 @@ _STEPS = (1, 2, 3, 4, 6, 8, 12, 16)
 _CHEAP = 4  # a step up to this is taken without a look at others
 _ORDERS = (64, 16, 8)  # passes of so many rows, whose order of summing the others are held to
 _MOST = 16  # least rows that must be left in one pass
-_ROUNDS = 4  # of timing, in turns
+_SAMPLE = (1, 2, 3, 5, 8, 16)  # numbers of rows that tell how far a row may be from itself
+_ROUNDS, _TIMING = 6, 0.3  # most rounds of timing, in turns, and seconds after which it ends
 _DEARER = 1.1  # in float32, filling up may make a row alone take so much longer
 
 
@@ -102,15 +103,20 @@ def _dear(layer: Linear, rows: Tensor, trial: Trial) -> bool:
     full = filled(1, trial)
     if full == 1:
         return False
-    seconds = [[_seconds(layer, rows[:n]) for n in (1, full)] for _ in range(_ROUNDS)]
-    alone, together = map(min, zip(*seconds, strict=True))
-    return bool(together > _DEARER * alone)
+    alone = together = math.inf
+    until = time.perf_counter() + _TIMING
+    for _ in range(_ROUNDS):
+        alone = min(alone, _seconds(layer, rows[:1]))
+        together = min(together, _seconds(layer, rows[:full]))
+        if time.perf_counter() > until:
+            break
+    return together > _DEARER * alone
 
 
 def _not_exact(layer: Linear, inputs: int, rows: Tensor, trial: Trial) -> Trial:
     """The trial with the difference that remains: that of ordinary sums, and that of `rows`, whose
     terms cancel out, as a part of what ordinary rows come to."""
-    counts = sorted({filled(count, trial) for count in _FEW})
+    counts = sorted({filled(count, trial) for count in _SAMPLE})
     rows = rows[: counts[-1] + 1]
     usual = ordinary(len(rows), inputs).to(rows.device, rows.dtype)
     size = torch.linalg.vector_norm(_whole(layer, usual, _MOST).float(), dim=1)

@@ -72,7 +72,7 @@ class Trials:
         trials.pop(key, None)
         trials[key] = _Kept(trial.step, trial.alike, trial.most, trial.spread)
         newest = dict(list(trials.items())[-MOST:])
-        whole = msgspec.json.format(msgspec.json.encode(_File(FORMAT, newest)), indent=1)
+        whole = msgspec.json.encode(_File(FORMAT, newest))
         with contextlib.suppress(OSError, UserError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(self._path, HOME_ELSEWHERE) as draft:
