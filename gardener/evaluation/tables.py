@@ -112,7 +112,8 @@ def _speeds(groups: Sequence[_Group], policies: Sequence[str], width: int) -> Ta
     wide = width >= WIDE
     columns = ["\nprompts", "decoding\nmean", "\nmedian", "end to end\nmean", "\nmedian"]
     columns += ["first\ntoken", "tokens/\ntick"]
-    columns += ["accepted/\nsegment", "rows\nwasted"] if wide else ["rows\nwasted"]
+    columns += ["rows/\nsegment", "accepted/\nsegment"] if wide else []
+    columns += ["rows\nwasted"]
     table = _table(columns)
     for called, found in groups:
         table.add_row(Text(called, "bold"))
@@ -123,10 +124,11 @@ def _speeds(groups: Sequence[_Group], policies: Sequence[str], width: int) -> Ta
                 *_both(each["end_to_end"], 1),
                 f"{_number(each['first_token'], 2)} s",
                 _number(each["tokens_per_tick"], 2),
+                _number(each["rows_per_segment"], 2),
                 _number(each["accepted_per_segment"], 2),
                 f"{each['wasted']:.0%}",
             ]
-            table.add_row(f"  {policy}", *(row if wide else [*row[:6], row[7]]))
+            table.add_row(f"  {policy}", *(row if wide else [*row[:6], row[-1]]))
     return table
 
 

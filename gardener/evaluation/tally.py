@@ -206,6 +206,7 @@ def _figures(
         "speedup": ratios(_Prompt.rate, rated),
         "end_to_end_speedup": ratios(_Prompt.whole_rate, prompts),
         "tokens_per_tick": mean(lambda of: of.tokens_per_segment),
+        "rows_per_segment": mean(lambda of: of.rows_per_segment),
         "accepted_per_segment": mean(lambda of: of.counts.accepted / max(of.counts.segments, 1)),
         "wasted": wasted / max(rows, 1),
         "first_token": mean(lambda of: of.first_token),

@@ -63,6 +63,11 @@ class Figures:
         return self.tokens / max(self.counts.segments, 1)
 
     @property
+    def rows_per_segment(self) -> float:
+        """Rows of the tree per segment that has any."""
+        return self.counts.rows / max(self.counts.segments, 1)
+
+    @property
     def tick(self) -> float:
         """Seconds of decoding per segment whose verdict came after the first token."""
         return self.decode / max(self.stage_times.segments, 1)
@@ -74,6 +79,7 @@ class Figures:
             "tokens": self.tokens,
             "end_to_end": self.end_to_end,
             "tokens_per_segment": self.tokens_per_segment,
+            "rows_per_segment": self.rows_per_segment,
             "seconds": {
                 "total": self.total,
                 "first_token": self.first_token,

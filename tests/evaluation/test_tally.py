@@ -37,6 +37,7 @@ def run(**changes: Any) -> MeasuredRun:
 def test_figures_of_one_run() -> None:
     one = run().figures
     assert (one.rate(1.0), one.end_to_end, one.tokens_per_segment, one.tick) == (1.0, 1.0, 1.0, 1.0)
+    assert one.rows_per_segment == pytest.approx(20 / 11)
     assert one.rate(6.0) == 2.0
     assert run(tokens=1).figures.rate(1.0) is None
     assert run(decode=0.0).figures.rate(1.0) is None
@@ -70,6 +71,7 @@ def test_medians_over_repetitions_and_means_over_prompts() -> None:
     assert set(serial["speedup"]) == {"plain", "serial"}
     whole = (11 / 3.5 / 1.0 + 11 / 11.0 / (11 / 21.0)) / 2
     assert serial["end_to_end_speedup"]["plain"]["mean"] == pytest.approx(whole)
+    assert serial["rows_per_segment"] == pytest.approx((20 / 5 + 20 / 11) / 2)
     assert serial["tokens_per_tick"] == pytest.approx((11 / 5 + 1.0) / 2)
     assert serial["accepted_per_segment"] == pytest.approx(6 / 5 / 2)
     assert serial["wasted"] == pytest.approx(12 / 40)

@@ -32,7 +32,7 @@ class Gardener:
     paced: bool = True
     throttled: bool = True
     waits: bool = True
-    _rows: int = 0  # of the segment that was chosen last
+    _rows: int = 0  # of the segment that left last
 
     def window(self, costs: Costs) -> int:
         if self.bounds.window is not None:
@@ -53,9 +53,10 @@ class Gardener:
             return ids(nodes[: view.granted])
         if not nodes or not view.speculating:
             return ids(nodes)
-        size = self._rows = self._size(view, nodes)
+        size = self._size(view, nodes)
         if view.urgent and self.waits and self._worth_waiting(view, nodes[:size]):
             return []
+        self._rows = size
         return ids(nodes[:size])
 
     def _worth_waiting(self, view: View, ready: list[Node]) -> bool:
@@ -103,4 +104,16 @@ class Gardener:
 
     def _size(self, view: View, nodes: list[Node]) -> int:
         """Rows that bring the most tokens per second."""
-        return view.paying(nodes, self.window(view.costs))
+        return view.prefix(nodes, lambda rows: self._seconds(view.costs, rows))
+
+    def _seconds(self, costs: Costs, rows: int) -> float:
+        """By which the verdict of so many rows comes after the one before it.
+
+        Where all segments are alike, that is a tick. One with more rows than the one before it
+        takes longer at every stage, and each of them waits for it: in a line of machines, what a
+        piece of work takes longer than the one before it counts once for every machine. So where
+        rows are dear, sizes stay steady.
+        """
+        before = max(self._rows, 1)
+        ahead = costs.round_trip(before) - costs.tick(before)
+        return max(costs.lead(rows, self.window(costs)), costs.round_trip(rows) - ahead)
