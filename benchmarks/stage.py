@@ -10,8 +10,8 @@ process of its own, in alternation with this one: before and after.
     python -m benchmarks.stage [--shapes ...] [--kinds ...] [--threads 1 2] [--all] [--json FILE]
     python -m benchmarks.stage --shapes llama-2-7b --kinds int4 nf4 --rival ../before
 
-A kind is float32, bfloat16, float16, or a quantisation; `nf4:float32` computes in another dtype
-than usual, `int4/int8` has its head in int8. All of the default takes about eight minutes on two
+Kinds are written as in `kinds.py`. The folders are in bfloat16, as on the hub, and float32 keeps
+such weights in 16 bits: it reads as much. All of the default takes about eight minutes on two
 cores; with `--all`, which has every text with every number of rows, four times as long.
 """
 
@@ -27,17 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bandwidth import bandwidth
+from benchmarks.kinds import ITEM, Kind
 from benchmarks.machine import machine
 from benchmarks.shapes import SHAPES, Shape, write_folder
 from benchmarks.told import Told
 from gardener.cli.program import note
-from gardener.model.quants import QUANT_BYTES
 
 HERE = Path(__file__).parent
-ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
-DTYPE = {"nf4": "bfloat16", "fp4": "bfloat16", "llm-int8": "bfloat16"}
-"""What a quantised kind is quick in, where that is not float32."""
-
 KINDS = ("float32", "bfloat16", "int8", "nf4", "int4")
 LAYERS = {"smollm2-135m": 30, "llama-3.2-1b": 4, "llama-2-7b": 2}
 """How many are measured: enough that no cache holds them."""
@@ -45,32 +41,6 @@ LAYERS = {"smollm2-135m": 30, "llama-3.2-1b": 4, "llama-2-7b": 2}
 SHORT = 16
 FEW = (1, 16)
 """Rows that are measured after longer texts, unless all are."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Weights of the layers, what is computed in, and weights of the head: `int4:float32/int8`."""
-
-    name: str
-    quant: str
-    dtype: str
-    head: str | None
-
-    @classmethod
-    def read(cls, name: str) -> "Kind":
-        body, _, head = name.partition("/")
-        quant, _, dtype = body.partition(":")
-        if quant in ITEM:
-            return cls(name, "none", quant, head or None)
-        if quant not in QUANT_BYTES or (dtype and dtype not in ITEM):
-            known = ", ".join((*ITEM, *QUANT_BYTES))
-            raise SystemExit(f"error: there is no kind {name}: take KIND[:DTYPE] of {known}")
-        return cls(name, quant, dtype or DTYPE.get(quant, "float32"), head or None)
-
-    @property
-    def bytes(self) -> float:
-        """Of a weight of a layer."""
-        return ITEM[self.dtype] if self.quant == "none" else QUANT_BYTES[self.quant]
 
 
 @dataclass(frozen=True)
@@ -130,8 +100,7 @@ def measure(
     """All cells of one kind of weights, on every side that has it."""
     shape = SHAPES[name].with_layers(options.layers or LAYERS[name])
     trees = {"this": options.tree, **({"rival": options.rival} if options.rival else {})}
-    how = {"folder": str(folder), "dtype": kind.dtype, "quant": kind.quant, "threads": threads}
-    how |= {} if kind.head is None else {"quant_head": kind.head}
+    how = {"folder": str(folder), "threads": threads, **kind.how()}
     found: dict[tuple[str, int, int, bool], Cell] = {}
     with ExitStack() as stack:
         sides: dict[str, Told] = {}
@@ -251,6 +220,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the models are written for a while")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all cells there too")
     options = parser.parse_args()
+    for name in options.kinds:
+        if Kind.read(name).group is not None:
+            parser.error(f"{name}: stages that quantise by themselves have one group")
     report = run(options)
     print(report["machine"], f"{report['seconds']} s")
     for threads, speed in report["bytes_per_second"].items():
