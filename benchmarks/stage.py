@@ -17,6 +17,7 @@ cores; with `--all`, which has every text with every number of rows, four times 
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -134,14 +135,16 @@ def _least_ms(process: Told, cell: Cell, seconds: float) -> float:
     return 1e3 * float(min(timed["passes"]))
 
 
-def show(found: Sequence[Cell]) -> None:
-    """A table for each shape and number of threads: milliseconds, and times the bound."""
-    for shape, threads in dict.fromkeys((cell.shape, cell.threads) for cell in found):
-        own = [cell for cell in found if (cell.shape, cell.threads) == (shape, threads)]
-        print(f"\n{shape}, {own[0].layers} layers, threads {threads}: ms (times the bound)")
-        for head in (True, False):
-            _table([cell for cell in own if cell.head == head], head)
-        _whole(shape, own)
+def show(own: Sequence[Cell]) -> None:
+    """The tables of one shape and number of threads: milliseconds, and times the bound."""
+    if not own:
+        return
+    shape, threads = own[0].shape, own[0].threads
+    print(f"\n{shape}, {own[0].layers} layers, threads {threads}: ms (times the bound)")
+    for head in (True, False):
+        _table([cell for cell in own if cell.head == head], head)
+    _whole(shape, own)
+    sys.stdout.flush()
 
 
 def _table(own: Sequence[Cell], head: bool) -> None:
@@ -179,26 +182,20 @@ def _whole(shape: str, own: Sequence[Cell]) -> None:
         )
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure all."""
-    begin = time.monotonic()
+def run(options: argparse.Namespace, speeds: dict[int, float]) -> Iterator[list[Cell]]:
+    """The cells of one shape with one number of threads after the other."""
     kinds = [Kind.read(name) for name in options.kinds]
-    speeds = {threads: bandwidth(threads) for threads in options.threads}
-    found: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="gardener-", dir=options.folder) as scratch:
         for name in options.shapes:
             folder = Path(scratch) / name
             shape = SHAPES[name].with_layers(options.layers or LAYERS[name])
             write_folder(folder, shape, 2 * (max(options.texts) + max(options.rows)))
             for threads in options.threads:
+                found: list[Cell] = []
                 for kind in kinds:
                     found += measure(options, name, folder, kind, threads, speeds[threads])
-    return {
-        "machine": machine(),
-        "seconds": round(time.monotonic() - begin),
-        "bytes_per_second": speeds,
-        "cells": found,
-    }
+                yield found
+            shutil.rmtree(folder)
 
 
 def main() -> None:
@@ -223,14 +220,20 @@ def main() -> None:
     for name in options.kinds:
         if Kind.read(name).group is not None:
             parser.error(f"{name}: stages that quantise by themselves have one group")
-    report = run(options)
-    print(report["machine"], f"{report['seconds']} s")
-    for threads, speed in report["bytes_per_second"].items():
-        print(f"reading memory with {threads} threads: {speed / 1e9:.1f} GB/s")
-    show(report["cells"])
-    if options.json:
-        report["cells"] = [asdict(cell) for cell in report["cells"]]
-        options.json.write_text(json.dumps(report))
+    begin = time.monotonic()
+    print(machine())
+    speeds = {threads: bandwidth(threads) for threads in options.threads}
+    for threads, speed in speeds.items():
+        print(f"reading memory with {threads} threads: {speed / 1e9:.1f} GB/s", flush=True)
+    done: list[Cell] = []
+    for found in run(options, speeds):
+        show(found)
+        done += found
+        if options.json:
+            report = {"machine": machine(), "bytes_per_second": speeds}
+            report["cells"] = [asdict(cell) for cell in done]
+            options.json.write_text(json.dumps(report))
+    print(f"{time.monotonic() - begin:.0f} s")
 
 
 if __name__ == "__main__":
