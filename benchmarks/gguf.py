@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import gguf
 import numpy as np
 
 from benchmarks.machine import machine
+from benchmarks.shapes import SHAPES, Shape
 from gardener.cli.program import note
 
 TYPES = (
@@ -75,45 +75,24 @@ print(json.dumps({
 """
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Of a Llama."""
-
-    layers: int
-    width: int
-    inner: int
-    heads: int
-    kv_heads: int
-    vocab: int
-    context: int
-
-    def matrices(self) -> Iterator[tuple[str, int, int]]:
-        """Name, rows and columns."""
-        kv = self.width // self.heads * self.kv_heads
-        yield "token_embd.weight", self.vocab, self.width
-        yield "output.weight", self.vocab, self.width
-        for layer in range(self.layers):
-            sizes = {
-                "attn_q": (self.width, self.width),
-                "attn_output": (self.width, self.width),
-                "attn_k": (kv, self.width),
-                "attn_v": (kv, self.width),
-                "ffn_gate": (self.inner, self.width),
-                "ffn_up": (self.inner, self.width),
-                "ffn_down": (self.width, self.inner),
-            }
-            for name, (rows, columns) in sizes.items():
-                yield f"blk.{layer}.{name}.weight", rows, columns
-
-    def norms(self) -> Iterator[str]:
-        yield "output_norm.weight"
-        for layer in range(self.layers):
-            yield f"blk.{layer}.attn_norm.weight"
-            yield f"blk.{layer}.ffn_norm.weight"
-
-
-LLAMA_2_7B = Shape(32, 4096, 11008, 32, 32, 32000, 4096)
 SMALL = Shape(4, 256, 512, 4, 2, 1000, 256)
+
+
+def matrices(shape: Shape) -> Iterator[tuple[str, int, int]]:
+    """Name, rows and columns."""
+    yield "token_embd.weight", shape.vocab, shape.width
+    if not shape.tied:
+        yield "output.weight", shape.vocab, shape.width
+    for layer in range(shape.layers):
+        for name, _, rows, columns in shape.layer_matrices():
+            yield f"blk.{layer}.{name}.weight", rows, columns
+
+
+def norms(shape: Shape) -> Iterator[str]:
+    yield "output_norm.weight"
+    for layer in range(shape.layers):
+        yield f"blk.{layer}.attn_norm.weight"
+        yield f"blk.{layer}.ffn_norm.weight"
 
 
 def write(path: Path, shape: Shape, kind: str) -> None:
@@ -138,19 +117,19 @@ def write(path: Path, shape: Shape, kind: str) -> None:
     writer.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")
     stored = gguf.GGMLQuantizationType[kind]
     block, size = gguf.GGML_QUANT_SIZES[stored]
-    for name, rows, columns in shape.matrices():
+    for name, rows, columns in matrices(shape):
         nbytes = rows * columns // block * size
         raw = (rows, columns // block * size)
         writer.add_tensor_info(name, raw, np.dtype(np.uint8), nbytes, raw_dtype=stored)
-    for name in shape.norms():
+    for name in norms(shape):
         writer.add_tensor_info(name, (shape.width,), np.dtype(np.float32), 4 * shape.width)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     chance = np.random.default_rng(1)
-    for _, rows, columns in shape.matrices():
+    for _, rows, columns in matrices(shape):
         writer.write_tensor_data(_drawn(chance, rows, columns, kind))
-    for _ in shape.norms():
+    for _ in norms(shape):
         writer.write_tensor_data(np.ones(shape.width, np.float32))
     writer.close()
 
@@ -174,7 +153,7 @@ def memory(where: Path | None, threads: int) -> None:
     with tempfile.TemporaryDirectory(prefix="gardener-", dir=where) as folder:
         file = Path(folder) / "random-7b-Q4_0.gguf"
         note(f"writing {file}")
-        write(file, LLAMA_2_7B, "Q4_0")
+        write(file, SHAPES["llama-2-7b"], "Q4_0")
         note(f"{machine()}, {threads} threads; {file.stat().st_size / 1e9:.2f} GB")
         for dtype in ("float32", "float32", "bfloat16"):
             command = [sys.executable, "-c", _LOAD, str(file), dtype, str(threads), "0", "8", "32"]

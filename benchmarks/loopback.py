@@ -4,7 +4,7 @@ All layers and the head in one pass, and an expansion by the drafter that takes 
 numbers of rows after a text of a few hundred tokens, in turns, in this process.
 Prints the TOML of `gardener/rings/simulate/profiles/loopback.toml`; overhead and links are those of
 `python -m benchmarks.hop`. On an idle machine, from the checkout:
-`python -m benchmarks.loopback [--dtype bfloat16] [--head FOLDER] > my-loopback.toml`.
+`python -m benchmarks.loopback [--kind int4] [--head FOLDER] > my-loopback.toml`.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.drafting import TEXT, DraftedText, timed
+from benchmarks.kinds import Kind
 from benchmarks.machine import machine
 from gardener.cli.program import note
 from gardener.draft.factory import DraftSettings, drafters
@@ -39,8 +40,8 @@ OVERHEAD_MS, DELAY_MS, BANDWIDTH_MBIT = 0.8, 0.04, 8500.0
 class Passes:
     """All of a model, which computes chains of guesses after a text of random tokens."""
 
-    def __init__(self, model: Path, dtype: str) -> None:
-        self._stage = load_stage(model, dtype=dtype)
+    def __init__(self, model: Path, kind: Kind) -> None:
+        self._stage = load_stage(model, **kind.how())
         self._stage.open(Open(1, 1, 4 * TEXT))
         self._table = SlotTable(TEXT, 4 * TEXT)
         self._random = random.Random(1)
@@ -81,8 +82,9 @@ def profile(arguments: argparse.Namespace) -> str:
     shape = Architecture.read(model)
     settings = DraftSettings(("eagle",), arguments.head, dtype=arguments.draft_dtype)
     (drafter,) = drafters(settings, model, lambda name: resolve_head(name, note), Path)
-    passes = Passes(model, arguments.dtype)
-    drafts = DraftedText(drafter, shape.width, arguments.dtype, shape.vocab)
+    kind = Kind.read(arguments.kind)
+    passes = Passes(model, kind)
+    drafts = DraftedText(drafter, shape.width, kind.dtype, shape.vocab)
 
     def expansion(rows: int) -> float:
         seconds = drafts.expansion(rows)
@@ -93,12 +95,12 @@ def profile(arguments: argparse.Namespace) -> str:
     lines = [
         f"model = {points(passes.once, arguments.repeat)}",
         f"overhead_ms = {OVERHEAD_MS}",
-        f"row_bytes = {shape.width * ITEM_SIZE[arguments.dtype]}",
+        f"row_bytes = {shape.width * ITEM_SIZE[kind.dtype]}",
         f"link = {{ delay_ms = {DELAY_MS}, bandwidth_mbit = {BANDWIDTH_MBIT} }}",
         f"drafter = {points(expansion, arguments.repeat)}",
         f"crowded = {str(crowded(arguments.stages)).lower()}",
     ]
-    how = f"# dtype: {arguments.dtype}, threads: {torch.get_num_threads()}"
+    how = f"# kind: {kind.name}, in {kind.dtype}, threads: {torch.get_num_threads()}"
     return "\n".join([*facts, how, *lines])
 
 
@@ -106,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--head", help="a head instead of the one that is shipped")
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--kind", default="float32", help="of weights, see benchmarks/kinds.py")
     parser.add_argument("--draft-dtype", default="auto")
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--stages", type=int, default=2, help="that are to share this machine")
