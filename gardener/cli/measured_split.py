@@ -46,7 +46,7 @@ class MeasuredOptions:
                     "1 of a ring listens, or --stages N to cut by sizes alone"
                 )
             if out is None:
-                raise Misuse("--out is not given: only with --measured can it be left out")
+                raise Misuse("--out requires an argument, and is not given at all")
         elif layers not in (None, AUTO):
             raise Misuse(
                 f"--layers {layers} names a cut, and --measured finds one: leave one of them out"
