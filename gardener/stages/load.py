@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from gardener.model.architecture import Architecture
-from gardener.model.checkpoint.quantised import agreed_quant
+from gardener.model.checkpoint.quantised import agreed_head, agreed_quant
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.loader import Loader, check_rotary, device_of, held_slice
@@ -44,9 +44,8 @@ def load_stage(
     architecture = Architecture.read(folder)
     check_rotary(folder, architecture)
     held = held_slice(folder, architecture, held)
-    loader = Loader(
-        folder, architecture, dtype_of(dtype), target, quant, of_head(quant_head, quant)
-    )
+    quant_head = of_head(agreed_head(folder, quant_head), quant)
+    loader = Loader(folder, architecture, dtype_of(dtype), target, quant, quant_head)
     with torch.inference_mode():
         blocks = [loader.block(layer, layer - held.first) for layer in range(held.first, held.end)]
         intake, outlet = _ends(loader, architecture, held, dtype_of(dtype), target)

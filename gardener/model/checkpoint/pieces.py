@@ -1,7 +1,6 @@
 """How the tensors of a checkpoint are written to another folder: copied, or quantised on the way.
 
-Tensors are read one at a time, and those that are rounded some rows at a time, so that hardly more
-than one of them is in memory.
+Tensors are read one at a time, so that hardly more than one of them is in memory.
 """
 
 import re
@@ -19,7 +18,7 @@ from gardener.model.checkpoint.safetensors_writer import Entry, SafetensorsWrite
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, Checkpoint
 from gardener.model.finite import check_finite
 from gardener.model.kernels.rounding import rounded
-from gardener.model.quants import GROUP, GROUPED
+from gardener.model.quants import GROUP, GROUPED, fitting_group
 
 FILE = "model.safetensors"
 
@@ -27,7 +26,7 @@ _LINEAR = re.compile(r"^model\.layers\.\d+\.(self_attn|mlp)\..*_proj\.weight$")
 """Not the gate of a mixture: what it says decides how later layers round."""
 
 _AT_ONCE = 1 << 22
-"""Weights that are rounded in one go."""
+"""Weights that are converted in one go."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,13 @@ class Copied(Piece):
 
     def write(self, writer: SafetensorsWriter) -> None:
         tensor = self.checkpoint.read(self.source)
-        writer.write(self.name, tensor.to(self.dtype or tensor.dtype))
+        dtype = self.dtype or tensor.dtype
+        if not tensor.ndim:
+            writer.write(self.name, tensor.to(dtype))
+            return
+        rows = max(1, _AT_ONCE * len(tensor) // max(tensor.numel(), 1))
+        for first in range(0, len(tensor), rows):
+            writer.write(self.name, tensor[first : first + rows].to(dtype), first)
 
 
 @dataclass(frozen=True)
@@ -101,13 +106,10 @@ class Rounded(Piece):
 
     def write(self, writer: SafetensorsWriter) -> None:
         weight = self.checkpoint.read(self.source)
-        rows = max(1, _AT_ONCE // weight.shape[1])
-        for first in range(0, len(weight), rows):
-            some = weight[first : first + rows]
-            check_finite(self.source, some)
-            found = rounded(some, self.layout.bits, self.layout.group)
-            for part, tensor in self.layout.parts(self.name, found).items():
-                writer.write(part, tensor, first)
+        check_finite(self.source, weight)
+        found = rounded(weight, self.layout.bits, self.layout.group)
+        for part, tensor in self.layout.parts(self.name, found).items():
+            writer.write(part, tensor)
 
 
 def pieces(
@@ -138,9 +140,9 @@ def _piece(
     if layout is not None and (how is not None or checkpoint.gguf is None):
         return Taken(checkpoint, name, name, quant, layout)
     if how is not None and _LINEAR.match(name):
-        shape = checkpoint.info(name).shape
-        if len(shape) == 2 and shape[1] % how.group == 0:
-            return Rounded(checkpoint, name, name, rounded_layout(GROUPED[quant], how.group))
+        made = _rounded(checkpoint, name, name, quant, how.group)
+        if made is not None:
+            return made
     return Copied(checkpoint, name, name, dtype)
 
 
@@ -155,10 +157,22 @@ def _head(
     layout = checkpoint.layout(head, "int8" if quant == "none" else quant)
     if layout is not None and (quant != "none" or checkpoint.gguf is None):
         return [Taken(checkpoint, head, HEAD, quant, layout)]
-    if quant != "none" and checkpoint.info(head).shape[1] % GROUP == 0:
-        return [Rounded(checkpoint, head, HEAD, rounded_layout(GROUPED[quant], GROUP))]
+    if quant != "none" and (made := _rounded(checkpoint, head, HEAD, quant, GROUP)):
+        return [made]
     shared = head == EMBEDDING
     return [] if shared and head in names else [Copied(checkpoint, head, head, dtype)]
+
+
+def _rounded(
+    checkpoint: Checkpoint, source: str, name: str, quant: str, most: int
+) -> Rounded | None:
+    """In groups of `most` at most, as loaders round; None for what they refuse, or take apart
+    first: they shall say so."""
+    shape = checkpoint.info(source).shape
+    group = fitting_group(shape[1], most) if len(shape) == 2 else None
+    if group is None:
+        return None
+    return Rounded(checkpoint, source, name, rounded_layout(GROUPED[quant], group))
 
 
 @cache

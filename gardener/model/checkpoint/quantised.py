@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from gardener.errors import UserError
 from gardener.model.checkpoint.config import checked
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.quants import GROUP
+from gardener.model.quants import AUTO, GROUP
 
 HEAD_QUANT: Literal["int8"] = "int8"
 """Of the output matrix, unless told otherwise: its errors go straight into the logits."""
@@ -65,12 +65,19 @@ def agreed_quant(folder: Path, asked: str) -> str:
     stored = stored_quant(folder)
     if stored is None or asked == stored:
         return asked
-    if asked in ("none", "auto"):
+    if asked in ("none", AUTO):
         return stored
     raise UserError(
         f"{folder} is stored in {stored}, which cannot become {asked}: leave --quant out, or take "
         "the model that it was made from"
     )
+
+
+def agreed_head(folder: Path, asked: str) -> str:
+    """The same of the output matrix: "auto" leaves it to the folder, if it is quantised. Raises
+    UserError."""
+    found = quantised(folder) if asked == AUTO else None
+    return asked if found is None else found.quant_head
 
 
 def unquantised(fingerprint: str) -> str:
