@@ -47,7 +47,8 @@ class MeasuredOptions:
                 )
             if out is None:
                 raise Misuse(
-                    "--out requires an argument, and is not given at all: only --measured does without"
+                    "--out requires an argument, and is not given at all: only --measured does "
+                    "without one"
                 )
         elif layers not in (None, AUTO):
             raise Misuse(
