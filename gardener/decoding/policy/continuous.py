@@ -116,6 +116,7 @@ class Gardener:
             """By which its verdict comes after the one before, if that is of steady size. With more
             rows it takes longer at every stage, and those behind it wait: in a line of machines, by
             what a piece of work takes longer than others, all are late once for every machine."""
-            return max(costs.lead(rows, window), costs.round_trip(rows) - ahead)
+            lead = costs.lead(rows, window)
+            return lead if rows <= steady else max(lead, costs.round_trip(rows) - ahead)
 
         return view.prefix(nodes, seconds)

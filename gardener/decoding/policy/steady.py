@@ -7,6 +7,9 @@ from itertools import accumulate, zip_longest
 RATE = 0.05
 """Weight of the newest segment in the mean."""
 
+EVERY = 8
+"""Segments after which the size is found anew: the mean hardly changes faster."""
+
 
 class SteadySize:
     """Rows of a segment, where those of all segments are as many.
@@ -22,6 +25,8 @@ class SteadySize:
     def __init__(self) -> None:
         self._chances: list[float] = []
         self._seen = 0
+        self._due = 0  # segments after which the size is found anew
+        self._rows = 0
 
     def offered(self, chances: Sequence[float]) -> None:
         """These rows could be sent, and a segment left."""
@@ -32,6 +37,12 @@ class SteadySize:
 
     def rows(self, seconds: Callable[[int], float]) -> int:
         """The best number, at least 1; `seconds` of a tick by rows. 0 if nothing was offered."""
+        if self._seen >= self._due:
+            self._due = self._seen + min(self._seen, EVERY)
+            self._rows = self._best(seconds)
+        return self._rows
+
+    def _best(self, seconds: Callable[[int], float]) -> int:
         best, most = 0, -math.inf
         for rows, tokens in enumerate(accumulate(self._chances), 1):
             worth = tokens - math.log(max(seconds(rows), 1e-9))
