@@ -40,7 +40,7 @@ from gardener.holder.prompter import Prompter
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.resolve import home, resolve
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.checkpoint.split import split
+from gardener.model.checkpoint.split import Stored, split
 from gardener.model.head import Head
 from gardener.protocol.messages import Open
 from gardener.stages import measure
@@ -145,7 +145,7 @@ def _grouped(kind: Kind, folder: Path, scratch: Path) -> Path:
 
 def in_float32(model: Path, layers: int, out: Path) -> Path:
     """A folder of the whole model, all of whose weights are float32."""
-    split(model, [Slice(0, layers, layers)], out, dtype="float32")
+    split(model, [Slice(0, layers, layers)], out, stored=Stored("float32"))
     folder = out / "stage-1"
     config = json.loads((folder / "config.json").read_text())
     del config["gardener"]  # it is no part of a model, but all of it

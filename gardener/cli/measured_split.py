@@ -46,7 +46,10 @@ class MeasuredOptions:
                     "1 of a ring listens, or --stages N to cut by sizes alone"
                 )
             if out is None:
-                raise Misuse("--out requires an argument, and is not given at all")
+                raise Misuse(
+                    "--out requires an argument, and is not given at all: only --measured does "
+                    "without one"
+                )
         elif layers not in (None, AUTO):
             raise Misuse(
                 f"--layers {layers} names a cut, and --measured finds one: leave one of them out"

@@ -164,8 +164,8 @@ class RingOptions:
         Parameter(
             env_var="GARDENER_PROFILE",
             metavar="NAME|FILE",
-            help="The machines that --simulate stands for: loopback or loopback-bf16; jetson-7b, "
-            "gpu or cpu, each also with -slow or -far; or a TOML file.",
+            help="The machines that --simulate stands for: loopback, loopback-bf16, small-int4 or "
+            "cpu-int4; jetson-7b, gpu or cpu, each also with -slow or -far; or a TOML file.",
         ),
     ] = "loopback"
 

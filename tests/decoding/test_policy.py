@@ -33,6 +33,7 @@ from gardener.decoding.policy import (
     default_policy,
     make,
 )
+from gardener.decoding.policy.steady import SteadySize
 from gardener.decoding.tree import Node, Tree
 
 SHAPE = Bounds()
@@ -692,3 +693,63 @@ def test_drafting_has_its_place_in_the_price_of_time() -> None:
     assert drafted.grow(view(wide, costs=ring)) != []
     # The call took time, too, in which nothing came: a row need not bring as much as without it.
     assert len(drafted.choose(view(wide, costs=ring))) > len(idle.choose(view(wide, costs=ring)))
+
+
+# --- sizes that stay steady ----------------------------------------------------------------------
+
+DEAR = ((1, 0.050), (2, 0.058), (4, 0.085), (8, 0.140), (16, 0.239), (64, 0.850))
+"""4-bit weights on a processor: a row is cheap, and each further one costs."""
+
+
+def fan(*chances: float) -> Tree:
+    """A root and its children."""
+    return tree(*((0, chance) for chance in chances))
+
+
+@pytest.mark.parametrize(
+    ("curve", "chances", "rows"),
+    [
+        (FLAT, (0.5, 0.1, 0.01), 3),  # where rows are free, all
+        (STEEP, (0.9, 0.45, 0.3), 1),  # each after the first would have to be sure
+        (DEAR, (0.45, 0.2, 0.1, 0.1), 2),  # it lengthens a tick by 0.15, the third one by 0.21
+        (DEAR, (0.45, 0.1, 0.1, 0.1), 1),
+        (DEAR, (0.9, 0.8, 0.7, 0.6, 0.1), 4),
+    ],
+)
+def test_a_row_is_worth_its_share_of_a_tick(
+    curve: tuple[tuple[int, float], ...], chances: tuple[float, ...], rows: int
+) -> None:
+    steady = SteadySize()
+    steady.offered(chances)
+    assert steady.rows(Curve(curve)) == rows
+    assert SteadySize().rows(Curve(curve)) == 0
+
+
+def test_the_steady_size_follows_from_the_mean_of_what_could_be_sent() -> None:
+    steady, curve = SteadySize(), Curve(DEAR)
+    for _ in range(10):
+        steady.offered((0.9, 0.8, 0.7, 0.6))
+    assert steady.rows(curve) == 4
+    steady.offered((0.3,))  # one of them alone changes little
+    assert steady.rows(curve) == 4
+    for _ in range(60):
+        steady.offered((0.4, 0.1))
+    assert steady.rows(curve) == 1
+
+
+def test_a_segment_larger_than_others_has_to_be_worth_what_it_costs_at_every_stage() -> None:
+    """Six rows with these chances have the most tokens per tick. After segments of one row they
+    come late by six rows' time at each of four stages; after some that were as large they do not.
+    With one stage, nothing waits for anything."""
+    costly = costs(DEAR, stages=4)
+    rich = fan(*[0.3] * 6)
+
+    def chosen(before: Tree, ring: Costs) -> int:
+        policy = Gardener(SHAPE)
+        for _ in range(20):
+            policy.choose(view(before, sent={0}, costs=ring))
+        return len(policy.choose(view(rich, sent={0}, costs=ring)))
+
+    assert chosen(fan(0.1), costly) < chosen(rich, costly)
+    assert chosen(fan(0.1), costs(DEAR)) == chosen(rich, costs(DEAR)) == 6
+    assert chosen(fan(0.1), costs(FLAT, stages=4)) == 6

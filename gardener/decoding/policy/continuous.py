@@ -1,10 +1,11 @@
 """Continuous speculation: nothing in the ring waits for anything else."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.policy.sizes import CATCH, best_prefix
+from gardener.decoding.policy.steady import SteadySize
 from gardener.decoding.policy.view import Bounds, View, ids
 from gardener.decoding.tree import Node
 
@@ -33,6 +34,7 @@ class Gardener:
     throttled: bool = True
     waits: bool = True
     _rows: int = 0  # of the segment that left last
+    _steady: SteadySize = field(default_factory=SteadySize)
 
     def window(self, costs: Costs) -> int:
         if self.bounds.window is not None:
@@ -57,6 +59,8 @@ class Gardener:
         if view.urgent and self.waits and self._worth_waiting(view, nodes[:size]):
             return []
         self._rows = size
+        if not view.beside:
+            self._steady.offered([view.chance(node) for node in nodes])
         return ids(nodes[:size])
 
     def _worth_waiting(self, view: View, ready: list[Node]) -> bool:
@@ -104,16 +108,15 @@ class Gardener:
 
     def _size(self, view: View, nodes: list[Node]) -> int:
         """Rows that bring the most tokens per second."""
-        return view.prefix(nodes, lambda rows: self._seconds(view.costs, rows))
+        costs, window = view.costs, self.window(view.costs)
+        steady = max(self._steady.rows(lambda rows: costs.lead(rows, window)), 1)
+        ahead = costs.round_trip(steady) - costs.tick(steady)
 
-    def _seconds(self, costs: Costs, rows: int) -> float:
-        """By which the verdict of so many rows comes after the one before it.
+        def seconds(rows: int) -> float:
+            """By which its verdict comes after the one before, if that is of steady size. With more
+            rows it takes longer at every stage, and those behind it wait: in a line of machines, by
+            what a piece of work takes longer than others, all are late once for every machine."""
+            lead = costs.lead(rows, window)
+            return lead if rows <= steady else max(lead, costs.round_trip(rows) - ahead)
 
-        Where all segments are alike, that is a tick. One with more rows than the one before it
-        takes longer at every stage, and each of them waits for it: in a line of machines, what a
-        piece of work takes longer than the one before it counts once for every machine. So where
-        rows are dear, sizes stay steady.
-        """
-        before = max(self._rows, 1)
-        ahead = costs.round_trip(before) - costs.tick(before)
-        return max(costs.lead(rows, self.window(costs)), costs.round_trip(rows) - ahead)
+        return view.prefix(nodes, seconds)
