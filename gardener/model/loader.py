@@ -163,7 +163,6 @@ class Loader:
     ) -> None:
         self._checkpoint = Checkpoint(folder, dtype)
         self._architecture, self._dtype, self._device = architecture, dtype, device
-        self._batch_invariant = dtype != torch.float32 or quant != "none"
         self._linear: Make = linear if quant == "none" else quantised(quant)
         # What a router says decides how later layers round, so it must be as exact as attention.
         self._gate: Make = Exact if quant != "none" and dtype == torch.float32 else linear
@@ -195,7 +194,6 @@ class Loader:
             weights,
             index,
             s.windows[layer],
-            batch_invariant=self._batch_invariant,
             rope=s.rope_of[layer],
         )
 
