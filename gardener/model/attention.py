@@ -6,7 +6,6 @@ has attention that leaves no trace of slots and other rows, see `exact_attention
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -33,16 +32,7 @@ class Scoring:
         """In place."""
         if self.softcap is None:
             return products.mul_(self.scale)
-        return self.bound(products.mul_(self.scale / self.softcap))
-
-    @cached_property
-    def before(self) -> Tensor:
-        """[1] float32: what queries may be multiplied with instead, for `bound` to do the rest."""
-        return torch.tensor([self.scale / (self.softcap or 1.0)])
-
-    def bound(self, scores: Tensor) -> Tensor:
-        """In place."""
-        return scores if self.softcap is None else scores.tanh_().mul_(self.softcap)
+        return products.mul_(self.scale / self.softcap).tanh_().mul_(self.softcap)
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from gardener.model.placement import Placement
 _LEAST = (4, 8, 16)
 """Lines that are tried."""
 
-_ROWS = (1, 2, 3, 4, 5, 7, 8, 11, 16, 23, 32, 48)
+_ROWS = (1, 2, 3, 5, 9, 17, 33)
 """Rows of a pass that are tried."""
 
-_TEXTS = (BLOCK // 2, 5 * BLOCK + 7, 12 * BLOCK + 1)
+_TEXTS = (1, 5 * BLOCK + 7, 9 * BLOCK + 1)
 """Rows that are settled."""
 
 _FREE = 5
@@ -79,9 +79,9 @@ class _Look:
         room = (0, 0, 0, max(_ROWS) + _FREE)
         self._keys = F.pad(torch.cat((half, half), 2).reshape(kv_heads, count, head_dim), room)
         self._values = F.pad(torch.cat((values, other), 2).reshape(kv_heads, count, head_dim), room)
-        # What is summed in float64 is not tried, and would hide the rest.
         cut = int(settled(np.array([text]))[0])
-        self._values[:, cut:] = 0.0
+        # Where something is summed in float32, what is not would hide it.
+        self._values[:, cut or text :] = 0.0
         self._keys[:, text:] = 0.0
 
     def __call__(self, q: Tensor, free: int) -> Tensor:
@@ -101,5 +101,5 @@ class _Look:
         )
         (piece,) = pieces(placement, None, rows)
         kv_heads, _, head_dim = self._keys.shape
-        scratch = Scratch(piece, kv_heads, self._group, head_dim, self._least)
-        return seen(piece, self._scoring, scratch, q, self._keys, self._values)
+        scratch = Scratch(piece, self._scoring, kv_heads, self._group, head_dim, self._least)
+        return seen(piece, scratch, q, self._keys, self._values)

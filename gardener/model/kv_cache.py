@@ -53,12 +53,16 @@ class KVCache:
         """Bytes held."""
         return self._keys.nbytes + self._values.nbytes
 
-    def reserve(self, slots: int) -> None:
-        """Make room for this many slots. Raises LocalError if that is more than `most`."""
-        if slots <= self._slots:
-            return
+    def reserve(self, slots: int, block: int = 1) -> None:
+        """Make room for this many slots, in whole blocks of so many if there may be as many. Raises
+        LocalError if `slots` is more than `most`."""
         if self._most is not None and slots > self._most:
             raise LocalError(f"{slots} slots of a cache that may have {self._most}")
+        slots = -(-slots // block) * block
+        if self._most is not None:
+            slots = min(slots, self._most)
+        if slots <= self._slots:
+            return
         size = self._slots or 1
         while size < slots:
             size *= 2

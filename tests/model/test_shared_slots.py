@@ -14,7 +14,7 @@ from gardener.model.kv_slots import SlotTable
 
 
 def grown(table: SlotTable, prompt: int) -> None:
-    """Prompt, a tree of two branches, and three accepted tokens, the last of which is to be moved."""
+    """Prompt, a tree of two branches, and three accepted tokens, the last to be moved."""
     ids = list(range(prompt))
     table.place(ids, [i - 1 for i in ids], ids)
     one = prompt - 1
