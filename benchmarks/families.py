@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.drawn_configs import MODELS, ROWS, VOCAB, Config, draw
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
-from gardener.model.attention import Span
+from gardener.model.attention import Span, quick_attention
 from gardener.model.block import run_blocks
 from gardener.model.kv_cache import KVCache
 from gardener.model.kv_slots import SlotTable
@@ -136,7 +136,8 @@ def ours(folder: Path, tokens: list[int]) -> Tensor:
     rows = list(range(len(tokens)))
     placement = SlotTable(len(tokens), 200).place(rows, [row - 1 for row in rows], rows)
     cache = KVCache(architecture.layers, architecture, torch.float32, cpu)
-    span = Span.of(placement, cache, cpu, windows=set(architecture.windows))
+    windows = set(architecture.windows)
+    span = Span.of(placement, cache, cpu, quick_attention(cpu), windows=windows)
     rotations = whole.rotary.at(torch.tensor(rows), rows[-1])
     hidden = run_blocks(
         whole.blocks, whole.embed(tokens), rotations, [span], lambda: False, taps={}

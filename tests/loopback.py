@@ -22,7 +22,7 @@ from gardener.draft.ngram import NGram
 from gardener.errors import GardenerError
 from gardener.holder.holder import Holder
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.kv_slots import Ints
+from gardener.model.placement import Ints
 from gardener.net.address import Address
 from gardener.net.link import Link
 from gardener.protocol.messages import Card, Message, Open, Segment
@@ -77,6 +77,9 @@ class FakeStage:
         hidden = job.hidden
         tokens = struct.unpack(f"<{rows}f", hidden.data) if hidden else job.tokens
         place = job.placement
+        if place.moves is not None:
+            moved = [cache[source] for source in place.moves.sources.tolist()]
+            cache.update(zip(place.moves.targets.tolist(), moved, strict=True))
         cache.update(zip(place.slots.tolist(), (int(token) for token in tokens), strict=True))
         held = range(self.slice.first, self.slice.end + self.slice.is_last)
         taps = [tap for tap in job.taps if tap in held]
@@ -86,8 +89,9 @@ class FakeStage:
             return ComputedSegment(column(tokens), features=features)
         picks = []
         for row in job.pick_rows:
-            seen = range(place.high) if place.mask is None else place.mask[row].nonzero()[0]
-            path = sorted((int(place.slot_positions[slot]), cache[int(slot)]) for slot in seen)
+            seen = place.tail[row].nonzero()[0]
+            below = sorted((place.slot_positions[at], cache[place.base + int(at)]) for at in seen)
+            path = [*((at, cache[at]) for at in range(place.base)), *below]
             picks.append(fakes.target(token for _, token in path))
         return ComputedSegment(picks=tuple(picks), features=features)
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.model.architecture import Architecture
-from gardener.model.attention import Span
+from gardener.model.attention import Span, quick_attention
 from gardener.model.block import Block
 from gardener.model.checkpoint.table import Table
 from gardener.model.kernels.interface import Linear
@@ -117,7 +117,8 @@ class BlockNetwork:
         rotations = parts.rotary.at(places, end - 1)
         tokens = torch.tensor([anchor, *[parts.mask] * (parts.size - 1)])
         x = parts.table.rows(tokens).to(self.device, self.dtype)
-        span = Span(0, parts.size, cache, places, end, {None: None})
+        kernel = quick_attention(self.device)
+        span = Span(0, parts.size, cache, kernel, places, end, {None: None})
         for layer in parts.layers:
             x = layer.block(x, rotations, [span])
         return rms_norm(x if parts.follows else x[1:], parts.norm, parts.shape.eps)

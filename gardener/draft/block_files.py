@@ -90,7 +90,7 @@ def _layer(reader: HeadReader, index: int) -> BlockLayer:
     k_norm = reader.norm(f"{name}self_attn.k_norm.weight", s.head_dim)
     keys = s.kv_heads * s.head_dim
     kv = reader.fused(f"{name}self_attn", {"k": keys, "v": keys}, s.width)
-    return BlockLayer(Block(s, weights, index, None, batch_invariant=False), kv, k_norm)
+    return BlockLayer(Block(s, weights, index, None), kv, k_norm)
 
 
 def _markov(reader: HeadReader, rank: int, places: int) -> Markov:

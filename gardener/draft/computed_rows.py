@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from gardener.draft.network import DraftNetwork, DraftRows
-from gardener.model.attention import Span
+from gardener.model.attention import Span, quick_attention
 from gardener.model.kv_cache import KVCache
-from gardener.model.kv_slots import Placement, SlotTable
+from gardener.model.kv_slots import SlotTable
+from gardener.model.placement import Placement
 from gardener.protocol.room import MOST_CONTEXT
 
 SPARE = 4096
@@ -62,7 +63,18 @@ class ComputedRows:
 
     def take_over(self, slot: int) -> None:
         """The row in this slot, computed as a row of the tree, is the last certain one now."""
-        self._last = self._outputs[slot][None]
+        self._last = self._outputs[slot][None].clone()
+
+    def advance(self, settled: Sequence[int], root: int) -> None:
+        """The root moves on, see `SlotTable.advance`; what is settled finds its place."""
+        self.table.advance(settled, root)
+        moves = self.table.moves()
+        if moves is not None:
+            device = self._network.device
+            sources, targets = (torch.from_numpy(slots).to(device) for slots in moves)
+            self._cache.move(sources, targets)
+            self._reserve(int(targets.max()) + 1)
+            self._outputs.index_copy_(0, targets, self._outputs.index_select(0, sources))
 
     def outputs_of(self, rows: Sequence[int]) -> Tensor:
         """Outputs [rows, outputs] of the root or of rows of the tree."""
@@ -86,19 +98,23 @@ class ComputedRows:
         """One pass; outputs [rows, outputs] are kept by slot."""
         network = self._network
         device = network.device
-        span = Span.of(placement, self._cache, device, windows=self._windows)
+        kernel = quick_attention(device)
+        span = Span.of(placement, self._cache, device, kernel, windows=self._windows)
         positions = torch.from_numpy(placement.positions).to(device)
         rotations = network.rotary.at(positions, int(placement.positions.max()))
         before = self._last if true else None
         rows = DraftRows(tokens, features, true, before, rotations, [span])
         outputs = network.run(rows).clamp_(-LARGEST, LARGEST)
-        self._keep(outputs, span.slots, placement.high)
+        if not len(self._outputs):
+            self._outputs = outputs.new_zeros(1, outputs.shape[1])
+        self._reserve(placement.high)
+        self._outputs.index_copy_(0, span.slots, outputs)
         return outputs
 
-    def _keep(self, outputs: Tensor, slots: Tensor, high: int) -> None:
-        if len(self._outputs) < high:
-            grown = outputs.new_zeros(2 * high, outputs.shape[1])
-            if len(self._outputs):
-                grown[: len(self._outputs)] = self._outputs
+    def _reserve(self, high: int) -> None:
+        """Room for the outputs of this many slots."""
+        known = len(self._outputs)
+        if known < high:
+            grown = self._outputs.new_zeros(2 * high, self._outputs.shape[1])
+            grown[:known] = self._outputs
             self._outputs = grown
-        self._outputs.index_copy_(0, slots, outputs)

@@ -46,7 +46,7 @@ class EagleReader(HeadReader):
         # A flat head may be a Llama's layer for a target that has norms over heads.
         head_norms = self.stated.standard and self.shape.qk_norm
         weights = self.weights(self.layer, inputs, None, head_norms)
-        return Block(self.shape, weights, 0, None, batch_invariant=False)
+        return Block(self.shape, weights, 0, None)
 
     def parts(
         self, block: Block, fc: Linear, head: Linear, tokens: Tensor | None, taps: tuple[int, ...]

@@ -24,7 +24,7 @@ from gardener.draft.network import DraftNetwork
 from gardener.draft.predictions import Predictions
 from gardener.draft.ranking import Ranking
 from gardener.errors import LocalError, RemoteError
-from gardener.model.kv_slots import Placement, merge
+from gardener.model.placement import Placement, merge
 from gardener.model.tensors import unpack
 from gardener.protocol import tensors
 from gardener.protocol.sampling import GREEDY, Sampling
@@ -194,12 +194,11 @@ class IncrementalDraft:
             count += len(kept)
         if new:
             placements.append(self._place_accepted(new))
-        root_slot = table.slot(ids[-1])
-        table.advance([table.root, *ids[:-1]], ids[-1])
         if placements:
             self._certain(merge(placements), count)
         else:  # nothing to compute: the root's row is right as it is
-            self._rows.take_over(root_slot)
+            self._rows.take_over(table.slot(ids[-1]))
+        self._rows.advance([table.root, *ids[:-1]], ids[-1])
         self._done = len(self._tokens) - lead
         self._accepted = []
         self._age = {row: age for row, age in self._age.items() if row in table}

@@ -1,6 +1,7 @@
 """Attention of the rows of a forward pass, each request over its own cache.
 
-Which slots a row is written to and sees comes from outside, as a `Placement`.
+Which slots a row is written to and sees comes from outside, as a `Placement`. The target on a CPU
+has attention that leaves no trace of slots and other rows, see `exact_attention`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.model.kv_cache import KVCache
-from gardener.model.kv_slots import Mask, Placement, within
+from gardener.model.placement import Placement
 
-_MOST_SCORES = 1 << 22  # of one block of rows; more rows than that are computed in blocks
+MOST_SCORES = 1 << 22
+"""Of one block of rows; more rows than that are computed in blocks."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,16 @@ class Scoring:
         return products.mul_(self.scale / self.softcap).tanh_().mul_(self.softcap)
 
 
-AttentionKernel: TypeAlias = Callable[[Scoring, Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""Queries [kv_heads, group, rows, head_dim], keys, values and bias to what the queries see."""
-
-
 @dataclass(frozen=True)
 class Attention:
     """How one layer looks back. window: how far, None: all the way."""
 
-    kernel: AttentionKernel
     scoring: Scoring
     window: int | None = None
+
+
+AttentionKernel: TypeAlias = Callable[[Scoring, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""Queries [kv_heads, group, rows, head_dim], keys, values and bias to what the queries see."""
 
 
 class CachedRows(Protocol):
@@ -70,7 +71,7 @@ class CachedRows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Rows of one request, which are the rows first..end-1 of the pass.
+    """Rows of one request, which are the rows first..end-1 of the pass, over slots in any order.
 
     slots   [rows] int64, where their keys and values go
     high    they see none but slots 0..high-1
@@ -81,6 +82,7 @@ class Span:
     first: int
     end: int
     cache: KVCache
+    kernel: AttentionKernel
     slots: Tensor
     high: int
     biases: Mapping[int | None, Tensor | None]
@@ -91,29 +93,25 @@ class Span:
         placement: Placement,
         cache: KVCache,
         device: torch.device,
+        kernel: AttentionKernel,
         *,
         first: int = 0,
-        step: int = 1,
         windows: Collection[int | None] = (None,),
     ) -> "Span":
         """The rows of a placement. Makes room for them in the cache.
 
         first    row of the pass at which they begin
-        step     attention runs over slots in multiples of this
         windows  sliding windows of the layers that will ask
         """
-        high = -(-placement.high // step) * step
-        cache.reserve(high)
-        biases = {}
-        for window in windows:
-            mask = placement.mask if window is None else within(placement, window)
-            biases[window] = _bias(mask, len(placement.slots), placement.high, high, device)
+        cache.reserve(placement.high)
+        biases = {window: _bias(placement, window, device) for window in windows}
         return cls(
             first=first,
             end=first + len(placement.slots),
             cache=cache,
+            kernel=kernel,
             slots=torch.from_numpy(placement.slots).to(device),
-            high=high,
+            high=placement.high,
             biases=biases,
         )
 
@@ -125,24 +123,32 @@ class Span:
         k: Tensor,
         v: Tensor,
     ) -> Tensor:
+        """See `CachedRows`."""
         self.cache.write(layer, self.slots, k, v)
-        keys, values = self.cache.read(layer, self.high)
-        return attend(attention, q, keys, values, self.biases[attention.window])
+        keys, values = self.cache.read(layer)
+        keys, values = keys[:, : self.high], values[:, : self.high]
+        return attend(
+            self.kernel, attention.scoring, q, keys, values, self.biases[attention.window]
+        )
 
 
-def _bias(
-    mask: Mask | None, rows: int, high: int, width: int, device: torch.device
-) -> Tensor | None:
-    """A mask [rows, high] as what is added to the scores [rows, width]; None: nothing."""
-    if mask is None and high == width:
+def _bias(placement: Placement, window: int | None, device: torch.device) -> Tensor | None:
+    """What is added to the scores [rows, high]; None: nothing."""
+    if window is None and placement.mask is None:
         return None
-    bias = np.full((rows, width), -np.inf, np.float32)
-    bias[:, :high] = 0.0 if mask is None else np.where(mask, np.float32(0.0), -np.inf)
-    return torch.from_numpy(bias).to(device)
+    seen = placement.within(window)
+    if seen.all():
+        return None
+    return torch.from_numpy(np.where(seen, np.float32(0.0), np.float32(-np.inf))).to(device)
 
 
 def attend(
-    attention: Attention, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
+    kernel: AttentionKernel,
+    scoring: Scoring,
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
 ) -> Tensor:
     """Queries [rows, heads, head_dim] over keys and values [kv_heads, high, head_dim].
 
@@ -152,10 +158,10 @@ def attend(
     rows, heads, head_dim = q.shape
     kv_heads, high, _ = keys.shape
     folded = q.view(rows, kv_heads, heads // kv_heads, head_dim).permute(1, 2, 0, 3)
-    block = max(16, _MOST_SCORES // (heads * high))
+    block = max(16, MOST_SCORES // (heads * high))
     parts = [
-        attention.kernel(
-            attention.scoring,
+        kernel(
+            scoring,
             folded[:, :, a : a + block],
             keys,
             values,
@@ -167,25 +173,10 @@ def attend(
     return seen.permute(2, 0, 1, 3).reshape(rows, heads * head_dim)
 
 
-def batch_invariant_attention(
-    scoring: Scoring, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
-) -> Tensor:
-    """Attention in plain steps with sums in float64: the order of the slots leaves no trace.
-
-    An accepted guess sits in another slot than it would in plain decoding, so sums over slots come
-    in another order. In float32 that is seen in the last bit, which decides nothing. Where numbers
-    are rounded to 16 bits afterwards, here or in a quantised layer, the last bit now and then
-    decides how a number is rounded, and so may decide a token. Without instructions for 16 bits it
-    is also faster than scores in 16 bits: 0.33 for 1.03 ms with eight rows, nine heads of 64 and
-    512 slots.
-    """
-    kv_heads, group, rows, head_dim = q.shape
-    flat = q.reshape(kv_heads, group * rows, head_dim).double()
-    scores = scoring(torch.bmm(flat, keys.double().transpose(1, 2)))
-    if bias is not None:
-        scores.view(kv_heads, group, rows, -1).add_(bias)
-    weights = torch.softmax(scores, -1)
-    return torch.bmm(weights, values.double()).to(q.dtype).view(kv_heads, group, rows, head_dim)
+def quick_attention(device: torch.device) -> AttentionKernel:
+    """The fastest kernel, whose sums may depend on the order of the slots and on the rows beside
+    one: for drafters, and where nothing else is known."""
+    return softmax_attention if device.type == "cpu" else fused_attention
 
 
 def softmax_attention(
@@ -193,12 +184,12 @@ def softmax_attention(
 ) -> Tensor:
     """Attention in plain steps, for the CPU: faster than the fused kernel from 8 rows on."""
     kv_heads, group, rows, head_dim = q.shape
-    flat = q.reshape(kv_heads, group * rows, head_dim)
+    flat = q.reshape(kv_heads, group * rows, head_dim).to(keys.dtype)
     scores = scoring(torch.bmm(flat, keys.transpose(1, 2)).float())
     if bias is not None:
         scores.view(kv_heads, group, rows, -1).add_(bias)
-    weights = torch.softmax(scores, -1).to(q.dtype)
-    return torch.bmm(weights, values).view(kv_heads, group, rows, head_dim)
+    weights = torch.softmax(scores, -1).to(keys.dtype)
+    return torch.bmm(weights, values).view(kv_heads, group, rows, head_dim).to(q.dtype)
 
 
 def fused_attention(

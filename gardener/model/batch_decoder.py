@@ -116,7 +116,8 @@ class _RowsOfLane:
         keys[:, self._new] = k.transpose(0, 1)
         values[:, self._new] = v.transpose(0, 1)
         return attend(
-            Attention(fused_attention, attention.scoring),
+            fused_attention,
+            attention.scoring,
             q,
             keys[:, : self._high],
             values[:, : self._high],

@@ -1,8 +1,8 @@
 """A layer of a model, over rows of several requests at once.
 
 Linear layers, norms and rotation run over all rows of a forward pass; attention runs per request,
-each over its own cache (`attention.Span`). What sets families apart from Llama are parts that are
-there or not: see `architecture.Architecture`. Inference only.
+each over its own cache (`attention.CachedRows`). What sets families apart from Llama are parts that
+are there or not: see `architecture.Architecture`. Inference only.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,7 @@ import torch
 from torch import Tensor
 
 from gardener.model.architecture import Architecture
-from gardener.model.attention import (
-    Attention,
-    CachedRows,
-    Scoring,
-    batch_invariant_attention,
-    fused_attention,
-    softmax_attention,
-)
+from gardener.model.attention import Attention, CachedRows, Scoring
 from gardener.model.feed_forward import FeedForward
 from gardener.model.kernels.interface import Linear
 from gardener.model.norm import rms_norm
@@ -59,9 +52,8 @@ class BlockWeights:
 class Block:
     """One layer, the `index`th of its stage.
 
-    window           how far it sees back; None: all the way
-    rope             which rotary embedding it has; None: none
-    batch_invariant  whether its attention must be
+    window  how far it sees back; None: all the way
+    rope    which rotary embedding it has; None: none
     """
 
     def __init__(
@@ -71,16 +63,13 @@ class Block:
         index: int,
         window: int | None,
         *,
-        batch_invariant: bool,
         rope: int | None = 0,
     ) -> None:
         self._architecture, self._weights = architecture, weights
         self._index, self._rope = index, rope
         scale = architecture.head_dim**-0.5 if architecture.scale is None else architecture.scale
         scoring = Scoring(scale, architecture.softcap)
-        on_cpu = batch_invariant_attention if batch_invariant else softmax_attention
-        self._on_cpu = Attention(on_cpu, scoring, window)
-        self._elsewhere = Attention(fused_attention, scoring, window)
+        self._attention = Attention(scoring, window)
 
     @property
     def nbytes(self) -> int:
@@ -121,11 +110,10 @@ class Block:
         if self._rope is not None:
             qk = rotate(qk, rotations[self._rope])
         q, k = qk[:, :heads], qk[:, heads:]
-        attention = self._on_cpu if qk.device.type == "cpu" else self._elsewhere
         seen = []
         for span in spans:
             rows = slice(span.first, span.end)
-            seen.append(span.attend(self._index, attention, q[rows], k[rows], v[rows]))
+            seen.append(span.attend(self._index, self._attention, q[rows], k[rows], v[rows]))
         return w.out(seen[0] if len(seen) == 1 else torch.cat(seen))
 
     def _normed(self, x: Tensor, norm: Tensor | None) -> Tensor:

@@ -1,55 +1,36 @@
 """Where the rows of a request live in the KV cache, and what each of them may see.
 
-Keys are rotated by absolute position before they are written, so a row may stand in any slot. A
-row's mask is its parent's mask plus its own slot. Pruning frees slots; nothing is ever moved.
+Keys are rotated by absolute position before they are written, so a row may stand in any slot.
+Rows that can no longer die (the prompt, settled tokens, the root) are *certain*: a chain, of which
+the row at position p stands in slot p, so that sums over what is settled have one order and need
+no mask. A row takes the slot of its position from the start if that is free, which it always is for
+a prompt and in plain decoding; else it is moved there once, when it becomes certain, and a row of
+the tree that stands in its way finds another slot. The other rows are kept by id until an advance
+settles or kills them.
 
 The table belongs to the event loop. The worker thread only gets finished arrays, and its passes
 run in the order in which their rows were placed. So a slot that is freed while an older pass still
-writes to it is only reused by a younger one: no locks.
-
-Rows that can no longer die (the prompt, settled tokens, the root) are *certain*: a chain, kept as
-one vector of slots. The others are kept by id until an advance settles or kills them.
+writes to it is only reused by a younger one, and moves travel with the next placement, to be made
+before its pass: no locks.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gardener.errors import LocalError, RemoteError
+from gardener.errors import RemoteError
+from gardener.model.placement import Ints, Mask, Moves, Placement
+from gardener.model.slots import Slots
 from gardener.protocol.life import descendants
-
-Ints: TypeAlias = NDArray[np.int64]
-Mask: TypeAlias = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Placement:
-    """Where the rows of a segment go, and what they see. Read only once it is built.
-
-    slots           [rows] slot that each row is written to
-    mask            [rows, high] which slots each row sees, its own included; None: all of them
-    high            slots 0..high-1 are all that any row may see
-    positions       [rows] place of each row in the text, counted from 0
-    slot_positions  [high] position of the row in each slot; means nothing for a free slot
-    """
-
-    slots: Ints
-    mask: Mask | None
-    high: int
-    positions: Ints
-    slot_positions: Ints
 
 
 class _TreeRow(NamedTuple):
-    """A row that may still die. `sees` is its line of the mask."""
+    """A row that may still die."""
 
     parent: int
     slot: int
     position: int
-    sees: Mask
 
 
 class SlotTable:
@@ -67,20 +48,12 @@ class SlotTable:
         self._limit = context + spare
         self._certain: set[int] = set()  # ids of certain rows, but for the prompt's
         self._rows: dict[int, _TreeRow] = {}
-        self._begin(shared, min(self._limit, max(256, shared)))
-
-    def _begin(self, certain: int, size: int) -> None:
-        """So many certain rows stand in order of position in the first slots, and nothing else in
-        the others; `size`: of all."""
-        self._chain = certain  # certain rows that have a slot: the position of the next one
-        self._used = np.arange(size) < certain
-        self._base = self._used.copy()  # slots of the certain rows
-        self._positions = np.arange(size, dtype=np.int64)
+        self._slots = Slots(self._limit, shared)
 
     @property
     def certain(self) -> int:
-        """How many rows hold a slot for good."""
-        return self._chain
+        """How many rows hold a slot for good; they stand in slots 0..certain-1, in order."""
+        return self._slots.certain
 
     @property
     def unsettled(self) -> int:
@@ -90,13 +63,12 @@ class SlotTable:
     @property
     def high(self) -> int:
         """Highest slot in use, plus one."""
-        used = np.flatnonzero(self._used)
-        return int(used[-1]) + 1 if len(used) else 0
+        return self._slots.high
 
     @property
     def free(self) -> int:
         """Slots below `high` that hold nothing."""
-        return self.high - int(np.count_nonzero(self._used))
+        return self._slots.free
 
     def alive(self, ids: Sequence[int], parents: Sequence[int]) -> list[int]:
         """Indices of the arriving rows that would live: prompt, root, or below the root.
@@ -115,27 +87,23 @@ class SlotTable:
     def place(
         self, ids: Sequence[int], parents: Sequence[int], positions: Sequence[int]
     ) -> Placement:
-        """Give slots to rows that live, first free first, and say what each of them sees.
+        """Give slots to rows that live, and say what each of them sees.
 
         Rows may descend from rows of earlier placements of the same forward pass. Raises
         RemoteError if the rows do not fit together, or do not fit.
         """
         self._check(ids, parents, positions)
-        slots = self._take(len(ids))
-        self._positions[slots] = positions
-        high = self.high
-        if len(ids) > 1 and ids[-1] < self._prompt:
-            sees = self._place_prompt(slots, high)
+        base = self._slots.certain
+        at = np.array(positions, np.int64)
+        slots = self._slots.take(at)
+        high = max(self._slots.high, base)
+        if len(ids) > 1 and ids[-1] < self._prompt:  # a run of the prompt: no loop over rows
+            self._slots.certain += len(ids)
+            mask = np.tri(len(ids), high - base, dtype=np.bool_)
         else:
-            sees = self._place_rows(ids, parents, positions, slots, high)
-        everything = len(ids) == 1 and bool(sees.all())
-        return Placement(
-            slots=slots,
-            mask=None if everything else sees,
-            high=high,
-            positions=self._positions[slots],
-            slot_positions=self._positions[:high].copy(),
-        )
+            self._add(ids, parents, positions, slots.tolist())
+            mask = self._mask(zip(ids, slots.tolist(), strict=True), base, high)
+        return self._placement(slots, at, mask, base, high)
 
     def again(self, ids: Sequence[int]) -> Placement:
         """Where rows of the tree that have slots stand, to compute them once more.
@@ -143,18 +111,29 @@ class SlotTable:
         Raises KeyError for a row that has none or is certain.
         """
         rows = [self._rows[row] for row in ids]
-        high = self.high
-        mask = np.zeros((len(rows), high), np.bool_)
-        for line, row in zip(mask, rows, strict=True):
-            width = min(high, len(row.sees))
-            line[:width] = row.sees[:width]
-        return Placement(
-            slots=np.array([row.slot for row in rows], np.int64),
-            mask=mask,
-            high=high,
-            positions=np.array([row.position for row in rows], np.int64),
-            slot_positions=self._positions[:high].copy(),
+        slots = np.array([row.slot for row in rows], np.int64)
+        base, high = self._slots.certain, self._slots.high
+        mask = self._mask(zip(ids, slots.tolist(), strict=True), base, high)
+        return self._placement(
+            slots, np.array([row.position for row in rows], np.int64), mask, base, high
         )
+
+    def _placement(
+        self, slots: Ints, positions: Ints, mask: Mask, base: int, high: int
+    ) -> Placement:
+        return Placement(
+            slots=slots,
+            positions=positions,
+            base=base,
+            high=high,
+            mask=None if mask.all() else mask,
+            slot_positions=self._slots.positions(base, high),
+            moves=self._slots.moves(),
+        )
+
+    def moves(self) -> Moves | None:
+        """What is to be moved, for those who do not wait for the next placement."""
+        return self._slots.moves()
 
     def slot(self, row: int) -> int:
         """Where a row of the tree stands. Raises KeyError if it has no slot, or is certain."""
@@ -164,21 +143,21 @@ class SlotTable:
         return row in self._rows
 
     def first(self, count: int) -> Ints:
-        """Where the first `count` certain rows stand, in order of position: slots [count].
+        """Where the first `count` certain rows stand, in order of position, until the next pass:
+        slots [count].
 
         Raises RemoteError if fewer are certain.
         """
-        if count > self._chain:
-            raise RemoteError(f"{count} rows of a text of which {self._chain} are certain")
-        slots = np.flatnonzero(self._base)
-        return slots[np.argsort(self._positions[slots])[:count]]
+        if count > self.certain:
+            raise RemoteError(f"{count} rows of a text of which {self.certain} are certain")
+        return self._slots.first(count)
 
     def keep_certain(self) -> Ints:
-        """Forget the rows that may still die, and let the certain ones stand in order of position
-        in slots 0..certain-1. Returns the slots [certain] where they stood until now."""
-        slots = self.first(self._chain)
+        """Forget the rows that may still die, and what was to be moved: the certain ones are to
+        stand in slots 0..certain-1. Returns the slots [certain] where they stand until now."""
+        slots = self.first(self.certain)
         self._rows.clear()
-        self._begin(self._chain, self._chain)
+        self._slots = Slots(self.certain, self.certain)
         return slots
 
     def advance(self, settled: Sequence[int], root: int) -> None:
@@ -194,12 +173,16 @@ class SlotTable:
         self._check_path(path)
         if root in self._rows:
             path.append(root)
-        for row in path:
-            record = self._rows.pop(row)
-            self._add_certain(row, record.slot)
+        settling = [self._rows.pop(row).slot for row in path]
+        self._certain.update(path)
         below = descendants(root, ((row, record.parent) for row, record in self._rows.items()))
         dead = [row for row in self._rows if row not in below]
-        self._used[[self._rows.pop(row).slot for row in dead]] = False
+        self._slots.release([self._rows.pop(row).slot for row in dead])
+        relocated = self._slots.settle(settling, [record.slot for record in self._rows.values()])
+        if relocated:
+            for row, record in self._rows.items():
+                slot = relocated.get(record.slot, record.slot)
+                self._rows[row] = record._replace(slot=slot)
         self.root = root
 
     def _is_certain(self, row: int) -> bool:
@@ -207,21 +190,15 @@ class SlotTable:
 
     def _root_is_here(self) -> bool:
         return self.root in self._certain or (
-            self.root < self._prompt and self._chain >= self._prompt
+            self.root < self._prompt and self.certain >= self._prompt
         )
-
-    def _add_certain(self, row: int, slot: int) -> None:
-        self._base[slot] = True
-        self._chain += 1
-        if row >= self._prompt:
-            self._certain.add(row)
 
     def _check(self, ids: Sequence[int], parents: Sequence[int], positions: Sequence[int]) -> None:
         """Every row must follow a parent that is here or earlier in the segment, one place on.
 
         This also bounds the positions, and with them all that is allocated by position.
         """
-        chain, root_here = self._chain, self._root_is_here()
+        chain, root_here = self.certain, self._root_is_here()
         new: dict[int, int] = {}
         for row, parent, position in zip(ids, parents, positions, strict=True):
             if self._is_certain(row):
@@ -254,79 +231,46 @@ class SlotTable:
                 raise RemoteError(f"row {row} is settled but does not follow row {parent} here")
             parent = row
 
-    def _take(self, count: int) -> Ints:
-        """The first `count` free slots."""
-        free = np.flatnonzero(~self._used)[:count]
-        while len(free) < count:
-            size = len(self._used)
-            if size >= self._limit:
-                raise RemoteError(f"the request needs more than its {self._limit} slots")
-            more = min(2 * size, self._limit) - size
-            self._used = np.pad(self._used, (0, more))
-            self._base = np.pad(self._base, (0, more))
-            self._positions = np.pad(self._positions, (0, more))
-            free = np.flatnonzero(~self._used)[:count]
-        self._used[free] = True
-        return free
-
-    def _place_prompt(self, slots: Ints, high: int) -> Mask:
-        """A run of the prompt, which may be long: no loop over rows."""
-        sees = np.repeat(self._base[None, :high], len(slots), axis=0)
-        sees[:, slots] = np.tri(len(slots), dtype=np.bool_)
-        self._base[slots] = True
-        self._chain += len(slots)
-        return sees
-
-    def _place_rows(
+    def _add(
         self,
         ids: Sequence[int],
         parents: Sequence[int],
         positions: Sequence[int],
-        slots: Ints,
-        high: int,
-    ) -> Mask:
-        sees = np.zeros((len(ids), high), np.bool_)
-        rows = zip(ids, parents, positions, slots.tolist(), sees, strict=True)
-        for row, parent, position, slot, line in rows:
-            above = self._rows.get(parent)
-            inherited = self._base if above is None else above.sees
-            # A parent's line may be longer than `high`: beyond it there is nothing left alive.
-            width = min(high, len(inherited))
-            line[:width] = inherited[:width]
-            line[slot] = True
-            if self._is_certain(row):
-                self._add_certain(row, slot)
+        slots: Sequence[int],
+    ) -> None:
+        """Remember rows that have slots now."""
+        for row, parent, position, slot in zip(ids, parents, positions, slots, strict=True):
+            if not self._is_certain(row):
+                self._rows[row] = _TreeRow(parent, slot, position)
+                continue
+            self._slots.certain += 1  # nothing else is here that could stand in its way
+            if row >= self._prompt:
+                self._certain.add(row)
+
+    def _mask(self, rows: Iterable[tuple[int, int]], base: int, high: int) -> Mask:
+        """Which slots from `base` on these rows see, given as ids and slots: those of their
+        ancestors, and their own. What became certain since `base` is seen by all, for it came
+        before them. [rows, high - base]"""
+        own = list(rows)
+        mask = np.zeros((len(own), high - base), np.bool_)
+        if self.certain > base:
+            mask[:, : self.certain - base] = True
+        lines: dict[int, Mask] = {}
+        for (row, slot), line in zip(own, mask, strict=True):
+            record = self._rows.get(row)
+            if record is None:  # certain: none that came after it
+                line[slot + 1 - base :] = False
+                continue
+            lines[row] = line
+            if record.parent in lines:
+                line[:] = lines[record.parent]
             else:
-                self._rows[row] = _TreeRow(parent, slot, position, line)
-        return sees
+                line[[above.slot - base for above in self._ancestors(record)]] = True
+            line[slot - base] = True
+        return mask
 
-
-def merge(placements: Sequence[Placement]) -> Placement:
-    """Several placements of one request, made without an advance between them, as one."""
-    if len(placements) == 1:
-        return placements[0]
-    slots = np.concatenate([p.slots for p in placements])
-    if len(np.unique(slots)) != len(slots):
-        raise LocalError("two rows of one forward pass share a slot")
-    widest = max(placements, key=lambda p: p.high)
-    mask = np.zeros((len(slots), widest.high), np.bool_)
-    first = 0
-    for p in placements:
-        mask[first : first + len(p.slots), : p.high] = True if p.mask is None else p.mask
-        first += len(p.slots)
-    return Placement(
-        slots=slots,
-        mask=mask,
-        high=widest.high,
-        positions=np.concatenate([p.positions for p in placements]),
-        slot_positions=widest.slot_positions,
-    )
-
-
-def within(placement: Placement, window: int) -> Mask | None:
-    """The mask where attention slides: each row sees only the last `window` positions."""
-    distance = placement.positions[:, None] - placement.slot_positions[None, :]
-    near: Mask = distance < window
-    if near.all():
-        return placement.mask
-    return near if placement.mask is None else placement.mask & near
+    def _ancestors(self, row: _TreeRow) -> Iterator[_TreeRow]:
+        """Those that may still die, the nearest first."""
+        while (above := self._rows.get(row.parent)) is not None:
+            yield above
+            row = above

@@ -169,7 +169,6 @@ class Loader:
         self._checkpoint = Checkpoint(folder, dtype)
         self._architecture, self._dtype, self._device = architecture, dtype, device
         rounds = (quant, quant_head) != ("none", "none")
-        self._batch_invariant = dtype != torch.float32 or rounds
         self._linears = LinearReader(self._checkpoint, dtype, device, quant)
         self._head_linears = LinearReader(self._checkpoint, dtype, device, quant_head)
         # What a router says decides how later layers round, so it must be as exact as attention.
@@ -208,7 +207,6 @@ class Loader:
             weights,
             index,
             s.windows[layer],
-            batch_invariant=self._batch_invariant,
             rope=s.rope_of[layer],
         )
 

@@ -18,17 +18,10 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from gardener.model.kv_slots import Mask, Placement
+from gardener.model.placement import Placement
 from gardener.model.sampler import Picking
 from gardener.protocol.tensors import Tensor
 from gardener.stages.forward import ComputedSegment, PlacedSegment
-
-
-def seen(placement: Placement) -> Mask:
-    """Which slots each row sees: [rows, high]."""
-    if placement.mask is None:
-        return np.ones((len(placement.slots), placement.high), np.bool_)
-    return placement.mask
 
 
 def unseen(batch: Sequence[PlacedSegment]) -> NDArray[np.bool_]:
@@ -36,14 +29,14 @@ def unseen(batch: Sequence[PlacedSegment]) -> NDArray[np.bool_]:
     later on. [high]"""
     found = np.ones(max(placed.placement.high for placed in batch), np.bool_)
     for placed in batch:
-        found[: placed.placement.high] &= ~seen(placed.placement).any(0)
+        found[: placed.placement.high] &= ~placed.placement.sees.any(0)
     return found
 
 
 def behind(placement: Placement, broken: Mapping[int, int]) -> dict[int, int]:
     """Which rows see one of the broken slots, their own included, and that one's layer."""
     found: dict[int, int] = {}
-    mask = seen(placement)
+    mask = placement.sees
     for slot, layer in broken.items():
         if slot < placement.high:
             found.update(dict.fromkeys(np.flatnonzero(mask[:, slot]).tolist(), layer))
@@ -60,17 +53,10 @@ def pieces(placed: PlacedSegment) -> Iterator[PlacedSegment]:
 
 
 def _rows_of(placed: PlacedSegment, rows: list[int]) -> PlacedSegment:
-    placement = placed.placement
     picks = [place for place, row in enumerate(placed.pick_rows) if row in rows]
     return replace(
         placed,
-        placement=Placement(
-            slots=placement.slots[rows],
-            mask=None if placement.mask is None else placement.mask[rows],
-            high=placement.high,
-            positions=placement.positions[rows],
-            slot_positions=placement.slot_positions,
-        ),
+        placement=placed.placement.take(rows),
         tokens=[placed.tokens[row] for row in rows] if placed.tokens else (),
         hidden=None if placed.hidden is None else placed.hidden.take(rows),
         pick_rows=[rows.index(placed.pick_rows[place]) for place in picks],

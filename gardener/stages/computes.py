@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.kv_slots import Ints
+from gardener.model.placement import Ints
 from gardener.protocol.messages import Open, Segment
 from gardener.stages.forward import ComputedSegment, PlacedSegment
 

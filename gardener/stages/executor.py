@@ -11,27 +11,21 @@ import torch
 
 from gardener.errors import RemoteError
 from gardener.model.architecture import Architecture
-from gardener.model.attention import Span
+from gardener.model.attention import CachedRows, Span, fused_attention
+from gardener.model.attention_trial import least_lines
 from gardener.model.block import Block, run_blocks
 from gardener.model.checkpoint.slices import Slice
+from gardener.model.exact_attention import ExactSpan
 from gardener.model.finite import is_finite
-from gardener.model.kv_cache import KVCache, slot_bytes
-from gardener.model.kv_slots import Ints, Placement, merge
+from gardener.model.kv_cache import KVCache, kept_dtype, slot_bytes
+from gardener.model.placement import Ints, Placement, merge
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import DTYPES, dtype_of, pack
+from gardener.model.wide_attention import wide_attention
 from gardener.protocol import messages, tensors
-from gardener.protocol.room import SLOT_BLOCK
 from gardener.stages import broken
 from gardener.stages.ends import Intake, Outlet, check_picking
 from gardener.stages.forward import NO_PICK, ComputedSegment, PlacedSegment
-
-_STEP = SLOT_BLOCK
-"""In 16 bits on the CPU, attention runs over slots in multiples of this: oneDNN compiles a kernel,
-for a millisecond and for some 100 kB that it keeps, for every width it has not met before."""
-
-ATTENTION_SPREAD = 0.0
-"""How far attention takes a row from itself in another batch: the sums of `model/attention.py` do
-not depend on what is computed beside it."""
 
 
 class Executor:
@@ -56,13 +50,12 @@ class Executor:
         self.dtype, self.quant, self.fingerprint = dtype, quant, fingerprint
         self.memory = sum(block.nbytes for block in blocks) + intake.nbytes + outlet.nbytes
         self.device, self._torch_dtype = device, dtype_of(dtype)
-        self.kv_slot = slot_bytes(len(blocks), architecture, self._torch_dtype)
+        self.kv_slot = slot_bytes(len(blocks), architecture, kept_dtype(self._torch_dtype, device))
         """Bytes of keys and values that one slot takes."""
         self._blocks, self._intake, self._outlet = blocks, intake, outlet
-        self.spread = max(spread, ATTENTION_SPREAD)
+        self.spread = max(spread, _attention_spread(self._torch_dtype, device))
         """How far a row may be from itself in another batch, as a part of its size."""
-        sixteen = self._torch_dtype != torch.float32
-        self._step = _STEP if sixteen and device.type == "cpu" else 1
+        self._lines = self._least_lines()
         self._windows = {architecture.windows[layer] for layer in range(held.first, held.end)}
         self._rotary = Rotary(architecture, self._torch_dtype, device)
         self._caches: dict[int, KVCache] = {}
@@ -128,6 +121,7 @@ class Executor:
         Every request must be open. Segments of one request come in the order of their placements.
         """
         if not sum(placed.rows for placed in batch):
+            self._move(batch)
             return [ComputedSegment() for _ in batch]
         order = sorted(range(len(batch)), key=lambda i: batch[i].request)
         sorted_batch = [batch[i] for i in order]
@@ -141,6 +135,7 @@ class Executor:
     def forward(self, batch: Sequence[PlacedSegment]) -> Sequence[ComputedSegment] | None:
         """The same for a batch in which the segments of one request stand side by side, and of
         which nobody looks whether it comes to numbers."""
+        self._move(batch)
         flags = [placed.cancelled for placed in batch]
         taps = self._taps(batch)
         hidden = self._hidden(batch, lambda: all(flag.is_set() for flag in flags), taps)
@@ -159,6 +154,15 @@ class Executor:
         middle = now()
         self._results(hidden, batch, {})
         return middle - begin, now() - middle
+
+    def _move(self, batch: Sequence[PlacedSegment]) -> None:
+        """Put what has become certain where it belongs, even if nothing is computed then: later
+        rows look for it there."""
+        for placed in batch:
+            moves = placed.placement.moves
+            if moves is not None:
+                sources, targets = (torch.from_numpy(slots).to(self.device) for slots in moves)
+                self._caches[placed.request].move(sources, targets)
 
     def _hidden(
         self,
@@ -287,28 +291,42 @@ class Executor:
         picks = tuple(NO_PICK if row in marks else pick for row, pick in picked)
         return replace(computed, picks=picks, broken=marks)
 
-    def _spans(self, batch: Sequence[PlacedSegment]) -> tuple[list[Span], np.ndarray]:
+    def _spans(self, batch: Sequence[PlacedSegment]) -> tuple[list[CachedRows], np.ndarray]:
         """The batch as one span per request, and the positions [rows] of all rows."""
         by_request: dict[int, list[Placement]] = {}
         for placed in batch:
             by_request.setdefault(placed.request, []).append(placed.placement)
-        spans: list[Span] = []
+        spans: list[CachedRows] = []
         positions = []
         first = 0
         for request, placements in by_request.items():
             placement = merge(placements)
             if not len(placement.slots):
                 continue
-            spans.append(
-                Span.of(
-                    placement,
-                    self._caches[request],
-                    self.device,
-                    first=first,
-                    step=self._step,
-                    windows=self._windows,
-                )
-            )
+            spans.append(self._span(placement, self._caches[request], first))
             positions.append(placement.positions)
             first += len(placement.slots)
         return spans, np.concatenate(positions)
+
+    def _span(self, placement: Placement, cache: KVCache, first: int) -> CachedRows:
+        """Rows of one request, which begin at row `first` of the pass."""
+        if self._lines is not None:
+            heads = self.architecture.heads
+            return ExactSpan(
+                placement, cache, heads, self._lines, first=first, windows=self._windows
+            )
+        kernel = wide_attention if self.device.type == "cpu" else fused_attention
+        return Span.of(placement, cache, self.device, kernel, first=first, windows=self._windows)
+
+    def _least_lines(self) -> int | None:
+        """See `attention_trial`; None: attention is computed in another way."""
+        if self.device.type != "cpu":
+            return None
+        a = self.architecture
+        return least_lines(a.kv_heads, a.heads // a.kv_heads, a.head_dim, torch.get_num_threads())
+
+
+def _attention_spread(dtype: torch.dtype, device: torch.device) -> float:
+    """How far attention takes a row from itself in another batch. On the CPU, not at all; other
+    devices' kernels were not tried, so that they are taken to round once in another way."""
+    return 0.0 if device.type == "cpu" else torch.finfo(dtype).eps

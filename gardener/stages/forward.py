@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
-from gardener.model.kv_slots import Placement
+from gardener.model.placement import Placement
 from gardener.model.sampler import Picking
 from gardener.protocol import tensors
 from gardener.protocol.logprobs import TokenLogprobs

@@ -20,7 +20,7 @@ import torch
 
 from gardener.decoding.costs import LONG, SHORT, SIZES
 from gardener.decoding.curves import steep
-from gardener.model.kv_slots import Placement
+from gardener.model.placement import Placement
 from gardener.model.tensors import dtype_of, pack
 from gardener.protocol.messages import Open
 from gardener.stages.executor import Executor
@@ -153,10 +153,11 @@ def chain(stage: Executor, context: int, rows: int, turn: int) -> PlacedSegment:
     positions = np.arange(high, dtype=np.int64)
     placement = Placement(
         slots=positions[context:],
-        mask=np.tri(rows, high, context, dtype=np.bool_) if rows > 1 else None,
-        high=high,
         positions=positions[context:],
-        slot_positions=positions,
+        base=context,
+        high=high,
+        mask=np.tri(rows, dtype=np.bool_) if rows > 1 else None,
+        slot_positions=positions[context:],
     )
     if stage.slice.is_first:
         tokens = torch.randint(stage.architecture.vocab, (rows,), generator=chance).tolist()

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from gardener.errors import LocalError, RemoteError
-from gardener.model.kv_slots import Ints, SlotTable
+from gardener.model.kv_slots import SlotTable
+from gardener.model.placement import Ints
 from gardener.model.sampler import Picking, Sampler
 from gardener.protocol.messages import Advance, Open, Segment
 from gardener.stages.forward import PlacedSegment

@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 
 from gardener.errors import RemoteError, StageFailed
-from gardener.model.kv_slots import Ints
+from gardener.model.placement import Ints
 from gardener.protocol.messages import Advance, Open, Segment, Verdict
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace

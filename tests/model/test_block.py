@@ -17,12 +17,14 @@ from transformers import LlamaConfig, MistralConfig
 
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
-from gardener.model.attention import Attention, Scoring, attend, batch_invariant_attention
+from gardener.model.attention import Scoring, attend
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.head import Head
-from gardener.model.kv_slots import Placement, SlotTable
+from gardener.model.kv_slots import SlotTable
 from gardener.model.loader import load_whole
+from gardener.model.placement import Placement
 from gardener.model.tensors import pack, unpack
+from gardener.model.wide_attention import wide_attention
 from gardener.protocol import tensors
 from gardener.protocol.messages import Open
 from gardener.stages.ends import Pick
@@ -301,14 +303,14 @@ def test_windows_are_known_per_layer() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def testbatch_invariant_attention_does_not_see_where_things_are_kept(dtype: torch.dtype) -> None:
+def test_wide_attention_does_not_see_where_things_are_kept(dtype: torch.dtype) -> None:
     chance = torch.Generator().manual_seed(5)
     keys, values = (torch.randn(3, 300, 64, generator=chance).to(dtype) for _ in range(2))
     q = torch.randn(16, 9, 64, generator=chance).to(dtype)
     order = torch.cat((torch.randperm(200, generator=chance), torch.arange(200, 300)))
     unseen = torch.zeros(16, 300)
     unseen[:, 200:] = -torch.inf  # what other branches of the tree keep there
-    attention = Attention(batch_invariant_attention, Scoring(8**-0.5))
-    alone = attend(attention, q[:1], keys[:, :200], values[:, :200], None)
-    among = attend(attention, q, keys[:, order], values[:, order], unseen)
+    look = partial(attend, wide_attention, Scoring(8**-0.5))
+    alone = look(q[:1], keys[:, :200], values[:, :200], None)
+    among = look(q, keys[:, order], values[:, order], unseen)
     assert torch.equal(alone, among[:1])

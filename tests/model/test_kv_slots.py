@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gardener.errors import LocalError, RemoteError
-from gardener.model.kv_slots import Placement, SlotTable, merge, within
+from gardener.model.kv_slots import SlotTable
+from gardener.model.placement import Moves, Placement, merge
 
 
 class Naive:
@@ -43,9 +44,14 @@ def _place(table: SlotTable, naive: Naive, rows: Sequence[tuple[int, int]]) -> P
 
 
 def _visible(placement: Placement, line: int) -> set[int]:
-    if placement.mask is None:
-        return set(range(placement.high))
-    return set(np.flatnonzero(placement.mask[line]).tolist())
+    return set(np.flatnonzero(placement.sees[line]).tolist())
+
+
+def _pairs(moves: Moves | None) -> dict[int, int]:
+    """Target: source."""
+    if moves is None:
+        return {}
+    return dict(zip(moves.targets.tolist(), moves.sources.tolist(), strict=True))
 
 
 def test_a_prompt_is_a_causal_chain_whatever_the_chunks() -> None:
@@ -70,27 +76,63 @@ def test_plain_decoding_needs_no_mask() -> None:
         assert placement.slots.tolist() == [root]
 
 
-def test_siblings_do_not_see_each_other_and_their_slots_are_used_again() -> None:
+def test_siblings_do_not_see_each_other_and_what_is_accepted_is_moved_to_its_place() -> None:
     table = SlotTable(prompt=2, context=100)
     _prompt(table, 2)
     first = table.place([2, 3, 4, 5], [1, 1, 2, 3], [2, 2, 3, 3])
-    assert first.slots.tolist() == [2, 3, 4, 5]
+    assert first.slots.tolist() == [2, 18, 3, 19]  # some are left to what will stand there
+    assert (first.base, first.high, first.moves) == (2, 20, None)
     assert [_visible(first, i) for i in range(4)] == [
         {0, 1, 2},
-        {0, 1, 3},
-        {0, 1, 2, 4},
-        {0, 1, 3, 5},
+        {0, 1, 18},
+        {0, 1, 2, 3},
+        {0, 1, 18, 19},
     ]
-    table.advance([], 3)  # 2 and 4 die
+    table.advance([], 3)  # 2 and 4 die, 3 finds its place
     assert table.living([0, 2, 3, 4, 5]) == [True, False, True, False, True]
-    assert (table.certain, table.unsettled, table.free, table.high) == (3, 1, 2, 6)
+    assert (table.certain, table.unsettled, table.free, table.high) == (3, 1, 16, 20)
+    assert table.first(3).tolist() == [0, 1, 18]  # until the next pass
     second = table.place([6, 7, 8], [3, 5, 7], [3, 4, 5])
-    assert second.slots.tolist() == [2, 4, 6]
+    assert _pairs(second.moves) == {2: 18}
+    assert table.first(3).tolist() == [0, 1, 2]
+    assert second.slots.tolist() == [3, 4, 5]
     assert [_visible(second, i) for i in range(3)] == [
-        {0, 1, 3, 2},
-        {0, 1, 3, 5, 4},
-        {0, 1, 3, 5, 4, 6},
+        {0, 1, 2, 3},
+        {0, 1, 2, 19, 4},
+        {0, 1, 2, 19, 4, 5},
     ]
+
+
+def test_what_stands_in_the_way_of_an_accepted_row_finds_another_slot() -> None:
+    table = SlotTable(prompt=2, context=100)
+    _prompt(table, 2)
+    rows = [2, 3, 4, 5, 6], [1, 1, 2, 3, 5], [2, 2, 3, 3, 4]
+    assert table.place(*rows).slots.tolist() == [2, 18, 3, 19, 4]
+    table.advance([3], 5)  # 6, which is below, may stay
+    assert _pairs(table.moves()) == {2: 18, 3: 19}
+    table.place([7, 8], [5, 5], [4, 4])  # slots 20 and 21
+    table.advance([], 8)
+    table.place([], [], [])
+    table.place([9, 10], [8, 8], [5, 5])
+    table.advance([], 10)
+    assert table.moves() is not None
+    assert table.moves() is None
+    assert table.first(6).tolist() == list(range(6))
+
+
+def test_moves_of_several_advances_are_made_at_once() -> None:
+    table = SlotTable(prompt=1, context=100)
+    _prompt(table, 1)
+    # A branch of three, in whose places another one stands first, of which one row is to live.
+    table.place([1, 2, 3, 4, 5], [0, 0, 2, 3, 4], [1, 1, 2, 3, 4])
+    assert [table.slot(row) for row in (1, 2, 3, 4, 5)] == [1, 17, 2, 3, 4]
+    table.advance([], 2)
+    table.place([6, 7], [3, 6], [3, 4])
+    assert [table.slot(row) for row in (6, 7)] == [18, 19]
+    table.advance([3], 6)
+    table.advance([], 7)
+    assert (table.certain, table.unsettled, table.high) == (5, 0, 5)
+    assert _pairs(table.moves()) == {3: 18, 4: 19}
 
 
 def test_rows_that_are_computed_again_see_what_they_saw() -> None:
@@ -98,12 +140,12 @@ def test_rows_that_are_computed_again_see_what_they_saw() -> None:
     _prompt(table, 2)
     table.place([2, 3, 4, 5], [1, 1, 2, 4], [2, 2, 3, 4])
     again = table.again([2, 4, 5])
-    assert (again.slots.tolist(), again.positions.tolist()) == ([2, 4, 5], [2, 3, 4])
-    assert [_visible(again, i) for i in range(3)] == [{0, 1, 2}, {0, 1, 2, 4}, {0, 1, 2, 4, 5}]
-    assert again.slot_positions.tolist() == [0, 1, 2, 2, 3, 4]
+    assert (again.slots.tolist(), again.positions.tolist()) == ([2, 3, 4], [2, 3, 4])
+    assert [_visible(again, i) for i in range(3)] == [{0, 1, 2}, {0, 1, 2, 3}, {0, 1, 2, 3, 4}]
+    assert again.slot_positions[[0, 1, 2, 16]].tolist() == [2, 3, 4, 2]
     assert [_visible(table.again([3]), 0), _visible(table.again([4]), 0)] == [
-        {0, 1, 3},
-        {0, 1, 2, 4},
+        {0, 1, 18},
+        {0, 1, 2, 3},
     ]
     with pytest.raises(KeyError):
         table.again([1])  # certain
@@ -118,8 +160,8 @@ def test_the_end_of_a_prompt_comes_with_guesses() -> None:
     assert [_visible(placement, i) for i in range(4)] == [
         {0, 1, 2},
         {0, 1, 2, 3},
-        {0, 1, 2, 4},
-        {0, 1, 2, 3, 5},
+        {0, 1, 2, 18},
+        {0, 1, 2, 3, 4},
     ]
     assert (table.certain, table.unsettled) == (3, 3)
     table.advance([2], 3)
@@ -149,33 +191,44 @@ def test_segments_of_one_pass_merge() -> None:
         table.place([5], [3], [4]),
     ]
     whole = merge(parts)
-    assert whole.high == 6
+    assert (whole.base, whole.high) == (2, 19)
     assert whole.positions.tolist() == [2, 3, 2, 4]
     seen = [_visible(whole, line) for line in range(4)]
-    assert seen == [{0, 1, 2}, {0, 1, 2, 3}, {0, 1, 4}, {0, 1, 2, 3, 5}]
+    assert seen == [{0, 1, 2}, {0, 1, 2, 3}, {0, 1, 18}, {0, 1, 2, 3, 4}]
     assert merge(parts[:1]) is parts[0]
     with pytest.raises(LocalError, match="share a slot"):
         merge([parts[0], parts[0]])
 
 
+def test_a_root_that_comes_in_the_same_pass_as_what_is_below_it() -> None:
+    table = SlotTable(prompt=2, context=100)
+    _prompt(table, 2)
+    table.place([2, 3], [1, 1], [2, 2])
+    table.advance([], 3)
+    table.advance([3], 9)
+    parts = [table.place([9], [3], [3]), table.place([10, 11], [9, 9], [4, 4])]
+    assert [part.moves is None for part in parts] == [False, True]
+    whole = merge(parts)
+    assert (whole.base, _pairs(whole.moves)) == (3, {2: 18})
+    assert whole.slot_positions[:2].tolist() == [3, 4]
+    seen = [_visible(whole, line) for line in range(3)]
+    assert seen == [{0, 1, 2, 3}, {0, 1, 2, 3, 4}, {0, 1, 2, 3, 20}]
+    table.advance([], 11)
+    with pytest.raises(LocalError, match="moved on between"):
+        merge([*parts, table.place([12], [11], [5])])
+
+
 def test_a_sliding_window_goes_by_position_not_by_slot() -> None:
     table = SlotTable(prompt=6, context=100)
     _prompt(table, 6)
-    table.place([6, 7], [5, 6], [6, 7])
-    table.advance([], 6)
-    table.place([8], [6], [7])
-    table.advance([6], 8)  # 7 dies, slot 7 is free, 8 stands in slot 8
-    placement = table.place([9], [8], [8])
-    assert placement.slots.tolist() == [7]
-    mask = within(placement, 3)
-    assert mask is not None
-    assert np.flatnonzero(mask[0]).tolist() == [6, 7, 8]
-    forked = table.place([10, 11], [8, 9], [8, 9])  # a sibling of 9, and a child of it
-    mask = within(forked, 3)
-    assert mask is not None
-    assert [np.flatnonzero(line).tolist() for line in mask] == [[6, 8, 9], [7, 8, 10]]
-    wide = within(placement, 100)
-    assert wide is placement.mask
+    table.place([6, 7], [5, 5], [6, 6])
+    placement = table.place([8], [7], [7])  # above it stands row 7, in slot 22
+    assert np.flatnonzero(placement.within(3)[0]).tolist() == [5, 7, 22]
+    forked = table.place([10, 11], [8, 6], [8, 7])  # a child of 8, and a sibling of it elsewhere
+    seen = [np.flatnonzero(line).tolist() for line in forked.within(3)]
+    assert seen == [[7, 8, 22], [5, 6, 23]]
+    assert np.array_equal(placement.within(100), placement.sees)
+    assert np.array_equal(placement.within(None), placement.sees)
 
 
 def test_slots_run_out_with_an_error() -> None:
@@ -228,8 +281,11 @@ class Walk:
         self.table = SlotTable(prompt, context=400, spare=400)
         self.next = prompt
         self.slot: dict[int, int] = {}  # of every row placed that was alive when last checked
+        self.stands: dict[int, int] = {}  # which row the worker has in each slot
         for part in _prompt(self.table, prompt, self.random.randint(1, 6)):
-            self.slot.update(zip(part.positions.tolist(), part.slots.tolist(), strict=True))
+            rows = part.positions.tolist()
+            self.slot.update(zip(rows, part.slots.tolist(), strict=True))
+            self.stands.update(zip(part.slots.tolist(), rows, strict=True))
 
     def grow(self) -> None:
         """A random segment; some of its rows are dead on arrival and dropped by `alive`."""
@@ -253,23 +309,41 @@ class Walk:
         if not rows:
             return
         taken = {slot for row, slot in self.slot.items() if naive.lives(row)}
-        free = [slot for slot in range(1000) if slot not in taken][: len(rows)]
         placement = _place(self.table, naive, rows)
-        assert placement.slots.tolist() == free  # first free first
-        self.slot |= {row: slot for (row, _), slot in zip(rows, free, strict=True)}
+        self.move(placement.moves)
+        slots = placement.slots.tolist()
+        assert len(set(slots)) == len(slots)
+        assert not taken.intersection(slots)
+        for (row, _), slot in zip(rows, slots, strict=True):
+            if (position := len(naive.lineage(row)) - 1) not in {*taken, *slots}:
+                assert slot == position  # never elsewhere if its place is free
+            self.stands[slot] = row
+            self.slot[row] = slot
         for line, (row, _) in enumerate(rows):
-            assert _visible(placement, line) == {self.slot[a] for a in naive.lineage(row)}
+            self.check_sight(placement, line, row)
+
+    def move(self, moves: Moves | None) -> None:
+        """What the worker does before the pass."""
+        self.stands |= {t: self.stands[s] for t, s in _pairs(moves).items()}
+
+    def check_sight(self, placement: Placement, line: int, row: int) -> None:
+        """A row sees one slot for each of its ancestors, in which that one stands by now."""
+        seen = _visible(placement, line)
+        path = self.naive.lineage(row)
+        assert sorted(self.stands[slot] for slot in seen) == sorted(path)
+        assert placement.positions[line] == len(path) - 1
+        assert placement.base <= self.table.certain
+        assert [self.stands[slot] for slot in range(placement.base)] == path[: placement.base]
 
     def again(self) -> None:
         """Some rows of the tree, computed once more."""
         unsure = [row for row in self.slot if row in self.table]
         rows = self.random.sample(unsure, min(len(unsure), 4))
         placement = self.table.again(rows)
-        assert placement.slots.tolist() == [self.slot[row] for row in rows]
+        self.move(placement.moves)
+        assert placement.slots.tolist() == [self.table.slot(row) for row in rows]
         for line, row in enumerate(rows):
-            path = self.naive.lineage(row)
-            assert placement.positions[line] == len(path) - 1
-            assert _visible(placement, line) == {self.slot[a] for a in path}
+            self.check_sight(placement, line, row)
 
     def advance(self) -> None:
         naive = self.naive
@@ -286,7 +360,13 @@ class Walk:
         living = [naive.lives(row) for row in before]
         assert self.table.living(before) == living
         self.slot = {row: slot for row, slot in before.items() if naive.lives(row)}
+        places = naive.lineage(root)[: self.table.certain]
+        self.slot |= {row: place for place, row in enumerate(places)}
+        self.slot |= {row: self.table.slot(row) for row in self.slot if row in self.table}
         assert self.table.high == max(self.slot.values()) + 1
+        if self.random.random() < 0.3:  # kept, or the beginning of another text
+            first = self.table.first(self.table.certain).tolist()
+            assert [self.stands[slot] for slot in first] == places
 
     def _below_root(self) -> list[int]:
         root = self.naive.root

@@ -10,7 +10,8 @@ from gardener.decoding.policy import POLICIES
 from gardener.errors import LocalError
 from gardener.holder import kept
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.kv_slots import Placement, SlotTable
+from gardener.model.kv_slots import SlotTable
+from gardener.model.placement import Placement
 from gardener.protocol.messages import Open
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.ring import SimulatedRing
@@ -94,7 +95,7 @@ class Stage:
 def test_a_request_goes_on_from_the_rows_that_it_is_given() -> None:
     stage = Stage()
     slots = stage.table.first(9).tolist()
-    assert slots == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    assert slots == [0, 1, 2, 3, 4, 5, 6, 23, 8]
     assert stage.second(slots) == written(SECOND)[0] != 0
     # From those that are kept, and closed after that.
     stage.stage.keep(9, stage.table.keep_certain())

@@ -11,7 +11,8 @@ from simulated import CONTEXT, LAYERS, PROFILE, PROMPT, library, with_ring, writ
 
 from gardener.errors import RemoteError
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.kv_slots import Placement, SlotTable
+from gardener.model.kv_slots import SlotTable
+from gardener.model.placement import Placement
 from gardener.protocol.messages import Open, Segment
 from gardener.protocol.tensors import Tensor
 from gardener.rings.simulate.ring import SimulatedRing
@@ -70,10 +71,6 @@ def lost_ancestor(mask: NDArray[np.bool_], slots: NDArray[np.int64]) -> None:
     mask[2, slots[0]] = False
 
 
-def lost_prompt(mask: NDArray[np.bool_], slots: NDArray[np.int64]) -> None:
-    mask[2, 3] = False
-
-
 def sees_a_sibling_too(mask: NDArray[np.bool_], slots: NDArray[np.int64]) -> None:
     mask[2, slots[1]] = True
 
@@ -88,7 +85,7 @@ def line_of_the_sibling(mask: NDArray[np.bool_], slots: NDArray[np.int64]) -> No
 
 @pytest.mark.parametrize(
     "spoil",
-    [lost_ancestor, lost_prompt, sees_a_sibling_too, sees_a_sibling_instead, line_of_the_sibling],
+    [lost_ancestor, sees_a_sibling_too, sees_a_sibling_instead, line_of_the_sibling],
 )
 def test_a_row_with_a_wrong_line_of_the_mask_is_off_the_text(
     spoil: Callable[[NDArray[np.bool_], NDArray[np.int64]], None],
@@ -97,7 +94,7 @@ def test_a_row_with_a_wrong_line_of_the_mask_is_off_the_text(
     placement = branches(rows)
     assert placement.mask is not None
     mask = placement.mask.copy()
-    spoil(mask, placement.slots)
+    spoil(mask, placement.slots - placement.base)
     assert rows.picks(replace(placement, mask=mask), *TOKENS) == (WROTE[1], OFF, OFF)
 
 
@@ -124,7 +121,7 @@ def test_a_slot_that_is_used_again_does_not_stand_for_what_stood_there() -> None
     rows.picks(branches(rows), *TOKENS)
     rows.table.advance([], LAST + 2)  # the wrong one: the others die, their slots are free
     again = rows.place((LAST + 4, LAST + 2, len(PROMPT) + 1))
-    assert again.slots[0] == len(PROMPT), "the slot of a true row"
+    assert again.slots[0] == len(PROMPT) + 1, "the slot of a true row"
     assert rows.picks(again, WROTE[1]) == (OFF,)
 
 
@@ -135,13 +132,16 @@ def test_a_ring_whose_masks_are_wrong_writes_another_text(
     place = SlotTable.place
 
     def blind(table: SlotTable, *rows: list[int]) -> Placement:
-        """Rows of a tree do not see what stands right before them."""
+        """Rows of a tree do not see the last one that is certain."""
         placement = place(table, *rows)
         if placement.mask is not None and rows[0][0] >= len(PROMPT):
-            mask = placement.mask.copy()
-            for line, position in zip(mask, placement.positions, strict=True):
-                line[(placement.slot_positions == position - 1) & line] = False
-            return replace(placement, mask=mask)
+            base = placement.base - 1
+            return replace(
+                placement,
+                base=base,
+                mask=np.pad(placement.mask, ((0, 0), (1, 0))),
+                slot_positions=np.append(base, placement.slot_positions),
+            )
         return placement
 
     monkeypatch.setattr(SlotTable, "place", blind)

@@ -63,10 +63,10 @@ def test_some_memory_is_free_here(stage: Executor) -> None:
 
 
 def test_the_card_says_how_many_slots_there_is_memory_for(stage: Executor) -> None:
-    # Keys and values of three layers, two heads of eight numbers of two bytes.
-    assert stage.kv_slot == 2 * 3 * 2 * 8 * 2
+    # Keys and values of three layers, two heads of eight numbers of four bytes.
+    assert stage.kv_slot == 2 * 3 * 2 * 8 * 4
     card = card_of(stage, 2, Measured(((1, 0.1),), (), 0, 1, 0.0), 5 * stage.kv_slot + 1)
-    assert (card.kv_slot, kv_slots(card)) == (192, 5)
+    assert (card.kv_slot, kv_slots(card)) == (384, 5)
     assert kv_slots(card_of(stage, 2, Measured(((1, 0.1),), (), 0, 1, 0.0))) is None
 
 

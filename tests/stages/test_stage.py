@@ -164,10 +164,10 @@ def test_the_cache_doubles_and_moves_nothing(folder: Path) -> None:
     assert cache.nbytes == before
     cache.reserve(600)
     assert cache.nbytes == 4 * before
-    keys, values = cache.read(1, 256)
+    keys, values = cache.read(1)
     assert torch.equal(keys[:, [7, 0, 255]], rows.transpose(0, 1))
     assert torch.equal(values[:, [7, 0, 255]], -rows.transpose(0, 1))
-    assert not cache.read(0, 256)[0].any()
+    assert not cache.read(0)[0].any()
 
 
 @pytest.mark.parametrize("quant", ["int4", "int8", "llm-int8", "nf4", "fp4"])

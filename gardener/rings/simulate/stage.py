@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gardener.decoding.curves import Curve
 from gardener.errors import LocalError, RemoteError, StageFailed
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.kv_slots import Ints, Placement
+from gardener.model.placement import Ints, Placement
 from gardener.protocol.messages import Open, Segment
 from gardener.protocol.sampling import Sampling
 from gardener.protocol.tensors import Tensor
@@ -104,6 +104,8 @@ class SimulatedStage:
     def run(self, batch: Sequence[PlacedSegment]) -> list[ComputedSegment] | None:
         """One forward pass, which may be stopped after each layer if all of its segments are
         cancelled."""
+        for placed in batch:
+            self._move(placed)
         rows = sum(placed.rows for placed in batch)
         if rows:
             flags = [placed.cancelled for placed in batch]
@@ -113,6 +115,13 @@ class SimulatedStage:
                 lambda: all(flag.is_set() for flag in flags),
             )
         return [self._run(placed) for placed in batch]
+
+    def _move(self, placed: PlacedSegment) -> None:
+        text, moves = self._texts.get(placed.request), placed.placement.moves
+        if text is not None and moves is not None:
+            text.reserve(int(moves.targets.max()) + 1)
+            for known in (text.true, text.tokens):
+                known[moves.targets] = known[moves.sources]
 
     def _run(self, placed: PlacedSegment) -> ComputedSegment:
         if not placed.rows:
@@ -156,10 +165,11 @@ class SimulatedStage:
     def _sees_all(self, text: _Text, place: Placement, row: int, position: int) -> bool:
         """Whether the mask of a row shows one true row for each position before its own."""
         true = text.true[: place.high]
-        sees = np.ones(place.high, np.bool_) if place.mask is None else place.mask[row]
-        others = np.count_nonzero(sees) - 1
+        tail = np.ones(len(true) - place.base, np.bool_) if place.mask is None else place.mask[row]
+        others = place.base + np.count_nonzero(tail) - 1
         text.true[place.slots[row]] = False  # left by an earlier row in this slot
-        return bool(others == position and np.count_nonzero(sees & true) == position)
+        seen = np.count_nonzero(true[: place.base]) + np.count_nonzero(tail & true[place.base :])
+        return bool(others == position == seen)
 
     def _find(self, text: _Text, placed: PlacedSegment) -> Recording:
         """The recording of the prompt, as far as it has arrived: its last row is the first one
