@@ -43,7 +43,7 @@ def gated(activation: Activation, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.chunk(2, -1)
         return activation(gate).mul_(up)
     product = gate_up.new_empty(rows, inner)
-    for part, into in zip(gate_up.split(many), product.split(many), strict=True):
+    for part, into in zip(torch.split(gate_up, many), torch.split(product, many), strict=True):
         torch.mul(activation(part[:, :inner]), part[:, inner:], out=into)
     return product
 

@@ -29,6 +29,7 @@ from gardener.model.kernels.bitsandbytes_linear import quantised
 from gardener.model.kernels.exact import Exact
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
+from gardener.model.look_back import LookBack
 from gardener.model.mixture import Experts, Router
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
@@ -193,10 +194,8 @@ class Loader:
         return Block(
             s,
             weights,
-            index,
-            s.windows[layer],
-            batch_invariant=self._batch_invariant,
-            rope=s.rope_of[layer],
+            LookBack(s, index, s.windows[layer], batch_invariant=self._batch_invariant),
+            s.rope_of[layer],
         )
 
     def _qkv(self, prefix: str, queries: int, keys: int) -> Linear:

@@ -12,7 +12,7 @@ import torch
 from gardener.errors import RemoteError
 from gardener.model.architecture import Architecture
 from gardener.model.attention import Span
-from gardener.model.block import Block, run_blocks
+from gardener.model.block import Layer, run_blocks
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.finite import is_finite
 from gardener.model.kv_cache import KVCache, slot_bytes
@@ -37,7 +37,7 @@ class Executor:
         self,
         architecture: Architecture,
         held: Slice,
-        blocks: Sequence[Block],
+        blocks: Sequence[Layer],
         intake: Intake,
         outlet: Outlet,
         *,
