@@ -108,7 +108,7 @@ class Block:
         heads, kv_heads = architecture.heads, architecture.kv_heads
         qkv = w.qkv(x)
         qkv = qkv.view(len(qkv), heads + 2 * kv_heads, architecture.head_dim)
-        qk, v = qkv.split((heads + kv_heads, kv_heads), 1)
+        qk, v = qkv.split_with_sizes((heads + kv_heads, kv_heads), 1)
         if w.q_norm is not None and w.k_norm is not None:
             q = self._normed_heads(qk[:, :heads], w.q_norm)
             qk = torch.cat((q, self._normed_heads(qk[:, heads:], w.k_norm)), 1)

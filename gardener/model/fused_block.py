@@ -22,8 +22,8 @@ class FusedBlock:
         look: LookBack,
         rope: int | None = 0,
     ) -> None:
-        """`rope`: which rotary embedding it has; None: none. Raises UserError if ONNX Runtime is not
-        installed."""
+        """`rope`: which rotary embedding it has; None: none. Raises UserError if ONNX Runtime is
+        not installed."""
         self._look, self._rope = look, rope
         rotated = None if rope is None else architecture.rotated(architecture.ropes[rope])
         self._before = before_attention(architecture, layer, rotated)

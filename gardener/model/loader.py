@@ -25,10 +25,10 @@ from gardener.model.families import Mixture, Norms
 from gardener.model.feed_forward import Dense, FeedForward
 from gardener.model.finite import in_dtype
 from gardener.model.head import Head
-from gardener.model.kernels.bitsandbytes_linear import quantised
 from gardener.model.kernels.exact import Exact
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
+from gardener.model.linear_reader import LinearReader
 from gardener.model.look_back import LookBack
 from gardener.model.mixture import Experts, Router
 from gardener.model.rotary import Rotary
@@ -161,14 +161,18 @@ class Loader:
         dtype: torch.dtype,
         device: torch.device,
         quant: str,
+        quant_head: str = "none",
     ) -> None:
+        """`quant`, `quant_head`: kinds in `quants.QUANTS`, of the layers and of the head. Raises
+        UserError."""
         self._checkpoint = Checkpoint(folder, dtype)
         self._architecture, self._dtype, self._device = architecture, dtype, device
-        self._batch_invariant = dtype != torch.float32 or quant != "none"
-        self._linear: Make = linear if quant == "none" else quantised(quant)
+        rounds = (quant, quant_head) != ("none", "none")
+        self._batch_invariant = dtype != torch.float32 or rounds
+        self._linears = LinearReader(self._checkpoint, dtype, device, quant)
+        self._head_linears = LinearReader(self._checkpoint, dtype, device, quant_head)
         # What a router says decides how later layers round, so it must be as exact as attention.
-        self._gate: Make = Exact if quant != "none" and dtype == torch.float32 else linear
-        self._read: set[str] = set()  # names of layers' tensors
+        self._gate: Make = Exact if rounds and dtype == torch.float32 else linear
         self._nothing_else()
 
     def block(self, layer: int, index: int) -> Block:
@@ -182,7 +186,7 @@ class Loader:
             norms["k_norm"] = ("self_attn.k_norm", keys if whole else s.head_dim)
         weights = BlockWeights(
             qkv=self._qkv(f"{p}self_attn.", queries, keys),
-            out=self._fused({f"{p}self_attn.o_proj": s.width}, queries, s.out_bias),
+            out=self._linears.fused({f"{p}self_attn.o_proj": s.width}, queries, s.out_bias),
             feed_forward=self._feed_forward(f"{p}mlp.", layer),
             **{
                 field: self._norm(f"{p}{name}.weight", size)
@@ -204,7 +208,7 @@ class Loader:
         if not s.fused:
             parts = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
         named = {prefix + name: rows for name, rows in parts.items()}
-        return self._fused(named, s.width, s.qkv_bias)
+        return self._linears.fused(named, s.width, s.qkv_bias)
 
     def _feed_forward(self, prefix: str, layer: int) -> FeedForward:
         s = self._architecture
@@ -213,14 +217,15 @@ class Loader:
         names = {"gate_up_proj": 2 * s.inner} if s.fused else dict.fromkeys(_GATE_UP, s.inner)
         gate_up = {prefix + name: rows for name, rows in names.items()}
         return Dense(
-            self._fused(gate_up, s.width, s.mlp_bias),
-            self._fused({f"{prefix}down_proj": s.width}, s.inner, s.mlp_bias),
+            self._linears.fused(gate_up, s.width, s.mlp_bias),
+            self._linears.fused({f"{prefix}down_proj": s.width}, s.inner, s.mlp_bias),
             s.activation,
         )
 
     def _mixture(self, prefix: str, mixture: Mixture) -> Experts:
         """One expert after the other is brought into its final form."""
-        gate = self._tensor(f"{prefix}gate.weight", (mixture.experts, self._architecture.width))
+        shape = (mixture.experts, self._architecture.width)
+        gate = self._linears.tensor(f"{prefix}gate.weight", shape)
         return Experts(
             Router(self._gate(gate, None), mixture.chosen, mixture.normalised),
             [self._expert(f"{prefix}experts.", mixture, n) for n in range(mixture.experts)],
@@ -231,27 +236,21 @@ class Loader:
         s, inner, own = self._architecture, mixture.inner, f"{prefix}{number}."
         stacked = (f"{prefix}gate_up_proj", f"{prefix}down_proj")
         if not self._checkpoint.has(stacked[0]):
-            gate_up = self._fused({own + name: inner for name in _GATE_UP}, s.width, False)
-            down = self._fused({f"{own}down_proj": s.width}, inner, False)
+            gate_up = self._linears.fused({own + name: inner for name in _GATE_UP}, s.width, False)
+            down = self._linears.fused({f"{own}down_proj": s.width}, inner, False)
             return Dense(gate_up, down, s.activation)
         shapes = (2 * inner, s.width), (s.width, inner)
         gate_up, down = (
-            self._linear(self._one_of(mixture.experts, number, name, shape), None)
+            self._linears.one_of(mixture.experts, number, name, shape)
             for name, shape in zip(stacked, shapes, strict=True)
         )
         return Dense(gate_up, down, s.activation)
-
-    def _one_of(self, count: int, number: int, name: str, shape: tuple[int, ...]) -> Tensor:
-        """From a tensor that holds those of all experts, as transformers can store them."""
-        self._read.add(name)
-        whole = self._checkpoint.read(name, (count, *shape))
-        return in_dtype(name, whole[number], self._device, self._dtype)
 
     def _nothing_left(self, prefix: str) -> None:
         """Raise UserError for tensors with this prefix that were not read: what is not known may
         not be left out."""
         names = {name for name in self._checkpoint.names() if name.startswith(prefix)}
-        self._refuse(names - self._read)
+        self._refuse(names - self._linears.read)
 
     def _nothing_else(self) -> None:
         """Raise UserError for tensors that belong neither to a layer nor to an end of the model."""
@@ -292,8 +291,9 @@ class Loader:
 
     def head(self) -> Head:
         norm = self._norm(NORM, self._architecture.width)
-        weight = in_dtype(self._matrix_name, self.matrix(), self._device, self._dtype)
-        return Head(self._architecture, norm, linear(weight, None), self._dtype)
+        shape = (self._architecture.vocab, self._architecture.width)
+        matrix = self._head_linears.matrix(self._matrix_name, shape, self.matrix)
+        return Head(self._architecture, norm, matrix, self._dtype)
 
     def matrix(self) -> Tensor:
         """The output matrix as it is stored."""
@@ -306,28 +306,12 @@ class Loader:
     def _matrix_name(self) -> str:
         return self._checkpoint.head(self._architecture.tied)
 
-    def _fused(self, parts: dict[str, int], inputs: int, bias: bool) -> Linear:
-        """One linear layer out of several that read the same rows: outputs by name."""
-        weight = self._join([self._tensor(f"{n}.weight", (k, inputs)) for n, k in parts.items()])
-        if not bias:
-            return self._linear(weight, None)
-        return self._linear(
-            weight, self._join([self._tensor(f"{n}.bias", (k,)) for n, k in parts.items()])
-        )
-
-    def _join(self, parts: list[Tensor]) -> Tensor:
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
     def _norm(self, name: str, size: int) -> Tensor:
         """In float32 where a norm is multiplied with its weight before it is rounded."""
         s = self._architecture
         weight = self._checkpoint.read(name, (size,))
-        self._read.add(name)
+        self._linears.read.add(name)
         if s.norm_offset:
             weight = weight.float() + s.norm_offset
         dtype = torch.float32 if s.wide_norm else self._dtype
         return in_dtype(name, weight, self._device, dtype).clone()
-
-    def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        self._read.add(name)
-        return in_dtype(name, self._checkpoint.read(name, shape), self._device, self._dtype)

@@ -20,8 +20,28 @@ QUANT_BYTES = {
 
 QUANTS = tuple(QUANT_BYTES)
 
-GROUPS = (32, 64, 128)
+AUTO = "auto"
+"""Whichever kind of 4 bits is the fastest one on a device; for the head, see `of_head`."""
+
+HEAD_QUANTS = (AUTO, "none", *GROUPED)
+"""How the output matrix may be quantised. It decides between near ties."""
+
+
+def of_head(quant: str, layers: str) -> str:
+    """The kind that is meant by one of `HEAD_QUANTS`, where the layers are of a kind in `QUANTS`.
+    auto: 8 bits if they are quantised by groups, else none."""
+    if quant != AUTO:
+        return quant
+    return "int8" if layers in GROUPED else "none"
+
+
+GROUPS = (16, 32, 64, 128)
 """How many weights may share a scale."""
 
 GROUP = 32
 """How many do, unless told otherwise."""
+
+
+def fitting_group(inputs: int, group: int = GROUP) -> int | None:
+    """The largest group up to this one that divides so many inputs; None: none does."""
+    return max((each for each in GROUPS if each <= group and inputs % each == 0), default=None)

@@ -8,6 +8,7 @@ from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.loader import Loader, check_rotary, device_of, held_slice
+from gardener.model.quants import of_head
 from gardener.model.tensors import dtype_of
 from gardener.stages.ends import Embed, HandOn, Intake, Outlet, Pick, Receive
 from gardener.stages.executor import Executor
@@ -20,6 +21,7 @@ def load_stage(
     dtype: str = "float32",
     device: str = "cpu",
     quant: str = "none",
+    quant_head: str = "auto",
     threads: int | None = None,
 ) -> Executor:
     """The stage that holds these layers of the model in `folder`.
@@ -28,7 +30,8 @@ def load_stage(
     held     which layers; None: all that the folder has
     dtype    float32, bfloat16 or float16: weights, cache and hidden states
     device   as torch names it: cpu, cuda, cuda:1, mps
-    quant    a kind in `model.quants`: the linear layers of the blocks
+    quant    a kind in `quants.QUANTS`: the linear layers of the blocks
+    quant_head  a kind in `quants.HEAD_QUANTS`: the output matrix
     threads  for torch on the CPU, process-wide; None: leave them
 
     Raises UserError.
@@ -39,7 +42,9 @@ def load_stage(
     architecture = Architecture.read(folder)
     check_rotary(folder, architecture)
     held = held_slice(folder, architecture, held)
-    loader = Loader(folder, architecture, dtype_of(dtype), target, quant)
+    loader = Loader(
+        folder, architecture, dtype_of(dtype), target, quant, of_head(quant_head, quant)
+    )
     with torch.inference_mode():
         blocks = [loader.block(layer, layer - held.first) for layer in range(held.first, held.end)]
         intake, outlet = _ends(loader, architecture, held, dtype_of(dtype), target)

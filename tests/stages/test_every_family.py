@@ -14,6 +14,7 @@ from gardener.decoding.policy import POLICIES
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.split import split
 from gardener.model.kv_slots import SlotTable
+from gardener.model.quants import GROUPED
 from gardener.protocol.messages import Open
 from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
@@ -58,11 +59,18 @@ def test_parts_that_were_split_write_the_same(made: Made, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("dtype", "quant"), [("bfloat16", "none"), ("float32", "llm-int8"), ("bfloat16", "nf4")]
+    ("dtype", "quant"),
+    [
+        ("bfloat16", "none"),
+        ("float32", "int4"),
+        ("bfloat16", "int8"),
+        ("float32", "llm-int8"),
+        ("bfloat16", "nf4"),
+    ],
 )
 def test_a_rounded_model_is_one_model_however_it_is_cut(made: Made, dtype: str, quant: str) -> None:
     if quant != "none":
-        pytest.importorskip("bitsandbytes")
+        pytest.importorskip("onnxruntime" if quant in GROUPED else "bitsandbytes")
     one, three = (
         [load_stage(made.folder, held, dtype=dtype, quant=quant) for held in CUTS[count]]
         for count in (1, 3)

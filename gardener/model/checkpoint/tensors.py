@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from gardener.model.kernels.grouped import Grouped
+
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 NORM = "model.norm.weight"
@@ -125,6 +127,14 @@ class Checkpoint:
                 f"{name} in {file} has shape {tuple(tensor.shape)}, config.json says {shape}"
             )
         return tensor
+
+    def grouped(
+        self, name: str, quant: str, shape: tuple[int, int] | None = None
+    ) -> "Grouped | None":
+        """A matrix [outputs, inputs] just as it is quantised in the file, for `quant` (a kind in
+        `quants.GROUPED`); None where it is stored in floats."""
+        self._find(name)
+        return None
 
     def sample(self, name: str) -> bytes:
         """Some of the bytes of a tensor, as they are stored."""

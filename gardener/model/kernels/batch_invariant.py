@@ -6,7 +6,10 @@ tried with different numbers of rows. Where it adds up in another order, rows ar
 where it does not.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +19,10 @@ from gardener.model.kernels.interface import Linear, Make
 
 _TRIED_ROWS = 48  # up to how many rows a kernel is tried for its order of summing
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16)  # each divides _TRIED_ROWS
+
+MakeSynthetic: TypeAlias = Callable[[Tensor, int], Linear]
+"""A layer with this many outputs, whose weights repeat those of a tile [n, inputs] in float32: a
+kind that rounds weights needs to round the tile alone."""
 
 
 def batch_invariant(make: Make, weight: Tensor, bias: Tensor | None) -> Linear:
@@ -28,6 +35,36 @@ def batch_invariant(make: Make, weight: Tensor, bias: Tensor | None) -> Linear:
         return layer
     step, alike = _order_of_summing(make, weight.shape[1], weight.dtype, weight.device)
     return layer if step == 1 else _Padded(layer, step, alike)
+
+
+def padded(
+    layer: Linear,
+    kind: str,
+    synthetic: MakeSynthetic,
+    outputs: int,
+    inputs: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Linear:
+    """A layer that was made already, padded where that makes it batch-invariant.
+
+    kind       a name for this kind of kernel, with all that chooses what it runs but the shape
+    synthetic  makes another one of this kind
+    dtype      of the rows
+    """
+    step, alike = _order_of_summing(_Synthetic(synthetic, outputs), inputs, dtype, device)
+    return layer if step == 1 else _Padded(layer, step, alike)
+
+
+@dataclass(frozen=True)
+class _Synthetic:
+    """A `MakeSynthetic` as a `Make`."""
+
+    make: MakeSynthetic
+    outputs: int
+
+    def __call__(self, weight: Tensor, bias: Tensor | None) -> Linear:
+        return self.make(weight.float(), self.outputs)
 
 
 @cache

@@ -1,8 +1,5 @@
 """Linear layers in 8 or 4 bits, through bitsandbytes, on the CPU as on CUDA.
 
-The linear layers of the blocks are quantised. The embedding is not, since a token reads only one
-row of it. Nor is the head, which decides between near ties and is often tied to the embedding.
-
 llm-int8   LLM.int8 without outliers: weights and activations in 8 bits, one scale per row
 nf4, fp4   weights in 4 bits with a scale per 64 of them, computed in the dtype of the activations
 """
@@ -19,19 +16,15 @@ from gardener.errors import UserError
 from gardener.model.kernels.batch_invariant import batch_invariant
 from gardener.model.kernels.interface import Make
 
-FORMATS = ("llm-int8", "nf4", "fp4")
-
 _BLOCK = 64  # weights per scale of the 4-bit formats
 _TILE = 32  # outputs per tile of the 4-bit CPU kernel
 
 
 def quantised(quant: str) -> Make:
-    """How to make a linear layer of this format from weights [outputs, inputs] and a bias.
+    """How to make a linear layer of this kind from weights [outputs, inputs] and a bias.
 
-    Raises UserError for an unknown format, or if bitsandbytes is not installed.
+    Raises UserError if bitsandbytes is not installed.
     """
-    if quant not in FORMATS:
-        raise UserError(f"quant '{quant}' is not one of {', '.join(FORMATS)}")
     bnb = _bitsandbytes()
 
     form = partial(_Int8, bnb) if quant == "llm-int8" else partial(_FourBit, bnb, quant)
@@ -100,4 +93,7 @@ def _bitsandbytes() -> Any:
     try:
         return importlib.import_module("bitsandbytes")
     except ImportError as error:
-        raise UserError("--quant needs one package more: pip install bitsandbytes") from error
+        raise UserError(
+            "--quant nf4, fp4 and llm-int8 need the package bitsandbytes: pip install "
+            "'gardener-node[quant]'"
+        ) from error

@@ -1,0 +1,79 @@
+"""Linear layers of `Grouped` weights: how they are put together, and tried."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gardener.model.kernels.batch_invariant import padded
+from gardener.model.kernels.beside import Beside
+from gardener.model.kernels.grouped import Grouped, joined
+from gardener.model.kernels.interface import Linear
+from gardener.model.kernels.onnx_linear import OnnxLinear
+from gardener.model.kernels.rounding import rounded
+
+
+def grouped_linear(parts: Sequence[Grouped], bias: Tensor | None, dtype: torch.dtype) -> Linear:
+    """A batch-invariant layer out of weights that read the same rows, of `dtype`. Those that are of
+    one kind are computed together. Raises UserError if a package is missing."""
+    runs = _runs(parts)
+    heights = [run.shape[0] for run in runs]
+    biases = [None] * len(runs) if bias is None else torch.split(bias, heights)
+    layers = [_one(*each, dtype) for each in zip(runs, biases, strict=True)]
+    return layers[0] if len(layers) == 1 else Beside(layers)
+
+
+def _one(weight: Grouped, bias: Tensor | None, dtype: torch.dtype) -> Linear:
+    kind = _Kind(
+        weight.bits,
+        weight.group,
+        weight.zeros is not None,
+        weight.minima is not None,
+        bias is not None,
+    )
+    layer = OnnxLinear(weight, bias)
+    return padded(layer, str(kind), kind, *weight.shape, dtype, torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What chooses how ONNX Runtime computes, but for the shape; makes layers for a trial."""
+
+    bits: int
+    group: int
+    zeros: bool
+    minima: bool
+    bias: bool
+
+    def __call__(self, part: Tensor, outputs: int) -> Linear:
+        """With these weights [n, inputs] over and over."""
+        few = rounded(part, self.bits, self.group)
+        times = -(-outputs // len(part))
+
+        def repeated(each: Tensor) -> Tensor:
+            return each.repeat(times, 1)[:outputs]
+
+        assert few.zeros is not None  # whatever is rounded here has them
+        scales = repeated(few.scales)
+        weight = Grouped(
+            self.bits,
+            self.group,
+            repeated(few.steps),
+            scales,
+            repeated(few.zeros) if self.zeros else None,
+            scales if self.minima else None,
+        )
+        return OnnxLinear(weight, torch.zeros(outputs) if self.bias else None)
+
+
+def _runs(parts: Sequence[Grouped]) -> list[Grouped]:
+    """The same weights, neighbours of one kind joined."""
+    runs: list[list[Grouped]] = []
+    for part in parts:
+        if runs and (runs[-1][0].bits, runs[-1][0].group) == (part.bits, part.group):
+            runs[-1].append(part)
+        else:
+            runs.append([part])
+    found = [joined(run) for run in runs]
+    return [each for each in found if each is not None]

@@ -1,0 +1,101 @@
+"""Read linear layers from a checkpoint, each brought into its final form before the next is read.
+
+What is to be in 4 or 8 bits by groups (`quants.GROUPED`) goes in as it is, if the checkpoint has it
+so. Else every part of a layer is rounded on its own, from the numbers that are stored: no layer is
+there as a whole in a float type.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from gardener.errors import UserError
+from gardener.model.checkpoint.tensors import Checkpoint
+from gardener.model.finite import in_dtype
+from gardener.model.kernels.bitsandbytes_linear import quantised
+from gardener.model.kernels.grouped import Grouped
+from gardener.model.kernels.grouped_linear import grouped_linear
+from gardener.model.kernels.interface import Linear, Make
+from gardener.model.kernels.linear import linear
+from gardener.model.kernels.rounding import rounded
+from gardener.model.quants import GROUPED, GROUPS, QUANTS, fitting_group
+
+
+class LinearReader:
+    """Linear layers of a checkpoint, quantised or not.
+
+    read   the names of all tensors that were read
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, quant: str
+    ) -> None:
+        """`dtype` of the rows, and of weights that are not quantised; `quant`: a kind in
+        `quants.QUANTS`. Raises UserError for an unknown kind, or one that this device does not
+        compute."""
+        self._checkpoint, self._dtype, self._device = checkpoint, dtype, device
+        self._quant = quant
+        self.read: set[str] = set()
+        if quant not in QUANTS:
+            raise UserError(f"quant '{quant}' is not one of {', '.join(QUANTS)}")
+        if quant in GROUPED and device.type != "cpu":
+            raise UserError(
+                f"quant {quant} is for the CPU, and the device is {device}: take nf4, or --device "
+                "cpu"
+            )
+        self._make: Make = linear if quant in GROUPED or quant == "none" else quantised(quant)
+
+    def fused(self, parts: Mapping[str, int], inputs: int, bias: bool) -> Linear:
+        """One layer out of several that read the same rows: outputs by name."""
+        shapes = {f"{name}.weight": (size, inputs) for name, size in parts.items()}
+        biases = {f"{name}.bias": (size,) for name, size in parts.items()} if bias else {}
+        whole_bias = self._together(biases) if biases else None
+        if self._quant in GROUPED:
+            found = [self._grouped(name, shape) for name, shape in shapes.items()]
+            return grouped_linear(found, whole_bias, self._dtype)
+        return self._make(self._together(shapes), whole_bias)
+
+    def one_of(self, count: int, number: int, name: str, shape: tuple[int, int]) -> Linear:
+        """From a tensor that holds the weights of `count` layers, as transformers can store those
+        of experts."""
+        self.read.add(name)
+        weight = self._checkpoint.read(name, (count, *shape))[number]
+        if self._quant in GROUPED:
+            return grouped_linear([self._rounded(name, weight)], None, self._dtype)
+        return self._make(in_dtype(name, weight, self._device, self._dtype), None)
+
+    def matrix(self, name: str, shape: tuple[int, int], stored: Callable[[], Tensor]) -> Linear:
+        """A layer of its own, which others have the weights of, too: `stored` gives them as they
+        are stored."""
+        if self._quant in GROUPED:
+            found = self._checkpoint.grouped(name, self._quant, shape)
+            found = found or self._rounded(name, stored())
+            return grouped_linear([found], None, self._dtype)
+        return self._make(in_dtype(name, stored(), self._device, self._dtype), None)
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """In the stage's dtype and on its device."""
+        self.read.add(name)
+        return in_dtype(name, self._checkpoint.read(name, shape), self._device, self._dtype)
+
+    def _grouped(self, name: str, shape: tuple[int, int]) -> Grouped:
+        self.read.add(name)
+        found = self._checkpoint.grouped(name, self._quant, shape)
+        return found or self._rounded(name, self._checkpoint.read(name, shape))
+
+    def _rounded(self, name: str, stored: Tensor) -> Grouped:
+        """Raises UserError for weights that no group divides."""
+        inputs = stored.shape[1]
+        group = fitting_group(inputs)
+        if group is None:
+            raise UserError(
+                f"{name} has {inputs} inputs, and --quant {self._quant} takes multiples of "
+                f"{min(GROUPS)}: take nf4, or no --quant"
+            )
+        whole = in_dtype(name, stored, self._device, stored.dtype)
+        return rounded(whole, GROUPED[self._quant], group)
+
+    def _together(self, shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
+        parts = [self.tensor(name, shape) for name, shape in shapes.items()]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
