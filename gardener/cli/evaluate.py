@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.groups import DRAFTING, RING
 from gardener.cli.measuring import Evaluation, measure_all
 from gardener.cli.program import flag, note
 from gardener.cli.sampling import SamplingOptions
@@ -37,7 +38,7 @@ MoreArgument = Annotated[
 ]
 
 
-@Parameter(name="*", group=o.RING)
+@Parameter(name="*", group=RING)
 @dataclass(frozen=True)
 class RingsOptions:
     """The rings to measure, one after the other."""
@@ -70,7 +71,7 @@ class RingsOptions:
     draft: Annotated[
         list[str] | None,
         Parameter(
-            group=o.DRAFTING,
+            group=DRAFTING,
             env_var="GARDENER_DRAFT",
             metavar="KIND,...",
             help="Drafters: ngram, eagle, model, none, or auto (the default), as for generate. "

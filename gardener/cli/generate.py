@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gardener.cli import options as o
+from gardener.cli.groups import POLICY
 from gardener.cli.output import progress
 from gardener.cli.program import Misuse, flag, ignore, note, result, run, text_of
 from gardener.cli.sampling import Logprobs, SamplingOptions
@@ -44,7 +45,7 @@ FromStdin = Annotated[bool, flag("-", help="Read the prompt from standard input.
 PolicyOption = Annotated[
     o.PolicyName | None,
     Parameter(
-        group=o.POLICY,
+        group=POLICY,
         env_var="GARDENER_POLICY",
         help="What goes into the ring when. Default: gardener; alternating where the stages and "
         "the drafter share the cores of one machine.",
@@ -53,7 +54,7 @@ PolicyOption = Annotated[
 CompareOption = Annotated[
     str,
     Parameter(
-        group=o.POLICY,
+        group=POLICY,
         metavar="NAME,...",
         show_default=False,
         help="Run the same prompt under these policies too, and compare.",

@@ -7,8 +7,10 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.groups import RING
 from gardener.cli.leash import wear
 from gardener.cli.program import Interrupted, application, note, program, run
+from gardener.cli.stage_options import StageOptions
 
 if TYPE_CHECKING:  # it imports torch
     from gardener.stages.start import NodeSettings
@@ -16,7 +18,7 @@ if TYPE_CHECKING:  # it imports torch
 app = application("gardener-node")
 
 
-@Parameter(name="*", group=o.RING)
+@Parameter(name="*", group=RING)
 @dataclass(frozen=True)
 class PlaceOptions:
     """Where the stage stands in the ring, and what it holds."""
@@ -67,7 +69,7 @@ def node(
     *,
     place: PlaceOptions,
     model: o.ModelOptions = o.ModelOptions(),
-    computing: o.StageOptions = o.StageOptions(),
+    computing: StageOptions = StageOptions(),
     no_view: o.NoView = False,
     leash: Annotated[bool, Parameter(show=False, help="End when standard input closes.")] = False,
     config: o.Config = None,

@@ -8,22 +8,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from gardener.cli.groups import DRAFTING, MODEL, POLICY, RING
 from gardener.cli.program import Misuse, flag, note, text_of
+from gardener.cli.stage_options import StageOptions
 from gardener.decoding.limits import MAX_REQUESTS
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
 from gardener.draft.factory import DraftSettings
 from gardener.holder.templates import NEEDS
-from gardener.protocol.room import MOST_CONTEXT
 from gardener.rings.settings import RingSettings
 
 DEFAULT_MODEL = "smollm2-135m"
 
-DTypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DraftDTypeName: TypeAlias = Literal["auto", "int8", "float32", "bfloat16", "float16"]
-QuantName: TypeAlias = Literal["none", "int4", "int8", "nf4", "fp4", "llm-int8"]
 PolicyName: TypeAlias = Literal[  # the keys of policy.POLICIES
     "plain",
     "serial",
@@ -37,9 +36,6 @@ PolicyName: TypeAlias = Literal[  # the keys of policy.POLICIES
     "alternating",
 ]
 
-RING, MODEL, STAGES, POLICY, DRAFTING = map(
-    Group.create_ordered, ("Ring", "Model", "Stages", "Policy", "Drafting")
-)
 
 Config: TypeAlias = Annotated[
     Path | None,
@@ -50,39 +46,6 @@ Config: TypeAlias = Annotated[
 ]
 Revision: TypeAlias = Annotated[
     str | None, Parameter(env_var="GARDENER_REVISION", help="Branch, tag or commit of a hub id.")
-]
-Device: TypeAlias = Annotated[
-    str, Parameter(env_var="GARDENER_DEVICE", help="cpu, cuda, cuda:1 or mps.")
-]
-Threads: TypeAlias = Annotated[
-    int | None,
-    Parameter(
-        env_var="GARDENER_THREADS",
-        validator=Number(gte=1),
-        metavar="N",
-        help="Threads per stage, and of the drafter of a local ring. Default: all cores; shared by "
-        "the stages of a local ring, unless no two of them compute at once.",
-    ),
-]
-KVMemory: TypeAlias = Annotated[
-    float | None,
-    Parameter(
-        env_var="GARDENER_KV_MEMORY",
-        validator=Number(gt=0),
-        metavar="GIB",
-        help="Memory for keys and values, of stages that are started here all together. Default: "
-        "half of what is free on their device once they are loaded.",
-    ),
-]
-ContextTokens: TypeAlias = Annotated[
-    int | None,
-    Parameter(
-        env_var="GARDENER_CONTEXT",
-        validator=Number(gte=2, lte=MOST_CONTEXT),
-        metavar="N",
-        help="Most tokens of prompt and answer together. Default: what the model was made for; for "
-        "a node, whatever its memory takes.",
-    ),
 ]
 Listen: TypeAlias = Annotated[
     str,
@@ -169,25 +132,6 @@ class ChatOptions:
         if raw and given:
             options = ", ".join(f"--{name}" for name in given)
             note(f"--raw takes the text as it is: {options} has no effect")
-
-
-@Parameter(name="*", group=STAGES)
-@dataclass(frozen=True)
-class StageOptions:
-    """How the stages that are started here compute."""
-
-    dtype: Annotated[
-        DTypeName,
-        Parameter(env_var="GARDENER_DTYPE", help="What stages started here compute in."),
-    ] = "float32"
-    device: Device = "cpu"
-    threads: Threads = None
-    quant: Annotated[
-        QuantName,
-        Parameter(env_var="GARDENER_QUANT", help="Quantise the linear layers."),
-    ] = "none"
-    kv_memory: KVMemory = None
-    context: ContextTokens = None
 
 
 @Parameter(name="*", group=RING)

@@ -16,6 +16,7 @@ from cyclopts.validators import Path as PathCheck
 
 from gardener.cli import options as o
 from gardener.cli.program import Interrupted, flag, note
+from gardener.cli.stage_options import Device, DTypeName, Threads
 from gardener.cli.start import end_at_once
 from gardener.cli.view.training import Bar, Lines
 from gardener.draft.train.hours import Hours, Stopped
@@ -57,7 +58,7 @@ Openings = Annotated[
     ),
 ]
 OwnDType = Annotated[
-    o.DTypeName | None,
+    DTypeName | None,
     Parameter(help="What the model computes in; tried out if it is not given."),
 ]
 
@@ -127,8 +128,8 @@ def train_draft(
     data: Data = None,
     openings: Openings = None,
     dtype: OwnDType = None,
-    device: o.Device = "cpu",
-    threads: o.Threads = None,
+    device: Device = "cpu",
+    threads: Threads = None,
     config: o.Config = None,
 ) -> None:
     """Train a small head that drafts for a model, on dialogues that the model writes itself.

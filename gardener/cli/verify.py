@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.groups import POLICY
 from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
 from gardener.cli.sampling import SamplingOptions
@@ -34,7 +35,7 @@ ALL = ",".join(POLICIES)
 
 PoliciesOption = Annotated[
     str,
-    Parameter(group=o.POLICY, metavar="NAME,...", help="Which to compare, with commas between."),
+    Parameter(group=POLICY, metavar="NAME,...", help="Which to compare, with commas between."),
 ]
 PromptsOption = Annotated[
     Path | None,

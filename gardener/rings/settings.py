@@ -13,7 +13,7 @@ from gardener.decoding.limits import MAX_REQUESTS, MOST_REQUESTS
 from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
 from gardener.holder.templates import read as read_template
-from gardener.model.quants import QUANTS
+from gardener.model.quants import AUTO, HEAD_QUANTS, QUANTS
 from gardener.protocol.room import MOST_CONTEXT
 from gardener.rings.cores import SPARE, crowded, threads_for
 
@@ -39,7 +39,7 @@ class RingSettings:
               one that fits its name
     system    the system message of chats; empty: none, None: as the template has it
     listen    host:port where the last stage of a `peer` ring finds this holder
-    dtype, device, threads, quant  how stages that are started here compute
+    dtype, device, threads, quant, quant_head  how stages that are started here compute
     kv_memory  GiB for the keys and values of all stages that are started here; None: half of what
               is free there
     context   most tokens of prompt and answer together; None: what the model was made for
@@ -62,6 +62,7 @@ class RingSettings:
     device: str = "cpu"
     threads: int | None = None
     quant: str = "none"
+    quant_head: str = AUTO
     kv_memory: float | None = None
     context: int | None = None
     patience: float = 120.0
@@ -93,7 +94,8 @@ class RingSettings:
                 f"max_requests is {self.max_requests}: a ring takes {MOST_REQUESTS} at a time, "
                 "others wait"
             )
-        for name, known in (("dtype", DTYPES), ("quant", QUANTS)):
+        kinds = {"dtype": DTYPES, "quant": (*QUANTS, AUTO), "quant_head": HEAD_QUANTS}
+        for name, known in kinds.items():
             given = getattr(self, name)
             if given not in known:
                 raise UserError(f"{name} {given} is unknown: take {', '.join(known)}")
@@ -125,7 +127,8 @@ class RingSettings:
         """Options of `gardener-node` that the stages of a local ring get."""
         assert self.local is not None
         return (
-            *("--dtype", self.dtype, "--device", self.device, "--quant", self.quant),
+            *("--dtype", self.dtype, "--device", self.device),
+            *("--quant", self.quant, "--quant-head", self.quant_head),
             *("--threads", str(self.threads_each)),
             *("--patience", str(self.patience), "--beside", str(self.local)),
             *(() if self.kv_memory is None else ("--kv-memory", str(self.kv_memory))),

@@ -3,7 +3,7 @@
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gardener
@@ -13,6 +13,7 @@ from gardener.model.checkpoint.parts import check_stages
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
+from gardener.model.quants import AUTO
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.protocol.cards import memory_problem
 from gardener.protocol.messages import Card, CostPoints, microseconds
@@ -24,6 +25,7 @@ from gardener.stages.executor import Executor
 from gardener.stages.load import load_stage
 from gardener.stages.measure import Measured, Points, measure
 from gardener.stages.node import StageNode
+from gardener.stages.quant import decided
 from gardener.stages.startup_lock import in_turn
 
 CLOSING = 1.0
@@ -54,6 +56,7 @@ class NodeSettings:
     threads: int
     quant: str
     patience: float
+    quant_head: str = AUTO
     kv_memory: float | None = None
     context: int | None = None
     beside: int = 1
@@ -116,6 +119,8 @@ def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
     """Load the stage; from a hub, fetch only the files that it needs. Raises UserError."""
     if settings.stages is not None:
         check_stages(Path(settings.model).expanduser(), settings.stages, "--stages")
+    quant = decided(settings.quant, settings.dtype, settings.device, settings.threads, say)
+    settings = replace(settings, quant=quant)
     where = resolve(
         settings.model,
         settings.revision,
@@ -132,6 +137,7 @@ def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
         dtype=settings.dtype,
         device=settings.device,
         quant=settings.quant,
+        quant_head=settings.quant_head,
         threads=settings.threads,
     )
 

@@ -10,13 +10,23 @@ from cyclopts import App
 
 import gardener
 from gardener.cli import main, node, options, program
+from gardener.cli.stage_options import StageOptions
 
 COMMANDS = ("generate", "verify", "eval", "split", "train-draft")
 SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
-    *("--dtype", "--quant", "--kv-memory", "--context", "--rows", "--window", "--floor"),
+    *(
+        "--dtype",
+        "--quant",
+        "--quant-head",
+        "--kv-memory",
+        "--context",
+        "--rows",
+        "--window",
+        "--floor",
+    ),
     *("--draft", "--head", "--draft-model", "--draft-dtype", "--draft-device"),
     *("--json", "--verbose", "--max-requests", "--max-new-tokens", "--template", "--system"),
 }
@@ -45,7 +55,7 @@ NAMES = {
     | {"--template", "--system", "--raw"},
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
-    | {"--dtype", "--quant", "--kv-memory", "--context", "--no-view", "--leash"},
+    | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"},
 }
 ONE_CALL = {
     "--json",
@@ -122,15 +132,13 @@ def test_the_command_line_goes_before_the_environment_before_a_file_before_defau
     assert given["holder"].connection.patience == 5.0
     assert given["holder"].drafting.head == "file"
     assert given["no_view"] is True
-    assert given["holder"].stages == options.StageOptions()
+    assert given["holder"].stages == StageOptions()
     assert given["holder"].bounds == options.BoundsOptions()
 
 
 def test_one_option_of_a_group_leaves_the_others_as_they_are() -> None:
     holder = parsed("generate", "hi", "--threads", "2")["holder"]
-    assert holder == dataclasses.replace(
-        options.HolderOptions(), stages=options.StageOptions(threads=2)
-    )
+    assert holder == dataclasses.replace(options.HolderOptions(), stages=StageOptions(threads=2))
     place = parsed("--stage", "1", "--peer", "oak:7000")["place"]
     assert (place.stage, place.patience, place.listen) == (1, 600.0, "127.0.0.1:7000")
 

@@ -1,0 +1,79 @@
+"""Which kind of quantisation a stage takes, and what it says of it."""
+
+import pytest
+import torch
+
+from gardener.errors import UserError
+from gardener.model.kernels import quickest
+from gardener.stages import quant
+from gardener.stages.quant import decided
+
+CPU = torch.device("cpu")
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, **milliseconds: float) -> None:
+    """Kinds take so long; others lack their package."""
+
+    def seconds(kind: str, dtype: torch.dtype) -> float:
+        if kind.replace("-", "_") not in milliseconds:
+            raise UserError(f"{kind} needs a package")
+        return milliseconds[kind.replace("-", "_")] / 1000
+
+    monkeypatch.setattr(quickest, "seconds", seconds)
+    monkeypatch.setattr(quant, "seconds", seconds)
+
+
+@pytest.mark.parametrize(
+    ("int4", "nf4", "taken"), [(1.0, 3.0, "int4"), (1.0, 0.9, "int4"), (1.0, 0.5, "nf4")]
+)
+def test_the_fastest_kind_of_4_bits_is_taken(
+    int4: float, nf4: float, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, int4=int4, nf4=nf4)
+    said: list[str] = []
+    assert decided("auto", "float32", "cpu", torch.get_num_threads(), said.append) == taken
+    assert said == [f"--quant auto: {taken} is the fastest kind of 4 bits here"]
+
+
+def test_a_kind_that_cannot_be_had_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, nf4=9.0)
+    assert quickest.quickest_of_4_bits(CPU, torch.float32) == "nf4"
+    timed(monkeypatch, int4=9.0)
+    assert quickest.quickest_of_4_bits(CPU, torch.float32) == "int4"
+    timed(monkeypatch)
+    with pytest.raises(UserError, match="nf4 needs a package"):
+        quickest.quickest_of_4_bits(CPU, torch.float32)
+    assert quickest.quickest_of_4_bits(torch.device("cuda"), torch.float32) == "nf4"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("nf4", "nf4 takes 9.0 times what int4 takes on this processor"),
+        ("llm-int8", "llm-int8 takes 4.0 times what int8 takes on this processor"),
+        ("fp4", None),
+        ("int4", None),
+        ("none", None),
+    ],
+)
+def test_kinds_that_are_slow_here_say_so(
+    kind: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, int4=1.0, nf4=9.0, fp4=1.2, int8=2.0, llm_int8=8.0)
+    lines: list[str] = []
+    assert decided(kind, "float32", "cpu", torch.get_num_threads(), lines.append) == kind
+    assert lines == ([said] if said else [])
+
+
+def test_nothing_is_said_where_there_is_no_rival(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, nf4=9.0)
+    assert decided("nf4", "float32", "cpu", torch.get_num_threads(), pytest.fail) == "nf4"
+
+
+@pytest.mark.parametrize("kind", ["int4", "int8", "nf4", "llm-int8"])
+def test_every_kind_can_be_timed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr(quickest, "_OUTPUTS", 64)
+    monkeypatch.setattr(quickest, "_INPUTS", 128)
+    assert quickest.seconds.__wrapped__(kind, torch.float32) > 0
