@@ -25,6 +25,7 @@ class FusedBlock:
         """`rope`: which rotary embedding it has; None: none. Raises UserError if ONNX Runtime is
         not installed."""
         self._look, self._rope = look, rope
+        self._head_dim = architecture.head_dim
         rotated = None if rope is None else architecture.rotated(architecture.ropes[rope])
         self._before = before_attention(architecture, layer, rotated)
         self._after = after_attention(architecture, layer)
@@ -33,6 +34,10 @@ class FusedBlock:
     def __call__(self, x: Tensor, rotations: Rotations, spans: Sequence[CachedRows]) -> Tensor:
         """See `block.Layer`."""
         turns = () if self._rope is None else rotations[self._rope].halves
-        qk, v = self._before(x, *turns)
-        (y,) = self._after(self._look(qk.to(x.dtype), v.to(x.dtype), spans), x)
+        qk, v = (self._heads(made, x) for made in self._before(x, *turns))
+        (y,) = self._after(self._look(qk, v, spans), x)
         return y.to(x.dtype)
+
+    def _heads(self, made: Tensor, x: Tensor) -> Tensor:
+        """[rows, heads * head_dim] to [rows, heads, head_dim], of the dtype of x."""
+        return made.to(x.dtype).view(len(x), -1, self._head_dim)

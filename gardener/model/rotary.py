@@ -96,7 +96,8 @@ class RotaryTable:
         known = len(self._cos)
         if highest >= known:
             self._grow(known, max(highest + 1, known + _STEP, min(2 * known, known + 8 * _STEP)))
-        return Rotation(self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1))
+        cos, sin = (table.index_select(0, positions) for table in (self._cos, self._sin))
+        return Rotation(cos.unsqueeze(1), sin.unsqueeze(1))
 
     @property
     def sound(self) -> bool:

@@ -3,6 +3,7 @@
 Rows go in and rows come out, in float32.
 """
 
+import hashlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,15 +36,16 @@ class OnnxRun:
     """A finished graph. ONNX Runtime brings the steps of its weights into an order of its own and
     lets go of the source.
 
-    nbytes: of the weights. Of scales it keeps three: as they were given, in its order, and
-    multiplied with the zero points.
+    form    what is the same for graphs of the same operations and shapes alone
+    nbytes  of the weights. Of scales it keeps three: as they were given, in its order, and
+            multiplied with the zero points
     """
 
     def __init__(
-        self, session: Any, inputs: Sequence[str], outputs: Sequence[str], nbytes: int
+        self, session: Any, inputs: Sequence[str], outputs: Sequence[str], form: str, nbytes: int
     ) -> None:
         self._session, self._inputs, self._outputs = session, inputs, outputs
-        self.nbytes = nbytes
+        self.form, self.nbytes = form, nbytes
 
     def __call__(self, *rows: Tensor) -> list[Tensor]:
         """From inputs to outputs, in float32, in the order in which they were named."""
@@ -158,8 +160,9 @@ class OnnxGraph:
         versions = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_EXTENSION, 1)]
         model = helper.make_model(graph, opset_imports=versions, ir_version=_IR)
         nbytes = sum(value.nbytes for value in self._weights.values()) + self._twice
-        session = self._session(model.SerializeToString())
-        return OnnxRun(session, list(self._inputs), list(outputs), nbytes)
+        stated = model.SerializeToString()  # without the weights
+        form = hashlib.sha256(stated).hexdigest()[:16]
+        return OnnxRun(self._session(stated), list(self._inputs), list(outputs), form, nbytes)
 
     def _session(self, graph: bytes) -> Any:
         options = self._ort.SessionOptions()

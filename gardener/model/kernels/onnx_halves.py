@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gardener.model.architecture import Architecture
-from gardener.model.kernels.onnx_graph import GroupedAffine, OnnxGraph, OnnxRun
+from gardener.model.kernels.onnx_graph import GroupedAffine, OnnxGraph
+from gardener.model.kernels.row_run import RowRun, tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +30,9 @@ class GroupedLayer:
 
 def before_attention(
     architecture: Architecture, layer: GroupedLayer, rotated: int | None
-) -> OnnxRun:
-    """Hidden states [n, width] to queries and keys [n, heads + kv_heads, head_dim], and values [n,
-    kv_heads, head_dim].
+) -> RowRun:
+    """Hidden states [n, width] to queries and keys [n, (heads + kv_heads) * head_dim], and values
+    [n, kv_heads * head_dim].
 
     rotated: how many numbers of a head are rotated; the cosines and sines of the rows [n, rotated /
     2] are read, too, then. None: they are not.
@@ -50,10 +51,14 @@ def before_attention(
         qk, v = graph.ops("Split", 2, heads, graph.ints(s.heads + s.kv_heads, s.kv_heads), axis=1)
     if rotated is not None:
         qk = graph.rotated(qk, rotated)
-    return graph.run(queries_keys=qk, values=v)
+    flat = graph.ints(0, -1)
+    qk, v = graph.op("Reshape", qk, flat), graph.op("Reshape", v, flat)
+    queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
+    read = [s.width, *half.values()]
+    return tried(graph.run(queries_keys=qk, values=v), read, [queries + keys, keys])
 
 
-def after_attention(architecture: Architecture, layer: GroupedLayer) -> OnnxRun:
+def after_attention(architecture: Architecture, layer: GroupedLayer) -> RowRun:
     """What the queries have seen [n, heads * head_dim], and the hidden states [n, width] that
     entered the layer, to those that leave it."""
     s = architecture
@@ -63,7 +68,8 @@ def after_attention(architecture: Architecture, layer: GroupedLayer) -> OnnxRun:
     both = graph.linear(graph.normed(x, "mlp_norm"), layer.gate_up)
     gate, up = graph.ops("Split", 2, both, graph.ints(s.inner, s.inner), axis=-1)
     made = graph.linear(graph.op("Mul", graph.activated(gate), up), layer.down)
-    return graph.run(left=graph.added(x, graph.normed(made, "down_norm")))
+    left = graph.added(x, graph.normed(made, "down_norm"))
+    return tried(graph.run(left=left), [s.heads * s.head_dim, s.width], [s.width])
 
 
 class _Graph(OnnxGraph):
