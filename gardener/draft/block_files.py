@@ -13,6 +13,7 @@ from gardener.draft.head_reader import HeadReader
 from gardener.model.block import Block
 from gardener.model.kernels.interface import Make
 from gardener.model.kernels.linear import untried_linear
+from gardener.model.look_back import LookBack
 from gardener.model.tensors import dtype_of
 
 _IDS = "target_layer_ids"
@@ -90,7 +91,7 @@ def _layer(reader: HeadReader, index: int) -> BlockLayer:
     k_norm = reader.norm(f"{name}self_attn.k_norm.weight", s.head_dim)
     keys = s.kv_heads * s.head_dim
     kv = reader.fused(f"{name}self_attn", {"k": keys, "v": keys}, s.width)
-    return BlockLayer(Block(s, weights, index, None), kv, k_norm)
+    return BlockLayer(Block(s, weights, LookBack(s, index)), kv, k_norm)
 
 
 def _markov(reader: HeadReader, rank: int, places: int) -> Markov:

@@ -12,6 +12,7 @@ from gardener.draft.head_reader import HeadReader
 from gardener.model.architecture import Architecture
 from gardener.model.block import Block
 from gardener.model.kernels.interface import Linear, Make
+from gardener.model.look_back import LookBack
 
 _LAYERS = ("midlayer.", "layers.0.")
 
@@ -46,7 +47,7 @@ class EagleReader(HeadReader):
         # A flat head may be a Llama's layer for a target that has norms over heads.
         head_norms = self.stated.standard and self.shape.qk_norm
         weights = self.weights(self.layer, inputs, None, head_norms)
-        return Block(self.shape, weights, 0, None)
+        return Block(self.shape, weights, LookBack(self.shape, 0))
 
     def parts(
         self, block: Block, fc: Linear, head: Linear, tokens: Tensor | None, taps: tuple[int, ...]

@@ -152,6 +152,11 @@ class Architecture:
         costs = [self._weights(layer) * QUANT_BYTES[quant] for layer in range(self.layers)]
         return even_cut([round(cost + LAYER_BYTES) for cost in costs], round(head), stages)
 
+    def rotated(self, rope: Mapping[str, Any]) -> int:
+        """How many numbers of a head a rotary embedding with these settings turns, the first
+        ones."""
+        return int(self.head_dim * rope.get("partial_rotary_factor", 1.0))
+
     def _weights(self, layer: int) -> int:
         """How many weights of a layer a token is multiplied with."""
         queries = self.heads * self.head_dim

@@ -7,14 +7,16 @@ are there or not: see `architecture.Architecture`. Inference only.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gardener.model.architecture import Architecture
-from gardener.model.attention import Attention, CachedRows, Scoring
+from gardener.model.attention import CachedRows
 from gardener.model.feed_forward import FeedForward
 from gardener.model.kernels.interface import Linear
+from gardener.model.look_back import LookBack
 from gardener.model.norm import rms_norm
 from gardener.model.rotary import Rotations, rotate
 
@@ -49,35 +51,40 @@ class BlockWeights:
         return sum(part.nbytes for part in parts if part is not None)
 
 
-class Block:
-    """One layer, the `index`th of its stage.
+class Layer(Protocol):
+    """One layer of a stage."""
 
-    window  how far it sees back; None: all the way
-    rope    which rotary embedding it has; None: none
-    """
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        ...
+
+    def __call__(self, x: Tensor, rotations: Rotations, spans: Sequence[CachedRows]) -> Tensor:
+        """Hidden states [rows, width] to hidden states."""
+        ...
+
+
+class Block:
+    """A layer that is computed operation by operation."""
 
     def __init__(
         self,
         architecture: Architecture,
         weights: BlockWeights,
-        index: int,
-        window: int | None,
-        *,
+        look: LookBack,
         rope: int | None = 0,
     ) -> None:
+        """`rope`: which rotary embedding it has; None: none."""
         self._architecture, self._weights = architecture, weights
-        self._index, self._rope = index, rope
-        scale = architecture.head_dim**-0.5 if architecture.scale is None else architecture.scale
-        scoring = Scoring(scale, architecture.softcap)
-        self._attention = Attention(scoring, window)
+        self._look, self._rope = look, rope
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """See `Layer`."""
         return self._weights.nbytes
 
     def __call__(self, x: Tensor, rotations: Rotations, spans: Sequence[CachedRows]) -> Tensor:
-        """Hidden states [rows, width] to hidden states."""
+        """See `Layer`."""
         w = self._weights
         seen = self.attend(self._normed(x, w.attention_norm), rotations, spans)
         return self.feed(self._added(x, self._normed(seen, w.out_norm)))
@@ -101,7 +108,7 @@ class Block:
         heads, kv_heads = architecture.heads, architecture.kv_heads
         qkv = w.qkv(x)
         qkv = qkv.view(len(qkv), heads + 2 * kv_heads, architecture.head_dim)
-        qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
+        qk, v = qkv.split_with_sizes((heads + kv_heads, kv_heads), 1)
         if w.q_norm is not None and w.k_norm is not None:
             q = self._normed_heads(qk[:, :heads], w.q_norm)
             qk = torch.cat((q, self._normed_heads(qk[:, heads:], w.k_norm)), 1)
@@ -109,12 +116,7 @@ class Block:
             qk = torch.cat((qk[:, :heads], exchange(qk[:, heads:])), 1)
         if self._rope is not None:
             qk = rotate(qk, rotations[self._rope])
-        q, k = qk[:, :heads], qk[:, heads:]
-        seen = []
-        for span in spans:
-            rows = slice(span.first, span.end)
-            seen.append(span.attend(self._index, self._attention, q[rows], k[rows], v[rows]))
-        return w.out(seen[0] if len(seen) == 1 else torch.cat(seen))
+        return w.out(self._look(qk, v, spans))
 
     def _normed(self, x: Tensor, norm: Tensor | None) -> Tensor:
         return x if norm is None else rms_norm(x, norm, self._architecture.eps)
@@ -131,7 +133,7 @@ class Block:
 
 
 def run_blocks(
-    blocks: Sequence[Block],
+    blocks: Sequence[Layer],
     x: Tensor,
     rotations: Rotations,
     spans: Sequence[CachedRows],

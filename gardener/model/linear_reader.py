@@ -15,9 +15,10 @@ from gardener.model.checkpoint.tensors import Checkpoint
 from gardener.model.finite import in_dtype
 from gardener.model.kernels.bitsandbytes_linear import quantised
 from gardener.model.kernels.grouped import Grouped
-from gardener.model.kernels.grouped_linear import grouped_linear
+from gardener.model.kernels.grouped_linear import grouped_linear, runs
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
+from gardener.model.kernels.onnx_graph import GroupedAffine
 from gardener.model.kernels.rounding import rounded
 from gardener.model.quants import GROUPED, GROUPS, QUANTS, fitting_group
 
@@ -57,6 +58,13 @@ class LinearReader:
             found = [self._grouped(name, shape) for name, shape in shapes.items()]
             return self._tried(grouped_linear(found, whole_bias, self._dtype))
         return self._tried(self._make(self._together(shapes), whole_bias))
+
+    def grouped(self, parts: Mapping[str, int], inputs: int, bias: bool) -> GroupedAffine:
+        """The same, of weights in groups, as what a larger graph is made of."""
+        shapes = {f"{name}.weight": (size, inputs) for name, size in parts.items()}
+        biases = {f"{name}.bias": (size,) for name, size in parts.items()} if bias else {}
+        found = [self._grouped(name, shape) for name, shape in shapes.items()]
+        return GroupedAffine(runs(found), self._together(biases) if biases else None)
 
     def one_of(self, count: int, number: int, name: str, shape: tuple[int, int]) -> Linear:
         """From a tensor that holds the weights of `count` layers, as transformers can store those

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gardener.errors import UserError
 from gardener.model.architecture import WAY_OUT, Architecture
-from gardener.model.block import Block, BlockWeights
+from gardener.model.block import Block, BlockWeights, Layer
 from gardener.model.checkpoint.config import part_of, unreadable
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, NORM, Checkpoint
@@ -24,13 +24,17 @@ from gardener.model.embedding import Embedding
 from gardener.model.families import Mixture, Norms
 from gardener.model.feed_forward import Dense, FeedForward
 from gardener.model.finite import in_dtype
+from gardener.model.fused_block import FusedBlock
 from gardener.model.head import Head
 from gardener.model.kernels.batch_invariant import batch_invariant
 from gardener.model.kernels.exact import Exact
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.linear import linear
+from gardener.model.kernels.onnx_halves import GroupedLayer
 from gardener.model.linear_reader import LinearReader
+from gardener.model.look_back import LookBack
 from gardener.model.mixture import Experts, Router
+from gardener.model.quants import GROUPED
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
 from gardener.runtime.memory import give_back
@@ -47,7 +51,7 @@ class Whole:
     """
 
     architecture: Architecture
-    blocks: Sequence[Block]
+    blocks: Sequence[Layer]
     embed: Embedding
     table: Tensor
     matrix: Tensor
@@ -169,20 +173,21 @@ class Loader:
         self._checkpoint = Checkpoint(folder, dtype)
         self._architecture, self._dtype, self._device = architecture, dtype, device
         rounds = (quant, quant_head) != ("none", "none")
+        self._quant = quant
         self._linears = LinearReader(self._checkpoint, dtype, device, quant)
         self._head_linears = LinearReader(self._checkpoint, dtype, device, quant_head)
         # What a router says decides how later layers round, so it must be as exact as attention.
         wide = rounds and dtype == torch.float32
         self._gate: Make = partial(batch_invariant, Exact) if wide else linear
-        self._gate_spread = 0.0
+        self._spread = 0.0
         self._nothing_else()
 
     @property
     def spread(self) -> float:
         """The largest one of the linear layers that were built, see `kernels.interface.Linear`."""
-        return max(self._linears.spread, self._head_linears.spread, self._gate_spread)
+        return max(self._linears.spread, self._head_linears.spread, self._spread)
 
-    def block(self, layer: int, index: int) -> Block:
+    def block(self, layer: int, index: int) -> Layer:
         """Layer `layer` of the model, the `index`th of the stage."""
         s, p = self._architecture, f"model.layers.{layer}."
         queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
@@ -191,44 +196,64 @@ class Loader:
             whole = s.norms == "after"
             norms["q_norm"] = ("self_attn.q_norm", queries if whole else s.head_dim)
             norms["k_norm"] = ("self_attn.k_norm", keys if whole else s.head_dim)
-        weights = BlockWeights(
-            qkv=self._qkv(f"{p}self_attn.", queries, keys),
-            out=self._linears.fused({f"{p}self_attn.o_proj": s.width}, queries, s.out_bias),
-            feed_forward=self._feed_forward(f"{p}mlp.", layer),
-            **{
-                field: self._norm(f"{p}{name}.weight", size)
-                for field, (name, size) in norms.items()
-            },
-        )
+        read = {
+            field: self._norm(f"{p}{name}.weight", size) for field, (name, size) in norms.items()
+        }
+        look = LookBack(s, index, s.windows[layer])
+        mixed = s.mixture is not None and s.mixture.layers[layer]
+        block: Layer
+        if self._quant in GROUPED and not mixed:
+            linear = self._linears.grouped
+            made = GroupedLayer(
+                qkv=linear(*self._qkv(p)),
+                out=linear(*self._out(p)),
+                gate_up=linear(*self._gate_up(p)),
+                down=linear(*self._down(p)),
+                norms=read,
+            )
+            block = FusedBlock(s, made, look, s.rope_of[layer])
+            self._spread = max(self._spread, block.spread)
+        else:
+            weights = BlockWeights(
+                qkv=self._linears.fused(*self._qkv(p)),
+                out=self._linears.fused(*self._out(p)),
+                feed_forward=self._feed_forward(p, layer),
+                **read,
+            )
+            block = Block(s, weights, look, s.rope_of[layer])
         self._nothing_left(p)
         self.release()
-        return Block(
-            s,
-            weights,
-            index,
-            s.windows[layer],
-            rope=s.rope_of[layer],
-        )
+        return block
 
-    def _qkv(self, prefix: str, queries: int, keys: int) -> Linear:
+    # --- what linear layers are made of: names with their outputs, inputs, whether with a bias ----
+
+    def _qkv(self, prefix: str) -> tuple[dict[str, int], int, bool]:
         s = self._architecture
+        queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
         parts = {"qkv_proj": queries + 2 * keys}
         if not s.fused:
             parts = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
-        named = {prefix + name: rows for name, rows in parts.items()}
-        return self._linears.fused(named, s.width, s.qkv_bias)
+        named = {f"{prefix}self_attn.{name}": rows for name, rows in parts.items()}
+        return named, s.width, s.qkv_bias
+
+    def _out(self, prefix: str) -> tuple[dict[str, int], int, bool]:
+        s = self._architecture
+        return {f"{prefix}self_attn.o_proj": s.width}, s.heads * s.head_dim, s.out_bias
+
+    def _gate_up(self, prefix: str) -> tuple[dict[str, int], int, bool]:
+        s = self._architecture
+        names = {"gate_up_proj": 2 * s.inner} if s.fused else dict.fromkeys(_GATE_UP, s.inner)
+        return {f"{prefix}mlp.{name}": rows for name, rows in names.items()}, s.width, s.mlp_bias
+
+    def _down(self, prefix: str) -> tuple[dict[str, int], int, bool]:
+        s = self._architecture
+        return {f"{prefix}mlp.down_proj": s.width}, s.inner, s.mlp_bias
 
     def _feed_forward(self, prefix: str, layer: int) -> FeedForward:
-        s = self._architecture
+        s, read = self._architecture, self._linears.fused
         if s.mixture is not None and s.mixture.layers[layer]:
-            return self._mixture(prefix, s.mixture)
-        names = {"gate_up_proj": 2 * s.inner} if s.fused else dict.fromkeys(_GATE_UP, s.inner)
-        gate_up = {prefix + name: rows for name, rows in names.items()}
-        return Dense(
-            self._linears.fused(gate_up, s.width, s.mlp_bias),
-            self._linears.fused({f"{prefix}down_proj": s.width}, s.inner, s.mlp_bias),
-            s.activation,
-        )
+            return self._mixture(f"{prefix}mlp.", s.mixture)
+        return Dense(read(*self._gate_up(prefix)), read(*self._down(prefix)), s.activation)
 
     def _mixture(self, prefix: str, mixture: Mixture) -> Experts:
         """One expert after the other is brought into its final form."""
@@ -242,7 +267,7 @@ class Loader:
 
     def _router(self, weight: Tensor) -> Linear:
         made = self._gate(weight, None)
-        self._gate_spread = max(self._gate_spread, made.spread)
+        self._spread = max(self._spread, made.spread)
         return made
 
     def _expert(self, prefix: str, mixture: Mixture, number: int) -> Dense:

@@ -1,5 +1,6 @@
 """Root-mean-square norm (Zhang and Sennrich 2019)."""
 
+import torch
 from torch import Tensor
 
 
@@ -9,6 +10,6 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     Computed in float32, and rounded to the type of the weight before it is multiplied with it: a
     weight in 16 bits rounds as Llama does, one in float32 as Gemma and OLMo 2 do.
     """
-    wide = x.float()
-    scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
-    return (weight * (wide * scale).to(weight.dtype)).to(x.dtype)
+    if weight.dtype == torch.float32:
+        return torch.rms_norm(x.float(), x.shape[-1:], weight, eps).to(x.dtype)
+    return torch.rms_norm(x.float(), x.shape[-1:], None, eps).to(weight.dtype) * weight

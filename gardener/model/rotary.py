@@ -9,6 +9,8 @@ transformers run that computes the prompt in one piece.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -26,8 +28,23 @@ _FACTORS = {"longrope": ("short_factor", "long_factor"), "factors": ("factors",)
 
 _STEP = 512  # positions by which the tables grow at least
 
-Rotation: TypeAlias = tuple[Tensor, Tensor]
-"""Cosines and sines of the rows of a pass, [rows, 1, rotated] each."""
+
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """Cosines and sines of the rows of a pass, [rows, 1, rotated] each. The sines carry the sign
+    of the rotation: `x * cos + swap_halves(x) * sin` rotates x."""
+
+    cos: Tensor
+    sin: Tensor
+
+    @cached_property
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """The same as others take it: cosines and sines of the angles, [rows, rotated / 2] in
+        float32. For all layers of a pass at once."""
+        half = self.cos.shape[-1] // 2
+        cos, sin = (each[:, 0, half:].float().contiguous() for each in (self.cos, self.sin))
+        return cos, sin
+
 
 Rotations: TypeAlias = Sequence[Rotation]
 """One for each rotary embedding of a model, see `Architecture.ropes`."""
@@ -55,8 +72,7 @@ class Rotary:
 class RotaryTable:
     """Cosines and sines, [positions, rotated], that grow as positions are asked for.
 
-    rotated: how many of the numbers of a head are rotated, the first ones. The sines carry the sign
-    of the rotation: `x * cos + swap_halves(x) * sin` rotates x.
+    rotated: how many of the numbers of a head are rotated, the first ones.
     """
 
     def __init__(
@@ -67,7 +83,7 @@ class RotaryTable:
         device: torch.device,
     ) -> None:
         self._architecture, self._rope = architecture, rope
-        self._rotated = int(architecture.head_dim * rope.get("partial_rotary_factor", 1.0))
+        self._rotated = architecture.rotated(rope)
         self._kind = rope.get("rope_type", "default")
         if self._kind not in SCALINGS:
             raise UserError(f"rope scaling '{self._kind}' is not supported")
@@ -80,7 +96,8 @@ class RotaryTable:
         known = len(self._cos)
         if highest >= known:
             self._grow(known, max(highest + 1, known + _STEP, min(2 * known, known + 8 * _STEP)))
-        return self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
+        cos, sin = (table.index_select(0, positions) for table in (self._cos, self._sin))
+        return Rotation(cos.unsqueeze(1), sin.unsqueeze(1))
 
     @property
     def sound(self) -> bool:
@@ -89,7 +106,8 @@ class RotaryTable:
         # single factor would be taken for all frequencies.
         keys = _FACTORS.get(self._kind, ())
         lengths = {len(self._rope[key]) for key in keys} - {self._rotated // 2}
-        first = torch.stack(self.at(torch.tensor([1], device=self._device), 1))
+        found = self.at(torch.tensor([1], device=self._device), 1)
+        first = torch.stack((found.cos, found.sin))
         return bool(first.isfinite().all()) and not lengths
 
     def _grow(self, first: int, end: int) -> None:
@@ -145,8 +163,8 @@ class RotaryTable:
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Rotate heads [rows, heads, head_dim]."""
-    cos, sin = rotation
+    cos, sin = rotation.cos, rotation.sin
     rotated = cos.shape[-1]
     if rotated < x.shape[-1]:
         return torch.cat((rotate(x[..., :rotated], rotation), x[..., rotated:]), -1)
-    return torch.addcmul(x * cos, x.roll(rotated // 2, -1), sin)
+    return (x * cos).addcmul_(x.roll(rotated // 2, -1), sin)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from gardener.errors import LocalError, RemoteError, StageFailed
@@ -203,7 +204,14 @@ def _likeliest(
     rows = logits if len(plain) == len(parts) else torch.cat(plain)
     # On a processor, the maximum of 16-bit numbers takes five times as long.
     rows = rows.float()
-    return _with_numbers(rows, rows.argmax(-1))
+    if rows.device.type != "cpu":
+        return _with_numbers(rows, rows.argmax(-1))
+    # The same by NumPy, which finds it in a tenth of the time that torch takes.
+    numbers = rows.numpy()
+    tokens = numbers.argmax(-1)
+    sound = np.isfinite(numbers[np.arange(len(numbers)), tokens])
+    found: list[int] = np.where(sound, tokens, NO_PICK).tolist()
+    return found
 
 
 def _sampled(logits: torch.Tensor, picking: Picking) -> Picks:

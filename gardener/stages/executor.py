@@ -13,7 +13,7 @@ from gardener.errors import RemoteError
 from gardener.model.architecture import Architecture
 from gardener.model.attention import CachedRows, Span, fused_attention
 from gardener.model.attention_trial import least_lines
-from gardener.model.block import Block, run_blocks
+from gardener.model.block import Layer, run_blocks
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.exact_attention import ExactSpan
 from gardener.model.finite import is_finite
@@ -35,7 +35,7 @@ class Executor:
         self,
         architecture: Architecture,
         held: Slice,
-        blocks: Sequence[Block],
+        blocks: Sequence[Layer],
         intake: Intake,
         outlet: Outlet,
         *,

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from gardener.model.architecture import Architecture
 from gardener.model.norm import rms_norm
-from gardener.model.rotary import rotate
+from gardener.model.rotary import Rotation, rotate
 
 _PER_HEAD = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
 
@@ -177,7 +177,8 @@ class DraftHead(nn.Module):
         if before is None:
             before = F.pad(own[:, :, :-1], (0, 0, 1, 0))
         k = torch.cat((k[:, : self.shape.kv_heads], before), 1)
-        return rotate(q, (cos, sin)), rotate(k, (cos, sin)), v, own
+        rotation = Rotation(cos, sin)
+        return rotate(q, rotation), rotate(k, rotation), v, own
 
 
 def induction_of(tensors: Mapping[str, Tensor], shape: Architecture) -> int:

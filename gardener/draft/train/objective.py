@@ -137,12 +137,11 @@ def passes(
     ids = F.pad(batch.tokens[:, 1:], (0, steps - 1))
     embedded = F.embedding(ids, target.table)
     positions = torch.arange(rows + steps - 1)
-    cos, sin = target.rotary.at(positions, len(positions) - 1)[0]  # as `export.py` writes it
+    rotation = target.rotary.at(positions, len(positions) - 1)[0]  # as `export.py` writes it
+    cos, sin = rotation.cos.squeeze(1), rotation.sin.squeeze(1)
     further = _some_rows(batch, rows, share)
     where = torch.arange(rows)  # of each row in the outputs
-    done = head.unrolled(
-        embedded, batch.features[:, :-1], cos.squeeze(1), sin.squeeze(1), steps, further
-    )
+    done = head.unrolled(embedded, batch.features[:, :-1], cos, sin, steps, further)
     for k, out in enumerate(done):
         if k == 1:
             where = torch.full((rows,), -1)

@@ -51,7 +51,7 @@ def padded(
     inputs: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> Linear:
+) -> "Padded":
     """A layer that was made already, padded where that makes it batch-invariant.
 
     kind       a name for this kind of kernel, with all that chooses what it runs but the shape
@@ -80,6 +80,10 @@ class Padded:
         self._inner, self._most = inner, trial.most
         self._full = [filled(rows, trial) for rows in range(trial.most + 1)]
         self.nbytes, self.spread = inner.nbytes, trial.spread
+
+    def keeps(self, rows: int) -> bool:
+        """Whether so many rows are computed as they are."""
+        return rows <= self._most and self._full[rows] == rows
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = len(x)

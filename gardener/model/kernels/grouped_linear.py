@@ -17,10 +17,10 @@ from gardener.model.kernels.rounding import rounded
 def grouped_linear(parts: Sequence[Grouped], bias: Tensor | None, dtype: torch.dtype) -> Linear:
     """A batch-invariant layer out of weights that read the same rows, of `dtype`. Those that are of
     one kind are computed together. Raises UserError if a package is missing."""
-    runs = _runs(parts)
-    heights = [run.shape[0] for run in runs]
-    biases = [None] * len(runs) if bias is None else torch.split(bias, heights)
-    layers = [_one(*each, dtype) for each in zip(runs, biases, strict=True)]
+    found = runs(parts)
+    heights = [run.shape[0] for run in found]
+    biases = [None] * len(found) if bias is None else torch.split(bias, heights)
+    layers = [_one(*each, dtype) for each in zip(found, biases, strict=True)]
     return layers[0] if len(layers) == 1 else Beside(layers)
 
 
@@ -67,13 +67,13 @@ class _Kind:
         return OnnxLinear(weight, torch.zeros(outputs) if self.bias else None)
 
 
-def _runs(parts: Sequence[Grouped]) -> list[Grouped]:
+def runs(parts: Sequence[Grouped]) -> list[Grouped]:
     """The same weights, neighbours of one kind joined."""
-    runs: list[list[Grouped]] = []
+    alike: list[list[Grouped]] = []
     for part in parts:
-        if runs and (runs[-1][0].bits, runs[-1][0].group) == (part.bits, part.group):
-            runs[-1].append(part)
+        if alike and (alike[-1][0].bits, alike[-1][0].group) == (part.bits, part.group):
+            alike[-1].append(part)
         else:
-            runs.append([part])
-    found = [joined(run) for run in runs]
+            alike.append([part])
+    found = [joined(run) for run in alike]
     return [each for each in found if each is not None]
