@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.folders import read_json
+from gardener.model.checkpoint.quantised import quantised
 from gardener.model.checkpoint.tensors import Checkpoint
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _NO_WEIGHTS = "rotary_emb."
 
 
 def load_transformers(folder: Path, dtype: "torch.dtype") -> Any:
-    """The model in a folder, on the CPU. GGUF weights are dequantised first, in float32. Raises
+    """The model in a folder, on the CPU. Quantised weights are widened first, to float32. Raises
     UserError unless transformers takes exactly the weights that are there."""
     import transformers
 
@@ -31,7 +32,7 @@ def load_transformers(folder: Path, dtype: "torch.dtype") -> Any:
     raw = read_json(folder / "config.json")
     if raw.get("attn_logit_softcapping") is not None:
         options["attn_implementation"] = "eager"  # the fused kernel leaves the bound out
-    if checkpoint.gguf is None:
+    if checkpoint.gguf is None and quantised(folder) is None:
         kind: Any = transformers.AutoModelForCausalLM
         model, report = kind.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **options
@@ -50,7 +51,7 @@ def load_transformers(folder: Path, dtype: "torch.dtype") -> Any:
 def _understood(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config in words that transformers has. It knows no `factors` that divide the frequencies of
     the rotary embedding, but a scaling that has them twice: for short texts and for long ones."""
-    rope = config["rope_parameters"]
+    rope = config.get("rope_parameters", {})
     if rope.get("rope_type") != "factors":
         return dict(config)
     factors = rope["factors"]

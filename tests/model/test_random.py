@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from gardener.errors import UserError
+from gardener.evaluation.transformers_model import load_transformers
 from gardener.holder.prompter import Prompter
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint import resolve as models
@@ -115,6 +116,11 @@ def test_a_quantised_one_is_the_rounded_one(tmp_path: Path, like: str) -> None:
     assert fingerprint(tmp_path / "model").startswith("int4-32-int8-")
     whole = load_whole(tmp_path / "model", dtype="float32", device="cpu")
     assert torch.equal(whole.matrix, found.read(HEAD))
+    theirs = load_transformers(tmp_path / "model", torch.float32)
+    assert torch.equal(theirs.lm_head.weight, found.read(HEAD))
+    assert torch.equal(theirs.model.embed_tokens.weight, found.read(EMBEDDING))
+    up = "model.layers.1.mlp.up_proj.weight"
+    assert torch.equal(theirs.state_dict()[up], found.read(up))
 
 
 def test_a_quantised_model_is_split_as_it_is(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""`gardener make-random` and the options of `gardener split` that quantise, at tiny sizes."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from gardener.cli.make_random import make_random
+from gardener.cli.program import Misuse
+from gardener.cli.split import split
+from gardener.model.checkpoint.quantised import Quantised, quantised
+from gardener.model.checkpoint.tensors import HEAD, Checkpoint
+from gardener.model.random import shapes
+
+LIKE: Final = "llama-3.2-1b"
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": 300, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    monkeypatch.setattr(shapes, "SHAPES", {LIKE: {**shapes.SHAPES[LIKE], **sizes, **heads}})
+    monkeypatch.setattr("gardener.model.random.pool.NUMBERS", 1 << 17)
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path / "home"))
+
+
+def test_a_folder_and_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("gardener.cli.make_random.result", said.append)
+    make_random(like=LIKE, layers=3, quant="int8", out=tmp_path / "a", as_json=True)
+    assert json.loads(said[0])["bytes"] > 100_000
+    assert quantised(tmp_path / "a") == Quantised("int8")
+    assert len([name for name in Checkpoint(tmp_path / "a").names() if "up_proj" in name]) == 3
+    make_random(like=LIKE, gguf="Q4_0", out=tmp_path / "b.gguf")
+    assert (tmp_path / "b.gguf").read_bytes()[:4] == b"GGUF"
+    with pytest.raises(Misuse, match="leave --quant and --dtype out"):
+        make_random(like=LIKE, gguf="Q4_0", quant="int4", out=tmp_path / "c.gguf")
+
+
+def test_a_split_that_quantises(tmp_path: Path) -> None:
+    make_random(like=LIKE, layers=2, out=tmp_path / "a")
+    with pytest.raises(Misuse, match="give --quant int4 or int8 too"):
+        split(str(tmp_path / "a"), stages=2, group=64, out=tmp_path / "b")
+    split(str(tmp_path / "a"), stages=2, quant="int4", group=64, out=tmp_path / "b")
+    last = tmp_path / "b" / "stage-2"
+    assert quantised(last) == Quantised("int4", 64, "int8")
+    weights = Checkpoint(last).grouped(HEAD, "int8")
+    assert weights is not None
+    assert weights.bits == 8
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["quantised"] == {"quant": "int4", "group": 64, "quant_head": "int8"}
