@@ -53,7 +53,7 @@ class Trial:
 def tried(layer: Linear, inputs: int, dtype: torch.dtype, device: torch.device) -> Trial:
     """Try a layer whose weights are made of `synthetic.tile`, with rows of this dtype."""
     counts = _affordable(layer, cancelling(_MOST, inputs).to(device, dtype))
-    rows = cancelling(counts[-1] + 1, inputs).to(device, dtype)
+    rows = cancelling(counts[-1], inputs).to(device, dtype)
     found: list[Trial] = []
     for order in _ORDERS:
         if order <= counts[-1]:
@@ -82,7 +82,7 @@ def _agreeing(layer: Linear, rows: Tensor, counts: Sequence[int], order: int) ->
     """The numbers of rows that give every row the bits which it has in passes of `order` rows, at
     any place there: none if it is not the same at all."""
     expected = _whole(layer, rows, order)
-    if not torch.equal(layer(rows[1 : order + 1]), expected[1 : order + 1]):
+    if not torch.equal(layer(rows[:order].roll(1, 0)), expected[:order].roll(1, 0)):
         return set()
     return {count for count in counts if torch.equal(layer(rows[:count]), expected[:count])}
 
