@@ -9,6 +9,7 @@ import torch
 
 from gardener.errors import UserError
 from gardener.model.kernels import quickest
+from gardener.rings.settings import RingSettings
 from gardener.stages import quant, start
 from gardener.stages.quant import decided
 from gardener.stages.start import NodeSettings
@@ -82,6 +83,12 @@ def test_every_kind_can_be_timed(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(quickest, "_OUTPUTS", 64)
     monkeypatch.setattr(quickest, "_INPUTS", 128)
     assert quickest.seconds.__wrapped__(kind, torch.float32) > 0
+
+
+def test_local_stages_are_told_both_kinds() -> None:
+    told = [*RingSettings(local=2, quant="auto", quant_head="int4").node_options()]
+    assert told[told.index("--quant") + 1] == "auto"
+    assert told[told.index("--quant-head") + 1] == "int4"
 
 
 def test_the_card_names_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
