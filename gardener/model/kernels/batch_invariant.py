@@ -51,17 +51,20 @@ def padded(
     inputs: int,
     dtype: torch.dtype,
     device: torch.device,
+    *,
+    rounds: bool = False,
 ) -> "Padded":
     """A layer that was made already, padded where that makes it batch-invariant.
 
     kind       a name for this kind of kernel, with all that chooses what it runs but the shape
     synthetic  makes another one of this kind
     dtype      of the rows
+    rounds     whether rows are rounded, see `trial.tried`
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 0
     what = f"{kind} {outputs}x{inputs} {dtype} {device_name(device)} {threads} threads"
     trial = trials().of(
-        what, lambda: tried(synthetic(tile(inputs), outputs), inputs, dtype, device)
+        what, lambda: tried(synthetic(tile(inputs), outputs), inputs, dtype, device, rounds)
     )
     return Padded(layer, trial)
 

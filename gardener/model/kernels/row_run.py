@@ -21,7 +21,8 @@ def tried(run: OnnxRun, read: Sequence[int], made: Sequence[int]) -> "RowRun":
     side_by_side = _SideBySide(run, read)
     again = _Again(run.form, side_by_side)
     inputs, cpu = sum(read), torch.device("cpu")
-    found = padded(side_by_side, f"graph {run.form}", again, sum(made), inputs, torch.float32, cpu)
+    what = f"graph {run.form}"
+    found = padded(side_by_side, what, again, sum(made), inputs, torch.float32, cpu, rounds=True)
     return RowRun(run, found, made)
 
 

@@ -50,8 +50,11 @@ class Trial:
 
 
 @torch.inference_mode()
-def tried(layer: Linear, inputs: int, dtype: torch.dtype, device: torch.device) -> Trial:
-    """Try a layer whose weights are made of `synthetic.tile`, with rows of this dtype."""
+def tried(
+    layer: Linear, inputs: int, dtype: torch.dtype, device: torch.device, rounds: bool = False
+) -> Trial:
+    """Try a layer whose weights are made of `synthetic.tile`, with rows of this dtype. `rounds`:
+    whether it rounds its rows, so that the last bit of one may count for much in the next layer."""
     counts = _affordable(layer, cancelling(_MOST, inputs).to(device, dtype))
     rows = cancelling(counts[-1], inputs).to(device, dtype)
     found: list[Trial] = []
@@ -63,7 +66,7 @@ def tried(layer: Linear, inputs: int, dtype: torch.dtype, device: torch.device) 
     if not found:  # of two, which at least keeps rows alone out of kernels for one
         return _not_exact(layer, inputs, rows, Trial(2, (), counts[-1], 0.0))
     best = min(found, key=lambda each: each.step)
-    if dtype == torch.float32 and _dear(layer, rows, best):
+    if dtype == torch.float32 and not rounds and _dear(layer, rows, best):
         return _not_exact(layer, inputs, rows, replace(best, step=1, alike=()))
     return best
 
