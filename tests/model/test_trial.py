@@ -87,9 +87,7 @@ def test_sums_of_a_trial_cancel_out(inputs: int) -> None:
     assert (weight.shape, rows.shape) == ((TILE, inputs), (9, inputs))
     assert torch.equal(weight.bfloat16().float(), weight)
     assert torch.equal(weight.half().float()[weight.abs() > 1e-4], weight[weight.abs() > 1e-4])
-    sums = F.linear(rows.double(), weight.double()).abs()
-    assert sums[2::3].amax(1).gt(0).all()  # those that are ordinary
-    left = torch.cat((sums[::3], sums[1::3])).max()
+    left = F.linear(rows.double(), weight.double()).abs().max()
     size = F.linear(ordinary(9, inputs).double(), weight.double()).abs().max()
     assert left < 1e-12 * size
     assert inputs < 2 or rows.abs().sum(1).min() > 0

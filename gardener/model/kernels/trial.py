@@ -57,10 +57,14 @@ def tried(
     whether it rounds its rows, so that the last bit of one may count for much in the next layer."""
     counts = _affordable(layer, cancelling(_MOST, inputs).to(device, dtype))
     rows = cancelling(counts[-1], inputs).to(device, dtype)
+    given = [rows]
+    if rounds:  # parts of sums are made in integers, where what cancels out leaves no error
+        given.append(ordinary(counts[-1], inputs).to(device, dtype))
     found: list[Trial] = []
     for order in _ORDERS:
         if order <= counts[-1]:
-            found += _filled_up(counts, _agreeing(layer, rows, counts, order))
+            alike = [_agreeing(layer, each, counts, order) for each in given]
+            found += _filled_up(counts, set.intersection(*alike))
         if found and found[-1].step <= _CHEAP:
             break
     if not found:  # of two, which at least keeps rows alone out of kernels for one
