@@ -7,8 +7,8 @@ blocks of BLOCK, each of which is one product in float32, always of the same row
 same order; blocks are added in float64. Behind the cut, where the tree hangs, rows stand in any
 slots. These are summed in float64, of whose order nothing is left after rounding: see
 `wide_attention` for how sure that is. Scores are sums over one head each, and so have one order
-anyway, as long as a product has enough rows: how many is tried, see `attention_trial`. Deterministic
-decoding on GPUs splits a text in this way, too.
+anyway, as long as a product has enough rows: how many is tried, see `attention_trial`. This is how
+deterministic decoding on GPUs splits a text, too.
 """
 
 import math
