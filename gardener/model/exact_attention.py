@@ -2,18 +2,19 @@
 the pass, and wherever its ancestors are kept.
 
 What a row sees is cut in two by its position alone (`settled`). The rows before the cut are settled
-and stand in order in slots 0, 1 and so on. They are summed in blocks of BLOCK, each of which is one
-product in float32, always of the same rows of the text in the same order; blocks are added in
-float64. Behind the cut, where the tree hangs, rows stand in any slots. These are summed in float64,
-of whose order nothing is left after rounding. (As in `wide_attention`; of a text of a hundred
-tokens one number may round to another float32.) Scores are sums over one head each, and so have
-one order anyway, as long as a product has enough rows: how many is tried, see `attention_trial`.
-This is how deterministic decoding splits a text on GPUs, too.
+and stand in order in slots 0, 1 and so on. They are summed in blocks of LONG, and the rest in
+blocks of BLOCK, each of which is one product in float32, always of the same rows of the text in the
+same order; blocks are added in float64. Behind the cut, where the tree hangs, rows stand in any
+slots. These are summed in float64, of whose order nothing is left after rounding: see
+`wide_attention` for how sure that is. Scores are sums over one head each, and so have one order
+anyway, as long as a product has enough rows: how many is tried, see `attention_trial`. This is how
+deterministic decoding on GPUs splits a text, too.
 """
 
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +26,10 @@ from gardener.model.kv_cache import KVCache
 from gardener.model.placement import Ints, Mask, Placement
 
 BLOCK = 64
-"""Positions that are summed in one product."""
+"""Positions that are summed in one product, at the end of what is summed so."""
+
+LONG = 4 * BLOCK
+"""The same before that: fewer sums are left to be added."""
 
 SLACK = 32
 """So many positions before a row at least are summed in float64. Rows of a tree that is deeper, and
@@ -48,7 +52,7 @@ def settled(positions: Ints) -> Ints:
 class Piece:
     """Rows a..b-1 of a span that are computed together.
 
-    first   they see none but slots first..high-1; a multiple of BLOCK
+    first   they see none but slots first..high-1; a multiple of LONG
     low     slots first..low-1 are summed in blocks for all of them, a multiple of BLOCK
     top     slots from here on are summed in float64 for all of them, a multiple of BLOCK
     begin   slots before this are seen by all of them
@@ -76,7 +80,7 @@ def pieces(placement: Placement, window: int | None, most: int) -> list[Piece]:
     cuts = settled(placement.positions)
     deep = _out_of_order(placement, cuts)
     made = []
-    for a, b in _runs(placement.positions, deep, most):
+    for a, b in _runs(cuts, deep, most):
         part = placement.take(range(a, b))
         if deep[a]:
             made.append(_alone(part, window, a))
@@ -87,22 +91,23 @@ def pieces(placement: Placement, window: int | None, most: int) -> list[Piece]:
 
 def _out_of_order(placement: Placement, cuts: Ints) -> Mask:
     """Which rows sum more in blocks than what stands in order before them. [rows]"""
-    if placement.mask is None or int(cuts.max()) <= placement.base:
+    if int(cuts.max()) <= placement.base:
         return np.zeros(len(cuts), np.bool_)
     ordered = placement.slot_positions == np.arange(placement.base, placement.high)
-    fits = placement.mask & ordered
+    fits = placement.tail & ordered
     so_far = np.where(fits.all(1), placement.high - placement.base, fits.argmin(1))
     deep: Mask = so_far < cuts - placement.base
     return deep
 
 
-def _runs(positions: Ints, deep: Mask, most: int) -> Iterator[tuple[int, int]]:
-    """Rows a..b-1 of each piece: of many, those that are cut at the same place are together."""
-    a, rows = 0, len(positions)
+def _runs(cuts: Ints, deep: Mask, most: int) -> Iterator[tuple[int, int]]:
+    """Rows a..b-1 of each piece, all of which have the same long blocks; of many rows, also the
+    same short ones."""
+    a, rows = 0, len(cuts)
     ends = deep.copy()  # whether a piece ends before this row
     ends[1:] |= deep[:-1]
-    if rows > BLOCK:
-        ends |= (positions - SLACK) % BLOCK == 0
+    alike = BLOCK if rows > BLOCK else LONG
+    ends[1:] |= np.diff(cuts // alike) != 0
     for b in range(1, rows):
         if ends[b] or b - a == most:
             yield a, b
@@ -114,8 +119,8 @@ def _piece(part: Placement, cuts: Ints, window: int | None, a: int) -> Piece:
     low, top, high = int(cuts.min()), int(cuts.max()), part.high
     first, begin, mask = 0, max(part.base, low), None
     if window is not None and int(part.positions.max()) >= window:
-        first = max(int(part.positions.min()) - window + 1, 0) // BLOCK * BLOCK
-        first = begin = min(first, low)
+        first = min(max(int(part.positions.min()) - window + 1, 0), low) // LONG * LONG
+        begin = first
         mask = part.within(window)[:, first:]
     elif part.mask is not None:
         mask = part.mask[:, begin - part.base :]
@@ -149,6 +154,20 @@ def _alone(part: Placement, window: int | None, a: int) -> Piece:
     return Piece(**{**vars(piece), "order": order})
 
 
+class _Blocks(NamedTuple):
+    """Blocks of one width.
+
+    slots   where their rows stand
+    scores  [blocks, lines, width], of each head
+    sums    [blocks, lines, head_dim], of each head
+    """
+
+    slots: slice
+    width: int
+    scores: list[Tensor]
+    sums: list[Tensor]
+
+
 class Scratch:
     """Memory for one piece, which all layers use, and views of it.
 
@@ -176,7 +195,7 @@ class Scratch:
         lines, width = rows * group, piece.high - piece.first
         full = max(lines, least)
         low, top = piece.low - piece.first, piece.top - piece.first
-        self.lines, self.rows, self.group, self.count = lines, rows, group, top // BLOCK
+        self.lines, self.rows, self.group = lines, rows, group
         self.q = torch.zeros(kv_heads, full, head_dim)
         self.q_by_row = self.q[:, :lines].view(kv_heads, rows, group, head_dim)
         # Whole blocks: a product with few columns may have a kernel of its own, and powers of the
@@ -189,9 +208,28 @@ class Scratch:
         self.biased = by_row[..., piece.begin - piece.first :]
         self.between = by_row[..., low:top]
         self.tail = self.scores[..., low:]
-        self.blocks = self.scores[..., :top].view(kv_heads, full, self.count, -1) if top else None
-        self.of_heads = [] if self.blocks is None else list(self.blocks.transpose(1, 2))
-        self.sums = torch.empty(kv_heads, self.count, full, head_dim)
+        self.settled = self.scores[..., :top].view(kv_heads, full, top // BLOCK, BLOCK)
+        long = top // LONG * LONG
+        count = long // LONG + (top - long) // BLOCK
+        self.sums = torch.empty(kv_heads, count, full, head_dim)
+        self.blocks = [
+            self._blocks(piece.first, start, end, width)
+            for start, end, width in ((0, long, LONG), (long, top, BLOCK))
+            if end > start
+        ]
+
+    def _blocks(self, first: int, start: int, end: int, width: int) -> "_Blocks":
+        """Columns start..end-1 of the scores in blocks of this width."""
+        kv_heads, full = self.scores.shape[:2]
+        count = (end - start) // width
+        scores = self.scores[..., start:end].view(kv_heads, full, count, width).transpose(1, 2)
+        before = start // LONG
+        return _Blocks(
+            slots=slice(first + start, first + end),
+            width=width,
+            scores=list(scores),
+            sums=list(self.sums[:, before : before + count]),
+        )
 
 
 class ExactSpan:
@@ -274,14 +312,15 @@ def seen(piece: Piece, scratch: Scratch, q: Tensor, keys: Tensor, values: Tensor
         by_row[..., : piece.top - piece.low].mul_(1.0 - piece.blocks)
     total = tail.sum(-1, keepdim=True)
     behind = values[:, piece.low : piece.high].double()
-    if s.blocks is None:
-        summed = torch.bmm(tail, behind)
-    else:
-        total += s.blocks.sum(-1).sum(-1, keepdim=True, dtype=torch.float64)
-        before = values[:, piece.first : piece.top].view(kv_heads, s.count, BLOCK, head_dim)
-        for of_head, own, sums in zip(s.of_heads, before, s.sums, strict=True):
-            torch.bmm(of_head, own, out=sums)
+    if s.blocks:
+        total += s.settled.sum(-1).sum(-1, keepdim=True, dtype=torch.float64)
+        for blocks in s.blocks:
+            before = values[:, blocks.slots].view(kv_heads, -1, blocks.width, head_dim)
+            for own, of_head, sums in zip(before, blocks.scores, blocks.sums, strict=True):
+                torch.bmm(of_head, own, out=sums)
         summed = s.sums.sum(1, dtype=torch.float64).baddbmm_(tail, behind)
+    else:
+        summed = torch.bmm(tail, behind)
     summed.div_(total)
     by_row = summed[:, : s.lines].view(kv_heads, s.rows, s.group, head_dim).transpose(0, 1)
     return by_row.reshape(s.rows, -1).to(q.dtype)

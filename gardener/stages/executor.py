@@ -66,6 +66,12 @@ class Executor:
         return torch.get_num_threads() if self.device.type == "cpu" else 0
 
     @property
+    def attention_is_exact(self) -> bool:
+        """Whether attention leaves no trace of slots and of other rows: by `exact_attention`, or in
+        float64. Elsewhere than on the CPU nothing is known of its kernel."""
+        return self.device.type == "cpu"
+
+    @property
     def kv_memory(self) -> int:
         """Bytes of keys and values that are held now. For the worker thread."""
         return sum(cache.nbytes for cache in self._caches.values())
