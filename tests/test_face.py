@@ -163,6 +163,7 @@ def test_what_cannot_be_asked_is_refused_and_the_ring_goes_on(
         ({"simulate": -1}, "simulate is -1, and starts at 1"),
         ({"local": 2, "dtype": "floaty"}, "dtype floaty is unknown: take float32"),
         ({"local": 2, "quant": "int3"}, "quant int3 is unknown: take none"),
+        ({"local": 2, "quant_head": "nf4"}, "quant_head nf4 is unknown: take auto, none, int4"),
     ],
 )
 def test_settings_that_make_no_ring_are_refused(settings: dict[str, Any], complaint: str) -> None:

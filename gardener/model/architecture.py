@@ -18,7 +18,7 @@ from gardener.model.checkpoint.plain_config import plain_config
 from gardener.model.checkpoint.slices import Slice, even_cut
 from gardener.model.context import context_length
 from gardener.model.families import FAMILIES, Mixture, Norms, differences
-from gardener.model.quants import QUANT_BYTES
+from gardener.model.quants import AUTO, QUANT_BYTES, of_head
 
 LAYER_BYTES = 8e6
 """What a layer costs beside its weights (attention, launching kernels), as bytes to be read.
@@ -142,13 +142,14 @@ class Architecture:
             found["trained"] = self.trained  # their frequencies depend on it
         return found | ({} if self.mixture is None else {"mixture": asdict(self.mixture)})
 
-    def balance(self, stages: int, quant: str = "none") -> list[Slice]:
-        """Cut the model so that no stage is slower than it must be.
+    def balance(self, stages: int, quant: str = "none", quant_head: str = AUTO) -> list[Slice]:
+        """Cut the model so that no stage is slower than it must be. `quant`: a kind in
+        `quants.QUANTS`, `quant_head` one in `quants.HEAD_QUANTS`.
 
         Counted from the sizes alone, so that every machine comes to the same cut. Of experts only
         those count that a token goes through: they are what takes time, all of them take memory.
         """
-        head = self.vocab * self.width * QUANT_BYTES["none"]
+        head = self.vocab * self.width * QUANT_BYTES[of_head(quant_head, quant)]
         costs = [self._weights(layer) * QUANT_BYTES[quant] for layer in range(self.layers)]
         return even_cut([round(cost + LAYER_BYTES) for cost in costs], round(head), stages)
 

@@ -54,7 +54,7 @@ class LinearReader:
         whole_bias = self._together(biases) if biases else None
         if self._quant in GROUPED:
             found = [self._grouped(name, shape) for name, shape in shapes.items()]
-            return grouped_linear(found, whole_bias, self._dtype)
+            return grouped_linear(found, whole_bias)
         return self._make(self._together(shapes), whole_bias)
 
     def grouped(self, parts: Mapping[str, int], inputs: int, bias: bool) -> GroupedAffine:
@@ -70,7 +70,7 @@ class LinearReader:
         self.read.add(name)
         weight = self._checkpoint.read(name, (count, *shape))[number]
         if self._quant in GROUPED:
-            return grouped_linear([self._rounded(name, weight)], None, self._dtype)
+            return grouped_linear([self._rounded(name, weight)], None)
         return self._make(in_dtype(name, weight, self._device, self._dtype), None)
 
     def matrix(self, name: str, shape: tuple[int, int], stored: Callable[[], Tensor]) -> Linear:
@@ -79,7 +79,7 @@ class LinearReader:
         if self._quant in GROUPED:
             found = self._checkpoint.grouped(name, self._quant, shape)
             found = found or self._rounded(name, stored())
-            return grouped_linear([found], None, self._dtype)
+            return grouped_linear([found], None)
         return self._make(in_dtype(name, stored(), self._device, self._dtype), None)
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -36,6 +36,7 @@ from gardener.model.mixture import Experts, Router
 from gardener.model.quants import GROUPED
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
+from gardener.runtime.memory import give_back
 from gardener.runtime.wording import bare_span
 
 
@@ -295,6 +296,7 @@ class Loader:
     def release(self) -> None:
         """Give back the memory of what was read, see `Checkpoint.release`."""
         self._checkpoint.release()
+        give_back()
 
     def table(self) -> Tensor:
         """On the CPU the embedding stays in the mapped file: only rows that are used get read. One

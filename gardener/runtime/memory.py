@@ -1,6 +1,8 @@
-"""What is loaded once and used for long is left out of garbage collections meanwhile."""
+"""Memory of what is loaded once and used for long."""
 
+import ctypes
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,3 +21,13 @@ def kept() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def give_back() -> None:
+    """Give freed memory back to the system, where the C library keeps it for later. Between layers
+    that are brought into another form, that is more than the largest layer takes."""
+    if sys.platform != "linux":
+        return
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+    if trim is not None:
+        trim(0)

@@ -153,7 +153,8 @@ def choose_slice(shape: Architecture, settings: NodeSettings) -> Slice:
         )
     if settings.stage > settings.stages:
         raise UserError(f"there is no stage {settings.stage} of {settings.stages}")
-    return shape.balance(settings.stages, settings.quant)[settings.stage - 1]
+    cut = shape.balance(settings.stages, settings.quant, settings.quant_head)
+    return cut[settings.stage - 1]
 
 
 def kv_room(stage: Executor, settings: NodeSettings) -> int:

@@ -75,7 +75,7 @@ class Weights:
 
     def plain(self, s: Architecture, layer: int = 0) -> Block:
         def linear(affine: GroupedAffine) -> Any:
-            return grouped_linear(affine.parts, affine.bias, torch.float32)
+            return grouped_linear(affine.parts, affine.bias)
 
         weights = BlockWeights(
             qkv=linear(self.qkv),

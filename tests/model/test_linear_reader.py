@@ -126,9 +126,9 @@ def test_what_cannot_be_is_refused(folder: Path) -> None:
         reader(folder, "int4", device=torch.device("meta"))
     with pytest.raises(UserError, match="quant 'int3' is not one of none, int4, int8, nf4"):
         reader(folder, "int3")
-    with pytest.raises(UserError, match="head.weight has 40 inputs, and --quant int8 takes mul"):
+    with pytest.raises(UserError, match=r"head\.weight has 40 inputs, and --quant int8 takes mul"):
         reader(folder, "int8").matrix(HEAD, (8, 40), lambda: torch.ones(8, 40))
     broken = torch.ones(8, 32)
     broken[3, 4] = torch.nan
-    with pytest.raises(UserError, match="head.weight holds values that are not numbers"):
+    with pytest.raises(UserError, match=r"head\.weight holds values that are not numbers"):
         reader(folder, "int4").matrix(HEAD, (8, 32), lambda: broken)

@@ -58,8 +58,12 @@ def test_a_layer_is_the_product_of_its_weights(
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("minima", [False, True])
-def test_a_row_gives_the_same_bits_in_any_batch(bits: int, minima: bool) -> None:
-    layer = OnnxLinear(drawn(200, 512, bits, 32, zeros=True, minima=minima), None)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_row_gives_the_same_bits_in_any_batch(
+    bits: int, minima: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    layer = OnnxLinear(drawn(1200, 512, bits, 32, zeros=True, minima=minima), None)
     x = torch.randn(40, 512, generator=torch.Generator().manual_seed(1))
     whole = layer(x)
     for rows in range(1, 40):

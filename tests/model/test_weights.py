@@ -234,6 +234,7 @@ def test_the_head_counts_when_layers_are_shared_out(folder: Path) -> None:
     ends = [s.end for s in big.balance(3)]
     assert ends[0] == ends[1] - ends[0] > 30 - ends[1]
     assert big.balance(3, "nf4")[-1].first > ends[1]  # the head stays in 16 bits
+    assert big.balance(3, "int4", "none")[-1].first > big.balance(3, "int4")[-1].first
 
 
 def test_of_experts_those_count_that_a_token_goes_through(folder: Path) -> None:

@@ -1,9 +1,12 @@
-"""What is loaded is not walked by the garbage collector, as long as it is in use."""
+"""What is loaded is not walked by the garbage collector; what is freed goes back."""
 
 import gc
+import sys
 import weakref
 
-from gardener.runtime.memory import kept
+import psutil
+
+from gardener.runtime.memory import give_back, kept
 
 
 class Loaded:
@@ -27,3 +30,15 @@ def test_what_is_there_is_left_alone_until_the_block_ends_and_then_freed() -> No
     gc.collect()
     assert old() is None
     assert not gc.get_freeze_count()
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    process = psutil.Process()
+    parts = [bytearray(100_000) for _ in range(1000)]
+    last = parts.pop()  # so that the end of the heap is in use
+    held = process.memory_info().rss
+    parts.clear()
+    give_back()
+    assert last
+    if sys.platform == "linux":
+        assert process.memory_info().rss < held - 50_000_000

@@ -1,12 +1,18 @@
 """Which kind of quantisation a stage takes, and what it says of it."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import tiny
 import torch
 
 from gardener.errors import UserError
 from gardener.model.kernels import quickest
-from gardener.stages import quant
+from gardener.rings.settings import RingSettings
+from gardener.stages import quant, start
 from gardener.stages.quant import decided
+from gardener.stages.start import NodeSettings
 
 CPU = torch.device("cpu")
 
@@ -77,3 +83,36 @@ def test_every_kind_can_be_timed(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(quickest, "_OUTPUTS", 64)
     monkeypatch.setattr(quickest, "_INPUTS", 128)
     assert quickest.seconds.__wrapped__(kind, torch.float32) > 0
+
+
+def test_local_stages_are_told_both_kinds() -> None:
+    told = [*RingSettings(local=2, quant="auto", quant_head="int4").node_options()]
+    assert told[told.index("--quant") + 1] == "auto"
+    assert told[told.index("--quant-head") + 1] == "int4"
+
+
+def test_the_card_names_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    tiny.make("llama", tmp_path)
+    timed(monkeypatch, int4=1.0, nf4=3.0)
+    settings = NodeSettings(
+        stage=2,
+        peer="127.0.0.1:7002",
+        listen="127.0.0.1:7001",
+        model=str(tmp_path),
+        revision=None,
+        stages=2,
+        layers=None,
+        dtype="float32",
+        device="cpu",
+        threads=torch.get_num_threads(),
+        quant="auto",
+        patience=1.0,
+    )
+    asked, named = (
+        start.load(replace(settings, quant=kind), lambda line: None) for kind in ("auto", "int4")
+    )
+    assert asked.quant == named.quant == "int4"
+    wide = start.load(replace(settings, quant_head="none"), lambda line: None)
+    assert asked.slice == named.slice
+    assert asked.memory < wide.memory

@@ -76,8 +76,10 @@ def _order_of_summing(
 
     Kernels work on blocks of rows, and a block of one or two may have an order of its own. Tried on
     sums whose terms cancel out, in blocks of 64 with weights i and i + 32 alike: what is left is
-    the error of the order itself, where ordinary sums would mostly round it away. A kernel for
-    which no step holds gets one of 2, which at least keeps lone rows out of kernels for one.
+    the error of the order itself, where ordinary sums would mostly round it away. Tried on ordinary
+    rows as well: in a kernel that makes parts of a sum in integers, terms may cancel out without
+    any error. A kernel for which no step holds gets one of 2, which at least keeps lone rows out of
+    kernels for one.
     """
     inputs = max(inputs, 64)
     random = torch.Generator().manual_seed(1)
@@ -88,10 +90,12 @@ def _order_of_summing(
     weight, rows = (F.pad(t.flatten(1), (0, inputs))[:, :inputs] for t in (weight, rows))
     weight, rows = weight.to(device, dtype), rows.to(device, dtype)
     layer = make(weight, None)
-    whole = layer(rows)
-
+    ordinary = torch.randn(_TRIED_ROWS, inputs, generator=random).to(device, dtype)
     counts = range(1, _TRIED_ROWS + 1)
-    alike = frozenset(n for n in counts if torch.equal(layer(rows[:n]), whole[:n]))
+    alike = frozenset(counts)
+    for given in (rows, ordinary):
+        whole = layer(given)
+        alike &= {n for n in alike if torch.equal(layer(given[:n]), whole[:n])}
     step = next((step for step in _STEPS if alike.issuperset(counts[step - 1 :: step])), 2)
     return step, alike
 

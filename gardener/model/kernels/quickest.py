@@ -53,5 +53,5 @@ def seconds(quant: str, dtype: torch.dtype) -> float:
 
 def _layer(quant: str, weight: torch.Tensor, dtype: torch.dtype) -> Linear:
     if quant in GROUPED:
-        return grouped_linear([rounded(weight, GROUPED[quant], GROUP)], None, dtype)
+        return grouped_linear([rounded(weight, GROUPED[quant], GROUP)], None)
     return quantised(quant)(weight.to(dtype), None)

@@ -44,7 +44,7 @@ class _SideBySide:
         self._run, self._read, self.nbytes = run, read, run.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.cat(self._run(*x.split_with_sizes(self._read, -1)), -1)
+        return torch.cat(self._run(*x[:, : sum(self._read)].split_with_sizes(self._read, -1)), -1)
 
 
 @dataclass(frozen=True)
