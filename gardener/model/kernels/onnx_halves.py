@@ -40,20 +40,15 @@ def before_attention(
     s = architecture
     half = {} if rotated is None else dict.fromkeys(("cosines", "sines"), rotated // 2)
     graph = _Graph(s, layer.norms, hidden=s.width, **half)
+    queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
     both = graph.linear(graph.normed("hidden", "attention_norm"), layer.qkv)
-    heads = graph.op("Reshape", both, graph.ints(0, -1, s.head_dim))
+    qk, v = graph.ops("Split", 2, both, graph.ints(queries + keys, keys), axis=-1)
     if "q_norm" in layer.norms:
-        sizes = graph.ints(s.heads, s.kv_heads, s.kv_heads)
-        q, k, v = graph.ops("Split", 3, heads, sizes, axis=1)
+        q, k = graph.ops("Split", 2, qk, graph.ints(queries, keys), axis=-1)
         q, k = graph.normed_heads(q, "q_norm"), graph.normed_heads(k, "k_norm")
-        qk = graph.op("Concat", q, k, axis=1)
-    else:
-        qk, v = graph.ops("Split", 2, heads, graph.ints(s.heads + s.kv_heads, s.kv_heads), axis=1)
+        qk = graph.op("Concat", q, k, axis=-1)
     if rotated is not None:
         qk = graph.rotated(qk, rotated)
-    flat = graph.ints(0, -1)
-    qk, v = graph.op("Reshape", qk, flat), graph.op("Reshape", v, flat)
-    queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
     read = [s.width, *half.values()]
     return tried(graph.run(queries_keys=qk, values=v), read, [queries + keys, keys])
 
@@ -92,15 +87,17 @@ class _Graph(OnnxGraph):
         )
 
     def normed_heads(self, heads: str, field: str) -> str:
-        """[n, heads, head_dim]; a longer norm is one over all heads, as in OLMo 2."""
+        """[n, heads * head_dim], each head for itself; a longer norm is one over all heads, as in
+        OLMo 2."""
         size = self._architecture.head_dim
-        if len(self._norms[field]) == size:
+        if len(self._norms[field]) > size:
             return self.normed(heads, field)
-        flat = self.op("Reshape", heads, self.ints(0, -1))
-        return self.op("Reshape", self.normed(flat, field), self.ints(0, -1, size))
+        each = self.op("Reshape", heads, self.ints(0, -1, size))
+        return self.op("Reshape", self.normed(each, field), self.ints(0, -1))
 
     def rotated(self, heads: str, rotated: int) -> str:
-        """[n, heads, head_dim], by the inputs `cosines` and `sines`."""
+        """Queries and keys [n, (heads + kv_heads) * head_dim], by the inputs `cosines` and
+        `sines`."""
         count = self._architecture.heads + self._architecture.kv_heads
         size = self._architecture.head_dim
         # As a text of n tokens, whose first one is at position 0 of tables of n positions.
@@ -115,7 +112,7 @@ class _Graph(OnnxGraph):
             num_heads=count,
             **partial,
         )
-        return self.op("Reshape", turned, self.ints(-1, count, size))
+        return self.op("Reshape", turned, self.ints(-1, count * size))
 
     def activated(self, gate: str) -> str:
         kind = self._architecture.activation

@@ -50,7 +50,7 @@ class _SideBySide:
         self.nbytes, self.spread = run.nbytes, UNTRIED
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.cat(self._run(*x.split_with_sizes(self._read, -1)), -1)
+        return torch.cat(self._run(*x[:, : sum(self._read)].split_with_sizes(self._read, -1)), -1)
 
 
 @dataclass(frozen=True)
