@@ -4,13 +4,14 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import gardener
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.parts import check_stages
-from gardener.model.checkpoint.quantised import agreed_quant
+from gardener.model.checkpoint.quantised import agreed_quant, stored_quant
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
@@ -121,16 +122,21 @@ def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
     """Load the stage; from a hub, fetch only the files that it needs. Raises UserError."""
     if settings.stages is not None:
         check_stages(Path(settings.model).expanduser(), settings.stages, "--stages")
-    quant = decided(settings.quant, settings.dtype, settings.device, settings.threads, say)
-    settings = replace(settings, quant=quant)
+
+    @cache
+    def chosen() -> str:
+        return decided(settings.quant, settings.dtype, settings.device, settings.threads, say)
+
     where = resolve(
         settings.model,
         settings.revision,
-        choose=lambda shape: choose_slice(shape, settings),
+        choose=lambda shape: choose_slice(shape, replace(settings, quant=chosen())),
         part=settings.stage,
         say=say,
     )
-    settings = replace(settings, quant=agreed_quant(where, settings.quant))
+    stored = stored_quant(where) is not None  # then there is nothing to choose
+    quant = agreed_quant(where, settings.quant) if stored else chosen()
+    settings = replace(settings, quant=quant)
     held = None  # a part of a split model brings just the layers of one stage
     if stored_slice(where) is None or settings.layers is not None:
         held = choose_slice(Architecture.read(where), settings)
