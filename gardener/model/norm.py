@@ -5,11 +5,13 @@ from torch import Tensor
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Scale the last dimension to a root mean square of one, then by `weight`.
+    """Scale the last dimension to a root mean square of one, then by `weight`: [size], or one for
+    each of the last dimensions.
 
     Computed in float32, and rounded to the type of the weight before it is multiplied with it: a
     weight in 16 bits rounds as Llama does, one in float32 as Gemma and OLMo 2 do.
     """
-    if weight.dtype == torch.float32:
+    if weight.dtype == torch.float32 and weight.dim() == 1:
         return torch.rms_norm(x.float(), x.shape[-1:], weight, eps).to(x.dtype)
-    return torch.rms_norm(x.float(), x.shape[-1:], None, eps).to(weight.dtype) * weight
+    normed = torch.rms_norm(x.float(), x.shape[-1:], None, eps)
+    return (normed.to(weight.dtype) * weight).to(x.dtype)

@@ -49,7 +49,7 @@ NAMES = {
     | {"--data", "--prompts", "--policies", "--concurrency", "--repeat", "--raw", "--no-view"}
     | {"--out", "--no-plots"},
     "split": {"--out", "--stages", "--layers", "--dtype", "--revision", "--json"}
-    | {"--measured", "--listen", "--patience"},
+    | {"--measured", "--listen", "--patience", "--quant", "--group", "--quant-head"},
     "train-draft": SHARED
     | TRAINING
     | {"--out", "--from", "--data", "--openings", "--dtype"}
