@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gardener.model.architecture import Architecture
 from gardener.model.attention import CachedRows
+from gardener.model.kernels.onnx_graph import spoiled
 from gardener.model.kernels.onnx_halves import GroupedLayer, after_attention, before_attention
 from gardener.model.look_back import LookBack
 from gardener.model.rotary import Rotations
@@ -36,8 +37,9 @@ class FusedBlock:
         """See `block.Layer`."""
         turns = () if self._rope is None else rotations[self._rope].halves
         qk, v = (self._heads(made, x) for made in self._before(x, *turns))
-        (y,) = self._after(self._look(qk, v, spans), x)
-        return y.to(x.dtype)
+        seen = self._look(qk, v, spans)
+        (y,) = self._after(seen, x)
+        return spoiled(y, seen).to(x.dtype)
 
     def _heads(self, made: Tensor, x: Tensor) -> Tensor:
         """[rows, heads * head_dim] to [rows, heads, head_dim], of the dtype of x."""

@@ -167,13 +167,11 @@ class Pick:
         ]
 
     def _read_soundly(self, hidden: torch.Tensor, batch: Sequence[PlacedSegment]) -> list[bool]:
-        """By segment, whether its rows of the prompt that are not picked after are numbers. Of the
-        others, the picks tell."""
-        parts = torch.split(hidden, [placed.rows for placed in batch])
-        return [
-            len(placed.pick_rows) == placed.rows or is_finite(part)
-            for placed, part in zip(batch, parts, strict=True)
-        ]
+        """By segment, whether its rows are numbers. Picks would not always tell: a quantised head
+        may make numbers of what is none."""
+        if is_finite(hidden):
+            return [True] * len(batch)
+        return [is_finite(part) for part in torch.split(hidden, [each.rows for each in batch])]
 
     def _picks(
         self, normed: torch.Tensor, picked: Sequence[int], batch: Sequence[PlacedSegment]

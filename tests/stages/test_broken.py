@@ -35,8 +35,17 @@ HOW = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hidden states of one token grow with a direction of its own, which layer 2 alone reads."""
-    made = tmp_path_factory.mktemp("model")
+    return made_to_overflow(tmp_path_factory.mktemp("model"), in_queries=False)
+
+
+@pytest.fixture(scope="module")
+def queries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_to_overflow(tmp_path_factory.mktemp("model"), in_queries=True)
+
+
+def made_to_overflow(made: Path, *, in_queries: bool) -> Path:
+    """Hidden states of one token grow with a direction of its own, which layer 2 alone reads: in
+    the queries of some heads, or in the feed-forward part."""
     model: Any = tiny.make("llama", made)
     with torch.no_grad():
         table = model.model.embed_tokens.weight
@@ -48,6 +57,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             layer.mlp.down_proj.weight[0] = 0.0
             if number != 2:
                 continue
+            if in_queries:
+                layer.self_attn.q_proj.weight[:4, 0] = 30000.0
+                continue
             for part in (layer.mlp.gate_proj, layer.mlp.up_proj):
                 part.weight[:, 0] = 300.0
         model.lm_head.weight[POISON] = 0.0  # never the likeliest
@@ -55,9 +67,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def ring(folder: Path, cut: Sequence[Slice], monkeypatch: pytest.MonkeyPatch) -> RealStages:
+def ring(
+    folder: Path, cut: Sequence[Slice], monkeypatch: pytest.MonkeyPatch, quant: str = "none"
+) -> RealStages:
     def half(folder: Path, held: Slice) -> Any:
-        return load.load_stage(folder, held, dtype="float16")
+        return load.load_stage(folder, held, dtype="float16", quant=quant)
 
     monkeypatch.setattr("real_stages.load_stage", half)
     return RealStages(folder, cut, random.Random(2))
@@ -113,6 +127,22 @@ def test_a_prompt_that_overflows_ends_the_request_and_names_the_layer(
     assert (asked.reason, asked.emitted) == ("failed", [])
     assert asked.broken == 2
     assert (beside.reason, len(beside.emitted)) == ("length", 8)
+
+
+@pytest.mark.parametrize("quant", ["none", "int4", "int8"])
+@pytest.mark.parametrize("where", ["folder", "queries"])
+@pytest.mark.parametrize("prompt", [[POISON], [*PROMPT, POISON], [POISON, *PROMPT]])
+def test_quantised_kernels_do_not_make_numbers_of_what_is_none(
+    quant: str,
+    where: str,
+    prompt: list[int],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = ring(request.getfixturevalue(where), CUTS["at the end"], monkeypatch, quant)
+    asked = made.ask(prompt, 8)
+    made.finish()
+    assert (asked.reason, asked.emitted, asked.broken) == ("failed", [], 2)
 
 
 @pytest.mark.parametrize("policy", ["plain", "gardener"])

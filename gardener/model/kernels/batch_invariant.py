@@ -81,7 +81,7 @@ class Padded:
 
     def __init__(self, inner: Linear, trial: Trial) -> None:
         self._inner, self._most = inner, trial.most
-        self._full = [filled(rows, trial) for rows in range(trial.most + 1)]
+        self._full = [0, *(filled(rows, trial) for rows in range(1, trial.most + 1))]
         self.nbytes, self.spread = inner.nbytes, trial.spread
 
     def keeps(self, rows: int) -> bool:

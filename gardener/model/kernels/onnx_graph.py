@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.errors import UserError
+from gardener.model.finite import is_finite
 from gardener.model.kernels.grouped import Grouped
 
 _INTEGER_SUMS = 4  # what ONNX Runtime calls `accuracy_level`
@@ -178,6 +179,16 @@ class OnnxGraph:
 
     def _name(self) -> str:
         return f"value{next(self._numbers)}"
+
+
+def spoiled(made: Tensor, *rows: Tensor) -> Tensor:
+    """What was made of rows [n, width], with no numbers where these are none: `MatMulNBits` leaves
+    out a NaN among numbers of its group. Looked for in float16 alone, which overflows everywhere;
+    in other dtypes only hidden states grow so large, and they stay what they are."""
+    for each in rows:
+        if each.dtype == torch.float16 and not is_finite(each):
+            made = made + (each.float() * 0.0).sum(-1, keepdim=True)
+    return made
 
 
 def _packed_zeros(weight: Grouped, zeros: Tensor) -> Tensor:

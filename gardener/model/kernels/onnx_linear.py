@@ -10,13 +10,14 @@ from torch import Tensor
 
 from gardener.model.kernels.grouped import Grouped
 from gardener.model.kernels.interface import UNTRIED
-from gardener.model.kernels.onnx_graph import GroupedAffine, OnnxGraph
+from gardener.model.kernels.onnx_graph import GroupedAffine, OnnxGraph, spoiled
 
 
 class OnnxLinear:
     """Weights as `Grouped` has them, with a bias [outputs] or without one.
 
-    Results are of the dtype of the rows; they are computed in float32.
+    Results are of the dtype of the rows; they are computed in float32. A row that is no number
+    gives none, see `onnx_graph.spoiled`.
     """
 
     def __init__(self, weight: Grouped, bias: Tensor | None) -> None:
@@ -30,4 +31,4 @@ class OnnxLinear:
     def __call__(self, x: Tensor) -> Tensor:
         """Rows [n, inputs] to rows [n, outputs]."""
         (y,) = self._run(x)
-        return y.to(x.dtype)
+        return spoiled(y, x).to(x.dtype)

@@ -7,9 +7,9 @@ So the very layer is tried, see `batch_invariant.py`.
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, product, takewhile
+from itertools import accumulate, product
 
 import torch
 from torch import Tensor
@@ -17,14 +17,14 @@ from torch import Tensor
 from gardener.model.kernels.interface import Linear
 from gardener.model.kernels.synthetic import cancelling, ordinary
 
-_FEW = (*range(1, 10), 12, 15, 16, 17)
+_FEW = (*range(1, 18), 20)
 """Numbers of rows that are tried whatever it takes."""
 
-_MORE = ((1.0, (64, 48, 24)), (0.15, (128, 32, 31, 33, 256, 512)))
-"""Those that are tried in this order as long as they take no more than so many seconds."""
+_MORE, _SECONDS = (64, 48, 32, 24, 40, 56, 28), 1.0
+"""Those that are tried in this order as long as they take no more than so many seconds. Pieces of
+64 rows take about as long as a pass of 512."""
 
-_STEPS = (1, 2, 3, 4, 6, 8, 12, 16)
-_CHEAP = 4  # a step up to this is taken without a look at others
+_CHEAP = 4  # a row alone that is filled up to this is taken without a look at other orders
 _ORDERS = (64, 16, 8)  # passes of so many rows, whose order of summing the others are held to
 _MOST = 16  # least rows that must be left in one pass
 _SAMPLE = (1, 2, 3, 5, 8, 16)  # numbers of rows that tell how far a row may be from itself
@@ -36,17 +36,19 @@ _DEARER = 1.1  # in float32, filling up may make a row alone take so much longer
 class Trial:
     """What a trial found.
 
-    step    rows are filled up to a multiple of this
-    alike   numbers of rows that need no filling up, though they are no multiples
-    most    rows of one pass: what is more is computed in several
+    rows    numbers of rows, ascending, that were tried and are good: what is fewer is filled up to
+            the next one, and what is more than the last is computed in several passes
     spread  the largest difference of a row to itself in another batch that remains then, as a part
             of its size (the norm of the difference by that of the row); 0.0: there is none
     """
 
-    step: int
-    alike: tuple[int, ...]
-    most: int
+    rows: tuple[int, ...]
     spread: float
+
+    @property
+    def most(self) -> int:
+        """Rows of one pass."""
+        return self.rows[-1]
 
 
 @torch.inference_mode()
@@ -56,53 +58,50 @@ def tried(
     """Try a layer whose weights are made of `synthetic.tile`, with rows of this dtype. `rounds`:
     whether it rounds its rows, so that the last bit of one may count for much in the next layer."""
     counts = _affordable(layer, cancelling(_MOST, inputs).to(device, dtype))
-    rows = cancelling(counts[-1], inputs).to(device, dtype)
+    rows = cancelling(counts[-1] + 1, inputs).to(device, dtype)
     given = [rows]
     if rounds:  # parts of sums are made in integers, where what cancels out leaves no error
-        given.append(ordinary(counts[-1], inputs).to(device, dtype))
+        given.append(ordinary(counts[-1] + 1, inputs).to(device, dtype))
     found: list[Trial] = []
     for order in _ORDERS:
         if order <= counts[-1]:
-            alike = [_agreeing(layer, each, counts, order) for each in given]
-            found += _filled_up(counts, set.intersection(*alike))
-        if found and found[-1].step <= _CHEAP:
+            good = set.intersection(*(_agreeing(layer, each, counts, order) for each in given))
+            if max(good, default=0) >= _MOST:
+                found.append(Trial(tuple(sorted(good)), 0.0))
+        if found and found[-1].rows[0] <= _CHEAP:
             break
     if not found:  # of two, which at least keeps rows alone out of kernels for one
-        return _not_exact(layer, inputs, rows, Trial(2, (), counts[-1], 0.0))
-    best = min(found, key=lambda each: each.step)
+        even = tuple(count for count in counts if count % 2 == 0)
+        return _not_exact(layer, inputs, rows, Trial(even, 0.0))
+    best = min(found, key=lambda each: each.rows[0])
     if dtype == torch.float32 and not rounds and _dear(layer, rows, best):
-        return _not_exact(layer, inputs, rows, replace(best, step=1, alike=()))
+        return _not_exact(layer, inputs, rows, Trial(tuple(range(1, best.most + 1)), 0.0))
     return best
 
 
 def _affordable(layer: Linear, rows: Tensor) -> list[int]:
     """The numbers of rows, ascending, that can be tried in the time that there is."""
     one_row = _seconds(layer, rows) / len(rows)
-    counts = list(_FEW)
-    for seconds, more in _MORE:
-        ends = accumulate(one_row * count * 2 for count in more)  # once for what is expected
-        counts += [count for count, end in zip(more, ends, strict=True) if end <= seconds]
-    return sorted(counts)
+    ends = accumulate(one_row * count * 2 for count in _MORE)  # once for what is expected
+    more = [count for count, end in zip(_MORE, ends, strict=True) if end <= _SECONDS]
+    return sorted((*_FEW, *more))
 
 
 def _agreeing(layer: Linear, rows: Tensor, counts: Sequence[int], order: int) -> set[int]:
     """The numbers of rows that give every row the bits which it has in passes of `order` rows, at
-    any place there: none if it is not the same at all."""
+    any place there: none if it is not the same at all. `rows`: one more than the largest number,
+    for few are tried from the second one on, too, whose terms cancel out in another way."""
     expected = _whole(layer, rows, order)
     if not torch.equal(layer(rows[:order].roll(1, 0)), expected[:order].roll(1, 0)):
         return set()
-    return {count for count in counts if torch.equal(layer(rows[:count]), expected[:count])}
 
+    def agrees(first: int, count: int) -> bool:
+        part = slice(first, first + count)
+        return torch.equal(layer(rows[part]), expected[part])
 
-def _filled_up(counts: Sequence[int], agreeing: set[int]) -> Iterable[Trial]:
-    """The least step in whose multiples all agree, up to as many rows as they do."""
-    for step in _STEPS:
-        multiples = [count for count in counts if count % step == 0]
-        good = list(takewhile(agreeing.__contains__, multiples))
-        if good and good[-1] >= _MOST:
-            others = (n for n in sorted(agreeing) if n % step and n < good[-1])
-            yield Trial(step, tuple(others), good[-1], 0.0)
-            return
+    return {
+        count for count in counts if agrees(0, count) and (count > _FEW[-1] or agrees(1, count))
+    }
 
 
 def _dear(layer: Linear, rows: Tensor, trial: Trial) -> bool:
@@ -140,9 +139,7 @@ def _not_exact(layer: Linear, inputs: int, rows: Tensor, trial: Trial) -> Trial:
 
 def filled(rows: int, trial: Trial) -> int:
     """How many rows are computed for so many, of at most `trial.most`."""
-    while rows % trial.step and rows not in trial.alike:
-        rows += 1
-    return rows
+    return next(count for count in trial.rows if count >= rows)
 
 
 def _whole(layer: Linear, rows: Tensor, order: int) -> Tensor:

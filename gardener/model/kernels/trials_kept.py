@@ -19,7 +19,7 @@ from gardener.model.kernels.machine import fingerprint
 from gardener.model.kernels.trial import Trial
 from gardener.runtime.files import whole_file
 
-FORMAT = 1
+FORMAT = 2
 MOST = 2000
 """Trials that are kept; the oldest ones go first."""
 
@@ -29,9 +29,7 @@ _Count = Annotated[int, Meta(ge=1, le=4096)]
 class _Kept(msgspec.Struct, forbid_unknown_fields=True):
     """A `Trial` as it comes out of a file."""
 
-    step: _Count
-    alike: tuple[_Count, ...]
-    most: _Count
+    rows: Annotated[tuple[_Count, ...], Meta(min_length=1)]
     spread: Annotated[float, Meta(ge=0, le=1e30)]
 
 
@@ -70,7 +68,7 @@ class Trials:
         self._known[key] = trial
         trials = self._read()
         trials.pop(key, None)
-        trials[key] = _Kept(trial.step, trial.alike, trial.most, trial.spread)
+        trials[key] = _Kept(trial.rows, trial.spread)
         newest = dict(list(trials.items())[-MOST:])
         whole = msgspec.json.encode(_File(FORMAT, newest))
         with contextlib.suppress(OSError, UserError):
