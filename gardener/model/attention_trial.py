@@ -16,17 +16,17 @@ from torch import Tensor
 
 from gardener.errors import LocalError
 from gardener.model.attention import Scoring
-from gardener.model.exact_attention import BLOCK, Scratch, pieces, seen, settled
+from gardener.model.exact_attention import BLOCK, LONG, SLACK, Scratch, pieces, seen, settled
 from gardener.model.placement import Placement
 
 _LEAST = (4, 8, 16)
 """Lines that are tried."""
 
-_ROWS = (1, 2, 3, 5, 9, 17, 33)
+_ROWS = (1, 2, 3, 5, 9, 17, 33, 64)
 """Rows of a pass that are tried."""
 
-_TEXTS = (1, 5 * BLOCK + 7, 9 * BLOCK + 1)
-"""Rows that are settled."""
+_TEXTS = (1, LONG + 2 * BLOCK + SLACK + 7, 2 * LONG + BLOCK + SLACK)
+"""Rows that are settled: none in blocks; long and short ones; both, and as many as a block ends."""
 
 _FREE = 5
 """Slots that hold nothing before the rows of a pass, so that these stand out of order."""

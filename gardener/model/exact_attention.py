@@ -260,7 +260,7 @@ class ExactSpan:
         self._pieces: Mapping[int | None, list[Piece]] = {
             window: pieces(placement, window, most) for window in windows
         }
-        self._scratch: dict[tuple[int | None, int], Scratch] = {}
+        self._scratch: dict[int | None, Scratch] = {}
 
     def attend(self, layer: int, attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `CachedRows`."""
@@ -276,12 +276,11 @@ class ExactSpan:
         self, piece: Piece, attention: Attention, q: Tensor, keys: Tensor, values: Tensor
     ) -> Tensor:
         _, heads, head_dim = q.shape
-        key = attention.window, piece.a
-        scratch = self._scratch.get(key)
-        if scratch is None:
+        scratch = self._scratch.get(attention.window)
+        if scratch is None or len(self._pieces[attention.window]) > 1:  # those would add up
             group = heads // len(keys)
             scratch = Scratch(piece, attention.scoring, len(keys), group, head_dim, self._least)
-            self._scratch[key] = scratch
+            self._scratch[attention.window] = scratch
         if piece.order is not None:
             keys, values = keys.index_select(1, piece.order), values.index_select(1, piece.order)
         return seen(piece, scratch, q, keys, values)
