@@ -12,6 +12,7 @@ import tiny
 import torch
 from gguf import GGMLQuantizationType
 from real_stages import decoded
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
@@ -47,6 +48,13 @@ def same(one: Grouped | None, other: Grouped | None) -> bool:
     return (one.bits, one.group) == (other.bits, other.group) and all(
         a is b is None or torch.equal(a, b) for a, b in pairs
     )
+
+
+def contents(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and notes of a file, which may be overwritten then."""
+    with safe_open(file, "pt") as handle:
+        metadata = handle.metadata()
+    return {name: tensor.clone() for name, tensor in load_file(file).items()}, metadata
 
 
 def linear(name: str) -> bool:
@@ -201,8 +209,7 @@ def test_parts_that_make_no_sense_are_named(folder: Path, tmp_path: Path) -> Non
     split(folder, CUT, tmp_path / "out", stored=Stored(quantised=Quantised("int4")))
     file = tmp_path / "out" / "stage-1" / "model.safetensors"
     up = "model.layers.0.mlp.up_proj.weight"
-    tensors, metadata = load_file(file), {up: "4"}
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    tensors, metadata = contents(file)
     for change, what in (
         ({f"{up}.scales": torch.ones(96, 3)}, "is not quantised as it should be"),
         ({f"{up}.scales": torch.ones(95, 2)}, "is not quantised as it should be"),
@@ -212,6 +219,31 @@ def test_parts_that_make_no_sense_are_named(folder: Path, tmp_path: Path) -> Non
         save_file(tensors | change, file, metadata)
         with pytest.raises(UserError, match=f"{up}.*{what}"):
             Checkpoint(file.parent).grouped(up, "int4")
+
+
+@pytest.mark.parametrize("head", ["int4", "int8"])
+def test_a_part_that_was_lost_or_added_is_refused(folder: Path, tmp_path: Path, head: Any) -> None:
+    split(folder, CUT, tmp_path / "out", stored=Stored(quantised=Quantised("int4", 32, head)))
+    stage = tmp_path / "out" / "stage-2"
+    file = stage / "model.safetensors"
+    tensors, metadata = contents(file)
+    scales, zeros = f"{HEAD}.scales", f"{HEAD}.zeros"
+    assert metadata[HEAD] == f"{head[-1]} scales zeros"
+    minima = {f"{HEAD}.minima": tensors[scales].clone()}
+    for changed, there in (
+        ({n: t for n, t in tensors.items() if n != scales}, "steps, zeros"),
+        ({n: t for n, t in tensors.items() if n != zeros}, "steps, scales"),
+        ({n: t for n, t in tensors.items() if HEAD not in n}, "nothing"),
+        (tensors | minima, "steps, scales, zeros, minima"),
+    ):
+        save_file(changed, file, metadata)
+        with pytest.raises(UserError, match=f"{HEAD} in .* and there is: {there}: split the model"):
+            load_stage(stage)
+    save_file({n: t for n, t in tensors.items() if not n.startswith(f"{HEAD}.")}, file)
+    with pytest.raises(UserError, match=f"{HEAD} holds uint8, which are no weights"):
+        Checkpoint(stage).read(HEAD)
+    with pytest.raises(UserError, match=f"{HEAD} holds uint8, which are no weights"):
+        Checkpoint(stage).table(HEAD, tuple(tensors[HEAD].shape))  # type: ignore[arg-type]
 
 
 def test_a_file_is_what_the_library_writes(tmp_path: Path) -> None:

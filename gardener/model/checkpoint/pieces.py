@@ -185,10 +185,10 @@ def rounded_layout(bits: int, group: int) -> Layout:
 def write_pieces(found: Sequence[Piece], folder: Path) -> None:
     """Write them to `model.safetensors` in this folder. Raises UserError."""
     entries = {name: entry for piece in found for name, entry in piece.entries.items()}
-    bits = {
-        piece.name: str(piece.layout.bits) for piece in found if isinstance(piece, (Taken, Rounded))
+    notes = {
+        piece.name: str(piece.layout.note) for piece in found if isinstance(piece, (Taken, Rounded))
     }
-    with SafetensorsWriter(folder / FILE, entries, bits) as writer:
+    with SafetensorsWriter(folder / FILE, entries, notes) as writer:
         for piece in found:
             piece.write(writer)
             piece.checkpoint.release()

@@ -87,8 +87,8 @@ class _Random:
 
     def write(self, folder: Path) -> None:
         layouts = {name: self._layout(name) for name, *_ in self._matrices}
-        bits = {name: str(layout.bits) for name, layout in layouts.items() if layout}
-        with SafetensorsWriter(folder / FILE, self.entries, bits) as writer:
+        notes = {name: str(layout.note) for name, layout in layouts.items() if layout}
+        with SafetensorsWriter(folder / FILE, self.entries, notes) as writer:
             for name, entry in self._norms.items():
                 writer.write(name, torch.ones(entry.shape, dtype=entry.dtype))
             for name, drawn, shape, std in self._matrices:
