@@ -246,6 +246,17 @@ def test_a_part_that_was_lost_or_added_is_refused(folder: Path, tmp_path: Path, 
         Checkpoint(stage).table(HEAD, tuple(tensors[HEAD].shape))  # type: ignore[arg-type]
 
 
+def test_zero_points_that_no_step_has_are_refused(folder: Path, tmp_path: Path) -> None:
+    split(folder, CUT, tmp_path / "out", stored=Stored(quantised=Quantised("int4")))
+    file = tmp_path / "out" / "stage-1" / "model.safetensors"
+    tensors, metadata = contents(file)
+    zeros = "model.layers.0.mlp.up_proj.weight.zeros"
+    tensors[zeros][3, 1] = 16
+    save_file(tensors, file, metadata)
+    with pytest.raises(UserError, match=r"up_proj.*a zero point is 16, and its steps end at 15"):
+        load_stage(file.parent)
+
+
 def test_a_file_is_what_the_library_writes(tmp_path: Path) -> None:
     tensors = {
         "odd": torch.arange(7, dtype=torch.uint8).reshape(7, 1),

@@ -76,6 +76,7 @@ def together(what: str, bits: int, parts: Mapping[str, Tensor]) -> Grouped:
             kind = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
             raise odd(what, f"its {part or 'steps'} are {kind}")
     steps, scales, minima = parts[""], parts["scales"], parts.get("minima")
+    _check_zeros(what, bits, parts.get("zeros"))
     groups = max(scales.shape[1], 1)
     try:
         return Grouped(
@@ -88,3 +89,10 @@ def together(what: str, bits: int, parts: Mapping[str, Tensor]) -> Grouped:
         )
     except (ValueError, ZeroDivisionError) as error:
         raise odd(what, str(error)) from error
+
+
+def _check_zeros(what: str, bits: int, zeros: Tensor | None) -> None:
+    """Each is a step; others are lost where kernels pack them."""
+    most = 0 if zeros is None or not zeros.numel() else int(zeros.max())
+    if most >= 2**bits:
+        raise odd(what, f"a zero point is {most}, and its steps end at {2**bits - 1}")
