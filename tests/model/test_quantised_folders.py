@@ -163,6 +163,10 @@ def test_the_folder_decides_and_contradictions_are_told(folder: Path, tmp_path: 
     (part / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"config\.json: gardener is .*write the folder anew"):
         stored_quant(part)
+    config["gardener"] |= {"quant": "int4", "group": 48}
+    (part / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"group is 48, not one of 16, 32, 64, 128, 256.*anew"):
+        stored_quant(part)
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_1", "Q8_0", "F16", "IQ4_NL"])
@@ -211,7 +215,9 @@ def test_parts_that_make_no_sense_are_named(folder: Path, tmp_path: Path) -> Non
     up = "model.layers.0.mlp.up_proj.weight"
     tensors, metadata = contents(file)
     for change, what in (
-        ({f"{up}.scales": torch.ones(96, 3)}, "is not quantised as it should be"),
+        ({f"{up}.scales": torch.ones(96, 3)}, "groups of 21, not of 16"),
+        ({f"{up}.scales": torch.ones(96, 8)}, "groups of 8, not of 16"),
+        ({f"{up}.scales": torch.ones(96, 0)}, r"\(96, 1\) are due"),
         ({f"{up}.scales": torch.ones(95, 2)}, "is not quantised as it should be"),
         ({f"{up}.zeros": torch.ones(96, 2)}, r"its zeros are float32 \[96, 2\]"),
         ({f"{up}.scales": torch.full((96, 2), torch.inf)}, "holds values that are not numbers"),

@@ -87,7 +87,7 @@ def together(what: str, bits: int, parts: Mapping[str, Tensor]) -> Grouped:
             parts.get("zeros"),
             None if minima is None else minima.float(),
         )
-    except (ValueError, ZeroDivisionError) as error:
+    except ValueError as error:
         raise odd(what, str(error)) from error
 
 

@@ -3,14 +3,14 @@ of it. Without torch."""
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.config import checked
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.quants import AUTO, GROUP
+from gardener.model.quants import AUTO, GROUP, GROUPS
 
 HEAD_QUANT: Literal["int8"] = "int8"
 """Of the output matrix, unless told otherwise: its errors go straight into the logits."""
@@ -28,8 +28,13 @@ class Quantised(Struct, frozen=True):
     """
 
     quant: Literal["int4", "int8"]
-    group: Annotated[int, Meta(ge=16, le=256)] = GROUP
+    group: int = GROUP
     quant_head: Literal["none", "int4", "int8"] = HEAD_QUANT
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a group that no kernel takes."""
+        if self.group not in GROUPS:
+            raise ValueError(f"group is {self.group}, not one of {', '.join(map(str, GROUPS))}")
 
     @property
     def mark(self) -> str:
