@@ -20,7 +20,13 @@ from gardener.draft.shipped import TARGET, head_for, heads
 from gardener.errors import LocalError, UserError
 from gardener.model.checkpoint import resolve as models
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.checkpoint.quantised import Quantised, agreed_quant, quantised, stored_quant
+from gardener.model.checkpoint.quantised import (
+    Quantised,
+    agreed_head,
+    agreed_quant,
+    quantised,
+    stored_quant,
+)
 from gardener.model.checkpoint.safetensors_writer import Entry, SafetensorsWriter
 from gardener.model.checkpoint.slices import parse_layers
 from gardener.model.checkpoint.split import Stored, split
@@ -158,6 +164,11 @@ def test_the_folder_decides_and_contradictions_are_told(folder: Path, tmp_path: 
     for asked in ("nf4", "int8"):
         with pytest.raises(UserError, match=f"is stored in int4, which cannot become {asked}"):
             agreed_quant(part, asked)
+    assert [agreed_head(part, asked) for asked in ("auto", "int8")] == ["int8"] * 2
+    assert [agreed_head(folder, asked) for asked in ("auto", "none")] == ["auto", "none"]
+    for asked in ("none", "int4"):
+        with pytest.raises(UserError, match=f"head in int8, which cannot become {asked}: leave --"):
+            load_stage(part, quant_head=asked)
     config = read_json(part / "config.json")
     config["gardener"]["quant"] = "int3"
     (part / "config.json").write_text(json.dumps(config))

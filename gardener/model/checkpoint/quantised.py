@@ -79,10 +79,17 @@ def agreed_quant(folder: Path, asked: str) -> str:
 
 
 def agreed_head(folder: Path, asked: str) -> str:
-    """The same of the output matrix: "auto" leaves it to the folder, if it is quantised. Raises
-    UserError."""
-    found = quantised(folder) if asked == AUTO else None
-    return asked if found is None else found.quant_head
+    """The same of the output matrix, where only "auto" leaves it to the folder: "none" is a kind
+    like the others, and not the default. Raises UserError."""
+    found = quantised(folder)
+    if found is None:
+        return asked
+    if asked not in (AUTO, found.quant_head):
+        raise UserError(
+            f"{folder} is stored with its head in {found.quant_head}, which cannot become {asked}: "
+            "leave --quant-head out, or take the model that it was made from"
+        )
+    return found.quant_head
 
 
 def unquantised(fingerprint: str) -> str:
