@@ -263,6 +263,30 @@ def test_a_part_that_was_lost_or_added_is_refused(folder: Path, tmp_path: Path, 
         Checkpoint(stage).table(HEAD, tuple(tensors[HEAD].shape))  # type: ignore[arg-type]
 
 
+def test_a_config_that_says_otherwise_than_the_weights_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    split(folder, CUT, tmp_path / "out", stored=Stored(quantised=Quantised("int4")))
+    file = tmp_path / "out" / "stage-1" / "config.json"
+    config = read_json(file)
+    block = config["gardener"]
+    bare = {key: value for key, value in block.items() if key not in ("quant", "group")}
+    for changed, said in (
+        (block | {"quant": "int8"}, "int8-32-int8"),
+        (block | {"quant_head": "int4"}, "int4-32-int4"),
+        (bare, "nothing of it"),
+    ):
+        file.write_text(json.dumps(config | {"gardener": changed}))
+        with pytest.raises(UserError, match=f"are stored as int4-32-int8, and .* says {said}: spl"):
+            load_stage(file.parent)
+    whole = read_json(folder / "config.json") | {"gardener": {"quant": "int4"}}
+    (folder / "config.json").write_text(json.dumps(whole))
+    with pytest.raises(
+        UserError, match=r"are stored as floats, and config\.json says int4-32-int8"
+    ):
+        split(folder, CUT, tmp_path / "again")
+
+
 def test_zero_points_that_no_step_has_are_refused(folder: Path, tmp_path: Path) -> None:
     split(folder, CUT, tmp_path / "out", stored=Stored(quantised=Quantised("int4")))
     file = tmp_path / "out" / "stage-1" / "model.safetensors"

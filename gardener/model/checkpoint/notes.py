@@ -1,5 +1,8 @@
 """What a safetensors file notes of its quantised tensors in its `__metadata__`. Without torch.
 
+The file has how all of them are quantised, as `Quantised.name` says it, under `gardener`: whoever
+writes a `config.json` anew cannot make another kind of the weights.
+
 Each has its bits and its other parts under its name: `4 scales zeros`. Just what is noted must be
 there: a part that was lost, or came from elsewhere, makes other weights of the same steps.
 """
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gardener.errors import UserError
+
+WHOLE = "gardener"
 
 PARTS = ("scales", "zeros", "minima")
 """What a quantised tensor has besides its steps, which have its name: `NAME.scales` and so on."""

@@ -37,9 +37,14 @@ class Quantised(Struct, frozen=True):
             raise ValueError(f"group is {self.group}, not one of {', '.join(map(str, GROUPS))}")
 
     @property
+    def name(self) -> str:
+        """All of it in a word, as files of weights note it."""
+        return f"{self.quant}-{self.group}-{self.quant_head}"
+
+    @property
     def mark(self) -> str:
         """What a fingerprint begins with: quantised weights are another model."""
-        return f"{self.quant}-{self.group}-{self.quant_head}-"
+        return f"{self.name}-"
 
 
 class _Config(Struct, frozen=True):

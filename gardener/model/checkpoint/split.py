@@ -24,7 +24,7 @@ from gardener.model.checkpoint.config import part_of
 from gardener.model.checkpoint.folders import is_empty, read_json, sha256, write_json
 from gardener.model.checkpoint.gguf_split import write_part
 from gardener.model.checkpoint.pieces import Copied, Piece, pieces, size_of, write_pieces
-from gardener.model.checkpoint.quantised import Quantised, quantised, unquantised
+from gardener.model.checkpoint.quantised import Quantised, unquantised
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.tensors import (
     EMBEDDING,
@@ -97,11 +97,11 @@ def split(
     mark = stored.mark(source)
     with whole_folder(out) as folder:
         _write_holder(source, folder / "holder", mark, name or source.name)
-        cut.write(cut.borrowed(), folder / "holder")
+        cut.write(cut.borrowed(), folder / "holder", None)
         for stage, (held, part) in enumerate(zip(slices, plan, strict=True), 1):
             say(f"stage {stage}: {held}")
             (folder / f"stage-{stage}").mkdir()
-            cut.write(part, folder / f"stage-{stage}")
+            cut.write(part, folder / f"stage-{stage}", stored.quantised)
             _write_config(source, folder / f"stage-{stage}", stage, held, mark, stored)
         manifest = _manifest(folder, slices, name or source.name, mark, stored)
         write_json(folder / "manifest.json", manifest)
@@ -110,7 +110,7 @@ def split(
 
 def _agreed(source: Path, stored: Stored) -> Stored:
     """The same for a source that may be quantised. Raises UserError where it is so otherwise."""
-    found = quantised(source)
+    found = Checkpoint(source).how_quantised()
     if found is None:
         return stored
     if stored.quantised not in (None, found):
@@ -152,12 +152,13 @@ class _Cut:
             return sum(self._checkpoint.info(piece.source).nbytes for piece in part)
         return size_of(part)
 
-    def write(self, part: Sequence[Piece], folder: Path) -> None:
-        """Tensors of a GGUF file stay in one if they stay what they are."""
+    def write(self, part: Sequence[Piece], folder: Path, how: Quantised | None) -> None:
+        """Tensors of a GGUF file stay in one if they stay what they are. `how` the folder says
+        that it is quantised."""
         if self._stays(part):
             write_part(self._checkpoint, [piece.source for piece in part], folder)
         else:
-            write_pieces(part, folder)
+            write_pieces(part, folder, how)
 
     def _stays(self, part: Sequence[Piece]) -> bool:
         copied = (isinstance(piece, Copied) and piece.dtype is None for piece in part)

@@ -29,7 +29,7 @@ from gardener.model.checkpoint.gguf_tensors import (
     read_index,
 )
 from gardener.model.checkpoint.notes import names_in
-from gardener.model.checkpoint.quantised import quantised
+from gardener.model.checkpoint.quantised import Quantised, quantised
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.weight_files import (
     BinFile,
@@ -105,6 +105,22 @@ class Checkpoint:
         file, stored = self._find(name)
         shape, nbytes = self._file(file).info(stored)
         return TensorInfo(file, stored, shape, nbytes)
+
+    def how_quantised(self) -> Quantised | None:
+        """What the folder says of it (`quantised.py`), which its weights must say, too; those of a
+        GGUF file are as they came. Raises UserError where the two differ."""
+        said = quantised(self.folder)
+        if self.gguf is not None:
+            return said
+        files = {file for file, _ in self._files.values()}
+        # Quantised weights are in one file: of many, each would have to be opened for nothing.
+        noted = self._file(*files).quantised if len(files) == 1 else None
+        if noted != (said and said.name):
+            raise UserError(
+                f"{self.folder}: its weights are stored as {noted or 'floats'}, and config.json "
+                f"says {said.name if said else 'nothing of it'}: split the model anew"
+            )
+        return said
 
     def has(self, name: str) -> bool:
         return name in self._files

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from gardener.errors import UserError, reason
 from gardener.model.checkpoint.folders import refuse_pointer
-from gardener.model.checkpoint.notes import notes, parts_of
+from gardener.model.checkpoint.notes import WHOLE, notes, parts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,9 @@ SAMPLE = 512
 
 class WeightFile(ABC):
     """One weight file, open."""
+
+    quantised: str | None = None
+    """How its matrices are, as the file notes it (`Quantised.name`)."""
 
     @abstractmethod
     def info(self, name: str) -> tuple[tuple[int, ...], int]:
@@ -74,6 +77,7 @@ class SafetensorsFile(WeightFile):
             raise UserError(f"{path} cannot be read: {reason(error)}") from error
         self._path, self._data = path, 8 + size
         self._notes = notes(path, self._header)
+        self.quantised = (self._header.get("__metadata__") or {}).get(WHOLE)
         """Of each tensor that is quantised."""
 
     def info(self, name: str) -> tuple[tuple[int, ...], int]:
