@@ -221,7 +221,7 @@ class HeadReader:
     def _raw(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor as it is stored; it is not left any more."""
         self._left.discard(name)
-        return self._file.read(name if name == HEAD else f"model.{name}", shape)
+        return self._file.raw(name if name == HEAD else f"model.{name}", shape)
 
     def misfit(self, key: str, ours: int, theirs: int) -> UserError:
         return self.refusal(f"{key} is {ours}, the model's is {theirs}")

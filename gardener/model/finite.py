@@ -27,6 +27,16 @@ def check_finite(name: str, stored: Tensor) -> None:
         )
 
 
+def check_floats(name: str, stored: Tensor) -> None:
+    """Raise UserError if the tensor `name` of a checkpoint holds integers, or floats of 8 bits:
+    those are steps, which are no weights without their scales."""
+    if not stored.is_floating_point() or stored.dtype.itemsize < 2:
+        raise UserError(
+            f"{name} holds {str(stored.dtype).removeprefix('torch.')}, which are no weights: take "
+            "the unquantised model"
+        )
+
+
 def in_dtype(name: str, stored: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The tensor `name` of a checkpoint, there and so. Raises UserError if some of it is no number,
     as it is stored or then."""

@@ -6,11 +6,13 @@ there as a whole in a float type.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from gardener.errors import UserError
+from gardener.model.checkpoint.quantised import stored_quant
 from gardener.model.checkpoint.tensors import Checkpoint
 from gardener.model.finite import in_dtype
 from gardener.model.kernels.bitsandbytes_linear import quantised
@@ -43,10 +45,7 @@ class LinearReader:
         if quant not in QUANTS:
             raise UserError(f"quant '{quant}' is not one of {', '.join(QUANTS)}")
         if quant in GROUPED and device.type != "cpu":
-            raise UserError(
-                f"quant {quant} is for the CPU, and the device is {device}: take nf4, or --device "
-                "cpu"
-            )
+            raise _for_cpu(checkpoint.folder, quant, device)
         self._make: Make = linear if quant in GROUPED or quant == "none" else quantised(quant)
 
     def fused(self, parts: Mapping[str, int], inputs: int, bias: bool) -> Linear:
@@ -113,3 +112,11 @@ class LinearReader:
     def _together(self, shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
         parts = [self.tensor(name, shape) for name, shape in shapes.items()]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _for_cpu(folder: Path, quant: str, device: torch.device) -> UserError:
+    """For a device that does not compute this kind; one that is stored leaves no other."""
+    stored = stored_quant(folder)
+    what = f"quant {quant}" if stored is None else f"{stored}, in which {folder} is stored,"
+    other = "take nf4" if stored is None else "take the model that it was made from"
+    return UserError(f"{what} is for the CPU, and the device is {device}: {other}, or --device cpu")

@@ -171,6 +171,7 @@ class Loader:
         """`quant`, `quant_head`: kinds in `quants.QUANTS`, of the layers and of the head. Raises
         UserError."""
         self._checkpoint = Checkpoint(folder, dtype)
+        self._checkpoint.how_quantised()  # raises where the weights are stored otherwise than said
         self._architecture, self._dtype, self._device = architecture, dtype, device
         rounds = (quant, quant_head) != ("none", "none")
         self._quant = quant

@@ -35,8 +35,8 @@ def of_head(quant: str, layers: str) -> str:
     return "int8" if layers in GROUPED else "none"
 
 
-GROUPS = (16, 32, 64, 128)
-"""How many weights may share a scale."""
+GROUPS = (16, 32, 64, 128, 256)
+"""How many weights may share a scale. ONNX Runtime takes powers of two from 16 on."""
 
 GROUP = 32
 """How many do, unless told otherwise."""

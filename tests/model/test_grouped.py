@@ -63,3 +63,9 @@ def test_parts_that_do_not_fit_together_are_refused() -> None:
         Grouped(4, 32, torch.zeros(4, 32, dtype=torch.uint8), torch.ones(4, 3))
     with pytest.raises(ValueError, match="multiple of groups of 32"):
         rounded(torch.zeros(2, 40), 4, 32)
+
+
+@pytest.mark.parametrize("group", [8, 48, 512])
+def test_groups_that_no_kernel_takes_are_refused(group: int) -> None:
+    with pytest.raises(ValueError, match=f"groups of {group}, not of 16, 32, 64, 128, 256"):
+        Grouped(8, group, torch.zeros(4, 2 * group, dtype=torch.uint8), torch.ones(4, 2))

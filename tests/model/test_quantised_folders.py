@@ -12,6 +12,7 @@ import tiny
 import torch
 from gguf import GGMLQuantizationType
 from real_stages import decoded
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
@@ -19,7 +20,13 @@ from gardener.draft.shipped import TARGET, head_for, heads
 from gardener.errors import LocalError, UserError
 from gardener.model.checkpoint import resolve as models
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.checkpoint.quantised import Quantised, agreed_quant, quantised, stored_quant
+from gardener.model.checkpoint.quantised import (
+    Quantised,
+    agreed_head,
+    agreed_quant,
+    quantised,
+    stored_quant,
+)
 from gardener.model.checkpoint.safetensors_writer import Entry, SafetensorsWriter
 from gardener.model.checkpoint.slices import parse_layers
 from gardener.model.checkpoint.split import Stored, split
@@ -47,6 +54,13 @@ def same(one: Grouped | None, other: Grouped | None) -> bool:
     return (one.bits, one.group) == (other.bits, other.group) and all(
         a is b is None or torch.equal(a, b) for a, b in pairs
     )
+
+
+def contents(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and notes of a file, which may be overwritten then."""
+    with safe_open(file, "pt") as handle:
+        metadata = handle.metadata()
+    return {name: tensor.clone() for name, tensor in load_file(file).items()}, metadata
 
 
 def linear(name: str) -> bool:
@@ -150,10 +164,21 @@ def test_the_folder_decides_and_contradictions_are_told(folder: Path, tmp_path: 
     for asked in ("nf4", "int8"):
         with pytest.raises(UserError, match=f"is stored in int4, which cannot become {asked}"):
             agreed_quant(part, asked)
+    assert [agreed_head(part, asked) for asked in ("auto", "int8")] == ["int8"] * 2
+    assert [agreed_head(folder, asked) for asked in ("auto", "none")] == ["auto", "none"]
+    for asked in ("none", "int4"):
+        with pytest.raises(UserError, match=f"head in int8, which cannot become {asked}: leave --"):
+            load_stage(part, quant_head=asked)
+    with pytest.raises(UserError, match="the device is meta: take the model that it was made from"):
+        load_stage(part, device="meta")
     config = read_json(part / "config.json")
     config["gardener"]["quant"] = "int3"
     (part / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"config\.json: gardener is .*write the folder anew"):
+        stored_quant(part)
+    config["gardener"] |= {"quant": "int4", "group": 48}
+    (part / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"group is 48, not one of 16, 32, 64, 128, 256.*anew"):
         stored_quant(part)
 
 
@@ -201,10 +226,11 @@ def test_parts_that_make_no_sense_are_named(folder: Path, tmp_path: Path) -> Non
     split(folder, CUT, tmp_path / "out", stored=Stored(quantised=Quantised("int4")))
     file = tmp_path / "out" / "stage-1" / "model.safetensors"
     up = "model.layers.0.mlp.up_proj.weight"
-    tensors, metadata = load_file(file), {up: "4"}
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    tensors, metadata = contents(file)
     for change, what in (
-        ({f"{up}.scales": torch.ones(96, 3)}, "is not quantised as it should be"),
+        ({f"{up}.scales": torch.ones(96, 3)}, "groups of 21, not of 16"),
+        ({f"{up}.scales": torch.ones(96, 8)}, "groups of 8, not of 16"),
+        ({f"{up}.scales": torch.ones(96, 0)}, r"\(96, 1\) are due"),
         ({f"{up}.scales": torch.ones(95, 2)}, "is not quantised as it should be"),
         ({f"{up}.zeros": torch.ones(96, 2)}, r"its zeros are float32 \[96, 2\]"),
         ({f"{up}.scales": torch.full((96, 2), torch.inf)}, "holds values that are not numbers"),
@@ -212,6 +238,66 @@ def test_parts_that_make_no_sense_are_named(folder: Path, tmp_path: Path) -> Non
         save_file(tensors | change, file, metadata)
         with pytest.raises(UserError, match=f"{up}.*{what}"):
             Checkpoint(file.parent).grouped(up, "int4")
+
+
+@pytest.mark.parametrize("head", ["int4", "int8"])
+def test_a_part_that_was_lost_or_added_is_refused(folder: Path, tmp_path: Path, head: Any) -> None:
+    split(folder, CUT, tmp_path / "out", stored=Stored(quantised=Quantised("int4", 32, head)))
+    stage = tmp_path / "out" / "stage-2"
+    file = stage / "model.safetensors"
+    tensors, metadata = contents(file)
+    scales, zeros = f"{HEAD}.scales", f"{HEAD}.zeros"
+    assert metadata[HEAD] == f"{head[-1]} scales zeros"
+    minima = {f"{HEAD}.minima": tensors[scales].clone()}
+    for changed, there in (
+        ({n: t for n, t in tensors.items() if n != scales}, "steps, zeros"),
+        ({n: t for n, t in tensors.items() if n != zeros}, "steps, scales"),
+        ({n: t for n, t in tensors.items() if HEAD not in n}, "nothing"),
+        (tensors | minima, "steps, scales, zeros, minima"),
+    ):
+        save_file(changed, file, metadata)
+        with pytest.raises(UserError, match=f"{HEAD} in .* and there is: {there}: split the model"):
+            load_stage(stage)
+    save_file({n: t for n, t in tensors.items() if not n.startswith(f"{HEAD}.")}, file)
+    with pytest.raises(UserError, match=f"{HEAD} holds uint8, which are no weights"):
+        Checkpoint(stage).read(HEAD)
+    with pytest.raises(UserError, match=f"{HEAD} holds uint8, which are no weights"):
+        Checkpoint(stage).table(HEAD, tuple(tensors[HEAD].shape))  # type: ignore[arg-type]
+
+
+def test_a_config_that_says_otherwise_than_the_weights_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    split(folder, CUT, tmp_path / "out", stored=Stored(quantised=Quantised("int4")))
+    file = tmp_path / "out" / "stage-1" / "config.json"
+    config = read_json(file)
+    block = config["gardener"]
+    bare = {key: value for key, value in block.items() if key not in ("quant", "group")}
+    for changed, said in (
+        (block | {"quant": "int8"}, "int8-32-int8"),
+        (block | {"quant_head": "int4"}, "int4-32-int4"),
+        (bare, "nothing of it"),
+    ):
+        file.write_text(json.dumps(config | {"gardener": changed}))
+        with pytest.raises(UserError, match=f"are stored as int4-32-int8, and .* says {said}: spl"):
+            load_stage(file.parent)
+    whole = read_json(folder / "config.json") | {"gardener": {"quant": "int4"}}
+    (folder / "config.json").write_text(json.dumps(whole))
+    with pytest.raises(
+        UserError, match=r"are stored as floats, and config\.json says int4-32-int8"
+    ):
+        split(folder, CUT, tmp_path / "again")
+
+
+def test_zero_points_that_no_step_has_are_refused(folder: Path, tmp_path: Path) -> None:
+    split(folder, CUT, tmp_path / "out", stored=Stored(quantised=Quantised("int4")))
+    file = tmp_path / "out" / "stage-1" / "model.safetensors"
+    tensors, metadata = contents(file)
+    zeros = "model.layers.0.mlp.up_proj.weight.zeros"
+    tensors[zeros][3, 1] = 16
+    save_file(tensors, file, metadata)
+    with pytest.raises(UserError, match=r"up_proj.*a zero point is 16, and its steps end at 15"):
+        load_stage(file.parent)
 
 
 def test_a_file_is_what_the_library_writes(tmp_path: Path) -> None:

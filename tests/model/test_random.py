@@ -18,7 +18,7 @@ from gardener.evaluation.transformers_model import load_transformers
 from gardener.holder.prompter import Prompter
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint import resolve as models
-from gardener.model.checkpoint.quantised import Quantised
+from gardener.model.checkpoint.quantised import Quantised, unquantised
 from gardener.model.checkpoint.slices import Slice, parse_layers
 from gardener.model.checkpoint.split import Stored, split
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, Checkpoint, fingerprint
@@ -127,7 +127,8 @@ def test_a_quantised_model_is_split_as_it_is(tmp_path: Path) -> None:
     how = Quantised("int4", 32, "int4")
     write_folder(config("llama-3.2-1b"), tmp_path / "model", quantised=how)
     cut = parse_layers("0,1", 2)
-    split(tmp_path / "model", cut, tmp_path / "out")
+    manifest = split(tmp_path / "model", cut, tmp_path / "out")
+    assert manifest["quantised"] == {"quant": "int4", "group": 32, "quant_head": "int4"}
     source = Checkpoint(tmp_path / "model")
     for part in ("stage-1", "stage-2", "holder"):
         found = Checkpoint(tmp_path / "out" / part)
@@ -138,7 +139,10 @@ def test_a_quantised_model_is_split_as_it_is(tmp_path: Path) -> None:
             one, other = found.grouped(name, "int4"), source.grouped(name, "int4")
             assert (one is None) == (other is None)
             assert torch.equal(found.read(name), source.read(name)), name
-    split(tmp_path / "model", cut, tmp_path / "same", stored=Stored(quantised=how))
+    same = split(tmp_path / "model", cut, tmp_path / "same", stored=Stored(quantised=how))
+    assert same["fingerprint"] == manifest["fingerprint"] == fingerprint(source.folder)
+    wide = split(tmp_path / "model", cut, tmp_path / "wide", stored=Stored("float32"))
+    assert wide["fingerprint"] == f"{how.mark}float32-{unquantised(fingerprint(source.folder))}"
     wrong = Stored(quantised=Quantised("int8"))
     with pytest.raises(UserError, match="in int4, in groups of 32, with the head in int4: leave"):
         split(tmp_path / "model", cut, tmp_path / "other", stored=wrong)

@@ -1,7 +1,7 @@
 """`Grouped` weights in safetensors files: the steps under the name of the tensor, and its other
 parts beside them.
 
-    NAME          uint8, as in `Grouped`; the file's `__metadata__` has their bits under this name
+    NAME          uint8, as in `Grouped`; the file has a note of it (`notes.py`)
     NAME.scales   float16 or float32 [outputs, inputs / group]
     NAME.zeros    uint8, likewise, where there are any
     NAME.minima   as the scales, where there are any
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gardener.errors import UserError
+from gardener.model.checkpoint.notes import Note, odd
 from gardener.model.checkpoint.safetensors_writer import Entry
 from gardener.model.kernels.grouped import Grouped
 
@@ -38,6 +38,12 @@ class Layout:
     narrow: bool
     zeros: bool
     minima: bool
+
+    @property
+    def note(self) -> Note:
+        """What the file says of such a tensor."""
+        more = {"zeros": self.zeros, "minima": self.minima}
+        return Note(self.bits, ("scales", *(part for part, there in more.items() if there)))
 
     def entries(self, name: str, outputs: int, inputs: int) -> dict[str, Entry]:
         """Of a tensor of this size, by the names that they have in the file."""
@@ -68,8 +74,9 @@ def together(what: str, bits: int, parts: Mapping[str, Tensor]) -> Grouped:
     for part, tensor in parts.items():
         if tensor.dtype not in _DTYPES[part] or tensor.ndim != 2:
             kind = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-            raise _odd(what, f"its {part or 'steps'} are {kind}")
+            raise odd(what, f"its {part or 'steps'} are {kind}")
     steps, scales, minima = parts[""], parts["scales"], parts.get("minima")
+    _check_zeros(what, bits, parts.get("zeros"))
     groups = max(scales.shape[1], 1)
     try:
         return Grouped(
@@ -80,9 +87,12 @@ def together(what: str, bits: int, parts: Mapping[str, Tensor]) -> Grouped:
             parts.get("zeros"),
             None if minima is None else minima.float(),
         )
-    except (ValueError, ZeroDivisionError) as error:
-        raise _odd(what, str(error)) from error
+    except ValueError as error:
+        raise odd(what, str(error)) from error
 
 
-def _odd(what: str, why: str) -> UserError:
-    return UserError(f"{what} is not quantised as it should be: {why}: split the model anew")
+def _check_zeros(what: str, bits: int, zeros: Tensor | None) -> None:
+    """Each is a step; others are lost where kernels pack them."""
+    most = 0 if zeros is None or not zeros.numel() else int(zeros.max())
+    if most >= 2**bits:
+        raise odd(what, f"a zero point is {most}, and its steps end at {2**bits - 1}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from gardener.model.checkpoint.grouped_parts import Layout
+from gardener.model.checkpoint.notes import WHOLE
 from gardener.model.checkpoint.quantised import Quantised
 from gardener.model.checkpoint.safetensors_writer import Entry, SafetensorsWriter
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, Checkpoint
@@ -182,13 +183,16 @@ def rounded_layout(bits: int, group: int) -> Layout:
     return Layout(bits, group, False, made.zeros is not None, made.minima is not None)
 
 
-def write_pieces(found: Sequence[Piece], folder: Path) -> None:
-    """Write them to `model.safetensors` in this folder. Raises UserError."""
+def write_pieces(found: Sequence[Piece], folder: Path, how: Quantised | None = None) -> None:
+    """Write them to `model.safetensors` in this folder, of which the config says that they are
+    quantised so. Raises UserError."""
     entries = {name: entry for piece in found for name, entry in piece.entries.items()}
-    bits = {
-        piece.name: str(piece.layout.bits) for piece in found if isinstance(piece, (Taken, Rounded))
+    notes = {
+        piece.name: str(piece.layout.note) for piece in found if isinstance(piece, (Taken, Rounded))
     }
-    with SafetensorsWriter(folder / FILE, entries, bits) as writer:
+    if how is not None:
+        notes[WHOLE] = how.name
+    with SafetensorsWriter(folder / FILE, entries, notes) as writer:
         for piece in found:
             piece.write(writer)
             piece.checkpoint.release()

@@ -3,14 +3,14 @@ of it. Without torch."""
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.config import checked
 from gardener.model.checkpoint.folders import read_json
-from gardener.model.quants import AUTO, GROUP
+from gardener.model.quants import AUTO, GROUP, GROUPS
 
 HEAD_QUANT: Literal["int8"] = "int8"
 """Of the output matrix, unless told otherwise: its errors go straight into the logits."""
@@ -28,13 +28,23 @@ class Quantised(Struct, frozen=True):
     """
 
     quant: Literal["int4", "int8"]
-    group: Annotated[int, Meta(ge=16, le=256)] = GROUP
+    group: int = GROUP
     quant_head: Literal["none", "int4", "int8"] = HEAD_QUANT
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a group that no kernel takes."""
+        if self.group not in GROUPS:
+            raise ValueError(f"group is {self.group}, not one of {', '.join(map(str, GROUPS))}")
+
+    @property
+    def name(self) -> str:
+        """All of it in a word, as files of weights note it."""
+        return f"{self.quant}-{self.group}-{self.quant_head}"
 
     @property
     def mark(self) -> str:
         """What a fingerprint begins with: quantised weights are another model."""
-        return f"{self.quant}-{self.group}-{self.quant_head}-"
+        return f"{self.name}-"
 
 
 class _Config(Struct, frozen=True):
@@ -74,10 +84,17 @@ def agreed_quant(folder: Path, asked: str) -> str:
 
 
 def agreed_head(folder: Path, asked: str) -> str:
-    """The same of the output matrix: "auto" leaves it to the folder, if it is quantised. Raises
-    UserError."""
-    found = quantised(folder) if asked == AUTO else None
-    return asked if found is None else found.quant_head
+    """The same of the output matrix, where only "auto" leaves it to the folder: "none" is a kind
+    like the others, and not the default. Raises UserError."""
+    found = quantised(folder)
+    if found is None:
+        return asked
+    if asked not in (AUTO, found.quant_head):
+        raise UserError(
+            f"{folder} is stored with its head in {found.quant_head}, which cannot become {asked}: "
+            "leave --quant-head out, or take the model that it was made from"
+        )
+    return found.quant_head
 
 
 def unquantised(fingerprint: str) -> str:

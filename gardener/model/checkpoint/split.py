@@ -12,7 +12,7 @@ all.
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from gardener.model.checkpoint.config import part_of
 from gardener.model.checkpoint.folders import is_empty, read_json, sha256, write_json
 from gardener.model.checkpoint.gguf_split import write_part
 from gardener.model.checkpoint.pieces import Copied, Piece, pieces, size_of, write_pieces
-from gardener.model.checkpoint.quantised import Quantised, quantised
+from gardener.model.checkpoint.quantised import Quantised, unquantised
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.tensors import (
     EMBEDDING,
@@ -54,7 +54,7 @@ class Stored:
     """What to write weights as.
 
     dtype      of what is not quantised; keep: as it is stored
-    quantised  how to quantise; None: not, or as the source is
+    quantised  how to quantise; None: not
     """
 
     dtype: str = "keep"
@@ -62,8 +62,8 @@ class Stored:
 
     def mark(self, source: Path) -> str:
         """The fingerprint of what is made of the model in `source`: rounded weights are another
-        one."""
-        mark = fingerprint(source)
+        one. How it is quantised comes first, for `unquantised`."""
+        mark = unquantised(fingerprint(source))
         if self.dtype != "keep":
             mark = f"{self.dtype}-{mark}"
         return mark if self.quantised is None else f"{self.quantised.mark}{mark}"
@@ -80,6 +80,7 @@ def split(
 ) -> dict[str, Any]:
     """Write the stages of the model in `source` to `out` and return the manifest.
 
+    stored what to write; a source that is quantised stays as it is
     name   what the manifest calls the source; the folder's name by default
 
     Raises UserError: `out` is in use, the disk is too full, a tensor is missing, the source is
@@ -89,38 +90,45 @@ def split(
         raise UserError(f"{out} is not empty: give --out a folder that does not exist yet")
     if part_of(source) is not None:
         raise UserError(f"{source} is one stage of a model that was split already")
+    stored = _agreed(source, stored)
     cut = _Cut(source, stored)
     plan = [cut.stage(held) for held in slices]
     check_room(out, sum(map(cut.size, plan)) + _SLACK)
     mark = stored.mark(source)
     with whole_folder(out) as folder:
         _write_holder(source, folder / "holder", mark, name or source.name)
-        cut.write(cut.borrowed(), folder / "holder")
+        cut.write(cut.borrowed(), folder / "holder", None)
         for stage, (held, part) in enumerate(zip(slices, plan, strict=True), 1):
             say(f"stage {stage}: {held}")
             (folder / f"stage-{stage}").mkdir()
-            cut.write(part, folder / f"stage-{stage}")
+            cut.write(part, folder / f"stage-{stage}", stored.quantised)
             _write_config(source, folder / f"stage-{stage}", stage, held, mark, stored)
         manifest = _manifest(folder, slices, name or source.name, mark, stored)
         write_json(folder / "manifest.json", manifest)
     return manifest
 
 
+def _agreed(source: Path, stored: Stored) -> Stored:
+    """The same for a source that may be quantised. Raises UserError where it is so otherwise."""
+    found = Checkpoint(source).how_quantised()
+    if found is None:
+        return stored
+    if stored.quantised not in (None, found):
+        raise UserError(
+            f"{source} is stored in {found.quant}, in groups of {found.group}, with the head "
+            f"in {found.quant_head}: leave --quant out, or split the model it was made from"
+        )
+    return replace(stored, quantised=found)
+
+
 class _Cut:
     """What is written of a model, part by part."""
 
     def __init__(self, source: Path, stored: Stored) -> None:
-        """Raises UserError where the source is quantised already, and otherwise."""
         self._checkpoint = Checkpoint(source)
         self._head = self._checkpoint.head(Architecture.read(source).tied)
         self._dtype = None if stored.dtype == "keep" else dtype_of(stored.dtype)
-        found = quantised(source)
-        if found is not None and stored.quantised not in (None, found):
-            raise UserError(
-                f"{source} is stored in {found.quant}, in groups of {found.group}, with the head "
-                f"in {found.quant_head}: leave --quant out, or split the model it was made from"
-            )
-        self._how = found or stored.quantised
+        self._how = stored.quantised
 
     def stage(self, held: Slice) -> list[Piece]:
         """Of a stage. Raises UserError if a tensor that every slice has is missing."""
@@ -144,12 +152,13 @@ class _Cut:
             return sum(self._checkpoint.info(piece.source).nbytes for piece in part)
         return size_of(part)
 
-    def write(self, part: Sequence[Piece], folder: Path) -> None:
-        """Tensors of a GGUF file stay in one if they stay what they are."""
+    def write(self, part: Sequence[Piece], folder: Path, how: Quantised | None) -> None:
+        """Tensors of a GGUF file stay in one if they stay what they are. `how` the folder says
+        that it is quantised."""
         if self._stays(part):
             write_part(self._checkpoint, [piece.source for piece in part], folder)
         else:
-            write_pieces(part, folder)
+            write_pieces(part, folder, how)
 
     def _stays(self, part: Sequence[Piece]) -> bool:
         copied = (isinstance(piece, Copied) and piece.dtype is None for piece in part)
@@ -184,9 +193,8 @@ def _write_config(
         "layers": held.layers,
         "fingerprint": mark,
     }
-    how = quantised(source) or stored.quantised
-    if how is not None:
-        config["gardener"] |= msgspec.to_builtins(how)
+    if stored.quantised is not None:
+        config["gardener"] |= msgspec.to_builtins(stored.quantised)
     write_json(folder / "config.json", config)
 
 

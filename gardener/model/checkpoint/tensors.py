@@ -28,13 +28,13 @@ from gardener.model.checkpoint.gguf_tensors import (
     Stored,
     read_index,
 )
-from gardener.model.checkpoint.quantised import quantised
+from gardener.model.checkpoint.notes import names_in
+from gardener.model.checkpoint.quantised import Quantised, quantised
 from gardener.model.checkpoint.slices import EmbeddingAndHead, Slice
 from gardener.model.checkpoint.weight_files import (
     BinFile,
     SafetensorsFile,
     WeightFile,
-    names_in,
     torch_load,
 )
 
@@ -106,6 +106,22 @@ class Checkpoint:
         shape, nbytes = self._file(file).info(stored)
         return TensorInfo(file, stored, shape, nbytes)
 
+    def how_quantised(self) -> Quantised | None:
+        """What the folder says of it (`quantised.py`), which its weights must say, too; those of a
+        GGUF file are as they came. Raises UserError where the two differ."""
+        said = quantised(self.folder)
+        if self.gguf is not None:
+            return said
+        files = {file for file, _ in self._files.values()}
+        # Quantised weights are in one file: of many, each would have to be opened for nothing.
+        noted = self._file(*files).quantised if len(files) == 1 else None
+        if noted != (said and said.name):
+            raise UserError(
+                f"{self.folder}: its weights are stored as {noted or 'floats'}, and config.json "
+                f"says {said.name if said else 'nothing of it'}: split the model anew"
+            )
+        return said
+
     def has(self, name: str) -> bool:
         return name in self._files
 
@@ -119,11 +135,20 @@ class Checkpoint:
         return all(file.exists() for file in {file for file, _ in self._files.values()})
 
     def read(self, name: str, shape: tuple[int, ...] | None = None) -> "Tensor":
-        """A tensor as it is stored, mapped from the file: copy or convert what is to stay. One that
-        is quantised in a GGUF file is dequantised.
+        """A tensor in floats, as it is stored and mapped from the file: copy or convert what is to
+        stay. One that is quantised in the file is dequantised.
 
-        Raises UserError if it is missing, or has another shape than the one expected.
+        Raises UserError if it is missing, has another shape than the one expected, or holds
+        anything but floats of 16 bits or more: such would need scales.
         """
+        from gardener.model.finite import check_floats
+
+        tensor = self.raw(name, shape)
+        check_floats(name, tensor)
+        return tensor
+
+    def raw(self, name: str, shape: tuple[int, ...] | None = None) -> "Tensor":
+        """The same of any dtype."""
         file, stored = self._find(name)
         tensor = self._file(file).read(stored)
         _check_shape(name, file, tuple(tensor.shape), shape)
@@ -307,6 +332,7 @@ def _names_in(path: Path) -> Iterator[str]:
     refuse_pointer(path)
     try:
         with safe_open(path, framework="np") as handle:
-            yield from names_in(dict.fromkeys(handle.keys()) | {"__metadata__": handle.metadata()})
+            header = dict.fromkeys(handle.keys()) | {"__metadata__": handle.metadata()}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
+    yield from names_in(path, header)

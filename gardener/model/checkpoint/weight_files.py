@@ -2,7 +2,6 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from gardener.errors import UserError, reason
 from gardener.model.checkpoint.folders import refuse_pointer
+from gardener.model.checkpoint.notes import WHOLE, notes, parts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from gardener.model.checkpoint.table import Table
     from gardener.model.kernels.grouped import Grouped
 
-PARTS = ("scales", "zeros", "minima")
-"""What a quantised tensor has besides its steps, which have its name: `NAME.scales` and so on."""
-
 SAMPLE = 512
 """Bytes of each tensor that go into the fingerprint, twice."""
 
 
 class WeightFile(ABC):
     """One weight file, open."""
+
+    quantised: str | None = None
+    """How its matrices are, as the file notes it (`Quantised.name`)."""
 
     @abstractmethod
     def info(self, name: str) -> tuple[tuple[int, ...], int]:
@@ -47,10 +47,13 @@ class WeightFile(ABC):
         return None
 
     def table(self, name: str) -> "Table":
-        """The tensor, for rows."""
+        """The tensor, for rows. Raises UserError if it is not of floats."""
         from gardener.model.checkpoint.table import FloatTable
+        from gardener.model.finite import check_floats
 
-        return FloatTable(self.read(name))
+        weights = self.read(name)
+        check_floats(name, weights)
+        return FloatTable(weights)
 
     def sample(self, name: str) -> bytes:
         """Some of the bytes of a tensor: its first ones, and as many from the middle on."""
@@ -73,21 +76,18 @@ class SafetensorsFile(WeightFile):
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read: {reason(error)}") from error
         self._path, self._data = path, 8 + size
-        self._bits = quantised_in(self._header)
+        self._notes = notes(path, self._header)
+        self.quantised = (self._header.get("__metadata__") or {}).get(WHOLE)
         """Of each tensor that is quantised."""
 
     def info(self, name: str) -> tuple[tuple[int, ...], int]:
         shape = tuple(self._entry(name)["shape"])
-        spans = [self._header[each]["data_offsets"] for each in self._parts(name).values()]
-        if name in self._bits:
-            shape = (*shape[:-1], shape[-1] * 8 // self._bits[name])
+        note = self._notes.get(name)
+        parts = [name] if note is None else parts_of(name, note).values()
+        if note is not None:
+            shape = (*shape[:-1], shape[-1] * 8 // note.bits)
+        spans = [self._header[each]["data_offsets"] for each in parts]
         return shape, sum(end - first for first, end in spans)
-
-    def _parts(self, name: str) -> dict[str, str]:
-        """The parts of a tensor that are there, and their names in the file; steps, or a tensor in
-        floats, are called ""."""
-        parts = {"": name} | {part: f"{name}.{part}" for part in PARTS if name in self._bits}
-        return {part: full for part, full in parts.items() if full in self._header}
 
     def sample(self, name: str) -> bytes:
         # Read, not mapped: a page fault would bring in much more than the sample.
@@ -111,12 +111,13 @@ class SafetensorsFile(WeightFile):
 
     def grouped(self, name: str, quant: str) -> "Grouped | None":
         self._entry(name)
-        if name not in self._bits:
+        note = self._notes.get(name)
+        if note is None:
             return None
         from gardener.model.checkpoint.grouped_parts import together
 
-        parts = {part: self._tensor(full) for part, full in self._parts(name).items()}
-        return together(f"{name} in {self._path}", self._bits[name], parts)
+        parts = {part: self._tensor(full) for part, full in parts_of(name, note).items()}
+        return together(f"{name} in {self._path}", note.bits, parts)
 
     def layout(self, name: str, quant: str) -> "Layout | None":
         found = self.grouped(name, quant)  # mapped
@@ -158,22 +159,6 @@ class BinFile(WeightFile):
         if name not in self._tensors:
             raise UserError(f"{name} is not in {self._path}, where the index says it is")
         return self._tensors[name]
-
-
-def quantised_in(header: Mapping[str, Any]) -> dict[str, int]:
-    """The quantised tensors of a safetensors file, and the bits of each: see `grouped_parts.py`."""
-    noted = header.get("__metadata__") or {}
-    return {
-        name: int(bits)
-        for name, bits in noted.items()
-        if bits in ("4", "8") and {name, f"{name}.scales"} <= header.keys()
-    }
-
-
-def names_in(header: Mapping[str, Any]) -> list[str]:
-    """The tensors of a safetensors file; the parts of one that is quantised are one tensor."""
-    parts = {f"{name}.{part}" for name in quantised_in(header) for part in PARTS}
-    return [name for name in header if name != "__metadata__" and name not in parts]
 
 
 def torch_load(path: Path) -> "dict[str, Tensor]":

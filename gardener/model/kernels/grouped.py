@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gardener.model.quants import GROUPS
+
 
 @dataclass(frozen=True, eq=False)
 class Grouped:
@@ -31,6 +33,8 @@ class Grouped:
     def __post_init__(self) -> None:
         """Raises ValueError for parts that do not fit together."""
         outputs, inputs = self.shape
+        if self.group not in GROUPS:
+            raise ValueError(f"groups of {self.group}, not of {', '.join(map(str, GROUPS))}")
         grid = (outputs, inputs // self.group)
         parts = [part for part in (self.scales, self.zeros, self.minima) if part is not None]
         if self.bits not in (4, 8) or inputs % self.group:

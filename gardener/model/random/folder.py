@@ -12,6 +12,7 @@ from torch import Tensor
 from gardener.errors import UserError
 from gardener.model.checkpoint.folders import is_empty, write_json
 from gardener.model.checkpoint.grouped_parts import Layout
+from gardener.model.checkpoint.notes import WHOLE
 from gardener.model.checkpoint.pieces import FILE, rounded_layout
 from gardener.model.checkpoint.quantised import Quantised
 from gardener.model.checkpoint.safetensors_writer import Entry, SafetensorsWriter
@@ -87,8 +88,10 @@ class _Random:
 
     def write(self, folder: Path) -> None:
         layouts = {name: self._layout(name) for name, *_ in self._matrices}
-        bits = {name: str(layout.bits) for name, layout in layouts.items() if layout}
-        with SafetensorsWriter(folder / FILE, self.entries, bits) as writer:
+        notes = {name: str(layout.note) for name, layout in layouts.items() if layout}
+        if self._how is not None:
+            notes[WHOLE] = self._how.name
+        with SafetensorsWriter(folder / FILE, self.entries, notes) as writer:
             for name, entry in self._norms.items():
                 writer.write(name, torch.ones(entry.shape, dtype=entry.dtype))
             for name, drawn, shape, std in self._matrices:
