@@ -144,7 +144,7 @@ def _against(reference: str, card: Card, whole: bool) -> str:
     model is here."""
     if reference != "auto":
         return reference
-    exact = (card.dtype, card.quant) == ("float32", "none")
+    exact = (card.dtype, card.quant, card.head_quant) == ("float32", "none", "none")
     return "transformers" if exact and whole else "plain"
 
 

@@ -105,7 +105,7 @@ this follows from what they are rounded to. Over 300 rows of the built-in model,
 best logits moved by up to 0.25 in bfloat16 and 0.031 in float16 with the batch: this is twice that.
 """
 _COARSE = 0.5  # bfloat16, and rows in 8 bits
-_ROWS_AS_THEY_ARE = ("none", "nf4", "fp4")
+_ROWS_AS_THEY_ARE = {"", "none", "nf4", "fp4"}
 """Kinds of quantisation that leave rows in the dtype."""
 
 
@@ -116,8 +116,19 @@ def near_tie(cards: Sequence[Card]) -> float:
 
 
 def _near_tie(card: Card) -> float:
-    coarse = card.quant not in _ROWS_AS_THEY_ARE
+    # The head counts wherever it is: it rounds what the rows of this stage have become.
+    coarse = not {card.quant, card.head_quant} <= _ROWS_AS_THEY_ARE
     return _COARSE if coarse else _NEAR_TIES.get(card.dtype, _COARSE)
+
+
+def arithmetic(card: Card, *, head: bool) -> str:
+    """What a stage computes in, for people, with what the head is in where that is another kind, if
+    `head`."""
+    quant = "" if card.quant == "none" else f" {card.quant}"
+    if not head or card.head_quant in ("", card.quant):
+        return f"{card.dtype}{quant}"
+    kind = "not quantised" if card.head_quant == "none" else card.head_quant
+    return f"{card.dtype}{quant}, head {kind}"
 
 
 def exactness(cards: Sequence[Card]) -> str:
@@ -129,10 +140,9 @@ def exactness(cards: Sequence[Card]) -> str:
     near = near_tie(cards)
     if near <= _NEAR_TIES["float32"]:
         return f"exact but for ties closer than {near:.0e}"
-    quant = "" if worst.quant == "none" else f" {worst.quant}"
     return (
         f"not exact: near ties may differ (stage {worst.stage}: by up to {worst.spread:.0e} of a "
-        f"row, {worst.dtype}{quant})"
+        f"row, {arithmetic(worst, head=True)})"
     )
 
 

@@ -204,6 +204,7 @@ def card_of(
         layer=nanoseconds(measured.layer),
         head=nanoseconds(measured.head),
         spread=stage.spread,
+        head_quant=stage.quant_head,
     )
 
 

@@ -145,6 +145,14 @@ SAID = {
         0.5,
         "not exact: near ties may differ (stage 1: by up to 4e-07 of a row, float32 int4)",
     ),
+    "a head in 8 bits, at another stage": (
+        [
+            card(1, 0, 18, spread=4e-7, dtype="float32", head_quant="int8"),
+            card(2, 18, 32, dtype="float32", head_quant="int8"),
+        ],
+        0.5,
+        "not exact: near ties may differ (stage 1: by up to 4e-07 of a row, float32, head int8)",
+    ),
 }
 
 
