@@ -146,6 +146,15 @@ def exactness(cards: Sequence[Card]) -> str:
     )
 
 
+_KINDS = (
+    ("dtype", "", "--dtype"),
+    ("quant", "", "--quant"),
+    ("head_quant", " the head", "--quant-head"),
+)
+"""What two stages must compute in alike: the field, whose it is, and the option that sets it. How
+the layers are shared follows from the kinds, so that these come before the seam."""
+
+
 def _identity(upstream: Card, downstream: Card) -> str | None:
     a, b = (
         f"stage {each.stage}" if each.stage else "the holder" for each in (upstream, downstream)
@@ -157,10 +166,12 @@ def _identity(upstream: Card, downstream: Card) -> str | None:
         )
     if not same_model(upstream.model, downstream.model) or upstream.layers != downstream.layers:
         return f"{a} and {b} hold {_different(upstream, downstream)}: give both the same --model"
-    for field in ("dtype", "quant"):
+    if 0 in (upstream.stage, downstream.stage):
+        return None  # a holder computes nothing
+    for field, part, option in _KINDS:
         mine, theirs = getattr(upstream, field), getattr(downstream, field)
-        if 0 not in (upstream.stage, downstream.stage) and mine != theirs:
-            return f"{a} computes in {mine} but {b} in {theirs}: give both the same --{field}"
+        if mine != theirs:
+            return f"{a} computes{part} in {mine} but {b} in {theirs}: give both the same {option}"
     return None
 
 

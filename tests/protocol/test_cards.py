@@ -89,6 +89,10 @@ PROBLEMS = {
         [HOLDER, card(1, 0, 18), card(2, 18, 32, quant="int8")],
         "stage 1 computes in none but stage 2 in int8: give both the same --quant",
     ),
+    "other head, from which other layers follow": (
+        [HOLDER, card(1, 0, 18, head_quant="none"), card(2, 17, 32, head_quant="int8")],
+        "stage 1 computes the head in none but stage 2 in int8: give both the same --quant-head",
+    ),
     "other version": (
         [HOLDER, card(1, 0, 18), card(2, 18, 32, version="2.0")],
         "stage 1 runs gardener 1.0 but stage 2 runs 2.0: install the same version on both",
