@@ -5,6 +5,7 @@ What cannot be checked: whether two stages hold equal weights where the fingerpr
 part (when a node has only its own files of a checkpoint).
 """
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -155,17 +156,22 @@ _KINDS = (
 the layers are shared follows from the kinds, so that these come before the seam."""
 
 
+_STORED = re.compile("(int[48]-[0-9]+-(?:none|int[48]))-(.*)")
+"""The fingerprint of weights that were written quantised: the kind of the layers, their group and
+the kind of the head, then the fingerprint of what they were made from."""
+
+
 def _identity(upstream: Card, downstream: Card) -> str | None:
-    a, b = (
-        f"stage {each.stage}" if each.stage else "the holder" for each in (upstream, downstream)
-    )
+    a, b = _called(upstream), _called(downstream)
     if upstream.version != downstream.version:
         return (
             f"{a} runs gardener {upstream.version} but {b} runs {downstream.version}: "
             "install the same version on both"
         )
     if not same_model(upstream.model, downstream.model) or upstream.layers != downstream.layers:
-        return f"{a} and {b} hold {_different(upstream, downstream)}: give both the same --model"
+        return _another_split(upstream, downstream) or (
+            f"{a} and {b} hold {_different(upstream, downstream)}: give both the same --model"
+        )
     if 0 in (upstream.stage, downstream.stage):
         return None  # a holder computes nothing
     for field, part, option in _KINDS:
@@ -175,9 +181,41 @@ def _identity(upstream: Card, downstream: Card) -> str | None:
     return None
 
 
+def _called(card: Card) -> str:
+    return f"stage {card.stage}" if card.stage else "the holder"
+
+
+def _made_from(fingerprint: str) -> tuple[str, str]:
+    """How weights were quantised when they were written ("": not at all), and the fingerprint of
+    the model that they were made from."""
+    found = _STORED.fullmatch(fingerprint)
+    return (found[1], found[2]) if found else ("", fingerprint)
+
+
+def _another_split(upstream: Card, downstream: Card) -> str | None:
+    """What to say of two that have the same model, but not quantised alike when it was written;
+    None: that is not what tells them apart."""
+    (mine, a), (theirs, b) = _made_from(upstream.model), _made_from(downstream.model)
+    if mine == theirs or not same_model(a, b):
+        return None
+    if mine and theirs:
+        return (
+            f"{_called(upstream)} and {_called(downstream)} have folders of different splits "
+            f"({mine} and {theirs}): give both those of the same one"
+        )
+    stored, other = (upstream, downstream) if mine else (downstream, upstream)
+    quant = (mine or theirs).partition("-")[0]
+    folder = f"stage-{other.stage}/" if other.stage else "holder/"
+    return (
+        f"{_called(stored)} has a folder that `gardener split --quant {quant}` wrote, and "
+        f"{_called(other)} the model that it was made from: give {_called(other)} the folder "
+        f"{folder} of the same split"
+    )
+
+
 def _different(upstream: Card, downstream: Card) -> str:
     """Two models, by what tells them apart."""
-    mine, theirs = (card.model.partition(":") for card in (upstream, downstream))
+    mine, theirs = (_made_from(card.model)[1].partition(":") for card in (upstream, downstream))
     if upstream.layers != downstream.layers:
         return f"different models (of {upstream.layers} and {downstream.layers} layers)"
     if mine[0] != theirs[0]:

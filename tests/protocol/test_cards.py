@@ -76,6 +76,32 @@ PROBLEMS = {
         "stage 1 and stage 2 hold different weights of one kind of model (abc and def): "
         "give both the same --model",
     ),
+    "a quantised split for a holder of the whole model": (
+        [HOLDER, card(1, 0, 18, model="int4-32-int8-llama:abc")],
+        "stage 1 has a folder that `gardener split --quant int4` wrote, and the holder the model "
+        "that it was made from: give the holder the folder holder/ of the same split",
+    ),
+    "a quantised split beside the whole model": (
+        [
+            card(0, 0, 0, model="int8-32-none-llama:"),
+            card(1, 0, 18, model="int8-32-none-llama:"),
+            card(2, 18, 32, quant="int8"),
+        ],
+        "stage 1 has a folder that `gardener split --quant int8` wrote, and stage 2 the model "
+        "that it was made from: give stage 2 the folder stage-2/ of the same split",
+    ),
+    "two quantised splits": (
+        [
+            card(0, 0, 0, model="int4-32-int8-llama:abc"),
+            card(1, 0, 18, model="int4-64-int8-llama:abc"),
+        ],
+        "the holder and stage 1 have folders of different splits (int4-32-int8 and int4-64-int8): "
+        "give both those of the same one",
+    ),
+    "a quantised split of another model": (
+        [HOLDER, card(1, 0, 18, model="int4-32-int8-qwen:abc")],
+        "the holder and stage 1 hold different models (llama and qwen): give both the same --model",
+    ),
     "other depth": (
         [HOLDER, card(1, 0, 18), card(2, 18, 32, layers=40)],
         "stage 1 and stage 2 hold different models (of 32 and 40 layers): "
