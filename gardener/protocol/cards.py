@@ -122,14 +122,26 @@ def _near_tie(card: Card) -> float:
     return _COARSE if coarse else _NEAR_TIES.get(card.dtype, _COARSE)
 
 
-def arithmetic(card: Card, *, head: bool) -> str:
-    """What a stage computes in, for people, with what the head is in where that is another kind, if
-    `head`."""
-    quant = "" if card.quant == "none" else f" {card.quant}"
-    if not head or card.head_quant in ("", card.quant):
-        return f"{card.dtype}{quant}"
-    kind = "not quantised" if card.head_quant == "none" else card.head_quant
-    return f"{card.dtype}{quant}, head {kind}"
+def arithmetic(card: Card) -> str:
+    """What a stage computes in, for people, with the kind of the head where it is another one and
+    the head is here."""
+    return _kinds(card) if card.end == card.layers else _layers(card)
+
+
+def ring_arithmetic(cards: Sequence[Card]) -> str:
+    """The same of a whole ring, whose stages compute alike."""
+    return _kinds(cards[0])
+
+
+def _layers(card: Card) -> str:
+    return card.dtype if card.quant == "none" else f"{card.dtype} {card.quant}"
+
+
+def _kinds(card: Card) -> str:
+    if card.head_quant in ("", card.quant):
+        return _layers(card)
+    head = "not quantised" if card.head_quant == "none" else card.head_quant
+    return f"{_layers(card)}, head {head}"
 
 
 def exactness(cards: Sequence[Card]) -> str:
@@ -143,7 +155,7 @@ def exactness(cards: Sequence[Card]) -> str:
         return f"exact but for ties closer than {near:.0e}"
     return (
         f"not exact: near ties may differ (stage {worst.stage}: by up to {worst.spread:.0e} of a "
-        f"row, {arithmetic(worst, head=True)})"
+        f"row, {_kinds(worst)})"
     )
 
 
@@ -154,7 +166,6 @@ _KINDS = (
 )
 """What two stages must compute in alike: the field, whose it is, and the option that sets it. How
 the layers are shared follows from the kinds, so that these come before the seam."""
-
 
 _STORED = re.compile("(int[48]-[0-9]+-(?:none|int[48]))-(.*)")
 """The fingerprint of weights that were written quantised: the kind of the layers, their group and

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 
 from gardener.decoding.curves import steep
-from gardener.protocol.cards import exactness, near_tie
+from gardener.model.quants import AUTO
+from gardener.protocol.cards import exactness, near_tie, ring_arithmetic
 from gardener.protocol.messages import Card
 from gardener.rings.cores import cores
 from gardener.rings.settings import RingSettings
@@ -54,6 +55,12 @@ def tell_sharing(settings: RingSettings, say: Say) -> None:
         f"each stage here computes with {threads} thread{'s' * (threads != 1)} "
         f"on {cores()} core{'s' * (cores() > 1)} ({chosen})"
     )
+
+
+def tell_choice(settings: RingSettings, cards: Sequence[Card], say: Say) -> None:
+    """Say what the stages of a local ring compute in, where that was left to them."""
+    if settings.local is not None and settings.quant == AUTO:
+        say(f"--quant auto: the stages compute in {ring_arithmetic(cards)}")
 
 
 def tell_exactness(cards: Sequence[Card], say: Say) -> None:

@@ -5,9 +5,11 @@ import pytest
 
 from gardener.protocol.cards import (
     EXACT,
+    arithmetic,
     exactness,
     mismatch,
     near_tie,
+    ring_arithmetic,
     ring_problem,
     same_model,
     with_link,
@@ -193,3 +195,22 @@ def test_a_ring_is_as_exact_as_the_least_of_its_stages(
     assert exactness(cards) == sentence
     assert near_tie(cards) == near
     assert exactness(cards[::-1]) == sentence
+
+
+@pytest.mark.parametrize(
+    ("quant", "head", "layers", "whole"),
+    [
+        ("none", "none", "bfloat16", "bfloat16"),
+        ("int4", "int8", "bfloat16 int4", "bfloat16 int4, head int8"),
+        ("int8", "int8", "bfloat16 int8", "bfloat16 int8"),
+        ("nf4", "none", "bfloat16 nf4", "bfloat16 nf4, head not quantised"),
+        ("none", "int8", "bfloat16", "bfloat16, head int8"),
+    ],
+)
+def test_what_a_stage_computes_in_is_told_with_the_head_where_it_is(
+    quant: str, head: str, layers: str, whole: str
+) -> None:
+    kinds = {"quant": quant, "head_quant": head}
+    cards = [card(1, 0, 18, **kinds), card(2, 18, 32, **kinds)]
+    assert [arithmetic(each) for each in cards] == [layers, whole]
+    assert ring_arithmetic(cards) == whole

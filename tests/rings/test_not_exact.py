@@ -54,7 +54,7 @@ class Standing:
 
 
 @contextmanager
-def stage(model: Path, dtype: str) -> Iterator[Standing]:
+def stage(model: Path, dtype: str, quant: str = "none", head: str = "auto") -> Iterator[Standing]:
     """The whole model in one stage, on a thread of this process, where kernels can be planted."""
     standing, ready = Standing(), threading.Event()
 
@@ -63,7 +63,19 @@ def stage(model: Path, dtype: str) -> Iterator[Standing]:
         ready.set()
 
     settings = NodeSettings(
-        1, standing.holder, standing.listen, str(model), None, 1, None, dtype, "cpu", 1, "none", 5.0
+        stage=1,
+        peer=standing.holder,
+        listen=standing.listen,
+        model=str(model),
+        revision=None,
+        stages=1,
+        layers=None,
+        dtype=dtype,
+        device="cpu",
+        threads=1,
+        quant=quant,
+        patience=5.0,
+        quant_head=head,
     )
     loop = asyncio.new_event_loop()
     task = loop.create_task(serve(settings, standing.said.append, watch))
@@ -154,6 +166,24 @@ def test_a_kernel_that_can_be_filled_up_is_exact(
         assert (status, found["agree"], found["near_ties"]) == (0, True, False)
         assert found["exactness"].startswith("exact: ")
         assert "this ring" not in said
+
+
+def test_a_quantised_head_is_named_and_only_held_to_the_ring_itself(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    with stage(model, "float32", head="int8") as standing:
+        assert any(" on cpu in float32, head int8, " in line for line in standing.said)
+        with pytest.raises(SystemExit) as end:
+            app(
+                ["generate", PARTING, *asked(standing, model), "--policy", "plain"],
+                exit_on_error=False,
+            )
+        finish()
+        assert (end.value.code or 0) == 0
+        assert ", float32, head int8\n" in capsys.readouterr().err
+        status, found, _ = command(capsys, *verifying(model), *asked(standing, model))
+        assert (status, found["reference"], found["different"]) == (0, "plain", 0)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.7, seed=3)])
