@@ -238,6 +238,6 @@ def _report(verified: Verified, as_json: bool, prompts: int) -> None:
             f"{len(done)} texts against {verified.against}: {count['same']} the same, "
             f"{count['tie']} tied, {count['different']} different"
         )
-        note(f"the ring says that it is {verified.exactness}")
+        note(verified.exactness)
     if count["different"]:
         sys.exit(1)

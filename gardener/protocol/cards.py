@@ -95,9 +95,6 @@ def memory_problem(asked: int, cards: Sequence[Card]) -> str | None:
     )
 
 
-EXACT = "exact: a row's numbers do not depend on what is computed beside it"
-"""What is said of stages whose cards say so."""
-
 _NEAR_TIES = {"float32": 1e-4, "float16": 0.0625}
 """How far the two best scores may lie apart where another batch of the same row may tip them.
 
@@ -144,18 +141,16 @@ def _kinds(card: Card) -> str:
     return f"{_layers(card)}, head {head}"
 
 
-def exactness(cards: Sequence[Card]) -> str:
-    """How exact these stages are, for people; what follows "the ring is". The least exact one
-    counts."""
+def exactness(cards: Sequence[Card], what: str = "the ring") -> str:
+    """How exact these stages are, which are `what`, in one sentence for people. Before its colon it
+    says that in short. The least exact one counts."""
     worst = max(cards, key=lambda card: card.spread)
     if not worst.spread:
-        return EXACT
-    near = near_tie(cards)
-    if near <= _NEAR_TIES["float32"]:
-        return f"exact but for ties closer than {near:.0e}"
+        return f"{what} is exact: a row's numbers do not depend on what is computed beside it"
     return (
-        f"not exact: near ties may differ (stage {worst.stage}: by up to {worst.spread:.0e} of a "
-        f"row, {_kinds(worst)})"
+        f"near ties may differ: two scores closer than {near_tie(cards):g} may change places, for "
+        f"what is computed beside a row changes it by up to {worst.spread:.0e} (stage "
+        f"{worst.stage}, {_kinds(worst)})"
     )
 
 

@@ -29,7 +29,6 @@ from gardener.rings.remarks import (
     Start,
     ignore,
     tell_choice,
-    tell_exactness,
     tell_sharing,
     tell_steep_costs,
 )
@@ -68,7 +67,6 @@ async def open_ring(
         prompter = await read_prompter(settings, folder, say)
         prompter.context = agreed_context(settings.context, prompter.context, holder.cards, say)
         tell_choice(settings, holder.cards, say)
-        tell_exactness(holder.cards, say)
         tell_short_drafters(holder.drafters.all, prompter.context, say)
         with kept():
             yield OpenRing(settings, holder, folder, prompter)

@@ -91,7 +91,7 @@ async def serve(
             f"{span(card.first, card.end)} of {card.layers} on {settings.device} in "
             f"{arithmetic(card)}, {stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
         )
-        say(exactness([card]))
+        say(exactness([card], "this stage"))
         say(str(measured))
         say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
         this = StageNode(

@@ -4,7 +4,6 @@ import msgspec
 import pytest
 
 from gardener.protocol.cards import (
-    EXACT,
     arithmetic,
     exactness,
     mismatch,
@@ -156,26 +155,34 @@ def test_a_card_shows_what_was_measured_of_the_link() -> None:
 
 
 SAID = {
-    "exact": ([card(1, 0, 18), card(2, 18, 32)], 0.0, EXACT),
+    "exact": (
+        [card(1, 0, 18), card(2, 18, 32)],
+        0.0,
+        "the ring is exact: a row's numbers do not depend on what is computed beside it",
+    ),
     "bfloat16": (
         [card(1, 0, 18, spread=1e-4), card(2, 18, 32, spread=3e-3)],
         0.5,
-        "not exact: near ties may differ (stage 2: by up to 3e-03 of a row, bfloat16)",
+        "near ties may differ: two scores closer than 0.5 may change places, for what is "
+        "computed beside a row changes it by up to 3e-03 (stage 2, bfloat16)",
     ),
     "float16": (
         [card(1, 0, 18), card(2, 18, 32, spread=3e-4, dtype="float16")],
         0.0625,
-        "not exact: near ties may differ (stage 2: by up to 3e-04 of a row, float16)",
+        "near ties may differ: two scores closer than 0.0625 may change places, for what is "
+        "computed beside a row changes it by up to 3e-04 (stage 2, float16)",
     ),
     "float32": (
         [card(1, 0, 32, spread=4e-7, dtype="float32")],
         1e-4,
-        "exact but for ties closer than 1e-04",
+        "near ties may differ: two scores closer than 0.0001 may change places, for what is "
+        "computed beside a row changes it by up to 4e-07 (stage 1, float32)",
     ),
     "rows in 8 bits": (
         [card(1, 0, 32, spread=4e-7, dtype="float32", quant="int4")],
         0.5,
-        "not exact: near ties may differ (stage 1: by up to 4e-07 of a row, float32 int4)",
+        "near ties may differ: two scores closer than 0.5 may change places, for what is "
+        "computed beside a row changes it by up to 4e-07 (stage 1, float32 int4)",
     ),
     "a head in 8 bits, at another stage": (
         [
@@ -183,7 +190,8 @@ SAID = {
             card(2, 18, 32, dtype="float32", head_quant="int8"),
         ],
         0.5,
-        "not exact: near ties may differ (stage 1: by up to 4e-07 of a row, float32, head int8)",
+        "near ties may differ: two scores closer than 0.5 may change places, for what is "
+        "computed beside a row changes it by up to 4e-07 (stage 1, float32, head int8)",
     ),
 }
 
@@ -195,6 +203,10 @@ def test_a_ring_is_as_exact_as_the_least_of_its_stages(
     assert exactness(cards) == sentence
     assert near_tie(cards) == near
     assert exactness(cards[::-1]) == sentence
+
+
+def test_a_stage_does_not_speak_for_the_ring() -> None:
+    assert exactness([card(1, 0, 18)], "this stage").startswith("this stage is exact: ")
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def _state(node: "StageNode") -> str:
 
 
 def _holds(card: Card, device: str) -> str:
-    exact = exactness([card]).partition(":" if not card.spread else " (")[0]
+    exact = exactness([card], "this stage").partition(":")[0]
     return (
         f"{span(card.first, card.end)} of {card.layers}, {card.memory / 1e6:.0f} MB, "
         f"{arithmetic(card)} on {device}, {exact}, at {card.name}"
