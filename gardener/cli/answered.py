@@ -123,7 +123,7 @@ def summary(answered: Answered, title: str) -> None:
                 f"{each.policy}: {each.counts.plain} of {each.tokens} tokens were written "
                 "without guesses, which did not pay"
             )
-    console.print(f"the ring is {answered.exactness}", highlight=False)
+    console.print(answered.exactness, highlight=False, markup=False)
     if len(answers) > 1 and not answers[-1].error:
         but_for_ties = (
             "the texts differ, at near ties only"

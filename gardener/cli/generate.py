@@ -25,6 +25,7 @@ from gardener.errors import UserError, reason
 from gardener.evaluation.near_ties import all_tied
 from gardener.holder.answer import Answer, collect
 from gardener.holder.session import Session
+from gardener.protocol.cards import arithmetic
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import printable, span
@@ -217,7 +218,7 @@ async def _answers(
     async with open_ring(settings, note, heard, progress) as ring:
         for card in ring.stages if not question.output.as_json else ():
             layers = span(card.first, card.end)
-            note(f"stage {card.stage}: {layers} on {printable(card.name)}, {card.dtype}")
+            note(f"stage {card.stage}: {layers} on {printable(card.name)}, {arithmetic(card)}")
         sampling = question.sampling.sampling(ring.folder, note)
         if view is not None:
             view.begin(ring.holder, ring.prompter.backend)

@@ -21,7 +21,7 @@ from gardener.evaluation.plan import Place
 from gardener.evaluation.report import write_plots, write_traces
 from gardener.evaluation.results import Difference, Failure, Results, Skipped
 from gardener.evaluation.runner import MeasuredRing, measure
-from gardener.evaluation.tables import tables
+from gardener.evaluation.tables import exactness_lines, tables
 from gardener.evaluation.tally import MeasuredRun
 from gardener.evaluation.terminal import Teller
 from gardener.protocol.cards import near_tie
@@ -105,8 +105,9 @@ async def _measure(
             cards,
             opened.holder.drafters.names,
             ran,
-            {**settings.facts(), "exactness": opened.exactness},
+            settings.facts(),
             near_tie(opened.stages),
+            opened.exactness,
         )
         if not evaluation.results.plan.raw:
             evaluation.results.template = opened.prompter.template
@@ -165,6 +166,8 @@ def finish(evaluation: Evaluation) -> None:
         console.print(tables(results.rings, figures, policies, console.width))
         if several := results.concurrency():
             console.print(concurrency_tables(several))
+        for line in exactness_lines(results.rings):
+            console.print(line, highlight=False, markup=False)
     results.save(evaluation.folder)
     written = [f"traces: {len(write_traces(results, evaluation.folder))}"]
     if not evaluation.no_plots and results.ended != "interrupted":

@@ -144,7 +144,7 @@ def _against(reference: str, card: Card, whole: bool) -> str:
     model is here."""
     if reference != "auto":
         return reference
-    exact = (card.dtype, card.quant) == ("float32", "none")
+    exact = (card.dtype, card.quant, card.head_quant) == ("float32", "none", "none")
     return "transformers" if exact and whole else "plain"
 
 
@@ -238,6 +238,6 @@ def _report(verified: Verified, as_json: bool, prompts: int) -> None:
             f"{len(done)} texts against {verified.against}: {count['same']} the same, "
             f"{count['tie']} tied, {count['different']} different"
         )
-        note(f"the ring says that it is {verified.exactness}")
+        note(verified.exactness)
     if count["different"]:
         sys.exit(1)

@@ -6,8 +6,11 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "msgspec", "msgpack", "uvloop")
-"""Packages whose versions may change a figure."""
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "numpy", "msgspec", "msgpack", "uvloop"),
+    *("onnxruntime", "onnx", "bitsandbytes", "gguf"),
+)
+"""Packages whose versions may change a figure. Those of quantised weights may not be there."""
 
 
 def machine() -> dict[str, object]:
@@ -30,7 +33,7 @@ def versions() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
+            found[name] = "not installed"
     return found
 
 

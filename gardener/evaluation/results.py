@@ -144,10 +144,12 @@ class Results:
         policies: Mapping[str, str] | None = None,
         facts: Mapping[str, str] | None = None,
         near_tie: float = 0.0,
+        exactness: str = "",
     ) -> None:
         """`drafters`: their names, and what they compute with. `policies`: the settings of each
         policy, by its name. `facts`: what else there is to say about the figures of this ring, by
-        what it is about. `near_tie`: see `cards.near_tie`."""
+        what it is about. `near_tie`, `exactness`: see the functions of this name in
+        `cards.py`."""
         self.rings[str(place)] = {
             "kind": place.kind,
             "stages": len(cards),
@@ -158,6 +160,7 @@ class Results:
             "policies": dict(policies or {}),
             "facts": dict(facts or {}),
             "near_tie": near_tie,
+            "exactness": exactness,
             "cards": list(cards),
         }
 

@@ -48,6 +48,14 @@ def tables(
     return Group(*parts)
 
 
+def exactness_lines(rings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How exact the rings are: once, if that is the same for all, else by ring."""
+    said = {name: ring["exactness"] for name, ring in rings.items() if ring["exactness"]}
+    if len(set(said.values())) <= 1:
+        return list(said.values())[:1]
+    return [f"{name}: {sentence}" for name, sentence in said.items()]
+
+
 def _titled(title: str, *tables: Table) -> list[RenderableType]:
     """The title as a line of its own: that of a table is no wider than the table."""
     return ["", Text(title, "italic"), *tables]

@@ -5,6 +5,7 @@ What cannot be checked: whether two stages hold equal weights where the fingerpr
 part (when a node has only its own files of a checkpoint).
 """
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -94,9 +95,6 @@ def memory_problem(asked: int, cards: Sequence[Card]) -> str | None:
     )
 
 
-EXACT = "exact: a row's numbers do not depend on what is computed beside it"
-"""What is said of stages whose cards say so."""
-
 _NEAR_TIES = {"float32": 1e-4, "float16": 0.0625}
 """How far the two best scores may lie apart where another batch of the same row may tip them.
 
@@ -105,7 +103,7 @@ this follows from what they are rounded to. Over 300 rows of the built-in model,
 best logits moved by up to 0.25 in bfloat16 and 0.031 in float16 with the batch: this is twice that.
 """
 _COARSE = 0.5  # bfloat16, and rows in 8 bits
-_ROWS_AS_THEY_ARE = ("none", "nf4", "fp4")
+_ROWS_AS_THEY_ARE = {"", "none", "nf4", "fp4"}
 """Kinds of quantisation that leave rows in the dtype."""
 
 
@@ -116,47 +114,114 @@ def near_tie(cards: Sequence[Card]) -> float:
 
 
 def _near_tie(card: Card) -> float:
-    coarse = card.quant not in _ROWS_AS_THEY_ARE
+    # The head counts wherever it is: it rounds what the rows of this stage have become.
+    coarse = not {card.quant, card.head_quant} <= _ROWS_AS_THEY_ARE
     return _COARSE if coarse else _NEAR_TIES.get(card.dtype, _COARSE)
 
 
-def exactness(cards: Sequence[Card]) -> str:
-    """How exact these stages are, for people; what follows "the ring is". The least exact one
-    counts."""
+def arithmetic(card: Card) -> str:
+    """What a stage computes in, for people, with the kind of the head where it is another one and
+    the head is here."""
+    return _kinds(card) if card.end == card.layers else _layers(card)
+
+
+def ring_arithmetic(cards: Sequence[Card]) -> str:
+    """The same of a whole ring, whose stages compute alike."""
+    return _kinds(cards[0])
+
+
+def _layers(card: Card) -> str:
+    return card.dtype if card.quant == "none" else f"{card.dtype} {card.quant}"
+
+
+def _kinds(card: Card) -> str:
+    if card.head_quant in ("", card.quant):
+        return _layers(card)
+    head = "not quantised" if card.head_quant == "none" else card.head_quant
+    return f"{_layers(card)}, head {head}"
+
+
+def exactness(cards: Sequence[Card], what: str = "the ring") -> str:
+    """How exact these stages are, which are `what`, in one sentence for people. Before its colon it
+    says that in short. The least exact one counts."""
     worst = max(cards, key=lambda card: card.spread)
     if not worst.spread:
-        return EXACT
-    near = near_tie(cards)
-    if near <= _NEAR_TIES["float32"]:
-        return f"exact but for ties closer than {near:.0e}"
-    quant = "" if worst.quant == "none" else f" {worst.quant}"
+        return f"{what} is exact: a row's numbers do not depend on what is computed beside it"
     return (
-        f"not exact: near ties may differ (stage {worst.stage}: by up to {worst.spread:.0e} of a "
-        f"row, {worst.dtype}{quant})"
+        f"near ties may differ: two scores closer than {near_tie(cards):g} may change places, for "
+        f"what is computed beside a row changes it by up to {worst.spread:.0e} (stage "
+        f"{worst.stage}, {_kinds(worst)})"
     )
+
+
+_KINDS = (
+    ("dtype", "", "--dtype"),
+    ("quant", "", "--quant"),
+    ("head_quant", " the head", "--quant-head"),
+)
+"""What two stages must compute in alike: the field, whose it is, and the option that sets it. How
+the layers are shared follows from the kinds, so that these come before the seam."""
+
+_STORED = re.compile("(int[48]-[0-9]+-(?:none|int[48]))-(.*)")
+"""The fingerprint of weights that were written quantised: the kind of the layers, their group and
+the kind of the head, then the fingerprint of what they were made from."""
 
 
 def _identity(upstream: Card, downstream: Card) -> str | None:
-    a, b = (
-        f"stage {each.stage}" if each.stage else "the holder" for each in (upstream, downstream)
-    )
+    a, b = _called(upstream), _called(downstream)
     if upstream.version != downstream.version:
         return (
             f"{a} runs gardener {upstream.version} but {b} runs {downstream.version}: "
             "install the same version on both"
         )
     if not same_model(upstream.model, downstream.model) or upstream.layers != downstream.layers:
-        return f"{a} and {b} hold {_different(upstream, downstream)}: give both the same --model"
-    for field in ("dtype", "quant"):
+        return _another_split(upstream, downstream) or (
+            f"{a} and {b} hold {_different(upstream, downstream)}: give both the same --model"
+        )
+    if 0 in (upstream.stage, downstream.stage):
+        return None  # a holder computes nothing
+    for field, part, option in _KINDS:
         mine, theirs = getattr(upstream, field), getattr(downstream, field)
-        if 0 not in (upstream.stage, downstream.stage) and mine != theirs:
-            return f"{a} computes in {mine} but {b} in {theirs}: give both the same --{field}"
+        if mine != theirs:
+            return f"{a} computes{part} in {mine} but {b} in {theirs}: give both the same {option}"
     return None
+
+
+def _called(card: Card) -> str:
+    return f"stage {card.stage}" if card.stage else "the holder"
+
+
+def _made_from(fingerprint: str) -> tuple[str, str]:
+    """How weights were quantised when they were written ("": not at all), and the fingerprint of
+    the model that they were made from."""
+    found = _STORED.fullmatch(fingerprint)
+    return (found[1], found[2]) if found else ("", fingerprint)
+
+
+def _another_split(upstream: Card, downstream: Card) -> str | None:
+    """What to say of two that have the same model, but not quantised alike when it was written;
+    None: that is not what tells them apart."""
+    (mine, a), (theirs, b) = _made_from(upstream.model), _made_from(downstream.model)
+    if mine == theirs or not same_model(a, b):
+        return None
+    if mine and theirs:
+        return (
+            f"{_called(upstream)} and {_called(downstream)} have folders of different splits "
+            f"({mine} and {theirs}): give both those of the same one"
+        )
+    stored, other = (upstream, downstream) if mine else (downstream, upstream)
+    quant = (mine or theirs).partition("-")[0]
+    folder = f"stage-{other.stage}/" if other.stage else "holder/"
+    return (
+        f"{_called(stored)} has a folder that `gardener split --quant {quant}` wrote, and "
+        f"{_called(other)} the model that it was made from: give {_called(other)} the folder "
+        f"{folder} of the same split"
+    )
 
 
 def _different(upstream: Card, downstream: Card) -> str:
     """Two models, by what tells them apart."""
-    mine, theirs = (card.model.partition(":") for card in (upstream, downstream))
+    mine, theirs = (_made_from(card.model)[1].partition(":") for card in (upstream, downstream))
     if upstream.layers != downstream.layers:
         return f"different models (of {upstream.layers} and {downstream.layers} layers)"
     if mine[0] != theirs[0]:

@@ -73,6 +73,7 @@ class Card(Struct, frozen=True, array_like=True):
     layer: Count = 0  # nanoseconds that a row alone takes in one layer; 0: not measured
     head: Count = 0  # and in the head, where it is here
     spread: Spread = 0.0  # how far a row may be from itself in another batch; 0: not at all
+    head_quant: Name = ""  # as `quant`, of the head, whichever stage has it; "": the holder
 
     def __post_init__(self) -> None:
         if not self.first <= self.end <= self.layers:

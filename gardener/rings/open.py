@@ -25,7 +25,13 @@ from gardener.rings.equipment import (
 )
 from gardener.rings.local import LocalRing
 from gardener.rings.opened import OpenRing
-from gardener.rings.remarks import Start, ignore, tell_exactness, tell_sharing, tell_steep_costs
+from gardener.rings.remarks import (
+    Start,
+    ignore,
+    tell_choice,
+    tell_sharing,
+    tell_steep_costs,
+)
 from gardener.rings.settings import RingSettings
 from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
@@ -60,7 +66,7 @@ async def open_ring(
         holder.keeps = settings.keep_prefixes
         prompter = await read_prompter(settings, folder, say)
         prompter.context = agreed_context(settings.context, prompter.context, holder.cards, say)
-        tell_exactness(holder.cards, say)
+        tell_choice(settings, holder.cards, say)
         tell_short_drafters(holder.drafters.all, prompter.context, say)
         with kept():
             yield OpenRing(settings, holder, folder, prompter)

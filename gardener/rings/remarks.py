@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 
 from gardener.decoding.curves import steep
-from gardener.protocol.cards import exactness, near_tie
+from gardener.model.quants import AUTO
+from gardener.protocol.cards import ring_arithmetic
 from gardener.protocol.messages import Card
 from gardener.rings.cores import cores
 from gardener.rings.settings import RingSettings
@@ -56,10 +57,10 @@ def tell_sharing(settings: RingSettings, say: Say) -> None:
     )
 
 
-def tell_exactness(cards: Sequence[Card], say: Say) -> None:
-    """Say where a row depends on what is computed beside it."""
-    if near_tie(cards):
-        say(f"this ring is {exactness(cards)}")
+def tell_choice(settings: RingSettings, cards: Sequence[Card], say: Say) -> None:
+    """Say what the stages of a local ring compute in, where that was left to them."""
+    if settings.local is not None and settings.quant == AUTO:
+        say(f"--quant auto: the stages compute in {ring_arithmetic(cards)}")
 
 
 def tell_steep_costs(cards: Sequence[Card], policies: Sequence[str], say: Say) -> None:

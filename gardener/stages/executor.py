@@ -42,12 +42,15 @@ class Executor:
         dtype: str,
         device: torch.device,
         quant: str,
+        quant_head: str,
         fingerprint: str,
         spread: float,
     ) -> None:
-        """`spread`: that of the linear layers, see `kernels.interface.Linear`."""
+        """`quant_head`: of the head, wherever it is. `spread`: that of the linear layers, see
+        `kernels.interface.Linear`."""
         self.architecture, self.slice, self.width = architecture, held, architecture.width
         self.dtype, self.quant, self.fingerprint = dtype, quant, fingerprint
+        self.quant_head = quant_head
         self.memory = sum(block.nbytes for block in blocks) + intake.nbytes + outlet.nbytes
         self.device, self._torch_dtype = device, dtype_of(dtype)
         self.kv_slot = slot_bytes(len(blocks), architecture, kept_dtype(self._torch_dtype, device))

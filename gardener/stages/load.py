@@ -58,6 +58,7 @@ def load_stage(
         dtype=dtype,
         device=target,
         quant=quant,
+        quant_head=quant_head,
         fingerprint=fingerprint(folder),
         spread=loader.spread,
     )

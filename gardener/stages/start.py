@@ -17,7 +17,7 @@ from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
 from gardener.model.quants import AUTO
 from gardener.net.address import check_free, parse, parse_peer
-from gardener.protocol.cards import exactness, memory_problem
+from gardener.protocol.cards import arithmetic, exactness, memory_problem
 from gardener.protocol.messages import Card, CostPoints, microseconds, nanoseconds
 from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
@@ -88,10 +88,10 @@ async def serve(
         if settings.context and (problem := memory_problem(settings.context, [card])):
             raise UserError(problem)
         say(
-            f"{span(card.first, card.end)} of {card.layers} on {settings.device} in {stage.dtype}, "
-            f"{stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
+            f"{span(card.first, card.end)} of {card.layers} on {settings.device} in "
+            f"{arithmetic(card)}, {stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
         )
-        say(exactness([card]))
+        say(exactness([card], "this stage"))
         say(str(measured))
         say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
         this = StageNode(
@@ -204,6 +204,7 @@ def card_of(
         layer=nanoseconds(measured.layer),
         head=nanoseconds(measured.head),
         spread=stage.spread,
+        head_quant=stage.quant_head,
     )
 
 

@@ -140,6 +140,7 @@ HOLDERS = {
             rates=tuple(map(float, range(60))),
             first_token=0.07,
         ),
+        exact="near ties may differ",
         said=("a warning",),
     ),
     "crowded": HolderStatus(
@@ -224,6 +225,7 @@ def test_what_a_holder_shows_at_80_columns() -> None:
     assert "14 ▒▒▒" in lines[5]
     assert "13 ∅" in lines[6]
     assert lines[7].endswith("■■■■■■■■■■─11 ◆■■■■■■■■■□□□□")
+    assert "── text near ties may differ ──" in text
     assert "● root" in text
     assert "48 nodes, 398 grown, 51 pruned" in text
     assert "a warning" in lines[-1]
@@ -555,6 +557,7 @@ def test_a_status_agrees_with_the_run_whenever_it_is_taken(seed: int) -> None:
         status = watch.status(now)
         counts, flights = ring.speculation.counts, ring.speculation.flights
         assert status.figures.counts.emitted == len(ring.emitted)
+        assert status.exact == "the ring is exact"
         assert "".join(p.text for p in status.text) == TOKENIZER.decode(ring.emitted)
         if not ring.speculation.finished:
             assert [(s.seq, s.rows) for s in status.segments] == [(f.seq, f.size) for f in flights]

@@ -144,6 +144,18 @@ def test_what_cannot_be_written_is_shown_all_the_same(
     assert "serial" in capsys.readouterr().out
 
 
+def test_the_tables_end_with_how_exact_the_ring_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = results()
+    found.add_ring(Place("local", 2), [{}] * 2, "none", exactness="the ring is exact: yes")
+    options = OutputOptions()
+    finish(Evaluation(found, tmp_path, Bounds(), SamplingOptions(), options, no_plots=True))
+    assert capsys.readouterr().out.splitlines()[-1] == "the ring is exact: yes"
+    saved = json.loads((tmp_path / "results.json").read_text())
+    assert saved["rings"]["local 2"]["exactness"] == "the ring is exact: yes"
+
+
 def test_plots_and_traces_by_ring(tmp_path: Path) -> None:
     one = results()
     assert [path.name for path in write_traces(one, tmp_path)] == ["trace-local-2.json"]

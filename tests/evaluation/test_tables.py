@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from test_tally import run
 
-from gardener.evaluation.tables import tables
+from gardener.evaluation.tables import exactness_lines, tables
 from gardener.evaluation.tally import MeasuredRun, summary
 from gardener.evaluation.timeline import Breakdown, Shares
 
@@ -156,3 +156,13 @@ def test_no_figure_is_cut_off(width: int, name: str) -> None:
     assert max(map(len, lines)) <= width
     assert not [line for line in lines if "…" in line]
     assert row(below(lines, "gardener against"), "humaneval (80)")[0] == "1.00/1.00"
+
+
+def test_how_exact_rings_are_is_said_once_if_it_is_the_same_for_all() -> None:
+    one, two = {"exactness": "the ring is exact: yes"}, {"exactness": "near ties may differ: a"}
+    assert exactness_lines({}) == exactness_lines({"local 2": {"exactness": ""}}) == []
+    assert exactness_lines({"local 2": one, "local 3": one}) == ["the ring is exact: yes"]
+    assert exactness_lines({"local 2": one, "local 3": two}) == [
+        "local 2: the ring is exact: yes",
+        "local 3: near ties may differ: a",
+    ]

@@ -4,10 +4,11 @@ import msgspec
 import pytest
 
 from gardener.protocol.cards import (
-    EXACT,
+    arithmetic,
     exactness,
     mismatch,
     near_tie,
+    ring_arithmetic,
     ring_problem,
     same_model,
     with_link,
@@ -76,6 +77,32 @@ PROBLEMS = {
         "stage 1 and stage 2 hold different weights of one kind of model (abc and def): "
         "give both the same --model",
     ),
+    "a quantised split for a holder of the whole model": (
+        [HOLDER, card(1, 0, 18, model="int4-32-int8-llama:abc")],
+        "stage 1 has a folder that `gardener split --quant int4` wrote, and the holder the model "
+        "that it was made from: give the holder the folder holder/ of the same split",
+    ),
+    "a quantised split beside the whole model": (
+        [
+            card(0, 0, 0, model="int8-32-none-llama:"),
+            card(1, 0, 18, model="int8-32-none-llama:"),
+            card(2, 18, 32, quant="int8"),
+        ],
+        "stage 1 has a folder that `gardener split --quant int8` wrote, and stage 2 the model "
+        "that it was made from: give stage 2 the folder stage-2/ of the same split",
+    ),
+    "two quantised splits": (
+        [
+            card(0, 0, 0, model="int4-32-int8-llama:abc"),
+            card(1, 0, 18, model="int4-64-int8-llama:abc"),
+        ],
+        "the holder and stage 1 have folders of different splits (int4-32-int8 and int4-64-int8): "
+        "give both those of the same one",
+    ),
+    "a quantised split of another model": (
+        [HOLDER, card(1, 0, 18, model="int4-32-int8-qwen:abc")],
+        "the holder and stage 1 hold different models (llama and qwen): give both the same --model",
+    ),
     "other depth": (
         [HOLDER, card(1, 0, 18), card(2, 18, 32, layers=40)],
         "stage 1 and stage 2 hold different models (of 32 and 40 layers): "
@@ -88,6 +115,10 @@ PROBLEMS = {
     "other quantisation": (
         [HOLDER, card(1, 0, 18), card(2, 18, 32, quant="int8")],
         "stage 1 computes in none but stage 2 in int8: give both the same --quant",
+    ),
+    "other head, from which other layers follow": (
+        [HOLDER, card(1, 0, 18, head_quant="none"), card(2, 17, 32, head_quant="int8")],
+        "stage 1 computes the head in none but stage 2 in int8: give both the same --quant-head",
     ),
     "other version": (
         [HOLDER, card(1, 0, 18), card(2, 18, 32, version="2.0")],
@@ -124,26 +155,43 @@ def test_a_card_shows_what_was_measured_of_the_link() -> None:
 
 
 SAID = {
-    "exact": ([card(1, 0, 18), card(2, 18, 32)], 0.0, EXACT),
+    "exact": (
+        [card(1, 0, 18), card(2, 18, 32)],
+        0.0,
+        "the ring is exact: a row's numbers do not depend on what is computed beside it",
+    ),
     "bfloat16": (
         [card(1, 0, 18, spread=1e-4), card(2, 18, 32, spread=3e-3)],
         0.5,
-        "not exact: near ties may differ (stage 2: by up to 3e-03 of a row, bfloat16)",
+        "near ties may differ: two scores closer than 0.5 may change places, for what is "
+        "computed beside a row changes it by up to 3e-03 (stage 2, bfloat16)",
     ),
     "float16": (
         [card(1, 0, 18), card(2, 18, 32, spread=3e-4, dtype="float16")],
         0.0625,
-        "not exact: near ties may differ (stage 2: by up to 3e-04 of a row, float16)",
+        "near ties may differ: two scores closer than 0.0625 may change places, for what is "
+        "computed beside a row changes it by up to 3e-04 (stage 2, float16)",
     ),
     "float32": (
         [card(1, 0, 32, spread=4e-7, dtype="float32")],
         1e-4,
-        "exact but for ties closer than 1e-04",
+        "near ties may differ: two scores closer than 0.0001 may change places, for what is "
+        "computed beside a row changes it by up to 4e-07 (stage 1, float32)",
     ),
     "rows in 8 bits": (
         [card(1, 0, 32, spread=4e-7, dtype="float32", quant="int4")],
         0.5,
-        "not exact: near ties may differ (stage 1: by up to 4e-07 of a row, float32 int4)",
+        "near ties may differ: two scores closer than 0.5 may change places, for what is "
+        "computed beside a row changes it by up to 4e-07 (stage 1, float32 int4)",
+    ),
+    "a head in 8 bits, at another stage": (
+        [
+            card(1, 0, 18, spread=4e-7, dtype="float32", head_quant="int8"),
+            card(2, 18, 32, dtype="float32", head_quant="int8"),
+        ],
+        0.5,
+        "near ties may differ: two scores closer than 0.5 may change places, for what is "
+        "computed beside a row changes it by up to 4e-07 (stage 1, float32, head int8)",
     ),
 }
 
@@ -155,3 +203,26 @@ def test_a_ring_is_as_exact_as_the_least_of_its_stages(
     assert exactness(cards) == sentence
     assert near_tie(cards) == near
     assert exactness(cards[::-1]) == sentence
+
+
+def test_a_stage_does_not_speak_for_the_ring() -> None:
+    assert exactness([card(1, 0, 18)], "this stage").startswith("this stage is exact: ")
+
+
+@pytest.mark.parametrize(
+    ("quant", "head", "layers", "whole"),
+    [
+        ("none", "none", "bfloat16", "bfloat16"),
+        ("int4", "int8", "bfloat16 int4", "bfloat16 int4, head int8"),
+        ("int8", "int8", "bfloat16 int8", "bfloat16 int8"),
+        ("nf4", "none", "bfloat16 nf4", "bfloat16 nf4, head not quantised"),
+        ("none", "int8", "bfloat16", "bfloat16, head int8"),
+    ],
+)
+def test_what_a_stage_computes_in_is_told_with_the_head_where_it_is(
+    quant: str, head: str, layers: str, whole: str
+) -> None:
+    kinds = {"quant": quant, "head_quant": head}
+    cards = [card(1, 0, 18, **kinds), card(2, 18, 32, **kinds)]
+    assert [arithmetic(each) for each in cards] == [layers, whole]
+    assert ring_arithmetic(cards) == whole

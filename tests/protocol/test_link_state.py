@@ -107,9 +107,19 @@ def test_every_message_may_be_said_somewhere() -> None:
     assert said == set(m.MESSAGES)
 
 
+DOCS = Path(__file__).parents[2] / "docs" / "protocol.md"
+
+
 @pytest.mark.parametrize(("name", "generate"), [("link state", table), ("messages", message_table)])
 def test_the_tables_in_the_docs_are_those_of_the_code(name: str, generate: object) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    text = DOCS.read_text(encoding="utf-8")
     block = text.partition(f"<!-- {name}: generated -->\n")[2].partition(f"\n<!-- /{name} -->")[0]
     assert callable(generate)
     assert block == generate(), "paste the output of `python -m gardener.protocol.link_state`"
+
+
+def test_the_docs_name_every_field_of_a_card_in_its_order() -> None:
+    table = DOCS.read_text(encoding="utf-8").partition("| field | meaning |\n|---|---|\n")[2]
+    rows = table.partition("\n\n")[0].splitlines()
+    named = [name for row in rows for name in row.split("|")[1].strip().split(", ")]
+    assert tuple(named) == m.fields(m.Card)

@@ -31,10 +31,12 @@ taps = st.lists(counts, max_size=m.MAX_TAPS, unique=True).map(sorted).map(tuple)
 def cards(draw: st.DrawFn) -> m.Card:
     first, end, layers = sorted(draw(st.tuples(counts, counts, counts)))
     text = [draw(names) for _ in range(5)]
-    return m.Card(
+    shown = m.Card(
         draw(counts), text[0], text[1], first, end, layers, draw(counts), text[2], text[3], text[4],
-        draw(counts), draw(costs), draw(costs), *(draw(counts) for _ in range(5)),
+        draw(counts), draw(costs), draw(costs), head_quant=draw(names),
     )  # fmt: skip
+    more = {name: draw(counts) for name in m.fields(m.Card)[13:21]}
+    return msgspec.structs.replace(shown, **more, spread=draw(st.floats(0, 1e30)))
 
 
 DTYPES: tuple[t.DType, ...] = ("float32", "bfloat16", "float16")

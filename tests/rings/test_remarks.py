@@ -4,7 +4,8 @@ import msgspec
 import pytest
 from loopback import card
 
-from gardener.rings.remarks import Start, tell_exactness, tell_steep_costs
+from gardener.rings.remarks import Start, tell_choice, tell_steep_costs
+from gardener.rings.settings import RingSettings
 
 FLAT = msgspec.structs.replace(card(1, 2), costs=((1, 1000), (8, 1500)))
 STEEP = msgspec.structs.replace(card(2, 2), costs=((1, 1000), (8, 7000)))
@@ -26,12 +27,17 @@ def test_a_stage_where_guesses_hardly_pay_is_named(
     assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
 
 
-def test_a_ring_that_is_not_exact_says_so() -> None:
+def test_a_local_ring_that_chose_its_kind_says_which() -> None:
     lines: list[str] = []
-    tell_exactness((FLAT, STEEP), lines.append)
+    cards = [msgspec.structs.replace(FLAT, quant="int4", head_quant="int8")]
+    for settings in (
+        RingSettings(local=1, quant="int4"),
+        RingSettings(peer="127.0.0.1:1", listen="127.0.0.1:2", quant="auto"),
+    ):
+        tell_choice(settings, cards, lines.append)
     assert lines == []
-    tell_exactness((FLAT, msgspec.structs.replace(STEEP, spread=1e-6)), lines.append)
-    assert lines == ["this ring is exact but for ties closer than 1e-04"]
+    tell_choice(RingSettings(local=1, quant="auto"), cards, lines.append)
+    assert lines == ["--quant auto: the stages compute in float32 int4, head int8"]
 
 
 def test_a_local_ring_says_at_once_what_it_does_and_then_how_far_it_is() -> None:

@@ -8,9 +8,12 @@ import tiny
 import torch
 
 from gardener.errors import UserError
+from gardener.model.architecture import Architecture
 from gardener.model.kernels import quickest
 from gardener.rings.settings import RingSettings
 from gardener.stages import quant, start
+from gardener.stages.load import load_stage
+from gardener.stages.measure import Measured
 from gardener.stages.quant import decided
 from gardener.stages.start import NodeSettings
 
@@ -116,3 +119,18 @@ def test_the_card_names_what_was_chosen(tmp_path: Path, monkeypatch: pytest.Monk
     wide = start.load(replace(settings, quant_head="none"), lambda line: None)
     assert asked.slice == named.slice
     assert asked.memory < wide.memory
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "shown"),
+    [("int4", "auto", "int8"), ("int4", "none", "none"), ("none", "int4", "int4")],
+)
+def test_the_card_of_every_stage_names_the_kind_of_the_head(
+    tmp_path: Path, kind: str, head: str, shown: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    tiny.make("llama", tmp_path)
+    for held in Architecture.read(tmp_path).balance(2):
+        stage = load_stage(tmp_path, held, quant=kind, quant_head=head)
+        card = start.card_of(stage, 1, Measured((), (), 0, 0, 0.0))
+        assert (card.quant, card.head_quant) == (kind, shown)

@@ -83,7 +83,7 @@ def _text(status: HolderStatus, width: int, height: int) -> list[Line]:
     """A heading and the end of the text, in exactly `height` lines if that is at least one."""
     legend = [styled("guessed", "green"), styled(" and the model's own", "dim")]
     lines = tail(status.text, min(width, MOST_TEXT), height - 1)
-    return _filled([heading("text", width, legend=legend), *lines], height)
+    return _filled([heading("text", width, status.exact, legend), *lines], height)
 
 
 def _tree(status: HolderStatus, width: int, height: int) -> list[Line]:

@@ -19,6 +19,7 @@ from gardener.cli.view.status import AnswerFigures, HolderStatus, StageStatus
 from gardener.cli.view.units import duration
 from gardener.holder.detokenizer import token_text
 from gardener.holder.holder import Holder
+from gardener.protocol.cards import exactness
 from gardener.protocol.messages import Card
 from gardener.runtime.wording import bare_span
 
@@ -101,6 +102,7 @@ class HolderWatch:
             tree=nodes,
             pruned=pruned,
             text=answer.transcript.pieces(),
+            exact=exactness(seen.cards).partition(":")[0],
             figures=AnswerFigures(
                 request.counts,
                 len(request.tree),

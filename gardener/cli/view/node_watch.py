@@ -9,7 +9,7 @@ from gardener.cli.view.node_frame import draw
 from gardener.cli.view.rates import RateHistory
 from gardener.cli.view.status import LinkStatus, NodeStatus, WorkStatus
 from gardener.net.link import Link
-from gardener.protocol.cards import exactness
+from gardener.protocol.cards import arithmetic, exactness
 from gardener.protocol.messages import Card
 from gardener.runtime.trace import Record
 from gardener.runtime.wording import span
@@ -100,11 +100,10 @@ def _state(node: "StageNode") -> str:
 
 
 def _holds(card: Card, device: str) -> str:
-    quant = "" if card.quant == "none" else f" {card.quant}"
-    exact = exactness([card]).partition(":" if not card.spread else " (")[0]
+    exact = exactness([card], "this stage").partition(":")[0]
     return (
         f"{span(card.first, card.end)} of {card.layers}, {card.memory / 1e6:.0f} MB, "
-        f"{card.dtype}{quant} on {device}, {exact}, at {card.name}"
+        f"{arithmetic(card)} on {device}, {exact}, at {card.name}"
     )
 
 

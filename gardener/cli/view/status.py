@@ -92,6 +92,7 @@ class HolderStatus:
     tree: tuple[ShownNode, ...] = ()
     pruned: tuple[str, ...] = ()
     text: tuple[ColouredText, ...] = ()
+    exact: str = ""
     figures: AnswerFigures = field(default_factory=AnswerFigures)
     said: tuple[str, ...] = ()
 

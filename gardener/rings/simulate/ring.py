@@ -225,4 +225,5 @@ def _card(
         quant="none",
         memory=0,
         costs=costs,
+        head_quant="none",
     )
