@@ -1,7 +1,6 @@
 """Folders whose linear layers are stored as `Grouped` weights (`grouped_parts.py`): what they say
 of it. Without torch."""
 
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -11,11 +10,10 @@ from gardener.errors import UserError
 from gardener.model.checkpoint.config import checked
 from gardener.model.checkpoint.folders import read_json
 from gardener.model.quants import AUTO, GROUP, GROUPS
+from gardener.protocol.cards import made_from
 
 HEAD_QUANT: Literal["int8"] = "int8"
 """Of the output matrix, unless told otherwise: its errors go straight into the logits."""
-
-_MARK = re.compile(r"^int[48]-\d+-(none|int[48])-")
 
 
 class Quantised(Struct, frozen=True):
@@ -99,4 +97,4 @@ def agreed_head(folder: Path, asked: str) -> str:
 
 def unquantised(fingerprint: str) -> str:
     """The fingerprint of the model that a quantised one was made from."""
-    return _MARK.sub("", fingerprint)
+    return made_from(fingerprint)[1]
