@@ -9,12 +9,14 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 from processes import model_folder
 
 import gardener
 from gardener.evaluation.reference import plain_reference
 from gardener.holder.prompter import Prompter
+from gardener.model.checkpoint.resolve import home
 
 README = Path(__file__).parents[1] / "README.md"
 QUESTION = "Why is the sky blue?"
@@ -43,6 +45,18 @@ def test_the_program_in_the_readme_streams_an_answer() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == truth(64).strip()
+
+
+def test_tests_leave_the_cache_of_the_user_alone() -> None:
+    """Neither we nor our children see it; the model is the one that the user has, or our own."""
+    own = home()
+    assert own != Path(platformdirs.user_cache_dir("gardener"))
+    program = "from gardener.model.checkpoint.resolve import home; print(home())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(own)
+    assert model_folder().parent == own / "models"
 
 
 def test_importing_it_costs_nothing_and_every_name_is_there() -> None:
