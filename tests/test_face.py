@@ -5,12 +5,16 @@ import gc
 import re
 import subprocess
 import sys
+import tomllib
 import weakref
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from processes import model_folder
 
 import gardener
@@ -57,6 +61,30 @@ def test_tests_leave_the_cache_of_the_user_alone() -> None:
     )
     assert done.stdout.strip() == str(own)
     assert model_folder().parent == own / "models"
+
+
+def test_every_package_that_is_installed_has_a_version_that_was_tested() -> None:
+    """What the project asks for, with all extras, and what that asks for in turn here."""
+    text = (README.parent / "constraints.txt").read_text(encoding="utf-8")
+    tested = {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = [
+        each
+        for key, part in project["project"]["optional-dependencies"].items()
+        if key != "all"
+        for each in part
+    ]
+    due = [Requirement(each) for each in (*project["project"]["dependencies"], *extras)]
+    seen: set[str] = set()
+    while due:
+        name = canonicalize_name(due.pop().name)
+        if name in seen:
+            continue
+        seen.add(name)
+        for each in map(Requirement, metadata.requires(name) or ()):
+            if each.marker is None or each.marker.evaluate({"extra": ""}):
+                due.append(each)
+    assert sorted(seen - tested - {"setuptools"}) == []  # torch asks for it, and pip brings it
 
 
 def test_importing_it_costs_nothing_and_every_name_is_there() -> None:
