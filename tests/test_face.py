@@ -81,9 +81,8 @@ def test_every_package_that_is_installed_has_a_version_that_was_tested() -> None
         if name in seen:
             continue
         seen.add(name)
-        for each in map(Requirement, metadata.requires(name) or ()):
-            if each.marker is None or each.marker.evaluate({"extra": ""}):
-                due.append(each)
+        asked = map(Requirement, metadata.requires(name) or ())
+        due += [e for e in asked if e.marker is None or e.marker.evaluate({"extra": ""})]
     assert sorted(seen - tested - {"setuptools"}) == []  # torch asks for it, and pip brings it
 
 

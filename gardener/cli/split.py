@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -14,8 +14,12 @@ from gardener.cli import options as o
 from gardener.cli.measured_split import MeasuredOptions, report
 from gardener.cli.program import Misuse, note, result
 from gardener.errors import UserError
-from gardener.model.checkpoint.quantised import HEAD_QUANT, Quantised, stored_quant
+from gardener.model.checkpoint.quantised import HEAD_QUANT, Quantised, quantised
 from gardener.model.quants import GROUP
+
+if TYPE_CHECKING:  # these import torch
+    from gardener.model.architecture import Architecture
+    from gardener.model.checkpoint.slices import Slice
 
 ModelArgument = Annotated[
     str,
@@ -105,7 +109,7 @@ def split(
     elif layers is not None:
         slices = parse_layers(layers, shape.layers, stages)
     elif stages is not None:
-        slices = shape.balance(stages, stored_quant(source) or quant)
+        slices = _balanced(shape, stages, quantised(source) or how)
     else:
         raise UserError("say how to cut: --stages N balances them, --layers 0-9,10-19 names them")
     manifest: dict[str, Any] = {} if balance is None else balance.facts()
@@ -134,6 +138,13 @@ def _quantised(
     if group is not None or head != "auto":
         raise Misuse("--group and --quant-head say how to quantise: give --quant int4 or int8 too")
     return None
+
+
+def _balanced(shape: "Architecture", stages: int, how: Quantised | None) -> list["Slice"]:
+    """The cut by sizes, as they are once they are quantised."""
+    if how is None:
+        return shape.balance(stages)
+    return shape.balance(stages, how.quant, how.quant_head)
 
 
 def _report(manifest: dict[str, Any]) -> None:

@@ -245,9 +245,9 @@ def test_a_small_model_is_cut_as_was_measured(
     folder: Path, quant: str, head: float, layers: int
 ) -> None:
     """Of the sizes of smollm2-135m, whose head takes as long as so many of its layers."""
-    sizes = {"layers": 30, "width": 576, "heads": 9, "kv_heads": 3, "head_dim": 64}
-    more = {"inner": 1536, "vocab": 49152}
-    shape = replace(Architecture.read(folder), **sizes, **more)
+    sizes: dict[str, Any] = {"layers": 30, "width": 576, "inner": 1536, "vocab": 49152}
+    heads: dict[str, Any] = {"heads": 9, "kv_heads": 3, "head_dim": 64}
+    shape = replace(Architecture.read(folder), **sizes, **heads)
     first, last = shape.balance(2, quant)
     assert first.end == layers
     ways = [max(end, 30 - end + head) for end in range(1, 30)]
