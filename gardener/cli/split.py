@@ -11,9 +11,11 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
-from gardener.cli.measured_split import MeasuredOptions, report
+from gardener.cli.cut_report import Parts, report
+from gardener.cli.measured_split import MeasuredOptions
 from gardener.cli.program import Misuse, note, result
 from gardener.errors import UserError
+from gardener.model.checkpoint.parts import HOLDER
 from gardener.model.checkpoint.quantised import HEAD_QUANT, Quantised, quantised
 from gardener.model.quants import GROUP
 
@@ -98,23 +100,23 @@ def split(
     from gardener.model.checkpoint.split import Stored
     from gardener.model.checkpoint.split import split as cut
 
-    how = _quantised(quant, group, quant_head)
+    asked = _quantised(quant, group, quant_head)
     measured.check(stages, layers, out)
     began = time.monotonic()
-    source = models.resolve(model, revision, say=note)
-    shape = Architecture.read(source)
+    source = models.resolve(model, revision, part=HOLDER if out is None else None, say=note)
+    shape, how = Architecture.read(source), quantised(source) or asked
     balance = measured.balance(source, shape.layers, stages)
     if balance is not None:
         slices = list(balance.cut)
     elif layers is not None:
         slices = parse_layers(layers, shape.layers, stages)
     elif stages is not None:
-        slices = _balanced(shape, stages, quantised(source) or how)
+        slices = _balanced(shape, stages, how)
     else:
         raise UserError("say how to cut: --stages N balances them, --layers 0-9,10-19 names them")
     manifest: dict[str, Any] = {} if balance is None else balance.facts()
     if out is not None:
-        manifest |= cut(source, slices, out, stored=Stored(dtype, how), name=model, say=note)
+        manifest |= cut(source, slices, out, stored=Stored(dtype, asked), name=model, say=note)
         manifest["out"] = str(out)
         manifest["seconds"] = round(time.monotonic() - began, 2)
         manifest["peak_bytes"] = _peak_bytes()
@@ -124,7 +126,7 @@ def split(
     if out is not None:
         _report(manifest)
     if balance is not None:
-        report(balance, model, out)
+        report(balance, Parts(model, out, None if out is None else how))
 
 
 def _quantised(

@@ -8,6 +8,10 @@ import pytest
 import tiny
 from processes import Process, at, hand_made
 
+from gardener.cli.measured_split import MeasuredOptions
+from gardener.cli.split import split
+from gardener.errors import UserError
+
 SLOW = """
 import time
 from gardener.model.block import Block
@@ -62,6 +66,37 @@ def test_a_slow_stage_of_a_real_ring_gets_fewer_layers(model: Path, tmp_path: Pa
     with asked(model, "--measured", file, "--json") as again:
         assert again.status() == 0
         assert json.loads(again.out) == found
+
+
+def test_a_ring_of_quantised_folders_is_measured_by_the_folder_that_they_are_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says how to write them anew, and takes what it was told for the model itself, too."""
+    model, parts, file = tmp_path / "my model", tmp_path / "parts", tmp_path / "told.json"
+    tiny.make("llama", model, hidden_size=64, intermediate_size=96)
+    split(str(model), stages=2, quant="int8", quant_head="int4", out=parts)
+    with hand_made(2) as ring:
+        for stage in (1, 2):
+            ring.start(stage, "--model", str(parts))
+        place = ("--measured", at(ring.ports[1]), "--listen", at(ring.ports[0]))
+        with asked(parts, *place, "--json") as told:
+            assert told.status() == 0, told.err
+            found = json.loads(told.out)["measured"]
+    found["stages"][0]["layer_ms"] = 1e3
+    file.write_text(json.dumps(found))
+    times = MeasuredOptions(str(file))
+    capsys.readouterr()
+    split(str(parts), measured=times)
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "write the parts anew, then start each stage with its own, as before:",
+        f"gardener split '{model}' --layers 0,1-3 --quant int8 --group 32 --quant-head int4 "
+        "--out FOLDER",
+    ]
+    split(str(model), measured=times, quant="int8", quant_head="int4", out=tmp_path / "new")
+    start = f"gardener-node --stage 1 --model {tmp_path / 'new'} --dtype float32 ...\n"
+    assert start in capsys.readouterr().err
+    with pytest.raises(UserError, match="needed here: give the model that it was split from"):
+        split(str(parts), measured=times, out=tmp_path / "more")
 
 
 def test_it_says_who_should_hold_what_and_what_that_brings(model: Path, tmp_path: Path) -> None:
