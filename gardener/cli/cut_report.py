@@ -13,6 +13,7 @@ from gardener.cli.program import note
 from gardener.model.checkpoint.config import checked
 from gardener.model.checkpoint.folders import read_json
 from gardener.model.checkpoint.quantised import Quantised
+from gardener.model.quants import AUTO, of_head
 from gardener.runtime.wording import bare_span, span
 
 if TYPE_CHECKING:  # these import numpy
@@ -49,10 +50,10 @@ def report(balance: "Balance", parts: Parts) -> None:
         return
     _gain("the slowest stage", max(balance.now), max(balance.then))
     _gain("plain decoding", balance.plain(balance.now), balance.plain(balance.then))
-    if parts.quantised is not None and parts.quantised.quant != balance.ring.quant:
+    if parts.quantised is not None and _kinds(parts.quantised) != _kinds(balance.ring):
         note(
-            f"the parts are in {parts.quantised.quant}, and these times are of "
-            f"{_kind(balance.ring)}: measure again when they run"
+            f"the parts are in {_told(parts.quantised)}, and these times are of "
+            f"{_told(balance.ring)}: measure again when they run"
         )
     manifest = Path(parts.model).expanduser() / "manifest.json"
     if parts.out is None and manifest.is_file():
@@ -81,15 +82,22 @@ def _gain(what: str, now: float, then: float) -> None:
     note(f"{what}: {now:.3g} -> {then:.3g} ms a token, {now / then:.2f} times as fast")
 
 
-def _kind(ring: "MeasuredRing") -> str:
-    return ring.dtype if ring.quant == "none" else ring.quant
+def _kinds(of: "Quantised | MeasuredRing") -> tuple[str, str]:
+    """Of the layers and of the head."""
+    return of.quant, of_head(of.quant_head, of.quant)
+
+
+def _told(of: "Quantised | MeasuredRing") -> str:
+    quant, head = _kinds(of)
+    names = [name if name != "none" else "floats" for name in (quant, head)]
+    return names[0] if quant == head else f"{names[0]}, with the head in {names[1]}"
 
 
 def commands(balance: "Balance", parts: Parts) -> Sequence[str]:
     """What starts the stages with the new cut. Folders that are stored quantised say so
     themselves."""
     ring = balance.ring
-    quant = "" if ring.quant == "none" or parts.quantised else f" --quant {ring.quant}"
+    quant = "" if parts.quantised else _options(ring)
     model = shlex.quote(parts.model if parts.out is None else str(parts.out))
     return [
         f"gardener-node --stage {number} "
@@ -97,6 +105,13 @@ def commands(balance: "Balance", parts: Parts) -> Sequence[str]:
         + f"--model {model} --dtype {ring.dtype}{quant} ..."
         for number, held in enumerate(balance.cut, 1)
     ]
+
+
+def _options(ring: "MeasuredRing") -> str:
+    """What quantises as the ring does."""
+    layers = "" if ring.quant == "none" else f" --quant {ring.quant}"
+    head = of_head(ring.quant_head, ring.quant)
+    return layers if head == of_head(AUTO, ring.quant) else f"{layers} --quant-head {head}"
 
 
 def _split(balance: "Balance", manifest: Path) -> str:

@@ -67,12 +67,26 @@ class MeasuredOptions:
                 f"--measured {self.measured} is of a model with {ring.layers} layers, and this one "
                 f"has {layers}: take the model of that ring"
             )
+        self._check_model(ring, model)
         if stages not in (None, len(ring.stages)):
             raise UserError(
                 f"--stages is {stages}, and the ring of --measured has {len(ring.stages)}: leave "
                 "--stages out, or measure a ring of as many"
             )
         return balanced(ring)
+
+    def _check_model(self, ring: "MeasuredRing", model: Path) -> None:
+        """Raise UserError unless the ring holds this model, however each is stored: that stands in
+        front of a fingerprint (`Stored.mark`)."""
+        from gardener.model.checkpoint.tensors import fingerprint
+        from gardener.protocol.cards import same_model
+
+        here = fingerprint(model)
+        if not same_model(*(each.rpartition("-")[2] for each in (ring.model, here))):
+            raise UserError(
+                f"--measured {self.measured} is of the model {ring.model!r}, and this one is "
+                f"{here!r}: take the model of that ring"
+            )
 
     def _read(self, model: Path, measured: str) -> "MeasuredRing":
         from gardener.rings.balance import measured_ring
