@@ -1,6 +1,7 @@
 """`gardener make-random` and the options of `gardener split` that quantise, at tiny sizes."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ import pytest
 from gardener.cli.make_random import make_random
 from gardener.cli.program import Misuse
 from gardener.cli.split import split
+from gardener.errors import UserError
 from gardener.model.architecture import LAYER_BYTES
 from gardener.model.checkpoint.folders import read_json
 from gardener.model.checkpoint.quantised import Quantised, quantised
@@ -39,6 +41,15 @@ def test_a_folder_and_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (tmp_path / "b.gguf").read_bytes()[:4] == b"GGUF"
     with pytest.raises(Misuse, match="leave --quant and --dtype out"):
         make_random(like=LIKE, gguf="Q4_0", quant="int4", out=tmp_path / "c.gguf")
+
+
+def test_without_the_package_for_gguf_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    monkeypatch.delitem(sys.modules, "gardener.model.random.gguf", raising=False)
+    with pytest.raises(UserError, match="need one package more: pip install gguf"):
+        make_random(like=LIKE, gguf="Q4_0", out=tmp_path / "a.gguf")
 
 
 def test_a_split_that_quantises(tmp_path: Path) -> None:
