@@ -17,7 +17,7 @@ from gardener.cli.program import Misuse, note, result
 from gardener.errors import UserError
 from gardener.model.checkpoint.parts import HOLDER
 from gardener.model.checkpoint.quantised import HEAD_QUANT, Quantised, quantised
-from gardener.model.quants import GROUP
+from gardener.model.quants import GROUP, GROUPED
 
 if TYPE_CHECKING:  # these import torch
     from gardener.model.architecture import Architecture
@@ -116,6 +116,7 @@ def split(
         raise UserError("say how to cut: --stages N balances them, --layers 0-9,10-19 names them")
     manifest: dict[str, Any] = {} if balance is None else balance.facts()
     if out is not None:
+        _tell_bits(model, source, asked)
         manifest |= cut(source, slices, out, stored=Stored(dtype, asked), name=model, say=note)
         manifest["out"] = str(out)
         manifest["seconds"] = round(time.monotonic() - began, 2)
@@ -147,6 +148,24 @@ def _balanced(shape: "Architecture", stages: int, how: Quantised | None) -> list
     if how is None:
         return shape.balance(stages)
     return shape.balance(stages, how.quant, how.quant_head)
+
+
+def _tell_bits(model: str, source: Path, asked: Quantised | None) -> None:
+    """Say so if layers are not stored in the kind that is asked for: they stay as a file has
+    them."""
+    from gardener.model.checkpoint.tensors import Checkpoint  # late: it imports torch
+
+    if asked is None:
+        return
+    checkpoint = Checkpoint(source)
+    names = [name for name in checkpoint.names() if ".layers." in name]
+    layouts = [layout for name in names if (layout := checkpoint.layout(name, asked.quant))]
+    others = sorted({layout.bits for layout in layouts} - {GROUPED[asked.quant]})
+    if others:
+        note(
+            f"{model} is quantised in {' and '.join(map(str, others))} bits already, and stays so: "
+            f"--quant {asked.quant} is for what it has in floats"
+        )
 
 
 def _report(manifest: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 
@@ -64,6 +64,17 @@ def test_a_split_that_quantises(tmp_path: Path) -> None:
     assert weights.bits == 8
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     assert manifest["quantised"] == {"quant": "int4", "group": 64, "quant_head": "int8"}
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "F16"])
+def test_a_split_tells_of_layers_that_stay_in_other_bits(
+    tmp_path: Path, kind: Literal["Q4_0", "Q8_0", "F16"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_random(like=LIKE, gguf=kind, out=tmp_path / "a.gguf", layers=2)
+    split(str(tmp_path / "a.gguf"), stages=2, quant="int8", out=tmp_path / "b")
+    assert (
+        "is quantised in 4 bits already, and stays so: --quant int8" in capsys.readouterr().err
+    ) == (kind == "Q4_0")
 
 
 def test_a_split_that_quantises_is_balanced_by_the_kind_of_its_head(
