@@ -1,6 +1,20 @@
-"""Makes the helpers beside the tests importable."""
+"""Makes the helpers beside the tests importable, and gives the tests a cache of their own."""
 
+import shutil
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is imported: what they ask for the cache is asked of this one."""
+    from own_home import furnish  # late: it takes the package, and the line above
+
+    folder = tempfile.mkdtemp(prefix="gardener-tests-")
+    config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
+    furnish(Path(folder))

@@ -5,16 +5,22 @@ import gc
 import re
 import subprocess
 import sys
+import tomllib
 import weakref
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from processes import model_folder
 
 import gardener
 from gardener.evaluation.reference import plain_reference
 from gardener.holder.prompter import Prompter
+from gardener.model.checkpoint.resolve import home
 
 README = Path(__file__).parents[1] / "README.md"
 QUESTION = "Why is the sky blue?"
@@ -43,6 +49,41 @@ def test_the_program_in_the_readme_streams_an_answer() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == truth(64).strip()
+
+
+def test_tests_leave_the_cache_of_the_user_alone() -> None:
+    """Neither we nor our children see it; the model is the one that the user has, or our own."""
+    own = home()
+    assert own != Path(platformdirs.user_cache_dir("gardener"))
+    program = "from gardener.model.checkpoint.resolve import home; print(home())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(own)
+    assert model_folder().parent == own / "models"
+
+
+def test_every_package_that_is_installed_has_a_version_that_was_tested() -> None:
+    """What the project asks for, with all extras, and what that asks for in turn here."""
+    text = (README.parent / "constraints.txt").read_text(encoding="utf-8")
+    tested = {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = [
+        each
+        for key, part in project["project"]["optional-dependencies"].items()
+        if key != "all"
+        for each in part
+    ]
+    due = [Requirement(each) for each in (*project["project"]["dependencies"], *extras)]
+    seen: set[str] = set()
+    while due:
+        name = canonicalize_name(due.pop().name)
+        if name in seen:
+            continue
+        seen.add(name)
+        asked = map(Requirement, metadata.requires(name) or ())
+        due += [e for e in asked if e.marker is None or e.marker.evaluate({"extra": ""})]
+    assert sorted(seen - tested - {"setuptools"}) == []  # torch asks for it, and pip brings it
 
 
 def test_importing_it_costs_nothing_and_every_name_is_there() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from cyclopts.validators import Number
 
 from gardener.cli import options as o
 from gardener.cli.program import Misuse, note, result
+from gardener.errors import UserError
 
 LikeOption = Annotated[
     Literal["llama-2-7b", "llama-2-13b", "llama-3.1-8b", "llama-3.2-1b"],
@@ -59,9 +61,7 @@ def make_random(
 
     began, config = time.monotonic(), config_like(like, layers)
     if gguf is not None:
-        from gardener.model.random.gguf import write_gguf
-
-        write_gguf(config, out, gguf, seed=seed)
+        _writer()(config, out, gguf, seed=seed)
     else:
         from gardener.model.random.folder import write_folder
 
@@ -74,3 +74,14 @@ def make_random(
         result(json.dumps(said) + "\n")
     else:
         note(f"{out} written in {seconds:.1f} s: {size / 1e6:.0f} MB")
+
+
+def _writer() -> Callable[..., None]:
+    """What writes GGUF files. Raises UserError without the package that it needs."""
+    from gardener.model.checkpoint.gguf_types import NEEDS_GGUF
+
+    try:
+        from gardener.model.random.gguf import write_gguf
+    except ImportError as error:
+        raise UserError(NEEDS_GGUF) from error
+    return write_gguf

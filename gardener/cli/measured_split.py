@@ -1,6 +1,5 @@
 """`gardener split --measured`: cuts by what the stages of a ring have measured themselves."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,6 @@ from msgspec import ValidationError, convert
 from gardener.cli import options as o
 from gardener.cli.program import Misuse, note, run
 from gardener.errors import UserError
-from gardener.runtime.wording import bare_span, span
 
 if TYPE_CHECKING:  # these import numpy, and checkpoints
     from gardener.rings.balance import Balance, MeasuredRing
@@ -31,7 +29,8 @@ class MeasuredOptions:
             metavar="HOST:PORT|FILE",
             help="Cut so that the slowest stage is as fast as can be, by what the stages of a ring "
             "have measured: stage 1 of one that stands, or what --json printed of one. Without "
-            "--out, only say what each stage should hold.",
+            "--out, only say what each stage should hold: for that the folder of a model that was "
+            "split will do, and a ring of folders that are stored quantised needs it.",
         ),
     ] = None
     listen: o.Listen = "127.0.0.1:7000"
@@ -68,12 +67,26 @@ class MeasuredOptions:
                 f"--measured {self.measured} is of a model with {ring.layers} layers, and this one "
                 f"has {layers}: take the model of that ring"
             )
+        self._check_model(ring, model)
         if stages not in (None, len(ring.stages)):
             raise UserError(
                 f"--stages is {stages}, and the ring of --measured has {len(ring.stages)}: leave "
                 "--stages out, or measure a ring of as many"
             )
         return balanced(ring)
+
+    def _check_model(self, ring: "MeasuredRing", model: Path) -> None:
+        """Raise UserError unless the ring holds this model, however each is stored: that stands in
+        front of a fingerprint (`Stored.mark`)."""
+        from gardener.model.checkpoint.tensors import fingerprint
+        from gardener.protocol.cards import same_model
+
+        here = fingerprint(model)
+        if not same_model(*(each.rpartition("-")[2] for each in (ring.model, here))):
+            raise UserError(
+                f"--measured {self.measured} is of the model {ring.model!r}, and this one is "
+                f"{here!r}: take the model of that ring"
+            )
 
     def _read(self, model: Path, measured: str) -> "MeasuredRing":
         from gardener.rings.balance import measured_ring
@@ -101,42 +114,3 @@ def _from_file(file: Path) -> "MeasuredRing":
             f"{file} holds no measured times ({error}): take what `gardener split --measured "
             "HOST:PORT --json` prints"
         ) from error
-
-
-def report(balance: "Balance", model: str, out: Path | None) -> None:
-    """Say what each stage holds and should hold, what that brings, and how to start them so. `out`:
-    the folder with the parts, if they were written."""
-    times = zip(balance.ring.stages, balance.cut, balance.now, balance.then, strict=True)
-    for number, (stage, held, now, then) in enumerate(times, 1):
-        head = f", head {stage.head_ms:.3g} ms" if stage.head_ms else ""
-        full = held.end - held.first == stage.most < balance.ring.layers if stage.most else False
-        note(
-            f"stage {number} ({stage.name}): now holds {span(stage.first, stage.end)}, {now:.3g} "
-            f"ms a token ({stage.layer_ms:.3g} ms a layer{head}); should hold "
-            f"{bare_span(held.first, held.end)}: {then:.3g} ms"
-            f"{', all that its memory takes' if full else ''}"
-        )
-    if not balance.changes:
-        note("the layers are balanced as they are")
-        return
-    _gain("the slowest stage", max(balance.now), max(balance.then))
-    _gain("plain decoding", balance.plain(balance.now), balance.plain(balance.then))
-    note("start the stages so, each with the options that it had besides (--listen, --peer):")
-    for line in commands(balance, model, out):
-        note(line)
-
-
-def _gain(what: str, now: float, then: float) -> None:
-    note(f"{what}: {now:.3g} -> {then:.3g} ms a token, {now / then:.2f} times as fast")
-
-
-def commands(balance: "Balance", model: str, out: Path | None) -> Sequence[str]:
-    """What starts the stages with the new cut."""
-    ring = balance.ring
-    quant = "" if ring.quant == "none" else f" --quant {ring.quant}"
-    return [
-        f"gardener-node --stage {number} "
-        + (f"--layers {bare_span(held.first, held.end)} " if out is None else "")
-        + f"--model {model if out is None else out} --dtype {ring.dtype}{quant} ..."
-        for number, held in enumerate(balance.cut, 1)
-    ]

@@ -5,17 +5,23 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
-from gardener.cli.measured_split import MeasuredOptions, report
+from gardener.cli.cut_report import Parts, report
+from gardener.cli.measured_split import MeasuredOptions
 from gardener.cli.program import Misuse, note, result
 from gardener.errors import UserError
-from gardener.model.checkpoint.quantised import HEAD_QUANT, Quantised, stored_quant
-from gardener.model.quants import GROUP
+from gardener.model.checkpoint.parts import HOLDER
+from gardener.model.checkpoint.quantised import HEAD_QUANT, Quantised, quantised
+from gardener.model.quants import GROUP, GROUPED
+
+if TYPE_CHECKING:  # these import torch
+    from gardener.model.architecture import Architecture
+    from gardener.model.checkpoint.slices import Slice
 
 ModelArgument = Annotated[
     str,
@@ -94,23 +100,24 @@ def split(
     from gardener.model.checkpoint.split import Stored
     from gardener.model.checkpoint.split import split as cut
 
-    how = _quantised(quant, group, quant_head)
+    asked = _quantised(quant, group, quant_head)
     measured.check(stages, layers, out)
     began = time.monotonic()
-    source = models.resolve(model, revision, say=note)
-    shape = Architecture.read(source)
+    source = models.resolve(model, revision, part=HOLDER if out is None else None, say=note)
+    shape, how = Architecture.read(source), quantised(source) or asked
     balance = measured.balance(source, shape.layers, stages)
     if balance is not None:
         slices = list(balance.cut)
     elif layers is not None:
         slices = parse_layers(layers, shape.layers, stages)
     elif stages is not None:
-        slices = shape.balance(stages, stored_quant(source) or quant)
+        slices = _balanced(shape, stages, how)
     else:
         raise UserError("say how to cut: --stages N balances them, --layers 0-9,10-19 names them")
     manifest: dict[str, Any] = {} if balance is None else balance.facts()
     if out is not None:
-        manifest |= cut(source, slices, out, stored=Stored(dtype, how), name=model, say=note)
+        _tell_bits(model, source, asked)
+        manifest |= cut(source, slices, out, stored=Stored(dtype, asked), name=model, say=note)
         manifest["out"] = str(out)
         manifest["seconds"] = round(time.monotonic() - began, 2)
         manifest["peak_bytes"] = _peak_bytes()
@@ -120,7 +127,7 @@ def split(
     if out is not None:
         _report(manifest)
     if balance is not None:
-        report(balance, model, out)
+        report(balance, Parts(model, out, None if out is None else how))
 
 
 def _quantised(
@@ -134,6 +141,31 @@ def _quantised(
     if group is not None or head != "auto":
         raise Misuse("--group and --quant-head say how to quantise: give --quant int4 or int8 too")
     return None
+
+
+def _balanced(shape: "Architecture", stages: int, how: Quantised | None) -> list["Slice"]:
+    """The cut by sizes, as they are once they are quantised."""
+    if how is None:
+        return shape.balance(stages)
+    return shape.balance(stages, how.quant, how.quant_head)
+
+
+def _tell_bits(model: str, source: Path, asked: Quantised | None) -> None:
+    """Say so if layers are not stored in the kind that is asked for: they stay as a file has
+    them."""
+    from gardener.model.checkpoint.tensors import Checkpoint  # late: it imports torch
+
+    if asked is None:
+        return
+    checkpoint = Checkpoint(source)
+    names = [name for name in checkpoint.names() if ".layers." in name]
+    layouts = [layout for name in names if (layout := checkpoint.layout(name, asked.quant))]
+    others = sorted({layout.bits for layout in layouts} - {GROUPED[asked.quant]})
+    if others:
+        note(
+            f"{model} is quantised in {' and '.join(map(str, others))} bits already, and stays so: "
+            f"--quant {asked.quant} is for what it has in floats"
+        )
 
 
 def _report(manifest: dict[str, Any]) -> None:

@@ -56,11 +56,6 @@ class SlotTable:
         return self._slots.certain
 
     @property
-    def unsettled(self) -> int:
-        """How many rows hold a slot and may still die."""
-        return len(self._rows)
-
-    @property
     def high(self) -> int:
         """Highest slot in use, plus one."""
         return self._slots.high

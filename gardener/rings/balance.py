@@ -8,9 +8,9 @@ the same factor everywhere.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, to_builtins
+from msgspec import Meta, Struct, ValidationError, convert, to_builtins
 
 from gardener.decoding.costs import Costs
 from gardener.errors import UserError
@@ -26,6 +26,10 @@ SHARE = 0.5
 
 Count = Annotated[int, Meta(ge=0, le=2**31)]
 Milliseconds = Annotated[float, Meta(ge=0, le=1e9)]
+DType = Literal["float32", "bfloat16", "float16"]
+Quant = Literal["none", "int4", "int8", "nf4", "fp4", "llm-int8"]
+HeadQuant = Literal["auto", "none", "int4", "int8"]
+"""What goes into lines to be pasted is one of these, whoever wrote the file or the card."""
 
 
 class MeasuredStage(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +39,7 @@ class MeasuredStage(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     first: Count
     end: Count
-    layer_ms: Annotated[float, Meta(gt=0, le=1e9)]
+    layer_ms: Annotated[float, Meta(ge=1 / NANO, le=1e9)]
     head_ms: Milliseconds = 0.0
     most: Annotated[int, Meta(ge=1)] | None = None
 
@@ -46,13 +50,15 @@ class MeasuredStage(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MeasuredRing(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the stages of a ring have measured, in their order. `layers` of the whole model;
-    `links_ms`: what a row takes on all links together."""
+    """What the stages of a ring have measured, in their order. `layers` of the whole model, whose
+    fingerprint is `model`; `links_ms`: what a row takes on all links together."""
 
     layers: Count
+    model: str
     stages: Annotated[tuple[MeasuredStage, ...], Meta(min_length=1)]
-    dtype: str = "float32"
-    quant: str = "none"
+    dtype: DType = "float32"
+    quant: Quant = "none"
+    quant_head: HeadQuant = "auto"
     links_ms: Milliseconds = 0.0
 
     def __post_init__(self) -> None:
@@ -134,22 +140,28 @@ def measured_ring(cards: Sequence[Card]) -> MeasuredRing:
     costs = Costs.of(cards)
     # Embedding and head, which two stages have besides, are in the mean: so the least one counts.
     weights = min(card.memory / (card.end - card.first) for card in stages)
-    return MeasuredRing(
-        layers=stages[0].layers,
-        stages=tuple(
-            MeasuredStage(
-                card.name,
-                card.first,
-                card.end,
-                card.layer / NANO,
-                card.head / NANO,
-                most_layers(card, weights),
-            )
-            for card in stages
-        ),
-        dtype=stages[0].dtype,
-        quant=stages[0].quant,
-        links_ms=sum(costs.link(hop, 1) for hop in range(len(stages) + 1)) * 1e3,
+    found = {
+        "layers": stages[0].layers,
+        "model": stages[0].model,
+        "stages": [_measured(card, weights) for card in stages],
+        "dtype": stages[0].dtype,
+        "quant": stages[0].quant,
+        "links_ms": sum(costs.link(hop, 1) for hop in range(len(stages) + 1)) * 1e3,
+    }
+    try:
+        return convert(found, MeasuredRing)
+    except ValidationError as error:
+        raise UserError(f"the cards of the stages make no ring to be cut: {error}") from error
+
+
+def _measured(card: Card, weights: float) -> MeasuredStage:
+    return MeasuredStage(
+        card.name,
+        card.first,
+        card.end,
+        card.layer / NANO,
+        card.head / NANO,
+        most_layers(card, weights),
     )
 
 

@@ -8,6 +8,11 @@ import pytest
 import tiny
 from processes import Process, at, hand_made
 
+from gardener.cli.measured_split import MeasuredOptions
+from gardener.cli.split import split
+from gardener.errors import UserError
+from gardener.model.checkpoint.tensors import fingerprint
+
 SLOW = """
 import time
 from gardener.model.block import Block
@@ -33,6 +38,12 @@ def stage(first: int, end: int, layer_ms: float, **more: object) -> dict[str, An
 
 
 RING = {"layers": 4, "stages": [stage(0, 1, 1.0), stage(1, 4, 3.0, head_ms=2.0)]}
+
+
+def written(file: Path, model: Path, ring: dict[str, Any]) -> Path:
+    """The file, which holds this ring of this model."""
+    file.write_text(json.dumps({"model": fingerprint(model), **ring}))
+    return file
 
 
 def asked(model: Path, *options: object) -> Process:
@@ -64,9 +75,42 @@ def test_a_slow_stage_of_a_real_ring_gets_fewer_layers(model: Path, tmp_path: Pa
         assert json.loads(again.out) == found
 
 
+def test_a_ring_of_quantised_folders_is_measured_by_the_folder_that_they_are_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says how to write them anew, and takes what it was told for the model itself, too."""
+    model, parts, file = tmp_path / "my model", tmp_path / "parts", tmp_path / "told.json"
+    tiny.make("llama", model, hidden_size=64, intermediate_size=96)
+    split(str(model), stages=2, quant="int8", quant_head="int4", out=parts)
+    with hand_made(2) as ring:
+        for stage in (1, 2):
+            ring.start(stage, "--model", str(parts))
+        place = ("--measured", at(ring.ports[1]), "--listen", at(ring.ports[0]))
+        with asked(parts, *place, "--json") as told:
+            assert told.status() == 0, told.err
+            found = json.loads(told.out)["measured"]
+    found["stages"][0]["layer_ms"] = 1e3
+    file.write_text(json.dumps(found))
+    times = MeasuredOptions(str(file))
+    capsys.readouterr()
+    split(str(parts), measured=times)
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "write the parts anew, then start each stage with its own, as before:",
+        f"gardener split '{model}' --layers 0,1-3 --quant int8 --group 32 --quant-head int4 "
+        "--out FOLDER",
+    ]
+    split(str(model), measured=times, quant="int8", quant_head="int4", out=tmp_path / "new")
+    start = f"gardener-node --stage 1 --model {tmp_path / 'new'} --dtype float32 ...\n"
+    assert start in capsys.readouterr().err
+    split(str(model), measured=times, quant="int4", out=tmp_path / "others")
+    told_of = "the parts are in int4, with the head in int8, and these times are of int8"
+    assert told_of in capsys.readouterr().err
+    with pytest.raises(UserError, match="needed here: give the model that it was split from"):
+        split(str(parts), measured=times, out=tmp_path / "more")
+
+
 def test_it_says_who_should_hold_what_and_what_that_brings(model: Path, tmp_path: Path) -> None:
-    file = tmp_path / "ring.json"
-    file.write_text(json.dumps(RING))
+    file = written(tmp_path / "ring.json", model, RING)
     with asked(model, "--measured", file) as told:
         assert told.status() == 0
         assert told.out == ""
@@ -83,14 +127,14 @@ def test_it_says_who_should_hold_what_and_what_that_brings(model: Path, tmp_path
 
 
 def test_memory_that_holds_a_stage_back_is_mentioned(model: Path, tmp_path: Path) -> None:
-    file = tmp_path / "ring.json"
     stages = [stage(0, 1, 1.0, most=2), stage(1, 4, 3.0, head_ms=2.0)]
-    file.write_text(json.dumps({**RING, "stages": stages, "quant": "int4"}))
+    ring = {**RING, "stages": stages, "quant": "int4", "quant_head": "none"}
+    file = written(tmp_path / "ring.json", model, ring)
     with asked(model, "--measured", file) as told:
         assert told.status() == 0
         assert "should hold 0-1: 2 ms, all that its memory takes\n" in told.err
         assert "should hold 2-3: 8 ms\n" in told.err
-        assert " --quant int4 ..." in told.err
+        assert " --quant int4 --quant-head none ..." in told.err
 
 
 @pytest.mark.parametrize(
@@ -107,8 +151,7 @@ def test_memory_that_holds_a_stage_back_is_mentioned(model: Path, tmp_path: Path
 def test_options_that_do_not_go_together(
     model: Path, tmp_path: Path, options: list[str], status: int, what: str
 ) -> None:
-    file = tmp_path / "ring.json"
-    file.write_text(json.dumps(RING))
+    file = written(tmp_path / "ring.json", model, RING)
     with asked(model, *(each.format(file=file) for each in options)) as told:
         assert told.status() == status
         assert what in told.err
@@ -119,15 +162,16 @@ def test_options_that_do_not_go_together(
     [
         ({**RING, "layers": 5}, "the stages hold 4 layers of 5"),
         ({"layers": 2, "stages": [stage(0, 2, 1.0, head_ms=1.0)]}, "is of a model with 2 layers"),
-        ({**RING, "stages": [stage(0, 4, 0.0, head_ms=1.0)]}, "`float` > 0"),
+        ({**RING, "stages": [stage(0, 4, 1e-300, head_ms=1.0)]}, "`float` >= 1e-06"),
+        ({**RING, "model": "1234:5678"}, "is of the model '1234:5678', and this one is '"),
+        ({**RING, "quant": "int4; reboot"}, "holds no measured times (Invalid enum value"),
         ({"stages": []}, "holds no measured times"),
     ],
 )
 def test_files_that_say_no_times(
     model: Path, tmp_path: Path, ring: dict[str, Any], what: str
 ) -> None:
-    file = tmp_path / "ring.json"
-    file.write_text(json.dumps(ring))
+    file = written(tmp_path / "ring.json", model, ring)
     with asked(model, "--measured", file) as told:
         assert told.status() == 1
         assert what in told.err

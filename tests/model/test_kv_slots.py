@@ -90,7 +90,7 @@ def test_siblings_do_not_see_each_other_and_what_is_accepted_is_moved_to_its_pla
     ]
     table.advance([], 3)  # 2 and 4 die, 3 finds its place
     assert table.living([0, 2, 3, 4, 5]) == [True, False, True, False, True]
-    assert (table.certain, table.unsettled, table.free, table.high) == (3, 1, 16, 20)
+    assert (table.certain, table.free, table.high) == (3, 16, 20)
     assert table.first(3).tolist() == [0, 1, 18]  # until the next pass
     second = table.place([6, 7, 8], [3, 5, 7], [3, 4, 5])
     assert _pairs(second.moves) == {2: 18}
@@ -131,7 +131,7 @@ def test_moves_of_several_advances_are_made_at_once() -> None:
     assert [table.slot(row) for row in (6, 7)] == [18, 19]
     table.advance([3], 6)
     table.advance([], 7)
-    assert (table.certain, table.unsettled, table.high) == (5, 0, 5)
+    assert (table.certain, table.free, table.high) == (5, 0, 5)
     assert _pairs(table.moves()) == {3: 18, 4: 19}
 
 
@@ -163,7 +163,7 @@ def test_the_end_of_a_prompt_comes_with_guesses() -> None:
         {0, 1, 2, 18},
         {0, 1, 2, 3, 4},
     ]
-    assert (table.certain, table.unsettled) == (3, 3)
+    assert (table.certain, table.free, table.high) == (3, 13, 19)
     table.advance([2], 3)
     assert table.living([2, 3, 4, 5]) == [True, True, False, True]
 
@@ -256,7 +256,7 @@ def test_rows_that_do_not_fit_together_are_refused(
     _prompt(table, 4)
     with pytest.raises(RemoteError, match=what):
         table.place(ids, parents, positions)
-    assert (table.certain, table.unsettled, table.high) == (4, 0, 4)
+    assert (table.certain, table.free, table.high) == (4, 0, 4)
 
 
 def test_an_advance_that_skips_rows_is_refused() -> None:

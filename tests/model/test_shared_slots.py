@@ -39,9 +39,9 @@ def test_certain_rows_are_told_in_the_order_of_the_text() -> None:
 def test_of_a_text_that_is_kept_the_rows_stand_in_order() -> None:
     table = SlotTable(4, 100)
     grown(table, 4)
-    assert (table.unsettled, table.high) == (1, 8)
+    assert (table.certain, table.free, table.high) == (7, 0, 8)
     assert table.keep_certain().tolist() == [0, 1, 2, 3, 4, 5, 21]
-    assert (table.certain, table.unsettled, table.high, table.free) == (7, 0, 7, 0)
+    assert (table.certain, table.high, table.free) == (7, 7, 0)
     assert table.first(6).tolist() == [0, 1, 2, 3, 4, 5]
     assert table.living([0, 5, 6, 7, 8, 9]) == [True, True, True, False, True, False]
 

@@ -237,6 +237,23 @@ def test_the_head_counts_when_layers_are_shared_out(folder: Path) -> None:
     assert big.balance(3, "int4", "none")[-1].first > big.balance(3, "int4")[-1].first
 
 
+@pytest.mark.parametrize(
+    ("quant", "head", "layers"),
+    [("none", 5.1, 18), ("int4", 6.1, 18), ("int8", 6.0, 18), ("nf4", 8.8, 19)],
+)
+def test_a_small_model_is_cut_as_was_measured(
+    folder: Path, quant: str, head: float, layers: int
+) -> None:
+    """Of the sizes of smollm2-135m, whose head takes as long as so many of its layers."""
+    sizes: dict[str, Any] = {"layers": 30, "width": 576, "inner": 1536, "vocab": 49152}
+    heads: dict[str, Any] = {"heads": 9, "kv_heads": 3, "head_dim": 64}
+    shape = replace(Architecture.read(folder), **sizes, **heads)
+    first, last = shape.balance(2, quant)
+    assert first.end == layers
+    ways = [max(end, 30 - end + head) for end in range(1, 30)]
+    assert max(first.end, last.end - last.first + head) < 1.02 * min(ways)
+
+
 def test_of_experts_those_count_that_a_token_goes_through(folder: Path) -> None:
     """Six sparse layers, of which a token reads a quarter of what it reads of each dense one."""
     sparse = tuple(layer >= 2 for layer in range(8))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations, pairwise
+from typing import get_args
 
 import msgspec
 import pytest
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.slices import even_cut
+from gardener.model.quants import HEAD_QUANTS, QUANTS
 from gardener.protocol.messages import Card
 from gardener.rings.balance import (
+    HeadQuant,
     MeasuredRing,
     MeasuredStage,
+    Quant,
     balanced,
     measured_ring,
 )
@@ -121,6 +125,16 @@ def test_a_stage_that_has_not_measured_itself_is_named() -> None:
             measured_ring(cards)
 
 
+def test_kinds_that_no_option_takes_are_no_ring() -> None:
+    """They would go into lines to be pasted into a shell."""
+    assert get_args(Quant) == QUANTS
+    assert get_args(HeadQuant) == HEAD_QUANTS
+    for field in ("dtype", "quant"):
+        odd = tuple(msgspec.structs.replace(each, **{field: "int4; reboot"}) for each in RING)
+        with pytest.raises(UserError, match=rf"no ring to be cut: .* `\$.{field}`"):
+            measured_ring(odd)
+
+
 def test_memory_bounds_what_a_stage_may_hold() -> None:
     """The quick stage may give up half of its 390 bytes for keys and values: one layer's weights.
     The other one's embedding, or head, does not count as layers."""
@@ -147,4 +161,4 @@ def test_times_of_a_ring_that_cannot_be_are_refused(
     layers: int, stages: list[tuple[int, int, float, float]], what: str
 ) -> None:
     with pytest.raises(ValueError, match=what):
-        MeasuredRing(layers, tuple(MeasuredStage("oak", *each) for each in stages))
+        MeasuredRing(layers, "m", tuple(MeasuredStage("oak", *each) for each in stages))

@@ -16,7 +16,7 @@ from gardener.model.checkpoint.gguf_files import GGUFModel, files_of, read_model
 from gardener.model.checkpoint.gguf_names import ROPE_TENSORS, parts
 from gardener.model.checkpoint.gguf_tensors import FileState, Stored, write_index
 from gardener.model.checkpoint.gguf_tokenizer import write_tokenizer
-from gardener.model.checkpoint.gguf_types import AS_STORED, unknown_types
+from gardener.model.checkpoint.gguf_types import AS_STORED, NEEDS_GGUF, unknown_types
 from gardener.runtime.files import whole_folder
 from gardener.runtime.wording import Say
 
@@ -62,7 +62,7 @@ def _readable(files: list[Path]) -> GGUFModel:
         model = read_model(files)
         unknown = unknown_types(tensor.type for tensor in model.tensors.values())
     except ImportError as error:
-        raise UserError("GGUF files need one package more: pip install gguf") from error
+        raise UserError(NEEDS_GGUF) from error
     if unknown:
         raise UserError(
             f"{files[0]} has tensors of type {', '.join(unknown)}, which cannot be computed with: "

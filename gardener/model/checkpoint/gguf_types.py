@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+NEEDS_GGUF = "GGUF files need one package more: pip install gguf"
+"""What to say where that package is not installed."""
+
 AS_STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Types that torch has, too."""
 
