@@ -146,6 +146,7 @@ def measured_ring(cards: Sequence[Card]) -> MeasuredRing:
         "stages": [_measured(card, weights) for card in stages],
         "dtype": stages[0].dtype,
         "quant": stages[0].quant,
+        "quant_head": stages[0].head_quant,
         "links_ms": sum(costs.link(hop, 1) for hop in range(len(stages) + 1)) * 1e3,
     }
     try:

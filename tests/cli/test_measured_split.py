@@ -89,6 +89,7 @@ def test_a_ring_of_quantised_folders_is_measured_by_the_folder_that_they_are_in(
         with asked(parts, *place, "--json") as told:
             assert told.status() == 0, told.err
             found = json.loads(told.out)["measured"]
+            assert (found["quant"], found["quant_head"]) == ("int8", "int4")
     found["stages"][0]["layer_ms"] = 1e3
     file.write_text(json.dumps(found))
     times = MeasuredOptions(str(file))
@@ -101,9 +102,13 @@ def test_a_ring_of_quantised_folders_is_measured_by_the_folder_that_they_are_in(
     ]
     split(str(model), measured=times, quant="int8", quant_head="int4", out=tmp_path / "new")
     start = f"gardener-node --stage 1 --model {tmp_path / 'new'} --dtype float32 ...\n"
-    assert start in capsys.readouterr().err
+    told_so = capsys.readouterr().err
+    assert start in told_so
+    assert "measure again" not in told_so
     split(str(model), measured=times, quant="int4", out=tmp_path / "others")
-    told_of = "the parts are in int4, with the head in int8, and these times are of int8"
+    told_of = (
+        "with the head in int8, and these times are of int8, with the head in int4: measure again"
+    )
     assert told_of in capsys.readouterr().err
     with pytest.raises(UserError, match="needed here: give the model that it was split from"):
         split(str(parts), measured=times, out=tmp_path / "more")

@@ -40,6 +40,7 @@ def card(
         kv_room=kv_room,
         layer=layer * 10**6,
         head=head * 10**6,
+        head_quant="int8",
     )
 
 
@@ -129,9 +130,9 @@ def test_kinds_that_no_option_takes_are_no_ring() -> None:
     """They would go into lines to be pasted into a shell."""
     assert get_args(Quant) == QUANTS
     assert get_args(HeadQuant) == HEAD_QUANTS
-    for field in ("dtype", "quant"):
+    for field, place in (("dtype", "dtype"), ("quant", "quant"), ("head_quant", "quant_head")):
         odd = tuple(msgspec.structs.replace(each, **{field: "int4; reboot"}) for each in RING)
-        with pytest.raises(UserError, match=rf"no ring to be cut: .* `\$.{field}`"):
+        with pytest.raises(UserError, match=rf"no ring to be cut: .* `\$.{place}`"):
             measured_ring(odd)
 
 
