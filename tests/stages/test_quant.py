@@ -33,12 +33,19 @@ def timed(monkeypatch: pytest.MonkeyPatch, **milliseconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("int4", "nf4", "taken"), [(1.0, 3.0, "int4"), (1.0, 0.9, "int4"), (1.0, 0.5, "nf4")]
+    ("int4", "nf4", "spread", "taken"),
+    [
+        (1.0, 3.0, 0.0, "int4"),
+        (1.0, 0.9, 0.0, "int4"),
+        (1.0, 0.5, 0.0, "nf4"),
+        (1.0, 0.5, 1e-3, "int4"),
+    ],
 )
-def test_the_fastest_kind_of_4_bits_is_taken(
-    int4: float, nf4: float, taken: str, monkeypatch: pytest.MonkeyPatch
+def test_the_fastest_exact_kind_of_4_bits_is_taken(
+    int4: float, nf4: float, spread: float, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed(monkeypatch, int4=int4, nf4=nf4)
+    monkeypatch.setattr(quickest, "spread", lambda kind, dtype: spread)
     said: list[str] = []
     assert decided("auto", "float32", "cpu", torch.get_num_threads(), said.append) == taken
     assert said == [f"--quant auto: {taken} is the fastest kind of 4 bits here"]
@@ -86,6 +93,7 @@ def test_every_kind_can_be_timed(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(quickest, "_OUTPUTS", 64)
     monkeypatch.setattr(quickest, "_INPUTS", 128)
     assert quickest.seconds.__wrapped__(kind, torch.float32) > 0
+    assert 0.0 <= quickest.spread(kind, torch.float32) < 1e-3
 
 
 def test_local_stages_are_told_both_kinds() -> None:

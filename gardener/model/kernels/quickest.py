@@ -25,8 +25,8 @@ _OTHER_OF_4_BITS = "nf4"
 
 
 def quickest_of_4_bits(device: torch.device, dtype: torch.dtype) -> str:
-    """The kind of 4 bits that is fastest there: int4, unless another one clearly is, or int4 cannot
-    be had. Raises UserError if none can."""
+    """The kind of 4 bits that is fastest there: int4, unless another one clearly is and is exact, or
+    int4 cannot be had. Raises UserError if none can."""
     if device.type != "cpu":
         return _OTHER_OF_4_BITS
     try:
@@ -38,20 +38,29 @@ def quickest_of_4_bits(device: torch.device, dtype: torch.dtype) -> str:
         other = seconds(_OTHER_OF_4_BITS, dtype)
     except UserError:
         return _FIRST_OF_4_BITS
-    return _OTHER_OF_4_BITS if other < _CLEARLY * first else _FIRST_OF_4_BITS
+    wins = other < _CLEARLY * first and spread(_OTHER_OF_4_BITS, dtype) == 0.0
+    return _OTHER_OF_4_BITS if wins else _FIRST_OF_4_BITS
 
 
 @cache
 def seconds(quant: str, dtype: torch.dtype) -> float:
     """That a layer of this kind takes on the CPU, for all of `_ROWS`. Raises UserError if a package
     is missing."""
-    draw = torch.Generator().manual_seed(0)
-    layer = _layer(quant, torch.randn(_OUTPUTS, _INPUTS, generator=draw) / 50, dtype)
-    x = torch.randn(max(_ROWS), _INPUTS, generator=draw).to(dtype)
+    layer, x = _layer(quant, dtype), _drawn(max(_ROWS), 1).to(dtype)
     return sum(least_seconds(partial(layer, x[:rows])) for rows in _ROWS)
 
 
-def _layer(quant: str, weight: torch.Tensor, dtype: torch.dtype) -> Linear:
+def spread(quant: str, dtype: torch.dtype) -> float:
+    """How far a row of this layer may be from itself in another batch, see `interface.Linear`."""
+    return _layer(quant, dtype).spread
+
+
+def _drawn(rows: int, seed: int) -> torch.Tensor:
+    return torch.randn(rows, _INPUTS, generator=torch.Generator().manual_seed(seed))
+
+
+def _layer(quant: str, dtype: torch.dtype) -> Linear:
+    weight = _drawn(_OUTPUTS, 0) / 50
     if quant in GROUPED:
         return grouped_linear([rounded(weight, GROUPED[quant], GROUP)], None)
     return quantised(quant)(weight.to(dtype), None)
