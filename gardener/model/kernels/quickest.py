@@ -25,8 +25,8 @@ _OTHER_OF_4_BITS = "nf4"
 
 
 def quickest_of_4_bits(device: torch.device, dtype: torch.dtype) -> str:
-    """The kind of 4 bits that is fastest there: int4, unless another one clearly is and is exact, or
-    int4 cannot be had. Raises UserError if none can."""
+    """The kind of 4 bits that is fastest there: int4, unless another one clearly is, and is exact,
+    or int4 cannot be had. Raises UserError if none can."""
     if device.type != "cpu":
         return _OTHER_OF_4_BITS
     try:
