@@ -76,16 +76,22 @@ class Copied(Piece):
 
 
 @dataclass(frozen=True)
-class Taken(Piece):
-    """As it is quantised in the checkpoint, for this kind of `quants.GROUPED`."""
+class InGroups(Piece):
+    """A matrix in groups, laid out so."""
 
-    quant: str
     layout: Layout
 
     @property
     def entries(self) -> Mapping[str, Entry]:
         outputs, inputs = self.shape
         return self.layout.entries(self.name, outputs, inputs)
+
+
+@dataclass(frozen=True)
+class Taken(InGroups):
+    """As it is quantised in the checkpoint, for this kind of `quants.GROUPED`."""
+
+    quant: str
 
     def write(self, writer: SafetensorsWriter) -> None:
         found = self.checkpoint.grouped(self.source, self.quant)
@@ -95,15 +101,8 @@ class Taken(Piece):
 
 
 @dataclass(frozen=True)
-class Rounded(Piece):
+class Rounded(InGroups):
     """Quantised on the way."""
-
-    layout: Layout
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        outputs, inputs = self.shape
-        return self.layout.entries(self.name, outputs, inputs)
 
     def write(self, writer: SafetensorsWriter) -> None:
         weight = self.checkpoint.read(self.source)
@@ -139,7 +138,7 @@ def _piece(
     quant = "int8" if how is None else how.quant
     layout = checkpoint.layout(name, quant)
     if layout is not None and (how is not None or checkpoint.gguf is None):
-        return Taken(checkpoint, name, name, quant, layout)
+        return Taken(checkpoint, name, name, layout, quant)
     if how is not None and _LINEAR.match(name):
         made = _rounded(checkpoint, name, name, quant, how.group)
         if made is not None:
@@ -157,7 +156,7 @@ def _head(
     quant = "none" if how is None else how.quant_head
     layout = checkpoint.layout(head, "int8" if quant == "none" else quant)
     if layout is not None and (quant != "none" or checkpoint.gguf is None):
-        return [Taken(checkpoint, head, HEAD, quant, layout)]
+        return [Taken(checkpoint, head, HEAD, layout, quant)]
     if quant != "none" and (made := _rounded(checkpoint, head, HEAD, quant, GROUP)):
         return [made]
     shared = head == EMBEDDING
