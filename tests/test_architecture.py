@@ -26,6 +26,9 @@ MAY_IMPORT = {
     "holder": WORKERS | {"stages", "draft"},
     "rings": WORKERS | {"stages", "draft", "holder"},
     "evaluation": WORKERS | {"stages", "draft", "holder"},
+    "watch": WORKERS | {"stages", "draft", "holder"},
+    "metrics": WORKERS | {"stages", "draft", "holder"},
+    "serve": WORKERS | {"stages", "draft", "holder", "rings", "watch", "metrics"},
 }
 """Room -> the rooms that it may import, besides itself. `cli` alone may import everything."""
 
@@ -42,6 +45,9 @@ KNOWS_NOTHING_OF = {
     "draft": TERMINAL | SOCKETS,
     "holder": TERMINAL,
     "rings": TERMINAL,
+    "watch": TERMINAL,
+    "metrics": TERMINAL,
+    "serve": TERMINAL,
 }
 """Room -> packages that nothing in it imports, not even late."""
 

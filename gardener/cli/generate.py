@@ -19,7 +19,6 @@ from gardener.cli.program import Misuse, flag, ignore, note, result, run, text_o
 from gardener.cli.sampling import Logprobs, SamplingOptions
 from gardener.cli.view import live
 from gardener.cli.view.holder_watch import HolderWatch
-from gardener.cli.view.snapshot import reading
 from gardener.decoding.policy import SHARING, Bounds, default_policy
 from gardener.errors import UserError, reason
 from gardener.evaluation.near_ties import all_tied
@@ -29,6 +28,7 @@ from gardener.protocol.cards import arithmetic
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import printable, span
+from gardener.watch.snapshot import reading
 
 PERIOD = 0.5
 """Seconds between two reports about the prompt."""

@@ -20,26 +20,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmarks.streaming import llama
 from gardener.cli.view import holder_frame, node_frame
-from gardener.cli.view.answer import Speed, Transcript, TreeChanges
 from gardener.cli.view.holder_watch import HolderWatch
 from gardener.cli.view.lines import Line, cut, frame, heading, sides, styled
 from gardener.cli.view.live import KeptOutput, Live, possible
-from gardener.cli.view.moving import PaceMeter, estimate
-from gardener.cli.view.rates import RateHistory
-from gardener.cli.view.snapshot import WatchedRequest
-from gardener.cli.view.status import (
-    AnswerFigures,
-    ColouredText,
-    HolderStatus,
-    LinkStatus,
-    MovingSegment,
-    NodeStatus,
-    ShownNode,
-    StageStatus,
-    WorkStatus,
-)
+from gardener.cli.view.node_status import LinkStatus, NodeStatus, WorkStatus
 from gardener.cli.view.text import clean, messages, tail
-from gardener.cli.view.tree import draw, token_text
+from gardener.cli.view.tree import draw
 from gardener.cli.view.units import amount, duration, sparkline
 from gardener.decoding.costs import Costs
 from gardener.decoding.events import (
@@ -57,6 +43,18 @@ from gardener.decoding.tree import Guess, Tree
 from gardener.holder.holder import Holder
 from gardener.protocol.messages import Card, Segment
 from gardener.runtime.trace import Record, Trace, What
+from gardener.watch.answer import Speed, Transcript, TreeChanges, token_text
+from gardener.watch.moving import PaceMeter, estimate
+from gardener.watch.rates import RateHistory
+from gardener.watch.snapshot import WatchedRequest
+from gardener.watch.status import (
+    AnswerFigures,
+    ColouredText,
+    HolderStatus,
+    MovingSegment,
+    ShownNode,
+    StageStatus,
+)
 
 SIZES = [(80, 24), (160, 50), (300, 100), (122, 30), (40, 10), (20, 60), (7, 3), (2, 2), (1, 1)]
 
@@ -531,6 +529,7 @@ def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
     ring = TracedRing(made, drafts, chance)
     holder = SimpleNamespace(
         session=SimpleNamespace(speculation=decoding),
+        admission=SimpleNamespace(running={}, waiting=()),
         trace=ring.trace,
         cards=tuple(
             Card(k, "host", "0", k, k + 1, 9, 8, "m", "float32", "none", 1) for k in (1, 2, 3)
@@ -575,9 +574,9 @@ def test_a_second_request_starts_afresh() -> None:
     ring, watch = watched(random.Random(1))
     ring.finish()
     assert watch.status(1.0).figures.counts.emitted == 60
-    holder = cast(Any, watch)._reader._holder
+    holder = cast(Any, watch)._watcher._reader._holder
     second = Speculation(2, [1, 2], make("plain", Bounds()), Limits(5, 50))
-    holder.session.speculation = second
+    holder.admission.running[2] = SimpleNamespace(speculation=second)
     holder.trace.add("emitted", 1, rows=1, items=(1,))  # of the first one, seen late
     holder.trace.add("sent", 2, 0, 2, items=(0, 1))
     Alone(second, Costs.flat(3), Payoff(math.inf)).start(1.9)  # sends the prompt

@@ -7,9 +7,9 @@ from rich.segment import Segments
 from gardener.cli.view import tree
 from gardener.cli.view.lanes import lanes
 from gardener.cli.view.lines import Line, columns, cut, frame, heading, length, sides, styled
-from gardener.cli.view.status import AnswerFigures, HolderStatus, MovingSegment
 from gardener.cli.view.text import clean, messages, tail
 from gardener.cli.view.units import duration, round_trip, sparkline
+from gardener.watch.status import AnswerFigures, HolderStatus, MovingSegment
 
 WIDE = 120
 """Columns from which on the tree and the text stand side by side."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.segment import Segment
 
 from gardener.cli.view.lines import Line, cut, heading, length, styled
-from gardener.cli.view.status import HolderStatus, MovingSegment, StageStatus
 from gardener.cli.view.text import clean
 from gardener.cli.view.units import duration, gauge
+from gardener.watch.status import HolderStatus, MovingSegment, StageStatus
 
 CHIP = 16
 """The most cells that one segment takes; a cell is a row as long as the rows fit."""

@@ -3,7 +3,7 @@
 from rich.segment import Segments
 
 from gardener.cli.view.lines import Line, cut, frame, heading, length, sides, styled
-from gardener.cli.view.status import LinkStatus, NodeStatus, WorkStatus
+from gardener.cli.view.node_status import LinkStatus, NodeStatus, WorkStatus
 from gardener.cli.view.text import clean, messages
 from gardener.cli.view.units import amount, duration, round_trip, sparkline
 

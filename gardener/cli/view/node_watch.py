@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from gardener.cli.view.live import Live
 from gardener.cli.view.node_frame import draw
-from gardener.cli.view.rates import RateHistory
-from gardener.cli.view.status import LinkStatus, NodeStatus, WorkStatus
+from gardener.cli.view.node_status import LinkStatus, NodeStatus, WorkStatus
 from gardener.net.link import Link
 from gardener.protocol.cards import arithmetic, exactness
 from gardener.protocol.messages import Card
 from gardener.runtime.trace import Record
 from gardener.runtime.wording import span
+from gardener.watch.rates import RateHistory
 
 if TYPE_CHECKING:
     from gardener.stages.node import StageNode

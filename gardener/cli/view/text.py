@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from gardener.cli.view.lines import Line, styled
-from gardener.cli.view.status import ColouredText
 from gardener.runtime.wording import harmless
+from gardener.watch.status import ColouredText
 
 PARAGRAPH = 4000
 """Characters of a paragraph from which on its beginning is left out, in steps of a quarter."""

@@ -10,14 +10,13 @@ that a few lines of a terminal show a whole token tree.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from rich.cells import cell_len
 
 from gardener.cli.view.lines import Line, cut, length, styled
-from gardener.cli.view.status import ShownNode, TreeNodeState
-from gardener.cli.view.text import clean
 from gardener.cli.view.units import percent
+from gardener.watch.answer import token_text
+from gardener.watch.status import ShownNode, TreeNodeState
 
 STYLES: dict[TreeNodeState, str] = {"judged": "green", "ring": "cyan", "waiting": ""}
 
@@ -32,13 +31,6 @@ ENDING = 6
 class _Branch:
     node: ShownNode
     children: "list[_Branch]" = field(default_factory=list)
-
-
-@lru_cache(4096)
-def token_text(text: str) -> str:
-    """A token without the spaces around it, and with a sign for what would be invisible."""
-    shown = text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
-    return clean(shown.strip(" ") or "␣")
 
 
 def draw(nodes: Sequence[ShownNode], width: int, height: int) -> list[Line]:

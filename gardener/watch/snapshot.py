@@ -1,6 +1,6 @@
-"""What the view reads from a holder. No other file of the view looks into one."""
+"""What is read from a holder to be shown. No other file of this room looks into one."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gardener.decoding.flights import Flight
@@ -8,6 +8,7 @@ from gardener.decoding.limits import Counts
 from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Tree
 from gardener.holder.holder import Holder
+from gardener.holder.session import Session
 from gardener.net.link import Link
 from gardener.protocol.messages import Card
 from gardener.runtime.trace import Record
@@ -34,12 +35,14 @@ class WatchedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A ring and its newest request as they stand."""
+    """A ring and its requests as they stand: those that run, the oldest first, or the one that ended
+    last; and how many wait for their turn."""
 
     cards: tuple[Card, ...]
     whole: bool
     round_trips: tuple[float | None, float | None]
-    request: WatchedRequest | None
+    requests: tuple[WatchedRequest, ...]
+    waiting: int
 
 
 class HolderReader:
@@ -48,33 +51,48 @@ class HolderReader:
     def __init__(self, holder: Holder) -> None:
         self._holder = holder
         self._seen: Record | None = None
+        self._oldest: Session | None = None  # in the last snapshot
 
     def snapshot(self) -> Snapshot:
-        """The ring and its newest request."""
+        """The ring and its requests."""
         down, up = self._holder.ring.downstream, self._holder.ring.upstream
-        session = self._holder.session
+        admission = self._holder.admission
+        running = tuple(admission.running.values())
+        if not running:  # what ended last stays in sight
+            running = tuple(each for each in (self._oldest or self._holder.session,) if each)
+        self._oldest = next(iter(running), None)
+        news = self._news()
         return Snapshot(
             cards=self._holder.cards,
             whole=down is not None and up is not None,
             round_trips=(_round_trip(down), _round_trip(up)),
-            request=None if session is None else self._request(session.speculation),
+            requests=tuple(_request(each.speculation, news) for each in running),
+            waiting=len(admission.waiting),
         )
 
-    def _request(self, speculation: Speculation) -> WatchedRequest:
+    def _news(self) -> Mapping[int, Sequence[Record]]:
+        """What was added to the trace since this was asked last, by request."""
         records = self._holder.trace.after(self._seen)
         self._seen = records[-1] if records else self._seen
-        return WatchedRequest(
-            number=speculation.request,
-            policy=speculation.policy.name,
-            finished=speculation.finished,
-            reading=reading(speculation),
-            counts=replace(speculation.counts),
-            tree=speculation.tree,
-            sent=speculation.view().sent,
-            flights=tuple(speculation.flights),
-            news=tuple(each for each in records if each.request == speculation.request),
-            prompt=speculation.prompt,
-        )
+        found: dict[int, list[Record]] = {}
+        for each in records:
+            found.setdefault(each.request, []).append(each)
+        return found
+
+
+def _request(speculation: Speculation, news: Mapping[int, Sequence[Record]]) -> WatchedRequest:
+    return WatchedRequest(
+        number=speculation.request,
+        policy=speculation.policy.name,
+        finished=speculation.finished,
+        reading=reading(speculation),
+        counts=replace(speculation.counts),
+        tree=speculation.tree,
+        sent=speculation.view().sent,
+        flights=tuple(speculation.flights),
+        news=tuple(news.get(speculation.request, ())),
+        prompt=speculation.prompt,
+    )
 
 
 def _round_trip(link: Link | None) -> float | None:

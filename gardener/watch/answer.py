@@ -3,15 +3,16 @@
 import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from tokenizers import Tokenizer
 
-from gardener.cli.view.rates import RateHistory
-from gardener.cli.view.snapshot import WatchedRequest
-from gardener.cli.view.status import ColouredText, ShownNode
-from gardener.cli.view.tree import token_text
 from gardener.holder.detokenizer import Detokenizer
 from gardener.runtime.trace import Record
+from gardener.runtime.wording import harmless
+from gardener.watch.rates import RateHistory
+from gardener.watch.snapshot import WatchedRequest
+from gardener.watch.status import ColouredText, ShownNode
 
 LATELY = 2.0
 """Seconds over which tokens per second are counted."""
@@ -30,6 +31,13 @@ CUTTINGS = 4
 
 CUTTING = 24
 """The number of characters after which the text of a pruned branch ends."""
+
+
+@lru_cache(4096)
+def token_text(text: str) -> str:
+    """A token without the spaces around it, and with a sign for what would be invisible."""
+    shown = text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
+    return harmless(shown.strip(" ") or "␣", instead="�")
 
 
 class Speed:

@@ -1,7 +1,11 @@
-"""What a frame shows: the state of a holder or a node at one moment. All times are in seconds."""
+"""What there is to see of a ring at one moment. All times are in seconds.
 
-from dataclasses import dataclass, field
+The terminal draws it, the page gets it as JSON, a recording keeps it: so these are plain values.
+"""
+
 from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
 
 from gardener.decoding.limits import Counts
 
@@ -16,7 +20,7 @@ class ColouredText(NamedTuple):
     guessed: bool
 
 
-class ShownNode(NamedTuple):
+class ShownNode(msgspec.Struct, frozen=True):
     """A node of the token tree. `probability` is that of its path from the root."""
 
     id: int
@@ -26,8 +30,8 @@ class ShownNode(NamedTuple):
     state: TreeNodeState
 
 
-class MovingSegment(NamedTuple):
-    """A segment under way: its rows by kind, and an estimate of where it is.
+class MovingSegment(msgspec.Struct, frozen=True):
+    """A segment of a request under way: its rows by kind, and an estimate of where it is.
 
     `stage` counts from 1, and `progress` within that stage from 0 to 1.
     """
@@ -39,13 +43,14 @@ class MovingSegment(NamedTuple):
     dead: int
     stage: int
     progress: float
+    request: int = 0
 
     @property
     def rows(self) -> int:
         return self.prompt + self.root + self.guesses + self.dead
 
 
-class StageStatus(NamedTuple):
+class StageStatus(msgspec.Struct, frozen=True):
     """A stage as the holder sees it.
 
     `compute` and `wait` are recent means for a segment, `busy` is the share of time it computed.
@@ -61,11 +66,10 @@ class StageStatus(NamedTuple):
     said: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerFigures:
+class AnswerFigures(msgspec.Struct, frozen=True):
     """The figures of a request. `rate` is in tokens per second lately, `mean` over all."""
 
-    counts: Counts = field(default_factory=Counts)
+    counts: Counts = msgspec.field(default_factory=Counts)
     nodes: int = 0
     rate: float = 0.0
     mean: float = 0.0
@@ -78,13 +82,29 @@ class AnswerFigures:
         return max(self.counts.drafted - self.counts.accepted - max(self.nodes - 1, 0), 0)
 
 
-@dataclass(frozen=True, slots=True)
-class HolderStatus:
-    """All that the screen of a holder shows."""
+class RequestLine(msgspec.Struct, frozen=True):
+    """A request besides the one that is shown large. `state` is `waiting` for its turn, `reading`
+    the prompt or `writing`; `rate` and `mean` are in tokens per second."""
+
+    number: int
+    state: Literal["waiting", "reading", "writing"]
+    policy: str = ""
+    prompt: int = 0
+    tokens: int = 0
+    rate: float = 0.0
+    mean: float = 0.0
+    elapsed: float = 0.0
+
+
+class HolderStatus(msgspec.Struct, frozen=True):
+    """All that is shown of a holder. `request` is the number of the one that is shown large: the
+    oldest that runs, else the one that was shown last. `others` are the rest, the oldest first.
+    """
 
     state: str = "starting"
     trouble: bool = False
     elapsed: float = 0.0
+    request: int = 0
     policy: str = ""
     stages: tuple[StageStatus, ...] = ()
     segments: tuple[MovingSegment, ...] = ()
@@ -93,48 +113,6 @@ class HolderStatus:
     pruned: tuple[str, ...] = ()
     text: tuple[ColouredText, ...] = ()
     exact: str = ""
-    figures: AnswerFigures = field(default_factory=AnswerFigures)
+    figures: AnswerFigures = msgspec.field(default_factory=AnswerFigures)
+    others: tuple[RequestLine, ...] = ()
     said: tuple[str, ...] = ()
-
-
-class LinkStatus(NamedTuple):
-    """A link to a neighbour. `heard` is the time since its last byte; the rest are bytes."""
-
-    to: str
-    name: str = ""
-    heard: float = 0.0
-    round_trip: float | None = None
-    received: int = 0
-    sent: int = 0
-
-
-class WorkStatus(NamedTuple):
-    """What a node computes: recent rates and means, then totals since its start."""
-
-    waiting: int = 0  # segments
-    requests: int = 0
-    rows_per_second: float = 0.0
-    rates: tuple[float, ...] = ()
-    forward: float | None = None
-    rows_per_forward: float = 0.0
-    busy: float = 0.0
-    forwards: int = 0
-    rows: int = 0
-    dropped: int = 0  # rows that were dead before they were computed
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """All that the screen of a node shows."""
-
-    stage: int
-    state: str = "loading"
-    holds: str = ""
-    uptime: float = 0.0
-    listening: str = ""
-    peer: str = ""
-    upstream: LinkStatus | None = None
-    downstream: LinkStatus | None = None
-    work: WorkStatus | None = None
-    said: tuple[str, ...] = ()
-    ready: bool = False

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from gardener.cli.view.snapshot import WatchedRequest
-from gardener.cli.view.status import MovingSegment
 from gardener.runtime.trace import Record
+from gardener.watch.snapshot import WatchedRequest
+from gardener.watch.status import MovingSegment
 
 LATELY = 3.0
 """Seconds over which times are averaged."""
@@ -86,7 +86,7 @@ def moving(request: WatchedRequest, pace: Pace, now: float) -> list[MovingSegmen
         dead = flight.tree_rows - alive
         stage, progress = estimate(now - flight.left, pace.flight, pace.spent)
         rows = flight.prompt, root, alive - root, dead
-        found.append(MovingSegment(flight.seq, *rows, stage, progress))
+        found.append(MovingSegment(flight.seq, *rows, stage, progress, request.number))
     return found
 
 

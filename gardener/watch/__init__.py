@@ -1,0 +1,1 @@
+"""What there is to see of a ring while it works: read from the holder, for terminal and page."""
