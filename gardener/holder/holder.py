@@ -94,6 +94,7 @@ class Holder:
         self._stall = stall
         self._advise = advise
         self._failure: GardenerError | None = None  # of the ring, for good
+        self._failed = asyncio.Event()
         # Stages may still be busy with requests of an earlier holder: do not use their numbers.
         self._requests = random.getrandbits(40)
         self.prepare: Prepare = nothing
@@ -112,6 +113,12 @@ class Holder:
     def stands(self) -> bool:
         """Whether the ring can take requests, even if one has failed."""
         return self._failure is None
+
+    async def failure(self) -> GardenerError:
+        """Waits until the ring can take no more requests; why."""
+        await self._failed.wait()
+        assert self._failure is not None
+        return self._failure
 
     async def connect(self) -> tuple[Card, ...]:
         """Close the ring and check it; returns the stages' cards.
@@ -142,6 +149,7 @@ class Holder:
         """Leave the ring politely."""
         if self._failure is None:
             self._failure = UserError("this ring was closed: open another one")
+            self._failed.set()
         self.admission.close()
         self._set_timer(None)
         self.drafters.close()
@@ -295,4 +303,5 @@ class Holder:
         if self._failure is None:
             newest = None if self.session is None else self.session.speculation
             self._failure = error(newest)
+            self._failed.set()
             self.admission.close(lambda session: error(session.speculation))

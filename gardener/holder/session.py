@@ -124,6 +124,11 @@ class Session:
         return self.speculation.sampling
 
     @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that were not computed again: another request had begun so."""
+        return 0 if self.speculation.prefix is None else self.speculation.prefix[1]
+
+    @property
     def text_fault(self) -> str | None:
         """Why some of the text is U+FFFD though the tokens are right: the tokenizer failed."""
         return None if self._text is None else self._text.fault

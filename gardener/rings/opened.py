@@ -74,13 +74,39 @@ class OpenRing:
         Raises UserError for what cannot be asked, when too many requests wait already, or after the
         ring was closed, and PeerLost if it is broken.
         """
+        if raw and system is not None:
+            raise UserError("a raw text has no system message: leave raw or system out")
+        tokens = self.prompter.encode(prompt, raw=raw, history=history, system=system)
+        return self.ask_tokens(
+            tokens,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            policy=policy,
+            bounds=bounds,
+            sampling=sampling,
+            logprobs=logprobs,
+            ignore_eos=ignore_eos,
+            stop_tokens=stop_tokens,
+        )
+
+    def ask_tokens(
+        self,
+        tokens: Sequence[int],
+        *,
+        max_new_tokens: int = 256,
+        stop: Sequence[str] = (),
+        policy: str | None = None,
+        bounds: Bounds | None = None,
+        sampling: Sampling | None = None,
+        logprobs: int | None = None,
+        ignore_eos: bool = False,
+        stop_tokens: Sequence[str | int] = (),
+    ) -> Session:
+        """The same for a prompt of tokens, as `prompter` makes them."""
         if max_new_tokens < 1 or not all(stop):
             raise UserError("ask for one new token at least, and give every stop some text")
         for each in (*stop, *(each for each in stop_tokens if isinstance(each, str))):
             check_text(each, f"stop {each!r}")
-        if raw and system is not None:
-            raise UserError("a raw text has no system message: leave raw or system out")
-        tokens = self.prompter.encode(prompt, raw=raw, history=history, system=system)
         ends = [self._token(each) for each in stop_tokens]
         given = self.settled(sampling or GREEDY, ignore_eos, ends)
         if logprobs is not None and self.settings.simulate is not None:

@@ -35,8 +35,8 @@ class WatchedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A ring and its requests as they stand: those that run, the oldest first, or the one that ended
-    last; and how many wait for their turn."""
+    """A ring and its requests as they stand: those that run, the oldest first, or the one that was
+    shown last; and how many wait for their turn."""
 
     cards: tuple[Card, ...]
     whole: bool
