@@ -1,0 +1,32 @@
+"""The routes and what stands before them."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from gardener.serve import chat, completions, models
+from gardener.serve.errors import ApiError, any_error, api_error, http_error
+from gardener.serve.house import House
+
+
+def make_app(house: House) -> Starlette:
+    """The server as an ASGI application."""
+    app = Starlette(
+        routes=[
+            Route("/health", models.health),
+            Route("/ready", models.ready),
+            Route("/version", models.version),
+            Route("/v1/models", models.models),
+            Route("/v1/models/{name:path}", models.model),
+            Route("/v1/chat/completions", chat.chat_completions, methods=["POST"]),
+            Route("/v1/completions", completions.completions, methods=["POST"]),
+        ],
+        exception_handlers={
+            ApiError: api_error,
+            HTTPException: http_error,
+            Exception: any_error,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.house = house
+    return app
