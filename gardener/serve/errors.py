@@ -12,6 +12,8 @@ from starlette.responses import Response
 
 from gardener.errors import Busy, LocalError, PeerLost, StageFailed, UserError
 
+SHUTTING_DOWN = "the server is shutting down"
+
 KINDS = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -21,6 +23,10 @@ KINDS = {
     503: "service_unavailable_error",
 }
 """Status -> `type` of an error; of others below 500 it is that of 400."""
+
+
+class Ended(UserError):
+    """The answer ends here, because whoever serves it does."""
 
 
 @dataclass
@@ -75,6 +81,8 @@ def told(error: Exception, partial: str | None = None) -> ApiError:
     match error:
         case ApiError():
             return error
+        case Ended():
+            return ApiError(503, str(error), code="shutting_down", partial=partial)
         case Busy():
             return ApiError(429, str(error), code="queue_full", retry_after=error.retry_after)
         case UserError():
