@@ -99,12 +99,15 @@ class RequestLine(msgspec.Struct, frozen=True):
 class HolderStatus(msgspec.Struct, frozen=True):
     """All that is shown of a holder. `request` is the number of the one that is shown large: the
     oldest that runs, else the one that was shown last. `others` are the rest, the oldest first.
+    `running` counts those that run. `address` is where it is served, if it is.
     """
 
     state: str = "starting"
     trouble: bool = False
     elapsed: float = 0.0
     request: int = 0
+    running: int = 0
+    address: str = ""
     policy: str = ""
     stages: tuple[StageStatus, ...] = ()
     segments: tuple[MovingSegment, ...] = ()

@@ -89,6 +89,8 @@ class RingWatcher:
     def _answering(self, seen: Snapshot, now: float) -> HolderStatus:
         request, *others = seen.requests
         large = self._requests[request.number]
+        if request.finished and large.speed.last is not None:
+            now = min(now, large.speed.last)  # the clock of an answer stops with it
         pace = large.meter.pace(now)
         nodes, pruned = large.changes.take(request)
         trouble, state = _state(seen.whole, request, pace, now)
@@ -98,6 +100,7 @@ class RingWatcher:
             trouble=trouble,
             elapsed=now - (large.speed.began or now),
             request=request.number,
+            running=seen.running,
             policy=request.policy,
             stages=tuple(_stage(card, number, pace) for number, card in enumerate(seen.cards)),
             segments=tuple(each for one in seen.requests for each in self._moving(one, now)),
