@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from serving import Server
 
+collect_ignore = ["outside"]  # programs of others, in .venv-clients: see bin/test
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 
