@@ -20,6 +20,7 @@ from asgi import Call
 from starlette.applications import Starlette
 
 from gardener.holder.prompter import Prompter
+from gardener.protocol.sampling import Sampling
 from gardener.rings.opened import OpenRing
 from gardener.rings.settings import RingSettings
 from gardener.serve.app import make_app
@@ -52,6 +53,7 @@ class Kept:
 
     ring: OpenRing | None = None
     why: str = "stage 2 is missing"
+    usual: Sampling = field(default_factory=lambda: Sampling(temperature=1.0))
 
 
 @dataclass
