@@ -4,12 +4,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gardener.errors import GardenerError
+from gardener.serve.accounts import Standing
 from gardener.serve.answering import Stream, whole
 from gardener.serve.errors import ApiError, told
 from gardener.serve.house import house_of
 from gardener.serve.models import unknown_model
 from gardener.serve.requests import ChatRequest, CompletionRequest
-from gardener.serve.simple import Simple
+from gardener.serve.responses import ChatForm, CompletionForm, Reply
 
 
 async def respond(request: Request, kind: type[ChatRequest] | type[CompletionRequest]) -> Response:
@@ -26,7 +27,10 @@ async def respond(request: Request, kind: type[ChatRequest] | type[CompletionReq
         asked = question.ask(ring, settings.policy, settings.bounds)
     except GardenerError as error:
         raise told(error) from error
-    form = Simple(house.model, len(question.tokens), kind is ChatRequest, wanted.wants_usage)
+    reply = Reply(
+        house.model, question, Standing.of(ring), ring.prompter.backend, wanted.wants_usage
+    )
+    form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
     if wanted.streamed:
         return Stream(asked, form, house)
     return await whole(asked, form, house, request.receive)
