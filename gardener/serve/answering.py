@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gardener.errors import GardenerError
 from gardener.holder.session import Piece
 from gardener.serve.asked import COMPLETE, Asked
-from gardener.serve.errors import SHUTTING_DOWN, ApiError, Ended, told
+from gardener.serve.errors import SHUTTING_DOWN, Ended, told
 from gardener.serve.house import House
 
 log = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ class Stream(Response):
         except Exception as error:
             if not isinstance(error, GardenerError):
                 log.exception("an answer could not be written")
-            failure = event(encoded(told(error)))
+            failure = event(told(error).body())
             yield b"".join((*map(event, form.failed(asked)), failure))
 
     async def _pieces(self) -> AsyncIterator[Piece | None]:
@@ -125,11 +124,6 @@ class Stream(Response):
                 return
             else:
                 yield piece
-
-
-def encoded(error: ApiError) -> bytes:
-    """An error as an event has it."""
-    return msgspec.json.encode(error.envelope())
 
 
 def _check_complete(asked: Asked) -> None:
