@@ -7,6 +7,9 @@ from gardener.errors import GardenerError
 from gardener.holder.session import Piece
 from gardener.protocol.sampling import Sampling
 
+COMPLETE = frozenset(("eos", "stop", "length", "context"))
+"""Reasons for which an answer is complete; with any other it broke, or was ended from outside."""
+
 
 class Asked(Protocol):
     """An async iterator of pieces; a session of the holder is one. It raises what went wrong after

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from gardener.decoding.policy import Bounds
 from gardener.holder.session import Session
 from gardener.model.checkpoint.generation import own_sampling
 from gardener.protocol.sampling import Sampling
@@ -36,7 +37,9 @@ class Question:
     most_calls: int | None = None
     note: str = ""
 
-    def ask(self, ring: OpenRing, policy: str | None = None) -> Session:
+    def ask(
+        self, ring: OpenRing, policy: str | None = None, bounds: Bounds | None = None
+    ) -> Session:
         """Begin it in a ring; `policy`: for a question that names none. Raises as `OpenRing.ask`
         does."""
         return ring.ask_tokens(
@@ -44,6 +47,7 @@ class Question:
             max_new_tokens=self.new_tokens or ring.prompter.context,
             stop=self.stops,
             policy=self.policy or policy,
+            bounds=bounds,
             sampling=self.sampling,
             logprobs=self.logprobs,
             ignore_eos=self.ignore_eos,
