@@ -46,9 +46,8 @@ QWEN = """{%- if tools %}
 """What is alike in the templates of Qwen 2.5 and 3."""
 
 PLAIN = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
-NO_TOOL = (
-    "{% for m in messages if m.role != 'tool' %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
-)
+NO_TOOL = """{% for m in messages if m.role != 'tool' %}[{{ m.role }}]{{ m.content }}
+{%- endfor %}[assistant]"""
 FIRST_SYSTEM = """{% for m in messages %}{% if m.role != 'system' or loop.first %}[{{ m.role }}]
 {{- m.content }}{% endif %}{% endfor %}[assistant]"""
 
@@ -147,7 +146,11 @@ def test_options_change_nothing_that_is_ours(config: bytes, tmp_path: Path, name
     [
         (NO_TOOL, [user("a"), said("b"), tool("c")], r"the text of message 3 \(role tool\) out"),
         (PLAIN, [user("a"), said("b", CALL), tool("c")], r"a call of message 2 \(role assistant\)"),
-        (FIRST_SYSTEM, [system("a"), user("b"), system("a")], r"the text of message 3 .role system"),
+        (
+            FIRST_SYSTEM,
+            [system("a"), user("b"), system("a")],
+            r"the text of message 3 .role system",
+        ),
         (NO_TOOL, [tool("a")], "the text of message 1"),
     ],
 )
@@ -171,11 +174,9 @@ def test_a_template_may_refuse_an_order_of_roles(config: bytes, tmp_path: Path) 
         prompter(config, tmp_path, refuses).chat([said("So."), user("Why?")])
 
 
-def test_a_prompt_that_is_too_long_is_told_with_both_numbers(
-    config: bytes, tmp_path: Path
-) -> None:
+def test_a_prompt_that_is_too_long_is_told_with_both_numbers(config: bytes, tmp_path: Path) -> None:
     asked = prompter(config, tmp_path, PLAIN)
-    with pytest.raises(TooLong, match="the prompt has 2017 tokens, and .* may be 1024"):
+    with pytest.raises(TooLong, match=r"the prompt has 2017 tokens, and .* may be 1024"):
         asked.chat([user("x" * 2000)])
     with pytest.raises(UserError, match="not UTF-8 text"):
         asked.chat([user("Why?"), said("\ud83d")])
