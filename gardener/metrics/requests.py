@@ -85,10 +85,10 @@ class RequestMetrics:
         )
         self._answered: dict[tuple[str, str, int], Counter] = {}
 
-    def begin(self, prompt_tokens: int) -> "RequestTimer":
-        """A request has just been asked, with so many tokens in its prompt."""
+    def begin(self, prompt_tokens: int, asked: float) -> "RequestTimer":
+        """A request has so many tokens in its prompt; it came when the clock was at `asked`."""
         self.prompt.inc(prompt_tokens)
-        return RequestTimer(self)
+        return RequestTimer(self, asked)
 
     def finished(self, reason: str | None) -> None:
         """A request has ended; `reason` is that of its session."""
@@ -107,9 +107,8 @@ class RequestTimer:
     """One request, from when it was asked. `tokens` is told of what is on the way of every token:
     it takes a few microseconds."""
 
-    def __init__(self, metrics: RequestMetrics) -> None:
-        self._metrics = metrics
-        self._asked = clock.now()
+    def __init__(self, metrics: RequestMetrics, asked: float) -> None:
+        self._metrics, self._asked = metrics, asked
         self._last: float | None = None  # when the newest token came
         self.count = 0  # tokens until now
 

@@ -48,7 +48,9 @@ class RingCollector(Collector):
         registry.register(self)
 
     def watch(self, holder: Holder) -> None:
-        """The ring was opened, for the first time or again."""
+        """The ring was opened, for the first time or again. Once told or often, it is the same."""
+        if holder is self._holder:
+            return
         if self._holder is not None:
             self._past = self._totals(clock.now())
         self._holder = holder
