@@ -18,6 +18,9 @@ from gardener.rings.settings import RingSettings
 WITHOUT = "the server needs packages that are not installed: pip install 'gardener-node[serve]'"
 
 
+# Not GARDENER_PORT: Kubernetes sets that for a service called gardener, to what is no port.
+
+
 @Parameter(name="*", group=SERVER)
 @dataclass(frozen=True)
 class ServerOptions:
@@ -26,14 +29,14 @@ class ServerOptions:
     host: Annotated[
         str,
         Parameter(
-            env_var="GARDENER_HOST",
+            env_var="GARDENER_HTTP_HOST",
             help="Where to listen. Any address but this machine's own needs --api-key.",
         ),
     ] = "127.0.0.1"
     port: Annotated[
         int,
         Parameter(
-            env_var="GARDENER_PORT",
+            env_var="GARDENER_HTTP_PORT",
             validator=Number(gte=0, lte=65535),
             help="0: one that is free, which is printed.",
         ),
@@ -148,6 +151,8 @@ def _serve(
         from gardener.serve.server import serve as serve_ring
         from gardener.serve.settings import ServeSettings
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("gardener"):
+            raise
         raise UserError(WITHOUT) from error
     settings = ServeSettings(
         host=options.host,

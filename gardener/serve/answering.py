@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,7 +17,7 @@ from gardener.errors import GardenerError
 from gardener.holder.session import Piece
 from gardener.metrics.requests import RequestTimer
 from gardener.serve.asked import COMPLETE, Asked
-from gardener.serve.errors import SHUTTING_DOWN, ApiError, Ended, told
+from gardener.serve.errors import SHUTTING_DOWN, Ended, told
 from gardener.serve.house import House
 from gardener.serve.logged import visit
 
@@ -114,7 +113,7 @@ class Stream(Response):
         except Exception as error:
             if not isinstance(error, GardenerError):
                 log.exception("an answer could not be written")
-            failure = event(encoded(told(error)))
+            failure = event(told(error).body())
             yield b"".join((*map(event, form.failed(asked)), failure))
 
     async def _pieces(self, timer: RequestTimer) -> AsyncIterator[Piece | None]:
@@ -131,11 +130,6 @@ class Stream(Response):
             else:
                 timer.tokens(len(piece.tokens))
                 yield piece
-
-
-def encoded(error: ApiError) -> bytes:
-    """An error as an event has it."""
-    return msgspec.json.encode(error.envelope())
 
 
 def _check_complete(asked: Asked) -> None:
