@@ -4,7 +4,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from gardener.serve import chat, completions, models
+from gardener.serve import chat, completions, models, page, ring
 from gardener.serve.errors import ApiError, any_error, api_error, http_error
 from gardener.serve.house import House
 
@@ -20,6 +20,9 @@ def make_app(house: House) -> Starlette:
             Route("/v1/models/{name:path}", models.model),
             Route("/v1/chat/completions", chat.chat_completions, methods=["POST"]),
             Route("/v1/completions", completions.completions, methods=["POST"]),
+            Route("/ring/events", ring.ring_events),
+            Route("/ring/status", ring.ring_status),
+            *(page.ROUTES if house.settings.page else ()),
         ],
         exception_handlers={
             ApiError: api_error,

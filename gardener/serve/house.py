@@ -8,6 +8,7 @@ from starlette.requests import Request
 from gardener.rings.opened import OpenRing
 from gardener.serve.asked import Asked
 from gardener.serve.errors import ApiError, not_standing
+from gardener.serve.feed import Feed
 from gardener.serve.keeper import RingKeeper
 from gardener.serve.settings import ServeSettings
 
@@ -27,6 +28,7 @@ class House:
         self.settings, self.keeper, self.model, self.created = settings, keeper, model, created
         self.answers: dict[Asked, asyncio.Task[Any]] = {}
         self.closing = asyncio.Event()
+        self.feed = Feed(keeper)
 
     def ring(self) -> OpenRing:
         """The ring, to ask it. Raises ApiError (503) if there is none, or if the server ends."""
