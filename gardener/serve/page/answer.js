@@ -105,7 +105,7 @@ function accounted(account, tokens) {
     parts.push(`${account.tokens_per_segment.toFixed(2)} tokens a segment`);
   }
   if (account.policy) parts.push(account.policy);
-  if (account.guessing_turned_down) parts.push(account.guessing_turned_down);
   if (account.exactness) parts.push(account.exactness.split(":")[0]);
+  for (const more of [account.guessing, account.note]) if (more) parts.push(more);
   return parts;
 }
