@@ -58,7 +58,9 @@ class Feed:
         ring = self._keeper.ring
         if ring is not self._ring:
             self._ring = ring
-            self._watcher = ring and RingWatcher(ring.holder, ring.prompter.backend)
+            self._watcher = (
+                None if ring is None else RingWatcher(ring.holder, ring.prompter.backend)
+            )
         if self._watcher is None:
             return None
         status = self._watcher.status(clock.now())

@@ -51,7 +51,6 @@ export class Lanes {
   clear() {
     for (const name of [...this.chips.keys()]) this.remove(name);
     for (const lane of this.lanes) {
-      lane.whole.classList.add("away");
       say(lane.figures, "");
     }
   }
@@ -73,7 +72,6 @@ export class Lanes {
   }
 
   describe({ stage, layers, name, compute, wait, busy, said }, lane) {
-    lane.whole.classList.remove("away");
     say(lane.name, `${stage}`);
     say(lane.layers, layers ? `layers ${layers.replace("-", "–")}` : "");
     say(lane.host, name);
