@@ -10,6 +10,8 @@ import argparse
 import asyncio
 import contextlib
 import cProfile
+import json
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +34,8 @@ from gardener.serve.settings import ServeSettings
 FIRST = 0.05
 """Seconds until the first piece."""
 
+PROMPT = "Write a story about a gardener who teaches a robot to grow tomatoes."
+
 
 class PacedSession:
     """A piece every `tick` seconds, which holds when it was there, in seconds of
@@ -39,9 +43,9 @@ class PacedSession:
 
     def __init__(self, tokens: Sequence[int], count: int, tick: float) -> None:
         policy = SimpleNamespace(name="paced")
-        self.speculation = SimpleNamespace(prompt=tokens, counts=Counts(), policy=policy)
+        self.speculation = SimpleNamespace(prompt=tokens, counts=Counts(), policy=policy, request=1)
         self.finish_reason: str | None = None
-        self.cached_tokens, self.sampling = 0, GREEDY
+        self.cached_tokens, self.waited, self.sampling = 0, 0.0, GREEDY
         self._left, self._tick = count, tick
         self._due = time.perf_counter() + FIRST
 
@@ -94,13 +98,19 @@ class PacedKeeper:
         await asyncio.Event().wait()
 
 
-async def direct(ring: PacedRing, answers: int, tokens: int) -> float:
-    """Seconds of the processor for a piece that nobody is sent."""
+async def direct(ring: PacedRing, answers: int, tokens: int) -> dict[str, float]:
+    """Seconds of the processor for a piece that nobody is sent; and those, the median, for making
+    tokens of a prompt, which who asks the ring itself waits for too."""
+    prompts = []
     begin = time.process_time()
     for _ in range(answers):
-        async for _ in ring.ask_tokens([1], max_new_tokens=tokens):
+        asked = time.perf_counter()
+        prompt = ring.prompter.encode(PROMPT)
+        prompts.append(time.perf_counter() - asked)
+        async for _ in ring.ask_tokens(prompt, max_new_tokens=tokens):
             pass
-    return (time.process_time() - begin) / (answers * tokens)
+    piece = (time.process_time() - begin) / (answers * tokens)
+    return {"piece": piece, "prompt": statistics.median(prompts)}
 
 
 def main() -> None:
@@ -113,7 +123,7 @@ def main() -> None:
     ring = PacedRing(resolve("smollm2-135m", None, say=print), options.tick)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if options.direct:
-            print(runner.run(direct(ring, options.direct, options.tokens)))
+            print(json.dumps(runner.run(direct(ring, options.direct, options.tokens))))
             return
         keeper = PacedKeeper(ring)
         setattr(server, "RingKeeper", lambda *settings: keeper)  # noqa: B010  # typed as a class

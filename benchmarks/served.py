@@ -51,6 +51,11 @@ class Served:
         except (HTTPError, URLError):
             return ""
 
+    @property
+    def fault(self) -> str:
+        """What went wrong inside, as it printed it; empty: nothing did."""
+        return self._said[self._said.index("Traceback") :] if "Traceback" in self._said else ""
+
     def processes(self) -> list[psutil.Process]:
         """Itself first, then its stages."""
         me = psutil.Process(self._popen.pid)

@@ -1,6 +1,7 @@
 """What the server adds to an answer: on its way alone, and beside the same ring without it."""
 
 import asyncio
+import json
 import statistics
 import subprocess
 import sys
@@ -8,20 +9,18 @@ import time
 from dataclasses import asdict, dataclass
 
 import gardener
+from benchmarks.paced import FIRST, PROMPT
 from benchmarks.served import GARDENER, Served, served
 from benchmarks.sse import Heard, chat
 
 PACED = ("-m", "benchmarks.paced")
-FIRST = 0.05  # of `benchmarks.paced`, which imports much
-
-PROMPT = "Write a story about a gardener who teaches a robot to grow tomatoes."
 
 
 @dataclass(frozen=True)
 class Cost:
     """Milliseconds, medians; of what differs from answer to answer, the quartiles too.
 
-    first      added to the time to the first token
+    first      added to the time to the first token; the prompt is made tokens of either way
     later      on the way of every later piece: it comes so much after it was there
     processor  of the server's core for a piece, which the ring's holder then lacks
     """
@@ -67,21 +66,22 @@ async def way(repeat: int, tokens: int, tick: float) -> Cost:
         before = _processor(server)
         answers = [await chat(server.port, PROMPT, tokens) for _ in range(repeat)]
         spent = (_processor(server) - before) / (repeat * tokens)
+        assert not server.fault, server.fault
     assert all(len(each.pieces) == tokens for each in answers)
     return Cost(
-        quartiles([each.first - FIRST for each in answers]),
+        quartiles([each.first - FIRST - direct["prompt"] for each in answers]),
         quartiles([late for each in answers for late in _late(each)]),
-        round(1e3 * (spent - direct), 4),
+        round(1e3 * (spent - direct["piece"]), 4),
     )
 
 
-def _direct(*options: str) -> float:
-    """Seconds of the processor for a piece without a server: what a timer and an event loop take
-    is not its own."""
+def _direct(*options: str) -> dict[str, float]:
+    """The same without a server, see `paced.direct`: what a timer, an event loop and the tokenizer
+    take is not its own."""
     done = subprocess.run(
         [sys.executable, *PACED, *options], capture_output=True, text=True, check=True
     )
-    return float(done.stdout.split()[-1])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _late(heard: Heard) -> list[float]:

@@ -136,6 +136,8 @@ async def load(server: Served, right: Right, clients: int, seconds: float) -> Ru
         await asyncio.gather(*map(ask, range(clients)))
     finally:
         watching.cancel()
+    if server.fault:
+        run.faults.append(server.fault)
     run.seconds = time.perf_counter() - begin
     run.remains = await _remains(server, processes, before)
     return run
