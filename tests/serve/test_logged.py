@@ -108,10 +108,15 @@ def test_labels_and_lines_are_bounded_whatever_is_asked(caplog: pytest.LogCaptur
     run(scenario)
 
 
-def test_metrics_need_the_key_as_all_that_tells_of_the_ring() -> None:
+def test_metrics_need_the_key_as_all_that_tells_of_the_ring(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario() -> None:
         async with served(api_key="secret") as made:
-            assert (await made.get("/metrics")).status == 401
+            with caplog.at_level(logging.INFO, NAME):
+                assert (await made.get("/metrics")).status == 401
+                assert (await made.get("/health")).status == 200
+            assert [fields(each)["status"] for each in caplog.records] == [401]
             values = await metrics(made, authorization="Bearer secret")
             assert values["gardener_http_requests_total", "GET", "/metrics", "401"] == 1
 
