@@ -9,6 +9,7 @@ from cyclopts.validators import Number
 
 from gardener.cli import options as o
 from gardener.cli.groups import SERVER
+from gardener.cli.logs import begin_logs
 from gardener.cli.program import flag, ignore, note, run
 from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
@@ -119,6 +120,7 @@ def serve(
     draft: o.Draft = "auto",
     holder: o.HolderOptions = o.HolderOptions(),
     policy: o.Policy = None,
+    log_format: o.LogFormat = "text",
     verbose: Annotated[
         bool, flag("--verbose", "-v", help="Show what the stages of a local ring print.")
     ] = False,
@@ -128,6 +130,7 @@ def serve(
 
     gardener serve --local 3
     """
+    begin_logs(log_format)
     settings = holder.settings(ring, holder.drafting.settings(draft))
     settings = replace(
         settings, keep_prefixes=True, reopened=True, policies=() if policy is None else (policy,)

@@ -59,7 +59,8 @@ NAMES = {
     | {"--template", "--system", "--raw"},
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
-    | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"},
+    | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"}
+    | {"--metrics", "--log-format"},
 }
 ONE_CALL = {
     "--json",
