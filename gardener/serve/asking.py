@@ -35,12 +35,12 @@ async def respond(request: Request, kind: type[ChatRequest] | type[CompletionReq
     prompter, usual = house.ring().prompter, house.keeper.usual
     question = await _aside(long, lambda: wanted.question(prompter, usual))
     ring, settings = house.ring(), house.settings  # again: that may have taken a while
+    reply = Reply(house.model, question, Standing.of(ring), prompter.backend, wanted.wants_usage)
+    form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
     try:
         asked = question.ask(ring, settings.policy, settings.bounds)
     except GardenerError as error:
         raise told(error) from error
-    reply = Reply(house.model, question, Standing.of(ring), prompter.backend, wanted.wants_usage)
-    form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
     if wanted.streamed:
         return Stream(asked, form, house)
     return await whole(asked, form, house, request.receive)
