@@ -25,6 +25,7 @@ from cyclopts import (
 )
 
 import gardener
+from gardener.cli import terminal
 from gardener.cli.config import from_file
 from gardener.cli.output import finish, ignore, note, result
 from gardener.cli.start import end_at_once
@@ -168,6 +169,7 @@ def run(
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def give_up() -> None:
+        terminal.restore()
         note("interrupted" if got else f"error: the event loop was not done {CLOSING:g} s after us")
         os._exit(128 + got[0] if got else 1)
 

@@ -126,7 +126,9 @@ def serve(
     gardener serve --local 3
     """
     settings = holder.settings(ring, holder.drafting.settings(draft))
-    settings = replace(settings, keep_prefixes=True, policies=() if policy is None else (policy,))
+    settings = replace(
+        settings, keep_prefixes=True, reopened=True, policies=() if policy is None else (policy,)
+    )
     if settings.simulate is not None:
         raise UserError("a simulated ring cannot be served: take --local or --peer")
     _serve(server, settings, policy, holder.bounds.bounds(), verbose)

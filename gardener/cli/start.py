@@ -13,7 +13,7 @@ import traceback
 from importlib import import_module
 from types import FrameType
 
-from gardener.cli import streams
+from gardener.cli import streams, terminal
 
 
 def gardener() -> None:
@@ -28,16 +28,18 @@ def node() -> None:
 
 def end_at_once(number: int, frame: FrameType | None = None) -> None:
     """Signal handler: leave now, with the status that a shell gives for the signal."""
+    terminal.restore()  # a live view may be on
     with contextlib.suppress(OSError):
-        # A live view may be on: back to the screen before it, with a cursor.
-        view = b"\x1b[?1049l\x1b[?25h" if os.isatty(2) else b""
-        os.write(2, view + b"interrupted\n")
+        os.write(2, b"interrupted\n")
     os._exit(128 + number)
 
 
 def _run(module: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_at_once)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` has it ignored
+            signal.signal(number, end_at_once)
     streams.prepare()
     status = 0
     try:

@@ -95,8 +95,8 @@ class Holder:
         self._advise = advise
         self._failure: GardenerError | None = None  # of the ring, for good
         self._failed = asyncio.Event()
-        # Stages may still be busy with requests of an earlier holder: do not use their numbers.
-        self._requests = random.getrandbits(40)
+        # Numbers of requests follow on this; stages may still be busy with those of another holder.
+        self.before = self._requests = random.getrandbits(40)
         self.prepare: Prepare = nothing
 
     @property

@@ -14,6 +14,7 @@ from gardener.net.address import Address
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import Say
 from gardener.serve.app import make_app
+from gardener.serve.errors import SHUTTING_DOWN, Ended
 from gardener.serve.house import House
 from gardener.serve.keeper import RingKeeper
 from gardener.serve.settings import ServeSettings
@@ -61,11 +62,7 @@ async def _finish_answers(house: House, say: Say) -> None:
     say(f"{under_way} under way: {grace:g} s to finish, or end at once with another Ctrl-C")
     await asyncio.wait(house.answers.values(), timeout=grace)
     for asked in list(house.answers):
-        asked.fail(ShuttingDown("the server is shutting down"))
-
-
-class ShuttingDown(UserError):
-    """The answer ends here because the server does."""
+        asked.fail(Ended(SHUTTING_DOWN))
 
 
 class _Server(uvicorn.Server):

@@ -46,12 +46,14 @@ class Speed:
     def __init__(self) -> None:
         self.began: float | None = None  # monotonic seconds of the first record
         self.first: float | None = None  # and of the first token
+        self.last: float | None = None  # and of the last record
         self._tokens = RateHistory(BUCKET)
 
     def read(self, record: Record) -> None:
         """Take note of a record."""
         if self.began is None:
             self.began = record.at
+        self.last = record.at
         if record.what == "emitted":
             self.first = record.at if self.first is None else self.first
             self._tokens.add(record.at, record.rows)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from gardener.decoding.flights import Flight
 from gardener.decoding.limits import Counts
+from gardener.decoding.payoffs import plain_seconds
 from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Tree
 from gardener.holder.holder import Holder
@@ -18,7 +19,9 @@ from gardener.runtime.trace import Record
 class WatchedRequest:
     """One request as it stands. The tree is the live one, to be read before anything goes on.
 
-    `news` is what the trace says of it since the last snapshot.
+    `number` counts the requests of the holder from 1. `news` is what the trace says of it since the
+    last snapshot. `plain`: seconds that a token should take without guesses. `depths`: see
+    `AnswerFigures`.
     """
 
     number: int
@@ -31,18 +34,23 @@ class WatchedRequest:
     flights: tuple[Flight, ...]
     news: tuple[Record, ...] = ()
     prompt: Sequence[int] = ()
+    plain: float = 0.0
+    depths: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A ring and its requests as they stand: those that run, the oldest first, or the one that was
-    shown last; and how many wait for their turn."""
+    shown last; how many run, and how many wait for their turn; slots that are used, and that there
+    are."""
 
     cards: tuple[Card, ...]
     whole: bool
     round_trips: tuple[float | None, float | None]
     requests: tuple[WatchedRequest, ...]
+    running: int
     waiting: int
+    slots: tuple[int, int | None]
 
 
 class HolderReader:
@@ -66,8 +74,10 @@ class HolderReader:
             cards=self._holder.cards,
             whole=down is not None and up is not None,
             round_trips=(_round_trip(down), _round_trip(up)),
-            requests=tuple(_request(each.speculation, news) for each in running),
+            requests=tuple(self._request(each.speculation, news) for each in running),
+            running=len(admission.running),
             waiting=len(admission.waiting),
+            slots=(admission.prefixes.used, admission.prefixes.room),
         )
 
     def _news(self) -> Mapping[int, Sequence[Record]]:
@@ -79,20 +89,23 @@ class HolderReader:
             found.setdefault(each.request, []).append(each)
         return found
 
-
-def _request(speculation: Speculation, news: Mapping[int, Sequence[Record]]) -> WatchedRequest:
-    return WatchedRequest(
-        number=speculation.request,
-        policy=speculation.policy.name,
-        finished=speculation.finished,
-        reading=reading(speculation),
-        counts=replace(speculation.counts),
-        tree=speculation.tree,
-        sent=speculation.view().sent,
-        flights=tuple(speculation.flights),
-        news=tuple(news.get(speculation.request, ())),
-        prompt=speculation.prompt,
-    )
+    def _request(
+        self, speculation: Speculation, news: Mapping[int, Sequence[Record]]
+    ) -> WatchedRequest:
+        return WatchedRequest(
+            number=speculation.request - self._holder.before,
+            policy=speculation.policy.name,
+            finished=speculation.finished,
+            reading=reading(speculation),
+            counts=replace(speculation.counts),
+            tree=speculation.tree,
+            sent=speculation.view().sent,
+            flights=tuple(speculation.flights),
+            news=tuple(news.get(speculation.request, ())),
+            prompt=speculation.prompt,
+            plain=plain_seconds(1, speculation.moment.costs),
+            depths=speculation.depths.pairs(),
+        )
 
 
 def _round_trip(link: Link | None) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.segment import Segments
 
-from gardener.cli.view import tree
+from gardener.cli.view import requests, tree
 from gardener.cli.view.lanes import lanes
 from gardener.cli.view.lines import Line, columns, cut, frame, heading, length, sides, styled
 from gardener.cli.view.text import clean, messages, tail
@@ -37,8 +37,13 @@ def draw(status: HolderStatus, width: int, height: int) -> Segments:
 
 def _title(status: HolderStatus, width: int) -> Line:
     colour = "bold red" if status.trouble else "bold green" if status.policy else "bold yellow"
-    left = [styled("gardener", "bold"), styled(f"  ● {clean(status.state)}", colour)]
-    right = [styled(f"policy {status.policy}  ")] if status.policy else []
+    left = [styled("gardener", "bold")]
+    if status.address:
+        left.append(styled(f"  {clean(status.address)}"))
+    left.append(styled(f"  ● {clean(status.state)}", colour))
+    if status.others:
+        left.append(styled(f"  #{status.request}"))
+    right = [styled(f"policy {clean(status.policy)}  ")] if status.policy else []
     trips = [round_trip(each) for each in status.round_trips if each is not None]
     if trips:
         right.append(styled(f"links {' / '.join(trips)}  ", "dim"))
@@ -68,15 +73,20 @@ def _figures(figures: AnswerFigures, segments: Sequence[MovingSegment], width: i
 
 
 def _stacked(status: HolderStatus, width: int, height: int) -> list[Line]:
-    above = _tree(status, width, max(min(round(height / 3), 10), 1) + 2)
-    room = height - len(above) - 1
-    return [*above, [], *_text(status, width, room)]
+    others = requests.lines(status.others, width, height // 3)
+    above = [*others, []] if others else []
+    rest = height - len(above)
+    above += _tree(status, width, max(min(round(rest / 3), 10), 1) + 2)
+    return [*above, [], *_text(status, width, height - len(above) - 1)]
 
 
 def _side_by_side(status: HolderStatus, width: int, height: int) -> list[Line]:
     left = (width - 3) // 2
     text = _text(status, width - 3 - left, height)
-    return columns(_tree(status, left, min(height, 24)), text, left, height)
+    others = requests.lines(status.others, left, height // 2)
+    above = [*others, []] if others else []
+    above += _tree(status, left, min(height - len(above), 24))
+    return columns(above, text, left, height)
 
 
 def _text(status: HolderStatus, width: int, height: int) -> list[Line]:

@@ -25,7 +25,9 @@ def lanes(status: HolderStatus, width: int, most: int, named: bool) -> list[Line
     """A heading and at most `most` lanes; `named` ones show machine and waiting time too."""
     legend = [part for kind in KINDS for part in (styled(*kind[1:]), styled(f" {kind[0]} ", "dim"))]
     legend[-1] = styled(" dead", "dim")
-    lines = [heading("ring", width, "about where each segment is", legend)]
+    several = any(each.request != status.request for each in status.segments)
+    details = "dim: other requests" if several else "about where each segment is"
+    lines = [heading("ring", width, details, legend)]
     if not status.stages:
         return [*lines, [styled("no stage has answered yet", "dim")]]
     shown = status.stages if len(status.stages) <= most else status.stages[: most - 1]
@@ -35,7 +37,7 @@ def lanes(status: HolderStatus, width: int, most: int, named: bool) -> list[Line
         track = [styled(clean(stage.said), "dim")]
         if not stage.said:
             here = [each for each in status.segments if each.stage == stage.stage]
-            track = _track(here, width - widest - 1)
+            track = _track(here, width - widest - 1, status.request)
         lines.append(cut([*Segment.adjust_line_length(head, widest + 1), *track], width))
     if len(shown) < len(status.stages):
         lines.append([styled(f"and {len(status.stages) - len(shown)} more stages", "dim")])
@@ -57,12 +59,14 @@ def _head(stage: StageStatus, named: bool) -> Line:
     return head
 
 
-def _track(segments: Sequence[MovingSegment], width: int) -> Line:
-    """The way through one stage, from left to right, with the oldest segment foremost."""
+def _track(segments: Sequence[MovingSegment], width: int, request: int) -> Line:
+    """The way through one stage, from left to right, with the oldest segment foremost. Those of
+    other requests than `request` are dim."""
     if width < 1:
         return []
-    youngest_first = sorted(segments, key=lambda segment: -segment.seq)
-    chips = [_chip(each, min(CHIP, max(width // 3, 4))) for each in youngest_first]
+    youngest_first = sorted(segments, key=lambda segment: (segment.progress, -segment.seq))
+    most = min(CHIP, max(width // 3, 4))
+    chips = [_chip(each, most, own=each.request == request) for each in youngest_first]
     sizes = [length(chip) for chip in chips]
     hidden = 0  # where they do not all fit, the youngest are only counted
     while hidden < len(sizes) and sum(sizes[hidden:]) + len(sizes) + 3 * bool(hidden) > width:
@@ -79,17 +83,18 @@ def _track(segments: Sequence[MovingSegment], width: int) -> Line:
     return cut([*line, styled("─" * max(width - at, 0), "dim")], width)
 
 
-def _chip(segment: MovingSegment, most: int) -> Line:
-    """A segment's number and its rows, in proportion where there are more rows than cells."""
+def _chip(segment: MovingSegment, most: int, own: bool) -> Line:
+    """A segment's number, or that of its request, and its rows, in proportion where there are more
+    rows than cells."""
     counts = (segment.prompt, segment.root, segment.guesses, segment.dead)
-    label = styled(f"{segment.seq} ", "dim")
+    label = styled(f"{segment.seq} " if own else f"#{segment.request} ", "dim")
     if not segment.rows:
         return [label, styled("∅", "dim red")]
     scale = min(1.0, most / segment.rows)
     return [
         label,
         *(
-            styled(glyph * max(1, round(count * scale)), style)
+            styled(glyph * max(1, round(count * scale)), style if own else "dim")
             for (_, glyph, style), count in zip(KINDS, counts, strict=True)
             if count
         ),
