@@ -127,3 +127,10 @@ def test_what_cannot_be_served_ends_in_a_sentence(options: tuple[str, ...], says
         error = process.err.splitlines()[-1]
         assert error.startswith("error: ")
         assert says in error
+
+
+def test_without_its_packages_it_names_the_extra() -> None:
+    before = "import sys; sys.modules['starlette'] = None"
+    with Process("serve", "--local", "1", before=before) as process:
+        assert process.status() == 1
+        assert "pip install 'gardener-node[serve]'" in process.err.splitlines()[-1]
