@@ -87,12 +87,13 @@ class Logged:
             await self._app(scope, receive, noting)
         finally:
             method, path = scope["method"], scope["path"]
-            self._requests.answered(method if method in METHODS else OTHER, _route(path), status)
+            self._requests.answered(method if method in METHODS else OTHER, route(path), status)
             if path not in QUIET or status not in EXPECTED:
                 _tell(method, path, status, visit)
 
 
-def _route(path: str) -> str:
+def route(path: str) -> str:
+    """The label of a path."""
     if path in PATHS:
         return path
     return next((folder for folder in FOLDERS if path.startswith(folder)), OTHER)
