@@ -18,7 +18,8 @@ from gardener.runtime.trace import Record
 class WatchedRequest:
     """One request as it stands. The tree is the live one, to be read before anything goes on.
 
-    `number` counts the requests of the holder from 1. `news` is what the trace says of it since the last snapshot.
+    `number` counts the requests of the holder from 1. `news` is what the trace says of it since the
+    last snapshot.
     """
 
     number: int

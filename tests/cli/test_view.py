@@ -22,7 +22,8 @@ from benchmarks.streaming import llama
 from gardener.cli.view import holder_frame, node_frame
 from gardener.cli.view.holder_watch import HolderWatch
 from gardener.cli.view.lines import Line, cut, frame, heading, sides, styled
-from gardener.cli.view.live import KeptOutput, Live, possible
+from gardener.cli.view.kept_output import KeptOutput
+from gardener.cli.view.live import Live, possible
 from gardener.cli.view.node_status import LinkStatus, NodeStatus, WorkStatus
 from gardener.cli.view.text import clean, messages, tail
 from gardener.cli.view.tree import draw
@@ -528,6 +529,7 @@ def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
     made = Alone(decoding, Costs.flat(3), Payoff(math.inf))
     ring = TracedRing(made, drafts, chance)
     holder = SimpleNamespace(
+        before=0,
         session=SimpleNamespace(speculation=decoding),
         admission=SimpleNamespace(running={}, waiting=()),
         trace=ring.trace,

@@ -17,6 +17,25 @@ WIDE = 120
 MOST_TEXT = 100
 """Columns beyond which the text is not set wider."""
 
+HELP: tuple[Line, ...] = (
+    [styled("q", "bold"), styled("  end the view; the work goes on")],
+    [styled("p", "bold"), styled("  hold the picture, and go on")],
+    [styled("h", "bold"), styled("  this, and away with it")],
+    [],
+    [styled("in the lanes, a segment: its number and its rows")],
+    [styled("▒", "blue"), styled(" of the prompt   "), styled("◆", "bold yellow"), styled(" root")],
+    [styled("■", "cyan"), styled(" a guess         "), styled("□", "dim red"), styled(" dead")],
+    [styled("#2 ■■", "dim"), styled("       of another request, by its number")],
+    [styled("▃", "magenta"), styled(" 34%           of the time the stage computes")],
+    [],
+    [styled("in the tree, where the target model is with a node")],
+    [styled("judged", "green"), styled("  in the ring", "cyan"), styled("  not sent")],
+    [styled("●", "bold yellow"), styled(" root    "), styled("✂", "red"), styled(" pruned lately")],
+    [],
+    [styled("in the text"), styled("  guessed", "green"), styled("  and the model's own")],
+)
+"""What keys do and signs mean."""
+
 
 def draw(status: HolderStatus, width: int, height: int) -> Segments:
     """The whole screen in exactly `height` lines of less than `width` cells."""
@@ -27,7 +46,8 @@ def draw(status: HolderStatus, width: int, height: int) -> Segments:
     lines += [[], *lanes(status, inner, max(height // 3, 1), named=inner >= WIDE), []]
     rest = max(height - len(lines), 0)
     if not status.policy:
-        lines += [heading("waiting for", inner), *messages(status.said, inner, rest - 1)]
+        title = "messages" if status.address else "waiting for"
+        lines += [heading(title, inner), *messages(status.said, inner, rest - 1)]
     else:
         said = messages(status.said[-1:], inner, 2, newest="yellow")
         lower = _side_by_side if inner >= WIDE else _stacked

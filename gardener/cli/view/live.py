@@ -20,8 +20,8 @@ from rich.control import Control
 from rich.segment import Segments
 
 from gardener.cli import terminal
-from gardener.cli.view.keys import Keyboard
 from gardener.cli.view.kept_output import KeptOutput
+from gardener.cli.view.keys import Keyboard
 from gardener.cli.view.lines import Line, styled
 from gardener.cli.view.overlay import box, tag
 
@@ -180,6 +180,7 @@ class Live(Generic[Status]):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(due - time.monotonic()):
                     await self._wake.wait()
+                    due = 0.0
 
     def _redraw(self) -> None:
         """Draw what there is, unless the terminal still takes the picture before."""
