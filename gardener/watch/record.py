@@ -5,6 +5,7 @@ every `WHOLE_EVERY`th line has everything, so that one can go to any moment. A f
 with `.gz` is packed.
 """
 
+import contextlib
 import gzip
 import stat
 from collections.abc import Callable, Sequence
@@ -66,9 +67,7 @@ class Recorder:
         self._encoder = Encoder()
         try:
             _spare_others(path)
-            self._file = _open(path)
-            _write(self._file, msgspec.json.encode(header) + b"\n")
-            self._file.flush()
+            self._file = _begun(path, msgspec.json.encode(header) + b"\n")
         except OSError as error:
             raise UserError(
                 f"the recording {path} cannot be written ({reason(error)}): name another file"
@@ -130,11 +129,20 @@ def _spare_others(path: Path) -> None:
         ) from None
 
 
-def _open(path: Path) -> BinaryIO:
-    """The file, empty. Without a buffer of ours, so that a line that is written is written."""
-    if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "wb", compresslevel=6))
-    return cast(BinaryIO, open(path, "wb", buffering=0))
+def _begun(path: Path, line: bytes) -> BinaryIO:
+    """The file, with this line in it. Without a buffer of ours, so that what is written is there.
+    Raises OSError."""
+    with contextlib.ExitStack() as stack:
+        packed = path.suffix == ".gz"
+        file = cast(
+            BinaryIO,
+            gzip.open(path, "wb", compresslevel=6) if packed else path.open("wb", buffering=0),
+        )
+        stack.callback(file.close)
+        _write(file, line)
+        file.flush()
+        stack.pop_all()
+    return file
 
 
 def _write(file: BinaryIO, line: bytes) -> None:

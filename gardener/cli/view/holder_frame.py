@@ -124,7 +124,7 @@ def _tree(status: HolderStatus, width: int, height: int) -> list[Line]:
     branches = tree.draw(status.tree, width, height - 2)
     pruned = [styled("✂ ", "red")] if status.pruned else []
     for text in status.pruned:
-        pruned += [styled(clean(text), "dim strike red"), styled("  ")]
+        pruned += [styled(clean(text), "strike red"), styled("  ")]
     lines = _filled([heading("tree", width, now, legend), *branches], height - 1)
     return [*lines, cut(pruned, width)]
 
