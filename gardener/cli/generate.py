@@ -42,15 +42,6 @@ PromptArgument = Annotated[
     str | None, Parameter(allow_leading_hyphen=False, help="What to ask the model.")
 ]
 FromStdin = Annotated[bool, flag("-", help="Read the prompt from standard input.")]
-PolicyOption = Annotated[
-    o.PolicyName | None,
-    Parameter(
-        group=POLICY,
-        env_var="GARDENER_POLICY",
-        help="What goes into the ring when. Default: gardener; alternating where the stages and "
-        "the drafter share the cores of one machine.",
-    ),
-]
 CompareOption = Annotated[
     str,
     Parameter(
@@ -92,7 +83,7 @@ def generate(
     raw: o.Raw = False,
     sampling: SamplingOptions = SamplingOptions(),
     logprobs: Logprobs = None,
-    policy: PolicyOption = None,
+    policy: o.Policy = None,
     compare: CompareOption = "",
     no_view: o.NoView = False,
     record: o.Record = None,

@@ -2,6 +2,6 @@
 
 from cyclopts import Group
 
-RING, MODEL, STAGES, POLICY, DRAFTING = map(
-    Group.create_ordered, ("Ring", "Model", "Stages", "Policy", "Drafting")
+SERVER, RING, MODEL, STAGES, POLICY, DRAFTING = map(
+    Group.create_ordered, ("Server", "Ring", "Model", "Stages", "Policy", "Drafting")
 )

@@ -74,6 +74,15 @@ Draft: TypeAlias = Annotated[
         "model (--head, --draft-model, or a head that comes with the package).",
     ),
 ]
+Policy: TypeAlias = Annotated[
+    PolicyName | None,
+    Parameter(
+        group=POLICY,
+        env_var="GARDENER_POLICY",
+        help="What goes into the ring when. Default: gardener; alternating where the stages and "
+        "the drafter share the cores of one machine.",
+    ),
+]
 NewTokens: TypeAlias = Annotated[
     int,
     Parameter(

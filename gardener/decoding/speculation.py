@@ -15,6 +15,7 @@ ring has room, `Round` knows.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gardener.decoding.depths import Depths
 from gardener.decoding.events import (
     Abort,
     Command,
@@ -74,6 +75,7 @@ class Speculation:
     moment: Moment = field(default_factory=Moment)  # of the newest event
     tree: Tree = field(init=False)
     counts: Counts = field(init=False, default_factory=Counts)
+    depths: Depths = field(init=False, default_factory=Depths)
     flights: Flights = field(init=False, default_factory=Flights)
     finished: str | None = field(init=False, default=None)
     _opened: bool = field(init=False, default=False)  # the stages know of it
@@ -281,7 +283,8 @@ class Speculation:
             if node in self._sent:
                 raise LocalError(f"policy {self.policy.name} chose node {node} a second time")
             self._sent[node] = seq
-        root, depth = len(self.prompt) - 1 + self.counts.emitted, self.tree.depth
+        root = len(self.prompt) - 1 + self.counts.emitted
+        depths = self.depths.leave(nodes, self.tree.depth)
         self._leave(seq, (*prompt, *nodes), len(prompt))
         self.counts.segments += bool(rows)
         self.counts.prefill += not rows
@@ -292,7 +295,7 @@ class Speculation:
                 seq=seq,
                 ids=(*prompt, *nodes),
                 parents=(*[p - 1 for p in prompt], *[n.parent for n in rows]),
-                positions=(*prompt, *[root + depth(node) for node in nodes]),
+                positions=(*prompt, *[root + depth for depth in depths]),
                 tokens=(*[self.prompt[p] for p in prompt], *[n.token for n in rows]),
                 hidden=None,
                 times=(),
@@ -367,6 +370,7 @@ class Speculation:
         for source in self.tree.source(heir.id) if heir else ():
             self.counts.named[source] = self.counts.named.get(source, 0) + 1
         dead = self.tree.advance(token)
+        self.depths.walk(heir, dead)
         for node in [node for node in dead if node in self._sent]:
             self.counts.wasted += 1
             del self._sent[node]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from gardener.decoding.flights import Flight
 from gardener.decoding.limits import Counts
+from gardener.decoding.payoffs import plain_seconds
 from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Tree
 from gardener.holder.holder import Holder
@@ -19,7 +20,8 @@ class WatchedRequest:
     """One request as it stands. The tree is the live one, to be read before anything goes on.
 
     `number` counts the requests of the holder from 1. `news` is what the trace says of it since the
-    last snapshot.
+    last snapshot. `plain`: seconds that a token should take without guesses. `depths`: see
+    `AnswerFigures`.
     """
 
     number: int
@@ -32,12 +34,15 @@ class WatchedRequest:
     flights: tuple[Flight, ...]
     news: tuple[Record, ...] = ()
     prompt: Sequence[int] = ()
+    plain: float = 0.0
+    depths: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A ring and its requests as they stand: those that run, the oldest first, or the one that was
-    shown last; how many run, and how many wait for their turn."""
+    shown last; how many run, and how many wait for their turn; slots that are used, and that there
+    are."""
 
     cards: tuple[Card, ...]
     whole: bool
@@ -45,6 +50,7 @@ class Snapshot:
     requests: tuple[WatchedRequest, ...]
     running: int
     waiting: int
+    slots: tuple[int, int | None]
 
 
 class HolderReader:
@@ -71,6 +77,7 @@ class HolderReader:
             requests=tuple(self._request(each.speculation, news) for each in running),
             running=len(admission.running),
             waiting=len(admission.waiting),
+            slots=(admission.prefixes.used, admission.prefixes.room),
         )
 
     def _news(self) -> Mapping[int, Sequence[Record]]:
@@ -96,6 +103,8 @@ class HolderReader:
             flights=tuple(speculation.flights),
             news=tuple(news.get(speculation.request, ())),
             prompt=speculation.prompt,
+            plain=plain_seconds(1, speculation.moment.costs),
+            depths=speculation.depths.pairs(),
         )
 
 

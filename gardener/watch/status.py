@@ -66,8 +66,20 @@ class StageStatus(msgspec.Struct, frozen=True):
     said: str = ""
 
 
+class KVMemory(msgspec.Struct, frozen=True):
+    """Slots for keys and values, of a token each and the same at every stage: those that are set
+    aside or kept, those there are (None: nobody has said), and the bytes of one over all stages.
+    """
+
+    used: int = 0
+    room: int | None = None
+    slot: int = 0
+
+
 class AnswerFigures(msgspec.Struct, frozen=True):
-    """The figures of a request. `rate` is in tokens per second lately, `mean` over all."""
+    """The figures of a request. `rate` is in tokens per second lately, `mean` over all, `plain`
+    what the ring should do without guesses (0: not known). `depths`: guesses that were sent and that
+    were accepted, for each depth below the root as it was when they left, from 1 on."""
 
     counts: Counts = msgspec.field(default_factory=Counts)
     nodes: int = 0
@@ -75,6 +87,8 @@ class AnswerFigures(msgspec.Struct, frozen=True):
     mean: float = 0.0
     rates: tuple[float, ...] = ()
     first_token: float | None = None
+    plain: float = 0.0
+    depths: tuple[tuple[int, int], ...] = ()
 
     @property
     def pruned(self) -> int:
@@ -116,6 +130,7 @@ class HolderStatus(msgspec.Struct, frozen=True):
     pruned: tuple[str, ...] = ()
     text: tuple[ColouredText, ...] = ()
     exact: str = ""
+    memory: KVMemory = msgspec.field(default_factory=KVMemory)
     figures: AnswerFigures = msgspec.field(default_factory=AnswerFigures)
     others: tuple[RequestLine, ...] = ()
     said: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from gardener.watch.snapshot import HolderReader, Snapshot, WatchedRequest
 from gardener.watch.status import (
     AnswerFigures,
     HolderStatus,
+    KVMemory,
     MovingSegment,
     RequestLine,
     StageStatus,
@@ -74,7 +75,12 @@ class RingWatcher:
         if not seen.requests:
             trouble, state = (False, "the ring stands") if seen.whole else (True, _LOST)
             return HolderStatus(
-                state, trouble, stages=tuple(map(_stage, seen.cards)), round_trips=seen.round_trips
+                state,
+                trouble,
+                stages=tuple(map(_stage, seen.cards)),
+                round_trips=seen.round_trips,
+                exact=exactness(seen.cards).partition(":")[0],
+                memory=_memory(seen),
             )
         gone = self._requests.keys() - {each.number for each in seen.requests}
         for number in gone:
@@ -109,6 +115,7 @@ class RingWatcher:
             pruned=pruned,
             text=large.transcript.pieces(),
             exact=exactness(seen.cards).partition(":")[0],
+            memory=_memory(seen),
             figures=AnswerFigures(
                 request.counts,
                 len(request.tree),
@@ -116,6 +123,8 @@ class RingWatcher:
                 large.speed.mean(now),
                 large.speed.bars(now),
                 large.speed.wait,
+                1 / request.plain if request.plain > 0 else 0.0,
+                request.depths,
             ),
             others=(*(self._requests[each.number].line(each, now) for each in others), *waiting),
         )
@@ -137,6 +146,10 @@ def _state(whole: bool, request: WatchedRequest, pace: Pace, now: float) -> tupl
     if oldest is not None and now - oldest.left > max(SLOW, 5 * pace.flight):
         return True, f"no verdict on segment {oldest.seq} for {now - oldest.left:.1f} s"
     return False, "answering" if request.counts.emitted else request.reading
+
+
+def _memory(seen: Snapshot) -> KVMemory:
+    return KVMemory(*seen.slots, slot=sum(card.kv_slot for card in seen.cards))
 
 
 def _stage(card: Card, number: int = 0, pace: Pace | None = None) -> StageStatus:

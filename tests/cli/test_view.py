@@ -52,6 +52,7 @@ from gardener.watch.status import (
     AnswerFigures,
     ColouredText,
     HolderStatus,
+    KVMemory,
     MovingSegment,
     ShownNode,
     StageStatus,
@@ -531,7 +532,10 @@ def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
     holder = SimpleNamespace(
         before=0,
         session=SimpleNamespace(speculation=decoding),
-        admission=SimpleNamespace(running={}, waiting=()),
+        admission=SimpleNamespace(
+            running={}, waiting=(), prefixes=SimpleNamespace(used=128, room=640)
+        ),
+        before=0,
         trace=ring.trace,
         cards=tuple(
             Card(k, "host", "0", k, k + 1, 9, 8, "m", "float32", "none", 1) for k in (1, 2, 3)
@@ -562,6 +566,8 @@ def test_a_status_agrees_with_the_run_whenever_it_is_taken(seed: int) -> None:
         assert "".join(p.text for p in status.text) == TOKENIZER.decode(ring.emitted)
         if not ring.speculation.finished:
             assert [(s.seq, s.rows) for s in status.segments] == [(f.seq, f.size) for f in flights]
+            sent, accepted = map(sum, zip((0, 0), *status.figures.depths, strict=True))
+            assert accepted <= min(sent, counts.accepted) <= sent <= counts.rows
         assert sum(s.root for s in status.segments) <= 1
         guessed = sum(len(p.text) for p in status.text if p.guessed)
         assert guessed == counts.accepted  # one letter for each token
@@ -570,6 +576,8 @@ def test_a_status_agrees_with_the_run_whenever_it_is_taken(seed: int) -> None:
         if not going:
             break
     assert status.state == "done (length)"
+    assert status.memory == KVMemory(128, 640, 0)
+    assert status.figures.plain > 0
 
 
 def test_a_second_request_starts_afresh() -> None:

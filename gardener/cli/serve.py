@@ -1,0 +1,164 @@
+"""`gardener serve`: a ring that any client of OpenAI's interface can ask."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from gardener.cli import options as o
+from gardener.cli.groups import SERVER
+from gardener.cli.program import flag, ignore, note, run
+from gardener.decoding.policy import Bounds
+from gardener.errors import UserError
+from gardener.rings.settings import RingSettings
+
+WITHOUT = "the server needs packages that are not installed: pip install 'gardener-node[serve]'"
+
+
+@Parameter(name="*", group=SERVER)
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where the server is, and who may ask it."""
+
+    host: Annotated[
+        str,
+        Parameter(
+            env_var="GARDENER_HOST",
+            help="Where to listen. Any address but this machine's own needs --api-key.",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Parameter(
+            env_var="GARDENER_PORT",
+            validator=Number(gte=0, lte=65535),
+            help="0: one that is free, which is printed.",
+        ),
+    ] = 8000
+    api_key: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_API_KEY",
+            metavar="KEY",
+            help="What clients must send. Better in the environment, where others on this machine "
+            "do not see it.",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        Path | None,
+        Parameter(
+            env_var="GARDENER_TLS_CERT",
+            metavar="FILE",
+            help="Certificate, with those between it and its root, as PEM.",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None,
+        Parameter(
+            env_var="GARDENER_TLS_KEY", metavar="FILE", help="Private key of it, not encrypted."
+        ),
+    ] = None
+    cors: Annotated[
+        str,
+        Parameter(
+            env_var="GARDENER_CORS",
+            metavar="ORIGIN,...",
+            show_default=False,
+            help="Pages that may ask from a browser, as https://example.org; * for all of them.",
+        ),
+    ] = ""
+    no_page: Annotated[
+        bool, flag(env_var="GARDENER_NO_PAGE", help="Without the page for people at /.")
+    ] = False
+    queue: Annotated[
+        int,
+        Parameter(
+            env_var="GARDENER_QUEUE",
+            validator=Number(gte=0),
+            metavar="N",
+            help="Most requests that wait for their turn; more are refused.",
+        ),
+    ] = 64
+    grace: Annotated[
+        float,
+        Parameter(
+            env_var="GARDENER_GRACE",
+            validator=Number(gte=0),
+            metavar="SECONDS",
+            help="How long answers may go on once the server is told to end.",
+        ),
+    ] = 20.0
+    keep_alive: Annotated[
+        float,
+        Parameter(
+            env_var="GARDENER_KEEP_ALIVE",
+            validator=Number(gte=0.1),
+            metavar="SECONDS",
+            help="After so long without a token, a stream gets a comment.",
+        ),
+    ] = 5.0
+    served_name: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_SERVED_NAME",
+            metavar="NAME",
+            help="What clients call the model. Default: what --model says, without a path.",
+        ),
+    ] = None
+
+
+def serve(
+    *,
+    server: ServerOptions = ServerOptions(),
+    ring: o.RingOptions = o.RingOptions(),
+    draft: o.Draft = "auto",
+    holder: o.HolderOptions = o.HolderOptions(),
+    policy: o.Policy = None,
+    verbose: Annotated[
+        bool, flag("--verbose", "-v", help="Show what the stages of a local ring print.")
+    ] = False,
+    config: o.Config = None,
+) -> None:
+    """Serve a ring to any client of OpenAI's interface, until Ctrl-C.
+
+    gardener serve --local 3
+    """
+    settings = holder.settings(ring, holder.drafting.settings(draft))
+    settings = replace(
+        settings, keep_prefixes=True, reopened=True, policies=() if policy is None else (policy,)
+    )
+    if settings.simulate is not None:
+        raise UserError("a simulated ring cannot be served: take --local or --peer")
+    _serve(server, settings, policy, holder.bounds.bounds(), verbose)
+
+
+def _serve(
+    options: ServerOptions,
+    ring: RingSettings,
+    policy: str | None,
+    bounds: Bounds,
+    verbose: bool,
+) -> None:
+    try:  # late: it takes half a second, and may not be there
+        from gardener.serve.server import serve as serve_ring
+        from gardener.serve.settings import ServeSettings
+    except ModuleNotFoundError as error:
+        raise UserError(WITHOUT) from error
+    settings = ServeSettings(
+        host=options.host,
+        port=options.port,
+        api_key=options.api_key,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+        cors=tuple(origin.strip() for origin in options.cors.split(",") if origin.strip()),
+        page=not options.no_page,
+        queue=options.queue,
+        grace=options.grace,
+        keep_alive=options.keep_alive,
+        name=options.served_name,
+        policy=policy,
+        bounds=bounds,
+    )
+    run(serve_ring(settings, ring, note, note if verbose else ignore), ring.loop())

@@ -1,0 +1,162 @@
+"""An answer on its way to a client, streamed or whole.
+
+A client that goes away ends its answer at once, while it waits for its turn as well. One that
+stays is told something every few seconds, so that nothing between takes the connection for dead.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gardener.errors import GardenerError
+from gardener.holder.session import Piece
+from gardener.serve.asked import COMPLETE, Asked
+from gardener.serve.errors import SHUTTING_DOWN, ApiError, Ended, told
+from gardener.serve.house import House
+
+log = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+COMMENT = b": still under way\n\n"
+"""Clients skip it."""
+
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # or nginx would collect it
+}
+
+
+class Form(Protocol):
+    """How an answer is written. What it gives are JSON objects, as bytes."""
+
+    def begin(self) -> Iterable[bytes]:
+        """Chunks before the text."""
+
+    def piece(self, piece: Piece) -> Iterable[bytes]:
+        """Chunks with this piece."""
+
+    def end(self, asked: Asked) -> Iterable[bytes]:
+        """Chunks after the text: whatever was held back, the finish reason, usage."""
+
+    def failed(self, asked: Asked) -> Iterable[bytes]:
+        """The same for an answer that broke: its finish reason is `error`."""
+
+    def whole(self, asked: Asked) -> bytes:
+        """All of it in one object. Pieces were given to `piece` before."""
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+
+
+def event(data: bytes) -> bytes:
+    """A server-sent event."""
+    return b"data: " + data + b"\n\n"
+
+
+async def whole(asked: Asked, form: Form, house: House, receive: Receive) -> Response:
+    """One object. Raises ApiError if the answer broke."""
+    async with _attended(asked, house, receive) as left:
+        try:
+            async for piece in asked:
+                form.piece(piece)
+            if not left.done():
+                _check_complete(asked)
+        except GardenerError as error:
+            raise told(error, partial=form.text) from error
+        if left.done():
+            return Response(status_code=499)  # nobody reads it
+        return Response(form.whole(asked), media_type="application/json")
+
+
+class Stream(Response):
+    """Server-sent events, as an ASGI application: nothing stands between a piece and the socket."""
+
+    def __init__(self, asked: Asked, form: Form, house: House) -> None:
+        super().__init__(headers=STREAM_HEADERS)
+        del self.headers["content-length"]
+        self._asked, self._form, self._house = asked, form, house
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with _attended(self._asked, self._house, receive) as left:
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(start)
+            async for data in self._events(left):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _events(self, left: "asyncio.Task[None]") -> AsyncIterator[bytes]:
+        """All that is written; one that broke ends without `[DONE]`."""
+        asked, form = self._asked, self._form
+        try:
+            if begin := b"".join(map(event, form.begin())):
+                yield begin
+            async for piece in self._pieces():
+                if piece is None:
+                    yield COMMENT
+                elif data := b"".join(map(event, form.piece(piece))):
+                    yield data
+            if not left.done():
+                _check_complete(asked)
+                yield b"".join((*map(event, form.end(asked)), DONE))
+        except Exception as error:
+            if not isinstance(error, GardenerError):
+                log.exception("an answer could not be written")
+            failure = event(encoded(told(error)))
+            yield b"".join((*map(event, form.failed(asked)), failure))
+
+    async def _pieces(self) -> AsyncIterator[Piece | None]:
+        """None where there was none for a while."""
+        pause = self._house.settings.keep_alive
+        while True:
+            try:
+                async with asyncio.timeout(pause):
+                    piece = await anext(self._asked)
+            except TimeoutError:
+                yield None
+            except StopAsyncIteration:
+                return
+            else:
+                yield piece
+
+
+def encoded(error: ApiError) -> bytes:
+    """An error as an event has it."""
+    return msgspec.json.encode(error.envelope())
+
+
+def _check_complete(asked: Asked) -> None:
+    """Raises Ended for an answer that somebody has closed before its end."""
+    if asked.finish_reason not in COMPLETE:
+        raise Ended(SHUTTING_DOWN)
+
+
+@asynccontextmanager
+async def _attended(
+    asked: Asked, house: House, receive: Receive
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """Whatever happens, the answer ends with this context, or as soon as the client goes away:
+    then the task that this gives is done."""
+
+    async def leave() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        asked.close()
+
+    left = asyncio.create_task(leave())
+    task = asyncio.current_task()
+    assert task is not None
+    house.answers[asked] = task
+    try:
+        yield left
+    finally:
+        del house.answers[asked]
+        left.cancel()
+        asked.close()

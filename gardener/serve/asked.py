@@ -1,0 +1,42 @@
+"""What a route needs of an answer that is under way, whoever writes it."""
+
+from typing import Protocol, Self
+
+from gardener.decoding.speculation import Speculation
+from gardener.errors import GardenerError
+from gardener.holder.session import Piece
+from gardener.protocol.sampling import Sampling
+
+COMPLETE = frozenset(("eos", "stop", "length", "context"))
+"""Reasons for which an answer is complete; with any other it broke, or was ended from outside."""
+
+
+class Asked(Protocol):
+    """An async iterator of pieces; a session of the holder is one. It raises what went wrong after
+    the last piece that was written until then."""
+
+    @property
+    def speculation(self) -> Speculation:
+        """How its tokens are guessed: the policy, and what was counted."""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """None while it runs; see `events.Finish` and `events.Abort`."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that were not computed again."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings that it runs with, the seed among them."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> Piece: ...
+
+    def close(self) -> None:
+        """End it where it stands, if it has not ended."""
+
+    def fail(self, error: GardenerError, reason: str = "failed") -> None:
+        """End it, because of `error`."""

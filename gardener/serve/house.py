@@ -1,0 +1,44 @@
+"""What all routes share."""
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+
+from gardener.rings.opened import OpenRing
+from gardener.serve.asked import Asked
+from gardener.serve.errors import SHUTTING_DOWN, ApiError, not_standing
+from gardener.serve.keeper import RingKeeper
+from gardener.serve.settings import ServeSettings
+
+
+class House:
+    """Lies in `request.app.state.house`.
+
+    model     what clients call the model
+    answers   that are under way, and the tasks that write them
+    closing   set when no more requests are taken
+    created   when the server began, in seconds since 1970: the age of the model, for clients
+    """
+
+    def __init__(
+        self, settings: ServeSettings, keeper: RingKeeper, model: str, created: int
+    ) -> None:
+        self.settings, self.keeper, self.model, self.created = settings, keeper, model, created
+        self.answers: dict[Asked, asyncio.Task[Any]] = {}
+        self.closing = asyncio.Event()
+
+    def ring(self) -> OpenRing:
+        """The ring, to ask it. Raises ApiError (503) if there is none, or if the server ends."""
+        if self.closing.is_set():
+            raise ApiError(503, SHUTTING_DOWN, code="shutting_down")
+        ring = self.keeper.ring
+        if ring is None:
+            raise not_standing(self.keeper.why)
+        return ring
+
+
+def house_of(request: Request) -> House:
+    """The house that serves this request."""
+    house: House = request.app.state.house
+    return house
