@@ -82,8 +82,8 @@ async def recorded(
 
 
 def best(recording: Recording, requests: int) -> HolderStatus:
-    """A picture in which as many requests write as can, the large one is well under way and at work at all
-    stages, and much is likely."""
+    """A picture in which as many requests write as can, the large one is well under way and at work
+    at all stages, and much is likely."""
 
     def worth(status: HolderStatus) -> tuple[bool, bool, int, int]:
         writing = [each for each in status.others if each.state == "writing"]

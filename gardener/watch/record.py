@@ -5,10 +5,10 @@ every `WHOLE_EVERY`th line has everything, so that one can go to any moment. A f
 with `.gz` is packed.
 """
 
-import contextlib
 import gzip
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -129,16 +129,17 @@ def _spare_others(path: Path) -> None:
         ) from None
 
 
+def _opened(path: Path) -> AbstractContextManager[object]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "wb", compresslevel=6)
+    return path.open("wb", buffering=0)
+
+
 def _begun(path: Path, line: bytes) -> BinaryIO:
     """The file, with this line in it. Without a buffer of ours, so that what is written is there.
     Raises OSError."""
-    with contextlib.ExitStack() as stack:
-        packed = path.suffix == ".gz"
-        file = cast(
-            BinaryIO,
-            gzip.open(path, "wb", compresslevel=6) if packed else path.open("wb", buffering=0),
-        )
-        stack.callback(file.close)
+    with ExitStack() as stack:
+        file = cast(BinaryIO, stack.enter_context(_opened(path)))
         _write(file, line)
         file.flush()
         stack.pop_all()

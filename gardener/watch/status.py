@@ -78,8 +78,8 @@ class KVMemory(msgspec.Struct, frozen=True):
 
 class AnswerFigures(msgspec.Struct, frozen=True):
     """The figures of a request. `rate` is in tokens per second lately, `mean` over all, `plain`
-    what the ring should do without guesses (0: not known). `depths`: guesses that were sent and that
-    were accepted, for each depth below the root as it was when they left, from 1 on."""
+    what the ring should do without guesses (0: not known). `depths`: guesses that were sent and
+    that were accepted, for each depth below the root as it was when they left, from 1 on."""
 
     counts: Counts = msgspec.field(default_factory=Counts)
     nodes: int = 0
