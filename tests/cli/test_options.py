@@ -42,7 +42,8 @@ SAMPLING = {
 NAMES = {
     "generate": HOLDER
     | SAMPLING
-    | {"--stop", "--stop-token", "--raw", "--policy", "--compare", "--no-view", "--logprobs"},
+    | {"--stop", "--stop-token", "--raw", "--policy", "--compare", "--no-view", "--logprobs"}
+    | {"--record"},
     "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference", "--raw"},
     "eval": HOLDER
     | SAMPLING
@@ -67,6 +68,7 @@ ONE_CALL = {
     "--raw",
     "--leash",
     "--logprobs",
+    "--record",
 }
 """Options of a single call, which no variable of the environment sets."""
 

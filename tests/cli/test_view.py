@@ -28,6 +28,7 @@ from gardener.cli.view.lanes import lanes
 from gardener.cli.view.lines import Line, cut, frame, heading, sides, styled
 from gardener.cli.view.live import Live, possible
 from gardener.cli.view.node_status import LinkStatus, NodeStatus, WorkStatus
+from gardener.cli.view.server_watch import ServerWatch
 from gardener.cli.view.text import clean, messages, tail
 from gardener.cli.view.tree import draw
 from gardener.cli.view.units import amount, duration, sparkline
@@ -306,6 +307,7 @@ def test_segments_of_other_requests_are_dim_and_say_whose_they_are() -> None:
 def test_an_idle_server_says_where_it_is() -> None:
     lines = screen(holder_frame.draw(HOLDERS["idle"], 80, 24), 80, 24)
     assert lines[0].startswith(" gardener  http://127.0.0.1:8000  ● idle ")
+    assert lines[0].rstrip().endswith(" 0.00 ms")
     assert "── messages ──" in "\n".join(lines)
 
 
@@ -683,6 +685,38 @@ def test_before_the_ring_stands_the_lanes_show_what_the_stages_say() -> None:
     watch.heard("Traceback")
     status = watch.status(1.0)
     assert [lane.said for lane in status.stages] == ["starting", "listening at 127.0.0.1:7002"]
+
+
+def test_a_server_is_watched_from_ring_to_ring() -> None:
+    first, second = watched(random.Random(1)), watched(random.Random(2))
+    rings = [
+        SimpleNamespace(
+            holder=cast(Any, each)._watcher._reader._holder,
+            prompter=SimpleNamespace(backend=TOKENIZER),
+        )
+        for _, each in (first, second)
+    ]
+    keeper: Any = SimpleNamespace(ring=None)
+    watch = ServerWatch("opening the ring", 2)
+    assert watch.status(0.0).state == "opening the ring"
+    watch.follow(keeper, "http://127.0.0.1:8000")
+    status = watch.status(0.0)
+    assert (status.state, status.address) == ("opening the ring", "http://127.0.0.1:8000")
+    assert [each.said for each in status.stages] == ["starting", "starting"]
+    keeper.ring = rings[0]
+    session = rings[0].holder.session
+    rings[0].holder.session = None
+    assert (watch.status(1.0).state, watch.status(1.0).policy) == ("idle", "")
+    rings[0].holder.admission.running = {1: session}
+    assert watch.status(1.0).state == "reading the prompt, 0 of 3 tokens"
+    first[0].finish()
+    rings[0].holder.admission.running = {}
+    status = watch.status(2.0)
+    assert (status.state, status.policy, status.figures.counts.emitted) == ("idle", "gardener", 60)
+    keeper.ring = None
+    assert (watch.status(3.0).state, watch.status(3.0).trouble) == ("the ring broke", True)
+    keeper.ring = rings[1]
+    assert watch.status(4.0).figures.counts.emitted == 0
 
 
 def test_records_after_one_that_left_the_trace() -> None:

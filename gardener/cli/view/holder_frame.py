@@ -63,11 +63,15 @@ def _title(status: HolderStatus, width: int) -> Line:
     left.append(styled(f"  ● {clean(status.state)}", colour))
     if status.others:
         left.append(styled(f"  #{status.request}"))
-    right = [styled(f"policy {clean(status.policy)}  ")] if status.policy else []
+    right = [styled(duration(status.elapsed))]
     trips = [round_trip(each) for each in status.round_trips if each is not None]
-    if trips:
-        right.append(styled(f"links {' / '.join(trips)}  ", "dim"))
-    return sides(left, [*right, styled(duration(status.elapsed))], width)
+    links = styled(f"links {' / '.join(trips)}  ", "dim") if trips else styled("")
+    policy = styled(f"policy {clean(status.policy)}  ") if status.policy else styled("")
+    for more in ([policy, links], [policy]):
+        if length(left) + length(more) + length(right) < width:
+            right = [*more, *right]
+            break
+    return sides(left, right, width)
 
 
 def _figures(figures: AnswerFigures, segments: Sequence[MovingSegment], width: int) -> list[Line]:
@@ -78,9 +82,11 @@ def _figures(figures: AnswerFigures, segments: Sequence[MovingSegment], width: i
         styled(f"  mean {figures.mean:.1f}  {counts.emitted} tokens"),
         styled(f"  {counts.emitted / max(counts.segments, 1):.2f} a segment"),
     ]
+    more = [f"  plain about {figures.plain:.1f}"] if figures.plain else []
     if figures.first_token is not None:
-        late = styled(f"  first after {duration(figures.first_token)}", "dim")
-        first += [late] if length([*first, late]) <= width else []
+        more.append(f"  first after {duration(figures.first_token)}")
+    for each in more:
+        first += [styled(each, "dim")] if length(first) + len(each) <= width else []
     share = 100 * counts.wasted / max(counts.rows, 1)
     flying = sum(each.rows for each in segments)
     second = [

@@ -41,22 +41,25 @@ def _table(shown: Sequence[RequestLine], width: int) -> list[Line]:
     names = list(rows[0]) if rows else []
     widths = {name: max(length([row[name]]) for row in rows) for name in names}
     for name in LEFT_OUT_FIRST:
-        if not rows or sum(widths[each] + _gap(each) for each in names) <= width + _gap(names[-1]):
+        if not rows or sum(widths[each] + len(_gap(each)) for each in names) <= width + 2:
             break
         names.remove(name)
     return [
         [
             part
             for each in names
-            for part in Segment.adjust_line_length([row[each]], widths[each] + _gap(each))
-        ]
+            for part in (
+                *Segment.adjust_line_length([row[each]], widths[each]),
+                styled(_gap(each)),
+            )
+        ][:-1]
         for row in rows
     ]
 
 
-def _gap(name: str) -> int:
-    """Cells after a column."""
-    return 1 if name in CLOSE else 2
+def _gap(name: str) -> str:
+    """What follows a column."""
+    return " " if name in CLOSE else "  "
 
 
 def _cells(request: RequestLine) -> dict[str, Segment]:

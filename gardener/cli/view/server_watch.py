@@ -37,6 +37,8 @@ class ServerWatch(HolderWatch):
             self._holder = ring.holder
             self.begin(ring.holder, ring.prompter.backend)
         status = msgspec.structs.replace(super().status(now), address=self._address)
+        if not status.policy:  # there is nothing else to show
+            status = msgspec.structs.replace(status, said=self.live.stderr.last(60))
         if lost:
             return msgspec.structs.replace(status, state="the ring broke", trouble=True)
         if ring is not None and not status.running and not status.trouble:
