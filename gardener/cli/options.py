@@ -101,6 +101,13 @@ Record: TypeAlias = Annotated[
         "terminal; packed if the name ends with .gz.",
     ),
 ]
+LogFormat: TypeAlias = Annotated[
+    Literal["text", "json"],
+    Parameter(
+        env_var="GARDENER_LOG_FORMAT",
+        help="How lines on standard error are written: for people, or one JSON object each.",
+    ),
+]
 Json: TypeAlias = Annotated[bool, flag("--json", help="Print one JSON object.")]
 
 

@@ -9,6 +9,7 @@ from cyclopts.validators import Number
 
 from gardener.cli import options as o
 from gardener.cli.groups import SERVER
+from gardener.cli.logs import begin_logs
 from gardener.cli.program import flag, note, run
 from gardener.cli.recording import recorder_at
 from gardener.cli.view import live
@@ -20,6 +21,9 @@ from gardener.rings.settings import RingSettings
 WITHOUT = "the server needs packages that are not installed: pip install 'gardener-node[serve]'"
 
 
+# Not GARDENER_PORT: Kubernetes sets that for a service called gardener, to what is no port.
+
+
 @Parameter(name="*", group=SERVER)
 @dataclass(frozen=True)
 class ServerOptions:
@@ -28,14 +32,14 @@ class ServerOptions:
     host: Annotated[
         str,
         Parameter(
-            env_var="GARDENER_HOST",
+            env_var="GARDENER_HTTP_HOST",
             help="Where to listen. Any address but this machine's own needs --api-key.",
         ),
     ] = "127.0.0.1"
     port: Annotated[
         int,
         Parameter(
-            env_var="GARDENER_PORT",
+            env_var="GARDENER_HTTP_PORT",
             validator=Number(gte=0, lte=65535),
             help="0: one that is free, which is printed.",
         ),
@@ -119,6 +123,7 @@ def serve(
     draft: o.Draft = "auto",
     holder: o.HolderOptions = o.HolderOptions(),
     policy: o.Policy = None,
+    log_format: o.LogFormat = "text",
     verbose: Annotated[
         bool, flag("--verbose", "-v", help="Show what the stages of a local ring print.")
     ] = False,
@@ -130,6 +135,7 @@ def serve(
 
     gardener serve --local 3
     """
+    begin_logs(log_format)
     settings = holder.settings(ring, holder.drafting.settings(draft))
     settings = replace(
         settings, keep_prefixes=True, reopened=True, policies=() if policy is None else (policy,)
@@ -137,7 +143,7 @@ def serve(
     if settings.simulate is not None:
         raise UserError("a simulated ring cannot be served: take --local or --peer")
     recorder = None if record is None else recorder_at(record, settings.model)
-    shown = not no_view and live.possible()
+    shown = not no_view and log_format == "text" and live.possible()
     stages = settings.local or 0
     view = ServerWatch("opening the ring", stages, recorder, shown=shown)
     _serve(server, settings, policy, holder.bounds.bounds(), view, verbose)
@@ -155,6 +161,8 @@ def _serve(
         from gardener.serve.server import serve as serve_ring
         from gardener.serve.settings import ServeSettings
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("gardener"):
+            raise
         raise UserError(WITHOUT) from error
     settings = ServeSettings(
         host=options.host,

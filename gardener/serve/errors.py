@@ -63,12 +63,16 @@ class ApiError(Exception):
             error["partial"] = self.partial
         return {"error": error}
 
+    def body(self) -> bytes:
+        """The envelope as JSON."""
+        return msgspec.json.encode(self.envelope())
+
     def response(self) -> Response:
         """As HTTP has it."""
         headers = {} if self.retry_after is None else {"retry-after": f"{ceil(self.retry_after)}"}
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
-        return json_response(self.envelope(), self.status, headers)
+        return Response(self.body(), self.status, headers, "application/json")
 
 
 def json_response(what: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gardener.errors import UserError, reason
 from gardener.net.address import Address
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import Say
 from gardener.serve.app import make_app
-from gardener.serve.errors import SHUTTING_DOWN, Ended
+from gardener.serve.errors import SHUTTING_DOWN, ApiError, Ended
 from gardener.serve.house import House
 from gardener.serve.keeper import RingKeeper
 from gardener.serve.settings import ServeSettings
@@ -46,7 +48,7 @@ async def serve(
     """
     keeper = RingKeeper(ring, say, heard, settings.queue)
     house = House(settings, keeper, settings.model_name(ring), int(time.time()))
-    server, sock = _server(settings, house), _listening(settings.host, settings.port)
+    server, sock = http_server(settings, house), listening(settings.host, settings.port)
     scheme = "http" if settings.tls_cert is None else "https"
     address = f"{scheme}://{Address(settings.host, sock.getsockname()[1])}"
     say(f"listening on {address}")
@@ -59,6 +61,7 @@ async def serve(
             task.result()
     finally:
         await _finish_answers(house, say)
+        house.feed.close()
         server.should_exit = True
         await asyncio.wait([serving])
         keeping.cancel()
@@ -78,6 +81,22 @@ async def _finish_answers(house: House, say: Say) -> None:
         asked.fail(Ended(SHUTTING_DOWN))
 
 
+class _Protocol(H11Protocol):
+    """What is no HTTP gets an error in the same form as everything else."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer and close: what follows cannot be read."""
+        body = ApiError(400, f"{msg} Send HTTP/1.1.", code="invalid_http").body()
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
 class _Server(uvicorn.Server):
     """It leaves signals to the command."""
 
@@ -87,8 +106,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(settings: ServeSettings, house: House) -> uvicorn.Server:
-    """Raises UserError for a certificate that cannot be used."""
+def http_server(settings: ServeSettings, house: House) -> uvicorn.Server:
+    """It serves the house once it is given a socket. Raises UserError for a certificate that cannot
+    be used."""
     cert, key = settings.tls_cert, settings.tls_key
     if cert is not None and key is not None:
         try:
@@ -100,6 +120,7 @@ def _server(settings: ServeSettings, house: House) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             make_app(house),
+            http=_Protocol,
             loop="none",
             lifespan="off",
             ws="none",
@@ -113,8 +134,8 @@ def _server(settings: ServeSettings, house: House) -> uvicorn.Server:
     )
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Raises UserError."""
+def listening(host: str, port: int) -> socket.socket:
+    """A socket for the server. Raises UserError."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

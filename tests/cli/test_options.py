@@ -12,7 +12,7 @@ import gardener
 from gardener.cli import main, node, options, program
 from gardener.cli.stage_options import StageOptions
 
-COMMANDS = ("generate", "verify", "eval", "split", "train-draft")
+COMMANDS = ("generate", "serve", "verify", "eval", "split", "train-draft")
 SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
@@ -44,6 +44,10 @@ NAMES = {
     | SAMPLING
     | {"--stop", "--stop-token", "--raw", "--policy", "--compare", "--no-view", "--logprobs"}
     | {"--record"},
+    "serve": HOLDER - {"--json", "--max-new-tokens"}
+    | {"--policy", "--host", "--port", "--api-key", "--tls-cert", "--tls-key", "--cors"}
+    | {"--no-page", "--queue", "--grace", "--keep-alive", "--served-name", "--log-format"}
+    | {"--no-view", "--record"},
     "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference", "--raw"},
     "eval": HOLDER
     | SAMPLING
@@ -57,7 +61,8 @@ NAMES = {
     | {"--template", "--system", "--raw"},
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
-    | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"},
+    | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"}
+    | {"--metrics", "--log-format"},
 }
 ONE_CALL = {
     "--json",

@@ -696,7 +696,7 @@ def test_a_server_is_watched_from_ring_to_ring() -> None:
         )
         for _, each in (first, second)
     ]
-    keeper: Any = SimpleNamespace(ring=None)
+    keeper: Any = SimpleNamespace(ring=None, broken=False)
     watch = ServerWatch("opening the ring", 2)
     assert watch.status(0.0).state == "opening the ring"
     watch.follow(keeper, "http://127.0.0.1:8000")
@@ -714,6 +714,8 @@ def test_a_server_is_watched_from_ring_to_ring() -> None:
     status = watch.status(2.0)
     assert (status.state, status.policy, status.figures.counts.emitted) == ("idle", "gardener", 60)
     keeper.ring = None
+    assert (watch.status(3.0).state, watch.status(3.0).trouble) == ("closing the ring", False)
+    keeper.broken = True
     assert (watch.status(3.0).state, watch.status(3.0).trouble) == ("the ring broke", True)
     keeper.ring = rings[1]
     assert watch.status(4.0).figures.counts.emitted == 0

@@ -15,6 +15,11 @@ class HasRing(Protocol):
 
     ring: OpenRing | None
 
+    @property
+    def broken(self) -> bool:
+        """Whether there is no ring because the one before broke."""
+        ...
+
 
 class ServerWatch(HolderWatch):
     """The live view of a server that `follow` names."""
@@ -30,7 +35,6 @@ class ServerWatch(HolderWatch):
     def status(self, now: float) -> HolderStatus:
         """How things are at `now`, in monotonic seconds."""
         ring = None if self._keeper is None else self._keeper.ring
-        lost = ring is None and self._holder is not None
         if ring is None:
             self._watcher = None
         elif ring.holder is not self._holder:
@@ -39,8 +43,10 @@ class ServerWatch(HolderWatch):
         status = msgspec.structs.replace(super().status(now), address=self._address)
         if not status.policy:  # there is nothing else to show
             status = msgspec.structs.replace(status, said=self.live.stderr.last(60))
-        if lost:
-            return msgspec.structs.replace(status, state="the ring broke", trouble=True)
+        if ring is None and self._holder is not None:
+            lost = self._keeper is not None and self._keeper.broken
+            state = "the ring broke" if lost else "closing the ring"
+            return msgspec.structs.replace(status, state=state, trouble=lost)
         if ring is not None and not status.running and not status.trouble:
             since = now - self._began
             return msgspec.structs.replace(status, state="idle", elapsed=since)
