@@ -30,7 +30,7 @@ class Served:
         )
         assert self._popen.stderr is not None
         threading.Thread(target=self._read, args=(self._popen.stderr,), daemon=True).start()
-        self.port = 0
+        self.port, self.key = 0, ""
 
     def wait(self) -> None:
         """Until it can be asked. Ends this program if that does not come."""

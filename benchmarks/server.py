@@ -34,7 +34,8 @@ async def loads(options: argparse.Namespace) -> list[dict[str, Any]]:
     command = ("serve", "--local", str(options.stages), "--port", "0")
     found = []
     with served(*GARDENER, *command, *options.serve.split()) as server:
-        right = await alone(server.port, questions(options.prompts), options.tokens)
+        right = await alone(server, questions(options.prompts), options.tokens)
+        await load(server, right, max(clients), options.warm)  # memory has its size after that
         for each, length in zip(clients, seconds, strict=True):
             run = await load(server, right, each, length)
             found.append(run.figures())
@@ -77,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", default="1,4,16", help="how many at once, in turns")
     parser.add_argument("--seconds", default="60", help="of each of these, or of all")
+    parser.add_argument("--warm", type=float, default=20, help="seconds of most clients before")
     parser.add_argument("--stages", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=48, help="most of an answer")
     parser.add_argument("--prompts", type=int, default=3, help="of each kind of the built-in ones")

@@ -62,9 +62,9 @@ async def way(repeat: int, tokens: int, tick: float) -> Cost:
     options = ("--tick", str(tick), "--tokens", str(tokens))
     direct = _direct(*options, "--direct", str(repeat))
     with served(*PACED, *options) as server:
-        await chat(server.port, PROMPT, tokens)
+        await chat(server, PROMPT, tokens)
         before = _processor(server)
-        answers = [await chat(server.port, PROMPT, tokens) for _ in range(repeat)]
+        answers = [await chat(server, PROMPT, tokens) for _ in range(repeat)]
         spent = (_processor(server) - before) / (repeat * tokens)
         assert not server.fault, server.fault
     assert all(len(each.pieces) == tokens for each in answers)
@@ -104,7 +104,7 @@ async def beside(repeat: int, tokens: int, stages: int, policy: str) -> Beside:
         async with gardener.open_ring(settings) as ring:
             for turn in range(repeat + 1):
                 one = await _asked(ring, tokens, policy)
-                heard = await chat(server.port, PROMPT, tokens, ignore_eos=True)
+                heard = await chat(server, PROMPT, tokens, ignore_eos=True)
                 assert heard.done, heard.error
                 if turn:  # the first one computes the prompt, which is kept
                     alone.append(one)

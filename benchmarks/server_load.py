@@ -7,12 +7,12 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from math import inf
+from typing import Any, Protocol
 
 import psutil
 
-from benchmarks.served import Served
-from benchmarks.sse import Heard, chat
+from benchmarks.sse import AnyServer, Heard, chat
 from gardener.evaluation.datasets import read_conversations
 
 ONE_LEAVES = 4
@@ -46,11 +46,11 @@ class Right:
         return ""
 
 
-async def alone(port: int, prompts: list[str], new_tokens: int) -> Right:
+async def alone(server: AnyServer, prompts: list[str], new_tokens: int) -> Right:
     """Ask each prompt while nobody else asks."""
     right = Right(new_tokens)
     for prompt in prompts:
-        heard = await chat(port, prompt, new_tokens)
+        heard = await chat(server, prompt, new_tokens)
         if not heard.done:
             raise SystemExit(f"error: {prompt!r} alone: status {heard.status} {heard.error}")
         right.answers[prompt] = (heard.text, heard.tokens)
@@ -108,8 +108,22 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     return {"p50": round(1e3 * cuts[49], 1), "p95": round(1e3 * cuts[94], 1)}
 
 
-async def load(server: Served, right: Right, clients: int, seconds: float) -> Run:
-    """`clients` of them for so long; then whatever is under way comes to its end."""
+class Watched(AnyServer, Protocol):
+    """A server that can be looked into; see `served.Served`."""
+
+    @property
+    def fault(self) -> str: ...
+
+    def processes(self) -> list[psutil.Process]: ...
+
+    def get(self, path: str) -> str: ...
+
+
+async def load(
+    server: Watched, right: Right, clients: int, seconds: float = inf, most: float = inf
+) -> Run:
+    """`clients` of them for so long, or until they have asked `most` questions; then whatever is
+    under way comes to its end."""
     processes = server.processes()
     before = _held(server, processes)
     run = Run(clients, seconds)
@@ -118,14 +132,14 @@ async def load(server: Served, right: Right, clients: int, seconds: float) -> Ru
     async def ask(client: int) -> None:
         chance = random.Random(client)
         prompts = list(right.answers)
-        while time.perf_counter() < begin + seconds:
+        while time.perf_counter() < begin + seconds and (number := next(numbers)) < most:
             prompt = chance.choice(prompts)
-            if next(numbers) % ONE_LEAVES == ONE_LEAVES - 1:
+            if number % ONE_LEAVES == ONE_LEAVES - 1:
                 pieces = chance.randrange(max(right.answers[prompt][1] // 2, 1))
-                await chat(server.port, prompt, right.new_tokens, leave_after=pieces)
+                await chat(server, prompt, right.new_tokens, leave_after=pieces)
                 run.left += 1
                 continue
-            heard = await chat(server.port, prompt, right.new_tokens)
+            heard = await chat(server, prompt, right.new_tokens)
             if fault := right.fault(prompt, heard):
                 run.faults.append(fault)
             else:
@@ -150,7 +164,7 @@ async def _watch(processes: list[psutil.Process], run: Run) -> None:
 
 
 async def _remains(
-    server: Served, processes: list[psutil.Process], before: dict[str, float]
+    server: Watched, processes: list[psutil.Process], before: dict[str, float]
 ) -> list[str]:
     """What is more than before the run, once that had time to go away."""
     until = time.monotonic() + LEFT_WITHIN
@@ -163,7 +177,7 @@ async def _remains(
         await asyncio.sleep(0.1)
 
 
-def _held(server: Served, processes: list[psutil.Process]) -> dict[str, float]:
+def _held(server: Watched, processes: list[psutil.Process]) -> dict[str, float]:
     """What a server must not gather: sessions, file descriptors and threads of its processes."""
     held: dict[str, float] = {}
     for place, process in enumerate(processes):

@@ -8,9 +8,19 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 MODEL = "smollm2-135m"
+
+
+class AnyServer(Protocol):
+    """What clients must know of it. `key`: empty where it asks for none."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def key(self) -> str: ...
 
 
 @dataclass
@@ -52,7 +62,7 @@ class Heard:
 
 
 async def chat(
-    port: int, prompt: str, new_tokens: int, leave_after: int | None = None, **more: Any
+    server: AnyServer, prompt: str, new_tokens: int, leave_after: int | None = None, **more: Any
 ) -> Heard:
     """Ask for a greedy answer, streamed. `leave_after`: pieces after which the client goes away."""
     body = {
@@ -66,11 +76,12 @@ async def chat(
     }
     data = json.dumps(body).encode()
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n"
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\n"
+        f"connection: close\r\nauthorization: Bearer {server.key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
     )
     heard = Heard(time.perf_counter())
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(head.encode() + data)
         heard.status = int((await reader.readline()).split()[1])
