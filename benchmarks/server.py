@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", default="1,4,16", help="how many at once, in turns")
     parser.add_argument("--seconds", default="60", help="of each of these, or of all")
-    parser.add_argument("--warm", type=float, default=20, help="seconds of most clients before")
+    parser.add_argument("--warm", type=float, default=60, help="seconds of most clients before")
     parser.add_argument("--stages", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=48, help="most of an answer")
     parser.add_argument("--prompts", type=int, default=3, help="of each kind of the built-in ones")

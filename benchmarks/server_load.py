@@ -86,6 +86,7 @@ class Run:
             "between_pieces_ms": percentiles(gaps),
             "a_token_ms": percentiles(tokens),
             "memory_mib": {"first_fifth": before, "last_fifth": after},
+            "memory_series_mib": [sum(each) >> 20 for each in self.memory],
             "flat": sum(after) <= sum(before) * (1 + GROWTH),
             "faults": self.faults,
             "remains": self.remains,
