@@ -28,7 +28,8 @@ OTHER = "other"
 """Stands for all paths and methods that do not exist: a label may have few values."""
 
 QUIET = frozenset(("/health", "/ready", "/metrics", "/ring/status"))
-"""Asked by programs all day long: a line only where it failed."""
+"""Asked by programs all day long: a line only where it failed, and 503 is an answer. Why there is
+no ring is said by its keeper, once."""
 
 LONGEST = 200
 """Characters of a path in a line."""
@@ -87,7 +88,7 @@ class Logged:
         finally:
             method, path = scope["method"], scope["path"]
             self._requests.answered(method if method in METHODS else OTHER, _route(path), status)
-            if path not in QUIET or status >= 400:
+            if path not in QUIET or status not in (200, 503):
                 _tell(method, path, status, visit)
 
 

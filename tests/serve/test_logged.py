@@ -140,3 +140,16 @@ def test_several_requests_each_have_a_line_of_their_own(caplog: pytest.LogCaptur
             assert len({record.__dict__["request"] for record in caplog.records}) == 3
 
     run(scenario)
+
+
+def test_probes_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with served(stands=False) as made:
+            with caplog.at_level(logging.INFO, NAME):
+                for path in ("/health", "/ready", "/metrics"):
+                    await made.get(path)
+                assert not caplog.records
+                await made.call("POST", "/ready").end()
+            assert fields(caplog.records[0])["status"] == 405
+
+    run(scenario)
