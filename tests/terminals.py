@@ -23,7 +23,7 @@ class Pty:
         self._bytes = b""
         self.number, self.end = pty.fork()
         if self.number == 0:
-            # By hand: readline, which pytest may import, adds LINES and COLUMNS behind Python's back.
+            # By hand: readline, if pytest imports it, sets LINES and COLUMNS behind our back.
             leave = ("GARDENER_NO_VIEW", "NO_COLOR", "COLUMNS", "LINES")
             environment = {k: v for k, v in os.environ.items() if k not in leave}
             environment |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
