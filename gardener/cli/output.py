@@ -1,5 +1,6 @@
 """What the commands print: results to stdout, all else to stderr."""
 
+import asyncio
 import contextlib
 import io
 import os
@@ -13,6 +14,9 @@ from gardener.cli.streams import Unwritable
 
 MOMENT = 0.5
 """Seconds that a line on stderr waits for the text before it to come out on stdout."""
+
+ASKING = 0.005
+"""Seconds between two questions whether all is written."""
 
 PAUSE = 10.0
 """Seconds between two lines about progress where there is no terminal."""
@@ -156,6 +160,13 @@ def note(text: str) -> None:
 
 def ignore(text: str) -> None:
     """Drop a line."""
+
+
+async def written() -> None:
+    """Wait until the reader of stdout has taken all. A thread that waits for it would hold up the
+    end of the event loop, so this asks."""
+    while not _writer.wait(0.0):
+        await asyncio.sleep(ASKING)
 
 
 def finish() -> None:
