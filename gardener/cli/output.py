@@ -165,7 +165,7 @@ def ignore(text: str) -> None:
 async def written() -> None:
     """Wait until the reader of stdout has taken all. A thread that waits for it would hold up the
     end of the event loop, so this asks."""
-    while not _writer.wait(0.0):
+    while not _writer.wait(0.0):  # noqa: ASYNC110 - it is a thread that writes
         await asyncio.sleep(ASKING)
 
 
