@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore = ["outside"]  # programs of others, in .venv-clients: see bin/test
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 

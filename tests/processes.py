@@ -18,6 +18,9 @@ import psutil
 DEADLINE = 90.0
 """Seconds that anything may take here: far more than it does, on a machine that is busy."""
 
+PYTHON = sys.executable
+"""The Python that has Gardener; `outside/conftest.py` says which where it is not this one."""
+
 
 class Process:
     """A command under way. Used as a context, it and its children are gone at the end."""
@@ -29,7 +32,7 @@ class Process:
         self._said = {"stdout": "", "stderr": ""}
         self._changed = Condition()
         self._popen = subprocess.Popen(
-            [sys.executable, "-c", program, *command],
+            [PYTHON, "-c", program, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
