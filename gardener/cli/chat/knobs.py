@@ -94,6 +94,11 @@ class Knobs:
             )
         return changed
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether the same prompt gives the same answer again."""
+        return self.sampling.is_greedy or self.sampling.seed is not None
+
     def lines(self) -> Iterator[str]:
         """Each setting and its value."""
         for name in NAMES:

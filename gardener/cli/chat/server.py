@@ -71,7 +71,8 @@ class ServerSource:
             raise self._silent(error) from error
         if response.status_code == 404 and self._wanted is not None:
             return  # not all have a list
-        listed = _models(_object(_checked(response)))
+        _check(response)
+        listed = _models(_object(response.content))
         if not listed:
             raise ServerError(f"{self.host} lists no model: name one with --model")
         names = [str(each["id"]) for each in listed]
@@ -100,7 +101,7 @@ class ServerSource:
             ) as response:
                 if response.status_code != 200:
                     await response.aread()
-                _checked(response)
+                _check(response)
                 async for event in httpx2.EventSource(response):
                     if event.data == "[DONE]":
                         return
@@ -144,10 +145,11 @@ def sent(knobs: Knobs) -> dict[str, Any]:
     return fields
 
 
-def _checked(response: httpx2.Response) -> bytes:
-    """The body. Raises ServerError with what the server says."""
+def _check(response: httpx2.Response) -> None:
+    """Raises ServerError with what the server says, unless it answers. The body of a refusal must
+    have been read."""
     if response.status_code == 200:
-        return response.content if response.is_stream_consumed else b""
+        return
     after = response.headers.get("retry-after", "")
     again = f"; /retry in {after} s" if after.isdigit() else ""
     said = _message(response.content) or response.reason_phrase or "no reason given"
