@@ -5,7 +5,7 @@ Knows neither terminal nor ring: it is given a place where messages come from, a
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Protocol
 
 from gardener.cli.chat import commands
@@ -41,7 +41,7 @@ class Chat:
         dialogue: Dialogue,
         knobs: Knobs,
         given: Input,
-        painter: Callable[[], AbstractContextManager[Painter]],
+        painter: Callable[[], AbstractAsyncContextManager[Painter]],
         say: Say,
     ) -> None:
         """`painter` gives one for each answer, which is written while one stays in it."""
@@ -113,7 +113,11 @@ class Chat:
         """How much of the context the dialogue takes up."""
         last = self.answers[-1] if self.answers and self.dialogue.turns else TurnFigures()
         used = 0 if last.prompt is None else last.prompt + last.tokens
-        return f"{used} tokens" if not self._source.context else f"{used}/{self._source.context} tokens"
+        return (
+            f"{used} tokens"
+            if not self._source.context
+            else f"{used}/{self._source.context} tokens"
+        )
 
     @property
     def status(self) -> str:
@@ -145,11 +149,10 @@ class Chat:
         figures, text, whole = TurnFigures(), "", False
         try:
             answer = self._source.answer(self.dialogue.messages(), self.knobs, figures)
-            with self._painter() as painter:
-                async with aclosing(answer) as parts:
-                    async for part in parts:
-                        text += part.text
-                        painter.push(part)
+            async with self._painter() as painter, aclosing(answer) as parts:
+                async for part in parts:
+                    text += part.text
+                    painter.push(part)
             whole = True
         except asyncio.CancelledError:
             figures.finish = "stopped"

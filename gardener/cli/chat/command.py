@@ -1,9 +1,10 @@
 """`gardener chat`: its options, and how they become a chat."""
 
 import os
+import shutil
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,17 +14,16 @@ from gardener.cli import options as o
 from gardener.cli import terminal
 from gardener.cli.chat.dialogue import Dialogue
 from gardener.cli.chat.knobs import SAMPLED, Knobs
-from gardener.cli.output import progress
+from gardener.cli.output import progress, written
 from gardener.cli.program import Misuse, flag, ignore, note, result, run, text_of
 from gardener.cli.sampling import SamplingOptions
 from gardener.decoding.policy import SHARING, default_policy
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.rings.settings import RingSettings
-from gardener.runtime.wording import printable
+from gardener.runtime.wording import Say, printable
 
 if TYPE_CHECKING:  # late: they are not needed for help, nor where something is wrong
     from gardener.cli.chat.paint import Painter, Style
-    from gardener.cli.chat.ring import RingSource
     from gardener.cli.chat.source import Source
 
 ADDRESS = Group.create_ordered("Server")
@@ -110,6 +110,7 @@ def chat(
     """
     system = holder.chat.system
     dialogue = Dialogue(None if system is None else text_of(system, "--system"))
+    sampling.begun(max_new_tokens)  # say now what cannot be; each answer draws its own seed
     start = Start(dialogue, look, max_new_tokens, sampling)
     if address.url is not None:
         given = [("--local", ring.local), ("--peer", holder.connection.peer), ("--policy", policy)]
@@ -123,7 +124,9 @@ def chat(
         if (ring.local, holder.connection.peer, ring.simulate) == (None, None, None):
             raise Misuse(WHOM)
         if ring.simulate is not None:
-            raise Misuse("a simulated ring has a clock of its own, in which nobody can type: " + WHOM)
+            raise Misuse(
+                "a simulated ring has a clock of its own, in which nobody can type: " + WHOM
+            )
         settings = holder.settings(ring, holder.drafting.settings(draft))
         first = policy or default_policy(settings.crowded, holder.bounds.window)
         if policy is None and first == "alternating":
@@ -148,9 +151,7 @@ class Start:
         """The settings, with these that follow from the options."""
         given = {name for name in SAMPLED if getattr(self.options, name) is not None}
         given |= {"ignore_eos"} if self.options.ignore_eos else set()
-        return Knobs(
-            sampling, self.max_tokens, policy, self.options.ignore_eos, frozenset(given)
-        ).begun()
+        return Knobs(sampling, self.max_tokens, policy, self.options.ignore_eos, frozenset(given))
 
 
 async def _with_server(url: str, key: str | None, model: str | None, start: Start) -> bool:
@@ -159,7 +160,9 @@ async def _with_server(url: str, key: str | None, model: str | None, start: Star
 
     async with ServerSource(url, key, model) as source:
         if key is not None and source.is_open:
-            note(f"the key goes to {source.host} without encryption, for everybody to read: use https")
+            note(
+                f"the key goes to {source.host} without encryption, for everybody to read: use https"
+            )
         if start.options.sample:
             note("--sample has no effect: a server has the model's settings by itself")
         hello = f"{printable(source.model)} at {source.host}"
@@ -172,7 +175,8 @@ async def _with_ring(
     """Chat with a ring; whether something failed. Raises GardenerError if it does not close."""
     from gardener.cli.chat.ring import RingSource
 
-    say, heard = note, note if verbose else ignore
+    say: Say = note
+    heard: Say = note if verbose else ignore
     if _is_terminal():
         from gardener.cli.chat.screen import told_above
 
@@ -188,13 +192,13 @@ async def _with_ring(
 async def _converse(source: "Source", start: Start, knobs: Knobs, hello: str) -> bool:
     """The chat itself; whether something failed."""
     from gardener.cli.chat.chat import Chat, Input
-    from gardener.cli.chat.paint import Painter, Style
+    from gardener.cli.chat.paint import Style
     from gardener.cli.chat.pipe import Lines
 
     if not _is_terminal():
         given: Input = Lines()
         bare = Style(colour=False, tint=False, marks=False)
-        talk = Chat(source, start.dialogue, knobs, given, lambda: _pages(bare, ""), note)
+        talk = Chat(source, start.dialogue, knobs, given, lambda: _page(bare), note)
         await talk.run()
         return talk.failed
     from gardener.cli.chat.history import history
@@ -202,10 +206,29 @@ async def _converse(source: "Source", start: Start, knobs: Knobs, hello: str) ->
 
     note(f"{hello}\n/help lists the commands, Ctrl-D leaves")
     screen = Screen(history(note), lambda: talk.status, colour=start.look.colour)
-    style = start.look.style()
-    talk = Chat(source, start.dialogue, knobs, screen, lambda: _pages(style, "\n"), note)
+    style, keys = start.look.style(), terminal.reads_keys()
+    talk = Chat(source, start.dialogue, knobs, screen, lambda: _page(style, keys), note)
     await talk.run()
     return False
+
+
+@asynccontextmanager
+async def _page(style: "Style", keys: int | None = None) -> AsyncIterator["Painter"]:
+    """Where one answer is written. `keys`: the terminal, which meanwhile does not print what is
+    typed; it is read with the next message."""
+    from gardener.cli.chat.paint import Painter
+
+    painter = Painter(result, lambda: shutil.get_terminal_size().columns, style)
+    try:
+        if keys is not None:
+            terminal.give_keys_at_once(keys)
+        yield painter
+    finally:
+        painter.end()
+        if keys is not None:
+            result("\n")
+            await written()
+            terminal.restore_keys()
 
 
 def _is_terminal() -> bool:

@@ -44,7 +44,12 @@ SAMPLED: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 """Field of `Sampling` -> how it is read, and what it is."""
 
-NAMES = (*SAMPLED, "ignore_eos", "max_tokens", "policy")
+OTHERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "ignore_eos": (_flag, "on or off"),
+    "max_tokens": (int, "a whole number"),
+}
+
+NAMES = (*SAMPLED, *OTHERS, "policy")
 
 
 @dataclass(frozen=True)
@@ -128,9 +133,7 @@ def _value(name: str, text: str) -> Any:
         if text not in POLICIES:
             raise UserError(f"there is no policy {text!r}: choose from {', '.join(POLICIES)}")
         return text
-    read, what = {"ignore_eos": (_flag, "on or off"), "max_tokens": (int, "a whole number")}.get(
-        name, SAMPLED.get(name, (str, ""))
-    )
+    read, what = {**SAMPLED, **OTHERS}[name]
     try:
         value = read(text)
     except (ValueError, KeyError, OverflowError):

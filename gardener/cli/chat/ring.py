@@ -1,7 +1,7 @@
 """A ring of one's own that answers, and stays open between two questions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Self
 
@@ -64,7 +64,7 @@ class RingSource:
 
     async def answer(
         self, messages: Sequence[ChatMessage], knobs: Knobs, figures: TurnFigures
-    ) -> AsyncIterator[Part]:
+    ) -> AsyncGenerator[Part]:
         """See `Source`."""
         ring = await self.ring()
         system = messages[0].content if messages[0].role == "system" else None

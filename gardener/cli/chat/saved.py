@@ -7,9 +7,12 @@ from typing import Literal
 
 import msgspec
 
-from gardener.cli.chat.dialogue import ChatMessage, Dialogue
+from gardener.cli.chat.dialogue import ChatMessage, Dialogue, Role
 from gardener.errors import UserError, reason
 from gardener.runtime.wording import check_text
+
+ROLES: tuple[Role, Role] = ("user", "assistant")
+"""They take turns."""
 
 LARGEST = 64 * 2**20
 """Bytes of a file beyond which it is no dialogue that a model could read."""
@@ -81,7 +84,6 @@ def load(path: Path) -> Dialogue:
 
 def _dialogue(path: Path, messages: list[SavedMessage]) -> Dialogue:
     dialogue = Dialogue()
-    roles = ("user", "assistant")
     for number, each in enumerate(messages):
         check_text(each.text, f"{path}: message {number + 1}")
         if each.role in ("system", "developer"):
@@ -89,13 +91,13 @@ def _dialogue(path: Path, messages: list[SavedMessage]) -> Dialogue:
                 raise UserError(f"{path}: message {number + 1} is of the system: only 1 may be")
             dialogue.system = each.text
             continue
-        due = roles[len(dialogue.turns) % 2]
+        due = ROLES[len(dialogue.turns) % 2]
         if each.role != due:
             raise UserError(
                 f"{path}: message {number + 1} is of the {each.role}, where one of the {due} is "
                 "due: user and assistant take turns"
             )
-        dialogue.turns.append(ChatMessage(each.role, each.text))
+        dialogue.turns.append(ChatMessage(due, each.text))
     if not messages:
         raise UserError(f"{path} holds no message")
     return dialogue

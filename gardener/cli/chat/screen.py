@@ -24,7 +24,6 @@ ALIGNED = "  "
 """What stands before further lines of a message."""
 
 
-
 class Slashes(Completer):
     """Completes commands, names of settings, and policies."""
 

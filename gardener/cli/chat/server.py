@@ -1,6 +1,6 @@
 """A server that answers: any that has OpenAI's interface."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from time import monotonic
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -34,9 +34,10 @@ class ServerSource:
     """Asks one server, with `async with`."""
 
     def __init__(self, url: str, key: str | None, model: str | None) -> None:
-        """`model`: None takes the first one that it has. Raises UserError for a URL that is none."""
+        """`model`: None takes the first one there. Raises UserError for a URL that is none."""
         self._base, self._wanted = base_of(url), model
-        self.model, self.context = model or "", None
+        self.model = model or ""
+        self.context: int | None = None
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         timeout = httpx2.Timeout(SILENCE, connect=CONNECT)
         self._client = httpx2.AsyncClient(headers=headers, timeout=timeout)
@@ -85,7 +86,7 @@ class ServerSource:
 
     async def answer(
         self, messages: Sequence[ChatMessage], knobs: Knobs, figures: TurnFigures
-    ) -> AsyncIterator[Part]:
+    ) -> AsyncGenerator[Part]:
         """See `Source`."""
         begin = monotonic()
         body = {
@@ -141,7 +142,9 @@ def sent(knobs: Knobs) -> dict[str, Any]:
     fields: dict[str, Any] = {"max_tokens": knobs.max_tokens}
     for name in sorted(knobs.given & {*SAMPLED, "ignore_eos"}):
         value = knobs[name]
-        fields[name] = {str(token): bias for token, bias in value} if name == "logit_bias" else value
+        fields[name] = (
+            {str(token): bias for token, bias in value} if name == "logit_bias" else value
+        )
     return fields
 
 
@@ -200,7 +203,10 @@ def _read(chunk: dict[str, Any], figures: TurnFigures) -> str:
 def _take(chunk: dict[str, Any], figures: TurnFigures) -> str:
     usage = chunk.get("usage") or {}
     if usage:
-        figures.prompt, figures.tokens = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+        figures.prompt, figures.tokens = (
+            int(usage["prompt_tokens"]),
+            int(usage["completion_tokens"]),
+        )
         figures.cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
     for name in ("accepted", "missed", "drafted", "segments", "policy"):
         value = (chunk.get("gardener") or {}).get(name)

@@ -1,6 +1,6 @@
 """Who answers: what a chat needs of a ring or a server."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +66,6 @@ class Source(Protocol):
 
     def answer(
         self, messages: Sequence[ChatMessage], knobs: Knobs, figures: TurnFigures
-    ) -> AsyncIterator[Part]:
+    ) -> AsyncGenerator[Part]:
         """The answer to these, as it comes; `figures` are filled in meanwhile. To cancel the
         reader ends it. Raises GardenerError, after all text there was."""
