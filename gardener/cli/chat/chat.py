@@ -15,7 +15,7 @@ from gardener.cli.chat.obeyed import Obeyed
 from gardener.cli.chat.paint import Painter
 from gardener.cli.chat.source import Source, TurnFigures
 from gardener.cli.program import taking_interrupts
-from gardener.errors import GardenerError, UserError
+from gardener.errors import GardenerError, PeerLost, UserError
 from gardener.runtime.wording import Say, printable
 
 LEAVE = "Ctrl-C once more leaves, and so does Ctrl-D"
@@ -87,7 +87,7 @@ class Chat:
             await self.answer()
         except GardenerError as error:
             self.failed = True
-            self._say(f"error: {error}")
+            self._say(f"error: {error}{_way_out(error)}")
         return True
 
     # --- for the commands --------------------------------------------------------------------
@@ -171,3 +171,10 @@ class Chat:
             self._say("ended where the context is full: /new begins anew")
         elif not figures.tokens:
             self._say("the model says nothing")
+
+
+def _way_out(error: GardenerError) -> str:
+    """What to do in a chat, where the error itself knows of commands alone."""
+    if isinstance(error, PeerLost):
+        return " (/retry asks again)"
+    return ""

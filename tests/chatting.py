@@ -1,4 +1,4 @@
-"""A terminal for programs under test: a pty that is written to and read, and what stands on it."""
+"""A chat in a terminal of its own: a pty that is typed into and read."""
 
 import fcntl
 import os
@@ -24,11 +24,11 @@ WHERE = b"\x1b[6n"
 """Asks the terminal where the cursor is; no toolbar without an answer."""
 
 
-class Terminal:
-    """Runs `gardener` with these words in a terminal of its own. `said`: all that it wrote."""
+class ChatTerminal:
+    """Runs `gardener chat` with these options in it. `said`: all that it wrote."""
 
     def __init__(
-        self, *words: str, columns: int = 80, rows: int = 24, env: dict[str, str] | None = None
+        self, *options: str, columns: int = 80, rows: int = 24, env: dict[str, str] | None = None
     ) -> None:
         program = "from gardener.cli.start import gardener; gardener()"
         self.pid, self._end = pty.fork()
@@ -37,7 +37,7 @@ class Terminal:
             os.environ.pop("NO_COLOR", None)
             os.environ.update(env or {})
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-            os.execv(sys.executable, [sys.executable, "-c", program, *words])
+            os.execv(sys.executable, [sys.executable, "-c", program, "chat", *options])
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.said = ""
         self._bytes = b""
