@@ -3,10 +3,15 @@
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from serving import Server
 
 collect_ignore = ["outside"]  # programs of others, in .venv-clients: see bin/test
 
@@ -20,3 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.mkdtemp(prefix="gardener-tests-")
     config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
     furnish(Path(folder))
+
+
+@pytest.fixture(scope="session")
+def server() -> "Iterator[Server]":
+    """A real server for all tests that need no other: two stages of the default model on this
+    machine, behind a key."""
+    from serving import KEY, serving
+
+    with serving("--local", "2", key=KEY) as standing:
+        yield standing

@@ -17,6 +17,9 @@ from gardener.rings.settings import RingSettings
 WITHOUT = "the server needs packages that are not installed: pip install 'gardener-node[serve]'"
 
 
+# Not GARDENER_PORT: Kubernetes sets that for a service called gardener, to what is no port.
+
+
 @Parameter(name="*", group=SERVER)
 @dataclass(frozen=True)
 class ServerOptions:
@@ -25,14 +28,14 @@ class ServerOptions:
     host: Annotated[
         str,
         Parameter(
-            env_var="GARDENER_HOST",
+            env_var="GARDENER_HTTP_HOST",
             help="Where to listen. Any address but this machine's own needs --api-key.",
         ),
     ] = "127.0.0.1"
     port: Annotated[
         int,
         Parameter(
-            env_var="GARDENER_PORT",
+            env_var="GARDENER_HTTP_PORT",
             validator=Number(gte=0, lte=65535),
             help="0: one that is free, which is printed.",
         ),
@@ -126,7 +129,9 @@ def serve(
     gardener serve --local 3
     """
     settings = holder.settings(ring, holder.drafting.settings(draft))
-    settings = replace(settings, keep_prefixes=True, policies=() if policy is None else (policy,))
+    settings = replace(
+        settings, keep_prefixes=True, reopened=True, policies=() if policy is None else (policy,)
+    )
     if settings.simulate is not None:
         raise UserError("a simulated ring cannot be served: take --local or --peer")
     _serve(server, settings, policy, holder.bounds.bounds(), verbose)
@@ -143,6 +148,8 @@ def _serve(
         from gardener.serve.server import serve as serve_ring
         from gardener.serve.settings import ServeSettings
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("gardener"):
+            raise
         raise UserError(WITHOUT) from error
     settings = ServeSettings(
         host=options.host,

@@ -4,18 +4,30 @@ It is rendered by transformers' `apply_chat_template`, which adds no special tok
 the template writes is all there is, and its special tokens become what they are.
 """
 
+import inspect
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from gardener.errors import UserError
 from gardener.holder.templates import Template
 
-FIRST, ANSWER, SECOND, SYSTEM = "Firstturn", "Theanswer", "Secondturn", "Systemtext"
+Message: TypeAlias = Mapping[str, Any]
+"""One turn as transformers has it: `role`, which is system, user, assistant or tool, and `content`;
+an assistant's may have `tool_calls`, each a `function` with a `name` and `arguments`, an object."""
+
+FIRST, ANSWER, SECOND, SYSTEM_TEXT = "Firstturn", "Theanswer", "Secondturn", "Systemtext"
+TOOL = "thetool"
 """Stand for what is put into a template, to find it in what comes out. Words of letters, with which
 no tokenizer joins the marks around them into one token."""
+
+SYSTEM, ASSISTANT = "system", "assistant"
+"""Roles."""
+
+NO_FIELDS = {"parameters": {"type": "object", "properties": {}}}
+"""Of a function without arguments."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,17 @@ class _Regard:
     own: bool = False
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What a template is given beside the messages."""
+
+    tools: Sequence[Mapping[str, Any]] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+NOTHING = Extras()
+
+
 class ChatTemplate:
     """Writes a dialogue as the prompt for the next answer."""
 
@@ -48,18 +71,43 @@ class ChatTemplate:
         self._tokenizer, self._template, self._where = tokenizer, template, where
         self._options = {} if template is None else {"chat_template": template.text}
 
-    def tokens(self, turns: Sequence[str], system: str | None = None) -> list[int]:
-        """The prompt for an answer to the last of these turns, which user and assistant take by
-        turns. `system`: the system message; empty: none, not even one that the template would write
-        by itself; None: as the template has it.
+    def tokens(
+        self,
+        messages: Sequence[Message],
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """The prompt for an answer to the last of these messages. `system`: the system message
+        where they begin with none; empty: none, not even one that the template would write by
+        itself; None: as the template has it. `tools`: functions that may be called, as JSON schema.
+        `options`: variables for the template.
 
-        Raises UserError for a template that fails, or takes no system message.
+        Raises UserError for a template that fails, or leaves out what it is given.
         """
-        return list(self._apply(self._messages(turns, system), return_dict=True)["input_ids"])
+        if taken := self._ours.intersection(options or ()):
+            raise UserError(
+                f"{min(taken)} is not a variable of the chat template, and is set otherwise: leave "
+                "it out"
+            )
+        whole = self._with_system(messages, system)
+        extras = Extras(tools or None, options or {})
+        text = self._apply(whole, extras)
+        self._keeps(whole, extras)
+        return self._encode(text)
 
     def text(self, turns: Sequence[str], system: str | None = None) -> str:
-        """The same as text."""
-        return str(self._apply(self._messages(turns, system), tokenize=False))
+        """The prompt as text; user and assistant take the turns by turns."""
+        return self._apply(self._with_system(in_turns(turns), system))
+
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether it writes the tools that may be called."""
+        tool = {"type": "function", "function": {"name": TOOL, "description": TOOL, **NO_FIELDS}}
+        try:
+            return TOOL in self._apply([user(FIRST)], Extras([tool]))
+        except UserError:
+            return False
 
     def fixed(self, system: str | None = None) -> FixedText:
         """What stands around the turns. Blanks at the end of what stands before a user turn belong
@@ -111,56 +159,77 @@ class ChatTemplate:
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
 
-    def _messages(self, turns: Sequence[str], system: str | None) -> list[dict[str, str]]:
-        roles = ("user", "assistant")
-        return [
-            *self._system(system),
-            *({"role": roles[n % 2], "content": turn} for n, turn in enumerate(turns)),
-        ]
-
-    def _system(self, text: str | None) -> list[dict[str, str]]:
-        """The system message, as far as there must be one. Raises UserError where it would not
-        stand in the prompt."""
+    def _with_system(self, messages: Sequence[Message], text: str | None) -> list[Message]:
+        """The messages with the system message, as far as there must be one. Raises UserError where
+        it would not stand in the prompt."""
+        if messages and messages[0]["role"] == SYSTEM:
+            text, messages = messages[0]["content"], messages[1:]
         if text is None:
-            return []
+            return list(messages)
         if not text.strip():
-            return [_system_message("")] if self._regard.own else []
+            return [*([system_message("")] if self._regard.own else []), *messages]
         if self._regard.refusal:
             raise UserError(
                 f"{self._where} takes no system message ({self._regard.refusal}): say it in the "
                 "prompt, or name another --template"
             )
-        return [_system_message(text)]
+        return [system_message(text), *messages]
 
     @cached_property
     def _regard(self) -> _Regard:
-        turn = {"role": "user", "content": FIRST}
-        plain = str(self._apply([turn], tokenize=False))
+        plain = self._apply([user(FIRST)])
         try:
-            with_one = str(self._apply([_system_message(SYSTEM), turn], tokenize=False))
+            with_one = self._apply([system_message(SYSTEM_TEXT), user(FIRST)])
         except UserError as error:
             return _Regard(_short(error.__cause__ or error))
-        before, found, after = with_one.partition(SYSTEM)
+        before, found, after = with_one.partition(SYSTEM_TEXT)
         if not found:
             return _Regard("it leaves it out without a word")
         head, after = plain.partition(FIRST)[0], after.partition(FIRST)[0]
         around = head.startswith(before) and head.endswith(after)
         return _Regard(own=around and len(head) > len(before) + len(after))
 
-    def _apply(self, messages: Sequence[dict[str, str]], **options: bool) -> Any:
+    def _keeps(self, messages: Sequence[Message], extras: Extras) -> None:
+        """Raises UserError if a message would not stand in the prompt, or a call in one.
+
+        What is looked for are words in their place: the texts themselves may be found elsewhere,
+        and a template may write them otherwise, a tool's as JSON for instance.
+        """
+        if len(messages) == 1 or _ordinary(messages):
+            return
+        marked = [_marked(number, message) for number, message in enumerate(messages)]
+        written = self._apply([message for message, _ in marked], extras)
+        for number, (message, words) in enumerate(marked):
+            if lost := [what for word, what in words.items() if word not in written]:
+                raise UserError(
+                    f"{self._where} leaves {lost[0]} of message {number + 1} (role "
+                    f"{message['role']}) out: say it in a user's, or name another --template"
+                )
+
+    def _apply(self, messages: Sequence[Message], extras: Extras = NOTHING) -> str:
         try:
-            return self._tokenizer.apply_chat_template(
-                list(messages),
-                add_generation_prompt=True,
-                tokenizer_bos=self._bos,
-                **self._options,
-                **options,
+            return str(
+                self._tokenizer.apply_chat_template(
+                    list(messages),
+                    tools=extras.tools,
+                    add_generation_prompt=True,
+                    tokenize=False,
+                    tokenizer_bos=self._bos,
+                    **self._options,
+                    **extras.options,
+                )
             )
         except Exception as error:  # a template is a program: it may end in any of them
             raise UserError(
                 f"{self._where} failed ({_short(error)}): mend it, name another --template, or use "
                 "--raw"
             ) from error
+
+    @cached_property
+    def _ours(self) -> frozenset[str]:
+        """Names of what a template is rendered with, which are no variables of its own."""
+        taken = inspect.signature(self._tokenizer.apply_chat_template).parameters
+        return frozenset(taken) | {"messages", "tokenizer_bos"}
 
     @cached_property
     def _bos(self) -> str:
@@ -170,8 +239,48 @@ class ChatTemplate:
         return str(self._tokenizer.bos_token) if begins else ""
 
 
-def _system_message(text: str) -> dict[str, str]:
-    return {"role": "system", "content": text}
+def in_turns(turns: Sequence[str]) -> list[Message]:
+    """Messages of user and assistant by turns."""
+    roles = ("user", ASSISTANT)
+    return [{"role": roles[n % 2], "content": turn} for n, turn in enumerate(turns)]
+
+
+def user(text: str) -> Message:
+    """A user's turn."""
+    return {"role": "user", "content": text}
+
+
+def system_message(text: str) -> Message:
+    """The system message."""
+    return {"role": SYSTEM, "content": text}
+
+
+def _ordinary(messages: Sequence[Message]) -> bool:
+    """A system message at most, and then user and assistant by turns: the dialogue that every
+    template is made for, and that `check` looks at."""
+    turns = messages[1:] if messages[0]["role"] == SYSTEM else messages
+    return all(
+        message["role"] == ("user", ASSISTANT)[number % 2] and not message.get("tool_calls")
+        for number, message in enumerate(turns)
+    )
+
+
+def _marked(number: int, message: Message) -> tuple[Message, dict[str, str]]:
+    """The message with words in place of its text and the names of its calls; and what these words
+    stand for. An assistant's text is not asked for: some templates leave out what it thought."""
+    words: dict[str, str] = {}
+    marked = dict(message)
+    if message["role"] != ASSISTANT and message["content"].strip():
+        marked["content"] = f"Message{number}text"
+        words[marked["content"]] = "the text"
+    if calls := message.get("tool_calls"):
+        named = [f"Call{number}of{place}" for place in range(len(calls))]
+        words |= dict.fromkeys(named, "a call")
+        marked["tool_calls"] = [
+            {**call, "function": {**call["function"], "name": name}}
+            for call, name in zip(calls, named, strict=True)
+        ]
+    return marked, words
 
 
 def _short(error: BaseException) -> str:

@@ -27,6 +27,15 @@ BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 """A token that is one byte, for a decoder with byte fallback."""
 
 
+_PLAIN = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+LETTER_OF: dict[int, str] = {byte: chr(byte) for byte in _PLAIN} | {
+    byte: chr(256 + number)
+    for number, byte in enumerate(byte for byte in range(256) if byte not in _PLAIN)
+}
+"""The letters with which byte-level tokenizers write bytes (GPT-2's `bytes_to_unicode`)."""
+
+_BYTE_OF = {letter: byte for byte, letter in LETTER_OF.items()}
+
 LARGEST = 2**32 - 1
 """The largest number that may be a token's."""
 
@@ -36,24 +45,31 @@ class Traits:
     """What must be known of a tokenizer.
 
     special     what its special tokens are written like; they are no text
+    added       what its added tokens are written like; they stand for these letters
+    byte_level  its tokens are written with a letter for each byte
     falls_back  byte tokens that follow on each other are decoded as a whole: they are characters
                 if all of them are, else each is U+FFFD
     """
 
     special: frozenset[str]
+    added: frozenset[str]
+    byte_level: bool
     falls_back: bool
 
 
 @lru_cache(maxsize=8)
 def traits(tokenizer: Tokenizer) -> Traits:
     """Of a tokenizer that nobody changes any more."""
-    added = tokenizer.get_added_tokens_decoder().values()
+    added = list(tokenizer.get_added_tokens_decoder().values())
     special = frozenset(each.content for each in added if each.special)
-    falls_back = False
+    byte_level = falls_back = False
     if tokenizer.decoder is not None:
         with _survived([]):
             falls_back = "é" in tokenizer.decoder.decode(["x", "<0xC3>", "<0xA9>", "x"])
-    return Traits(special, falls_back)
+        with _survived([]):
+            byte_level = tokenizer.decoder.decode([LETTER_OF[0xC3], LETTER_OF[0xA9]]) == "é"
+    names = frozenset(each.content for each in added)
+    return Traits(special, names, byte_level, falls_back)
 
 
 class ByteRun:
@@ -225,9 +241,31 @@ def written(tokenizer: Tokenizer, token: int) -> str | None:
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
     """One token alone, special ones as they are written."""
+    return _plainly(tokenizer, [token])
+
+
+@lru_cache(maxsize=1 << 16)
+def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
+    """What a token adds to a text, in UTF-8; it may be part of a character. Special tokens, which
+    add nothing, as they are written."""
+    known, name = traits(tokenizer), written(tokenizer, token)
+    if name is None:
+        return b""
+    if name in known.added:
+        return name.encode()
+    if known.byte_level and all(letter in _BYTE_OF for letter in name):
+        return bytes(_BYTE_OF[letter] for letter in name)
+    if known.falls_back and (found := BYTE.fullmatch(name)):
+        return bytes([int(found[1], 16)])
+    once, twice = (_plainly(tokenizer, [token] * times) for times in (1, 2))
+    # Decoders strip a blank from the beginning of a text; the second of two tokens has it.
+    return twice.removeprefix(once).encode()
+
+
+def _plainly(tokenizer: Tokenizer, tokens: list[int]) -> str:
     with _survived([]):
-        return str(tokenizer.decode([token], skip_special_tokens=False))
-    return LOST
+        return str(tokenizer.decode(tokens, skip_special_tokens=False))
+    return LOST * len(tokens)
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """Text into prompt tokens: the model's tokenizer, its chat template, and where an answer ends."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from gardener.errors import UserError
-from gardener.holder.chat_template import ChatTemplate, FixedText
+from gardener.holder.chat_template import ChatTemplate, FixedText, Message, in_turns
 from gardener.holder.detokenizer import written
 from gardener.holder.templates import END, NEEDS, Template, choose, names_of, read
 from gardener.model.checkpoint.folders import read_json, refuse_pointer
@@ -16,6 +16,10 @@ from gardener.runtime.wording import Say, check_text
 
 OWN = "the model's own"
 """What to call a chat template that comes with the model."""
+
+
+class TooLong(UserError):
+    """A prompt leaves no room for an answer."""
 
 
 class Prompter:
@@ -86,24 +90,47 @@ class Prompter:
         Raises UserError if nothing is left of it, or no room for an answer, and for a template that
         fails or takes no system message.
         """
-        for each in (text, *(turn for pair in history for turn in pair)):
-            check_text(each, "the prompt")
-        if raw:
-            tokens = self._raw("".join(asked + answered for asked, answered in history) + text)
-        else:
-            turns = [*(turn for pair in history for turn in pair), text]
-            message = self.system if system is None else system
-            tokens = self._checked_chat().tokens(turns, message)
+        turns = [*(turn for pair in history for turn in pair), text]
+        if not raw:
+            return self._chat_tokens(in_turns(turns), self.system if system is None else system)
+        for turn in turns:
+            check_text(turn, "the prompt")
+        return self.checked(self._raw("".join(turns)))
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """A dialogue in the chat template. The system message for all chats stands where it begins
+        with none. `tools`: functions that may be called, as JSON schema; see `takes_tools`.
+        `options`: variables that the template knows beside these.
+
+        Raises UserError as `encode`, and for a template that leaves something out.
+        """
+        return self._chat_tokens(messages, self.system, tools, options)
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the chat template writes the tools that it is given. Raises UserError if there is
+        no template, or one that fails."""
+        return self._checked_chat().takes_tools
+
+    def checked(self, tokens: list[int]) -> list[int]:
+        """The same tokens, as a prompt of this model. Raises UserError if there are none, or no
+        room for an answer, or one that the model does not have."""
         if not tokens:
             raise UserError("the prompt is empty: say something")
-        if max(tokens) >= self.vocabulary:
-            odd = max(tokens)
-            raise UserError(
-                f"the prompt holds token {odd} ({written(self.backend, odd)!r}), and this model "
-                f"has tokens 0 to {self.vocabulary - 1}: take the tokenizer that belongs to it"
-            )
+        for odd in (min(tokens), max(tokens)):
+            if not 0 <= odd < self.vocabulary:
+                raise UserError(
+                    f"the prompt holds token {odd} ({written(self.backend, odd)!r}), and this "
+                    f"model has tokens 0 to {self.vocabulary - 1}: take the tokenizer that belongs "
+                    "to it"
+                )
         if len(tokens) >= self.context:
-            raise UserError(
+            raise TooLong(
                 f"the prompt has {len(tokens)} tokens, and with the answer there may be "
                 f"{self.context}: shorten it, or take a longer --context"
             )
@@ -132,6 +159,17 @@ class Prompter:
     def added(self, token: int) -> bool:
         """Whether this is a token of its own, which no ordinary text becomes."""
         return token in self._tokenizer.added_tokens_decoder
+
+    def _chat_tokens(
+        self,
+        messages: Sequence[Message],
+        system: str | None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        for message in messages:
+            check_text(message["content"], "the prompt")
+        return self.checked(self._checked_chat().tokens(messages, system, tools, options))
 
     def _raw(self, text: str) -> list[int]:
         tokens = list(self._tokenizer(text).input_ids)

@@ -25,6 +25,10 @@ GRACE = 5.0
 LAST_WORDS = 1.0
 """Seconds to read what a stage printed before it ended."""
 
+REPEAT = "repeat the command, it starts all stages anew"
+REOPENED = "all stages are started anew: repeat the request in a moment"
+"""What to do about a lost stage."""
+
 LINE = 4096
 """Longest line that is told whole; a longer one is cut in pieces."""
 
@@ -33,12 +37,19 @@ class LocalRing:
     """`stages` node processes on loopback, and a listening socket for the holder."""
 
     def __init__(
-        self, stages: int, model: Path, options: Sequence[str], heard: Callable[[str], None]
+        self,
+        stages: int,
+        model: Path,
+        options: Sequence[str],
+        heard: Callable[[str], None],
+        reopened: bool = False,
     ) -> None:
-        """`options` go to every node; `heard` is told each line that a node prints."""
+        """`options` go to every node; `heard` is told each line that a node prints. `reopened`: see
+        `RingSettings`."""
         self._model = model
         self._options = options
         self._heard = heard
+        self._way_out = REOPENED if reopened else REPEAT
         self._sockets = [_listening() for _ in range(stages + 1)]
         ports = [sock.getsockname()[1] for sock in self._sockets]
         self._addresses = [Address("127.0.0.1", port) for port in ports]
@@ -89,8 +100,8 @@ class LocalRing:
         """What became of the process of a lost stage, and what to do."""
         process = self.processes[stage - 1]
         if process.returncode is None:
-            return "repeat the command, it starts all stages anew"
-        return f"its process {_fate(process)}; repeat the command, it starts all stages anew"
+            return self._way_out
+        return f"its process {_fate(process)}; {self._way_out}"
 
     async def stop(self) -> None:
         """End all stages, within `GRACE` and a moment: those that do not end are killed."""

@@ -88,7 +88,7 @@ async def _local(
     share_cores(SPINS)
     model, theirs = await asyncio.to_thread(local_folders, settings, stages, say)
     start = Start(stages, say, heard)
-    local = LocalRing(stages, theirs, settings.node_options(), start.heard)
+    local = LocalRing(stages, theirs, settings.node_options(), start.heard, settings.reopened)
     start.begin(settings.model)
     try:
         await local.start()

@@ -48,6 +48,7 @@ class RingSettings:
     policies  that will run in it, as far as they are known
     max_requests  that run at the same time; others wait for their turn
     keep_prefixes keep what was computed of a request, for those that begin with the same tokens
+    reopened  whoever opens it opens it again after a break, and people are told so
     """
 
     local: int | None = None
@@ -71,6 +72,7 @@ class RingSettings:
     policies: tuple[str, ...] = ()
     max_requests: int = MAX_REQUESTS
     keep_prefixes: bool = True
+    reopened: bool = False
 
     def __post_init__(self) -> None:
         if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:

@@ -5,23 +5,25 @@ stays is told something every few seconds, so that nothing between takes the con
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
-import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gardener.errors import GardenerError
 from gardener.holder.session import Piece
-from gardener.serve.asked import Asked
-from gardener.serve.errors import ApiError, told
+from gardener.serve.asked import COMPLETE, Asked
+from gardener.serve.errors import SHUTTING_DOWN, Ended, told
 from gardener.serve.house import House
 
+log = logging.getLogger(__name__)
+
 DONE = b"data: [DONE]\n\n"
-KEEP_ALIVE = b": still under way\n\n"
-"""A comment, which clients skip."""
+COMMENT = b": still under way\n\n"
+"""Clients skip it."""
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -64,6 +66,8 @@ async def whole(asked: Asked, form: Form, house: House, receive: Receive) -> Res
         try:
             async for piece in asked:
                 form.piece(piece)
+            if not left.done():
+                _check_complete(asked)
         except GardenerError as error:
             raise told(error, partial=form.text) from error
         if left.done():
@@ -80,49 +84,52 @@ class Stream(Response):
         self._asked, self._form, self._house = asked, form, house
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def write(*events: bytes) -> None:
-            body = b"".join(events)
-            if body:
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-
         async with _attended(self._asked, self._house, receive) as left:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
-            )
-            await write(*map(event, self._form.begin()))
-            async for events in self._events(left):
-                await write(*events)
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(start)
+            async for data in self._events(left):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _events(self, left: "asyncio.Task[None]") -> AsyncIterator[Iterable[bytes]]:
-        """What is written after the beginning."""
-        asked, form, pause = self._asked, self._form, self._house.settings.keep_alive
+    async def _events(self, left: "asyncio.Task[None]") -> AsyncIterator[bytes]:
+        """All that is written; one that broke ends without `[DONE]`."""
+        asked, form = self._asked, self._form
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(pause):
-                        piece = await anext(asked)
-                except TimeoutError:
-                    yield (KEEP_ALIVE,)
-                    continue
-                yield map(event, form.piece(piece))
-        except StopAsyncIteration:
+            if begin := b"".join(map(event, form.begin())):
+                yield begin
+            async for piece in self._pieces():
+                if piece is None:
+                    yield COMMENT
+                elif data := b"".join(map(event, form.piece(piece))):
+                    yield data
             if not left.done():
-                yield map(event, form.end(asked))
-                yield (DONE,)
-        except GardenerError as error:
-            yield map(event, form.failed(asked))
-            yield (event(encoded(told(error))),)
+                _check_complete(asked)
+                yield b"".join((*map(event, form.end(asked)), DONE))
+        except Exception as error:
+            if not isinstance(error, GardenerError):
+                log.exception("an answer could not be written")
+            failure = event(told(error).body())
+            yield b"".join((*map(event, form.failed(asked)), failure))
+
+    async def _pieces(self) -> AsyncIterator[Piece | None]:
+        """None where there was none for a while."""
+        pause = self._house.settings.keep_alive
+        while True:
+            try:
+                async with asyncio.timeout(pause):
+                    piece = await anext(self._asked)
+            except TimeoutError:
+                yield None
+            except StopAsyncIteration:
+                return
+            else:
+                yield piece
 
 
-def encoded(error: ApiError) -> bytes:
-    """An error as an event has it."""
-    data: Any = error.envelope()
-    return msgspec.json.encode(data)
+def _check_complete(asked: Asked) -> None:
+    """Raises Ended for an answer that somebody has closed before its end."""
+    if asked.finish_reason not in COMPLETE:
+        raise Ended(SHUTTING_DOWN)
 
 
 @asynccontextmanager

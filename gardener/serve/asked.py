@@ -2,14 +2,22 @@
 
 from typing import Protocol, Self
 
+from gardener.decoding.speculation import Speculation
 from gardener.errors import GardenerError
 from gardener.holder.session import Piece
 from gardener.protocol.sampling import Sampling
+
+COMPLETE = frozenset(("eos", "stop", "length", "context"))
+"""Reasons for which an answer is complete; with any other it broke, or was ended from outside."""
 
 
 class Asked(Protocol):
     """An async iterator of pieces; a session of the holder is one. It raises what went wrong after
     the last piece that was written until then."""
+
+    @property
+    def speculation(self) -> Speculation:
+        """How its tokens are guessed: the policy, and what was counted."""
 
     @property
     def finish_reason(self) -> str | None:

@@ -3,9 +3,10 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gardener.serve.simple import answer
+from gardener.serve.asking import respond
+from gardener.serve.requests import ChatRequest
 
 
 async def chat_completions(request: Request) -> Response:
     """The next turn of a chat."""
-    return await answer(request, chat=True)
+    return await respond(request, ChatRequest)

@@ -3,9 +3,10 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gardener.serve.simple import answer
+from gardener.serve.asking import respond
+from gardener.serve.requests import CompletionRequest
 
 
 async def completions(request: Request) -> Response:
     """A text that goes on."""
-    return await answer(request, chat=False)
+    return await respond(request, CompletionRequest)

@@ -10,7 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gardener.errors import Busy, PeerLost, StageFailed, UserError
+from gardener.errors import Busy, LocalError, PeerLost, StageFailed, UserError
+
+SHUTTING_DOWN = "the server is shutting down"
 
 KINDS = {
     400: "invalid_request_error",
@@ -21,6 +23,10 @@ KINDS = {
     503: "service_unavailable_error",
 }
 """Status -> `type` of an error; of others below 500 it is that of 400."""
+
+
+class Ended(UserError):
+    """The answer ends here, because whoever serves it does."""
 
 
 @dataclass
@@ -57,12 +63,16 @@ class ApiError(Exception):
             error["partial"] = self.partial
         return {"error": error}
 
+    def body(self) -> bytes:
+        """The envelope as JSON."""
+        return msgspec.json.encode(self.envelope())
+
     def response(self) -> Response:
         """As HTTP has it."""
         headers = {} if self.retry_after is None else {"retry-after": f"{ceil(self.retry_after)}"}
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
-        return json_response(self.envelope(), self.status, headers)
+        return Response(self.body(), self.status, headers, "application/json")
 
 
 def json_response(what: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -75,6 +85,8 @@ def told(error: Exception, partial: str | None = None) -> ApiError:
     match error:
         case ApiError():
             return error
+        case Ended():
+            return ApiError(503, str(error), code="shutting_down", partial=partial)
         case Busy():
             return ApiError(429, str(error), code="queue_full", retry_after=error.retry_after)
         case UserError():
@@ -83,7 +95,9 @@ def told(error: Exception, partial: str | None = None) -> ApiError:
             return ApiError(503, str(error), code="ring_lost", retry_after=5.0, partial=partial)
         case StageFailed():
             return ApiError(500, str(error), code="stage_failed", partial=partial)
-    return ApiError(500, str(error) or type(error).__name__, code="internal", partial=partial)
+        case LocalError():
+            return ApiError(500, str(error), code="internal", partial=partial)
+    return told_nothing(error)
 
 
 def not_standing(why: str) -> ApiError:
@@ -115,7 +129,7 @@ async def http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-async def any_error(request: Request, error: Exception) -> Response:
-    """Handler of what should not happen; the traceback is logged by the server."""
+def told_nothing(error: Exception) -> ApiError:
+    """What to tell a client where the server itself failed: the log has the rest."""
     kind = type(error).__name__
-    return ApiError(500, f"{kind} at the server; this is a bug, please report it").response()
+    return ApiError(500, f"{kind} at the server; this is a bug, please report it", code="internal")

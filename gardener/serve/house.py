@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from gardener.rings.opened import OpenRing
 from gardener.serve.asked import Asked
-from gardener.serve.errors import ApiError, not_standing
+from gardener.serve.errors import SHUTTING_DOWN, ApiError, not_standing
 from gardener.serve.keeper import RingKeeper
 from gardener.serve.settings import ServeSettings
 
@@ -31,7 +31,7 @@ class House:
     def ring(self) -> OpenRing:
         """The ring, to ask it. Raises ApiError (503) if there is none, or if the server ends."""
         if self.closing.is_set():
-            raise ApiError(503, "the server is shutting down", code="shutting_down")
+            raise ApiError(503, SHUTTING_DOWN, code="shutting_down")
         ring = self.keeper.ring
         if ring is None:
             raise not_standing(self.keeper.why)

@@ -4,10 +4,12 @@ import asyncio
 
 from gardener.errors import GardenerError, PeerLost, UserError
 from gardener.holder.admission import MAX_WAITING
+from gardener.protocol.sampling import GREEDY
 from gardener.rings.open import open_ring
 from gardener.rings.opened import OpenRing
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import Say
+from gardener.serve.question import usual_sampling
 
 SHORTEST, LONGEST = 1.0, 15.0
 """Seconds between two attempts to open the ring; doubled after each that failed."""
@@ -18,6 +20,7 @@ class RingKeeper:
 
     ring  the ring while it stands; None: there is none now
     why   there is none, in a sentence: what it waits for, or what broke it
+    usual how the ring's model picks tokens where a request does not say
     """
 
     def __init__(
@@ -26,6 +29,7 @@ class RingKeeper:
         """`say` and `heard` as `open_ring` has them; `waiting`: most requests that wait."""
         self.ring: OpenRing | None = None
         self.why = "the ring is being opened"
+        self.usual = GREEDY
         self._settings, self._say, self._heard, self._waiting = settings, say, heard, waiting
         self._broke = ""  # the sentence about the ring that was there before
 
@@ -58,6 +62,7 @@ class RingKeeper:
         """From the opening of a ring to its break."""
         async with open_ring(self._settings, self._tell, self._heard) as ring:
             ring.holder.admission.max_waiting = self._waiting
+            self.usual = usual_sampling(ring.folder)
             self.ring, self._broke = ring, ""
             try:
                 self._broken(await ring.holder.failure())

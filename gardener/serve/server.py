@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gardener.errors import UserError, reason
 from gardener.net.address import Address
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import Say
 from gardener.serve.app import make_app
+from gardener.serve.errors import SHUTTING_DOWN, ApiError, Ended
 from gardener.serve.house import House
 from gardener.serve.keeper import RingKeeper
 from gardener.serve.settings import ServeSettings
@@ -34,7 +37,7 @@ async def serve(settings: ServeSettings, ring: RingSettings, say: Say, heard: Sa
     """
     keeper = RingKeeper(ring, say, heard, settings.queue)
     house = House(settings, keeper, settings.model_name(ring), int(time.time()))
-    server, sock = _server(settings, house), _listening(settings.host, settings.port)
+    server, sock = http_server(settings, house), listening(settings.host, settings.port)
     scheme = "http" if settings.tls_cert is None else "https"
     say(f"listening on {scheme}://{Address(settings.host, sock.getsockname()[1])}")
     keeping = asyncio.create_task(keeper.run())
@@ -61,11 +64,23 @@ async def _finish_answers(house: House, say: Say) -> None:
     say(f"{under_way} under way: {grace:g} s to finish, or end at once with another Ctrl-C")
     await asyncio.wait(house.answers.values(), timeout=grace)
     for asked in list(house.answers):
-        asked.fail(ShuttingDown("the server is shutting down"))
+        asked.fail(Ended(SHUTTING_DOWN))
 
 
-class ShuttingDown(UserError):
-    """The answer ends here because the server does."""
+class _Protocol(H11Protocol):
+    """What is no HTTP gets an error in the same form as everything else."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer and close: what follows cannot be read."""
+        body = ApiError(400, f"{msg} Send HTTP/1.1.", code="invalid_http").body()
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -77,8 +92,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(settings: ServeSettings, house: House) -> uvicorn.Server:
-    """Raises UserError for a certificate that cannot be used."""
+def http_server(settings: ServeSettings, house: House) -> uvicorn.Server:
+    """It serves the house once it is given a socket. Raises UserError for a certificate that cannot
+    be used."""
     cert, key = settings.tls_cert, settings.tls_key
     if cert is not None and key is not None:
         try:
@@ -90,6 +106,7 @@ def _server(settings: ServeSettings, house: House) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             make_app(house),
+            http=_Protocol,
             loop="none",
             lifespan="off",
             ws="none",
@@ -103,8 +120,8 @@ def _server(settings: ServeSettings, house: House) -> uvicorn.Server:
     )
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Raises UserError."""
+def listening(host: str, port: int) -> socket.socket:
+    """A socket for the server. Raises UserError."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -1,6 +1,7 @@
 """What a user says about the server."""
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +15,6 @@ KEEP_ALIVE = 5.0
 
 GRACE = 20.0
 """Seconds that answers have to finish once the server ends."""
-
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-"""How a client on this machine calls it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,12 @@ class ServeSettings:
                 "the API key is empty, or holds what no HTTP header can carry: take letters, "
                 "digits and signs of ASCII, without spaces"
             )
+        for origin in self.cors:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\\s]+", origin):
+                raise UserError(
+                    f"--cors {origin!r} is no origin: write it as https://example.org, without a "
+                    "path, or * for all"
+                )
         if self.api_key is None and not self.is_local:
             raise UserError(
                 f"--host {self.host} can be reached from elsewhere: say with --api-key (or "
@@ -67,12 +71,7 @@ class ServeSettings:
     @property
     def is_local(self) -> bool:
         """Only programs on this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:  # a name
-            return False
+        return is_loopback(self.host)
 
     def model_name(self, ring: RingSettings) -> str:
         """What clients call the model."""
@@ -82,6 +81,16 @@ class ServeSettings:
         if path.suffix == ".gguf":
             return path.stem
         return path.resolve().name if path.is_dir() else ring.model
+
+
+def is_loopback(host: str) -> bool:
+    """Whether it means the very machine that says it."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
 
 
 def _sendable(key: str) -> bool:

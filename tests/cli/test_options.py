@@ -12,7 +12,7 @@ import gardener
 from gardener.cli import main, node, options, program
 from gardener.cli.stage_options import StageOptions
 
-COMMANDS = ("generate", "verify", "eval", "split", "train-draft")
+COMMANDS = ("generate", "serve", "verify", "eval", "split", "train-draft")
 SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
@@ -43,6 +43,9 @@ NAMES = {
     "generate": HOLDER
     | SAMPLING
     | {"--stop", "--stop-token", "--raw", "--policy", "--compare", "--no-view", "--logprobs"},
+    "serve": HOLDER - {"--json", "--max-new-tokens"}
+    | {"--policy", "--host", "--port", "--api-key", "--tls-cert", "--tls-key", "--cors"}
+    | {"--no-page", "--queue", "--grace", "--keep-alive", "--served-name"},
     "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference", "--raw"},
     "eval": HOLDER
     | SAMPLING

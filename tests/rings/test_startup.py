@@ -9,7 +9,10 @@ import pytest
 import tiny
 from processes import Process, at, free_ports
 
-HEAVY = ("torch", "transformers", "huggingface_hub")
+HEAVY = (
+    *("torch", "transformers", "huggingface_hub"),
+    *("starlette", "uvicorn", "pydantic", "prometheus_client", "prompt_toolkit"),
+)
 
 END = f"print(*[name for name in {HEAVY} if name in sys.modules]); sys.stdout.flush(); os._exit(0)"
 
@@ -54,6 +57,7 @@ def imported(program: str, *options: str) -> set[str]:
         ("node", "'gardener-node', '--stage', 'x'"),
         ("main", "'gardener', '--help'"),
         ("main", "'gardener', 'generate', '--help'"),
+        ("main", "'gardener', 'serve', '--help'"),
         ("main", "'gardener', 'eval', '--help'"),
         ("main", "'gardener', 'verify', '--help'"),
     ],

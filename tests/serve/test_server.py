@@ -1,6 +1,48 @@
 """A real server: its process, its stages, and what a client sees of them."""
 
-from serving import MODEL, Server
+import http.client
+import json
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from processes import Process, free_ports, gone
+from serving import MODEL, Server, serving
+
+ASKED = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Tell me a long story of the sea."}],
+    "temperature": 0,
+    "ignore_eos": True,
+}
+
+
+def lines(server: Server, **more: object) -> Iterator[str]:
+    """The lines of a streamed chat, as they come."""
+    host = server.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=60)
+    headers = {"content-type": "application/json", "authorization": f"Bearer {server.key}"}
+    body = json.dumps({**ASKED, "stream": True, **more})
+    connection.request("POST", "/v1/chat/completions", body, headers)
+    try:
+        response = connection.getresponse()
+        assert response.status == 200
+        while line := response.readline():
+            if text := line.decode().strip():
+                yield text
+    finally:
+        connection.close()
+
+
+def chunks(told: list[str]) -> list[dict[str, object]]:
+    return [json.loads(line[6:]) for line in told if line.startswith("data: {")]
+
+
+def content(told: list[str]) -> str:
+    found: list[dict[str, object]] = chunks(told)
+    choices = [chunk["choices"][0] for chunk in found if chunk.get("choices")]  # type: ignore[index]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 def test_it_says_what_it_serves(server: Server) -> None:
@@ -10,11 +52,85 @@ def test_it_says_what_it_serves(server: Server) -> None:
     assert listed["data"][0]["max_model_len"] == 8192
 
 
-def test_it_answers(server: Server) -> None:
-    asked = {"role": "user", "content": "Name one colour."}
-    status, body = server.post(
-        "/v1/chat/completions", model=MODEL, messages=[asked], max_tokens=8, temperature=0
-    )
+def test_streamed_and_whole_are_the_same_text(server: Server) -> None:
+    status, whole = server.post("/v1/chat/completions", **ASKED, max_tokens=12)
     assert status == 200
-    assert body["choices"][0]["message"]["content"]
-    assert body["usage"]["completion_tokens"] == 8
+    told = list(lines(server, max_tokens=12))
+    assert told[-1] == "data: [DONE]"
+    assert content(told) == whole["choices"][0]["message"]["content"]
+    assert whole["usage"]["completion_tokens"] == 12
+    again = server.post("/v1/chat/completions", **ASKED, max_tokens=12)[1]
+    cached = again["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert cached == again["usage"]["prompt_tokens"] - 1
+
+
+def test_two_clients_at_once(server: Server) -> None:
+    def ask(_: int) -> str:
+        return content(list(lines(server, max_tokens=12)))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert len(set(pool.map(ask, range(2)))) == 1
+
+
+def test_a_stage_that_is_killed_is_told_and_comes_back() -> None:
+    with serving("--local", "2", "--grace", "1") as server:
+        stream = lines(server, max_tokens=2000)
+        told = [next(stream) for _ in range(5)]
+        stages = server.process.stages()
+        stages[2].kill()
+        told += stream
+        *_, last, error = chunks(told)
+        assert last["choices"][0]["finish_reason"] == "error"  # type: ignore[index]
+        assert "[DONE]" not in told[-1]
+        message = error["error"]["message"]  # type: ignore[index]
+        assert "stage 2 was lost" in message
+        assert "killed by SIGKILL" in message
+        assert "repeat the command" not in message
+        status, ready = server.get("/ready")
+        assert status == 503
+        assert "stage 2 was lost" in ready["error"]["message"]
+        server.process.until(server.is_ready)
+        assert server.process.stages()[2].pid != stages[2].pid
+        assert server.post("/v1/chat/completions", **ASKED, max_tokens=2)[0] == 200
+        _ends_honestly(server)
+
+
+def _ends_honestly(server: Server) -> None:
+    """Ctrl-C while an answer is under way, and another one that is short enough to finish."""
+    family = server.process.family()
+    stream = lines(server, max_tokens=6000)
+    told = [next(stream) for _ in range(4)]
+    server.process.signal(signal.SIGINT)
+    server.process.heard("1 answer is under way")
+    status, refused = server.post("/v1/chat/completions", **ASKED)
+    assert (status, refused["error"]["code"]) == (503, "shutting_down")
+    told += stream
+    *_, last, error = chunks(told)
+    assert last["choices"][0]["finish_reason"] == "error"  # type: ignore[index]
+    assert error["error"]["message"] == "the server is shutting down"  # type: ignore[index]
+    assert "[DONE]" not in told[-1]
+    assert server.process.status() == 130
+    assert gone(family)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--host", "0.0.0.0"), "--api-key"),
+        (("--tls-cert", "/no/such.pem", "--tls-key", "/no/such.key"), "cannot be used"),
+        (("--model", "/no/such/model"), "/no/such/model"),
+    ],
+)
+def test_what_cannot_be_served_ends_in_a_sentence(options: tuple[str, ...], says: str) -> None:
+    with Process("serve", "--local", "1", "--port", str(*free_ports(1)), *options) as process:
+        assert process.status() == 1
+        error = process.err.splitlines()[-1]
+        assert error.startswith("error: ")
+        assert says in error
+
+
+def test_without_its_packages_it_names_the_extra() -> None:
+    before = "import sys; sys.modules['starlette'] = None"
+    with Process("serve", "--local", "1", before=before) as process:
+        assert process.status() == 1
+        assert "pip install 'gardener-node[serve]'" in process.err.splitlines()[-1]

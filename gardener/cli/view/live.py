@@ -20,8 +20,8 @@ from rich.control import Control
 from rich.segment import Segments
 
 from gardener.cli import terminal
-from gardener.cli.view.keys import Keyboard
 from gardener.cli.view.kept_output import KeptOutput
+from gardener.cli.view.keys import Keyboard
 from gardener.cli.view.lines import Line, styled
 from gardener.cli.view.overlay import box, tag
 

@@ -13,7 +13,11 @@ def tag(picture: Segments, text: Line, width: int) -> Segments:
     size = length(text)
     for number, line in enumerate(lines):
         if size + 2 <= width and not "".join(each.text for each in line).strip():
-            lines[number] = [*Segment.adjust_line_length(line, width - 2 - size), *text, styled(" ")]
+            lines[number] = [
+                *Segment.adjust_line_length(line, width - 2 - size),
+                *text,
+                styled(" "),
+            ]
             break
     return _joined(lines)
 

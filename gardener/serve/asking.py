@@ -1,0 +1,47 @@
+"""From the body of a request to an answer that is under way."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gardener.errors import GardenerError
+from gardener.serve.accounts import Standing
+from gardener.serve.answering import Stream, whole
+from gardener.serve.errors import ApiError, told
+from gardener.serve.house import house_of
+from gardener.serve.models import unknown_model
+from gardener.serve.requests import ChatRequest, CompletionRequest
+from gardener.serve.responses import ChatForm, CompletionForm, Reply
+
+
+async def respond(request: Request, kind: type[ChatRequest] | type[CompletionRequest]) -> Response:
+    """The answer to a request of this kind. Raises ApiError."""
+    house = house_of(request)
+    _check_type(request.headers.get("content-type"))
+    wanted = kind.read(await request.body())
+    if wanted.model != house.model:
+        raise unknown_model(wanted.model, house)
+    ring = house.ring()
+    question = wanted.question(ring.prompter, house.keeper.usual)
+    settings = house.settings
+    try:
+        asked = question.ask(ring, settings.policy, settings.bounds)
+    except GardenerError as error:
+        raise told(error) from error
+    reply = Reply(
+        house.model, question, Standing.of(ring), ring.prompter.backend, wanted.wants_usage
+    )
+    form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
+    if wanted.streamed:
+        return Stream(asked, form, house)
+    return await whole(asked, form, house, request.receive)
+
+
+def _check_type(content: str | None) -> None:
+    """Raises ApiError for a body that says that it is no JSON."""
+    kind = (content or "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise ApiError(
+            415,
+            f"the body is {kind}: send JSON, and say so with `Content-Type: application/json`",
+            code="unsupported_media_type",
+        )
