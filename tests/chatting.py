@@ -16,7 +16,9 @@ from typing import Self
 DEADLINE = 90.0
 """Seconds that anything may take here."""
 
-CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[()][A-Za-z0-9]|\x1b[=>78]|\x1b\][^\x07]*\x07")
+CONTROLS = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[()][A-Za-z0-9]|\x1b[=>78]|\x1b\][^\x07]*\x07"
+)
 """Escape sequences."""
 
 
@@ -47,7 +49,10 @@ class ChatTerminal:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if self._status is None:
             os.killpg(self.pid, signal.SIGTERM)
@@ -58,6 +63,12 @@ class ChatTerminal:
     def text(self) -> str:
         """What it wrote, without escape sequences."""
         return CONTROLS.sub("", self.said).replace("\r", "")
+
+    def figures(self, pattern: str) -> list[int]:
+        """The numbers in the last line that is like this."""
+        found = re.findall(pattern, self.text)
+        assert found, self.text
+        return [int(each) for each in found[-1]]
 
     def type(self, keys: str) -> None:
         """Hit keys."""

@@ -22,7 +22,8 @@ from gardener.cli.chat.paint import Painter, Style
 from gardener.cli.chat.pipe import Lines
 from gardener.cli.chat.screen import Screen, Slashes
 from gardener.cli.chat.source import Part, TurnFigures
-from gardener.errors import PeerLost, UserError
+from gardener.errors import PeerLost
+from gardener.holder.prompter import TooLong
 
 
 class Parrot:
@@ -43,7 +44,7 @@ class Parrot:
         self.knobs = knobs
         words = messages[-1].content.split()
         if "refuse" in words:
-            raise UserError("the prompt has 600 tokens, and with the answer there may be 512")
+            raise TooLong("the prompt has 600 tokens, and with the answer there may be 512")
         figures.prompt, figures.policy = len(messages), "gardener"
         for word in words:
             if word == "lost":
@@ -106,7 +107,7 @@ class Played:
 
     @property
     def turns(self) -> list[str]:
-        return [each.content for each in self.dialogue.turns]
+        return [each.content for each in self.chat.dialogue.turns]
 
 
 def test_two_turns_are_one_dialogue() -> None:
@@ -118,7 +119,7 @@ def test_two_turns_are_one_dialogue() -> None:
         {"role": "assistant", "content": "one "},
         {"role": "user", "content": "two"},
     ]
-    assert played.chat.status == "parrot · gardener · 5/512 tokens · /help"
+    assert played.chat.status == "parrot · gardener · 5/512 tokens"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,10 @@ def test_a_broken_answer_is_kept_and_can_be_retried() -> None:
     played = Played()
     played.send("a lost b", "/retry")
     assert played.turns == ["a lost b", "a "]
-    assert played.said == ["error: stage 2 was lost (/retry asks again)"] * 2
+    assert (
+        played.said
+        == ["error: stage 2 was lost (/retry opens the ring again and asks once more)"] * 2
+    )
     assert len(played.source.asked[1]) == 1
     assert played.chat.failed
 
@@ -207,7 +211,11 @@ def test_a_dialogue_is_saved_and_loaded(tmp_path: Path) -> None:
     path = tmp_path / "chat.json"
     played = Played()
     played.type(f"one\r/system Be brief.\r/save {path}\r/new\r/load {path}\rtwo\r\x04")
-    assert [each["content"] for each in json.loads(path.read_text())] == ["Be brief.", "one", "one "]
+    assert [each["content"] for each in json.loads(path.read_text())] == [
+        "Be brief.",
+        "one",
+        "one ",
+    ]
     assert played.turns == ["one", "one ", "two", "two "]
     assert "3 messages are in" in played.told
     assert "assistant: one" in played.told
@@ -234,7 +242,7 @@ def test_a_file_that_is_none_leaves_the_dialogue_as_it_was(tmp_path: Path) -> No
 def test_commands_that_cannot_be_done_say_why() -> None:
     played = Played()
     played.send("/retry", "/edit", "/hlep", "/stats now", "/system", "/stats", "/help")
-    assert played.told.count("nothing was asked yet") == 2
+    assert played.told.count("nothing was asked yet") == 1
     assert "did you mean /help?" in played.told
     assert "/stats takes nothing, not 'now'" in played.told
     assert "system message: as the chat template has it" in played.told
@@ -277,5 +285,3 @@ def test_the_history_is_for_its_owner_alone(
     path.mkdir()
     history(said.append).store_string("one")
     assert "what is typed is not kept" in said[0]
-
-

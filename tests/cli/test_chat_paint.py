@@ -101,5 +101,7 @@ def test_nothing_steers_the_terminal() -> None:
 
 
 def test_wide_characters_take_two_columns() -> None:
-    assert screen(painted("aa 日本語 bbbbbbbb 日本", columns=20))[0].startswith("aa 日本語 bbbbbbbb")
+    assert screen(painted("aa 日本語 bbbbbbbb 日本", columns=20))[0].startswith(
+        "aa 日本語 bbbbbbbb"
+    )
     assert screen(painted("aa 日本語 bbbbbbbb 日本", columns=20))[1] == "日本"

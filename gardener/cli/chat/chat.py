@@ -15,7 +15,8 @@ from gardener.cli.chat.obeyed import Obeyed
 from gardener.cli.chat.paint import Painter
 from gardener.cli.chat.source import Source, TurnFigures
 from gardener.cli.program import taking_interrupts
-from gardener.errors import GardenerError, PeerLost, UserError
+from gardener.errors import Busy, GardenerError, PeerLost, StageFailed, UserError
+from gardener.holder.prompter import TooLong
 from gardener.runtime.wording import Say, printable
 
 LEAVE = "Ctrl-C once more leaves, and so does Ctrl-D"
@@ -23,6 +24,10 @@ LEAVE = "Ctrl-C once more leaves, and so does Ctrl-D"
 
 class Input(Protocol):
     """Where messages come from."""
+
+    @property
+    def edits(self) -> bool:
+        """Whether a draft can be changed there."""
 
     async def read(self, draft: str = "") -> str:
         """The next one. Raises EOFError after the last one, KeyboardInterrupt where somebody wants
@@ -101,7 +106,10 @@ class Chat:
         return await self._input.confirm(question)
 
     def edit(self) -> None:
-        """Let the last message stand in the input. Raises UserError if there is none."""
+        """Let the last message stand in the input. Raises UserError if there is none, or no input
+        for it."""
+        if not self._input.edits:
+            raise UserError("/edit needs a terminal: write the message anew")
         question = self.dialogue.question
         if question is None:
             raise UserError("nothing was asked yet")
@@ -124,7 +132,7 @@ class Chat:
         """The line at the bottom."""
         shown = [printable(self._source.model)]
         shown += [] if self.knobs.policy is None else [self.knobs.policy]
-        return " · ".join([*shown, *self.knobs.changed(), self.used, "/help"])
+        return " · ".join([*shown, self.used, *self.knobs.changed()])
 
     async def answer(self) -> None:
         """Have the last question answered. Ctrl-C stops that; what was written stays. Raises
@@ -171,10 +179,17 @@ class Chat:
             self._say("ended where the context is full: /new begins anew")
         elif not figures.tokens:
             self._say("the model says nothing")
+        if figures.note is not None:
+            self._say(printable(figures.note))
 
 
 def _way_out(error: GardenerError) -> str:
     """What to do in a chat, where the error itself knows of commands alone."""
-    if isinstance(error, PeerLost):
-        return " (/retry asks again)"
+    match error:
+        case PeerLost():
+            return " (/retry opens the ring again and asks once more)"
+        case Busy() | StageFailed():
+            return " (/retry asks again)"
+        case TooLong():
+            return " (/new begins anew)"
     return ""

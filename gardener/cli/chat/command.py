@@ -160,9 +160,7 @@ async def _with_server(url: str, key: str | None, model: str | None, start: Star
 
     async with ServerSource(url, key, model) as source:
         if key is not None and source.is_open:
-            note(
-                f"the key goes to {source.host} without encryption, for everybody to read: use https"
-            )
+            note(f"the key goes to {source.host} without encryption: use https where you can")
         if start.options.sample:
             note("--sample has no effect: a server has the model's settings by itself")
         hello = f"{printable(source.model)} at {source.host}"

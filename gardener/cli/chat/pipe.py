@@ -12,6 +12,8 @@ from gardener.errors import UserError, reason
 class Lines:
     """Reads on a thread, so that a pipe that stands still holds up nothing."""
 
+    edits = False
+
     def __init__(self, read: Callable[[], str] | None = None) -> None:
         """`read`: gives the next line, and nothing at the end."""
         self._read = read or (lambda: sys.stdin.readline())
@@ -21,8 +23,6 @@ class Lines:
     async def read(self, draft: str = "") -> str:
         """The next line that is not blank. Raises EOFError after the last one, and UserError for
         what is no text."""
-        if draft:
-            raise UserError("/edit needs a terminal: write the message anew")
         if self._thread is None:
             loop = asyncio.get_running_loop()
             self._thread = Thread(target=self._follow, args=(loop,), daemon=True)

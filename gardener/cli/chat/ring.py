@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from typing import Self
 
 from tokenizers import Tokenizer
@@ -33,7 +34,8 @@ class RingSource:
     def __init__(
         self, settings: RingSettings, bounds: Bounds, say: Say, heard: Say, progress: Say
     ) -> None:
-        self._settings, self._bounds = settings, bounds
+        # A system message stands in the dialogue, where it may change.
+        self._settings, self._bounds = replace(settings, system=None), bounds
         self._say, self._heard, self._progress = say, heard, progress
         self._stack = AsyncExitStack()
         self._ring: OpenRing | None = None

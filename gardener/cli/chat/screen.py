@@ -61,6 +61,8 @@ def _choices(before: list[str]) -> list[tuple[str, str]]:
 class Screen:
     """Reads messages. `toolbar` gives the line at the bottom."""
 
+    edits = True
+
     def __init__(
         self,
         history: History,

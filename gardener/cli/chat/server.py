@@ -154,9 +154,11 @@ def _check(response: httpx2.Response) -> None:
     if response.status_code == 200:
         return
     after = response.headers.get("retry-after", "")
-    again = f"; /retry in {after} s" if after.isdigit() else ""
+    out = f" (/retry in {after} s)" if after.isdigit() else ""
+    if b"context_length_exceeded" in response.content:
+        out = " (/new begins anew)"
     said = _message(response.content) or response.reason_phrase or "no reason given"
-    raise ServerError(f"the server refused with {response.status_code}: {said}{again}")
+    raise ServerError(f"the server refused with {response.status_code}: {said}{out}")
 
 
 def _message(body: bytes) -> str:
@@ -208,12 +210,13 @@ def _take(chunk: dict[str, Any], figures: TurnFigures) -> str:
             int(usage["completion_tokens"]),
         )
         figures.cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    for name in ("accepted", "missed", "drafted", "segments", "policy"):
-        value = (chunk.get("gardener") or {}).get(name)
-        setattr(figures, name, getattr(figures, name) if value is None else value)
+    account = chunk.get("gardener") or {}
+    for name in ("accepted", "drafted", "segments", "policy", "note"):
+        setattr(figures, name, account.get(name, getattr(figures, name)))
     text = ""
     for choice in chunk.get("choices") or ():
         text += (choice.get("delta") or {}).get("content") or ""
         figures.finish = choice.get("finish_reason") or figures.finish
+    figures.finish = "context" if account.get("finish") == "context" else figures.finish
     figures.tokens += bool(text and not usage)  # until usage comes: one a chunk
     return str(text)

@@ -27,6 +27,7 @@ class TurnFigures:
     accepted     tokens that had been guessed; `missed`: tokens that had not; `drafted`: guesses
     segments     that went round the ring, with guesses or without
     finish       why it ended: stop, length, context, stopped, or error
+    note         what else there is to say of it, in a sentence
     """
 
     prompt: int | None = None
@@ -40,6 +41,7 @@ class TurnFigures:
     segments: int | None = None
     policy: str | None = None
     finish: str = "error"
+    note: str | None = None
 
     def came(self, seconds: float) -> None:
         """Text came, so long after the question."""
