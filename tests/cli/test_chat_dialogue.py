@@ -35,7 +35,9 @@ def test_turns_are_taken_back_one_by_one() -> None:
     assert made.ask("Four?"), "it takes the place of one without an answer"
     assert made.question == "Four?"
     made.clear()
-    assert (made.question, made.system, made.take_back_answer()) == (None, "Be brief.", False)
+    assert made.question is None
+    assert made.system == "Be brief."
+    assert not made.take_back_answer()
     with pytest.raises(ValueError, match="no question"):
         made.answer("?")
 
@@ -101,7 +103,7 @@ def test_settings_are_set_and_led_back() -> None:
     assert knobs.set("policy", "plain").changed() == ["temperature 0.7", "top_p 0.9"]
     assert knobs.set("logit_bias", "42=-5,7=1")["logit_bias"] == ((42, -5.0), (7, 1.0))
     back = knobs.set("temperature", "default")
-    assert (back["temperature"], back["top_p"], back.given) == (0.0, 0.9, {"top_p"})
+    assert (back["temperature"], back["top_p"], set(back.given)) == (0.0, 0.9, {"top_p"})
     assert any(line.split() == ["temperature", "0.7"] for line in knobs.lines())
 
 
