@@ -183,7 +183,7 @@ async def _with_ring(
     async with source:
         ring = await source.ring()
         knobs = start.knobs(start.options.sampling(ring.folder, note), policy)
-        hello = f"{printable(source.model)} on {len(ring.stages)} stages; {ring.exactness}"
+        hello = f"{printable(source.model)} on {len(ring.stages)} stages\n{ring.exactness}"
         return await _converse(source, start, knobs, hello)
 
 
@@ -202,9 +202,10 @@ async def _converse(source: "Source", start: Start, knobs: Knobs, hello: str) ->
     from gardener.cli.chat.history import history
     from gardener.cli.chat.screen import Screen
 
-    note(f"{hello}\n/help lists the commands, Ctrl-D leaves")
-    screen = Screen(history(note), lambda: talk.status, colour=start.look.colour)
     style, keys = start.look.style(), terminal.reads_keys()
+    green = "; green: guesses that came true" if style.tint and style.colour else ""
+    note(f"{hello}\n/help lists the commands, Ctrl-D leaves{green}\n")
+    screen = Screen(history(note), lambda: talk.status, colour=start.look.colour)
     talk = Chat(source, start.dialogue, knobs, screen, lambda: _page(style, keys), note)
     await talk.run()
     return False

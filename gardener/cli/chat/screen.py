@@ -88,7 +88,7 @@ class Screen:
             enable_open_in_editor=True,
             tempfile_suffix=".md",
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
-            style=Style.from_dict({"prompt": "bold", "bottom-toolbar": "noreverse fg:ansigray"}),
+            style=Style.from_dict({"prompt": "bold"}),
             **self._where,
         )
 
@@ -113,7 +113,7 @@ class Screen:
         return is_command(self._session.default_buffer.text)
 
     def _bottom(self) -> StyleAndTextTuples:
-        return [("class:bottom-toolbar", self._toolbar())]
+        return [("", f" {self._toolbar()}")]
 
 
 def told_above(say: Callable[[str], None]) -> Callable[[str], None]:

@@ -12,8 +12,8 @@ def lines(answers: Sequence[TurnFigures], used: str) -> list[str]:
     last = answers[-1]
     return [
         _line("last answer", _pace(last), f"ended by {last.finish}"),
-        _line("its prompt", _prompt(last)),
-        _line("its guesses", *_guesses([last]), *_policy(last)),
+        _line("its prompt", _prompt(last), *_policy(last)),
+        _line("its guesses", *_guesses([last])),
         _line("this chat", *_whole(answers)),
         _line("all guesses", *_guesses(answers)),
         _line("context", used),
