@@ -1,5 +1,7 @@
 """`gardener-node`: one stage of the model, between two neighbours."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +11,18 @@ from cyclopts.validators import Number
 from gardener.cli import options as o
 from gardener.cli.groups import RING
 from gardener.cli.leash import wear
+from gardener.cli.logs import begin_logs
 from gardener.cli.program import Interrupted, application, note, program, run
 from gardener.cli.stage_options import StageOptions
+from gardener.errors import UserError
 
 if TYPE_CHECKING:  # it imports torch
+    from gardener.stages.node import StageNode
     from gardener.stages.start import NodeSettings
 
 app = application("gardener-node")
+
+WITHOUT = "--metrics needs a package that is not installed: pip install 'gardener-node[metrics]'"
 
 
 @Parameter(name="*", group=RING)
@@ -70,6 +77,16 @@ def node(
     place: PlaceOptions,
     model: o.ModelOptions = o.ModelOptions(),
     computing: StageOptions = StageOptions(),
+    metrics: Annotated[
+        str | None,
+        Parameter(
+            env_var="GARDENER_METRICS",
+            metavar="[HOST:]PORT",
+            help="Where Prometheus may read figures of this node, at /metrics, without a key. "
+            "Without a HOST only from this machine.",
+        ),
+    ] = None,
+    log_format: o.LogFormat = "text",
     no_view: o.NoView = False,
     leash: Annotated[bool, Parameter(show=False, help="End when standard input closes.")] = False,
     config: o.Config = None,
@@ -85,15 +102,17 @@ def node(
     from gardener.rings.cores import threads_for
     from gardener.stages.start import NodeSettings
 
+    begin_logs(log_format, stage=place.stage)
     computing = replace(computing, threads=computing.threads or threads_for(1))
     settings = NodeSettings(**asdict(place), **asdict(model), **asdict(computing))
+    view = not no_view and log_format == "text" and live.possible()
     try:
-        run(_serve(settings, on_leash=leash, view=not no_view and live.possible()))
+        run(_serve(settings, on_leash=leash, view=view, metrics=metrics))
     except Interrupted:
         note(f"stage {settings.stage} ends")
 
 
-async def _serve(settings: "NodeSettings", on_leash: bool, view: bool) -> None:
+async def _serve(settings: "NodeSettings", on_leash: bool, view: bool, metrics: str | None) -> None:
     """Until cancelled or let off the leash; under the live view if there is one."""
     from gardener.cli.view.node_watch import NodeWatch
     from gardener.stages.start import serve
@@ -103,12 +122,34 @@ async def _serve(settings: "NodeSettings", on_leash: bool, view: bool) -> None:
 
     if on_leash:
         wear()
-    if not view:
-        await serve(settings, say)
-        return
-    watch = NodeWatch(settings.stage, settings.device, settings.listen, settings.peer)
-    async with watch.live:
-        await serve(settings, say, watch.begin)
+    async with contextlib.AsyncExitStack() as stack:
+        watchers: list[Callable[[StageNode], None]] = []
+        if metrics is not None:
+            watchers.append(stack.enter_context(_metrics(metrics, settings.stage, say)))
+        if view:
+            watch = NodeWatch(settings.stage, settings.device, settings.listen, settings.peer)
+            await stack.enter_async_context(watch.live)
+            watchers.append(watch.begin)
+
+        def begin(node: "StageNode") -> None:
+            for each in watchers:
+                each(node)
+
+        await serve(settings, say, begin)
+
+
+@contextlib.contextmanager
+def _metrics(
+    where: str, stage: int, say: Callable[[str], None]
+) -> "Iterator[Callable[[StageNode], None]]":
+    """Serve them; what gives is to be told of the node. Raises UserError."""
+    try:
+        from gardener.metrics.endpoint import node_metrics
+    except ModuleNotFoundError as error:
+        raise UserError(WITHOUT) from error
+    with node_metrics(where, stage) as (collector, address):
+        say(f"metrics at http://{address}/metrics")
+        yield collector.begin
 
 
 def main() -> None:

@@ -93,6 +93,21 @@ Raw: TypeAlias = Annotated[bool, flag(help="Without a chat template: the text as
 NoView: TypeAlias = Annotated[
     bool, flag(env_var="GARDENER_NO_VIEW", help="No live view, even on a terminal.")
 ]
+Record: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        metavar="FILE",
+        help="Write down what the live view shows, for `gardener replay`, with or without a "
+        "terminal; packed if the name ends with .gz.",
+    ),
+]
+LogFormat: TypeAlias = Annotated[
+    Literal["text", "json"],
+    Parameter(
+        env_var="GARDENER_LOG_FORMAT",
+        help="How lines on standard error are written: for people, or one JSON object each.",
+    ),
+]
 Json: TypeAlias = Annotated[bool, flag("--json", help="Print one JSON object.")]
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import TextIO
@@ -17,6 +18,9 @@ MOMENT = 0.5
 
 ASKING = 0.005
 """Seconds between two questions whether all is written."""
+
+MOST_LINES = 1000
+"""Lines of a log that wait to be written, at most: of one that nobody reads, the rest is lost."""
 
 PAUSE = 10.0
 """Seconds between two lines about progress where there is no terminal."""
@@ -43,6 +47,11 @@ class Writer:
         with self._written:
             self._left += 1
         self._queue.put((stream, text))
+
+    @property
+    def left(self) -> int:
+        """Pieces that are not yet written."""
+        return self._left
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until all is written, for at most `seconds` (None: as long as the reader takes);
@@ -72,6 +81,8 @@ class Writer:
 
 
 _writer = Writer()
+_logger = Writer()  # apart: what is wrong with a log is wrong with no result
+_shape: Callable[[str], str] | None = None  # how a note becomes a line
 _line_open = False  # stdout stands in the middle of a line
 
 
@@ -95,7 +106,7 @@ class _Status:
         self._told: float | None = None  # monotonic seconds; None: nothing is under way
 
     def show(self, text: str) -> None:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and _shape is None:
             # No escapes, which a dumb terminal would print; nothing where it does not keep up.
             if text != self._shown and _writer.wait(0.0):
                 text = text[: _columns() - 1]
@@ -150,12 +161,30 @@ def note(text: str) -> None:
     if _status._shown:
         _status.end()
     _writer.wait(MOMENT)
+    _logger.wait(MOMENT)
+    if _shape is not None:
+        text = _shape(text)
     with contextlib.suppress(OSError, ValueError):
         if _line_open and sys.stdout.isatty() and sys.stderr.isatty():
             sys.stderr.write("\n")
         _line_open = False
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def shape(how: Callable[[str], str]) -> None:
+    """Write notes from now on as `how` makes lines of them."""
+    global _shape
+    _shape = how
+
+
+def log(line: str) -> None:
+    """A line of a log. The event loop, which may be who writes it, waits for no reader."""
+    if not isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.write(f"{line}\n")
+    elif _logger.left < MOST_LINES:
+        with contextlib.suppress(OSError):
+            _logger.put(sys.stderr, f"{line}\n")
 
 
 def ignore(text: str) -> None:

@@ -1,7 +1,7 @@
 """When an answer ends, and what it cost."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 MAX_REQUESTS = 8
 """Requests that run in a ring at the same time, where nobody says otherwise."""
@@ -52,3 +52,13 @@ class Counts:
     named: dict[int, int] = field(default_factory=dict)  # accepted, by drafters that named them
     prefill: int = 0  # segments of prompt rows alone
     plain: int = 0  # emitted tokens before which guessing had been turned off: it did not pay
+
+    def add(self, other: "Counts") -> None:
+        """Count what another request cost and brought, too."""
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for drafter, accepted in other.named.items():
+            self.named[drafter] = self.named.get(drafter, 0) + accepted
+
+
+_NUMBERS = tuple(each.name for each in fields(Counts) if each.name != "named")

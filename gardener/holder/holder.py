@@ -26,6 +26,7 @@ from gardener.holder.outage import LossReport, ring_broke, stage_failed, stalled
 from gardener.holder.ring import Ring
 from gardener.holder.session import Session
 from gardener.holder.text import TextStream
+from gardener.holder.totals import Totals
 from gardener.net.address import Address, Inherited
 from gardener.protocol.features import received
 from gardener.protocol.messages import Card, Failed, Message, Verdict
@@ -86,6 +87,8 @@ class Holder:
         self.session: Session | None = None  # the newest
         self.dispatch = Dispatch(Costs.flat(1))  # a guess until the ring stands
         self.keeps = keep
+        self.totals = Totals()
+        self.lost: frozenset[int] = frozenset()  # stages that were, when the ring broke
         self.admission = Admission(self.send, max_requests)
         self._ended: list[Session] = []  # since something left last
         self._departing = False
@@ -217,7 +220,9 @@ class Holder:
 
     def start(self, round_: Round) -> list[Command]:
         """See `SessionOwner`."""
-        return self.dispatch.start(round_, clock.now())
+        now = clock.now()
+        self.totals.runs_from(now)
+        return self.dispatch.start(round_, now)
 
     def handle(self, round_: Round, event: Event) -> list[Command]:
         """See `SessionOwner`."""
@@ -254,6 +259,9 @@ class Holder:
         """See `SessionOwner`."""
         self.admission.ended(session)
         self._ended.append(session)
+        self.totals.counts.add(session.speculation.counts)
+        if not self.admission.running:
+            self.totals.rests_from(clock.now())
 
     def send(self, message: Message) -> None:
         """Send this into the ring."""
@@ -272,12 +280,15 @@ class Holder:
     def judged(self, verdict: Verdict) -> None:
         """See `RingOwner`. Verdicts of requests that have ended are dropped."""
         session = self.admission.running.get(verdict.request)
+        accepted = 0
         if session is not None:
-            flight = session.speculation.flights.due(verdict.seq)
+            speculation = session.speculation
+            flight = speculation.flights.due(verdict.seq)
             lead = 0 if flight is None else flight.prompt
-            session.judged(
-                verdict, received(verdict, lead, session.speculation.taps, self.cards[0])
-            )
+            before = speculation.counts.accepted
+            session.judged(verdict, received(verdict, lead, speculation.taps, self.cards[0]))
+            accepted = speculation.counts.accepted - before
+        self.totals.judged(verdict.times, verdict.more, accepted)
         if not verdict.more:  # those that left together are heard together
             self.depart()
 
@@ -291,6 +302,7 @@ class Holder:
 
     def broke(self, reports: Sequence[LossReport]) -> None:
         """See `RingOwner`."""
+        self.lost = frozenset(report.lost.stage for report in reports)
         self._fail(
             lambda speculation: PeerLost(
                 ring_broke(reports, len(self.cards), speculation, self._advise)

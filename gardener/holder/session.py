@@ -109,6 +109,8 @@ class Session:
         self.request = round_.speculation.request  # its number in the ring
         self.error: GardenerError | None = None
         self.tokens: list[int] = []  # of the answer, so far
+        self.waited: float | None = None  # seconds until its turn came
+        self._asked = clock.now()
         self._owner, self._text, self._stall = owner, text, stall
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # None: there are no more
         self._drafters, self.drafts = drafters, Drafts(())
@@ -196,6 +198,7 @@ class Session:
     def begin(self, source: tuple[Drafts, int] | None = None) -> None:
         """Its turn has come: open the drafts, and carry out the first commands. `source`: drafts
         of a text that begins with as many of the same tokens."""
+        self.waited = clock.now() - self._asked
         self._guarded(lambda: self._begin(source))
 
     def _begin(self, source: tuple[Drafts, int] | None) -> None:

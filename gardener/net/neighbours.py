@@ -35,6 +35,7 @@ class Neighbours:
         self.downstream: Link | None = None
         self._card = card
         self._handler = handler
+        self._ended = {True: (0, 0), False: (0, 0)}  # bytes of links that have, if upstream
         self._given = NONE  # the newest segment that went downstream
 
     @property
@@ -42,6 +43,10 @@ class Neighbours:
         """Our card, with what was measured of our link downstream."""
         link = self.downstream
         return with_link(self._card, link.round_trip, link.bandwidth) if link else self._card
+
+    def traffic(self, upstream: bool) -> tuple[int, int]:
+        """Bytes that were received from one side and sent to it, over all its links."""
+        return _plus(self._ended[upstream], self.upstream if upstream else self.downstream)
 
     async def dial(
         self,
@@ -97,6 +102,7 @@ class Neighbours:
             self.downstream, newest = None, self._given
         else:
             return None
+        self._ended[link.upstream] = _plus(self._ended[link.upstream], link)
         silent = microseconds(link.silent)
         return Lost(link.peer.stage, *newest, silent, as_name(link.parting.cause))
 
@@ -104,3 +110,9 @@ class Neighbours:
         """Close both links politely."""
         links = [link for link in (self.downstream, self.upstream) if link is not None]
         await asyncio.gather(*(link.close(why) for link in links))
+
+
+def _plus(traffic: tuple[int, int], link: Link | None) -> tuple[int, int]:
+    """With what went over this link."""
+    received, sent = traffic
+    return traffic if link is None else (received + link.received_bytes, sent + link.sent_bytes)

@@ -10,19 +10,16 @@ import hmac
 import logging
 import re
 import uuid
-from contextvars import ContextVar
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gardener.runtime.logs import request_id
 from gardener.serve.errors import ApiError, told_nothing
 from gardener.serve.settings import ServeSettings, is_loopback
 
 log = logging.getLogger(__name__)
-
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Of the request that is being answered, for logs."""
 
 MOST_BODY = 8 * 2**20
 """Bytes of a request: a context of a million tokens fits."""

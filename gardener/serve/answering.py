@@ -15,9 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from gardener.errors import GardenerError
 from gardener.holder.session import Piece
+from gardener.metrics.requests import RequestTimer
 from gardener.serve.asked import COMPLETE, Asked
 from gardener.serve.errors import SHUTTING_DOWN, Ended, told
 from gardener.serve.house import House
+from gardener.serve.logged import visit
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +64,10 @@ def event(data: bytes) -> bytes:
 
 async def whole(asked: Asked, form: Form, house: House, receive: Receive) -> Response:
     """One object. Raises ApiError if the answer broke."""
-    async with _attended(asked, house, receive) as left:
+    async with _attended(asked, house, receive) as (left, timer):
         try:
             async for piece in asked:
+                timer.tokens(len(piece.tokens))
                 form.piece(piece)
             if not left.done():
                 _check_complete(asked)
@@ -84,20 +87,22 @@ class Stream(Response):
         self._asked, self._form, self._house = asked, form, house
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with _attended(self._asked, self._house, receive) as left:
+        async with _attended(self._asked, self._house, receive) as (left, timer):
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
-            async for data in self._events(left):
+            async for data in self._events(left, timer):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _events(self, left: "asyncio.Task[None]") -> AsyncIterator[bytes]:
+    async def _events(
+        self, left: "asyncio.Task[None]", timer: RequestTimer
+    ) -> AsyncIterator[bytes]:
         """All that is written; one that broke ends without `[DONE]`."""
         asked, form = self._asked, self._form
         try:
             if begin := b"".join(map(event, form.begin())):
                 yield begin
-            async for piece in self._pieces():
+            async for piece in self._pieces(timer):
                 if piece is None:
                     yield COMMENT
                 elif data := b"".join(map(event, form.piece(piece))):
@@ -111,7 +116,7 @@ class Stream(Response):
             failure = event(told(error).body())
             yield b"".join((*map(event, form.failed(asked)), failure))
 
-    async def _pieces(self) -> AsyncIterator[Piece | None]:
+    async def _pieces(self, timer: RequestTimer) -> AsyncIterator[Piece | None]:
         """None where there was none for a while."""
         pause = self._house.settings.keep_alive
         while True:
@@ -123,6 +128,7 @@ class Stream(Response):
             except StopAsyncIteration:
                 return
             else:
+                timer.tokens(len(piece.tokens))
                 yield piece
 
 
@@ -135,9 +141,9 @@ def _check_complete(asked: Asked) -> None:
 @asynccontextmanager
 async def _attended(
     asked: Asked, house: House, receive: Receive
-) -> AsyncIterator["asyncio.Task[None]"]:
+) -> AsyncIterator[tuple["asyncio.Task[None]", RequestTimer]]:
     """Whatever happens, the answer ends with this context, or as soon as the client goes away:
-    then the task that this gives is done."""
+    then the task that this gives is done. The timer is to be told of its tokens."""
 
     async def leave() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -148,9 +154,13 @@ async def _attended(
     task = asyncio.current_task()
     assert task is not None
     house.answers[asked] = task
+    here = visit()
+    timer = house.metrics.requests.begin(len(asked.speculation.prompt), here.began)
     try:
-        yield left
+        yield left, timer
     finally:
         del house.answers[asked]
         left.cancel()
         asked.close()
+        timer.ended(asked.finish_reason, asked.waited, asked.cached_tokens)
+        here.answered(asked, timer.count)

@@ -6,11 +6,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from gardener.serve import chat, completions, models
+from gardener.serve import chat, completions, models, page, ring
 from gardener.serve.access import Guarded, Marked
 from gardener.serve.errors import ApiError, api_error, http_error
 from gardener.serve.house import House
-from gardener.serve.settings import ServeSettings
+from gardener.serve.logged import Logged, metrics
 
 
 def make_app(house: House) -> Starlette:
@@ -20,12 +20,16 @@ def make_app(house: House) -> Starlette:
             Route("/health", models.health),
             Route("/ready", models.ready),
             Route("/version", models.version),
+            Route("/metrics", metrics),
             Route("/v1/models", models.models),
             Route("/v1/models/{name:path}", models.model),
             Route("/v1/chat/completions", chat.chat_completions, methods=["POST"]),
             Route("/v1/completions", completions.completions, methods=["POST"]),
+            Route("/ring/events", ring.ring_events),
+            Route("/ring/status", ring.ring_status),
+            *(page.ROUTES if house.settings.page else ()),
         ],
-        middleware=_before(house.settings),
+        middleware=_before(house),
         exception_handlers={
             ApiError: api_error,
             HTTPException: http_error,
@@ -36,8 +40,9 @@ def make_app(house: House) -> Starlette:
     return app
 
 
-def _before(settings: ServeSettings) -> list[Middleware]:
+def _before(house: House) -> list[Middleware]:
     """What a request passes before it comes to a route, from outside in."""
+    settings = house.settings
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.cors,
@@ -47,6 +52,7 @@ def _before(settings: ServeSettings) -> list[Middleware]:
     )
     return [
         Middleware(Marked),
+        Middleware(Logged, house=house),
         *([cors] if settings.cors else []),
         Middleware(Guarded, settings=settings),
     ]

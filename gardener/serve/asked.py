@@ -28,6 +28,10 @@ class Asked(Protocol):
         """Tokens of the prompt that were not computed again."""
 
     @property
+    def waited(self) -> float | None:
+        """Seconds until its turn came; None: it has not come."""
+
+    @property
     def sampling(self) -> Sampling:
         """The settings that it runs with, the seed among them."""
 

@@ -5,9 +5,11 @@ from typing import Any
 
 from starlette.requests import Request
 
+from gardener.metrics.server import ServerMetrics
 from gardener.rings.opened import OpenRing
 from gardener.serve.asked import Asked
 from gardener.serve.errors import SHUTTING_DOWN, ApiError, not_standing
+from gardener.serve.feed import Feed
 from gardener.serve.keeper import RingKeeper
 from gardener.serve.settings import ServeSettings
 
@@ -18,6 +20,7 @@ class House:
     model     what clients call the model
     answers   that are under way, and the tasks that write them
     closing   set when no more requests are taken
+    metrics   for Prometheus
     created   when the server began, in seconds since 1970: the age of the model, for clients
     """
 
@@ -27,6 +30,8 @@ class House:
         self.settings, self.keeper, self.model, self.created = settings, keeper, model, created
         self.answers: dict[Asked, asyncio.Task[Any]] = {}
         self.closing = asyncio.Event()
+        self.feed = Feed(keeper)
+        self.metrics = ServerMetrics(model)
 
     def ring(self) -> OpenRing:
         """The ring, to ask it. Raises ApiError (503) if there is none, or if the server ends."""
@@ -35,7 +40,14 @@ class House:
         ring = self.keeper.ring
         if ring is None:
             raise not_standing(self.keeper.why)
+        self.metrics.ring.watch(ring.holder)
         return ring
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All metrics, in the format that an `Accept` header asks for, and its content type."""
+        if self.keeper.ring is not None:
+            self.metrics.ring.watch(self.keeper.ring.holder)
+        return self.metrics.exposition(accept)
 
 
 def house_of(request: Request) -> House:

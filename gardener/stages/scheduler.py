@@ -25,6 +25,7 @@ from gardener.stages.forward import ComputedSegment
 from gardener.stages.queue import SegmentQueue, WaitingSegment
 from gardener.stages.request import Request
 from gardener.stages.room import BOUNDLESS, Room
+from gardener.stages.totals import Totals
 
 MOST_ERRANDS = 1024
 """Most openings and closings that may wait for the worker."""
@@ -81,6 +82,7 @@ class Scheduler:
         self._busy = False
         self._followed = False  # a segment is about to come that belongs to the one before
         self._pause: asyncio.Future[None] | None = None
+        self.totals = Totals()
         self.latest = (0, -1)  # request and sequence number of the newest segment that came
 
     @property
@@ -278,6 +280,7 @@ class Scheduler:
         dead = len(segment.ids) - len(kept.ids)
         if dead:
             self._trace.add("dropped", segment.request, segment.seq, dead)
+            self.totals.dropped += dead
         return kept
 
     # --- compute -----------------------------------------------------------------------------
@@ -311,6 +314,7 @@ class Scheduler:
                 raise error
             first = batch.entries[0].segment
             self._trace.add("computed", first.request, first.seq, batch.rows, seconds)
+            self.totals.computed(batch.rows, seconds)
             self._hand_on(computed, seconds)
         except Exception as problem:  # whatever it is: the next segment must find a free scheduler
             self._batch = Batch()
