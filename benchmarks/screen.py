@@ -133,7 +133,10 @@ class Typed:
         deadline = time.monotonic() + seconds
         while True:
             if select.select([self._end], [], [], still)[0]:
-                data = os.read(self._end, 65536)
+                try:
+                    data = os.read(self._end, 65536)
+                except OSError as error:
+                    raise TimeoutError(f"it ended:\n{self.screen.text()}") from error
                 self.screen.read(data.decode(errors="replace"))
                 for _ in range(self.screen.asked):
                     row, column = self.screen.position

@@ -174,7 +174,7 @@ def test_figures_are_summed_where_they_are_known() -> None:
     first = TurnFigures(40, 0, 11, 0.5, 1.0, 8, 3, 20, 5, "gardener", "stop")
     second = TurnFigures(prompt=60, tokens=21, first=0.1, decode=1.0, finish="length")
     told = "\n".join(stats.lines([first, second], "81/512 tokens"))
-    assert "21 tokens, 20.0 tokens/s, first text after 0.10 s, ended by length" in told
+    assert "21 tokens, 20.0 tokens/s, first text after 0.10 s, ended: length" in told
     assert "2 answers, 32 tokens, 15.0 tokens/s" in told
     assert "8 accepted, 20 drafted, 3 missed, 2.20 tokens a segment" in told
     assert "81/512 tokens" in told

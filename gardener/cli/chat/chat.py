@@ -119,13 +119,12 @@ class Chat:
     @property
     def used(self) -> str:
         """How much of the context the dialogue takes up."""
-        last = self.answers[-1] if self.answers and self.dialogue.turns else TurnFigures()
-        used = 0 if last.prompt is None else last.prompt + last.tokens
-        return (
-            f"{used} tokens"
-            if not self._source.context
-            else f"{used}/{self._source.context} tokens"
-        )
+        used = "0"
+        if self.answers and self.dialogue.turns:
+            last = self.answers[-1]
+            used = "?" if last.prompt is None else str(last.prompt + last.tokens)
+        most = self._source.context
+        return f"{used} tokens" if most is None else f"{used}/{most} tokens"
 
     @property
     def status(self) -> str:

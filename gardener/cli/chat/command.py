@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -184,6 +185,8 @@ async def _with_ring(
         ring = await source.ring()
         knobs = start.knobs(start.options.sampling(ring.folder, note), policy)
         hello = f"{printable(source.model)} on {len(ring.stages)} stages\n{ring.exactness}"
+        if start.look.colour and not start.look.no_tint:
+            hello += "\ngreen: what had been guessed, and came true"
         return await _converse(source, start, knobs, hello)
 
 
@@ -203,10 +206,10 @@ async def _converse(source: "Source", start: Start, knobs: Knobs, hello: str) ->
     from gardener.cli.chat.screen import Screen
 
     style, keys = start.look.style(), terminal.reads_keys()
-    green = "; green: guesses that came true" if style.tint and style.colour else ""
-    note(f"{hello}\n/help lists the commands, Ctrl-D leaves{green}\n")
-    screen = Screen(history(note), lambda: talk.status, colour=start.look.colour)
-    talk = Chat(source, start.dialogue, knobs, screen, lambda: _page(style, keys), note)
+    say = _wrapping(note)
+    say(f"{hello}\n/help lists the commands, Ctrl-D leaves\n")
+    screen = Screen(history(say), lambda: talk.status, colour=start.look.colour)
+    talk = Chat(source, start.dialogue, knobs, screen, lambda: _page(style, keys), say)
     await talk.run()
     return False
 
@@ -225,9 +228,22 @@ async def _page(style: "Style", keys: int | None = None) -> AsyncIterator["Paint
     finally:
         painter.end()
         if keys is not None:
-            result("\n")
+            if painter.begun:
+                result("\n")
             await written()
             terminal.restore_keys()
+
+
+def _wrapping(say: Say) -> Say:
+    """The same for a person: long lines are broken between words."""
+
+    def tell(text: str) -> None:
+        width = max(shutil.get_terminal_size().columns - 1, 20)
+        for line in text.split("\n"):
+            short = len(line) <= width
+            say(line if short else textwrap.fill(line, width, break_long_words=False))
+
+    return tell
 
 
 def _is_terminal() -> bool:

@@ -18,7 +18,7 @@ class Command:
 COMMANDS = (
     Command("help", "", "this list"),
     Command("retry", "", "ask the last message again"),
-    Command("edit", "", "change the last message and ask it again (Ctrl-X Ctrl-E: in $EDITOR)"),
+    Command("edit", "", "change the last message (Ctrl-X Ctrl-E: in $EDITOR)"),
     Command("system", "TEXT", "set the system message; '' for none; alone: show it"),
     Command("save", "FILE", "write the messages as JSON"),
     Command("load", "FILE", "go on with messages from a file"),
@@ -62,7 +62,7 @@ def help_lines() -> list[str]:
         *(f"{usage:<18}{told}" for usage, told in shown),
         "",
         f"{'Enter':<18}send the message",
-        f"{'Alt-Enter':<18}begin a new line (also Esc, Enter); what is pasted stays one message",
+        f"{'Alt-Enter':<18}a new line (also Esc, Enter); a pasted text stays whole",
         f"{'Ctrl-C':<18}stop the answer and keep what was written",
         f"{'//...':<18}a message that begins with a slash",
     ]

@@ -47,6 +47,7 @@ class Painter:
         """`columns`: of the terminal, which may change."""
         self._write, self._columns, self._style = write, columns, style
         self._marks = Marks() if style.marks else None
+        self.begun = False  # something was written
         self._guessed: list[bool] = []  # of characters that the marks still hold
         self._column = 0  # in cells
         self._word: list[Cell] = []  # since the last blank, on this line
@@ -81,6 +82,7 @@ class Painter:
         for cell in cells:
             self._place(cell, limit, out)
         if out:
+            self.begun = True
             self._write(rendered(out))
 
     def _place(self, cell: Cell, limit: int, out: list[Cell]) -> None:

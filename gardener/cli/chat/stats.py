@@ -11,7 +11,7 @@ def lines(answers: Sequence[TurnFigures], used: str) -> list[str]:
         return ["nothing was answered yet"]
     last = answers[-1]
     return [
-        _line("last answer", _pace(last), f"ended by {last.finish}"),
+        _line("last answer", _pace(last), f"ended: {last.finish}"),
         _line("its prompt", _prompt(last), *_policy(last)),
         _line("its guesses", *_guesses([last])),
         _line("this chat", *_whole(answers)),
