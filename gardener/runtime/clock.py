@@ -1,23 +1,30 @@
-"""What time it is: the machine's monotonic clock, or a virtual one while a simulation runs."""
+"""What time it is: the machine's monotonic clock, or a virtual one where a simulation runs."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_time: Callable[[], float] = time.monotonic
+
+class _Clock(threading.local):
+    """Each thread has its own, so that a simulation may run beside what is real."""
+
+    time: Callable[[], float] = staticmethod(time.monotonic)
+
+
+_clock = _Clock()
 
 
 def now() -> float:
     """In seconds, from an arbitrary start. May be asked on any thread."""
-    return _time()
+    return _clock.time()
 
 
 @contextmanager
 def using(time: Callable[[], float]) -> Iterator[None]:
-    """Let `time` be the clock of this process meanwhile."""
-    global _time
-    before, _time = _time, time
+    """Let `time` be the clock of this thread meanwhile."""
+    before, _clock.time = _clock.time, time
     try:
         yield
     finally:
-        _time = before
+        _clock.time = before

@@ -1,8 +1,10 @@
 """What a route needs of an answer that is under way, whoever writes it."""
 
+from collections.abc import Sequence
 from typing import Protocol, Self
 
-from gardener.decoding.speculation import Speculation
+from gardener.decoding.limits import Counts
+from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
 from gardener.holder.session import Piece
 from gardener.protocol.sampling import Sampling
@@ -11,12 +13,32 @@ COMPLETE = frozenset(("eos", "stop", "length", "context"))
 """Reasons for which an answer is complete; with any other it broke, or was ended from outside."""
 
 
+class Guessed(Protocol):
+    """How the tokens of an answer are guessed: a `Speculation` is one."""
+
+    @property
+    def request(self) -> int:
+        """Its number in the ring."""
+
+    @property
+    def prompt(self) -> Sequence[int]:
+        """Its tokens."""
+
+    @property
+    def policy(self) -> Policy:
+        """By which it is guessed."""
+
+    @property
+    def counts(self) -> Counts:
+        """What it cost and brought so far."""
+
+
 class Asked(Protocol):
     """An async iterator of pieces; a session of the holder is one. It raises what went wrong after
     the last piece that was written until then."""
 
     @property
-    def speculation(self) -> Speculation:
+    def speculation(self) -> Guessed:
         """How its tokens are guessed: the policy, and what was counted."""
 
     @property
