@@ -6,7 +6,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from gardener.serve import chat, completions, models
+from gardener.serve import chat, completions, models, page, ring
 from gardener.serve.access import Guarded, Marked
 from gardener.serve.errors import ApiError, api_error, http_error
 from gardener.serve.house import House
@@ -25,6 +25,9 @@ def make_app(house: House) -> Starlette:
             Route("/v1/models/{name:path}", models.model),
             Route("/v1/chat/completions", chat.chat_completions, methods=["POST"]),
             Route("/v1/completions", completions.completions, methods=["POST"]),
+            Route("/ring/events", ring.ring_events),
+            Route("/ring/status", ring.ring_status),
+            *(page.ROUTES if house.settings.page else ()),
         ],
         middleware=_before(house),
         exception_handlers={

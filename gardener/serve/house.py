@@ -9,6 +9,7 @@ from gardener.metrics.server import ServerMetrics
 from gardener.rings.opened import OpenRing
 from gardener.serve.asked import Asked
 from gardener.serve.errors import SHUTTING_DOWN, ApiError, not_standing
+from gardener.serve.feed import Feed
 from gardener.serve.keeper import RingKeeper
 from gardener.serve.settings import ServeSettings
 
@@ -29,6 +30,7 @@ class House:
         self.settings, self.keeper, self.model, self.created = settings, keeper, model, created
         self.answers: dict[Asked, asyncio.Task[Any]] = {}
         self.closing = asyncio.Event()
+        self.feed = Feed(keeper)
         self.metrics = ServerMetrics(model)
 
     def ring(self) -> OpenRing:

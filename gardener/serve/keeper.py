@@ -64,6 +64,7 @@ class RingKeeper:
             ring.holder.admission.max_waiting = self._waiting
             self.usual = usual_sampling(ring.folder)
             self.ring, self._broke = ring, ""
+            self._say("requests are taken")
             try:
                 self._broken(await ring.holder.failure())
             finally:

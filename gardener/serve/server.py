@@ -48,6 +48,7 @@ async def serve(settings: ServeSettings, ring: RingSettings, say: Say, heard: Sa
             task.result()
     finally:
         await _finish_answers(house, say)
+        house.feed.close()
         server.should_exit = True
         await asyncio.wait([serving])
         keeping.cancel()

@@ -78,8 +78,8 @@ class KVMemory(msgspec.Struct, frozen=True):
 
 class AnswerFigures(msgspec.Struct, frozen=True):
     """The figures of a request. `rate` is in tokens per second lately, `mean` over all, `plain`
-    what the ring should do without guesses (0: not known). `depths`: guesses that were sent and that
-    were accepted, for each depth below the root as it was when they left, from 1 on."""
+    what the ring should do without guesses (0: not known). `depths`: guesses that were sent, and
+    those accepted, for each depth below the root as it was when they left, from 1 on."""
 
     counts: Counts = msgspec.field(default_factory=Counts)
     nodes: int = 0
@@ -113,7 +113,8 @@ class RequestLine(msgspec.Struct, frozen=True):
 class HolderStatus(msgspec.Struct, frozen=True):
     """All that is shown of a holder. `request` is the number of the one that is shown large: the
     oldest that runs, else the one that was shown last. `others` are the rest, the oldest first.
-    `running` counts those that run. `address` is where it is served, if it is.
+    `running` counts those that run. `flight`: from sending a segment to its verdict, lately.
+    `address` is where it is served, if it is.
     """
 
     state: str = "starting"
@@ -125,6 +126,7 @@ class HolderStatus(msgspec.Struct, frozen=True):
     policy: str = ""
     stages: tuple[StageStatus, ...] = ()
     segments: tuple[MovingSegment, ...] = ()
+    flight: float = 0.0
     round_trips: tuple[float | None, float | None] = (None, None)
     tree: tuple[ShownNode, ...] = ()
     pruned: tuple[str, ...] = ()

@@ -110,6 +110,7 @@ class RingWatcher:
             policy=request.policy,
             stages=tuple(_stage(card, number, pace) for number, card in enumerate(seen.cards)),
             segments=tuple(each for one in seen.requests for each in self._moving(one, now)),
+            flight=pace.flight,
             round_trips=seen.round_trips,
             tree=nodes,
             pruned=pruned,

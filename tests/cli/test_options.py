@@ -45,7 +45,7 @@ NAMES = {
     | {"--stop", "--stop-token", "--raw", "--policy", "--compare", "--no-view", "--logprobs"},
     "serve": HOLDER - {"--json", "--max-new-tokens"}
     | {"--policy", "--host", "--port", "--api-key", "--tls-cert", "--tls-key", "--cors"}
-    | {"--no-page", "--queue", "--grace", "--keep-alive", "--served-name"},
+    | {"--no-page", "--queue", "--grace", "--keep-alive", "--served-name", "--log-format"},
     "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference", "--raw"},
     "eval": HOLDER
     | SAMPLING

@@ -1,0 +1,204 @@
+// The ring as it works: everything beside the chat.
+
+import { depths, spark } from "./charts.js";
+import { $, describe, make, say } from "./dom.js";
+import { Lanes } from "./lanes.js";
+import { sentence } from "./server.js";
+import { TreeView } from "./tree.js";
+import { bytes, count, duration, percent, rate } from "./units.js";
+
+const TAIL = 260; // characters of the newest text
+const OFTEN = 350; // milliseconds between two trees: words that change faster cannot be read
+
+export class RingView {
+  constructor() {
+    this.lanes = new Lanes($("lanes"));
+    this.tree = new TreeView($("tree"));
+    this.status = null;
+    this.written = 0; // when text and tree were drawn
+    this.later = 0;
+    this.down = ""; // why there is no ring
+  }
+
+  /** `told`: {status} or {why}, see feed.js. */
+  show({ status, why }) {
+    this.down = why ?? "";
+    if (status) this.status = status;
+    this.state();
+    if (status) this.all(status);
+    else this.still();
+  }
+
+  resized() {
+    this.lanes.resized();
+    if (this.status && !this.down) this.text(this.status);
+  }
+
+  state() {
+    const { status, down } = this;
+    const trouble = down || (status.trouble ? status.state : "");
+    const idle = status && !status.running;
+    const tone = down || status.trouble ? "trouble" : idle ? "ready" : "busy";
+    $("state").dataset.tone = tone;
+    say($("sentence"), down ? "no ring" : idle && !status.trouble ? "ready" : status.state);
+    $("trouble").hidden = !trouble;
+    if (!trouble) return;
+    const [first, ...rest] = parts(trouble);
+    $("trouble").replaceChildren(
+      make("strong", { text: sentence(first) }),
+      ...rest.map((text) => make("p", { text: sentence(text) })),
+      make("p", { class: "what", text: this.advice() }),
+    );
+  }
+
+  /** What the server does about it. */
+  advice() {
+    if (!this.down) return "The server ends what cannot go on, and opens the ring again.";
+    if (/server/i.test(this.down)) return "This page asks again by itself.";
+    return "The server opens the ring again by itself, as soon as all stages are there. Answers that were under way have ended; nothing has to be reloaded here.";
+  }
+
+  /** There is no ring: nothing moves. */
+  still() {
+    document.body.classList.add("down");
+    clearTimeout(this.later);
+    this.lanes.clear();
+    this.tree.draw([]);
+    say($("rate"), "–");
+    say($("tab-rate"), "");
+    say($("pace"), "");
+    for (const place of ["tail", "cuttings", "grown"]) $(place).replaceChildren();
+    $("pruned").hidden = true;
+  }
+
+  all(status) {
+    document.body.classList.remove("down");
+    this.lanes.show(status);
+    this.headline(status);
+    this.pace(status);
+    this.textSoon();
+    depths($("depths").tBodies[0], status.figures.depths);
+    this.links(status);
+    this.requests(status);
+  }
+
+  headline({ figures, running }) {
+    const now = running && figures.rate ? rate(figures.rate) : "–";
+    say($("rate"), now);
+    say($("tab-rate"), running && figures.rate ? `${now}/s` : "");
+    spark($("spark"), figures.rates, figures.plain);
+    const gain = figures.plain && figures.mean ? figures.mean / figures.plain : 0;
+    const counts = figures.counts;
+    describe($("summary"), [
+      ["mean", figures.mean ? rate(figures.mean) : "–", "Tokens a second since the first one"],
+      [
+        "plain",
+        figures.plain && counts.emitted ? `≈ ${rate(figures.plain)}` : "–",
+        "What this ring should write without guesses, as its passes tell",
+      ],
+      ["gain", gain ? `${gain.toFixed(2)} ×` : "–", "Mean against plain"],
+      [
+        "a segment",
+        counts.segments ? (counts.emitted / counts.segments).toFixed(2) : "–",
+        "Tokens written for each segment sent",
+      ],
+      [
+        "first after",
+        figures.first_token === null ? "–" : duration(figures.first_token),
+        "From the question to the first token",
+      ],
+    ]);
+  }
+
+  pace({ flight, segments, running }) {
+    const rows = segments.reduce((sum, each) => sum + each.prompt + each.root + each.guesses + each.dead, 0);
+    const parts = [];
+    if (running) parts.push(`${segments.length} under way, ${count(rows)} rows`);
+    if (flight) parts.push(`${duration(flight)} a round`);
+    if (running && this.lanes.slowed > 1) parts.push(`shown ${Math.round(this.lanes.slowed)} × slower`);
+    say($("pace"), parts.join(" · "));
+  }
+
+  /** Text and tree belong together, so they are drawn together. */
+  textSoon() {
+    clearTimeout(this.later);
+    const left = this.written + OFTEN - performance.now();
+    if (left > 0) this.later = setTimeout(() => this.textSoon(), left);
+    else this.text(this.status);
+  }
+
+  text({ text, tree, figures, pruned, running }) {
+    this.written = performance.now();
+    let left = TAIL;
+    const pieces = [];
+    for (const [words, guessed] of [...text].reverse()) {
+      if (left <= 0) break;
+      pieces.unshift(make("span", guessed ? { class: "guessed", text: words.slice(-left) } : { text: words.slice(-left) }));
+      left -= words.length;
+    }
+    $("tail").replaceChildren(make("span", {}, ...pieces));
+    this.tree.draw(running ? tree : []);
+    const dead = Math.max(figures.counts.drafted - figures.counts.accepted - Math.max(figures.nodes - 1, 0), 0);
+    say(
+      $("grown"),
+      figures.counts.drafted
+        ? `${count(figures.nodes)} nodes · ${count(figures.counts.drafted)} grown · ${count(dead)} pruned`
+        : "",
+    );
+    $("pruned").hidden = !figures.counts.drafted;
+    if (pruned.length) $("cuttings").replaceChildren(...pruned.map((words) => make("s", { text: words })));
+  }
+
+  links({ round_trips: [down, up], memory, exact, flight }) {
+    const trip = (seconds) => (seconds === null ? "–" : duration(seconds));
+    const share = memory.room ? ` (${percent(memory.used / memory.room)})` : "";
+    const room = memory.room ? ` of ${count(memory.room)}` : "";
+    describe($("links"), [
+      ["to stage 1 and back", trip(down), "Round trip of the first link"],
+      ["last stage and back", trip(up), "Round trip of the last link"],
+      ["once round the ring", flight ? duration(flight) : "–", "From sending a segment to its verdict, lately"],
+      [
+        "keys and values",
+        memory.slot ? bytes(memory.used * memory.slot) + share : "–",
+        `Of ${count(memory.used)}${room} tokens: for requests that run, or kept for those to come`,
+      ],
+      ["text", exact ? exact : "–", "Whether it is that of the model alone"],
+    ]);
+  }
+
+  requests({ request, state, policy, figures, others, running, stages }) {
+    const rows = [];
+    if (policy) {
+      const doing = running ? state : state.startsWith("done") ? "done" : state;
+      rows.push([request, doing, policy, figures.counts.emitted, running ? figures.rate : figures.mean, true]);
+    }
+    for (const each of others) {
+      rows.push([each.number, each.state, each.policy, each.tokens, each.rate, false]);
+    }
+    const body = $("requests").tBodies[0];
+    const cells = ([number, doing, how, tokens, speed, large]) => [
+      number ? `${number}` : "–",
+      doing + (large && others.length ? ", shown above" : ""),
+      how,
+      tokens ? count(tokens) : "–",
+      speed ? rate(speed) : "–",
+    ];
+    const shown = rows.length ? rows.map(cells) : [["–", stages.length ? "nobody has asked yet" : "–", "", "", ""]];
+    while (body.rows.length > shown.length) body.deleteRow(-1);
+    shown.forEach((values, at) => {
+      const row = body.rows[at] ?? body.insertRow();
+      values.forEach((value, column) => {
+        const cell = row.cells[column] ?? row.insertCell();
+        if (column > 2) cell.className = "n";
+        say(cell, value);
+      });
+    });
+    const waiting = others.filter((each) => each.state === "waiting").length;
+    say($("queue"), running ? `${running} running${waiting ? `, ${waiting} waiting` : ""}` : "");
+  }
+}
+
+/** What a server says in one line, as the sentences that it is. */
+function parts(text) {
+  return text.split(/;\s+(?=\S)/).filter((each) => each.trim());
+}

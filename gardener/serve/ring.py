@@ -1,0 +1,24 @@
+"""GET /ring/events: the ring as it works, as server-sent events; GET /ring/status: once."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gardener.serve.errors import json_response, not_standing
+from gardener.serve.feed import Watching
+from gardener.serve.house import house_of
+
+
+async def ring_events(request: Request) -> Response:
+    """One state after another. Raises ApiError (503) where too many look already."""
+    feed = house_of(request).feed
+    feed.join()
+    return Watching(feed)
+
+
+async def ring_status(request: Request) -> Response:
+    """The state now. Raises ApiError (503) while there is no ring."""
+    house = house_of(request)
+    status = house.feed.now()
+    if status is None:
+        raise not_standing(house.keeper.why)
+    return json_response(status)

@@ -1,0 +1,225 @@
+"""The page in a real browser, asking a real server: chat, the ring, and what goes wrong."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from serving import KEY, MODEL, Server
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
+
+SLOW = 60_000
+"""Milliseconds that anything may take: far more than it does, on a machine that is busy."""
+
+NASTY = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, or the one that playwright installs."""
+    with playwright.sync_playwright() as driver:
+        path = shutil.which("chromium")
+        try:
+            started = driver.chromium.launch(executable_path=path)
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium to show the page in: {str(error).splitlines()[0]}")
+        yield started
+        started.close()
+
+
+@dataclass
+class Seen:
+    """What should not happen on a page."""
+
+    origin: str
+    complaints: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def watch(self, page: Any) -> None:
+        page.on("console", self.said)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        page.on("request", self.went)
+
+    def said(self, message: Any) -> None:
+        # The browser itself says of every 401 and 503 that it failed to load.
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            self.complaints.append(message.text)
+
+    def went(self, request: Any) -> None:
+        self.asked.append(request.url)
+        if not request.url.startswith(self.origin + "/"):
+            self.elsewhere.append(request.url)
+
+
+@contextmanager
+def opened(
+    browser: Any, server: Server, *, key: str | None = KEY, most: int = 40, width: int = 1440
+) -> Iterator[Any]:
+    """The page, of which nobody may complain."""
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    context.set_default_timeout(SLOW)
+    kept = {"gardener.settings": json.dumps({"most": most, "temperature": "0"})}
+    kept |= {"gardener.key": key} if key else {}
+    context.add_init_script(
+        f"for (const [name, value] of Object.entries({json.dumps(kept)}))"
+        "if (sessionStorage.getItem(name) === null) sessionStorage.setItem(name, value)"
+    )
+    page, seen = context.new_page(), Seen(server.url)
+    seen.watch(page)
+    try:
+        page.goto(server.url)
+        if key:
+            expect(page.locator("#model")).to_have_text(MODEL, timeout=SLOW)
+        yield page
+        assert seen.complaints == []
+        assert seen.elsewhere == []
+    finally:
+        context.close()
+
+
+def ask(page: Any, text: str) -> None:
+    page.fill("#ask", text)
+    page.keyboard.press("Enter")
+
+
+def answered(page: Any, turns: int) -> Any:
+    """The last answer, once it is complete."""
+    replies = page.locator(".reply")
+    expect(replies).to_have_count(turns, timeout=SLOW)
+    expect(replies.last).to_have_attribute("aria-busy", "false", timeout=SLOW)
+    return replies.last
+
+
+def test_a_chat_of_two_turns_beside_the_ring_as_it_works(browser: Any, server: Server) -> None:
+    with opened(browser, server, most=32) as page:
+        expect(page.locator("#sentence")).to_have_text("ready", timeout=SLOW)
+        ask(page, "Why is the sky blue?")
+        for stage in (1, 2):  # segments come to each of them, and move
+            chip = page.locator(f".lane:nth-child({stage}) .chip").first
+            chip.wait_for()
+            before, places = chip.element_handle(), set[str]()
+            for _ in range(4):
+                places.add(before.evaluate("chip => chip.style.transform"))
+                page.wait_for_timeout(60)
+            assert len(places) > 1
+        page.locator(".tree .node.root").wait_for()
+        page.locator("#tail .guessed").first.wait_for(state="attached")
+        expect(page.locator("#rate")).to_have_text(re.compile(r"\d"), timeout=SLOW)
+        first = answered(page, 1)
+        expect(first.locator(".line")).to_contain_text("tokens/s")
+        expect(first.locator(".line")).to_contain_text("guesses accepted")
+        assert len(first.locator(".said").inner_text()) > 60
+        expect(page.locator("#depths tbody tr").first).to_contain_text("%")
+        expect(page.locator("#links")).to_contain_text("the ring is exact")
+        ask(page, "And at dusk?")
+        second = answered(page, 2)
+        expect(second.locator(".line")).to_contain_text("prompt tokens kept")
+        expect(page.locator("#requests tbody")).to_contain_text("done", timeout=SLOW)
+
+
+def test_text_never_becomes_markup(browser: Any, server: Server) -> None:
+    text = f"{NASTY} **{NASTY}**\n\n- <script>alert(2)</script>\n\n```html\n{NASTY}\n```\n"
+    chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    said = "".join(f"data: {json.dumps(each)}\n\n" for each in (chunk, last)) + "data: [DONE]\n\n"
+    with opened(browser, server) as page:
+        loaded: list[str] = []
+        page.on("request", lambda request: loaded.append(request.url))
+        ask(page, NASTY)
+        answered(page, 1)  # by the model itself
+        expect(page.locator(".asked p").first).to_have_text(NASTY)
+        page.route("**/v1/chat/completions", lambda route: route.fulfill(body=said))
+        ask(page, "Say it")
+        reply = answered(page, 2)
+        expect(reply.locator("strong")).to_have_text(NASTY)
+        expect(reply.locator("li")).to_have_text("<script>alert(2)</script>")
+        expect(reply.locator("pre")).to_have_text(NASTY)
+        assert page.locator("#turns img, #turns script, #ring img, #ring script").count() == 0
+        assert all("/v1/" in url or "/ring/" in url for url in loaded)
+
+
+def test_everything_can_be_done_by_keyboard(browser: Any, server: Server) -> None:
+    with opened(browser, server, key=None, most=200) as page:
+        press, write = page.keyboard.press, page.keyboard.type
+        expect(page.locator("#key")).to_be_focused(timeout=SLOW)
+        expect(page.locator("#settings-note")).to_contain_text("wants an API key")
+        write(KEY)
+        press("Enter")
+        expect(page.locator("#model")).to_have_text(MODEL, timeout=SLOW)
+        expect(page.locator("#state")).to_have_attribute("data-tone", "ready", timeout=SLOW)
+        page.evaluate("document.activeElement.blur()")
+        order = []
+        for _ in range(8):
+            press("Tab")
+            order.append(page.evaluate("document.activeElement.id || document.activeElement.text"))
+        assert order[0] == "Skip to the message"
+        assert order[1:4] == ["fresh", "open-settings", "turns"]
+        assert order[7:] == ["ask"]  # after three samples
+        outline = "getComputedStyle(document.querySelector('.field')).boxShadow"
+        assert page.evaluate(outline) != "none"  # focus can be seen
+        write("One")
+        press("Shift+Enter")
+        write("Two, and on to a hundred")
+        press("Enter")
+        expect(page.locator(".asked p")).to_have_text(re.compile("One\nTwo"), timeout=SLOW)
+        expect(page.locator(".said")).to_contain_text(re.compile(r"\w"), timeout=SLOW)
+        press("Escape")
+        reply = answered(page, 1)
+        expect(reply.locator(".line")).to_have_text("stopped by you")
+        expect(page.locator("#state")).to_have_attribute("data-tone", "ready", timeout=SLOW)
+        expect(page.locator("#ask")).to_be_focused()
+        press("Shift+Tab")
+        press("Enter")  # edit
+        expect(page.locator("#ask")).to_have_value("One\nTwo, and on to a hundred")
+        press("Escape")
+        expect(page.locator("#ask")).to_have_value("")
+        press("Shift+Tab")
+        press("Shift+Tab")
+        press("Enter")  # retry
+        expect(page.locator("#stop")).to_be_visible(timeout=SLOW)
+        press("Escape")
+        answered(page, 1)
+
+
+def test_it_fits_a_telephone(browser: Any, server: Server) -> None:
+    with opened(browser, server, width=390, most=16) as page:
+        ask(page, "Hello")
+        answered(page, 1)
+        for view in ("chat", "ring"):
+            page.click(f".views [data-view={view}]")
+            expect(page.locator(f"#{view}")).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            wide = (
+                f"[...document.querySelectorAll('#{view} *')]"
+                ".filter(each => each.getBoundingClientRect().right > 390.5).length"
+            )
+            assert page.evaluate(wide) == 0
+
+
+def test_a_stage_is_killed_and_comes_back(browser: Any, server: Server) -> None:
+    with opened(browser, server, most=400) as page:
+        ask(page, "List ten facts about bees.")
+        expect(page.locator(".said")).to_contain_text(re.compile(r"\w"), timeout=SLOW)
+        server.process.stages()[2].kill()
+        trouble = page.locator("#trouble")
+        expect(trouble).to_contain_text("Stage 2 was lost", timeout=SLOW)
+        expect(trouble).to_contain_text("killed by SIGKILL")
+        expect(trouble).to_contain_text("opens the ring again")
+        reply = answered(page, 1)
+        expect(reply.locator(".broken")).to_contain_text("The answer broke off here. Stage 2")
+        ask(page, "Are you there?")
+        expect(answered(page, 2).locator(".broken")).to_contain_text("Stage 2 was lost")
+        expect(trouble).to_be_hidden(timeout=SLOW)
+        expect(page.locator("#sentence")).to_have_text("ready", timeout=SLOW)
+        page.get_by_role("button", name="Retry").click()
+        reply = answered(page, 2)
+        expect(reply.locator(".broken")).to_be_hidden()
+        assert reply.locator(".said").inner_text()
