@@ -135,8 +135,6 @@ def serve(
     settings = replace(
         settings, keep_prefixes=True, reopened=True, policies=() if policy is None else (policy,)
     )
-    if settings.simulate is not None:
-        raise UserError("a simulated ring cannot be served: take --local or --peer")
     _serve(server, settings, policy, holder.bounds.bounds(), verbose)
 
 
@@ -169,4 +167,4 @@ def _serve(
         policy=policy,
         bounds=bounds,
     )
-    run(serve_ring(settings, ring, note, note if verbose else ignore), ring.loop())
+    run(serve_ring(settings, ring, note, note if verbose else ignore))

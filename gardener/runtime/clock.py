@@ -1,30 +1,43 @@
-"""What time it is: the machine's monotonic clock, or a virtual one where a simulation runs."""
+"""What time it is: the machine's monotonic clock, or a virtual one while a simulation runs."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-
-class _Clock(threading.local):
-    """Each thread has its own, so that a simulation may run beside what is real."""
-
-    time: Callable[[], float] = staticmethod(time.monotonic)
+_time: Callable[[], float] = time.monotonic
 
 
-_clock = _Clock()
+class _Here(threading.local):
+    """The clock of this thread, if it has one of its own."""
+
+    time: Callable[[], float] | None = None
+
+
+_here = _Here()
 
 
 def now() -> float:
     """In seconds, from an arbitrary start. May be asked on any thread."""
-    return _clock.time()
+    return (_here.time or _time)()
 
 
 @contextmanager
 def using(time: Callable[[], float]) -> Iterator[None]:
-    """Let `time` be the clock of this thread meanwhile."""
-    before, _clock.time = _clock.time, time
+    """Let `time` be the clock of this process meanwhile."""
+    global _time
+    before, _time = _time, time
     try:
         yield
     finally:
-        _clock.time = before
+        _time = before
+
+
+@contextmanager
+def using_here(time: Callable[[], float]) -> Iterator[None]:
+    """Let `time` be the clock of this thread meanwhile: what is real may go on in others."""
+    before, _here.time = _here.time, time
+    try:
+        yield
+    finally:
+        _here.time = before

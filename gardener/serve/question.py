@@ -3,27 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Unpack
 
 import msgspec
 
 from gardener.decoding.policy import Bounds
 from gardener.model.checkpoint.generation import own_sampling
 from gardener.protocol.sampling import Sampling
-from gardener.rings.opened import Terms
-from gardener.serve.asked import Asked
+from gardener.serve.asked import Asked, Ring
 from gardener.serve.tool_calls import MARKS
-
-
-class Ring(Protocol):
-    """What can be asked; an `OpenRing` is one."""
-
-    @property
-    def longest(self) -> int:
-        """Most tokens that it writes where nobody says how many."""
-
-    def ask_tokens(self, tokens: Sequence[int], **said: Unpack[Terms]) -> Asked:
-        """Begin an answer, see `OpenRing.ask_tokens`."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +36,7 @@ class Question:
     most_calls: int | None = None
     note: str = ""
 
-    def ask(
-        self, ring: Ring, policy: str | None = None, bounds: Bounds | None = None
-    ) -> Asked:
+    def ask(self, ring: Ring, policy: str | None = None, bounds: Bounds | None = None) -> Asked:
         """Begin it in a ring; `policy`: for a question that names none. Raises as `OpenRing.ask`
         does."""
         return ring.ask_tokens(

@@ -8,27 +8,22 @@ others wait.
 
 import asyncio
 import threading
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
-from gardener.decoding.limits import Counts
-from gardener.decoding.policy import Policy
-from gardener.errors import Busy, GardenerError, LocalError
-from gardener.holder.answer import Wanted
-from gardener.holder.session import Piece, Session
-from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.errors import Busy
+from gardener.holder.holder import Holder
+from gardener.holder.prompter import Prompter
+from gardener.protocol.messages import Card
+from gardener.protocol.sampling import GREEDY
 from gardener.rings.open import open_ring
 from gardener.rings.opened import OpenRing, Terms
 from gardener.rings.settings import RingSettings
-from gardener.runtime import clock
 from gardener.runtime.wording import Say
-from gardener.serve.asked import Guessed
 from gardener.serve.keeper import RingKeeper
+from gardener.serve.paced import PacedAnswer, reckoned
 
 T = TypeVar("T")
 
@@ -54,18 +49,22 @@ class Simulation:
         real = asyncio.get_running_loop()
 
         def here(say: Say) -> Say:
-            return lambda line: void(real.call_soon_threadsafe(say, line))
+            def told(line: str) -> None:
+                real.call_soon_threadsafe(say, line)
+
+            return told
 
         ring = open_ring(self._settings, here(say), here(heard))
         return await asyncio.wrap_future(self.run(lambda: self._stack.enter_async_context(ring)))
 
     async def close(self) -> None:
         """End the ring and the thread."""
-        await asyncio.wrap_future(self.run(self._stack.aclose))
-        await asyncio.wrap_future(self._thread.submit(self._end))
+        if self._loop is not None:
+            await asyncio.wrap_future(self.run(self._stack.aclose))
+            await asyncio.wrap_future(self._thread.submit(self._loop.close))
         self._thread.shutdown(wait=False)
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
         """Carry something out in the simulation, after what was asked before."""
         return self._thread.submit(self._run, work)
 
@@ -74,6 +73,63 @@ class Simulation:
             self._loop = self._settings.loop()()
         return self._loop.run_until_complete(work())
 
-    def _end(self) -> None:
-        if self._loop is not None:
-            self._loop.close()
+
+class PacedRing:
+    """A simulated ring, as routes see it."""
+
+    def __init__(self, simulation: Simulation, ring: OpenRing, waiting: int) -> None:
+        """`waiting`: most answers that wait for their turn."""
+        self._simulation, self._ring, self._waiting = simulation, ring, waiting
+        self._pending: set[Future[Any]] = set()
+
+    @property
+    def prompter(self) -> Prompter:
+        """Makes prompts for its model."""
+        return self._ring.prompter
+
+    @property
+    def holder(self) -> Holder:
+        """Runs on the other thread."""
+        return self._ring.holder
+
+    @property
+    def stages(self) -> tuple[Card, ...]:
+        """What the stages say about themselves."""
+        return self._ring.stages
+
+    @property
+    def exactness(self) -> str:
+        """How exact it is, in one sentence."""
+        return self._ring.exactness
+
+    @property
+    def longest(self) -> int:
+        """See `LONGEST`."""
+        return LONGEST
+
+    def ask_tokens(self, tokens: Sequence[int], **said: Unpack[Terms]) -> PacedAnswer:
+        """Begin an answer. Raises UserError for what cannot be asked, or if too many wait."""
+        wanted, policy = self._ring.planned(tokens, **said)
+        if len(self._pending) > self._waiting:
+            raise Busy(1, len(self._pending) - 1, TRY_AGAIN)
+        left = threading.Event()
+        work = self._simulation.run(lambda: reckoned(self._ring, wanted, policy, left))
+        self._pending.add(work)
+        work.add_done_callback(self._pending.discard)
+        return PacedAnswer(wanted, policy, work, left)
+
+
+class SimulatedKeeper(RingKeeper):
+    """Keeps a simulated ring. A request that does not say how tokens are picked gets the likeliest
+    ones: with another seed each time, each answer would have to be recorded anew."""
+
+    async def _keep(self) -> None:
+        simulation = Simulation(self._settings)
+        try:
+            ring = await simulation.open(self._tell, self._heard)
+            self.usual = GREEDY
+            self.ring, self._broke = PacedRing(simulation, ring, self._waiting), ""
+            await asyncio.Event().wait()  # nothing breaks it
+        finally:
+            self.ring = None
+            await simulation.close()
