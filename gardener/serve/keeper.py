@@ -33,6 +33,11 @@ class RingKeeper:
         self._settings, self._say, self._heard, self._waiting = settings, say, heard, waiting
         self._broke = ""  # the sentence about the ring that was there before
 
+    @property
+    def broken(self) -> bool:
+        """Whether there is no ring because the one before broke."""
+        return self.ring is None and bool(self._broke)
+
     async def run(self) -> None:
         """Keep the ring open until this is cancelled.
 

@@ -129,6 +129,7 @@ class SimulatedKeeper(RingKeeper):
             ring = await simulation.open(self._tell, self._heard)
             self.usual = GREEDY
             self.ring, self._broke = PacedRing(simulation, ring, self._waiting), ""
+            self._say("requests are taken")
             await asyncio.Event().wait()  # nothing breaks it
         finally:
             self.ring = None
