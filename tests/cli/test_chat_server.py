@@ -16,8 +16,8 @@ from processes import free_ports
 
 from gardener.cli.chat.dialogue import ChatMessage
 from gardener.cli.chat.knobs import Knobs
-from gardener.cli.chat.server import ServerError, ServerSource
-from gardener.cli.chat.source import Part, TurnFigures
+from gardener.cli.chat.server import ServerSource
+from gardener.cli.chat.source import Part, ServerError, TurnFigures
 from gardener.errors import GardenerError, UserError
 
 MODELS = {"data": [{"id": "small", "max_model_len": 512}, {"id": "large"}]}
@@ -149,9 +149,9 @@ def test_a_model_is_taken_by_name(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "after", "told"),
     [
-        (429, "queue_full", "7", r"refused with 429: no room \(/retry in 7 s\)"),
-        (503, None, "", "refused with 503: no room$"),
-        (400, "context_length_exceeded", "", r"refused with 400: no room \(/new begins anew\)"),
+        (429, "queue_full", "7", "refused with 429: no room /retry in 7 s"),
+        (503, None, "", "refused with 503: no room /retry asks again"),
+        (400, "context_length_exceeded", "", "refused with 400: no room /new begins anew"),
     ],
 )
 def test_a_refusal_is_said_with_what_to_do(
@@ -162,8 +162,7 @@ def test_a_refusal_is_said_with_what_to_do(
     parts, _, _, error = ask(fake.url)
     assert parts == []
     assert isinstance(error, ServerError)
-    with pytest.raises(ServerError, match=told):
-        raise error
+    assert f"{error} {error.out}".endswith(told)
 
 
 @pytest.mark.parametrize(

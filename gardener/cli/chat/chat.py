@@ -13,7 +13,7 @@ from gardener.cli.chat.dialogue import Dialogue
 from gardener.cli.chat.knobs import Knobs
 from gardener.cli.chat.obeyed import Obeyed
 from gardener.cli.chat.paint import Painter
-from gardener.cli.chat.source import Source, TurnFigures
+from gardener.cli.chat.source import RETRY, ServerError, Source, TurnFigures
 from gardener.cli.program import taking_interrupts
 from gardener.errors import Busy, GardenerError, PeerLost, StageFailed, UserError
 from gardener.holder.prompter import TooLong
@@ -150,7 +150,7 @@ class Chat:
             except asyncio.CancelledError:
                 if not stopped:
                     raise
-                self._say("stopped; /retry asks again")
+                self._say(f"stopped; {RETRY}")
 
     async def _stream(self) -> None:
         figures, text, whole = TurnFigures(), "", False
@@ -187,8 +187,10 @@ def _way_out(error: GardenerError) -> str:
     match error:
         case PeerLost():
             return " (/retry opens the ring again and asks once more)"
+        case ServerError(out=out):
+            return f" ({out})"
         case Busy() | StageFailed():
-            return " (/retry asks again)"
+            return f" ({RETRY})"
         case TooLong():
             return " (/new begins anew)"
     return ""

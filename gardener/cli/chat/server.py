@@ -10,8 +10,8 @@ import msgspec
 
 from gardener.cli.chat.dialogue import ChatMessage
 from gardener.cli.chat.knobs import SAMPLED, Knobs
-from gardener.cli.chat.source import Part, TurnFigures
-from gardener.errors import GardenerError, UserError
+from gardener.cli.chat.source import RETRY, Part, ServerError, TurnFigures
+from gardener.errors import UserError
 from gardener.runtime.wording import printable
 
 CONNECT = 10.0
@@ -24,10 +24,6 @@ LONGEST = 400
 """Characters of what a server says of an error that are shown."""
 
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
-
-
-class ServerError(GardenerError):
-    """The server does not answer, or says that it cannot."""
 
 
 class ServerSource:
@@ -113,13 +109,11 @@ class ServerSource:
         except httpx2.HTTPError as error:
             raise self._silent(error) from error
         if figures.finish == "error":
-            raise ServerError(f"{self.host} ended the answer without a reason: /retry asks again")
+            raise ServerError(f"{self.host} ended the answer without a reason")
 
     def _silent(self, error: httpx2.HTTPError) -> ServerError:
         said = printable(str(error)) or type(error).__name__
-        return ServerError(
-            f"{self.host} does not answer ({said}): look whether the server runs, then /retry"
-        )
+        return ServerError(f"{self.host} does not answer ({said}): look whether the server runs")
 
 
 def base_of(url: str) -> str:
@@ -154,11 +148,11 @@ def _check(response: httpx2.Response) -> None:
     if response.status_code == 200:
         return
     after = response.headers.get("retry-after", "")
-    out = f" (/retry in {after} s)" if after.isdigit() else ""
+    out = f"/retry in {after} s" if after.isdigit() else RETRY
     if b"context_length_exceeded" in response.content:
-        out = " (/new begins anew)"
+        out = "/new begins anew"
     said = _message(response.content) or response.reason_phrase or "no reason given"
-    raise ServerError(f"the server refused with {response.status_code}: {said}{out}")
+    raise ServerError(f"the server refused with {response.status_code}: {said}", out)
 
 
 def _message(body: bytes) -> str:
@@ -193,7 +187,7 @@ def _read(chunk: dict[str, Any], figures: TurnFigures) -> str:
     """The text in a chunk. Raises ServerError if it is an error."""
     if "error" in chunk:
         said = _message(msgspec.json.encode(chunk))
-        raise ServerError(f"the answer broke: {said}; /retry asks again")
+        raise ServerError(f"the answer broke: {said}")
     try:
         return _take(chunk, figures)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -6,6 +6,17 @@ from typing import Protocol
 
 from gardener.cli.chat.dialogue import ChatMessage
 from gardener.cli.chat.knobs import Knobs
+from gardener.errors import GardenerError
+
+RETRY = "/retry asks again"
+
+
+class ServerError(GardenerError):
+    """A server does not answer, or says that it cannot. `out`: what to do in a chat."""
+
+    def __init__(self, told: str, out: str = RETRY) -> None:
+        super().__init__(told)
+        self.out = out
 
 
 @dataclass(frozen=True, slots=True)
