@@ -81,10 +81,10 @@ class TimedWatch(HolderWatch):
 def timed(work: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
     """`work`, which adds the processor time of each call to `times`."""
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **more: Any) -> Any:
         begin = time.thread_time()
         try:
-            return work(*arguments)
+            return work(*arguments, **more)
         finally:
             times.append(time.thread_time() - begin)
 

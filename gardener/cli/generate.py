@@ -5,8 +5,9 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -16,6 +17,7 @@ from gardener.cli.answered import Answered, as_object, summary, whole
 from gardener.cli.groups import POLICY
 from gardener.cli.output import progress
 from gardener.cli.program import Misuse, flag, ignore, note, result, run, text_of
+from gardener.cli.recording import recorder_at
 from gardener.cli.sampling import Logprobs, SamplingOptions
 from gardener.cli.view import live
 from gardener.cli.view.holder_watch import HolderWatch
@@ -84,6 +86,7 @@ def generate(
     policy: o.Policy = None,
     compare: CompareOption = "",
     no_view: o.NoView = False,
+    record: o.Record = None,
     output: o.OutputOptions = o.OutputOptions(),
     config: o.Config = None,
 ) -> None:
@@ -116,7 +119,9 @@ def generate(
         logprobs=logprobs,
         output=output,
     )
-    _report(_run(settings, question, no_view), settings, output.as_json)
+    view = _view(settings, not no_view and not output.as_json, record, hears=not from_stdin)
+    answered = run(_answered(settings, question, view), settings.loop())
+    _report(answered, settings, output.as_json)
 
 
 def _asked(prompt: str | None) -> str:
@@ -158,13 +163,19 @@ class AnswerRequest:
     output: o.OutputOptions
 
 
-def _run(settings: RingSettings, question: AnswerRequest, no_view: bool) -> Answered:
-    """The answers, under the live view where somebody can watch it."""
-    # A simulated answer comes too soon to be watched.
-    shown = not question.output.as_json and settings.simulate is None
-    watched = shown and not no_view and live.possible() and live.spares_stdout()
-    answering = _watched(settings, question) if watched else _answers(settings, question, None)
-    return run(answering, settings.loop())
+def _view(
+    settings: RingSettings, shown: bool, record: Path | None, hears: bool
+) -> HolderWatch | None:
+    """Who watches: the live view where somebody can see it, and a recorder. Raises UserError."""
+    simulated = settings.simulate is not None  # such an answer comes too soon to be watched
+    if simulated and record is not None:
+        raise Misuse("--record needs a real ring: a simulated one has its answer at once")
+    shown = shown and not simulated and live.possible() and live.spares_stdout()
+    if not shown and record is None:
+        return None
+    waiting = f"starting {settings.local} stages here" if settings.local else "closing the ring"
+    recorder = None if record is None else recorder_at(record, settings.model)
+    return HolderWatch(waiting, settings.local or 0, recorder, shown=shown, hears=hears)
 
 
 def _report(answered: Answered, settings: RingSettings, as_json: bool) -> None:
@@ -187,11 +198,11 @@ def _report(answered: Answered, settings: RingSettings, as_json: bool) -> None:
         sys.exit(1)
 
 
-async def _watched(settings: RingSettings, question: AnswerRequest) -> Answered:
-    """Answer under the live view, which closes before the ring does."""
-    waiting = f"starting {settings.local} stages here" if settings.local else "closing the ring"
-    view = HolderWatch(waiting, settings.local or 0)
-    async with view.live:
+async def _answered(
+    settings: RingSettings, question: AnswerRequest, view: HolderWatch | None
+) -> Answered:
+    """Answer, watched if there is a view, which closes before the ring does."""
+    async with view or nullcontext():
         return await _answers(settings, question, view)
 
 
@@ -228,14 +239,15 @@ async def _answers(
                 logprobs=question.logprobs,
                 ignore_eos=question.sampling.ignore_eos,
             )
-            async with _telling(session, view is None and settings.simulate is None):
+            unseen = view is None or view.live.closed.is_set()
+            async with _telling(session, unseen and settings.simulate is None):
                 answers.append(await collect(session, result if first else ignore))
             if first:
                 result("\n")
             if answers[-1].error:
                 break
         if view is not None:
-            await view.live.close()
+            await view.close()
         prompt = ring.prompter.encode(question.text, raw=question.raw)
         texts = whole(answers)
         tied = await all_tied(ring.holder, ring.prompter, prompt, texts, answers[0].sampling)

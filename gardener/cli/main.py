@@ -4,6 +4,7 @@ from gardener.cli.evaluate import evaluate
 from gardener.cli.generate import generate
 from gardener.cli.make_random import make_random
 from gardener.cli.program import application, program
+from gardener.cli.replay import replay
 from gardener.cli.serve import serve
 from gardener.cli.split import split
 from gardener.cli.train_draft import train_draft
@@ -14,11 +15,12 @@ app = application(
 )
 app.command(generate, sort_key=1)
 app.command(serve, sort_key=2)
-app.command(verify, sort_key=3)
-app.command(evaluate, name="eval", sort_key=4)
-app.command(split, sort_key=5)
-app.command(train_draft, sort_key=6)
-app.command(make_random, sort_key=7)
+app.command(replay, sort_key=3)
+app.command(verify, sort_key=4)
+app.command(evaluate, name="eval", sort_key=5)
+app.command(split, sort_key=6)
+app.command(train_draft, sort_key=7)
+app.command(make_random, sort_key=8)
 
 
 def main() -> None:

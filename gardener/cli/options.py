@@ -93,6 +93,14 @@ Raw: TypeAlias = Annotated[bool, flag(help="Without a chat template: the text as
 NoView: TypeAlias = Annotated[
     bool, flag(env_var="GARDENER_NO_VIEW", help="No live view, even on a terminal.")
 ]
+Record: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        metavar="FILE",
+        help="Write down what the live view shows, for `gardener replay`, with or without a "
+        "terminal; packed if the name ends with .gz.",
+    ),
+]
 LogFormat: TypeAlias = Annotated[
     Literal["text", "json"],
     Parameter(

@@ -10,7 +10,10 @@ from cyclopts.validators import Number
 from gardener.cli import options as o
 from gardener.cli.groups import SERVER
 from gardener.cli.logs import begin_logs
-from gardener.cli.program import flag, ignore, note, run
+from gardener.cli.program import flag, note, run
+from gardener.cli.recording import recorder_at
+from gardener.cli.view import live
+from gardener.cli.view.server_watch import ServerWatch
 from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
 from gardener.rings.settings import RingSettings
@@ -124,6 +127,8 @@ def serve(
     verbose: Annotated[
         bool, flag("--verbose", "-v", help="Show what the stages of a local ring print.")
     ] = False,
+    no_view: o.NoView = False,
+    record: o.Record = None,
     config: o.Config = None,
 ) -> None:
     """Serve a ring to any client of OpenAI's interface, until Ctrl-C.
@@ -137,7 +142,11 @@ def serve(
     )
     if settings.simulate is not None:
         raise UserError("a simulated ring cannot be served: take --local or --peer")
-    _serve(server, settings, policy, holder.bounds.bounds(), verbose)
+    recorder = None if record is None else recorder_at(record, settings.model)
+    shown = not no_view and log_format == "text" and live.possible()
+    stages = settings.local or 0
+    view = ServerWatch("opening the ring", stages, recorder, shown=shown)
+    _serve(server, settings, policy, holder.bounds.bounds(), view, verbose)
 
 
 def _serve(
@@ -145,6 +154,7 @@ def _serve(
     ring: RingSettings,
     policy: str | None,
     bounds: Bounds,
+    view: ServerWatch,
     verbose: bool,
 ) -> None:
     try:  # late: it takes half a second, and may not be there
@@ -169,4 +179,14 @@ def _serve(
         policy=policy,
         bounds=bounds,
     )
-    run(serve_ring(settings, ring, note, note if verbose else ignore), ring.loop())
+
+    def heard(line: str) -> None:
+        view.heard(line)
+        if verbose:
+            note(line)
+
+    async def watched() -> None:
+        async with view:
+            await serve_ring(settings, ring, note, heard, view.follow)
+
+    run(watched(), ring.loop())

@@ -27,6 +27,7 @@ class Wanted:
     stop_tokens end it as the model's own `eos` do
     logprobs    with each token come its log probability and those of this many of the best tokens
     ignore_eos  the model's tokens that end an answer end none
+    shown       special tokens that are text in the answer, as the vocabulary writes them
 
     Raises ValueError for what cannot be.
     """
@@ -39,6 +40,7 @@ class Wanted:
     logprobs: int | None = None
     ignore_eos: bool = False
     stop_tokens: Sequence[int] = ()
+    shown: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.sampling.min_tokens > self.new_tokens:
@@ -111,7 +113,9 @@ def ask(holder: Holder, prompter: Prompter, policy: Policy, wanted: Wanted) -> S
     model, and what broke the ring if it is broken.
     """
     sampling = completed(wanted.sampling, prompter, wanted.stop_tokens)
-    text = TextStream(prompter.backend, wanted.tokens, wanted.stops, sampling.min_tokens)
+    text = TextStream(
+        prompter.backend, wanted.tokens, wanted.stops, sampling.min_tokens, wanted.shown
+    )
     eos = frozenset(wanted.stop_tokens).union(() if wanted.ignore_eos else prompter.eos)
     limits = Limits(wanted.new_tokens, prompter.context, eos, text.push)
     return holder.open(

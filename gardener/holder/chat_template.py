@@ -195,7 +195,7 @@ class ChatTemplate:
         What is looked for are words in their place: the texts themselves may be found elsewhere,
         and a template may write them otherwise, a tool's as JSON for instance.
         """
-        if len(messages) == 1 or _ordinary(messages):
+        if _ordinary(messages):
             return
         marked = [_marked(number, message) for number, message in enumerate(messages)]
         written = self._apply([message for message, _ in marked], extras)

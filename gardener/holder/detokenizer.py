@@ -6,7 +6,7 @@ Imports `tokenizers` alone, so a test needs no model.
 import codecs
 import re
 from asyncio import CancelledError
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -113,9 +113,16 @@ class Detokenizer:
     why.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
-        """`prompt`: what the text follows on, which is no part of it."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int] = (),
+        shown: Collection[str] = (),
+    ) -> None:
+        """`prompt`: what the text follows on, which is no part of it. `shown`: special tokens that
+        are text all the same; what follows on one is decoded as a text of its own."""
         self._tokenizer, self._traits = tokenizer, traits(tokenizer)
+        self._shown = self._traits.special.intersection(shown)
         self._run = ByteRun()
         self._faults: list[str] = []
         self._window = self._tail([token for token in prompt if self._is_text(token)])
@@ -140,6 +147,23 @@ class Detokenizer:
 
     def push(self, tokens: Sequence[int]) -> str:
         """The text that these tokens make certain."""
+        if not self._shown:
+            return self._push(tokens)
+        text, begin = "", 0
+        for place, token in enumerate(tokens):
+            name = written(self._tokenizer, token)
+            if name in self._shown:
+                text += self._push(tokens[begin:place]) + self.rest() + str(name)
+                self._begin_anew()
+                begin = place + 1
+        return text + self._push(tokens[begin:])
+
+    def _begin_anew(self) -> None:
+        """What follows is a text of its own."""
+        self._window, self._run = [], ByteRun()
+        self._certain, self._given, self._begin = 0, 0, None
+
+    def _push(self, tokens: Sequence[int]) -> str:
         fresh = [token for token in tokens if self._is_text(token)]
         self._window += fresh
         for token in fresh:

@@ -1,6 +1,6 @@
 """The text of an answer, piece by piece, and the exact place where a stop string ends it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tokenizers import Tokenizer
 
@@ -15,7 +15,7 @@ class TextStream:
     stop string that ends the answer is never given out.
 
     Special tokens are no text. Those that a stop string names (`<|im_end|>`) are read as if they
-    were, where stop strings are looked for.
+    were, where stop strings are looked for; those in `shown` are text like any other.
     """
 
     def __init__(
@@ -24,6 +24,7 @@ class TextStream:
         prompt: Sequence[int] = (),
         stops: Sequence[str] = (),
         least: int = 0,
+        shown: Collection[str] = (),
     ) -> None:
         """`prompt`: the tokens that the text follows on. A stop string that one of the first
         `least` tokens completes is text like any other. It may begin there, if a later token
@@ -31,9 +32,9 @@ class TextStream:
         if not all(stops):
             raise ValueError("a stop string must not be empty")
         self._tokenizer = tokenizer
-        self._tokens = Detokenizer(tokenizer, prompt)
+        self._tokens = Detokenizer(tokenizer, prompt, shown)
         self._stops = tuple(stops)
-        special = traits(tokenizer).special if stops else ()
+        special = traits(tokenizer).special.difference(shown) if stops else ()
         self._named = {each for each in special if any(each in stop for stop in stops)}
         self._left = least  # tokens that end nothing yet
         self._fresh: list[int] = []  # tokens to decode when text is wanted

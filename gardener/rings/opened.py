@@ -101,8 +101,10 @@ class OpenRing:
         logprobs: int | None = None,
         ignore_eos: bool = False,
         stop_tokens: Sequence[str | int] = (),
+        shown: Sequence[str] = (),
     ) -> Session:
-        """The same for a prompt of tokens, as `prompter` makes them."""
+        """The same for a prompt of tokens, as `prompter` makes them. `shown`: special tokens that
+        are text in the answer, as the vocabulary writes them."""
         if max_new_tokens < 1 or not all(stop):
             raise UserError("ask for one new token at least, and give every stop some text")
         for each in (*stop, *(each for each in stop_tokens if isinstance(each, str))):
@@ -123,6 +125,7 @@ class OpenRing:
                 logprobs=logprobs,
                 ignore_eos=ignore_eos,
                 stop_tokens=ends,
+                shown=shown,
             )
         except ValueError as error:
             raise UserError(str(error)) from error

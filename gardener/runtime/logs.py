@@ -53,7 +53,7 @@ def json_formatter(fields: Mapping[str, object]) -> logging.Formatter:
         raise UserError(WITHOUT) from error
 
     return JsonFormatter(
-        ["levelname", "message"],
+        ["timestamp", "levelname", "message"],
         rename_fields={"levelname": "level"},
         static_fields=dict(fields),
         timestamp=True,

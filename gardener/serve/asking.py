@@ -1,5 +1,9 @@
 """From the body of a request to an answer that is under way."""
 
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,25 +16,31 @@ from gardener.serve.models import unknown_model
 from gardener.serve.requests import ChatRequest, CompletionRequest
 from gardener.serve.responses import ChatForm, CompletionForm, Reply
 
+LONG = 8 * 2**10
+"""Bytes of a body that is read on another thread: a megabyte becomes tokens in about a second, and
+a ring whose holder is silent for some seconds takes it for dead."""
+
+T = TypeVar("T")
+
 
 async def respond(request: Request, kind: type[ChatRequest] | type[CompletionRequest]) -> Response:
     """The answer to a request of this kind. Raises ApiError."""
     house = house_of(request)
     _check_type(request.headers.get("content-type"))
-    wanted = kind.read(await request.body())
+    body = await request.body()
+    long = len(body) > LONG
+    wanted = await _aside(long, lambda: kind.read(body))
     if wanted.model != house.model:
         raise unknown_model(wanted.model, house)
-    ring = house.ring()
-    question = wanted.question(ring.prompter, house.keeper.usual)
-    settings = house.settings
+    prompter, usual = house.ring().prompter, house.keeper.usual
+    question = await _aside(long, lambda: wanted.question(prompter, usual))
+    ring, settings = house.ring(), house.settings  # again: that may have taken a while
+    reply = Reply(house.model, question, Standing.of(ring), prompter.backend, wanted.wants_usage)
+    form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
     try:
         asked = question.ask(ring, settings.policy, settings.bounds)
     except GardenerError as error:
         raise told(error) from error
-    reply = Reply(
-        house.model, question, Standing.of(ring), ring.prompter.backend, wanted.wants_usage
-    )
-    form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
     if wanted.streamed:
         return Stream(asked, form, house)
     return await whole(asked, form, house, request.receive)
@@ -45,3 +55,8 @@ def _check_type(content: str | None) -> None:
             f"the body is {kind}: send JSON, and say so with `Content-Type: application/json`",
             code="unsupported_media_type",
         )
+
+
+async def _aside(long: bool, work: Callable[[], T]) -> T:
+    """Do it, on another thread if it takes long."""
+    return await asyncio.to_thread(work) if long else work()

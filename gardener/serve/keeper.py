@@ -33,6 +33,11 @@ class RingKeeper:
         self._settings, self._say, self._heard, self._waiting = settings, say, heard, waiting
         self._broke = ""  # the sentence about the ring that was there before
 
+    @property
+    def broken(self) -> bool:
+        """Whether there is no ring because the one before broke."""
+        return self.ring is None and bool(self._broke)
+
     async def run(self) -> None:
         """Keep the ring open until this is cancelled.
 
@@ -64,6 +69,7 @@ class RingKeeper:
             ring.holder.admission.max_waiting = self._waiting
             self.usual = usual_sampling(ring.folder)
             self.ring, self._broke = ring, ""
+            self._say("requests are taken")
             try:
                 self._broken(await ring.holder.failure())
             finally:

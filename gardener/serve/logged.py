@@ -28,7 +28,8 @@ OTHER = "other"
 """Stands for all paths and methods that do not exist: a label may have few values."""
 
 QUIET = frozenset(("/health", "/ready", "/metrics", "/ring/status"))
-"""Asked by programs all day long: a line only where it failed."""
+EXPECTED = frozenset((200, 503))
+"""These are asked by programs all day long: no line for an answer that such a program expects."""
 
 LONGEST = 200
 """Characters of a path in a line."""
@@ -86,12 +87,13 @@ class Logged:
             await self._app(scope, receive, noting)
         finally:
             method, path = scope["method"], scope["path"]
-            self._requests.answered(method if method in METHODS else OTHER, _route(path), status)
-            if path not in QUIET or status >= 400:
+            self._requests.answered(method if method in METHODS else OTHER, route(path), status)
+            if path not in QUIET or status not in EXPECTED:
                 _tell(method, path, status, visit)
 
 
-def _route(path: str) -> str:
+def route(path: str) -> str:
+    """The label of a path."""
     if path in PATHS:
         return path
     return next((folder for folder in FOLDERS if path.startswith(folder)), OTHER)

@@ -11,6 +11,7 @@ from gardener.holder.session import Session
 from gardener.model.checkpoint.generation import own_sampling
 from gardener.protocol.sampling import Sampling
 from gardener.rings.opened import OpenRing
+from gardener.serve.tool_calls import MARKS
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Question:
             logprobs=self.logprobs,
             ignore_eos=self.ignore_eos,
             stop_tokens=self.stop_tokens,
+            shown=MARKS if self.tools else (),
         )
 
 

@@ -4,8 +4,9 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import h11
 import uvicorn
@@ -28,9 +29,19 @@ LAST_WORDS = 2
 """Seconds that connections have to close once all answers have ended."""
 
 
-async def serve(settings: ServeSettings, ring: RingSettings, say: Say, heard: Say) -> None:
+Begun: TypeAlias = Callable[[RingKeeper, str], None]
+"""Is told who keeps the ring, and where it is served."""
+
+
+def nobody(keeper: RingKeeper, address: str) -> None:
+    """A `Begun` for where nobody watches."""
+
+
+async def serve(
+    settings: ServeSettings, ring: RingSettings, say: Say, heard: Say, begun: Begun = nobody
+) -> None:
     """Serve until this is cancelled; answers that are under way then have `settings.grace` seconds
-    to finish.
+    to finish. `begun` is called once requests can come.
 
     Raises UserError if the ring cannot be opened at all or the address cannot be used, and
     PeerLost if the stages that are started here end before the ring stood once.
@@ -39,7 +50,9 @@ async def serve(settings: ServeSettings, ring: RingSettings, say: Say, heard: Sa
     house = House(settings, keeper, settings.model_name(ring), int(time.time()))
     server, sock = http_server(settings, house), listening(settings.host, settings.port)
     scheme = "http" if settings.tls_cert is None else "https"
-    say(f"listening on {scheme}://{Address(settings.host, sock.getsockname()[1])}")
+    address = f"{scheme}://{Address(settings.host, sock.getsockname()[1])}"
+    say(f"listening on {address}")
+    begun(keeper, address)
     keeping = asyncio.create_task(keeper.run())
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     try:

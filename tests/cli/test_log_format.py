@@ -3,11 +3,16 @@
 import json
 import re
 import signal
+import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
 import tiny
 from processes import Process, at, free_ports
+
+from gardener.cli import node as command
+from gardener.errors import UserError
 
 
 def test_a_node_writes_json_alone_and_serves_its_metrics(tmp_path: Path) -> None:
@@ -29,3 +34,13 @@ def test_a_node_writes_json_alone_and_serves_its_metrics(tmp_path: Path) -> None
     assert {line["level"] for line in lines} == {"INFO"}
     assert lines[-1]["message"] == "stage 1 ends"
     assert all(line.keys() == {"timestamp", "level", "message", "stage"} for line in lines)
+
+
+def test_metrics_without_their_package_are_told_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "gardener.metrics.endpoint", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    way_out = r"pip install 'gardener-node\[metrics\]'"
+    with pytest.raises(UserError, match=way_out), command._metrics("0", 1, print):
+        pass

@@ -42,10 +42,12 @@ SAMPLING = {
 NAMES = {
     "generate": HOLDER
     | SAMPLING
-    | {"--stop", "--stop-token", "--raw", "--policy", "--compare", "--no-view", "--logprobs"},
+    | {"--stop", "--stop-token", "--raw", "--policy", "--compare", "--no-view", "--logprobs"}
+    | {"--record"},
     "serve": HOLDER - {"--json", "--max-new-tokens"}
     | {"--policy", "--host", "--port", "--api-key", "--tls-cert", "--tls-key", "--cors"}
-    | {"--no-page", "--queue", "--grace", "--keep-alive", "--served-name"},
+    | {"--no-page", "--queue", "--grace", "--keep-alive", "--served-name", "--log-format"}
+    | {"--no-view", "--record"},
     "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference", "--raw"},
     "eval": HOLDER
     | SAMPLING
@@ -71,6 +73,7 @@ ONE_CALL = {
     "--raw",
     "--leash",
     "--logprobs",
+    "--record",
 }
 """Options of a single call, which no variable of the environment sets."""
 

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from gardener.cli.output import Writer
+from gardener.cli import output
+from gardener.cli.output import MOST_LINES, Writer
 
 
 def test_text_comes_out_in_order() -> None:
@@ -48,3 +49,25 @@ def test_a_reader_that_has_left_is_told_at_the_next_word() -> None:
         writer.put(stream, "more")
     with pytest.raises(BrokenPipeError):
         stream.close()
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up_and_does_not_grow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, end = os.pipe()
+    monkeypatch.setattr(output, "_logger", Writer())
+    line, count = "x" * 999, MOST_LINES + 2000
+    with open(end, "w") as stream, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", stream)
+        for _ in range(count):
+            output.log(line)
+        held = output._logger.left
+        assert MOST_LINES - 1 <= held <= MOST_LINES, "it is full, and one line may just be written"
+        got = b""
+        while output._logger.left:
+            got += os.read(reader, 2**20)
+    with open(reader, "rb") as rest:
+        got += rest.read()
+    lines = got.decode().splitlines()
+    assert set(lines) == {line}
+    assert MOST_LINES <= len(lines) < count

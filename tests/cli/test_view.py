@@ -5,6 +5,7 @@ import contextlib
 import io
 import math
 import random
+import re
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -15,15 +16,19 @@ import pytest
 from fakes import Alone, FakeRing, target
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
+from rich.segment import Segments
 from rich.style import Style
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmarks.streaming import llama
 from gardener.cli.view import holder_frame, node_frame
 from gardener.cli.view.holder_watch import HolderWatch
+from gardener.cli.view.kept_output import KeptOutput
+from gardener.cli.view.lanes import lanes
 from gardener.cli.view.lines import Line, cut, frame, heading, sides, styled
-from gardener.cli.view.live import KeptOutput, Live, possible
+from gardener.cli.view.live import Live, possible
 from gardener.cli.view.node_status import LinkStatus, NodeStatus, WorkStatus
+from gardener.cli.view.server_watch import ServerWatch
 from gardener.cli.view.text import clean, messages, tail
 from gardener.cli.view.tree import draw
 from gardener.cli.view.units import amount, duration, sparkline
@@ -53,6 +58,7 @@ from gardener.watch.status import (
     HolderStatus,
     KVMemory,
     MovingSegment,
+    RequestLine,
     ShownNode,
     StageStatus,
 )
@@ -142,6 +148,36 @@ HOLDERS = {
         exact="near ties may differ",
         said=("a warning",),
     ),
+    "several": HolderStatus(
+        "answering",
+        request=3,
+        running=31,
+        policy="gardener",
+        stages=(StageStatus(1, "0-9", "host", 0.0041, 0.0002, 0.7), StageStatus(2, "10-19")),
+        segments=(
+            MovingSegment(0, 9, 0, 0, 0, 1, 0.0, request=5),
+            MovingSegment(7, 0, 1, 2, 0, 1, 0.4, request=3),
+            MovingSegment(12, 0, 1, 1, 1, 1, 0.6, request=4),
+            MovingSegment(6, 0, 0, 3, 0, 2, 0.5, request=3),
+        ),
+        tree=bushy(9),
+        text=(ColouredText("Once upon a time " * 80, True),),
+        others=(
+            RequestLine(4, "writing", "alternating", 3071, 1204, 34.06, 31.0, 61.5),
+            RequestLine(5, "reading", "plain", 48, elapsed=0.8),
+            *(RequestLine(k, "writing", "gardener", 48, 12, 3.0, 4.0, 7.0) for k in range(6, 34)),
+            *(RequestLine(0, "waiting"),) * 3,
+        ),
+    ),
+    "one waits": HolderStatus(
+        "answering", request=1, running=1, policy="plain", others=(RequestLine(0, "waiting"),)
+    ),
+    "idle": HolderStatus(
+        "idle",
+        address="http://127.0.0.1:8000",
+        stages=(StageStatus(1, "0-9", "host"),),
+        said=("listening on http://127.0.0.1:8000", "the ring stands (2.0 s)"),
+    ),
     "crowded": HolderStatus(
         policy="gardener",
         stages=tuple(StageStatus(k, said="") for k in range(1, 41)),
@@ -159,6 +195,11 @@ HOLDERS = {
         segments=(MovingSegment(10**12, 10**9, 1, 1, 1, 1, 0.5),),
         tree=(ShownNode(0, -1, NASTY, 0.0, "judged"),),
         text=(ColouredText(NASTY * 50, False),),
+        address=NASTY,
+        others=(
+            RequestLine(10**12, "writing", NASTY, 10**12, 10**12, 1e15, 1e15, 1e15),
+            RequestLine(-1, "reading", "漢字" * 90),
+        ),
         said=(NASTY,),
     ),
 }
@@ -228,6 +269,46 @@ def test_what_a_holder_shows_at_80_columns() -> None:
     assert "● root" in text
     assert "48 nodes, 398 grown, 51 pruned" in text
     assert "a warning" in lines[-1]
+
+
+def test_requests_besides_the_oldest_have_a_line_each() -> None:
+    lines = screen(holder_frame.draw(HOLDERS["several"], 80, 24), 80, 24)
+    assert "● answering  #3 " in lines[0]
+    at = next(n for n, line in enumerate(lines) if "── requests 30 more run, 3 wait ──" in line)
+    text = "34.1 tokens/s  mean 31.0  1204 tokens  prompt 3071  61.5 s"
+    assert lines[at + 1].split() == ["#4", "writing", *text.split()]  # no room for the policy
+    assert lines[at + 2].split() == ["#5", "reading", "prompt", "48", "800", "ms"]
+    assert lines[at + 4].strip() == "and 27 more"
+    assert lines[at + 5].strip() == ""
+    wide = screen(holder_frame.draw(HOLDERS["several"], 190, 90), 190, 90)
+    assert any("#4  writing alternating   34.1 tokens/s" in line for line in wide)
+    assert any("#33 writing" in line for line in wide)
+    assert not any(re.search("and [0-9]+ more", line) for line in wide)
+
+
+def test_those_that_wait_are_counted() -> None:
+    lines = screen(holder_frame.draw(HOLDERS["one waits"], 80, 24), 80, 24)
+    assert any(line.startswith(" ── requests 1 waits ────") for line in lines)
+    assert "requests" not in "\n".join(screen(holder_frame.draw(HOLDERS["busy"], 80, 24), 80, 24))
+
+
+def test_segments_of_other_requests_are_dim_and_say_whose_they_are() -> None:
+    status = HOLDERS["several"]
+    text = "\n".join(screen(holder_frame.draw(status, 80, 24), 80, 24))
+    assert re.search("#5 ▒{9}─+7 ◆■■─+#4 ◆■□─", text)
+    assert re.search("─6 ■■■─", text)
+    dim = [str(each.style) for each in lanes(status, 78, 9, False)[1] if "▒" in each.text]
+    own = [str(each.style) for each in lanes(status, 78, 9, False)[1] if each.text == "■■"]
+    assert (dim, own) == (["dim"], ["cyan"])
+    assert "dim: other requests" in text
+    assert "dim: other" not in "\n".join(screen(holder_frame.draw(HOLDERS["busy"], 80, 24), 80, 24))
+
+
+def test_an_idle_server_says_where_it_is() -> None:
+    lines = screen(holder_frame.draw(HOLDERS["idle"], 80, 24), 80, 24)
+    assert lines[0].startswith(" gardener  http://127.0.0.1:8000  ● idle ")
+    assert lines[0].rstrip().endswith(" 0.00 ms")
+    assert "── messages ──" in "\n".join(lines)
 
 
 def test_from_120_columns_on_tree_and_text_stand_side_by_side() -> None:
@@ -606,6 +687,40 @@ def test_before_the_ring_stands_the_lanes_show_what_the_stages_say() -> None:
     assert [lane.said for lane in status.stages] == ["starting", "listening at 127.0.0.1:7002"]
 
 
+def test_a_server_is_watched_from_ring_to_ring() -> None:
+    first, second = watched(random.Random(1)), watched(random.Random(2))
+    rings = [
+        SimpleNamespace(
+            holder=cast(Any, each)._watcher._reader._holder,
+            prompter=SimpleNamespace(backend=TOKENIZER),
+        )
+        for _, each in (first, second)
+    ]
+    keeper: Any = SimpleNamespace(ring=None, broken=False)
+    watch = ServerWatch("opening the ring", 2)
+    assert watch.status(0.0).state == "opening the ring"
+    watch.follow(keeper, "http://127.0.0.1:8000")
+    status = watch.status(0.0)
+    assert (status.state, status.address) == ("opening the ring", "http://127.0.0.1:8000")
+    assert [each.said for each in status.stages] == ["starting", "starting"]
+    keeper.ring = rings[0]
+    session = rings[0].holder.session
+    rings[0].holder.session = None
+    assert (watch.status(1.0).state, watch.status(1.0).policy) == ("idle", "")
+    rings[0].holder.admission.running = {1: session}
+    assert watch.status(1.0).state == "reading the prompt, 0 of 3 tokens"
+    first[0].finish()
+    rings[0].holder.admission.running = {}
+    status = watch.status(2.0)
+    assert (status.state, status.policy, status.figures.counts.emitted) == ("idle", "gardener", 60)
+    keeper.ring = None
+    assert (watch.status(3.0).state, watch.status(3.0).trouble) == ("closing the ring", False)
+    keeper.broken = True
+    assert (watch.status(3.0).state, watch.status(3.0).trouble) == ("the ring broke", True)
+    keeper.ring = rings[1]
+    assert watch.status(4.0).figures.counts.emitted == 0
+
+
 def test_records_after_one_that_left_the_trace() -> None:
     trace = Trace(size=3)
     trace.add("sent", seq=1)
@@ -671,7 +786,7 @@ async def shown(body: Callable[[], None]) -> None:
 def showing(drawn: threading.Event) -> Live[HolderStatus]:
     """A live screen that sets `drawn` with every frame."""
 
-    def show(status: HolderStatus, width: int, height: int) -> RenderableType:
+    def show(status: HolderStatus, width: int, height: int) -> Segments:
         drawn.set()
         return holder_frame.draw(status, width, height)
 

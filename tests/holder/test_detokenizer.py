@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders
 
 from benchmarks.streaming import KINDS, sequences, streamed, whole
-from gardener.holder.detokenizer import WINDOW, Detokenizer, token_text
+from gardener.holder.detokenizer import WINDOW, Detokenizer, token_bytes, token_text
 
 LOST = "\N{REPLACEMENT CHARACTER}"
 
@@ -95,3 +95,38 @@ def test_a_tokenizer_that_fails_ends_nothing_and_is_told_of() -> None:
     assert got == ["the", LOST, "garden"]
     assert str(text.fault).startswith("PanicException: ")
     assert token_text(tokenizer, ids(tokenizer, "▁")[0]) == LOST
+
+
+def test_special_tokens_may_be_text() -> None:
+    """What is undecided before one ends with it."""
+    tokenizer = KINDS["llama"]()
+    tokens = ids(tokenizer, "a", "<0xC3>", "</s>", "<0xA9>", "</s>", "▁the", "a")
+    text = Detokenizer(tokenizer, ids(tokenizer, "▁the"), {"</s>"})
+    assert text.push(tokens) + text.rest() == f"a{LOST}</s>{LOST}</s>thea"
+    again = Detokenizer(tokenizer, ids(tokenizer, "▁the"), {"</s>"})
+    singly = "".join([again.push([token]) for token in tokens])
+    assert singly + again.rest() == f"a{LOST}</s>{LOST}</s>thea"
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "llama", "gemma"])
+def test_the_bytes_of_tokens_are_those_of_the_text(kind: str) -> None:
+    """Where the bytes of a text are all characters; a decoder strips its first blank."""
+    tokenizer = KINDS[kind]()
+    compared = 0
+    for tokens, _ in sequences(tokenizer, 200):
+        text = tokenizer.decode(tokens, skip_special_tokens=False)
+        joined = b"".join(token_bytes(tokenizer, token) for token in tokens)
+        if LOST not in text and joined.decode(errors="replace").count(LOST) == 0:
+            compared += 1
+            assert joined.decode().lstrip() == text.lstrip()
+    assert compared > 10
+
+
+def test_a_token_may_be_part_of_a_character() -> None:
+    for kind, part in (("llama", "<0xC3>"), ("byte_level", "Ã")):
+        tokenizer = KINDS[kind]()
+        assert token_bytes(tokenizer, ids(tokenizer, part)[0]) == b"\xc3", kind
+    tokenizer = KINDS["llama"]()
+    assert token_bytes(tokenizer, ids(tokenizer, "▁the")[0]) == b" the"
+    assert token_bytes(tokenizer, ids(tokenizer, "</s>")[0]) == b"</s>"
+    assert token_bytes(tokenizer, 10**6) == b""

@@ -191,10 +191,14 @@ def test_tools_that_are_not_called(client: OpenAI) -> None:
     assert choice.finish_reason in {"stop", "length"}
 
 
-def test_content_as_parts_is_the_same_text(client: OpenAI, reference: str) -> None:
-    parts = [{"type": "text", "text": "Why is the"}, {"type": "text", "text": " sky blue?"}]
-    answer = client.chat.completions.create(**chat(parts, max_tokens=48))
-    assert answer.choices[0].message.content == reference
+def test_content_may_be_parts_each_on_a_line_of_its_own(client: OpenAI) -> None:
+    def answer(content: Any) -> str | None:
+        whole: ChatCompletion = client.chat.completions.create(**chat(content))
+        return whole.choices[0].message.content
+
+    first, second = ({"type": "text", "text": text} for text in (QUESTION, "Be brief."))
+    assert answer([first]) == answer(QUESTION)
+    assert answer([first, second]) == answer(f"{QUESTION}\nBe brief.") != answer(QUESTION)
 
 
 def test_the_next_turn_computes_what_is_new_alone(client: OpenAI) -> None:

@@ -8,6 +8,9 @@ from asgi import Call
 from loopback import run, until
 from prometheus_client.parser import text_string_to_metric_families
 from served import PROMPT, Served, served
+from starlette.routing import Route
+
+from gardener.serve.logged import OTHER, route
 
 NAME = "gardener.serve.logged"
 
@@ -108,10 +111,15 @@ def test_labels_and_lines_are_bounded_whatever_is_asked(caplog: pytest.LogCaptur
     run(scenario)
 
 
-def test_metrics_need_the_key_as_all_that_tells_of_the_ring() -> None:
+def test_metrics_need_the_key_as_all_that_tells_of_the_ring(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario() -> None:
         async with served(api_key="secret") as made:
-            assert (await made.get("/metrics")).status == 401
+            with caplog.at_level(logging.INFO, NAME):
+                assert (await made.get("/metrics")).status == 401
+                assert (await made.get("/health")).status == 200
+            assert [fields(each)["status"] for each in caplog.records] == [401]
             values = await metrics(made, authorization="Bearer secret")
             assert values["gardener_http_requests_total", "GET", "/metrics", "401"] == 1
 
@@ -138,5 +146,17 @@ def test_several_requests_each_have_a_line_of_their_own(caplog: pytest.LogCaptur
             told = {record.__dict__["tokens"] for record in caplog.records}
             assert told == {3, 4, 5}
             assert len({record.__dict__["request"] for record in caplog.records}) == 3
+
+    run(scenario)
+
+
+def test_every_route_has_a_label_of_its_own_or_its_folder() -> None:
+    async def scenario() -> None:
+        async with served(stands=False) as made:
+            for each in made.app.routes:
+                assert isinstance(each, Route)
+                label = route(each.path)
+                assert label != OTHER
+                assert label == each.path or label.endswith("/")
 
     run(scenario)

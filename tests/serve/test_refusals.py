@@ -1,10 +1,14 @@
 """What is refused, and how."""
 
 import asyncio
+from threading import current_thread
+from typing import Any
 
 import pytest
 from loopback import run, until
 from served import CHAT, MODEL, served
+
+from gardener.holder.prompter import Prompter
 
 
 def test_what_is_wrong_with_a_request_is_said_in_the_envelope() -> None:
@@ -109,5 +113,26 @@ def test_what_is_served_is_told() -> None:
             assert one["id"] == MODEL
             assert one["max_model_len"] == made.ring.prompter.context
             assert (await made.get("/version")).json["version"]
+
+    run(scenario)
+
+
+def test_a_long_body_is_read_beside_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt of some megabytes takes seconds to read; the holder must not be silent for them."""
+
+    chat, threads = Prompter.chat, list[str]()
+
+    def told(*given: Any) -> list[int]:
+        threads.append(current_thread().name)
+        return chat(*given)
+
+    monkeypatch.setattr(Prompter, "chat", told)
+
+    async def scenario() -> None:
+        async with served() as made:
+            call = await made.chat(messages=[{"role": "user", "content": "w1 " * 5000}]).end()
+            assert call.error["code"] == "context_length_exceeded"
+            assert (await made.chat().end()).status == 200
+            assert [name == current_thread().name for name in threads] == [False, True]
 
     run(scenario)

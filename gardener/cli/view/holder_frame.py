@@ -17,6 +17,25 @@ WIDE = 120
 MOST_TEXT = 100
 """Columns beyond which the text is not set wider."""
 
+HELP: tuple[Line, ...] = (
+    [styled("q", "bold"), styled("  end the view; the work goes on")],
+    [styled("p", "bold"), styled("  hold the picture, and go on")],
+    [styled("h", "bold"), styled("  this, and away with it")],
+    [],
+    [styled("in the lanes, a segment: its number and its rows")],
+    [styled("▒", "blue"), styled(" of the prompt   "), styled("◆", "bold yellow"), styled(" root")],
+    [styled("■", "cyan"), styled(" a guess         "), styled("□", "dim red"), styled(" dead")],
+    [styled("#2 ■■", "dim"), styled("       of another request, by its number")],
+    [styled("▃", "magenta"), styled(" 34%           of the time the stage computes")],
+    [],
+    [styled("in the tree, where the target model is with a node")],
+    [styled("judged", "green"), styled("  in the ring", "cyan"), styled("  not sent")],
+    [styled("●", "bold yellow"), styled(" root    "), styled("✂", "red"), styled(" pruned lately")],
+    [],
+    [styled("in the text"), styled("  guessed", "green"), styled("  and the model's own")],
+)
+"""What keys do and signs mean."""
+
 
 def draw(status: HolderStatus, width: int, height: int) -> Segments:
     """The whole screen in exactly `height` lines of less than `width` cells."""
@@ -27,7 +46,8 @@ def draw(status: HolderStatus, width: int, height: int) -> Segments:
     lines += [[], *lanes(status, inner, max(height // 3, 1), named=inner >= WIDE), []]
     rest = max(height - len(lines), 0)
     if not status.policy:
-        lines += [heading("waiting for", inner), *messages(status.said, inner, rest - 1)]
+        title = "messages" if status.address else "waiting for"
+        lines += [heading(title, inner), *messages(status.said, inner, rest - 1)]
     else:
         said = messages(status.said[-1:], inner, 2, newest="yellow")
         lower = _side_by_side if inner >= WIDE else _stacked
@@ -43,11 +63,15 @@ def _title(status: HolderStatus, width: int) -> Line:
     left.append(styled(f"  ● {clean(status.state)}", colour))
     if status.others:
         left.append(styled(f"  #{status.request}"))
-    right = [styled(f"policy {clean(status.policy)}  ")] if status.policy else []
+    right = [styled(duration(status.elapsed))]
     trips = [round_trip(each) for each in status.round_trips if each is not None]
-    if trips:
-        right.append(styled(f"links {' / '.join(trips)}  ", "dim"))
-    return sides(left, [*right, styled(duration(status.elapsed))], width)
+    links = styled(f"links {' / '.join(trips)}  ", "dim") if trips else styled("")
+    policy = styled(f"policy {clean(status.policy)}  ") if status.policy else styled("")
+    for more in ([policy, links], [policy]):
+        if length(left) + length(more) + length(right) < width:
+            right = [*more, *right]
+            break
+    return sides(left, right, width)
 
 
 def _figures(figures: AnswerFigures, segments: Sequence[MovingSegment], width: int) -> list[Line]:
@@ -58,9 +82,11 @@ def _figures(figures: AnswerFigures, segments: Sequence[MovingSegment], width: i
         styled(f"  mean {figures.mean:.1f}  {counts.emitted} tokens"),
         styled(f"  {counts.emitted / max(counts.segments, 1):.2f} a segment"),
     ]
+    more = [f"  plain about {figures.plain:.1f}"] if figures.plain else []
     if figures.first_token is not None:
-        late = styled(f"  first after {duration(figures.first_token)}", "dim")
-        first += [late] if length([*first, late]) <= width else []
+        more.append(f"  first after {duration(figures.first_token)}")
+    for each in more:
+        first += [styled(each, "dim")] if length(first) + len(each) <= width else []
     share = 100 * counts.wasted / max(counts.rows, 1)
     flying = sum(each.rows for each in segments)
     second = [
@@ -104,7 +130,7 @@ def _tree(status: HolderStatus, width: int, height: int) -> list[Line]:
     branches = tree.draw(status.tree, width, height - 2)
     pruned = [styled("✂ ", "red")] if status.pruned else []
     for text in status.pruned:
-        pruned += [styled(clean(text), "dim strike red"), styled("  ")]
+        pruned += [styled(clean(text), "strike red"), styled("  ")]
     lines = _filled([heading("tree", width, now, legend), *branches], height - 1)
     return [*lines, cut(pruned, width)]
 

@@ -180,6 +180,7 @@ class Live(Generic[Status]):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(due - time.monotonic()):
                     await self._wake.wait()
+                    due = 0.0
 
     def _redraw(self) -> None:
         """Draw what there is, unless the terminal still takes the picture before."""

@@ -13,11 +13,8 @@ def tag(picture: Segments, text: Line, width: int) -> Segments:
     size = length(text)
     for number, line in enumerate(lines):
         if size + 2 <= width and not "".join(each.text for each in line).strip():
-            lines[number] = [
-                *Segment.adjust_line_length(line, width - 2 - size),
-                *text,
-                styled(" "),
-            ]
+            before = Segment.adjust_line_length(line, width - 2 - size)
+            lines[number] = [*before, *text, styled(" ")]
             break
     return _joined(lines)
 
