@@ -67,7 +67,7 @@ class Camera:
     def take(self, name: str) -> None:
         """`page-NAME-WIDTH-SCHEME.png`, and the ring by itself where it has a view of its own."""
         for scheme in ("light", "dark"):
-            self._page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            self._page.emulate_media(color_scheme=scheme)
             self._page.set_viewport_size(WIDE)  # type: ignore[arg-type]
             self._save(f"page-{name}-1440-{scheme}")
             self._page.set_viewport_size(NARROW)  # type: ignore[arg-type]
