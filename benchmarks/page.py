@@ -64,14 +64,14 @@ class Camera:
     def __init__(self, page: Page, folder: Path) -> None:
         self._page, self._folder = page, folder
 
-    def take(self, name: str) -> None:
-        """`page-NAME-WIDTH-SCHEME.png`, and the ring by itself where it has a view of its own."""
+    def take(self, name: str, *views: str) -> None:
+        """`page-NAME-WIDTH-SCHEME.png`; of these views where there is room for one at a time."""
         for scheme in ("light", "dark"):
             self._page.emulate_media(color_scheme=scheme)
             self._page.set_viewport_size(WIDE)  # type: ignore[arg-type]
             self._save(f"page-{name}-1440-{scheme}")
             self._page.set_viewport_size(NARROW)  # type: ignore[arg-type]
-            for view in ("chat", "ring"):
+            for view in views:
                 self._page.click(f".views [data-view={view}]")
                 self._save(f"page-{name}-390-{scheme}-{view}")
             self._page.set_viewport_size(WIDE)  # type: ignore[arg-type]
@@ -102,13 +102,13 @@ def take_all(browser: Browser, url: str, process: psutil.Process, stages: int, o
     expect(page.locator(".reply").last).to_have_attribute("aria-busy", "false", timeout=PATIENCE)
     ask(page, SECOND, 800)
     page.wait_for_timeout(UNDER_WAY)
-    camera.take("busy")
+    camera.take("busy", "chat", "ring")
     if page.locator("#stop").is_hidden():
         ask(page, FIRST, 800)
         page.wait_for_timeout(UNDER_WAY)
     kill_stage(process, stages)
     expect(page.locator("#trouble")).to_contain_text("lost", timeout=PATIENCE)
-    camera.take("killed")
+    camera.take("killed", "ring")
 
 
 def main() -> None:
