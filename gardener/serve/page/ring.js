@@ -77,7 +77,7 @@ export class RingView {
     this.requests(status);
   }
 
-  headline({ figures, running }) {
+  headline({ figures, running, others }) {
     const writes = running && figures.counts.emitted > 0;
     const past = !running && figures.mean > 0;
     const shown = writes ? figures.rate : figures.mean;
@@ -86,14 +86,15 @@ export class RingView {
     say($("unit"), past ? "tokens/s, last answer" : "tokens/s");
     say($("tab-rate"), writes ? `${rate(shown)}/s` : "");
     spark($("spark"), figures.rates, figures.plain);
-    const gain = figures.plain && figures.mean ? figures.mean / figures.plain : 0;
+    // Those that share a ring get less each; plain is what one alone should get.
+    const gain = figures.plain && !others.length ? figures.mean / figures.plain : 0;
     const counts = figures.counts;
     describe($("summary"), [
       ["mean", figures.mean ? rate(figures.mean) : "–", "Tokens a second since the first one"],
       [
         "plain",
         figures.plain && counts.emitted ? `≈ ${rate(figures.plain)}` : "–",
-        "What this ring should write without guesses, as its passes tell",
+        "What a request alone should get without guesses, as the passes of this ring tell",
       ],
       ["gain", gain ? `${gain.toFixed(2)} ×` : "–", "Mean against plain"],
       [
