@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Condition, Thread
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import psutil
+
+if TYPE_CHECKING:
+    from gardener.rings.settings import RingSettings
 
 DEADLINE = 90.0
 """Seconds that anything may take here: far more than it does, on a machine that is busy."""
@@ -161,6 +164,12 @@ class HandMade:
     def generate(self, prompt: str, *options: str) -> Process:
         holder = ("--peer", at(self.ports[1]), "--listen", at(self.ports[0]))
         return Process("generate", prompt, *holder, *options)
+
+    def settings(self, **more: Any) -> "RingSettings":
+        """How a program comes by this ring."""
+        from gardener.rings.settings import RingSettings
+
+        return RingSettings(peer=at(self.ports[1]), listen=at(self.ports[0]), **more)
 
     def close(self) -> None:
         self._stack.close()

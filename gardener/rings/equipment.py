@@ -1,7 +1,6 @@
 """What the holder of a ring needs besides its links: the model's folder, a card, and drafters."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -80,11 +79,10 @@ def load_drafters(settings: RingSettings, model: Path, say: Say) -> Sequence[Dra
     )
 
 
-async def read_prompter(settings: RingSettings, folder: Path, say: Say) -> Prompter:
-    """The model's tokenizer and chat template. They are read on a thread, since a ring that stands
-    needs the event loop meanwhile; but a virtual clock cannot wait for a thread. Raises UserError.
-    """
-    read = partial(
+def prompter_reader(settings: RingSettings, folder: Path, say: Say) -> Callable[[], Prompter]:
+    """Reads the model's tokenizer and chat template. That imports for seconds, so where a ring
+    stands, or comes to, it is done on a thread: the ring needs the event loop. Raises UserError."""
+    return partial(
         Prompter,
         folder,
         template=settings.template,
@@ -92,4 +90,3 @@ async def read_prompter(settings: RingSettings, folder: Path, say: Say) -> Promp
         name=settings.model,
         say=say,
     )
-    return read() if settings.simulate is not None else await asyncio.to_thread(read)

@@ -6,12 +6,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from gardener.decoding.policy import default_policy
 from gardener.draft.drafter import Drafter
 from gardener.errors import PeerLost
 from gardener.holder.holder import Holder
+from gardener.holder.prompter import Prompter
 from gardener.model.checkpoint.resolve import resolve
 from gardener.net.address import parse, parse_peer
 from gardener.rings.context import agreed_context, tell_short_drafters
@@ -21,7 +22,7 @@ from gardener.rings.equipment import (
     holder_folder,
     load_drafters,
     local_folders,
-    read_prompter,
+    prompter_reader,
 )
 from gardener.rings.local import LocalRing
 from gardener.rings.opened import OpenRing
@@ -38,8 +39,10 @@ from gardener.runtime.trace import Trace
 from gardener.runtime.wording import Say
 from gardener.runtime.worker import Worker
 
-Standing: TypeAlias = AbstractAsyncContextManager[tuple[Holder, Path]]
-"""A holder whose ring stands for as long as one stays in it, and the model's folder."""
+T = TypeVar("T")
+
+Standing: TypeAlias = AbstractAsyncContextManager[tuple[Holder, Path, Prompter]]
+"""A holder whose ring stands for as long as one stays in it, the model's folder and prompter."""
 
 AT_ONCE = 1.0
 """Seconds for a ring that stands already to close; its links are timed meanwhile, so that nothing
@@ -61,10 +64,9 @@ async def open_ring(
     """
     if not settings.policies:  # the threads of stages follow from what will run
         settings = replace(settings, policies=(default_policy(settings.crowded),))
-    async with _standing(settings, say, heard, progress) as (holder, folder):
+    async with _standing(settings, say, heard, progress) as (holder, folder, prompter):
         holder.admission.max_requests = settings.max_requests
         holder.keeps = settings.keep_prefixes
-        prompter = await read_prompter(settings, folder, say)
         prompter.context = agreed_context(settings.context, prompter.context, holder.cards, say)
         tell_choice(settings, holder.cards, say)
         tell_short_drafters(holder.drafters.all, prompter.context, say)
@@ -84,7 +86,7 @@ def _standing(settings: RingSettings, say: Say, heard: Say, progress: Say) -> St
 @asynccontextmanager
 async def _local(
     settings: RingSettings, stages: int, say: Say, heard: Say
-) -> AsyncIterator[tuple[Holder, Path]]:
+) -> AsyncIterator[tuple[Holder, Path, Prompter]]:
     share_cores(SPINS)
     model, theirs = await asyncio.to_thread(local_folders, settings, stages, say)
     start = Start(stages, say, heard)
@@ -103,11 +105,13 @@ async def _local(
             advise=local.advise,
         )
         async with _closing(holder):
-            await _connect_unless_one_dies(holder, local)
-            start.end()
-            tell_sharing(settings, say)
-            tell_steep_costs(holder.cards, settings.policies, say)
-            yield holder, model
+            async with _meanwhile(prompter_reader(settings, model, say)) as reading:
+                await _connect_unless_one_dies(holder, local)
+                start.end()
+                tell_sharing(settings, say)
+                tell_steep_costs(holder.cards, settings.policies, say)
+                prompter = await reading
+            yield holder, model, prompter
     finally:
         await local.stop()
 
@@ -115,7 +119,7 @@ async def _local(
 @asynccontextmanager
 async def _joined(
     settings: RingSettings, peer: str, say: Say
-) -> AsyncIterator[tuple[Holder, Path]]:
+) -> AsyncIterator[tuple[Holder, Path, Prompter]]:
     share_cores(FEW_SPINS)
     model = await asyncio.to_thread(holder_folder, settings, say)
     holder = Holder(
@@ -130,20 +134,20 @@ async def _joined(
     async with _closing(holder):
         await _connect_and_equip(holder, partial(load_drafters, settings, model, say))
         tell_steep_costs(holder.cards, settings.policies, say)
-        yield holder, model
+        yield holder, model, await asyncio.to_thread(prompter_reader(settings, model, say))
 
 
 @asynccontextmanager
 async def _simulated(
     settings: RingSettings, stages: int, say: Say, heard: Say, progress: Say
-) -> AsyncIterator[tuple[Holder, Path]]:
+) -> AsyncIterator[tuple[Holder, Path, Prompter]]:
     from gardener.rings.simulate.profile import read_profile  # late: only a simulation needs them
     from gardener.rings.simulate.ring import simulate
 
     profile = read_profile(settings.profile)
     model = resolve(settings.model, settings.revision, say=say)
     say(f"simulated: {stages} stages of profile {profile.name}, all times are virtual")
-    eos = (await read_prompter(settings, model, say)).eos
+    prompter = prompter_reader(settings, model, say)()  # a virtual clock cannot wait for a thread
     draft = settings.draft
     if draft.dtype == "auto":  # chosen by what is faster here and now, which may change
         draft = replace(draft, dtype="float32")
@@ -152,13 +156,13 @@ async def _simulated(
         profile,
         model,
         load_drafters(replace(settings, draft=draft), model, say),
-        eos=eos,
+        eos=prompter.eos,
         patience=settings.patience,
         say=say,
         heard=heard,
         progress=progress,
     ) as holder:
-        yield holder, model
+        yield holder, model, prompter
 
 
 @asynccontextmanager
@@ -167,6 +171,19 @@ async def _closing(holder: Holder) -> AsyncIterator[None]:
         yield
     finally:
         await holder.close()
+
+
+@asynccontextmanager
+async def _meanwhile(work: Callable[[], T]) -> AsyncIterator[asyncio.Task[T]]:
+    """`work` on a thread, beside what is done inside; one that leaves does not wait for it."""
+    worker = Worker("reading")  # not one of the loop's, for which it would wait at the end
+    task = asyncio.create_task(worker.run(work))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        worker.close(patience=0.0)
 
 
 async def _connect_and_equip(holder: Holder, load: Callable[[], Sequence[Drafter]]) -> None:

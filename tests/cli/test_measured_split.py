@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import tiny
-from processes import Process, at, hand_made
+from commands import Said, gardener
+from processes import at, hand_made
 
 from gardener.cli.measured_split import MeasuredOptions
 from gardener.cli.split import split
@@ -46,8 +47,8 @@ def written(file: Path, model: Path, ring: dict[str, Any]) -> Path:
     return file
 
 
-def asked(model: Path, *options: object) -> Process:
-    return Process("split", str(model), *map(str, options))
+def asked(model: Path, *options: object) -> Said:
+    return gardener("split", model, *options)
 
 
 def test_a_slow_stage_of_a_real_ring_gets_fewer_layers(model: Path, tmp_path: Path) -> None:
@@ -55,24 +56,24 @@ def test_a_slow_stage_of_a_real_ring_gets_fewer_layers(model: Path, tmp_path: Pa
         ring.start(1, "--model", str(model), before=SLOW)
         ring.start(2, "--model", str(model))
         place = ("--measured", at(ring.ports[1]), "--listen", at(ring.ports[0]))
-        with asked(model, *place, "--json") as told:
-            assert told.status() == 0, told.err
-            found = json.loads(told.out)
+        told = asked(model, *place, "--json")
+        assert told.status == 0, told.err
+        found = json.loads(told.out)
         first, last = found["measured"]["stages"]
         assert (first["first"], first["end"], last["end"]) == (0, 2, 4)
         assert first["layer_ms"] > 50 > last["layer_ms"]
         assert last["head_ms"] > 0
         assert found["cut"] == ["0", "1-3"]
-        with asked(model, *place, "--layers", "auto", "--out", tmp_path / "out") as cut:
-            assert cut.status() == 0, cut.err
-            assert f"gardener-node --stage 2 --model {tmp_path / 'out'} --dtype float32" in cut.err
+        cut = asked(model, *place, "--layers", "auto", "--out", tmp_path / "out")
+        assert cut.status == 0, cut.err
+        assert f"gardener-node --stage 2 --model {tmp_path / 'out'} --dtype float32" in cut.err
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [each["layers"] for each in manifest["stages"]] == ["0-0", "1-3"]
     file = tmp_path / "told.json"
     file.write_text(json.dumps(found))
-    with asked(model, "--measured", file, "--json") as again:
-        assert again.status() == 0
-        assert json.loads(again.out) == found
+    again = asked(model, "--measured", file, "--json")
+    assert again.status == 0
+    assert json.loads(again.out) == found
 
 
 def test_a_ring_of_quantised_folders_is_measured_by_the_folder_that_they_are_in(
@@ -86,10 +87,10 @@ def test_a_ring_of_quantised_folders_is_measured_by_the_folder_that_they_are_in(
         for stage in (1, 2):
             ring.start(stage, "--model", str(parts))
         place = ("--measured", at(ring.ports[1]), "--listen", at(ring.ports[0]))
-        with asked(parts, *place, "--json") as told:
-            assert told.status() == 0, told.err
-            found = json.loads(told.out)["measured"]
-            assert (found["quant"], found["quant_head"]) == ("int8", "int4")
+        told = asked(parts, *place, "--json")
+        assert told.status == 0, told.err
+        found = json.loads(told.out)["measured"]
+        assert (found["quant"], found["quant_head"]) == ("int8", "int4")
     found["stages"][0]["layer_ms"] = 1e3
     file.write_text(json.dumps(found))
     times = MeasuredOptions(str(file))
@@ -116,30 +117,30 @@ def test_a_ring_of_quantised_folders_is_measured_by_the_folder_that_they_are_in(
 
 def test_it_says_who_should_hold_what_and_what_that_brings(model: Path, tmp_path: Path) -> None:
     file = written(tmp_path / "ring.json", model, RING)
-    with asked(model, "--measured", file) as told:
-        assert told.status() == 0
-        assert told.out == ""
-        assert told.err.splitlines() == [
-            "stage 1 (oak): now holds layer 0, 1 ms a token (1 ms a layer); should hold 0-2: 3 ms",
-            "stage 2 (oak): now holds layers 1-3, 11 ms a token (3 ms a layer, head 2 ms); should "
-            "hold 3: 5 ms",
-            "the slowest stage: 11 -> 5 ms a token, 2.20 times as fast",
-            "plain decoding: 12 -> 8 ms a token, 1.50 times as fast",
-            "start the stages so, each with the options that it had besides (--listen, --peer):",
-            f"gardener-node --stage 1 --layers 0-2 --model {model} --dtype float32 ...",
-            f"gardener-node --stage 2 --layers 3 --model {model} --dtype float32 ...",
-        ]
+    told = asked(model, "--measured", file)
+    assert told.status == 0
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        "stage 1 (oak): now holds layer 0, 1 ms a token (1 ms a layer); should hold 0-2: 3 ms",
+        "stage 2 (oak): now holds layers 1-3, 11 ms a token (3 ms a layer, head 2 ms); should "
+        "hold 3: 5 ms",
+        "the slowest stage: 11 -> 5 ms a token, 2.20 times as fast",
+        "plain decoding: 12 -> 8 ms a token, 1.50 times as fast",
+        "start the stages so, each with the options that it had besides (--listen, --peer):",
+        f"gardener-node --stage 1 --layers 0-2 --model {model} --dtype float32 ...",
+        f"gardener-node --stage 2 --layers 3 --model {model} --dtype float32 ...",
+    ]
 
 
 def test_memory_that_holds_a_stage_back_is_mentioned(model: Path, tmp_path: Path) -> None:
     stages = [stage(0, 1, 1.0, most=2), stage(1, 4, 3.0, head_ms=2.0)]
     ring = {**RING, "stages": stages, "quant": "int4", "quant_head": "none"}
     file = written(tmp_path / "ring.json", model, ring)
-    with asked(model, "--measured", file) as told:
-        assert told.status() == 0
-        assert "should hold 0-1: 2 ms, all that its memory takes\n" in told.err
-        assert "should hold 2-3: 8 ms\n" in told.err
-        assert " --quant int4 --quant-head none ..." in told.err
+    told = asked(model, "--measured", file)
+    assert told.status == 0
+    assert "should hold 0-1: 2 ms, all that its memory takes\n" in told.err
+    assert "should hold 2-3: 8 ms\n" in told.err
+    assert " --quant int4 --quant-head none ..." in told.err
 
 
 @pytest.mark.parametrize(
@@ -157,9 +158,9 @@ def test_options_that_do_not_go_together(
     model: Path, tmp_path: Path, options: list[str], status: int, what: str
 ) -> None:
     file = written(tmp_path / "ring.json", model, RING)
-    with asked(model, *(each.format(file=file) for each in options)) as told:
-        assert told.status() == status
-        assert what in told.err
+    told = asked(model, *(each.format(file=file) for each in options))
+    assert told.status == status
+    assert what in told.err
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,6 @@ def test_files_that_say_no_times(
     model: Path, tmp_path: Path, ring: dict[str, Any], what: str
 ) -> None:
     file = written(tmp_path / "ring.json", model, ring)
-    with asked(model, "--measured", file) as told:
-        assert told.status() == 1
-        assert what in told.err
+    told = asked(model, "--measured", file)
+    assert told.status == 1
+    assert what in told.err

@@ -310,10 +310,7 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_any_work(tmp_path: Pa
         app(["train-draft", "--model", "nothing", "--config", str(tmp_path / "g.toml")])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_is_interrupted_and_goes_on(
-    folder: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_the_command_is_interrupted_and_goes_on(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "asked.jsonl").write_text(json.dumps({"turns": ["w5"]}))  # answers begin at once
     command = (
         *("train-draft", "--model", str(folder), "--out", str(tmp_path / "head")),
@@ -321,7 +318,10 @@ def test_the_command_is_interrupted_and_goes_on(
         *("--vocab", "32", "--dtype", "float32", "--threads", "1"),
     )
     found = 0
-    for heard in (r"(?s)writing chunk 0: .*(writing|training)", "(writing|training)"):
+    for number, heard in (
+        (signal.SIGINT, r"(?s)writing chunk 0: .*(writing|training)"),
+        (signal.SIGTERM, "(writing|training)"),
+    ):
         with Process(*command) as process:
             process.heard(heard)
             process.signal(number)

@@ -13,13 +13,16 @@ from typing import Any
 import heads
 import pytest
 import torch
+from asked import Question, answers, counts
 from processes import HandMade, Process, at, go_on, gone, hand_made, model_folder, pause
 
-from gardener.decoding.policy import MAIN
+from gardener.decoding.policy import MAIN, Bounds
 from gardener.draft.eagle_config import TAPS
+from gardener.draft.factory import DraftSettings
 from gardener.evaluation.reference import plain_reference
 from gardener.holder.prompter import Prompter
-from gardener.protocol.sampling import Sampling
+from gardener.protocol.sampling import GREEDY, Sampling
+from gardener.rings.settings import RingSettings
 
 PROMISED = 5.0
 """Seconds within which the holder names a lost stage."""
@@ -65,9 +68,9 @@ def story(ring: HandMade) -> str:
 
 def whole(ring: HandMade) -> str:
     """The start of the story; whatever happened before, the ring must write it."""
-    with ring.generate(STORY, "--max-new-tokens", "48") as holder:
-        assert holder.status() == 0, holder.err
-        return holder.out
+    (answer,) = answers(ring.settings(), Question(STORY, 48))
+    assert answer.error is None
+    return answer.text
 
 
 def last_line(process: Process) -> str:
@@ -77,58 +80,66 @@ def last_line(process: Process) -> str:
 # --- the text ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("stages", "prompt", "options"),
-    [(1, PROMPTS[2], ()), (2, PROMPTS[0], ("--rows", "1")), (3, PROMPTS[1], ())],
-    ids=["1", "2-one-row", "3"],
-)
-def test_every_policy_writes_what_transformers_writes(
-    stages: int, prompt: str, options: tuple[str, ...], truth: dict[str, list[int]]
-) -> None:
-    with Process(
-        *("generate", prompt, "--local", str(stages), "--max-new-tokens", str(NEW_TOKENS)),
-        *("--policy", "gardener", "--compare", "plain,serial", "--json", *options),
-    ) as holder:
-        assert holder.status() == 0, holder.err
-        found = json.loads(holder.out)
-    assert found["token_ids"] == truth[prompt]
-    assert found["agree"]
-    assert set(found["policies"]) == {"gardener", "plain", "serial"}
-    assert found["error"] is None
-
-
-@pytest.mark.parametrize(
-    ("stages", "how", "options"),
-    [
-        (1, Sampling(1.0, seed=5), ("--temperature", "1")),
-        (2, Sampling(0.7, top_p=0.9, seed=5), ("--temperature", "0.7", "--top-p", "0.9")),
-        (
-            3,
-            Sampling(1.0, repetition_penalty=1.3, seed=5),
-            ("--temperature", "1", "--repetition-penalty", "1.3"),
-        ),
-    ],
-    ids=["1-warm", "2-top-p", "3-penalty"],
-)
-def test_a_seed_gives_the_same_text_under_every_policy(
-    stages: int, how: Sampling, options: tuple[str, ...]
-) -> None:
-    folder, prompt = model_folder(), PROMPTS[1]
+def reference(prompt: str, how: Sampling) -> list[int]:
+    """What transformers writes at these settings."""
+    folder = model_folder()
     prompter = Prompter(folder)
     tokens, context, eos = prompter.encode(prompt), prompter.context, prompter.eos
     ((expected, _),) = plain_reference(
         folder, [tokens], NEW_TOKENS, context, eos, "float32", "cpu", how
     )
-    with Process(
-        *("generate", prompt, "--local", str(stages), "--max-new-tokens", str(NEW_TOKENS)),
-        *("--policy", "gardener", "--compare", "plain,serial,flowspec", "--json"),
-        *("--seed", "5", *options),
+    return expected
+
+
+@pytest.mark.parametrize(
+    ("stages", "prompt", "rows", "how"),
+    [
+        (1, PROMPTS[2], None, Sampling(1.0, seed=5)),
+        (2, PROMPTS[0], 1, Sampling(0.7, top_p=0.9, seed=5)),
+    ],
+    ids=["1-warm", "2-one-row-top-p"],
+)
+def test_every_policy_writes_what_transformers_writes(
+    stages: int, prompt: str, rows: int | None, how: Sampling, truth: dict[str, list[int]]
+) -> None:
+    """The likeliest tokens, and those that a seed picks."""
+    bounds = Bounds(rows=rows)
+    greedy, drawn = ("gardener", "plain", "serial"), ("gardener", "plain", "serial", "flowspec")
+    found = answers(
+        RingSettings(local=stages, policies=drawn),
+        *(Question(prompt, NEW_TOKENS, name, bounds=bounds) for name in greedy),
+        *(Question(PROMPTS[1], NEW_TOKENS, name, how) for name in drawn),
+    )
+    expected = [truth[prompt]] * len(greedy) + [reference(PROMPTS[1], how)] * len(drawn)
+    assert [each.error for each in found] == [None] * len(expected)
+    assert [each.tokens for each in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("how", "options"),
+    [
+        (GREEDY, ()),
+        (
+            Sampling(1.0, repetition_penalty=1.3, seed=5),
+            ("--temperature", "1", "--repetition-penalty", "1.3", "--seed", "5"),
+        ),
+    ],
+    ids=["greedy", "penalty"],
+)
+def test_the_command_compares_policies(
+    how: Sampling, options: tuple[str, ...], ring: HandMade
+) -> None:
+    with ring.generate(
+        *(PROMPTS[1], "--max-new-tokens", str(NEW_TOKENS)),
+        *("--policy", "gardener", "--compare", "plain,serial,flowspec", "--json", *options),
     ) as holder:
         assert holder.status() == 0, holder.err
         found = json.loads(holder.out)
-    assert found["token_ids"] == expected
+    assert found["token_ids"] == reference(PROMPTS[1], how)
     assert found["agree"]
-    assert found["sampling"]["seed"] == 5
+    assert set(found["policies"]) == {"gardener", "plain", "serial", "flowspec"}
+    assert found["error"] is None
+    assert found["sampling"]["seed"] == how.seed
 
 
 # --- a ring made by hand -------------------------------------------------------------------------
@@ -202,7 +213,7 @@ def test_a_short_stop_and_garbage_at_the_ports_change_nothing(ring: HandMade, st
                 sock.sendall(b"\xff\xff\xff\xff" + os.urandom(512))
         go_on(ring.nodes[3])
         assert holder.status() == 0, holder.err
-        assert holder.out == story
+        assert holder.out == story + "\n"
 
 
 @pytest.mark.parametrize(
@@ -243,18 +254,12 @@ def test_a_node_ends_when_it_is_told_to(ring: HandMade) -> None:
 # --- a local ring --------------------------------------------------------------------------------
 
 
-def test_a_local_ring_tells_how_it_comes_to_stand() -> None:
-    options = ("--local", "2", "--policy", "plain", "--draft", "none", "--max-new-tokens", "2")
-    with Process("generate", "Hello", *options) as holder:
-        holder.until(lambda: holder.err.startswith("starting 2 stages of smollm2-135m here"))
-        holder.heard("stage 1 of 2 has loaded its layers")
-        holder.heard("stage 2 of 2 has loaded its layers")
-        holder.heard("the ring stands")
-        assert holder.status() == 0
-
-
-def test_a_stage_of_a_local_ring_is_killed() -> None:
+def test_a_local_ring_tells_how_it_comes_to_stand_and_how_it_broke() -> None:
     with Process("generate", STORY, "--local", "3", "--max-new-tokens", "400") as holder:
+        holder.heard(r"(?m)^starting 3 stages of smollm2-135m here")
+        for stage in (1, 2, 3):
+            holder.heard(f"stage {stage} of 3 has loaded its layers")
+        holder.heard("the ring stands")
         holder.words(12)
         stages = holder.stages()
         assert sorted(stages) == [1, 2, 3]
@@ -330,80 +335,84 @@ def random_head(kind: str, folder: Path, tokens: Sequence[int]) -> Path:
     return heads.write(folder, config, tensors, pickled=False)
 
 
-def policies(holder: Process, expected: Sequence[int]) -> dict[str, dict[str, Any]]:
+def policies(
+    ring: HandMade,
+    draft: DraftSettings,
+    prompt: str,
+    expected: Sequence[int],
+) -> dict[str, dict[str, Any]]:
     """The counts of every policy, all of which wrote what was expected."""
-    assert holder.status() == 0, holder.err
-    found = json.loads(holder.out)
-    assert found["error"] is None
-    assert found["token_ids"] == expected
-    assert found["agree"]
-    return {name: figures["counts"] for name, figures in found["policies"].items()}
-
-
-ALL = (
-    *("--policy", "gardener", "--compare", "plain,serial,chunked,pipedec,flowspec"),
-    "--json",
-)
+    bounds = Bounds(floor=0.001)
+    questions = [Question(prompt, NEW_TOKENS, name, bounds=bounds) for name in MAIN]
+    found = answers(ring.settings(draft=draft), *questions)
+    assert [each.tokens for each in found] == [list(expected)] * len(MAIN)
+    return {each.figures.policy: counts(each) for each in found}
 
 
 @pytest.mark.parametrize(
-    ("kind", "draft", "stages", "prompt"),
+    ("kind", "draft", "prompt"),
     [
-        ("one-tap", "eagle", 2, PROMPTS[0]),
-        ("three-taps", "ngram,eagle", 3, PROMPTS[1]),
-        ("eagle-1", "eagle", 2, PROMPTS[2]),
+        ("one-tap", "eagle", PROMPTS[0]),
+        ("three-taps", "ngram,eagle", PROMPTS[1]),
+        ("eagle-1", "eagle", PROMPTS[2]),
     ],
 )
 def test_heads_change_no_text(
-    tmp_path: Path, kind: str, draft: str, stages: int, prompt: str, truth: dict[str, list[int]]
+    ring: HandMade,
+    tmp_path: Path,
+    kind: str,
+    draft: str,
+    prompt: str,
+    truth: dict[str, list[int]],
 ) -> None:
     head = random_head(kind, tmp_path, truth[prompt])
-    with Process(
-        *("generate", prompt, "--local", str(stages), "--max-new-tokens", str(NEW_TOKENS)),
-        *("--draft", draft, "--head", str(head), "--floor", "0.001", *ALL),
-    ) as holder:
-        counts = policies(holder, truth[prompt])
-    assert set(counts) == set(MAIN)
-    assert counts["plain"]["drafted"] == 0
-    serial = counts["serial"]  # which waits for its drafters
+    kinds = tuple(draft.split(","))
+    found = policies(ring, DraftSettings(kinds, head=str(head)), prompt, truth[prompt])
+    assert found["plain"]["drafted"] == 0
+    serial = found["serial"]  # which waits for its drafters
     assert serial["rows"] > serial["segments"]
     assert serial["wasted"] > 0
     if HEADS[kind]:
-        eagle = str(draft.split(",").index("eagle"))
-        assert serial["named"][eagle] > 0
+        assert serial["named"][str(kinds.index("eagle"))] > 0
         assert serial["missed"] > 0
 
 
-def test_a_prompt_of_many_segments_with_the_default_drafters() -> None:
+def test_a_prompt_of_many_segments_with_the_default_drafters(ring: HandMade) -> None:
     """The shipped head and n-gram: the head is asked about n-gram's guesses before the prompt is
     computed to its end."""
     notes = " ".join(
         f"Bed {bed} has {3 * bed} rows of {crop}, which are watered on day {bed % 7}."
         for bed, crop in enumerate(("beans", "leeks", "beets", "kale", "peas") * 7, 1)
     )
-    with Process(
-        *("generate", f"{notes} Summarise these notes.", "--local", "2"),
-        *("--max-new-tokens", "16", "--policy", "plain"),
-        *("--compare", "gardener,pipedec,serial,chunked-80", "--json"),
+    prompt = f"{notes} Summarise these notes."
+    names = ("plain", "gardener", "pipedec", "serial", "chunked-80")
+    found = answers(ring.settings(), *(Question(prompt, 16, name) for name in names))
+    assert found[0].figures.prompt_tokens > 3 * 128
+    assert [each.error for each in found] == [None] * len(names)
+    assert len(found[0].tokens) == 16
+    assert [each.tokens for each in found] == [found[0].tokens] * len(names)
+    # This one alone asks the head whatever that costs on this machine.
+    assert counts(found[-1])["named"].keys() >= {"1"}
+
+
+def test_a_model_that_drafts_for_itself_is_right(
+    ring: HandMade, truth: dict[str, list[int]]
+) -> None:
+    with ring.generate(
+        *(STORY, "--max-new-tokens", str(NEW_TOKENS), "--policy", "gardener"),
+        *("--compare", "plain,serial,chunked,pipedec,flowspec", "--json"),
+        *("--draft", "model", "--draft-model", str(model_folder())),
     ) as holder:
         assert holder.status() == 0, holder.err
         found = json.loads(holder.out)
-    assert found["prompt_tokens"] > 3 * 128
     assert found["error"] is None
+    assert found["token_ids"] == truth[STORY]
     assert found["agree"]
-    # This one alone asks the head whatever that costs on this machine.
-    assert found["policies"]["chunked-80"]["counts"]["named"].keys() >= {"1"}
-
-
-def test_a_model_that_drafts_for_itself_is_right(truth: dict[str, list[int]]) -> None:
-    with Process(
-        *("generate", STORY, "--local", "2", "--max-new-tokens", str(NEW_TOKENS)),
-        *("--draft", "model", "--draft-model", str(model_folder()), *ALL),
-    ) as holder:
-        counts = policies(holder, truth[STORY])
-    assert counts["plain"]["accepted"] == 0
+    assert set(found["policies"]) == set(MAIN)
+    accepted = {name: each["counts"]["accepted"] for name, each in found["policies"].items()}
+    assert accepted["plain"] == 0
     # The others may find that drafting, which takes as long as the target, is not worth it.
-    assert counts["flowspec"]["accepted"] > NEW_TOKENS // 2
+    assert accepted["flowspec"] > NEW_TOKENS // 2
 
 
 @pytest.mark.parametrize("draft", ["ngram", "none"])
@@ -411,10 +420,8 @@ def test_a_ring_serves_holders_with_other_drafters(
     ring: HandMade, draft: str, truth: dict[str, list[int]]
 ) -> None:
     prompt = PROMPTS[1]
-    with ring.generate(
-        *(prompt, "--max-new-tokens", str(NEW_TOKENS), "--draft", draft, *ALL)
-    ) as holder:
-        counts = policies(holder, truth[prompt])
+    kinds = (draft,) if draft != "none" else ()
+    found = policies(ring, DraftSettings(kinds), prompt, truth[prompt])
     for name in ("gardener", "serial"):
-        assert (counts[name]["accepted"] > 0) == (draft == "ngram")
-        assert (counts[name]["drafted"] > 0) == (draft == "ngram")
+        assert (found[name]["accepted"] > 0) == (draft == "ngram")
+        assert (found[name]["drafted"] > 0) == (draft == "ngram")
