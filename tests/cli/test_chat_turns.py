@@ -163,7 +163,9 @@ def test_an_interrupt_stops_the_answer_and_keeps_it() -> None:
 
     async def main() -> None:
         left = ["so far wait never\n", "and\n"]
-        played._begin(Lines(lambda: left.pop(0) if left else ""))
+        lines = Lines(lambda: left.pop(0) if left else "")
+        lines.edits = True  # or Ctrl-C would end it all
+        played._begin(lines)
         running = asyncio.create_task(played.chat.run())
         await asyncio.wait_for(played.source.waits.wait(), 30)
         assert program._takers[-1]()
@@ -175,6 +177,15 @@ def test_an_interrupt_stops_the_answer_and_keeps_it() -> None:
     assert played.said == ["stopped; /retry asks again"]
     assert [each.finish for each in played.chat.answers] == ["stopped", "stop"]
     assert not program._takers
+
+
+def test_an_interrupt_between_two_prompts_ends_nothing_but_a_second_one_does() -> None:
+    played = Played()
+    played.send()
+    assert not played.chat._interrupted(), "nobody types: it ends at once"
+    played.type("one\r\x04")
+    assert played.chat._interrupted()
+    assert not played.chat._interrupted()
 
 
 def test_a_broken_answer_is_kept_and_can_be_retried() -> None:

@@ -61,6 +61,19 @@ class Chat:
 
     async def run(self) -> None:
         """Until the end of the input, or /quit."""
+        with taking_interrupts(self._interrupted):
+            await self._run()
+
+    def _interrupted(self) -> bool:
+        """Ctrl-C came, and there was nothing to stop; False: leave."""
+        self._edits = False
+        self._interrupts += 1
+        if self._interrupts > 1 or not self._input.edits:
+            return False
+        self._say(LEAVE)
+        return True
+
+    async def _run(self) -> None:
         while True:
             draft, self._draft = self._draft, ""
             try:
@@ -68,11 +81,8 @@ class Chat:
             except EOFError:
                 return
             except KeyboardInterrupt:
-                self._edits = False
-                self._interrupts += 1
-                if self._interrupts > 1:
+                if not self._interrupted():
                     return
-                self._say(LEAVE)
                 continue
             self._interrupts = 0
             if text.strip() and not await self._take(text):
@@ -142,7 +152,7 @@ class Chat:
         def stop() -> bool:
             nonlocal stopped
             again, stopped = stopped, True
-            return not again and task.cancel()
+            return self._input.edits and not again and task.cancel()
 
         with taking_interrupts(stop):
             try:

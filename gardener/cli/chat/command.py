@@ -210,20 +210,25 @@ async def _converse(source: "Source", start: Start, knobs: Knobs, hello: str) ->
     say(f"{hello}\n/help lists the commands, Ctrl-D leaves\n")
     screen = Screen(history(say), lambda: talk.status, colour=start.look.colour)
     talk = Chat(source, start.dialogue, knobs, screen, lambda: _page(style, keys), say)
-    await talk.run()
+    try:
+        if keys is not None:
+            terminal.give_keys_at_once(keys)  # or Ctrl-D between two prompts would be lost
+        await talk.run()
+    finally:
+        terminal.restore_keys()
     return False
 
 
 @asynccontextmanager
 async def _page(style: "Style", keys: int | None = None) -> AsyncIterator["Painter"]:
-    """Where one answer is written. `keys`: the terminal, which meanwhile does not print what is
-    typed; it is read with the next message."""
+    """Where one answer is written. `keys`: the terminal, which does not print what is typed
+    meanwhile; it is read with the next message."""
     from gardener.cli.chat.paint import Painter
 
     painter = Painter(result, lambda: shutil.get_terminal_size().columns, style)
     try:
         if keys is not None:
-            terminal.give_keys_at_once(keys)
+            terminal.give_keys_at_once(keys)  # a shell may have changed that
         yield painter
     finally:
         painter.end()
@@ -231,7 +236,6 @@ async def _page(style: "Style", keys: int | None = None) -> AsyncIterator["Paint
             if painter.begun:
                 result("\n")
             await written()
-            terminal.restore_keys()
 
 
 def _wrapping(say: Say) -> Say:
