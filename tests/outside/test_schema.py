@@ -76,7 +76,7 @@ def event_with(chunk: dict[str, Any]) -> dict[str, Any]:
 def made(edges: bool) -> Any:
     """`edges`: first each field alone with values at, and beyond, the edges of what it takes."""
     config = schemathesis.Config()
-    config.projects.default.generation.max_examples = 30
+    config.projects.default.generation.max_examples = 25
     config.projects.default.generation.deterministic = True
     config.projects.default.phases.coverage.enabled = edges
     return schemathesis.openapi.from_dict(published(), config=config)
