@@ -3,10 +3,12 @@
 The view draws on a pseudo-terminal that another process reads, as a terminal does. Runs with and
 without take turns, and the order of each pair changes, so that a machine that grows slower or
 faster meanwhile does the same to both. From the checkout:
-`python -m benchmarks.view [--json] [--runs N] [--stages N] [--tokens N]`.
+`python -m benchmarks.view [--json] [--runs N] [--stages N] [--tokens N]
+[--requests N]`.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -47,13 +49,15 @@ while True:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tokens per second, medians. `ratio`: with the view, as a part of without; the median over the
-    pairs, for the two runs of a pair stand next to each other. `take_ms` and `show_ms`: processor
-    time of one status on the loop, and of one frame on the drawing thread."""
+    """Tokens per second of the slowest of `requests` at once, medians. `ratio`: with the view, as a
+    part of without; the median over the pairs, for the two runs of a pair stand next to each other.
+    `take_ms` and `show_ms`: processor time of one status on the loop, and of one frame on the
+    drawing thread."""
 
     policy: str
     stages: int
     tokens: int
+    requests: int
     runs: int
     columns: int
     rows: int
@@ -106,17 +110,29 @@ def terminal(columns: int, rows: int) -> Iterator[None]:
 
 
 async def measured(
-    holder: Holder, prompter: Prompter, policy: str, wanted: Wanted, size: tuple[int, int] | None
+    holder: Holder,
+    prompter: Prompter,
+    options: argparse.Namespace,
+    wanted: Wanted,
+    size: tuple[int, int] | None,
 ) -> Answer:
-    """One answer; under the view, in a terminal of this size, if there is one."""
-    sizes = Bounds(16, floor=0.2)
+    """The slowest of the answers that are asked for at once; under the view, in a terminal of this
+    size, if there is one."""
+
+    async def ask() -> Answer:
+        return await answer(holder, prompter, make(options.policy, Bounds(16, floor=0.2)), wanted)
+
+    async def ask_all() -> Answer:
+        answers = await asyncio.gather(*(ask() for _ in range(options.requests)))
+        return min(answers, key=lambda each: (not each.error, each.figures.own_rate))
+
     if size is None:
-        return await answer(holder, prompter, make(policy, sizes), wanted)
+        return await ask_all()
     with terminal(*size):
         view = TimedWatch()
         view.begin(holder, prompter.backend)
-        async with view.live:
-            return await answer(holder, prompter, make(policy, sizes), wanted)
+        async with view:
+            return await ask_all()
 
 
 async def compare(options: argparse.Namespace) -> Comparison:
@@ -139,12 +155,10 @@ async def compare(options: argparse.Namespace) -> Comparison:
     async with open_ring(settings, print_error, ignore, ignore) as ring:
         holder, prompter = ring.holder, ring.prompter
         wanted = Wanted(prompter.encode(PROMPT), options.tokens)
-        await measured(holder, prompter, options.policy, wanted, size)  # warm-up
+        await measured(holder, prompter, options, wanted, size)  # warm-up
         for run in range(options.runs):
             for view in (False, True) if run % 2 else (True, False):
-                done = await measured(
-                    holder, prompter, options.policy, wanted, size if view else None
-                )
+                done = await measured(holder, prompter, options, wanted, size if view else None)
                 if done.error:
                     raise SystemExit(done.error)
                 rates[view].append(done.figures.own_rate)
@@ -153,6 +167,7 @@ async def compare(options: argparse.Namespace) -> Comparison:
         policy=options.policy,
         stages=options.stages,
         tokens=options.tokens,
+        requests=options.requests,
         runs=options.runs,
         columns=size[0],
         rows=size[1],
@@ -176,6 +191,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7, help="pairs of runs")
     parser.add_argument("--stages", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=200, help="tokens of each answer, at most")
+    parser.add_argument("--requests", type=int, default=1, help="asked at once")
     parser.add_argument("--policy", default="gardener")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--columns", type=int, default=160)
@@ -186,7 +202,8 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(
-        f"{found['policy']}, {found['stages']} stages, {found['columns']}x{found['rows']}: "
+        f"{found['policy']}, {found['stages']} stages, {found['requests']} at once, "
+        f"{found['columns']}x{found['rows']}: "
         f"{found['without']:.1f} tokens/s without, {found['with_view']:.1f} with the view, "
         f"ratio {found['ratio']:.3f} (median of {found['runs']} pairs); a status takes "
         f"{found['take_ms']:.2f} ms, a frame {found['show_ms']:.2f} ms"

@@ -23,13 +23,14 @@ class Pty:
         self._bytes = b""
         self.number, self.end = pty.fork()
         if self.number == 0:
-            os.environ |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-            for name in ("GARDENER_NO_VIEW", "NO_COLOR", "COLUMNS", "LINES"):
-                os.environ.pop(name, None)
+            # By hand: readline, if pytest imports it, sets LINES and COLUMNS behind our back.
+            leave = ("GARDENER_NO_VIEW", "NO_COLOR", "COLUMNS", "LINES")
+            environment = {k: v for k, v in os.environ.items() if k not in leave}
+            environment |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
             with suppress(OSError):
                 termios.tcsetwinsize(0, (lines, columns))
             program = "from gardener.cli.start import gardener; gardener()"
-            os.execv(sys.executable, [sys.executable, "-c", program, *options])
+            os.execve(sys.executable, [sys.executable, "-c", program, *options], environment)
         self._status: int | None = None
 
     def __enter__(self) -> Self:

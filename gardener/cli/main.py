@@ -1,5 +1,6 @@
 """`gardener`: its commands put together. `gardener-node` is in `gardener.cli.node`."""
 
+from gardener.cli.chat.command import chat
 from gardener.cli.evaluate import evaluate
 from gardener.cli.generate import generate
 from gardener.cli.make_random import make_random
@@ -14,13 +15,14 @@ app = application(
     "gardener", "One large language model across several machines, one request made fast."
 )
 app.command(generate, sort_key=1)
-app.command(serve, sort_key=2)
-app.command(replay, sort_key=3)
-app.command(verify, sort_key=4)
-app.command(evaluate, name="eval", sort_key=5)
-app.command(split, sort_key=6)
-app.command(train_draft, sort_key=7)
-app.command(make_random, sort_key=8)
+app.command(chat, sort_key=2)
+app.command(serve, sort_key=3)
+app.command(replay, sort_key=4)
+app.command(verify, sort_key=5)
+app.command(evaluate, name="eval", sort_key=6)
+app.command(split, sort_key=7)
+app.command(train_draft, sort_key=8)
+app.command(make_random, sort_key=9)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What the commands print: results to stdout, all else to stderr."""
 
+import asyncio
 import contextlib
 import io
 import os
@@ -14,6 +15,9 @@ from gardener.cli.streams import Unwritable
 
 MOMENT = 0.5
 """Seconds that a line on stderr waits for the text before it to come out on stdout."""
+
+ASKING = 0.005
+"""Seconds between two questions whether all is written."""
 
 MOST_LINES = 1000
 """Lines of a log that wait to be written, at most: of one that nobody reads, the rest is lost."""
@@ -185,6 +189,13 @@ def log(line: str) -> None:
 
 def ignore(text: str) -> None:
     """Drop a line."""
+
+
+async def written() -> None:
+    """Wait until the reader of stdout has taken all. A thread that waits for it would hold up the
+    end of the event loop, so this asks."""
+    while not _writer.wait(0.0):  # noqa: ASYNC110 - it is a thread that writes
+        await asyncio.sleep(ASKING)
 
 
 def finish() -> None:

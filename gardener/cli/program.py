@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import uvloop
@@ -43,11 +43,15 @@ __all__ = [
     "program",
     "result",
     "run",
+    "taking_interrupts",
     "text_of",
 ]
 
 CLOSING = 3.0
 """Seconds that the event loop has to close once the command is done."""
+
+_takers: list[Callable[[], bool]] = []
+"""Those who take Ctrl-C, the last one first; see `taking_interrupts`."""
 
 T = TypeVar("T")
 
@@ -159,6 +163,17 @@ def _complaint(error: CycloptsError) -> str:
     return text[:1].lower() + text[1:]
 
 
+@contextlib.contextmanager
+def taking_interrupts(take: Callable[[], bool]) -> Iterator[None]:
+    """Meanwhile Ctrl-C calls `take`, which returns whether it has done something about it: if not,
+    the command ends."""
+    _takers.append(take)
+    try:
+        yield
+    finally:
+        _takers.remove(take)
+
+
 def run(
     main: Coroutine[Any, Any, T],
     loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
@@ -181,6 +196,8 @@ def run(
         assert task is not None
 
         def stop(number: int) -> None:
+            if number == signal.SIGINT and not got and _takers and _takers[-1]():
+                return
             if got:
                 end_at_once(number)
             got.append(number)

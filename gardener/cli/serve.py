@@ -140,10 +140,13 @@ def serve(
     settings = replace(
         settings, keep_prefixes=True, reopened=True, policies=() if policy is None else (policy,)
     )
-    if settings.simulate is not None:
-        raise UserError("a simulated ring cannot be served: take --local or --peer")
+    simulated = settings.simulate is not None  # it runs ahead of what it tells: nothing to watch
+    if simulated and record is not None:
+        raise UserError(
+            "--record writes what a real ring does: take --local or --peer, or leave it"
+        )
     recorder = None if record is None else recorder_at(record, settings.model)
-    shown = not no_view and log_format == "text" and live.possible()
+    shown = not (no_view or simulated) and log_format == "text" and live.possible()
     stages = settings.local or 0
     view = ServerWatch("opening the ring", stages, recorder, shown=shown)
     _serve(server, settings, policy, holder.bounds.bounds(), view, verbose)
@@ -158,6 +161,7 @@ def _serve(
     verbose: bool,
 ) -> None:
     try:  # late: it takes half a second, and may not be there
+        from gardener.serve.server import nobody
         from gardener.serve.server import serve as serve_ring
         from gardener.serve.settings import ServeSettings
     except ModuleNotFoundError as error:
@@ -187,6 +191,7 @@ def _serve(
 
     async def watched() -> None:
         async with view:
-            await serve_ring(settings, ring, note, heard, view.follow)
+            begun = view.follow if ring.simulate is None else nobody
+            await serve_ring(settings, ring, note, heard, begun)
 
-    run(watched(), ring.loop())
+    run(watched())

@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from gardener.decoding.dispatch import Departure
@@ -42,11 +42,12 @@ from gardener.runtime.trace import Trace, What
 class Piece:
     """What was accepted at once: tokens, and the text that they complete. Text may be empty where
     a character is unfinished, or where it may be the beginning of a stop string. `logprobs`: of
-    these tokens, if they were asked for."""
+    these tokens, if they were asked for. `missed`: nobody had guessed the last of them."""
 
     tokens: tuple[int, ...]
     text: str = ""
     logprobs: tuple[TokenLogprobs, ...] = ()
+    missed: bool = field(default=False, compare=False)
 
 
 class SessionOwner(Protocol):
@@ -114,6 +115,7 @@ class Session:
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # None: there are no more
         self._drafters, self.drafts = drafters, Drafts(())
         self._ended = False  # the last piece is out
+        self._missed = 0  # tokens emitted so far that nobody had guessed
 
     @property
     def stage_times(self) -> StageTimes:
@@ -329,7 +331,9 @@ class Session:
         self.drafts.settle(emit.nodes, emit.features)
         text = "" if self._text is None else self._text.take()
         self.tokens += emit.tokens
-        self._pieces.put_nowait(Piece(emit.tokens, text, emit.logprobs))
+        missed = self.speculation.counts.missed
+        self._pieces.put_nowait(Piece(emit.tokens, text, emit.logprobs, missed > self._missed))
+        self._missed = missed
         self._record("emitted", rows=len(emit.tokens), items=emit.tokens)
 
     def _ask(self, nodes: Sequence[int], source: int) -> Grown | None:

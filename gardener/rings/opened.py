@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
-from gardener.decoding.policy import Bounds, default_policy, make
+from gardener.decoding.policy import Bounds, Policy, default_policy, make
 from gardener.errors import UserError
 from gardener.holder.answer import Wanted, ask, completed
 from gardener.holder.detokenizer import token_text
@@ -17,6 +18,20 @@ from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import check_text
 
 
+class Terms(TypedDict, total=False):
+    """How a prompt is to be answered; see `OpenRing.ask` and `OpenRing.ask_tokens`."""
+
+    max_new_tokens: int
+    stop: Sequence[str]
+    policy: str | None
+    bounds: Bounds | None
+    sampling: Sampling | None
+    logprobs: int | None
+    ignore_eos: bool
+    stop_tokens: Sequence[str | int]
+    shown: Sequence[str]
+
+
 class OpenRing:
     """Ask it with `ask`; the answer comes while it is written. Several requests may run at the same
     time, `RingSettings.max_requests` of them; others wait for their turn."""
@@ -26,6 +41,11 @@ class OpenRing:
     ) -> None:
         """`folder` is the model's. Get one from `open_ring`."""
         self.settings, self.holder, self.folder, self.prompter = settings, holder, folder, prompter
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self.prompter.context
 
     @property
     def stages(self) -> tuple[Card, ...]:
@@ -89,28 +109,29 @@ class OpenRing:
             stop_tokens=stop_tokens,
         )
 
-    def ask_tokens(
-        self,
-        tokens: Sequence[int],
-        *,
-        max_new_tokens: int = 256,
-        stop: Sequence[str] = (),
-        policy: str | None = None,
-        bounds: Bounds | None = None,
-        sampling: Sampling | None = None,
-        logprobs: int | None = None,
-        ignore_eos: bool = False,
-        stop_tokens: Sequence[str | int] = (),
-        shown: Sequence[str] = (),
-    ) -> Session:
+    def ask_tokens(self, tokens: Sequence[int], **said: Unpack[Terms]) -> Session:
         """The same for a prompt of tokens, as `prompter` makes them. `shown`: special tokens that
         are text in the answer, as the vocabulary writes them."""
-        if max_new_tokens < 1 or not all(stop):
+        return self.begin(*self.planned(tokens, **said))
+
+    def begin(self, wanted: Wanted, policy: Policy) -> Session:
+        """Begin what was planned; see `ask`."""
+        self.holder.prepare([wanted.tokens], wanted.new_tokens, wanted.sampling)
+        return ask(self.holder, self.prompter, policy, wanted)
+
+    def planned(self, tokens: Sequence[int], **said: Unpack[Terms]) -> tuple[Wanted, Policy]:
+        """What `ask_tokens` begins, once it is known that it can be asked. Nothing happens yet.
+
+        Raises UserError for what cannot be asked.
+        """
+        stops, ends = tuple(said.get("stop", ())), said.get("stop_tokens", ())
+        new_tokens, logprobs = said.get("max_new_tokens", 256), said.get("logprobs")
+        ignore_eos = said.get("ignore_eos", False)
+        if new_tokens < 1 or not all(stops):
             raise UserError("ask for one new token at least, and give every stop some text")
-        for each in (*stop, *(each for each in stop_tokens if isinstance(each, str))):
+        for each in (*stops, *(each for each in ends if isinstance(each, str))):
             check_text(each, f"stop {each!r}")
-        ends = [self._token(each) for each in stop_tokens]
-        given = self.settled(sampling or GREEDY, ignore_eos, ends)
+        stop_tokens = [self._token(each) for each in ends]
         if logprobs is not None and self.settings.simulate is not None:
             raise UserError(
                 "a simulated ring plays back what was recorded, without log probabilities: ask for "
@@ -119,24 +140,22 @@ class OpenRing:
         try:
             wanted = Wanted(
                 tokens,
-                max_new_tokens,
-                tuple(stop),
-                sampling=given,
+                new_tokens,
+                stops,
+                sampling=self.settled(said.get("sampling") or GREEDY, ignore_eos, stop_tokens),
                 logprobs=logprobs,
                 ignore_eos=ignore_eos,
-                stop_tokens=ends,
-                shown=shown,
+                stop_tokens=stop_tokens,
+                shown=said.get("shown", ()),
             )
         except ValueError as error:
             raise UserError(str(error)) from error
-        self.holder.prepare([tokens], max_new_tokens, given)
-        bounds = bounds or Bounds()
-        name = policy or default_policy(self.settings.crowded, bounds.window)
+        bounds = said.get("bounds") or Bounds()
+        name = said.get("policy") or default_policy(self.settings.crowded, bounds.window)
         try:
-            chosen = make(name, bounds)
+            return wanted, make(name, bounds)
         except KeyError:
             raise UserError(f"there is no policy {name}: see gardener.POLICIES") from None
-        return ask(self.holder, self.prompter, chosen, wanted)
 
     def _token(self, named: str | int) -> int:
         """The number of a token. Raises UserError."""

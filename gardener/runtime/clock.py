@@ -1,5 +1,6 @@
 """What time it is: the machine's monotonic clock, or a virtual one while a simulation runs."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,9 +8,18 @@ from contextlib import contextmanager
 _time: Callable[[], float] = time.monotonic
 
 
+class _Here(threading.local):
+    """The clock of this thread, if it has one of its own."""
+
+    time: Callable[[], float] | None = None
+
+
+_here = _Here()
+
+
 def now() -> float:
     """In seconds, from an arbitrary start. May be asked on any thread."""
-    return _time()
+    return (_here.time or _time)()
 
 
 @contextmanager
@@ -21,3 +31,13 @@ def using(time: Callable[[], float]) -> Iterator[None]:
         yield
     finally:
         _time = before
+
+
+@contextmanager
+def using_here(time: Callable[[], float]) -> Iterator[None]:
+    """Let `time` be the clock of this thread meanwhile: what is real may go on in others."""
+    before, _here.time = _here.time, time
+    try:
+        yield
+    finally:
+        _here.time = before

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from gardener.protocol.cards import near_tie
-from gardener.rings.opened import OpenRing
-from gardener.serve.asked import Asked
+from gardener.serve.asked import Asked, Ring
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Standing:
     fingerprint: str
 
     @classmethod
-    def of(cls, ring: OpenRing) -> Self:
+    def of(cls, ring: Ring) -> Self:
         """Of a ring that stands."""
         computed = [(card.model, card.dtype, card.quant, card.head_quant) for card in ring.stages]
         known = hashlib.sha256(repr(sorted(set(computed))).encode()).hexdigest()

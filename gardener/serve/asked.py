@@ -1,14 +1,40 @@
 """What a route needs of an answer that is under way, whoever writes it."""
 
-from typing import Protocol, Self
+from collections.abc import Sequence
+from typing import Protocol, Self, Unpack
 
-from gardener.decoding.speculation import Speculation
+from gardener.decoding.limits import Counts
+from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
+from gardener.holder.holder import Holder
+from gardener.holder.prompter import Prompter
 from gardener.holder.session import Piece
+from gardener.protocol.messages import Card
 from gardener.protocol.sampling import Sampling
+from gardener.rings.opened import Terms
 
 COMPLETE = frozenset(("eos", "stop", "length", "context"))
 """Reasons for which an answer is complete; with any other it broke, or was ended from outside."""
+
+
+class Guessed(Protocol):
+    """How the tokens of an answer are guessed: a `Speculation` is one."""
+
+    @property
+    def request(self) -> int:
+        """Its number in the ring."""
+
+    @property
+    def prompt(self) -> Sequence[int]:
+        """Its tokens."""
+
+    @property
+    def policy(self) -> Policy:
+        """By which it is guessed."""
+
+    @property
+    def counts(self) -> Counts:
+        """What it cost and brought so far."""
 
 
 class Asked(Protocol):
@@ -16,7 +42,7 @@ class Asked(Protocol):
     the last piece that was written until then."""
 
     @property
-    def speculation(self) -> Speculation:
+    def speculation(self) -> Guessed:
         """How its tokens are guessed: the policy, and what was counted."""
 
     @property
@@ -44,3 +70,30 @@ class Asked(Protocol):
 
     def fail(self, error: GardenerError, reason: str = "failed") -> None:
         """End it, because of `error`."""
+
+
+class Ring(Protocol):
+    """What a route needs of a ring; an `OpenRing` is one."""
+
+    @property
+    def prompter(self) -> Prompter:
+        """Makes prompts for its model."""
+
+    @property
+    def holder(self) -> Holder:
+        """What there is to see of it."""
+
+    @property
+    def stages(self) -> tuple[Card, ...]:
+        """What the stages say about themselves."""
+
+    @property
+    def exactness(self) -> str:
+        """How exact it is, in one sentence."""
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of an answer where nobody says how many."""
+
+    def ask_tokens(self, tokens: Sequence[int], **said: Unpack[Terms]) -> Asked:
+        """Begin an answer, see `OpenRing.ask_tokens`."""

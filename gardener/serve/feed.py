@@ -15,8 +15,8 @@ import msgspec
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from gardener.rings.opened import OpenRing
 from gardener.runtime import clock
+from gardener.serve.asked import Ring
 from gardener.serve.errors import ApiError
 from gardener.serve.keeper import RingKeeper
 from gardener.watch.status import ColouredText, HolderStatus
@@ -45,7 +45,7 @@ class Feed:
 
     def __init__(self, keeper: RingKeeper, most: int = MOST) -> None:
         self._keeper, self._most = keeper, most
-        self._ring: OpenRing | None = None  # that is watched
+        self._ring: Ring | None = None  # that is watched
         self._watcher: RingWatcher | None = None
         self._watching: asyncio.Task[None] | None = None
         self._viewers = 0

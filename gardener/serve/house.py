@@ -6,8 +6,7 @@ from typing import Any
 from starlette.requests import Request
 
 from gardener.metrics.server import ServerMetrics
-from gardener.rings.opened import OpenRing
-from gardener.serve.asked import Asked
+from gardener.serve.asked import Asked, Ring
 from gardener.serve.errors import SHUTTING_DOWN, ApiError, not_standing
 from gardener.serve.feed import Feed
 from gardener.serve.keeper import RingKeeper
@@ -33,7 +32,7 @@ class House:
         self.feed = Feed(keeper)
         self.metrics = ServerMetrics(model)
 
-    def ring(self) -> OpenRing:
+    def ring(self) -> Ring:
         """The ring, to ask it. Raises ApiError (503) if there is none, or if the server ends."""
         if self.closing.is_set():
             raise ApiError(503, SHUTTING_DOWN, code="shutting_down")

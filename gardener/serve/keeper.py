@@ -6,9 +6,9 @@ from gardener.errors import GardenerError, PeerLost, UserError
 from gardener.holder.admission import MAX_WAITING
 from gardener.protocol.sampling import GREEDY
 from gardener.rings.open import open_ring
-from gardener.rings.opened import OpenRing
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import Say
+from gardener.serve.asked import Ring
 from gardener.serve.question import usual_sampling
 
 SHORTEST, LONGEST = 1.0, 15.0
@@ -27,7 +27,7 @@ class RingKeeper:
         self, settings: RingSettings, say: Say, heard: Say, waiting: int = MAX_WAITING
     ) -> None:
         """`say` and `heard` as `open_ring` has them; `waiting`: most requests that wait."""
-        self.ring: OpenRing | None = None
+        self.ring: Ring | None = None
         self.why = "the ring is being opened"
         self.usual = GREEDY
         self._settings, self._say, self._heard, self._waiting = settings, say, heard, waiting

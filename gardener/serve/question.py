@@ -7,10 +7,9 @@ from pathlib import Path
 import msgspec
 
 from gardener.decoding.policy import Bounds
-from gardener.holder.session import Session
 from gardener.model.checkpoint.generation import own_sampling
 from gardener.protocol.sampling import Sampling
-from gardener.rings.opened import OpenRing
+from gardener.serve.asked import Asked, Ring
 from gardener.serve.tool_calls import MARKS
 
 
@@ -18,7 +17,7 @@ from gardener.serve.tool_calls import MARKS
 class Question:
     """A prompt of tokens, and how to answer it.
 
-    new_tokens  most tokens of the answer; None: to the end of the context
+    new_tokens  most tokens of the answer; None: as many as the ring writes, see `Ring.longest`
     stops, sampling, logprobs, ignore_eos, stop_tokens, policy  see `OpenRing.ask`
     tools       the answer may be a call of one of these functions
     most_calls  calls of functions in one answer; None: any number
@@ -37,14 +36,12 @@ class Question:
     most_calls: int | None = None
     note: str = ""
 
-    def ask(
-        self, ring: OpenRing, policy: str | None = None, bounds: Bounds | None = None
-    ) -> Session:
+    def ask(self, ring: Ring, policy: str | None = None, bounds: Bounds | None = None) -> Asked:
         """Begin it in a ring; `policy`: for a question that names none. Raises as `OpenRing.ask`
         does."""
         return ring.ask_tokens(
             self.tokens,
-            max_new_tokens=self.new_tokens or ring.prompter.context,
+            max_new_tokens=self.new_tokens or ring.longest,
             stop=self.stops,
             policy=self.policy or policy,
             bounds=bounds,

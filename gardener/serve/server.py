@@ -21,6 +21,7 @@ from gardener.serve.errors import SHUTTING_DOWN, ApiError, Ended
 from gardener.serve.house import House
 from gardener.serve.keeper import RingKeeper
 from gardener.serve.settings import ServeSettings
+from gardener.serve.simulated import SimulatedKeeper
 
 BACKLOG = 512
 """Connections that wait to be taken."""
@@ -46,7 +47,8 @@ async def serve(
     Raises UserError if the ring cannot be opened at all or the address cannot be used, and
     PeerLost if the stages that are started here end before the ring stood once.
     """
-    keeper = RingKeeper(ring, say, heard, settings.queue)
+    make = RingKeeper if ring.simulate is None else SimulatedKeeper
+    keeper = make(ring, say, heard, settings.queue)
     house = House(settings, keeper, settings.model_name(ring), int(time.time()))
     server, sock = http_server(settings, house), listening(settings.host, settings.port)
     scheme = "http" if settings.tls_cert is None else "https"

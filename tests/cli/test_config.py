@@ -32,7 +32,7 @@ def test_keys_are_the_long_options(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("[node]\nmodle = 1", r"\[node\] knows no 'modle'; it knows json, max-new-tokens, model"),
-        ("[nodes]\nmodel = 1", r"no table \[nodes\]; there are node, generate, serve, verify"),
+        ("[nodes]\nmodel = 1", r"no table \[nodes\]; there are node, generate, chat, serve"),
         ("node = 3", r"write \[node\]"),
         ("[node", "cannot be read"),
     ],

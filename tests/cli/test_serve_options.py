@@ -1,5 +1,6 @@
 """Where the settings of a server come from."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ def served(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[ServeSettings,
     """What `gardener serve` would serve, and which ring."""
     found: list[Any] = []
 
-    def note(*given: Any) -> None:
+    async def note(*given: Any) -> None:
         found.append(given)
 
     monkeypatch.setattr(server, "serve", note)
-    monkeypatch.setattr(serve, "run", lambda main, loop: None)
+    monkeypatch.setattr(serve, "run", lambda main, loop: asyncio.run(main))
     monkeypatch.setattr(serve, "begin_logs", lambda *_: None)
     command, bound, _ = main.app.parse_args(
         ["serve", *words], exit_on_error=False, print_error=False

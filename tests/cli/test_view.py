@@ -28,6 +28,7 @@ from gardener.cli.view.lanes import lanes
 from gardener.cli.view.lines import Line, cut, frame, heading, sides, styled
 from gardener.cli.view.live import Live, possible
 from gardener.cli.view.node_status import LinkStatus, NodeStatus, WorkStatus
+from gardener.cli.view.overlay import box, tag
 from gardener.cli.view.server_watch import ServerWatch
 from gardener.cli.view.text import clean, messages, tail
 from gardener.cli.view.tree import draw
@@ -244,6 +245,15 @@ def test_a_holder_fits_every_terminal(name: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", NODES)
 def test_a_node_fits_every_terminal(name: str, size: tuple[int, int]) -> None:
     check(screen(node_frame.draw(NODES[name], *size), *size), *size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", HOLDERS)
+def test_what_lies_over_a_picture_fits_every_terminal(name: str, size: tuple[int, int]) -> None:
+    picture = holder_frame.draw(HOLDERS[name], *size)
+    for text in (holder_frame.HELP, node_frame.HELP, [[styled("漢字" * 90)]] * 200, []):
+        check(screen(box(picture, text, *size), *size), *size)
+    check(screen(tag(picture, [styled(" paused, p goes on ", "reverse")], size[0]), *size), *size)
 
 
 def check(lines: Sequence[str], width: int, height: int) -> None:

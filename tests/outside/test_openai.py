@@ -9,7 +9,7 @@ from typing import Any
 import processes
 import pytest
 from asking import QUESTION, WITHOUT_END, becomes_true, chat, client_of, running
-from openai import AsyncOpenAI, OpenAI
+from openai import APITimeoutError, AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from serving import MODEL, Server
 
@@ -226,26 +226,39 @@ def test_a_client_that_goes_away_frees_its_slots_at_once(client: OpenAI, server:
     assert becomes_true(lambda: running(server) == 0, seconds=1)
 
 
-async def test_several_at_once_get_what_each_would_get_alone(server: Server) -> None:
-    questions = ["Name three rivers.", "What is a rose?", QUESTION]
-    async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+def test_a_client_that_waits_no_longer_frees_its_slots_too(client: OpenAI, server: Server) -> None:
+    asked = chat(max_tokens=4000, extra_body=WITHOUT_END)
+    with pytest.raises(APITimeoutError):
+        client.with_options(timeout=0.5).chat.completions.create(**asked)
+    assert becomes_true(lambda: running(server) == 0, seconds=1)
 
-        async def whole(question: str) -> str | None:
-            answer: ChatCompletion = await client.chat.completions.create(**chat(question))
-            return answer.choices[0].message.content
 
-        async def in_pieces(question: str) -> str:
-            text = ""
-            async with await client.chat.completions.create(
-                stream=True, **chat(question)
-            ) as stream:
-                async for chunk in stream:
-                    text += chunk.choices[0].delta.content or ""
-            return text
+async def whole(client: AsyncOpenAI, question: str) -> str | None:
+    answer: ChatCompletion = await client.chat.completions.create(**chat(question))
+    return answer.choices[0].message.content
 
-        alone = [await whole(question) for question in questions]
-        assert await asyncio.gather(*map(whole, questions)) == alone
-        assert await asyncio.gather(*map(in_pieces, questions)) == alone
+
+async def in_pieces(client: AsyncOpenAI, question: str) -> str:
+    text = ""
+    async with await client.chat.completions.create(stream=True, **chat(question)) as stream:
+        async for chunk in stream:
+            text += chunk.choices[0].delta.content or ""
+    return text
+
+
+async def test_two_clients_at_once_get_what_each_would_get_alone(server: Server) -> None:
+    questions = ["Name three rivers.", "What is a rose?"]
+    settings: dict[str, Any] = {
+        "base_url": f"{server.url}/v1",
+        "api_key": "none",
+        "max_retries": 0,
+    }
+    async with AsyncOpenAI(**settings) as one, AsyncOpenAI(**settings) as other:
+        alone = [await whole(one, question) for question in questions]
+        asked = [(client, question) for client in (one, other) for question in questions]
+        for ask in (whole, in_pieces):
+            together = await asyncio.gather(*[ask(*each) for each in asked])
+            assert together == alone * 2
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/version", "/metrics"])

@@ -58,6 +58,8 @@ def imported(program: str, *options: str) -> set[str]:
         ("main", "'gardener', '--help'"),
         ("main", "'gardener', 'generate', '--help'"),
         ("main", "'gardener', 'serve', '--help'"),
+        ("main", "'gardener', 'chat', '--help'"),
+        ("main", "'gardener', 'chat'"),
         ("main", "'gardener', 'eval', '--help'"),
         ("main", "'gardener', 'verify', '--help'"),
     ],

@@ -13,6 +13,22 @@ WIDEST = 120
 LATE = 1.5
 """Seconds of silence from which on a neighbour is shown in colour; it pings more often."""
 
+HELP: tuple[Line, ...] = (
+    [styled("q", "bold"), styled("  end the view; the work goes on")],
+    [styled("p", "bold"), styled("  hold the picture, and go on")],
+    [styled("h", "bold"), styled("  this, and away with it")],
+    [],
+    [
+        styled("●", "green"),
+        styled(" a neighbour is there   "),
+        styled("○", "yellow"),
+        styled(" not"),
+    ],
+    [styled("heard", "dim"), styled("  the time since its last byte")],
+    [styled("■", "cyan"), styled("  a segment that waits for its turn")],
+)
+"""What keys do and signs mean."""
+
 
 def draw(status: NodeStatus, width: int, height: int) -> Segments:
     """The whole screen in exactly `height` lines of less than `width` cells."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gardener.cli.view.live import Live
-from gardener.cli.view.node_frame import draw
+from gardener.cli.view.node_frame import HELP, draw
 from gardener.cli.view.node_status import LinkStatus, NodeStatus, WorkStatus
 from gardener.net.link import Link
 from gardener.protocol.cards import arithmetic, exactness
@@ -25,7 +25,7 @@ class NodeWatch:
     """The live view of a node; `live` is its screen."""
 
     def __init__(self, stage: int, device: str, listening: str, peer: str) -> None:
-        self.live = Live(self.status, draw)
+        self.live = Live(self.status, draw, HELP)
         self._stage, self._device = stage, device
         self._listening, self._peer = listening, peer
         self._began = time.monotonic()

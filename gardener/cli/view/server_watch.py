@@ -6,14 +6,14 @@ import msgspec
 
 from gardener.cli.view.holder_watch import HolderWatch
 from gardener.holder.holder import Holder
-from gardener.rings.opened import OpenRing
+from gardener.serve.asked import Ring
 from gardener.watch.status import HolderStatus
 
 
 class HasRing(Protocol):
     """Who keeps a ring open (`serve.keeper.RingKeeper`)."""
 
-    ring: OpenRing | None
+    ring: Ring | None
 
     @property
     def broken(self) -> bool:

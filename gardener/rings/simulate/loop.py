@@ -20,8 +20,8 @@ except ImportError as missing:
 
 
 class Loop(async_solipsism.EventLoop):  # type: ignore[misc]  # the package has no types
-    """While it runs, `runtime.clock` is its clock. Python's own random numbers, by which links
-    space their attempts to dial again, begin at `seed`. It starts no thread."""
+    """While it runs, `runtime.clock` is its clock on this thread. Python's own random numbers, by
+    which links space their attempts to dial again, begin at `seed`. It starts no thread."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Loop(async_solipsism.EventLoop):  # type: ignore[misc]  # the package has 
         chance = random.getstate()
         random.seed(self._seed)
         try:
-            with clock.using(self.time):
+            with clock.using_here(self.time):
                 super().run_forever()
         finally:
             random.setstate(chance)

@@ -104,7 +104,7 @@ function accounted(account, tokens) {
   if (account.tokens_per_segment) {
     parts.push(`${account.tokens_per_segment.toFixed(2)} tokens a segment`);
   }
-  if (account.policy) parts.push(account.policy);
+  if (account.policy) parts.push(`policy ${account.policy}`);
   if (account.exactness) parts.push(account.exactness.split(":")[0]);
   for (const more of [account.guessing, account.note]) if (more) parts.push(more);
   return parts;

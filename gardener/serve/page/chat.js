@@ -20,6 +20,7 @@ export class Chat {
     this.editing = false;
     this.field = $("ask");
     this.log = $("turns");
+    this.follows = true; // the newest text is kept in sight
     this.prepare();
   }
 
@@ -39,6 +40,11 @@ export class Chat {
       }
     });
     this.field.addEventListener("input", () => this.fit());
+    this.log.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.log;
+      this.follows = scrollHeight - scrollTop - clientHeight < NEAR;
+    });
+    new ResizeObserver(() => this.follow()).observe(this.log);
     $("stop").addEventListener("click", () => this.stop());
     $("fresh").addEventListener("click", () => this.clear());
     $("cancel-edit").addEventListener("click", () => this.leaveEdit());
@@ -84,7 +90,8 @@ export class Chat {
     const element = this.element(text);
     this.turns.push({ asked: text, answer, element });
     this.log.append(element.whole);
-    this.log.scrollTop = this.log.scrollHeight;
+    this.follows = true;
+    this.follow();
     this.buttons();
     const body = { model: this.model(), messages, ...settings.wanted() };
     let due = false;
@@ -124,8 +131,6 @@ export class Chat {
   }
 
   show(answer, { reply, note, line, writing }) {
-    const log = this.log;
-    const follow = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR;
     writing.show(answer.text);
     reply.classList.toggle("writing", !answer.done);
     reply.setAttribute("aria-busy", String(!answer.done));
@@ -133,7 +138,11 @@ export class Chat {
     say(note, answer.trouble);
     say(line, answer.done ? answer.line : answer.text ? "" : "reading the prompt");
     if (answer.done) this.ended(answer);
-    if (follow) log.scrollTop = log.scrollHeight;
+    this.follow();
+  }
+
+  follow() {
+    if (this.follows) this.log.scrollTop = this.log.scrollHeight;
   }
 
   ended(answer) {

@@ -43,19 +43,12 @@ export class RingView {
     say($("sentence"), down ? "no ring" : idle && !status.trouble ? "ready" : status.state);
     $("trouble").hidden = !trouble;
     if (!trouble) return;
-    const [first, ...rest] = parts(trouble);
+    const [first, ...rest] = sentences(trouble);
     $("trouble").replaceChildren(
-      make("strong", { text: sentence(first) }),
-      ...rest.map((text) => make("p", { text: sentence(text) })),
-      make("p", { class: "what", text: this.advice() }),
+      make("strong", { text: first }),
+      ...(rest.length ? [make("p", { text: rest.join(" ") })] : []),
+      make("p", { class: "what", text: "This page goes on by itself once the ring stands again." }),
     );
-  }
-
-  /** What the server does about it. */
-  advice() {
-    if (!this.down) return "The server ends what cannot go on, and opens the ring again.";
-    if (/server/i.test(this.down)) return "This page asks again by itself.";
-    return "The server opens the ring again by itself, as soon as all stages are there. Answers that were under way have ended; nothing has to be reloaded here.";
   }
 
   /** There is no ring: nothing moves. */
@@ -64,7 +57,9 @@ export class RingView {
     clearTimeout(this.later);
     this.lanes.clear();
     this.tree.draw([]);
+    $("now").classList.add("past");
     say($("rate"), "–");
+    say($("unit"), "tokens/s");
     say($("tab-rate"), "");
     say($("pace"), "");
     for (const place of ["tail", "cuttings", "grown"]) $(place).replaceChildren();
@@ -82,21 +77,31 @@ export class RingView {
     this.requests(status);
   }
 
-  headline({ figures, running }) {
-    const now = running && figures.rate ? rate(figures.rate) : "–";
-    say($("rate"), now);
-    say($("tab-rate"), running && figures.rate ? `${now}/s` : "");
+  headline({ figures, running, others }) {
+    const writes = running && figures.counts.emitted > 0;
+    const past = !running && figures.mean > 0;
+    const shown = writes ? figures.rate : figures.mean;
+    $("now").classList.toggle("past", past);
+    say($("rate"), shown ? rate(shown) : "–");
+    say($("unit"), past ? "tokens/s, last answer" : "tokens/s");
+    say($("tab-rate"), writes ? `${rate(shown)}/s` : "");
     spark($("spark"), figures.rates, figures.plain);
-    const gain = figures.plain && figures.mean ? figures.mean / figures.plain : 0;
+    // Those that share a ring get less each; plain is what one alone should get.
+    const gain = figures.plain && !others.length ? figures.mean / figures.plain : 0;
     const counts = figures.counts;
     describe($("summary"), [
       ["mean", figures.mean ? rate(figures.mean) : "–", "Tokens a second since the first one"],
       [
         "plain",
         figures.plain && counts.emitted ? `≈ ${rate(figures.plain)}` : "–",
-        "What this ring should write without guesses, as its passes tell",
+        "What a request alone should get without guesses, as the passes of this ring tell",
       ],
       ["gain", gain ? `${gain.toFixed(2)} ×` : "–", "Mean against plain"],
+      [
+        "guessed",
+        counts.emitted ? percent(counts.accepted / counts.emitted) : "–",
+        "Share of the text that had been guessed",
+      ],
       [
         "a segment",
         counts.segments ? (counts.emitted / counts.segments).toFixed(2) : "–",
@@ -111,9 +116,8 @@ export class RingView {
   }
 
   pace({ flight, segments, running }) {
-    const rows = segments.reduce((sum, each) => sum + each.prompt + each.root + each.guesses + each.dead, 0);
     const parts = [];
-    if (running) parts.push(`${segments.length} under way, ${count(rows)} rows`);
+    if (running) parts.push(`${segments.length} under way`);
     if (flight) parts.push(`${duration(flight)} a round`);
     if (running && this.lanes.slowed > 1) parts.push(`shown ${Math.round(this.lanes.slowed)} × slower`);
     say($("pace"), parts.join(" · "));
@@ -142,7 +146,7 @@ export class RingView {
     say(
       $("grown"),
       figures.counts.drafted
-        ? `${count(figures.nodes)} nodes · ${count(figures.counts.drafted)} grown · ${count(dead)} pruned`
+        ? `${running ? `${count(figures.nodes)} nodes · ` : ""}${count(figures.counts.drafted)} grown · ${count(dead)} pruned`
         : "",
     );
     $("pruned").hidden = !figures.counts.drafted;
@@ -199,6 +203,6 @@ export class RingView {
 }
 
 /** What a server says in one line, as the sentences that it is. */
-function parts(text) {
-  return text.split(/;\s+(?=\S)/).filter((each) => each.trim());
+function sentences(text) {
+  return text.split(/;\s+/).filter((each) => each.trim()).map(sentence);
 }

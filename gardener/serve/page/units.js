@@ -4,7 +4,9 @@ const COUNT = new Intl.NumberFormat("en");
 
 export const count = (number) => COUNT.format(number);
 
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export function percent(share) {
+  return share > 0 && share < 0.005 ? "< 1 %" : `${Math.round(100 * share)} %`;
+}
 
 export function rate(perSecond) {
   return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toFixed(1);

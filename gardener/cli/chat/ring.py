@@ -1,0 +1,145 @@
+"""A ring of one's own that answers, and stays open between two questions."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from typing import Self
+
+from tokenizers import Tokenizer
+
+from gardener.cli.chat.dialogue import ChatMessage, pairs
+from gardener.cli.chat.knobs import Knobs
+from gardener.cli.chat.source import Part, TurnFigures
+from gardener.decoding.policy import Bounds
+from gardener.holder.detokenizer import Detokenizer
+from gardener.holder.session import Piece, Session
+from gardener.rings.open import open_ring
+from gardener.rings.opened import OpenRing
+from gardener.rings.settings import RingSettings
+from gardener.runtime import clock
+from gardener.runtime.wording import Say
+from gardener.watch.snapshot import reading
+
+PERIOD = 0.2
+"""Seconds between two reports about the prompt."""
+
+ENDS = {"eos": "stop", "abandoned": "stopped", "failed": "error", "lost": "error"}
+"""Finish reasons as a person reads them."""
+
+
+class RingSource:
+    """Opens its ring with `async with`, and again whenever it is asked after it broke."""
+
+    def __init__(
+        self, settings: RingSettings, bounds: Bounds, say: Say, heard: Say, progress: Say
+    ) -> None:
+        # A system message stands in the dialogue, where it may change.
+        self._settings, self._bounds = replace(settings, system=None), bounds
+        self._say, self._heard, self._progress = say, heard, progress
+        self._stack = AsyncExitStack()
+        self._ring: OpenRing | None = None
+        self.context: int | None = settings.context
+        self.model = settings.model
+
+    async def __aenter__(self) -> Self:
+        await self.ring()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._close()
+
+    async def ring(self) -> OpenRing:
+        """The ring, opened if need be. Raises UserError or PeerLost."""
+        if self._ring is not None and not self._ring.holder.stands:
+            self._say("the ring is broken: it is opened again")
+            await self._close()
+        if self._ring is None:
+            opening = open_ring(self._settings, self._say, self._heard, self._progress)
+            self._ring = await self._stack.enter_async_context(opening)
+            self.context = self._ring.prompter.context
+        return self._ring
+
+    async def _close(self) -> None:
+        self._ring = None
+        await self._stack.aclose()
+
+    async def answer(
+        self, messages: Sequence[ChatMessage], knobs: Knobs, figures: TurnFigures
+    ) -> AsyncGenerator[Part]:
+        """See `Source`."""
+        ring = await self.ring()
+        system = messages[0].content if messages[0].role == "system" else None
+        asked, history = pairs(messages if system is None else messages[1:])
+        begin = clock.now()
+        session = ring.ask(
+            asked,
+            history=history,
+            system=system,
+            max_new_tokens=knobs.max_tokens,
+            policy=knobs.policy,
+            bounds=self._bounds,
+            sampling=knobs.sampling,
+            ignore_eos=knobs.ignore_eos,
+        )
+        texts = Splitter(ring.prompter.backend, session.speculation.prompt)
+        try:
+            async with session:
+                with _telling(session, self._progress) as hush:
+                    async for piece in session:
+                        hush()
+                        figures.came(clock.now() - begin)
+                        for part in texts.parts(piece):
+                            yield part
+        finally:
+            _fill(figures, session)
+
+
+class Splitter:
+    """Tells the text of tokens that had been guessed from that of one that had not."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
+        self._text = Detokenizer(tokenizer, prompt)
+
+    def parts(self, piece: Piece) -> Iterator[Part]:
+        """The text of the piece. At most its last token was missed."""
+        if not piece.missed:
+            self._text.push(piece.tokens)
+            yield Part(piece.text, guessed=bool(piece.tokens))
+            return
+        head = self._text.push(piece.tokens[:-1])
+        self._text.push(piece.tokens[-1:])
+        if head:
+            yield Part(piece.text[: len(head)], guessed=True)
+        yield Part(piece.text[len(head) :])
+
+
+def _fill(figures: TurnFigures, session: Session) -> None:
+    counts, speculation = session.speculation.counts, session.speculation
+    figures.prompt, figures.cached = len(speculation.prompt), session.cached_tokens
+    figures.tokens, figures.policy = counts.emitted, speculation.policy.name
+    figures.accepted, figures.missed = counts.accepted, counts.missed
+    figures.drafted, figures.segments = counts.drafted, counts.segments
+    reason = session.finish_reason or "lost"
+    figures.finish = ENDS.get(reason, reason)
+
+
+@contextmanager
+def _telling(session: Session, progress: Say) -> Iterator[Callable[[], None]]:
+    """Show how much of the prompt is computed, until what this gives is called."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(PERIOD)
+            progress(reading(session.speculation))
+
+    telling = asyncio.create_task(tell())
+
+    def hush() -> None:
+        if not telling.cancelled() and telling.cancel():
+            progress("")
+
+    try:
+        yield hush
+    finally:
+        hush()
