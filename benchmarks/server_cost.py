@@ -6,14 +6,24 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from typing import Self, TypeAlias
 
 import gardener
 from benchmarks.paced import FIRST, PROMPT
-from benchmarks.served import GARDENER, Served, served
+from benchmarks.served import Served, served
 from benchmarks.sse import Heard, chat
+from gardener.rings.opened import OpenRing
+from gardener.serve.keeper import RingKeeper
+from gardener.serve.server import serve
+from gardener.serve.settings import ServeSettings
 
 PACED = ("-m", "benchmarks.paced")
+
+Seconds: TypeAlias = tuple[float, float]
+"""To the first token of an answer, and of each later one."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +44,32 @@ class Cost:
 class Beside:
     """Milliseconds of the same question, asked in turns; each [lower quartile, median, upper one].
 
-    `alone`: a ring that is asked from inside a process, as `gardener generate` asks it. `served`:
-    one that `gardener serve` asks, for a client.
+    `alone`: the ring is asked from inside its process, as `gardener generate` asks it. `served`:
+    the same one through the server, for a client in another process. `added`: the difference, turn
+    by turn.
     """
 
     first_alone: list[float]
     first_served: list[float]
     token_alone: list[float]
     token_served: list[float]
+    first_added: list[float]
+    token_added: list[float]
 
-    @property
-    def added(self) -> tuple[float, float]:
-        """To the first token, and to each later one: between medians."""
-        return (
-            self.first_served[1] - self.first_alone[1],
-            self.token_served[1] - self.token_alone[1],
-        )
+    @classmethod
+    def of(cls, alone: Sequence[Seconds], through: Sequence[Seconds]) -> Self:
+        """From the seconds to the first token, and of each later one, turn by turn."""
+        added = [
+            (served[0] - own[0], served[1] - own[1])
+            for own, served in zip(alone, through, strict=True)
+        ]
+        columns = [
+            quartiles([pair[place] for pair in pairs])
+            for place in (0, 1)
+            for pairs in (alone, through, added)
+        ]
+        first_alone, first_served, first_added, token_alone, token_served, token_added = columns
+        return cls(first_alone, first_served, token_alone, token_served, first_added, token_added)
 
 
 def quartiles(seconds: list[float]) -> list[float]:
@@ -95,31 +115,74 @@ def _processor(server: Served) -> float:
 
 
 async def beside(repeat: int, tokens: int, stages: int, policy: str) -> Beside:
-    """The same question to a ring here and to a server, in turns."""
+    """The same question to one ring, from inside its process and through the server, in turns."""
     settings = gardener.RingSettings(local=stages, policies=(policy,))
-    alone: list[tuple[float, float]] = []
-    through: list[tuple[float, float]] = []
-    command = ("serve", "--local", str(stages), "--port", "0", "--policy", policy)
-    with served(*GARDENER, *command) as server:
-        async with gardener.open_ring(settings) as ring:
-            for turn in range(repeat + 1):
-                one = await _asked(ring, tokens, policy)
-                heard = await chat(server, PROMPT, tokens, ignore_eos=True)
-                assert heard.done, heard.error
-                if turn:  # the first one computes the prompt, which is kept
-                    alone.append(one)
-                    through.append((heard.first, heard.per_token(heard.tokens)))
-    firsts, rests = zip(*alone, strict=True)
-    served_firsts, served_rests = zip(*through, strict=True)
-    return Beside(
-        quartiles(list(firsts)),
-        quartiles(list(served_firsts)),
-        quartiles(list(rests)),
-        quartiles(list(served_rests)),
+    alone: list[Seconds] = []
+    through: list[Seconds] = []
+    async with _serving(settings) as (ring, port), _client() as ask:
+        for turn in range(repeat + 1):
+            one = await _asked(ring, tokens, policy)
+            question = {"prompt": PROMPT, "tokens": tokens, "policy": policy, "ignore_eos": True}
+            other = await ask({"port": port, **question})
+            if turn:  # the first one computes the prompt, which is kept
+                alone.append(one)
+                through.append(other)
+    return Beside.of(alone, through)
+
+
+@asynccontextmanager
+async def _serving(settings: gardener.RingSettings) -> AsyncIterator[tuple[OpenRing, int]]:
+    """A ring, and the port at which this very process serves it, as `gardener serve` does."""
+    begun: asyncio.Future[tuple[RingKeeper, int]] = asyncio.get_running_loop().create_future()
+
+    def note(keeper: RingKeeper, address: str) -> None:
+        begun.set_result((keeper, int(address.rpartition(":")[2])))
+
+    taken = asyncio.Event()
+
+    def say(line: str) -> None:
+        if line == "requests are taken":
+            taken.set()
+
+    serving = asyncio.create_task(serve(ServeSettings(port=0), settings, say, say, note))
+    try:
+        keeper, port = await begun
+        await taken.wait()
+        assert isinstance(keeper.ring, OpenRing)
+        yield keeper.ring, port
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+Ask: TypeAlias = Callable[[dict[str, object]], Awaitable[Seconds]]
+
+
+@asynccontextmanager
+async def _client() -> AsyncIterator[Ask]:
+    """A client in a process of its own: what it takes to read an answer is not the server's."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.asking_child"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    stdin, stdout = child.stdin, child.stdout
+
+    async def ask(question: dict[str, object]) -> Seconds:
+        stdin.write(json.dumps(question).encode() + b"\n")
+        first, token = json.loads(await stdout.readline())
+        return first, token
+
+    try:
+        yield ask
+    finally:
+        stdin.close()
+        await child.wait()
 
 
-async def _asked(ring: gardener.OpenRing, tokens: int, policy: str) -> tuple[float, float]:
+async def _asked(ring: gardener.OpenRing, tokens: int, policy: str) -> Seconds:
     """Seconds to the first piece with text, and for each later token."""
     begin = time.perf_counter()
     session = ring.ask(PROMPT, max_new_tokens=tokens, policy=policy, ignore_eos=True)
@@ -136,10 +199,10 @@ def measure(repeat: int, tokens: int, stages: int, policy: str) -> dict[str, obj
         f"{cost.later})"
     )
     found = asyncio.run(beside(repeat, tokens, stages, policy))
-    first, token = found.added
     print(
         f"{stages} stages, {policy}, {repeat} answers of {tokens} tokens each way, in ms: "
-        f"{first:+.2f} to the first token ({found.first_alone} alone, {found.first_served} "
-        f"served), {token:+.3f} a token ({found.token_alone} alone, {found.token_served} served)"
+        f"{found.first_added} to the first token ({found.first_alone} alone, {found.first_served} "
+        f"served), {found.token_added} a token ({found.token_alone} alone, {found.token_served} "
+        "served)"
     )
-    return {"way": asdict(cost), "beside": {**asdict(found), "added": [first, token]}}
+    return {"way": asdict(cost), "beside": asdict(found)}
