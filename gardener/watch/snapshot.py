@@ -13,6 +13,7 @@ from gardener.holder.session import Session
 from gardener.net.link import Link
 from gardener.protocol.messages import Card
 from gardener.runtime.trace import Record
+from gardener.watch.sharing import Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class WatchedRequest:
     """One request as it stands. The tree is the live one, to be read before anything goes on.
 
     `number` counts the requests of the holder from 1. `news` is what the trace says of it since the
-    last snapshot. `plain`: seconds that a token should take without guesses. `depths`: see
+    last snapshot. `plain`: seconds that a token should take without guesses. `depths`, `alone`: see
     `AnswerFigures`.
     """
 
@@ -36,13 +37,14 @@ class WatchedRequest:
     prompt: Sequence[int] = ()
     plain: float = 0.0
     depths: tuple[tuple[int, int], ...] = ()
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A ring and its requests as they stand: those that run, the oldest first, or the one that was
     shown last; how many run, and how many wait for their turn; slots that are used, and that there
-    are."""
+    are; what the trace says of all requests since the last snapshot."""
 
     cards: tuple[Card, ...]
     whole: bool
@@ -51,6 +53,7 @@ class Snapshot:
     running: int
     waiting: int
     slots: tuple[int, int | None]
+    news: tuple[Record, ...] = ()
 
 
 class HolderReader:
@@ -60,6 +63,7 @@ class HolderReader:
         self._holder = holder
         self._seen: Record | None = None
         self._oldest: Session | None = None  # in the last snapshot
+        self._sharing = Sharing()
 
     def snapshot(self) -> Snapshot:
         """The ring and its requests."""
@@ -70,24 +74,28 @@ class HolderReader:
             running = tuple(each for each in (self._oldest or self._holder.session,) if each)
         self._oldest = next(iter(running), None)
         news = self._news()
+        shown = [each.speculation for each in running]
+        self._sharing.read(news, [each.request for each in shown if not each.finished])
+        self._sharing.keep([each.request for each in shown])
+        own: dict[int, list[Record]] = {}
+        for each in news:
+            own.setdefault(each.request, []).append(each)
         return Snapshot(
             cards=self._holder.cards,
             whole=down is not None and up is not None,
             round_trips=(_round_trip(down), _round_trip(up)),
-            requests=tuple(self._request(each.speculation, news) for each in running),
+            requests=tuple(self._request(each, own) for each in shown),
             running=len(admission.running),
             waiting=len(admission.waiting),
             slots=(admission.prefixes.used, admission.prefixes.room),
+            news=tuple(news),
         )
 
-    def _news(self) -> Mapping[int, Sequence[Record]]:
-        """What was added to the trace since this was asked last, by request."""
+    def _news(self) -> list[Record]:
+        """What was added to the trace since this was asked last."""
         records = self._holder.trace.after(self._seen)
         self._seen = records[-1] if records else self._seen
-        found: dict[int, list[Record]] = {}
-        for each in records:
-            found.setdefault(each.request, []).append(each)
-        return found
+        return records
 
     def _request(
         self, speculation: Speculation, news: Mapping[int, Sequence[Record]]
@@ -105,6 +113,7 @@ class HolderReader:
             prompt=speculation.prompt,
             plain=plain_seconds(1, speculation.moment.costs),
             depths=speculation.depths.pairs(),
+            alone=self._sharing.alone(speculation.request),
         )
 
 

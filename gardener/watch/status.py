@@ -79,7 +79,8 @@ class KVMemory(msgspec.Struct, frozen=True):
 class AnswerFigures(msgspec.Struct, frozen=True):
     """The figures of a request. `rate` is in tokens per second lately, `mean` over all, `plain`
     what the ring should do without guesses (0: not known). `depths`: guesses that were sent, and
-    those accepted, for each depth below the root as it was when they left, from 1 on."""
+    those accepted, for each depth below the root as it was when they left, from 1 on. `alone`: no
+    other request has had a share of the ring since it began, so `mean` compares with `plain`."""
 
     counts: Counts = msgspec.field(default_factory=Counts)
     nodes: int = 0
@@ -89,6 +90,7 @@ class AnswerFigures(msgspec.Struct, frozen=True):
     first_token: float | None = None
     plain: float = 0.0
     depths: tuple[tuple[int, int], ...] = ()
+    alone: bool = True
 
     @property
     def pruned(self) -> int:

@@ -126,6 +126,7 @@ class RingWatcher:
                 large.speed.wait,
                 1 / request.plain if request.plain > 0 else 0.0,
                 request.depths,
+                request.alone,
             ),
             others=(*(self._requests[each.number].line(each, now) for each in others), *waiting),
         )
