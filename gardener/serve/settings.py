@@ -57,7 +57,7 @@ class ServeSettings:
                 "digits and signs of ASCII, without spaces"
             )
         for origin in self.cors:
-            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\\s]+", origin):
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
                 raise UserError(
                     f"--cors {origin!r} is no origin: write it as https://example.org, without a "
                     "path, or * for all"

@@ -128,7 +128,7 @@ class SimulatedKeeper(RingKeeper):
         try:
             ring = await simulation.open(self._tell, self._heard)
             self.usual = GREEDY
-            self.ring, self._broke = PacedRing(simulation, ring, self._waiting), ""
+            self._stands(PacedRing(simulation, ring, self._waiting))
             self._say("requests are taken")
             await asyncio.Event().wait()  # nothing breaks it
         finally:

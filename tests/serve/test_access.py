@@ -150,11 +150,17 @@ def test_a_bug_is_an_error_in_the_envelope(caplog: pytest.LogCaptureFixture) -> 
         ({"tls_key": "x.pem"}, "--tls-cert"),
         ({"cors": ("example.org",)}, "example.org"),
         ({"cors": ("https://example.org/path",)}, "without a path"),
+        ({"cors": ("https://example.org two",)}, "without a path"),
     ],
 )
 def test_what_cannot_be_served_is_said(wrong: dict[str, str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         ServeSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "https://sites.example", "*"])
+def test_origins_of_pages(origin: str) -> None:
+    assert ServeSettings(cors=(origin,)).cors == (origin,)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
