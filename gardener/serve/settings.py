@@ -13,6 +13,9 @@ from gardener.rings.settings import RingSettings
 KEEP_ALIVE = 5.0
 """Seconds without a token after which a comment says that the answer is still under way."""
 
+CONNECTIONS = 256
+"""Connections at a time."""
+
 GRACE = 20.0
 """Seconds that answers have to finish once the server ends."""
 
@@ -26,6 +29,7 @@ class ServeSettings:
     tls_cert, tls_key  PEM files; both or none
     cors        origins of pages in browsers that may ask; `*`: all
     page        serve the page at /
+    connections most of them at a time, whoever made them
     queue       most requests that wait for their turn
     grace       see `GRACE`
     keep_alive  see `KEEP_ALIVE`
@@ -41,6 +45,7 @@ class ServeSettings:
     tls_key: Path | None = None
     cors: tuple[str, ...] = ()
     page: bool = True
+    connections: int = CONNECTIONS
     queue: int = MAX_WAITING
     grace: float = GRACE
     keep_alive: float = KEEP_ALIVE
