@@ -79,6 +79,10 @@ class PacedRing:
         self.stages = (Card(1, "paced", "", 0, 1, 1, 1, "", "float32", "none", 0),)
         self.exactness = "it computes nothing"
         self.holder = SimpleNamespace()
+        self.waiting = 0
+
+    def check_room(self) -> None:
+        """There always is some."""
 
     def ask_tokens(
         self, tokens: Sequence[int], *, max_new_tokens: int, **more: Any

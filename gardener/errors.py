@@ -50,7 +50,8 @@ class Busy(UserError):
     def __init__(self, running: int, waiting: int, seconds: float) -> None:
         """`seconds`: after which it is worth trying again."""
         super().__init__(
-            f"{running} requests run and {waiting} wait: try again in {seconds:.0f} s, or allow "
-            "more (--max-requests)"
+            f"{running} {'request runs' if running == 1 else 'requests run'} and {waiting} "
+            f"{'waits' if waiting == 1 else 'wait'}: try again in {seconds:.0f} s, or allow more "
+            "(--max-requests)"
         )
         self.retry_after = seconds

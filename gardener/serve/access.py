@@ -31,6 +31,9 @@ OPEN_PATHS = frozenset(("/", "/favicon.ico", "/health", "/ready", "/version"))
 OPEN_FOLDER = "/page/"
 """What is answered without a key: probes, and the page, whose scripts then ask with one."""
 
+MAY_ASK = "gardener.may_ask"
+"""In the scope of a request: whether it brought the key, or none is needed."""
+
 ALWAYS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -89,8 +92,8 @@ class Guarded:
             return
         headers = Headers(scope=scope)
         try:
-            self._check(scope, headers)
             _check_length(headers)
+            self._check(scope, headers)
         except ApiError as error:
             await error.response()(scope, receive, send)
             return
@@ -99,13 +102,15 @@ class Guarded:
     def _check(self, scope: Scope, headers: Headers) -> None:
         if self._key is None:
             self._check_neighbour(scope, headers)
-            return
-        path: str = scope["path"]
-        if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
+            scope[MAY_ASK] = True
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode(), self._key)
-        if scheme.lower() != "bearer" or not right:
+        scope[MAY_ASK] = right and scheme.lower() == "bearer"
+        path: str = scope["path"]
+        if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
+            return
+        if not scope[MAY_ASK]:
             what = "wrong" if given else "missing"
             raise ApiError(
                 401,
@@ -127,9 +132,10 @@ class Guarded:
         origin = headers.get("origin")
         own = f"{scope.get('scheme', 'http')}://{host}"
         if origin is not None and origin != own and not {origin, "*"} & {*self._cors}:
+            allow = "* (it names no origin)" if origin == "null" else origin
             raise ApiError(
                 403,
-                f"a page of {origin} may not ask this server: allow it with --cors {origin}",
+                f"a page of {origin} may not ask this server: allow it with --cors {allow}",
                 code="wrong_origin",
             )
 
@@ -137,13 +143,20 @@ class Guarded:
 def _name(url: str) -> str:
     """The host in a URL; empty if there is none."""
     try:
-        return urlsplit(url).hostname or ""
+        return (urlsplit(url).hostname or "").removesuffix(".")  # it may be written as absolute
     except ValueError:
         return ""
 
 
 def _check_length(headers: Headers) -> None:
     length = headers.get("content-length", "")
+    if length and "transfer-encoding" in headers:
+        raise ApiError(
+            400,
+            "the request has both Content-Length and Transfer-Encoding: send one of them",
+            code="invalid_http",
+            closes=True,
+        )
     if length.isdigit() and int(length) > MOST_BODY:
         raise _too_long()
 

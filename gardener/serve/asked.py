@@ -95,5 +95,12 @@ class Ring(Protocol):
     def longest(self) -> int:
         """Most tokens of an answer where nobody says how many."""
 
+    @property
+    def waiting(self) -> int:
+        """Answers that wait for their turn."""
+
+    def check_room(self) -> None:
+        """Raise Busy if nobody else may wait."""
+
     def ask_tokens(self, tokens: Sequence[int], **said: Unpack[Terms]) -> Asked:
         """Begin an answer, see `OpenRing.ask_tokens`."""
