@@ -1,6 +1,5 @@
 """From the body of a request to an answer that is under way."""
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -30,7 +29,7 @@ async def respond(request: Request, kind: type[ChatRequest] | type[CompletionReq
     try:
         asked, form, streamed = await _begun(request, kind, house)
     except ClientDisconnect:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # nobody reads that
     if streamed:
         return Stream(asked, form, house)
     return await whole(asked, form, house, request.receive)
@@ -40,16 +39,21 @@ async def _begun(
     request: Request, kind: type[ChatRequest] | type[CompletionRequest], house: House
 ) -> tuple[Asked, Form, bool]:
     """An answer that is under way, how it is written, and whether it is streamed. What was sent is
-    not kept. Raises ApiError, and ClientDisconnect if the client leaves before it has sent all."""
+    not kept. Raises ApiError, and ClientDisconnect if the client leaves before it is begun."""
     _check_type(request.headers.get("content-type"))
     _check_room(house)
     body = b"".join([chunk async for chunk in request.stream()])
     long = len(body) > LONG
-    wanted = await _aside(long, lambda: kind.read(body))
+
+    async def aside(work: Callable[[], T]) -> T:
+        """Do it, on another thread if it takes long."""
+        return await house.readers.read(work, request.receive) if long else work()
+
+    wanted = await aside(lambda: kind.read(body))
     if wanted.model != house.model:
         raise unknown_model(wanted.model, house)
     prompter, usual = house.ring().prompter, house.keeper.usual
-    question = await _aside(long, lambda: wanted.question(prompter, usual))
+    question = await aside(lambda: wanted.question(prompter, usual))
     ring, settings = house.ring(), house.settings  # again: that may have taken a while
     reply = Reply(
         house.model,
@@ -84,8 +88,3 @@ def _check_type(content: str | None) -> None:
             f"the body is {kind}: send JSON, and say so with `Content-Type: application/json`",
             code="unsupported_media_type",
         )
-
-
-async def _aside(long: bool, work: Callable[[], T]) -> T:
-    """Do it, on another thread if it takes long."""
-    return await asyncio.to_thread(work) if long else work()

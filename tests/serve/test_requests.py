@@ -198,6 +198,7 @@ def test_a_prompt_is_text_or_tokens(prompter: Prompter) -> None:
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "top_logprobs is 21"),
         ({"stop": ["x"] * (MAX_STOPS + 1)}, "stop", f"give {MAX_STOPS} at most"),
         ({"stop": ["x", ""]}, "stop", "one is empty"),
+        ({"stop": ["x", "y" * 257]}, "stop", "stop 2 has 257 characters: give it 256 at most"),
         ({"policy": "x"}, "policy", "take one of plain"),
         ({"model": None}, "model", "model is null"),
         ({"messages": []}, "messages", "messages is []"),
