@@ -111,15 +111,19 @@ class Feed:
                 yield COMMENT
 
     async def _watch(self) -> None:
-        published = 0.0
+        published, fault = 0.0, ""
         while True:
             now = clock.now()
             try:
                 published = self._publish(now, published)
-            except Exception:  # a view of the ring must not end with one state that it cannot show
-                log.exception("the ring could not be shown")
+            except (
+                Exception
+            ) as error:  # others follow: of a simulated ring, which goes on meanwhile
+                if (said := repr(error)) != fault:
+                    log.exception("the ring could not be shown")
+                    fault = said
                 self._ring = None  # it is looked at anew
-                await asyncio.sleep(HEARTBEAT)
+                await asyncio.sleep(QUIET)
             await asyncio.sleep(PERIOD)
 
     def _publish(self, now: float, published: float) -> float:

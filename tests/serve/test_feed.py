@@ -101,7 +101,7 @@ def test_only_so_many_may_look_and_others_may_when_they_have_gone() -> None:
 def test_a_state_that_cannot_be_shown_is_not_the_last(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(feeds, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(feeds, "QUIET", 0.01)
 
     async def scenario() -> None:
         async with served(stands=False) as made:
