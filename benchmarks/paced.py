@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import uvloop
 
+from gardener.decoding.events import Moment
 from gardener.decoding.limits import Counts
 from gardener.holder.prompter import Prompter
 from gardener.holder.session import Piece
@@ -43,7 +44,9 @@ class PacedSession:
 
     def __init__(self, tokens: Sequence[int], count: int, tick: float) -> None:
         policy = SimpleNamespace(name="paced")
-        self.speculation = SimpleNamespace(prompt=tokens, counts=Counts(), policy=policy, request=1)
+        self.speculation = SimpleNamespace(
+            prompt=tokens, counts=Counts(), policy=policy, request=1, moment=Moment()
+        )
         self.finish_reason: str | None = None
         self.cached_tokens, self.waited, self.sampling = 0, 0.0, GREEDY
         self._left, self._tick = count, tick

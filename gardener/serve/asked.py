@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, Self, Unpack
 
+from gardener.decoding.events import Moment
 from gardener.decoding.limits import Counts
 from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
@@ -35,6 +36,10 @@ class Guessed(Protocol):
     @property
     def counts(self) -> Counts:
         """What it cost and brought so far."""
+
+    @property
+    def moment(self) -> Moment:
+        """What was known of the ring when something happened to it last."""
 
 
 class Asked(Protocol):
