@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gardener.runtime.logs import request_id
 from gardener.serve.errors import ApiError, told_nothing
+from gardener.serve.scope import MAY_ASK
 from gardener.serve.settings import ServeSettings, is_loopback
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,6 @@ HARMLESS = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 OPEN_PATHS = frozenset(("/", "/favicon.ico", "/health", "/ready", "/version"))
 OPEN_FOLDER = "/page/"
 """What is answered without a key: probes, and the page, whose scripts then ask with one."""
-
-MAY_ASK = "gardener.may_ask"
-"""In the scope of a request: whether it brought the key, or none is needed."""
 
 ALWAYS = {
     "x-content-type-options": "nosniff",

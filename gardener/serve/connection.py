@@ -11,9 +11,10 @@ import uuid
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from gardener.serve.errors import ApiError
+from gardener.serve.scope import WRITE, Write
 
 HEAD = 10.0
 """Seconds in which a request has to come up to its body, from when it may."""
@@ -79,7 +80,10 @@ class Connection(H11Protocol):
 
     def handle_events(self) -> None:
         """Data came, or a response is complete."""
+        before = self.cycle
         super().handle_events()
+        if self.cycle is not before:  # a request began; its task has not
+            self.cycle.scope[WRITE] = self._writer(self.cycle)  # type: ignore[literal-required]
         self._await_client()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -119,6 +123,18 @@ class Connection(H11Protocol):
         )
 
     # --- what is sent ------------------------------------------------------------------------
+
+    def _writer(self, cycle: RequestResponseCycle) -> Write:
+        """Most of what a piece costs on its way is saved so."""
+        chunked = cycle.scope["http_version"] == "1.1"  # what has no length is sent in chunks
+
+        def write(data: bytes) -> bool:
+            if not (chunked and data) or self.flow.write_paused or cycle.disconnected:
+                return False
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            return True
+
+        return write
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`: not all of it was taken."""

@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import gardener
-from gardener.serve.access import MAY_ASK
 from gardener.serve.errors import ApiError, json_response
 from gardener.serve.house import House, house_of
+from gardener.serve.scope import MAY_ASK
 
 
 def unknown_model(name: str, house: House) -> ApiError:

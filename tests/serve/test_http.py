@@ -80,6 +80,18 @@ def test_a_stream_ends_and_so_does_its_connection() -> None:
     run(scenario)
 
 
+def test_a_client_that_knows_no_chunks_gets_none() -> None:
+    async def scenario() -> None:
+        async with served() as made, listening_to(made) as port:
+            old = post(stream=True, max_tokens=3).replace(b"HTTP/1.1", b"HTTP/1.0")
+            head, _, body = (await ask(port, old)).partition(b"\r\n\r\n")
+            assert b"transfer-encoding" not in head.lower()
+            assert body.startswith(b"data: {")
+            assert body.endswith(b"\n\ndata: [DONE]\n\n")
+
+    run(scenario)
+
+
 def test_a_port_that_is_taken_is_said() -> None:
     with listening("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
