@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from gardener.holder.detokenizer import Detokenizer, token_bytes, traits, written
+from gardener.holder.detokenizer import LOST, Detokenizer, token_bytes, traits, written
 from gardener.holder.session import Piece
 from gardener.protocol.logprobs import TokenLogprobs
 
@@ -66,16 +66,17 @@ class TextOffsets:
     def of(self, token: int) -> int:
         """Of the next token. One that is part of a character begins where that begins, one that
         is no text where the text after it does."""
-        before, unsure = self._text.rest(), len(self._text.unsure)
+        before = self._text.rest()
+        behind = self._at + len(before)
         name = written(self._tokenizer, token)
         if name is None or name in self._silent:
-            return self._at + len(before)
-        at = self._at + unsure
+            return behind
+        whole = self._at + len(self._text.unsure) if LOST in before else behind
         new = self._text.push([token])
         self._at += len(new)
         # Bytes that were no character yet are none for certain now, unless it goes on with them.
         follows = new.startswith(before) and new + self._text.rest() != before
-        return at - unsure + len(before) if follows else at
+        return behind if follows else whole
 
 
 class ToldTokens:
