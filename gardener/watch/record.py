@@ -38,8 +38,8 @@ MOST_LINE = 1 << 20
 PUT_OUT_EVERY = 5
 """Lines after which a packed file can be read up to there, whatever happens to the process."""
 
-WAITING = 200
-"""Statuses that wait for a slow disk, at most: of some 40 seconds. More are left out."""
+WAITING = 300
+"""Statuses that wait for a slow disk, at most: those of a minute. More are left out."""
 
 CLOSING = 5.0
 """Seconds that a disk has to take what is still to be written at the end."""
