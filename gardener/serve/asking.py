@@ -46,7 +46,14 @@ async def _respond(request: Request, kind: type[ChatRequest] | type[CompletionRe
     prompter, usual = house.ring().prompter, house.keeper.usual
     question = await aside(lambda: wanted.question(prompter, usual))
     ring, settings = house.ring(), house.settings  # again: that may have taken a while
-    reply = Reply(house.model, question, Standing.of(ring), prompter.backend, wanted.wants_usage)
+    reply = Reply(
+        house.model,
+        question,
+        Standing.of(ring),
+        prompter.backend,
+        wanted.wants_usage,
+        wanted.wants_pieces,
+    )
     form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
     try:
         asked = question.ask(ring, settings.policy, settings.bounds)

@@ -52,8 +52,9 @@ def asked(finish: str | None = "eos", policy: str = "gardener", plain: int = 0) 
     )
 
 
-def reply(usage: bool = False, **question: Any) -> Reply:
-    return Reply("m", Question((1,), GREEDY, **question), STANDING, TOKENIZER, usage, created=9)
+def reply(usage: bool = False, pieces: bool = False, **question: Any) -> Reply:
+    asks = Question((1,), GREEDY, **question)
+    return Reply("m", asks, STANDING, TOKENIZER, usage, pieces, created=9)
 
 
 def chunks(
@@ -220,7 +221,7 @@ IN_PARTS = (
 )
 
 
-def told(made: Iterable[dict[str, Any]], name: str) -> list[Any]:
+def log_probabilities(made: Iterable[dict[str, Any]], name: str) -> list[Any]:
     """A list of the log probabilities, from all chunks."""
     found = [each["choices"][0]["logprobs"] for each in made]
     return [value for said in found if said for value in said[name]]
@@ -237,7 +238,7 @@ def test_log_probabilities_of_a_chat() -> None:
     assert [each["bytes"] for each in content] == [[0xC3], [0xA9]]
     ChatCompletion.model_validate(body)
     made = chunks(ChatForm(reply(logprobs=2)), IN_PARTS)
-    assert told(made, "content") == content
+    assert log_probabilities(made, "content") == content
     for each in made:
         ChatCompletionChunk.model_validate(each)
 
@@ -257,12 +258,12 @@ def test_log_probabilities_of_a_completion() -> None:
     }
     Completion.model_validate(body)
     made = chunks(CompletionForm(reply(logprobs=1)), pieces)
-    assert told(made, "text_offset") == [0, 1, 1]
+    assert log_probabilities(made, "text_offset") == [0, 1, 1]
     # What ended for another reason than such a token has all.
     for finish in ("length", "lost"):
-        assert told(chunks(CompletionForm(reply(logprobs=1)), pieces, finish=finish), "tokens") == [
-            *("A", "bytes:\\xc3", "bytes:\\xa9", "<end>")
-        ]
+        assert log_probabilities(
+            chunks(CompletionForm(reply(logprobs=1)), pieces, finish=finish), "tokens"
+        ) == [*("A", "bytes:\\xc3", "bytes:\\xa9", "<end>")]
 
 
 def pieces_of(text: str, *stops: str, ends: bool = False) -> list[Piece]:
@@ -294,8 +295,8 @@ def test_log_probabilities_are_those_of_the_text(
     """Neither of the stop text nor of the token that ended it; and in a stream they come with
     their text."""
     made = chunks(CompletionForm(reply(logprobs=0)), pieces, finish=finish)
-    assert "".join(told(made, "tokens")) == text
-    assert told(made, "text_offset") == [*range(len(text))]
+    assert "".join(log_probabilities(made, "tokens")) == text
+    assert log_probabilities(made, "text_offset") == [*range(len(text))]
     length = 0
     for each in made:
         (choice,) = each["choices"]
@@ -307,7 +308,7 @@ def test_log_probabilities_are_those_of_the_text(
         *(text, text),
     )
     for chat in (
-        told(chunks(ChatForm(reply(logprobs=0)), pieces, finish=finish), "content"),
+        log_probabilities(chunks(ChatForm(reply(logprobs=0)), pieces, finish=finish), "content"),
         whole(ChatForm(reply(logprobs=0)), pieces, finish=finish)["choices"][0]["logprobs"][
             "content"
         ],
@@ -362,3 +363,36 @@ def test_why_guessing_was_turned_down_is_said() -> None:
     assert off["guessing"] == "3 of 4 tokens were written without guesses, which did not pay"
     assert "does not guess" in whole(ChatForm(reply()), policy="plain")["gardener"]["guessing"]
     assert whole(ChatForm(reply(note="Beware.")))["gardener"]["note"] == "Beware."
+
+
+def told(form: ChatForm, *pieces: Piece) -> list[tuple[str, Any]]:
+    made = [json.loads(chunk) for piece in pieces for chunk in form.piece(piece)]
+    for each in made:
+        ChatCompletionChunk.model_validate(each)
+    return [(each["choices"][0]["delta"].get("content"), each.get("gardener")) for each in made]
+
+
+GUESSED, MISSED = {"missed": False}, {"missed": True}
+
+
+def test_chunks_tell_what_had_been_guessed_where_that_was_asked_for() -> None:
+    pieces = (Piece((83,), "S"), Piece((111, 46), "o.", missed=True), Piece((33, 60), "!"))
+    assert told(ChatForm(reply(pieces=True)), *pieces) == [
+        ("S", GUESSED),
+        ("o", GUESSED),
+        (".", MISSED),
+        ("!", None),  # more was held back, since it may be the beginning of a stop text
+    ]
+    assert told(ChatForm(reply()), *pieces) == [("S", None), ("o.", None), ("!", None)]
+    form = ChatForm(reply(pieces=True))
+    told(form, *pieces)
+    assert form.text == "So.!"
+    said = Piece((111, 46), "o.", (SAID, SAID), missed=True)
+    assert told(ChatForm(reply(pieces=True, logprobs=0)), said) == [("o.", MISSED)]
+
+
+def test_what_a_call_of_a_tool_may_begin_with_is_not_told_of() -> None:
+    form = ChatForm(reply(pieces=True, tools=("look",)))
+    texts = ("I", " <to", "p", "!")
+    pieces = [Piece(tuple(text.encode()), text, missed=True) for text in texts]
+    assert told(form, *pieces) == [("I", MISSED), (" <top", None), ("!", MISSED)]

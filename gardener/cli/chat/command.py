@@ -82,6 +82,12 @@ class LookOptions:
         dull = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         return not (self.no_color or dull)
 
+    @property
+    def legend(self) -> str:
+        """A line about the tint, if there is one."""
+        tints = self.colour and not self.no_tint
+        return "\ngreen: what had been guessed, and came true" if tints else ""
+
     def style(self) -> "Style":
         """For the terminal."""
         from gardener.cli.chat.paint import Style
@@ -131,7 +137,8 @@ def chat(
         settings = holder.settings(ring, holder.drafting.settings(draft))
         first = policy or default_policy(settings.crowded, holder.bounds.window)
         if policy is None and first == "alternating":
-            note(f"policy {first}, because {SHARING} (--policy changes that)")
+            tell = _wrapping(note) if _is_terminal() else note
+            tell(f"policy {first}, because {SHARING} (--policy changes that)")
         settings = replace(settings, policies=(first,), keep_prefixes=True)
         asked = _with_ring(settings, first, holder.bounds, verbose, start)
         failed = run(asked, settings.loop())
@@ -165,6 +172,8 @@ async def _with_server(url: str, key: str | None, model: str | None, start: Star
         if start.options.sample:
             note("--sample has no effect: a server has the model's settings by itself")
         hello = f"{printable(source.model)} at {source.host}"
+        if source.tells:
+            hello += start.look.legend
         return await _converse(source, start, start.knobs(start.options.over(GREEDY)), hello)
 
 
@@ -185,8 +194,7 @@ async def _with_ring(
         ring = await source.ring()
         knobs = start.knobs(start.options.sampling(ring.folder, note), policy)
         hello = f"{printable(source.model)} on {len(ring.stages)} stages\n{ring.exactness}"
-        if start.look.colour and not start.look.no_tint:
-            hello += "\ngreen: what had been guessed, and came true"
+        hello += start.look.legend
         return await _converse(source, start, knobs, hello)
 
 
@@ -197,6 +205,8 @@ async def _converse(source: "Source", start: Start, knobs: Knobs, hello: str) ->
     from gardener.cli.chat.pipe import Lines
 
     if not _is_terminal():
+        if sys.stdin.isatty():
+            note("the output is no terminal: each line is a message, Ctrl-D ends the chat")
         given: Input = Lines()
         bare = Style(colour=False, tint=False, marks=False)
         talk = Chat(source, start.dialogue, knobs, given, lambda: _page(bare), note)

@@ -33,7 +33,11 @@ export function split(text) {
   const blocks = [];
   let block = null;
   let fence = null;
-  const begin = (kind, more = {}) => blocks.push((block = { kind, lines: [], ...more }));
+  const begin = (kind, more = {}) => {
+    block = { kind, lines: [], ...more };
+    blocks.push(block);
+    return block;
+  };
   for (const line of text.split("\n")) {
     const opened = FENCE.exec(line);
     if (fence) {
