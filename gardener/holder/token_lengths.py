@@ -31,36 +31,40 @@ class TokenLengths:
     """Of a tokenizer that nobody changes any more."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._longest = _longest(tokenizer)
+        steps = [*_steps(tokenizer.normalizer), *_steps(tokenizer.pre_tokenizer)]
+        kinds = {step["type"] for step in steps}
+        lost = _lost(tokenizer, "ByteLevel" in kinds) if all(map(_keeps_all, steps)) else None
+        longest = max(map(len, tokenizer.get_vocab(with_added_tokens=True)), default=1)
+        self._longest = longest * (COMPOSED if kinds & _COMPOSING else 1)
+        self._lost = lost
         added = tokenizer.get_added_tokens_decoder().values()
         self._takes_blanks = any(each.lstrip or each.rstrip for each in added)
 
     def least(self, text: str) -> int:
         """As many tokens at least make up this text; 0 where there is no telling."""
-        if self._longest is None:
+        if self._lost is None:
             return 0
-        length = len(_BLANKS.sub("", text) if self._takes_blanks else text)
+        text = _BLANKS.sub("", text) if self._takes_blanks else text
+        length = len(text) - sum(map(text.count, self._lost))
         return -(-length // self._longest)
 
 
-def _longest(tokenizer: Tokenizer) -> int | None:
-    """Characters of a text that one token stands for, at most; None where no character is sure to
-    be in a token."""
-    steps = [*_steps(tokenizer.normalizer), *_steps(tokenizer.pre_tokenizer)]
-    if not all(map(_keeps_all, steps)):
+def _lost(tokenizer: Tokenizer, byte_level: bool) -> str | None:
+    """The characters that may become no token; None where there is no telling which these are.
+
+    Byte by byte, every other character than these has a byte that is a token: those of several
+    bytes have one from 0x80 to 0xbf.
+    """
+    model = tokenizer.model
+    if not isinstance(model, models.BPE) or not (byte_level or model.byte_fallback):
         return None
-    vocabulary, kinds = tokenizer.get_vocab(with_added_tokens=True), {s["type"] for s in steps}
-    if not isinstance(tokenizer.model, models.BPE):
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    names = LETTER_OF if byte_level else {byte: f"<0x{byte:02X}>" for byte in range(256)}
+    missing = [byte for byte, name in names.items() if name not in vocabulary]
+    # Where a character falls back to bytes, all of these have to be there.
+    if any(0x80 <= byte < (0xC0 if byte_level else 0xF5) for byte in missing):
         return None
-    if "ByteLevel" in kinds:
-        bytes_ = list(LETTER_OF.values())
-    elif tokenizer.model.byte_fallback:
-        bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
-    else:
-        return None
-    if not all(byte in vocabulary for byte in bytes_):
-        return None
-    return max(map(len, vocabulary)) * (COMPOSED if kinds & _COMPOSING else 1)
+    return "".join(chr(byte) for byte in missing if byte < 0x80)
 
 
 def _steps(part: Any) -> Iterator[dict[str, Any]]:

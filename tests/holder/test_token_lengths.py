@@ -18,6 +18,7 @@ from tokenizers import (
     pre_tokenizers,
 )
 
+from gardener.holder.detokenizer import LETTER_OF
 from gardener.holder.prompter import Prompter, TooLong
 from gardener.holder.token_lengths import TokenLengths
 
@@ -49,6 +50,16 @@ def falling_back() -> Tokenizer:
     return made
 
 
+def gappy() -> Tokenizer:
+    """Some bytes that no text had are no tokens, as in SmolLM: they become nothing."""
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    missing = {LETTER_OF[byte] for byte in (ord("a"), 0xF0, 0xC0)}
+    letters = sorted(set(level.alphabet()) - missing)
+    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    made.pre_tokenizer = level
+    return made
+
+
 def greedy() -> Tokenizer:
     """An added token takes the blanks around it."""
     made = byte_level()
@@ -56,7 +67,7 @@ def greedy() -> Tokenizer:
     return made
 
 
-@pytest.mark.parametrize("make", [byte_level, composing, falling_back, greedy])
+@pytest.mark.parametrize("make", [byte_level, composing, falling_back, gappy, greedy])
 @given(st.text("a \u0301\u0308\u1112\u1161\u11ab<a>🚀", max_size=40))
 def test_there_are_never_fewer(make: Callable[[], Tokenizer], text: str) -> None:
     tokenizer = make()

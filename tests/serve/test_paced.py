@@ -27,7 +27,7 @@ A, B = Piece((5,), "a"), Piece((6,), "b")
 
 
 def found(*pieces: tuple[float, Piece], error: Any = None, why: str = "length") -> Reckoned:
-    return Reckoned(list(pieces), error, Any, GREEDY, why, cached_tokens=2)  # type: ignore[arg-type]
+    return Reckoned(1, list(pieces), error, Any, GREEDY, why, cached_tokens=2)  # type: ignore[arg-type]
 
 
 class Answer(PacedAnswer):
