@@ -54,7 +54,9 @@ class StageStatus(msgspec.Struct, frozen=True):
     """A stage as the holder sees it.
 
     `compute` and `wait` are recent means for a segment, `busy` is the share of time it computed.
-    `said` is the last line of a stage on this machine that is still starting.
+    `said` is the last line of a stage on this machine that is still starting. `to_next`: one way to
+    the next peer as the stage measured it, in seconds (None: not known), and `bandwidth` of that
+    link in bytes/s (0: not known).
     """
 
     stage: int
@@ -64,6 +66,8 @@ class StageStatus(msgspec.Struct, frozen=True):
     wait: float | None = None
     busy: float = 0.0
     said: str = ""
+    to_next: float | None = None
+    bandwidth: int = 0
 
 
 class KVMemory(msgspec.Struct, frozen=True):

@@ -156,7 +156,8 @@ def _memory(seen: Snapshot) -> KVMemory:
 
 def _stage(card: Card, number: int = 0, pace: Pace | None = None) -> StageStatus:
     layers = bare_span(card.first, card.end)
+    link = {"to_next": card.delay / 1e6 if card.delay else None, "bandwidth": card.bandwidth}
     if pace is None or number >= len(pace.compute):
-        return StageStatus(card.stage, layers, card.name)
+        return StageStatus(card.stage, layers, card.name, **link)
     times = pace.compute[number], pace.wait[number], pace.busy[number]
-    return StageStatus(card.stage, layers, card.name, *times)
+    return StageStatus(card.stage, layers, card.name, *times, **link)

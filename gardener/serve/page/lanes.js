@@ -26,14 +26,17 @@ export class Lanes {
     this.flight = 0;
     this.frame = 0;
     this.before = 0;
+    new ResizeObserver(() => this.resized()).observe(place);
   }
 
   get slowed() {
     return this.flight && !STILL.matches ? Math.max(SHORTEST / this.flight, 1) : 1;
   }
 
-  show({ stages, segments, flight }) {
+  show({ stages, segments, flight, request, others }) {
     this.flight = flight;
+    this.large = request;
+    this.shared = others.length > 0;
     this.build(stages.length);
     stages.forEach((stage, at) => this.describe(stage, this.lanes[at]));
     const now = performance.now();
@@ -66,8 +69,6 @@ export class Lanes {
     for (const name of [...this.chips.keys()]) this.remove(name);
     this.lanes = Array.from({ length: count }, () => lane());
     this.place.replaceChildren(...this.lanes.map((each) => each.whole));
-    const observer = new ResizeObserver(() => this.resized());
-    observer.observe(this.place);
     this.resized();
   }
 
@@ -96,7 +97,7 @@ export class Lanes {
       return;
     }
     if (this.slowed > 1 && this.crowded(at)) return;
-    const chip = { element: make("div", { class: "chip" }), at, told: at, when: now, lane: null, rows: "" };
+    const chip = { element: make("div", { class: "chip" }), at, told: at, when: now, lane: null, filled: "" };
     this.fill(chip, segment);
     this.chips.set(name, chip);
   }
@@ -105,7 +106,7 @@ export class Lanes {
     return [...this.chips.values()].some((chip) => Math.abs(chip.at - at) < GAP);
   }
 
-  /** A block for each row. */
+  /** A block for each row; before them, where there are several requests, the number of theirs. */
   fill(chip, segment) {
     const total = KINDS.reduce((sum, [, field]) => sum + segment[field], 0);
     const scale = Math.min(1, MOST_ROWS / Math.max(total, 1));
@@ -113,9 +114,14 @@ export class Lanes {
       const many = segment[field] ? Math.max(1, Math.round(segment[field] * scale)) : 0;
       return Array(many).fill(kind);
     });
-    if (rows.join() === chip.rows) return;
-    chip.rows = rows.join();
-    chip.element.replaceChildren(...rows.map((kind) => make("i", { class: `row ${kind}` })));
+    const whose = this.shared ? `${segment.request}` : "";
+    chip.element.classList.toggle("other", segment.request !== this.large);
+    if (`${whose} ${rows}` === chip.filled) return;
+    chip.filled = `${whose} ${rows}`;
+    chip.element.replaceChildren(
+      ...(whose ? [make("b", { class: "whose", text: whose })] : []),
+      ...rows.map((kind) => make("i", { class: `row ${kind}` })),
+    );
     chip.width = 0;
   }
 

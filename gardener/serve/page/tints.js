@@ -1,0 +1,53 @@
+// Which parts of an answer had been guessed.
+
+import { make } from "./dom.js";
+
+const LAST_WORD = /\s?\S+\s*$/;
+
+export class Tints {
+  /** `runs`: [end, guessed] one after another, `end` in characters of the text. */
+  constructor(runs = []) {
+    this.runs = runs;
+  }
+
+  /** More text has come. Of what was accepted at once only the last token can be one that nobody
+   * had guessed; where it begins is not told, so it is taken for the last word. */
+  add(text, missed) {
+    const last = missed ? (LAST_WORD.exec(text)?.index ?? 0) : text.length;
+    this.run(last, true);
+    this.run(text.length - last, false);
+  }
+
+  run(length, guessed) {
+    if (!length) return;
+    const before = this.runs.at(-1) ?? [0, null];
+    const end = before[0] + length;
+    if (before[1] === guessed) before[0] = end;
+    else this.runs.push([end, guessed]);
+  }
+
+  /** What a part of the text is made of, which stands at `at`: texts, and elements of guesses. */
+  pieces(part, at) {
+    const found = [];
+    let done = 0;
+    for (let here = this.first(at); done < part.length && here < this.runs.length; here += 1) {
+      const [end, guessed] = this.runs[here];
+      const text = part.slice(done, end - at);
+      found.push(guessed && text.trim() ? make("span", { class: "guessed", text }) : text);
+      done += text.length;
+    }
+    if (done < part.length) found.push(part.slice(done)); // nobody has said
+    return found;
+  }
+
+  /** The number of the run that a place lies in. */
+  first(at) {
+    let [low, high] = [0, this.runs.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.runs[middle][0] > at) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+}
