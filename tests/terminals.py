@@ -27,6 +27,8 @@ class Pty:
             leave = ("GARDENER_NO_VIEW", "NO_COLOR", "COLUMNS", "LINES")
             environment = {k: v for k, v in os.environ.items() if k not in leave}
             environment |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+            for number in (signal.SIGHUP, signal.SIGQUIT):  # under nohup they are ignored
+                signal.signal(number, signal.SIG_DFL)
             with suppress(OSError):
                 termios.tcsetwinsize(0, (lines, columns))
             program = "from gardener.cli.start import gardener; gardener()"

@@ -35,7 +35,14 @@ async def respond(request: Request, kind: type[ChatRequest] | type[CompletionReq
     prompter, usual = house.ring().prompter, house.keeper.usual
     question = await _aside(long, lambda: wanted.question(prompter, usual))
     ring, settings = house.ring(), house.settings  # again: that may have taken a while
-    reply = Reply(house.model, question, Standing.of(ring), prompter.backend, wanted.wants_usage)
+    reply = Reply(
+        house.model,
+        question,
+        Standing.of(ring),
+        prompter.backend,
+        wanted.wants_usage,
+        wanted.wants_pieces,
+    )
     form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
     try:
         asked = question.ask(ring, settings.policy, settings.bounds)

@@ -122,6 +122,11 @@ class _Request(BaseModel):
         return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
+    def wants_pieces(self) -> bool:
+        """A streamed answer says of each text whether it had been guessed."""
+        return False
+
+    @property
     def new_tokens(self) -> int | None:
         """Most tokens of the answer; None: to the end of the context."""
         return self.max_tokens
@@ -178,6 +183,7 @@ class ChatRequest(_Request):
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    gardener_pieces: bool | None = None
 
     @field_validator("tool_choice")
     @classmethod
@@ -187,6 +193,10 @@ class ChatRequest(_Request):
                 "choice", "no model is made to call a tool here: take auto, or ask in the prompt"
             )
         return value
+
+    @property
+    def wants_pieces(self) -> bool:
+        return bool(self.stream and self.gardener_pieces)
 
     @property
     def new_tokens(self) -> int | None:

@@ -1,12 +1,13 @@
 """What is sent back: objects as OpenAI writes them, whole and in chunks, as JSON.
 
 Beside OpenAI's fields there is `gardener`, see `accounts.account`: at the top of a whole object,
-and in the last chunk that has a choice.
+and in the last chunk that has a choice. Chunks with text have one too, if that was asked for:
+`{"missed": ...}`, whether the last token of the text had not been guessed.
 """
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +15,12 @@ import msgspec
 from tokenizers import Tokenizer
 
 from gardener.holder.session import Piece
+from gardener.holder.splitter import Splitter
 from gardener.serve.accounts import Standing, account, usage
 from gardener.serve.asked import Asked
 from gardener.serve.question import Question
 from gardener.serve.token_logprobs import TextOffsets, of_chat, of_text
-from gardener.serve.tool_calls import Call, CallReader
+from gardener.serve.tool_calls import MARKS, Call, CallReader
 
 _encode = msgspec.json.Encoder().encode
 
@@ -32,13 +34,14 @@ BROKEN = "error"
 @dataclass(frozen=True)
 class Reply:
     """What is known of an answer before it is written. `usage`: if it is streamed, it ends with
-    what it cost."""
+    what it cost. `pieces`: its chunks tell what had been guessed."""
 
     model: str
     question: Question
     standing: Standing
     tokenizer: Tokenizer
     usage: bool = False
+    pieces: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
     number: str = field(default_factory=lambda: secrets.token_hex(12))
 
@@ -56,6 +59,12 @@ class ChatForm:
         self._logprobs: list[Any] = []
         self._chunks = _Chunks(reply, f"chatcmpl-{reply.number}", "chat.completion.chunk")
         self._content = self._chunks.around("delta", "content")
+        self._splitter: Splitter | None = None
+        if reply.pieces:
+            shown = MARKS if question.tools else ()
+            self._splitter = Splitter(reply.tokenizer, question.tokens, shown)
+            self._guessed = self._chunks.around("delta", "content", missed=False)
+            self._missed = self._chunks.around("delta", "content", missed=True)
 
     @property
     def text(self) -> str:
@@ -75,6 +84,9 @@ class ChatForm:
             said = of_chat(self._reply.tokenizer, piece)
             self._logprobs += said
         text, calls = (piece.text, []) if self._reader is None else self._reader.push(piece.text)
+        parts = () if self._splitter is None else self._splitter.parts(piece)
+        if parts and text == piece.text and not calls:
+            return self._told(parts, said)
         return self._written(text, calls, said)
 
     def end(self, asked: Asked) -> Iterable[bytes]:
@@ -122,11 +134,21 @@ class ChatForm:
             self._calls.append(call)
         return made
 
-    def _said(self, text: str, said: list[Any]) -> bytes:
+    def _told(self, parts: Sequence[tuple[str, bool]], said: list[Any]) -> list[bytes]:
+        """Chunks with the text, each of which says whether it had been guessed. With log
+        probabilities it is one chunk, since those are of all tokens."""
+        self._parts += [text for text, _ in parts]
+        if said:
+            text, guessed = "".join(text for text, _ in parts), parts[-1][1]
+            return [self._said(text, said, missed=not guessed)]
+        around = self._missed, self._guessed
+        return [_encode(text).join(around[guessed]) for text, guessed in parts]
+
+    def _said(self, text: str, said: list[Any], missed: bool | None = None) -> bytes:
         if not said:
             return _encode(text).join(self._content)
         logprobs = {"content": said, "refusal": None}
-        return self._chunks.chunk(delta={"content": text}, logprobs=logprobs)
+        return self._chunks.chunk(delta={"content": text}, logprobs=logprobs, missed=missed)
 
     def _reason(self, asked: Asked) -> str:
         reason = finish(asked)
@@ -207,20 +229,19 @@ class _Chunks:
         }
         self._tail: dict[str, Any] = {"usage": None} if reply.usage else {}
 
-    def chunk(
-        self, *, logprobs: Any = None, finish_reason: str | None = None, **content: Any
-    ) -> bytes:
-        """One chunk with a choice."""
-        return _encode(self._object(content, logprobs, finish_reason))
+    def chunk(self, *, logprobs: Any = None, missed: bool | None = None, **content: Any) -> bytes:
+        """One chunk with a choice; `missed`: of the last token of its text, if it is to tell."""
+        told = {} if missed is None else {"gardener": {"missed": missed}}
+        return _encode(self._object(content, logprobs, None) | told)
 
-    def around(self, *path: str) -> tuple[bytes, bytes]:
+    def around(self, *path: str, missed: bool | None = None) -> tuple[bytes, bytes]:
         """What stands before and after the text at this place of a choice, in a chunk that has
-        nothing else: most chunks are made so, and quickly."""
+        nothing else: most chunks are made so, and quickly. `missed`: see `chunk`."""
         mark = f"{secrets.token_hex(16)}"
         content: Any = mark
         for name in reversed(path):
             content = {name: content}
-        before, _, after = self.chunk(**content).partition(_encode(mark))
+        before, _, after = self.chunk(missed=missed, **content).partition(_encode(mark))
         return before, after
 
     def finish(self, asked: Asked, reason: str, **content: Any) -> bytes:

@@ -4,77 +4,52 @@ The holder knows when a segment was sent, and its verdict says how long it spent
 Where a segment is until then is estimated from what others took.
 """
 
-import math
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gardener.runtime.trace import Record
 from gardener.watch.snapshot import WatchedRequest
+from gardener.watch.stages import means
 from gardener.watch.status import MovingSegment
-
-LATELY = 3.0
-"""Seconds over which times are averaged."""
 
 RECENT = 8
 """The number of segments that say how long one takes now."""
 
 
 class Pace(NamedTuple):
-    """Mean seconds of a segment lately, for each stage but for `flight`.
-
-    `flight` is the time from sending to verdict, `spent` the time at a stage; both are those of the
-    most recent segments. `busy` is the share of time that each stage computed.
-    """
+    """Mean seconds of the most recent segments: from sending one to its verdict, and at each stage,
+    for both waiting and computing."""
 
     flight: float = 0.0
     spent: tuple[float, ...] = ()
-    wait: tuple[float, ...] = ()
-    compute: tuple[float, ...] = ()
-    busy: tuple[float, ...] = ()
 
 
 class PaceMeter:
     """Measures the pace of one request's segments by their verdicts."""
 
     def __init__(self) -> None:
-        self._verdicts: deque[Record] = deque()
-        self._since = math.inf  # when the first segment was sent, or the first token emitted
-        self._first_token = math.inf
+        self._verdicts: deque[Record] = deque(maxlen=RECENT)
+        self._writes = False  # a token has come
+        self._written = False  # and a verdict after it
 
     def read(self, record: Record) -> None:
         """Take note of a record."""
-        self._since = min(self._since, record.at)
         if record.what == "emitted":
-            self._first_token = min(self._first_token, record.at)
+            self._writes = True
         elif record.what == "judged":
-            if self._since < self._first_token < math.inf:
-                self._since = self._first_token
+            if self._writes and not self._written:
                 self._verdicts.clear()  # the prefill is another kind of work
+            self._written = self._writes
             self._verdicts.append(record)
 
-    def pace(self, now: float) -> Pace:
-        """The pace of the last seconds, or of the most recent segments if there were none."""
+    def pace(self) -> Pace:
+        """The pace of the most recent segments."""
         verdicts = self._verdicts
-        while len(verdicts) > RECENT and verdicts[0].at < now - LATELY:
-            verdicts.popleft()
         if not verdicts:
             return Pace()
-        recent = list(verdicts)[-RECENT:]
-        spent = tuple(map(sum, zip(*_means(recent), strict=True)))
-        wait, compute = _means(verdicts)
-        count = sum(each.at > now - LATELY for each in verdicts)
-        span = min(LATELY, now - self._since)
-        flight = sum(each.seconds for each in recent) / len(recent)
-        busy = tuple(min(each * count / span, 1.0) if span > 0 else 0.0 for each in compute)
-        return Pace(flight, spent, wait, compute, busy)
-
-
-def _means(verdicts: Collection[Record]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean seconds that a segment waited at each stage, and that it was computed."""
-    times = zip(*(each.items for each in verdicts), strict=False)
-    means = tuple(sum(each) / len(verdicts) / 1e6 for each in times)
-    return means[::2], means[1::2]
+        spent = tuple(map(sum, zip(*means(verdicts), strict=True)))
+        return Pace(sum(each.seconds for each in verdicts) / len(verdicts), spent)
 
 
 def moving(request: WatchedRequest, pace: Pace, now: float) -> list[MovingSegment]:

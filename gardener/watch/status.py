@@ -53,7 +53,8 @@ class MovingSegment(msgspec.Struct, frozen=True):
 class StageStatus(msgspec.Struct, frozen=True):
     """A stage as the holder sees it.
 
-    `compute` and `wait` are recent means for a segment, `busy` is the share of time it computed.
+    Over all requests: `compute` and `wait` are recent means for a segment, `busy` is the share of
+    the last seconds in which it computed, 0 while nothing runs.
     `said` is the last line of a stage on this machine that is still starting. `to_next`: one way to
     the next peer as the stage measured it, in seconds (None: not known), and `bandwidth` of that
     link in bytes/s (0: not known).

@@ -17,6 +17,7 @@ from gardener.runtime.wording import bare_span
 from gardener.watch.answer import Speed, Transcript, TreeChanges
 from gardener.watch.moving import Pace, PaceMeter, moving
 from gardener.watch.snapshot import HolderReader, Snapshot, WatchedRequest
+from gardener.watch.stages import StageMeter, StageTimes
 from gardener.watch.status import (
     AnswerFigures,
     HolderStatus,
@@ -67,17 +68,19 @@ class RingWatcher:
     def __init__(self, holder: Holder, tokenizer: Tokenizer) -> None:
         self._reader, self._tokenizer = HolderReader(holder), tokenizer
         self._requests: dict[int, _Remembered] = {}
+        self._stages = StageMeter()
         self._decode = lru_cache(4096)(partial(token_text, tokenizer))
 
     def status(self, now: float) -> HolderStatus:
         """How things are at `now`, in seconds of `runtime.clock`."""
         seen = self._reader.snapshot()
+        self._stages.read(seen.news)
         if not seen.requests:
             trouble, state = (False, "the ring stands") if seen.whole else (True, _LOST)
             return HolderStatus(
                 state,
                 trouble,
-                stages=tuple(map(_stage, seen.cards)),
+                stages=self._cards(seen, now),
                 round_trips=seen.round_trips,
                 exact=exactness(seen.cards).partition(":")[0],
                 memory=_memory(seen),
@@ -94,10 +97,11 @@ class RingWatcher:
 
     def _answering(self, seen: Snapshot, now: float) -> HolderStatus:
         request, *others = seen.requests
+        stages = self._cards(seen, now)
         large = self._requests[request.number]
         if request.finished and large.speed.last is not None:
             now = min(now, large.speed.last)  # the clock of an answer stops with it
-        pace = large.meter.pace(now)
+        pace = large.meter.pace()
         nodes, pruned = large.changes.take(request)
         trouble, state = _state(seen.whole, request, pace, now)
         waiting = (RequestLine(0, "waiting"),) * seen.waiting
@@ -108,7 +112,7 @@ class RingWatcher:
             request=request.number,
             running=seen.running,
             policy=request.policy,
-            stages=tuple(_stage(card, number, pace) for number, card in enumerate(seen.cards)),
+            stages=stages,
             segments=tuple(each for one in seen.requests for each in self._moving(one, now)),
             flight=pace.flight,
             round_trips=seen.round_trips,
@@ -132,7 +136,12 @@ class RingWatcher:
         )
 
     def _moving(self, request: WatchedRequest, now: float) -> list[MovingSegment]:
-        return moving(request, self._requests[request.number].meter.pace(now), now)
+        return moving(request, self._requests[request.number].meter.pace(), now)
+
+    def _cards(self, seen: Snapshot, now: float) -> tuple[StageStatus, ...]:
+        """The stages, and how they fare with all that runs."""
+        times = self._stages.times(now, works=seen.whole and seen.running > 0)
+        return tuple(_stage(card, number, times) for number, card in enumerate(seen.cards))
 
 
 _LOST = "a stage is lost"
@@ -154,10 +163,16 @@ def _memory(seen: Snapshot) -> KVMemory:
     return KVMemory(*seen.slots, slot=sum(card.kv_slot for card in seen.cards))
 
 
-def _stage(card: Card, number: int = 0, pace: Pace | None = None) -> StageStatus:
+def _stage(card: Card, number: int, times: StageTimes) -> StageStatus:
     layers = bare_span(card.first, card.end)
-    link = {"to_next": card.delay / 1e6 if card.delay else None, "bandwidth": card.bandwidth}
-    if pace is None or number >= len(pace.compute):
-        return StageStatus(card.stage, layers, card.name, **link)
-    times = pace.compute[number], pace.wait[number], pace.busy[number]
-    return StageStatus(card.stage, layers, card.name, *times, **link)
+    told: tuple[float | None, float | None, float] = (None, None, 0.0)
+    if number < len(times.compute):
+        told = times.compute[number], times.wait[number], times.busy[number]
+    return StageStatus(
+        card.stage,
+        layers,
+        card.name,
+        *told,
+        to_next=card.delay / 1e6 if card.delay else None,
+        bandwidth=card.bandwidth,
+    )

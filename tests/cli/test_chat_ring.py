@@ -12,12 +12,10 @@ import words
 import gardener
 from gardener.cli.chat.dialogue import ChatMessage
 from gardener.cli.chat.knobs import Knobs
-from gardener.cli.chat.ring import RingSource, Splitter
+from gardener.cli.chat.ring import RingSource
 from gardener.cli.chat.source import Part, TurnFigures
 from gardener.decoding.policy import Bounds
 from gardener.errors import PeerLost, UserError
-from gardener.holder.prompter import Prompter
-from gardener.holder.session import Piece
 
 SYSTEM = ChatMessage("system", "Be brief.")
 QUESTION = ChatMessage("user", "Why?")
@@ -96,17 +94,3 @@ def test_a_broken_ring_is_opened_again_by_the_next_question(
             await ask(source, [ChatMessage("user", "x" * 600)], Knobs(policy="plain"))
 
     run(settings, scenario)
-
-
-def test_only_the_last_token_of_a_piece_may_be_missed(settings: gardener.RingSettings) -> None:
-    prompter = Prompter(Path(settings.model), template="chatml")
-    tokens = tuple(prompter.tokens("abcé"))
-    splitter = Splitter(prompter.backend, [])
-    assert list(splitter.parts(Piece(tokens[:2], "ab", missed=True))) == [
-        Part("a", guessed=True),
-        Part("b"),
-    ]
-    assert list(splitter.parts(Piece(tokens[2:3], "c"))) == [Part("c", guessed=True)]
-    assert list(splitter.parts(Piece(tokens[3:4], "", missed=True))) == [Part("")]
-    assert list(splitter.parts(Piece(tokens[4:], "é"))) == [Part("é", guessed=True)]
-    assert list(splitter.parts(Piece((), "rest"))) == [Part("rest")]

@@ -134,6 +134,16 @@ def test_an_answer_is_read_as_it_comes_with_its_figures(fake: Fake) -> None:
     ]
 
 
+def test_a_server_of_ours_tells_what_had_been_guessed(fake: Fake) -> None:
+    fake.models = {"data": [{"id": "small", "owned_by": "gardener"}]}
+    guessed, missed = ({**delta(text), "gardener": {"missed": text == "b"}} for text in "ab")
+    fake.says(guessed, missed, delta("c", finish_reason="stop"))
+    parts, _, source, _ = ask(fake.url)
+    assert parts == [Part("a", guessed=True), Part("b"), Part("c")]
+    assert source.tells
+    assert fake.asked[0]["gardener_pieces"] is True
+
+
 def test_a_model_is_taken_by_name(fake: Fake) -> None:
     fake.says(delta("x", finish_reason="length"))
     parts, figures, source, _ = ask(fake.url, model="large")

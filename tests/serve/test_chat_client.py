@@ -9,13 +9,14 @@ from serving import MODEL, Server
 
 def test_a_chat_with_a_real_server(server: Server) -> None:
     assert server.key is not None
-    lines = ["/set max_tokens 8", "Name one colour.", "Another one.", "/stats", "/retry"]
+    settings = ["/set max_tokens 8", "/set temperature 0"]
+    turns = ["Tell me a story about a colour.", "Tell me another one.", "/stats", "/retry"]
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from gardener.cli.start import gardener; gardener()"),
             *("chat", "--url", server.url, "--model", MODEL),
         ],
-        input="\n".join(lines),
+        input="\n".join([*settings, *turns]),
         env={**os.environ, "GARDENER_API_KEY": server.key},
         capture_output=True,
         text=True,

@@ -48,8 +48,9 @@ def asked(finish: str | None = "eos", policy: str = "gardener", plain: int = 0) 
     )
 
 
-def reply(usage: bool = False, **question: Any) -> Reply:
-    return Reply("m", Question((1,), GREEDY, **question), STANDING, TOKENIZER, usage, created=9)
+def reply(usage: bool = False, pieces: bool = False, **question: Any) -> Reply:
+    asks = Question((1,), GREEDY, **question)
+    return Reply("m", asks, STANDING, TOKENIZER, usage, pieces, created=9)
 
 
 def chunks(
@@ -281,3 +282,36 @@ def test_why_guessing_was_turned_down_is_said() -> None:
     assert off["guessing"] == "3 of 4 tokens were written without guesses, which did not pay"
     assert "does not guess" in whole(ChatForm(reply()), policy="plain")["gardener"]["guessing"]
     assert whole(ChatForm(reply(note="Beware.")))["gardener"]["note"] == "Beware."
+
+
+def told(form: ChatForm, *pieces: Piece) -> list[tuple[str, Any]]:
+    made = [json.loads(chunk) for piece in pieces for chunk in form.piece(piece)]
+    for each in made:
+        ChatCompletionChunk.model_validate(each)
+    return [(each["choices"][0]["delta"].get("content"), each.get("gardener")) for each in made]
+
+
+GUESSED, MISSED = {"missed": False}, {"missed": True}
+
+
+def test_chunks_tell_what_had_been_guessed_where_that_was_asked_for() -> None:
+    pieces = (Piece((83,), "S"), Piece((111, 46), "o.", missed=True), Piece((33, 60), "!"))
+    assert told(ChatForm(reply(pieces=True)), *pieces) == [
+        ("S", GUESSED),
+        ("o", GUESSED),
+        (".", MISSED),
+        ("!", None),  # more was held back, since it may be the beginning of a stop text
+    ]
+    assert told(ChatForm(reply()), *pieces) == [("S", None), ("o.", None), ("!", None)]
+    form = ChatForm(reply(pieces=True))
+    told(form, *pieces)
+    assert form.text == "So.!"
+    said = Piece((111, 46), "o.", (SAID, SAID), missed=True)
+    assert told(ChatForm(reply(pieces=True, logprobs=0)), said) == [("o.", MISSED)]
+
+
+def test_what_a_call_of_a_tool_may_begin_with_is_not_told_of() -> None:
+    form = ChatForm(reply(pieces=True, tools=("look",)))
+    texts = ("I", " <to", "p", "!")
+    pieces = [Piece(tuple(text.encode()), text, missed=True) for text in texts]
+    assert told(form, *pieces) == [("I", MISSED), (" <top", None), ("!", MISSED)]

@@ -82,6 +82,12 @@ class LookOptions:
         dull = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         return not (self.no_color or dull)
 
+    @property
+    def legend(self) -> str:
+        """A line about the tint, if there is one."""
+        tints = self.colour and not self.no_tint
+        return "\ngreen: what had been guessed, and came true" if tints else ""
+
     def style(self) -> "Style":
         """For the terminal."""
         from gardener.cli.chat.paint import Style
@@ -165,6 +171,8 @@ async def _with_server(url: str, key: str | None, model: str | None, start: Star
         if start.options.sample:
             note("--sample has no effect: a server has the model's settings by itself")
         hello = f"{printable(source.model)} at {source.host}"
+        if source.tells:
+            hello += start.look.legend
         return await _converse(source, start, start.knobs(start.options.over(GREEDY)), hello)
 
 
@@ -185,8 +193,7 @@ async def _with_ring(
         ring = await source.ring()
         knobs = start.knobs(start.options.sampling(ring.folder, note), policy)
         hello = f"{printable(source.model)} on {len(ring.stages)} stages\n{ring.exactness}"
-        if start.look.colour and not start.look.no_tint:
-            hello += "\ngreen: what had been guessed, and came true"
+        hello += start.look.legend
         return await _converse(source, start, knobs, hello)
 
 

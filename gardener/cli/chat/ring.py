@@ -6,14 +6,12 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from typing import Self
 
-from tokenizers import Tokenizer
-
 from gardener.cli.chat.dialogue import ChatMessage, pairs
 from gardener.cli.chat.knobs import Knobs
 from gardener.cli.chat.source import Part, TurnFigures
 from gardener.decoding.policy import Bounds
-from gardener.holder.detokenizer import Detokenizer
-from gardener.holder.session import Piece, Session
+from gardener.holder.session import Session
+from gardener.holder.splitter import Splitter
 from gardener.rings.open import open_ring
 from gardener.rings.opened import OpenRing
 from gardener.rings.settings import RingSettings
@@ -89,29 +87,10 @@ class RingSource:
                     async for piece in session:
                         hush()
                         figures.came(clock.now() - begin)
-                        for part in texts.parts(piece):
-                            yield part
+                        for text, guessed in texts.parts(piece) or ((piece.text, False),):
+                            yield Part(text, guessed)
         finally:
             _fill(figures, session)
-
-
-class Splitter:
-    """Tells the text of tokens that had been guessed from that of one that had not."""
-
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
-        self._text = Detokenizer(tokenizer, prompt)
-
-    def parts(self, piece: Piece) -> Iterator[Part]:
-        """The text of the piece. At most its last token was missed."""
-        if not piece.missed:
-            self._text.push(piece.tokens)
-            yield Part(piece.text, guessed=bool(piece.tokens))
-            return
-        head = self._text.push(piece.tokens[:-1])
-        self._text.push(piece.tokens[-1:])
-        if head:
-            yield Part(piece.text[: len(head)], guessed=True)
-        yield Part(piece.text[len(head) :])
 
 
 def _fill(figures: TurnFigures, session: Session) -> None:

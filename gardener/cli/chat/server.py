@@ -23,6 +23,9 @@ SILENCE = 600.0
 LONGEST = 400
 """Characters of what a server says of an error that are shown."""
 
+OURS = "gardener"
+"""Whose models servers say that they have, which know our own fields; others may refuse those."""
+
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
@@ -30,8 +33,10 @@ class ServerSource:
     """Asks one server, with `async with`."""
 
     def __init__(self, url: str, key: str | None, model: str | None) -> None:
-        """`model`: None takes the first one there. Raises UserError for a URL that is none."""
+        """`model`: None takes the first one there. Raises UserError for a URL that is none.
+        `tells`: it says of each text whether it had been guessed."""
         self._base, self._wanted = base_of(url), model
+        self.tells = False
         self.model = model or ""
         self.context: int | None = None
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -79,6 +84,7 @@ class ServerSource:
         chosen = listed[names.index(self._wanted) if self._wanted is not None else 0]
         self.model, length = str(chosen["id"]), chosen.get("max_model_len")
         self.context = length if isinstance(length, int) else None
+        self.tells = chosen.get("owned_by") == OURS
 
     async def answer(
         self, messages: Sequence[ChatMessage], knobs: Knobs, figures: TurnFigures
@@ -90,6 +96,7 @@ class ServerSource:
             "messages": [each.plain() for each in messages],
             "stream": True,
             "stream_options": {"include_usage": True},
+            **({"gardener_pieces": True} if self.tells else {}),
             **sent(knobs),
         }
         try:
@@ -102,10 +109,10 @@ class ServerSource:
                 async for event in httpx2.EventSource(response):
                     if event.data == "[DONE]":
                         return
-                    text = _read(_object(event.data), figures)
-                    if text:
+                    part = _read(_object(event.data), figures)
+                    if part.text:
                         figures.came(monotonic() - begin)
-                        yield Part(text)
+                        yield part
         except httpx2.HTTPError as error:
             raise self._silent(error) from error
         if figures.finish == "error":
@@ -183,7 +190,7 @@ def _models(listed: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for each in data if isinstance(each, dict) and "id" in each] if data else []
 
 
-def _read(chunk: dict[str, Any], figures: TurnFigures) -> str:
+def _read(chunk: dict[str, Any], figures: TurnFigures) -> Part:
     """The text in a chunk. Raises ServerError if it is an error."""
     if "error" in chunk:
         said = _message(msgspec.json.encode(chunk))
@@ -196,7 +203,7 @@ def _read(chunk: dict[str, Any], figures: TurnFigures) -> str:
         ) from error
 
 
-def _take(chunk: dict[str, Any], figures: TurnFigures) -> str:
+def _take(chunk: dict[str, Any], figures: TurnFigures) -> Part:
     usage = chunk.get("usage") or {}
     if usage:
         figures.prompt, figures.tokens = (
@@ -213,4 +220,4 @@ def _take(chunk: dict[str, Any], figures: TurnFigures) -> str:
         figures.finish = choice.get("finish_reason") or figures.finish
     figures.finish = "context" if account.get("finish") == "context" else figures.finish
     figures.tokens += bool(text and not usage)  # until usage comes: one a chunk
-    return str(text)
+    return Part(str(text), guessed=account.get("missed") is False)
