@@ -65,7 +65,8 @@ def test_an_answer_stays_until_another_one_has_begun(browser: Any, server: Serve
         button(page, "Edit").click()
         asked = says(page, chunk("Second."), chunk(reason="stop"))
         ask(page, "Two?")
-        expect(page.locator(".said")).to_have_text("Second.")
+        expect(page.locator(".said").last).to_have_text("Second.")
+        answered(page, 1)
         expect(page.locator("#ask")).to_have_value("a draft")
         assert turns(page) == ["Two?"]
         assert [each["content"] for each in asked[0]["messages"]] == ["Two?"]
@@ -75,6 +76,7 @@ def test_an_answer_stays_until_another_one_has_begun(browser: Any, server: Serve
         button(page, "Retry").click()
         expect(page.locator("#stop")).to_be_visible()
         page.keyboard.press("Escape")
+        answered(page, 1)
         expect(page.locator(".said")).to_have_text("Second.")
         assert turns(page) == ["Two?"]
 

@@ -17,7 +17,7 @@ export class Answer {
     this.refused = 0; // status of HTTP, if it was not even begun
     this.usage = null;
     this.account = null; // the field `gardener`
-    this.tokens = 0; // that have come
+    this.tokens = 0; // that have come, as far as it was told
     this.seconds = 0; // from the first text to the last
     this.controller = new AbortController();
   }
@@ -98,8 +98,8 @@ export class Answer {
     this.began ??= now;
     this.seconds = (now - this.began) / 1000;
     this.text += text;
-    this.tokens += tokens ?? 0;
-    if (missed !== undefined) this.tints.add(text, missed);
+    this.tokens = tokens ?? this.tokens;
+    this.tints.add(text.length, missed === false);
   }
 
   fail(message, status = 0) {

@@ -2,24 +2,14 @@
 
 import { make } from "./dom.js";
 
-const LAST_WORD = /\s?\S+\s*$/;
-
 export class Tints {
   /** `runs`: [end, guessed] one after another, `end` in characters of the text. */
   constructor(runs = []) {
     this.runs = runs;
   }
 
-  /** More text has come. Of what was accepted at once only the last token can be one that nobody
-   * had guessed; where it begins is not told, so it is taken for the last word. */
-  add(text, missed) {
-    const last = missed ? (LAST_WORD.exec(text)?.index ?? 0) : text.length;
-    this.run(last, true);
-    this.run(text.length - last, false);
-  }
-
-  run(length, guessed) {
-    if (!length) return;
+  /** So many characters more have come. */
+  add(length, guessed) {
     const before = this.runs.at(-1) ?? [0, null];
     const end = before[0] + length;
     if (before[1] === guessed) before[0] = end;
