@@ -1,5 +1,6 @@
 """How things are written for people: text that may come from anybody, and ranges of layers."""
 
+import unicodedata
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -7,6 +8,11 @@ from gardener.errors import UserError
 
 Say: TypeAlias = Callable[[str], None]
 """Where a line for the user goes."""
+
+
+INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u2060")
+"""Soft hyphen, zero width space, both joiners of letters, and what joins words: text needs them,
+and they steer nothing. What turns the direction of writing does, so that is not among them."""
 
 
 def check_text(text: str, what: str) -> None:
@@ -34,7 +40,11 @@ def harmless(text: str, keep: str = "", instead: str = "?") -> str:
     in `keep` stay."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() or each in keep else instead for each in text)
+    return "".join(each if each in keep or _is_harmless(each) else instead for each in text)
+
+
+def _is_harmless(each: str) -> bool:
+    return each.isprintable() or each in INVISIBLE or unicodedata.category(each) == "Zs"
 
 
 def span(first: int, end: int) -> str:

@@ -40,8 +40,7 @@ WRAPPED = [
     "The quick brown fox",
     "jumps over the lazy",
     "dog, and then ",
-    "averyveryverylongwordindeed",
-    "ends.",
+    "averyveryverylongwordindeed ends.",  # the terminal breaks it
     "",
 ]
 
@@ -100,8 +99,31 @@ def test_nothing_steers_the_terminal() -> None:
     assert written == "a�[2Jb��c\nd    e\n"
 
 
-def test_wide_characters_take_two_columns() -> None:
-    assert screen(painted("aa 日本語 bbbbbbbb 日本", columns=20))[0].startswith(
-        "aa 日本語 bbbbbbbb"
-    )
-    assert screen(painted("aa 日本語 bbbbbbbb 日本", columns=20))[1] == "日本"
+@pytest.mark.parametrize("pieces", [1, 5, 100])
+def test_wide_characters_are_words_and_nothing_is_taken_back(pieces: int) -> None:
+    text = "日本語の文章には空白がない。ab cd"
+    written = painted(text, pieces=pieces, columns=11)
+    assert screen(written) == ["日本語の文", "章には空白", "がない。ab", "cd", ""]
+    assert "\b" not in written
+
+
+def test_a_line_does_not_begin_with_a_full_stop() -> None:
+    assert screen(painted("日本語の文。", pieces=9, columns=11))[0] == "日本語の"
+
+
+def test_after_a_line_that_the_terminal_broke_it_is_known_where_it_ends() -> None:
+    url = "https://example.org/" + "a" * 15
+    assert screen(painted(f"{url} and more text", columns=20)) == [f"{url} and", "more text", ""]
+
+
+@pytest.mark.parametrize("word", ["👩\u200d🌾", "❤\ufe0fx", "🇩🇪x", "co\u00adop"])
+def test_what_is_of_uncertain_width_is_not_taken_back(word: str) -> None:
+    written = painted(f"0123456 {word}yyyyyyyyyyyyyyyyy", pieces=1, columns=12)
+    assert "\b" not in written
+    assert word in written.replace("\n", "")
+
+
+def test_letters_that_need_invisible_ones_keep_them() -> None:
+    text = "می\u200cخواهم l’eau\u202f! 1\u00a0kg 漢\u3000字 👩\u200d🌾"
+    assert painted(text, columns=80) == text + "\n"
+    assert painted("a\u202eb\u200fc", columns=80) == "a�b�c\n"

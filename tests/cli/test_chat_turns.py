@@ -33,6 +33,7 @@ class Parrot:
     model, context = "parrot", 512
 
     def __init__(self) -> None:
+        self.trouble = ""
         self.asked: list[list[dict[str, str]]] = []
         self.knobs = Knobs()
         self.waits = asyncio.Event()
@@ -151,6 +152,41 @@ def test_an_edit_that_is_given_up_changes_nothing() -> None:
     assert played.turns == ["one", "one ", "two", "two "]
 
 
+def test_an_edit_ends_with_its_draft() -> None:
+    """Ctrl-C throws the draft away: what is typed then is another message."""
+    played = Played()
+    played.type("one\r/edit\r\x03two\r\x04")
+    assert played.turns == ["one", "one ", "two", "two "]
+
+
+def test_the_line_at_the_bottom_says_what_is_changed_and_what_is_wrong() -> None:
+    played = Played()
+    played.type("one\r\x04")
+    assert played.chat.status.startswith("parrot")
+    played.chat.edit()
+    assert played.chat.status.startswith("changing the last message · parrot")
+    played.source.trouble = "the ring is lost"
+    assert " · the ring is lost · parrot" in played.chat.status
+
+
+def test_what_brings_nothing_leaves_what_was_there() -> None:
+    """A message that is changed stands in the input again."""
+    played = Played()
+    played.type("one\r/edit\r refuse\r\x7f\x7f\x7f\x7f\x7f\x7ftwo\r\x04")
+    assert [asked[-1]["content"] for asked in played.source.asked] == [
+        "one",
+        "one refuse",
+        "one two",
+    ]
+    assert played.turns == ["one two", "one two "]
+    played = Played()
+    played.dialogue.ask("refuse")
+    played.dialogue.answer("so")
+    played.send("/retry")
+    assert played.turns == ["refuse", "so"]
+    assert played.chat.failed
+
+
 def test_a_second_interrupt_at_an_empty_prompt_leaves() -> None:
     played = Played()
     played.type("\x03one\r\x03\x03never\r")
@@ -216,6 +252,8 @@ def test_settings_reach_the_source_and_bad_ones_do_not() -> None:
     assert "it is a number" in played.told
     assert "temperature         0.7" in played.told
     assert "/set seed needs a value" in played.told
+    played.send("/set temperature 9")
+    assert "next to random" in played.told
 
 
 def test_a_dialogue_is_saved_and_loaded(tmp_path: Path) -> None:
@@ -248,6 +286,23 @@ def test_a_file_that_is_none_leaves_the_dialogue_as_it_was(tmp_path: Path) -> No
     assert played.turns == ["one", "one "]
     assert "none.json cannot be read: no such file" in played.told
     assert played.told.count("name a file") == 2
+
+
+@pytest.mark.parametrize(("answer", "turns"), [("n", "mine"), ("y", "theirs")])
+def test_an_unsaved_dialogue_is_not_forgotten_unasked(
+    tmp_path: Path, answer: str, turns: str
+) -> None:
+    path = tmp_path / "chat.json"
+    path.write_text(json.dumps([{"role": "user", "content": "theirs"}]))
+    played = Played(system="Be brief.")
+    played.type(f"mine\r/load {path}\r{answer}\r\x04")
+    assert played.turns[0] == turns
+    assert played.chat.dialogue.system == "Be brief."
+    assert ("the file has no system message: the one from before stays" in played.told) is (
+        answer == "y"
+    )
+    if answer == "y":
+        assert played.chat.used == "?/512 tokens"
 
 
 def test_commands_that_cannot_be_done_say_why() -> None:

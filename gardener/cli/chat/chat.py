@@ -4,12 +4,12 @@ Knows neither terminal nor ring: it is given a place where messages come from, a
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Protocol
 
 from gardener.cli.chat import commands
-from gardener.cli.chat.dialogue import Dialogue
+from gardener.cli.chat.dialogue import ChatMessage, Dialogue
 from gardener.cli.chat.knobs import Knobs
 from gardener.cli.chat.obeyed import Obeyed
 from gardener.cli.chat.paint import Painter
@@ -28,6 +28,10 @@ class Input(Protocol):
     @property
     def edits(self) -> bool:
         """Whether a draft can be changed there."""
+
+    @property
+    def dropped(self) -> bool:
+        """Whether what stood there was thrown away since `read` was called last."""
 
     async def read(self, draft: str = "") -> str:
         """The next one. Raises EOFError after the last one, KeyboardInterrupt where somebody wants
@@ -90,20 +94,35 @@ class Chat:
 
     async def _take(self, text: str) -> bool:
         """Do what the text says; False: leave."""
-        edits, self._edits = self._edits, False
+        edits, self._edits = self._changes, False
         try:
             named = commands.parse(text)
             if named is not None:
                 return await self._obeyed.obey(*named)
-            if edits:
-                self.dialogue.take_back_question()
-            if self.dialogue.ask(commands.message(text)):
-                self._say("the message before got no answer, and is left out")
-            await self.answer()
+            await self._ask(text, edits)
         except GardenerError as error:
             self.failed = True
-            self._say(f"error: {error}{_way_out(error)}")
+            out = _way_out(error)
+            self._say(f"error: {error}{out.replace('/retry', 'Enter') if self._edits else out}")
         return True
+
+    async def _ask(self, text: str, edits: bool) -> None:
+        """Have this answered; `edits`: in place of the last message."""
+        before = tuple(self.dialogue.turns) if edits else ()
+        if edits:
+            self.dialogue.take_back_question()
+        if self.dialogue.ask(commands.message(text)):
+            self._say("the message before got no answer, and is left out")
+        try:
+            await self.answer(before)
+        finally:
+            if before and tuple(self.dialogue.turns) == before:
+                self._draft, self._edits = text, True
+
+    @property
+    def _changes(self) -> bool:
+        """Whether what is typed now takes the place of the last message."""
+        return self._edits and not self._input.dropped
 
     # --- for the commands --------------------------------------------------------------------
 
@@ -114,6 +133,11 @@ class Chat:
     async def confirm(self, question: str) -> bool:
         """Whether the answer to it is yes."""
         return await self._input.confirm(question)
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether somebody is there who can be asked."""
+        return self._input.edits
 
     def edit(self) -> None:
         """Let the last message stand in the input. Raises UserError if there is none, or no input
@@ -130,8 +154,8 @@ class Chat:
     def used(self) -> str:
         """How much of the context the dialogue takes up."""
         used = "0"
-        if self.answers and self.dialogue.turns:
-            last = self.answers[-1]
+        if self.dialogue.turns:
+            last = self.answers[-1] if self.answers else TurnFigures()
             used = "?" if last.prompt is None else str(last.prompt + last.tokens)
         most = self._source.context
         return f"{used} tokens" if most is None else f"{used}/{most} tokens"
@@ -139,14 +163,17 @@ class Chat:
     @property
     def status(self) -> str:
         """The line at the bottom."""
-        shown = [printable(self._source.model)]
+        shown = ["changing the last message"] if self._changes else []
+        shown += [self._source.trouble] if self._source.trouble else []
+        shown.append(printable(self._source.model))
         shown += [] if self.knobs.policy is None else [self.knobs.policy]
         return " · ".join([*shown, self.used, *self.knobs.changed()])
 
-    async def answer(self) -> None:
+    async def answer(self, before: Sequence[ChatMessage] = ()) -> None:
         """Have the last question answered. Ctrl-C stops that; what was written stays. Raises
-        GardenerError if it broke, and keeps what was written as well."""
-        task = asyncio.create_task(self._stream())
+        GardenerError if it broke, and keeps what was written as well. `before`: turns that come
+        back if nothing was written."""
+        task = asyncio.create_task(self._stream(before))
         stopped = False
 
         def stop() -> bool:
@@ -160,9 +187,10 @@ class Chat:
             except asyncio.CancelledError:
                 if not stopped:
                     raise
-                self._say(f"stopped; {RETRY}")
+                kept = before and tuple(self.dialogue.turns) == tuple(before)
+                self._say(f"stopped; {'what was there before stays' if kept else RETRY}")
 
-    async def _stream(self) -> None:
+    async def _stream(self, before: Sequence[ChatMessage]) -> None:
         figures, text, whole = TurnFigures(), "", False
         try:
             answer = self._source.answer(self.dialogue.messages(), self.knobs, figures)
@@ -177,6 +205,8 @@ class Chat:
         finally:
             if whole or text:
                 self.dialogue.answer(text, stopped=not whole)
+            elif before:
+                self.dialogue.turns[:] = before
             if figures.prompt is not None or text:
                 self.answers.append(figures)
         self._tell_end(figures)
@@ -195,7 +225,7 @@ class Chat:
 def _way_out(error: GardenerError) -> str:
     """What to do in a chat, where the error itself knows of commands alone."""
     match error:
-        case PeerLost():
+        case PeerLost() if RETRY not in str(error):
             return " (/retry opens the ring again and asks once more)"
         case ServerError(out=out):
             return f" ({out})"

@@ -137,7 +137,8 @@ def chat(
         settings = holder.settings(ring, holder.drafting.settings(draft))
         first = policy or default_policy(settings.crowded, holder.bounds.window)
         if policy is None and first == "alternating":
-            note(f"policy {first}, because {SHARING} (--policy changes that)")
+            tell = _wrapping(note) if _is_terminal() else note
+            tell(f"policy {first}, because {SHARING} (--policy changes that)")
         settings = replace(settings, policies=(first,), keep_prefixes=True)
         asked = _with_ring(settings, first, holder.bounds, verbose, start)
         failed = run(asked, settings.loop())
@@ -204,6 +205,8 @@ async def _converse(source: "Source", start: Start, knobs: Knobs, hello: str) ->
     from gardener.cli.chat.pipe import Lines
 
     if not _is_terminal():
+        if sys.stdin.isatty():
+            note("the output is no terminal: each line is a message, Ctrl-D ends the chat")
         given: Input = Lines()
         bare = Style(colour=False, tint=False, marks=False)
         talk = Chat(source, start.dialogue, knobs, given, lambda: _page(bare), note)

@@ -1,14 +1,17 @@
 """What each command does to a chat."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from gardener.cli.chat import commands, saved, stats
-from gardener.cli.chat.dialogue import Dialogue
+from gardener.cli.chat.dialogue import ChatMessage, Dialogue
 from gardener.cli.chat.knobs import Knobs
 from gardener.cli.chat.source import TurnFigures
 from gardener.errors import UserError
 from gardener.runtime.wording import harmless
+
+HOT = 2.0
+"""The highest temperature that is of use; OpenAI's servers take none above."""
 
 
 class Obeying(Protocol):
@@ -31,8 +34,12 @@ class Obeying(Protocol):
     def edit(self) -> None:
         """Let the last message stand in the input."""
 
-    async def answer(self) -> None:
-        """Have the last question answered."""
+    async def answer(self, before: Sequence[ChatMessage] = ()) -> None:
+        """Have the last question answered; `before` comes back if nothing is written."""
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether somebody is there who can be asked."""
 
 
 class Obeyed:
@@ -40,6 +47,7 @@ class Obeyed:
 
     def __init__(self, chat: Obeying) -> None:
         self._chat = chat
+        self._kept: list[ChatMessage] = []  # turns that are in a file
         self._do: dict[str, Callable[[str], Awaitable[None]]] = {
             "help": self._help,
             "retry": self._retry,
@@ -71,12 +79,13 @@ class Obeyed:
 
     async def _retry(self, argument: str) -> None:
         chat = self._chat
+        before = () if chat.dialogue.is_waiting else tuple(chat.dialogue.turns)
         if not chat.dialogue.take_back_answer():
             raise UserError("nothing was asked yet")
         last = chat.answers[-1].finish if chat.answers else "error"
         if last in ("stop", "length", "context") and chat.knobs.policy and chat.knobs.is_certain:
             chat.say("the same settings give the same answer: /set temperature 0.7 gives others")
-        await chat.answer()
+        await chat.answer(before)
 
     async def _edit(self, argument: str) -> None:
         self._chat.edit()
@@ -95,11 +104,21 @@ class Obeyed:
             if not await self._chat.confirm(f"{path} is there already: write over it?"):
                 raise UserError(f"{path} is there already, and was left as it is") from None
             saved.save(self._chat.dialogue, path, replace=True)
+        self._kept = list(self._chat.dialogue.turns)
         self._lines(f"{len(self._chat.dialogue.messages())} messages are in {path}")
 
     async def _load(self, argument: str) -> None:
         path = saved.path_of(_file(argument))
-        self._chat.dialogue = dialogue = saved.load(path)
+        dialogue, old = saved.load(path), self._chat.dialogue
+        if old.turns and old.turns != self._kept and self._chat.is_typed:
+            sure = await self._chat.confirm("what was said here was not saved: forget it?")
+            if not sure:
+                raise UserError(f"{path} was not loaded: /save FILE keeps what was said here")
+        if dialogue.system is None and old.system is not None:
+            dialogue.system = old.system
+            self._lines("the file has no system message: the one from before stays")
+        self._chat.dialogue = dialogue
+        self._kept = list(dialogue.turns)
         self._chat.answers.clear()
         waits = "; the last one has no answer: /retry asks it" if dialogue.is_waiting else ""
         self._lines(f"{len(dialogue.messages())} messages from {path}{waits}")
@@ -119,6 +138,8 @@ class Obeyed:
             raise UserError(f"/set {name} needs a value, as /set temperature 0.7")
         chat.knobs = chat.knobs.set(name, value.strip())
         self._lines(", ".join(chat.knobs.changed()) or "all settings are as usual")
+        if chat.knobs["temperature"] > HOT:
+            self._lines(f"a temperature above {HOT:g} makes the words next to random")
 
     async def _new(self, argument: str) -> None:
         self._chat.dialogue.clear()

@@ -11,6 +11,14 @@ from gardener.cli.chat.source import Part
 from gardener.cli.view.text import clean
 
 PLAIN = Look(breaks=False)
+JOINER = "\N{ZERO WIDTH JOINER}"
+CLINGING = frozenset("、。，．！？：；）」』】》〉〕］｝・ー…％")
+"""Wide characters that no line begins with."""
+
+UNSURE = frozenset((JOINER, "\N{SOFT HYPHEN}", "\N{VARIATION SELECTOR-16}", "\u20e3"))
+"""What stands in a word whose width terminals do not agree on, beside flags and colours of skin."""
+
+BLANKS = frozenset((" ", "\N{IDEOGRAPHIC SPACE}"))
 ERASE = "\x1b[K"
 RESET = "\x1b[0m"
 
@@ -36,10 +44,16 @@ class Cell(NamedTuple):
         """In columns of the terminal."""
         return cell_len(self.text)
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether terminals differ on how wide it is, or what it stands beside."""
+        flag, skin = "\U0001f1e6" <= self.text <= "\U0001f1ff", "🏻" <= self.text <= "🏿"
+        return self.text in UNSURE or flag or skin
+
 
 class Painter:
     """Writes one answer. A word that does not fit is taken back and begun on the next line: all
-    else, once written, stays."""
+    else, once written, stays. Wide characters, as of Chinese, are words of their own."""
 
     def __init__(
         self, write: Callable[[str], None], columns: Callable[[], int], style: Style
@@ -91,14 +105,18 @@ class Painter:
             self._new_line(out)
             return
         full = cell.breaks and self._column + cell.width > limit
-        if full and cell.text == " ":
+        if full and cell.text in BLANKS:
             self._new_line(out)  # in place of the blank
             return
-        if full and self._begins and self._word:
+        if cell.breaks and self._word and _may_part(self._word[-1], cell):
+            self._word, self._begins = [], self._column
+        if full and cell.width and self._begins:
             self._move_word(out)
         out.append(cell)
         self._column += cell.width
-        if cell.text == " ":
+        if self._column > limit + 1:  # the terminal has begun a line by itself
+            self._column, self._begins = cell.width, 0
+        if cell.text in BLANKS:
             self._word, self._begins = [], self._column
         else:
             self._word.append(cell)
@@ -108,18 +126,29 @@ class Painter:
         self._column, self._begins, self._word = 0, 0, []
 
     def _move_word(self, out: list[Cell]) -> None:
-        """Begin the word that stands at the end of the line on the next one."""
+        """Begin the word that stands at the end of the line on the next one, if what is written
+        of it can be taken back."""
         word, width = self._word, sum(cell.width for cell in self._word)
         unseen = min(len(word), len(out))  # not written yet, so nothing is to be taken back
         while unseen and out[-unseen:] != word[-unseen:]:
             unseen -= 1
+        seen = word[: len(word) - unseen]
+        if any(cell.is_unsure for cell in seen):
+            return
         del out[len(out) - unseen :]
-        back = sum(cell.width for cell in word[: len(word) - unseen])
+        back = sum(cell.width for cell in seen)
         if back:
             out.append(Cell("\b" * back + ERASE, "", breaks=True))
         self._new_line(out)
         out += word
         self._word, self._column = word, width
+
+
+def _may_part(before: Cell, after: Cell) -> bool:
+    """Whether a line may end between these two, though no blank does."""
+    if before.text == JOINER or after.text in CLINGING:
+        return False
+    return after.width == 2 or (before.width == 2 and after.text.isalnum())
 
 
 def rendered(cells: list[Cell]) -> str:

@@ -12,7 +12,7 @@ from gardener.errors import UserError, reason
 class Lines:
     """Reads on a thread, so that a pipe that stands still holds up nothing."""
 
-    edits = False
+    edits = dropped = False
 
     def __init__(self, read: Callable[[], str] | None = None) -> None:
         """`read`: gives the next line, and nothing at the end."""

@@ -8,10 +8,12 @@ from typing import Self
 
 from gardener.cli.chat.dialogue import ChatMessage, pairs
 from gardener.cli.chat.knobs import Knobs
-from gardener.cli.chat.source import Part, TurnFigures
+from gardener.cli.chat.source import RETRY, Part, TurnFigures
 from gardener.decoding.policy import Bounds
+from gardener.errors import PeerLost
 from gardener.holder.session import Session
 from gardener.holder.splitter import Splitter
+from gardener.rings.local import REPEAT
 from gardener.rings.open import open_ring
 from gardener.rings.opened import OpenRing
 from gardener.rings.settings import RingSettings
@@ -21,6 +23,9 @@ from gardener.watch.snapshot import reading
 
 PERIOD = 0.2
 """Seconds between two reports about the prompt."""
+
+ANEW = f"{RETRY}, with all stages started anew"
+"""What to do about a lost stage of this machine, in a chat."""
 
 ENDS = {"eos": "stop", "abandoned": "stopped", "failed": "error", "lost": "error"}
 """Finish reasons as a person reads them."""
@@ -58,6 +63,12 @@ class RingSource:
             self.context = self._ring.prompter.context
         return self._ring
 
+    @property
+    def trouble(self) -> str:
+        """See `Source`."""
+        lost = self._ring is not None and not self._ring.holder.stands
+        return "the ring is lost: the next message opens it again" if lost else ""
+
     async def _close(self) -> None:
         self._ring = None
         await self._stack.aclose()
@@ -89,6 +100,8 @@ class RingSource:
                         figures.came(clock.now() - begin)
                         for text, guessed in texts.parts(piece) or ((piece.text, False),):
                             yield Part(text, guessed)
+        except PeerLost as error:
+            raise PeerLost(str(error).replace(REPEAT, ANEW)) from error
         finally:
             _fill(figures, session)
 

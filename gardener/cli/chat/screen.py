@@ -24,6 +24,10 @@ ALIGNED = "  "
 """What stands before further lines of a message."""
 
 
+REFRESH = 1.0
+"""Seconds after which the line at the bottom is looked at again: a ring may be lost meanwhile."""
+
+
 class Slashes(Completer):
     """Completes commands, names of settings, and policies."""
 
@@ -62,6 +66,7 @@ class Screen:
     """Reads messages. `toolbar` gives the line at the bottom."""
 
     edits = True
+    dropped = False
 
     def __init__(
         self,
@@ -83,9 +88,11 @@ class Screen:
             reserve_space_for_menu=6,
             multiline=True,
             prompt_continuation=ALIGNED,
-            key_bindings=_keys(),
+            key_bindings=_keys(self._drop),
             bottom_toolbar=self._bottom,
             enable_open_in_editor=True,
+            enable_suspend=True,
+            refresh_interval=REFRESH,
             tempfile_suffix=".md",
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
             style=Style.from_dict({"prompt": "bold"}),
@@ -95,6 +102,7 @@ class Screen:
     async def read(self, draft: str = "") -> str:
         """The next message; `draft` stands in the input already. Raises EOFError after Ctrl-D and
         KeyboardInterrupt after Ctrl-C, where nothing was typed."""
+        self.dropped = False
         text = await self._session.prompt_async(
             [("class:prompt", PROMPT)], default=draft, handle_sigint=False
         )
@@ -108,6 +116,9 @@ class Screen:
         except (EOFError, KeyboardInterrupt):
             return False
         return answer.strip().lower() in ("y", "yes")
+
+    def _drop(self) -> None:
+        self.dropped = True
 
     def _completes(self) -> bool:
         return is_command(self._session.default_buffer.text)
@@ -129,7 +140,8 @@ def told_above(say: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-def _keys() -> KeyBindings:
+def _keys(dropped: Callable[[], None]) -> KeyBindings:
+    """`dropped` is called when what was typed is thrown away."""
     keys = KeyBindings()
 
     @keys.add("enter")
@@ -144,6 +156,7 @@ def _keys() -> KeyBindings:
     def _drop(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
             event.current_buffer.reset()
+            dropped()
         else:
             event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
 

@@ -37,6 +37,7 @@ class ServerSource:
         `tells`: it says of each text whether it had been guessed."""
         self._base, self._wanted = base_of(url), model
         self.tells = False
+        self.trouble = ""  # nobody asks a server between two questions
         self.model = model or ""
         self.context: int | None = None
         headers = {} if key is None else {"authorization": f"Bearer {key}"}

@@ -77,6 +77,10 @@ class Source(Protocol):
     def context(self) -> int | None:
         """Tokens of prompt and answer together, if that is known."""
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it between two questions, shortly; empty: nothing."""
+
     def answer(
         self, messages: Sequence[ChatMessage], knobs: Knobs, figures: TurnFigures
     ) -> AsyncGenerator[Part]:

@@ -125,7 +125,8 @@ def _text(status: HolderStatus, width: int, height: int) -> list[Line]:
 def _tree(status: HolderStatus, width: int, height: int) -> list[Line]:
     """A heading, the branches, and what was pruned lately, in `height` lines if that is enough."""
     figures = status.figures
-    now = f"{figures.nodes} nodes, {figures.counts.drafted} grown, {figures.pruned} pruned"
+    nodes = "1 node" if figures.nodes == 1 else f"{figures.nodes} nodes"
+    now = f"{nodes}, {figures.counts.drafted} grown, {figures.pruned} pruned"
     legend = [styled("judged", "green"), styled(" in the ring", "cyan"), styled(" not sent")]
     branches = tree.draw(status.tree, width, height - 2)
     pruned = [styled("✂ ", "red")] if status.pruned else []

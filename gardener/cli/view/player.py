@@ -63,7 +63,7 @@ class Player:
         at, end = self._at, self._recording.seconds
         mark = "■" if at >= end else "‖" if self._held else "▶"
         left = [
-            styled(f"{mark} {duration(at)} of {duration(end)}", "bold"),
+            styled(f"{mark} {_place(at)} of {_place(end)}", "bold"),
             styled(f"  {self._speed:g}×"),
         ]
         keys = "space hold  + - speed  ← → step  q end"
@@ -87,3 +87,8 @@ class Player:
     def _faster(self, steps: int) -> None:
         place = bisect_right(SPEEDS, self._speed) - 1 + steps
         self._speed = SPEEDS[min(max(place, 0), len(SPEEDS) - 1)]
+
+
+def _place(seconds: float) -> str:
+    """In a recording: nobody looks for a millisecond there."""
+    return f"{seconds:.1f} s" if seconds < 1 else duration(seconds)
