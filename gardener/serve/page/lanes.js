@@ -9,6 +9,7 @@ import { duration, percent } from "./units.js";
 
 const SHORTEST = 1.6; // seconds once round the ring
 const GAP = 0.2; // of a lane, between two that are shown slower
+const BLOCK = 8; // pixels that a row takes, at most
 const MOST_ROWS = 14; // shown of a segment, in proportion where there are more
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const KINDS = [
@@ -96,14 +97,19 @@ export class Lanes {
       this.fill(known, segment);
       return;
     }
-    if (this.slowed > 1 && this.crowded(at)) return;
     const chip = { element: make("div", { class: "chip" }), at, told: at, when: now, lane: null, filled: "" };
     this.fill(chip, segment);
+    if (this.slowed > 1 && this.crowded(at, chip.element.childElementCount * BLOCK)) return;
     this.chips.set(name, chip);
   }
 
-  crowded(at) {
-    return [...this.chips.values()].some((chip) => Math.abs(chip.at - at) < GAP);
+  /** Whether one that is so wide, in pixels, would touch another one there. */
+  crowded(at, width) {
+    const lane = this.lanes[0]?.width || 1;
+    return [...this.chips.values()].some((chip) => {
+      const room = Math.max(width, chip.width) + BLOCK;
+      return Math.abs(chip.at - at) < Math.max(GAP, room / Math.max(lane - room, room));
+    });
   }
 
   /** A block for each row; before them, where there are several requests, the number of theirs. */

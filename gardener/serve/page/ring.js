@@ -239,8 +239,8 @@ function hops(stages) {
   const speeds = known
     .filter((stage) => stage.bandwidth)
     .map(({ stage, bandwidth }) => `${stage}→${stage + 1} ${bytes(bandwidth)}/s`);
-  const help = ["One way, as the stages have measured it", ...speeds].join("; ");
-  return [["stage to stage", each.join(" · "), help]];
+  const help = ["One way from stage to stage, as these have measured it", ...speeds].join("; ");
+  return [["hops", each.join(" · "), help]];
 }
 
 /** Guesses may be accepted before they are sent, so those of all depths are fewer than all. */
