@@ -98,7 +98,7 @@ Record: TypeAlias = Annotated[
     Parameter(
         metavar="FILE",
         help="Write down what the live view shows, for `gardener replay`, with or without a "
-        "terminal; packed if the name ends with .gz.",
+        "terminal; packed if the name ends with .gz. Nothing is written over.",
     ),
 ]
 LogFormat: TypeAlias = Annotated[

@@ -54,6 +54,7 @@ class SessionOwner(Protocol):
     """What a session needs of its holder."""
 
     trace: Trace
+    before: int  # numbers of requests in the ring begin after it
 
     @property
     def cards(self) -> tuple[Card, ...]:
@@ -116,6 +117,11 @@ class Session:
         self._drafters, self.drafts = drafters, Drafts(())
         self._ended = False  # the last piece is out
         self._missed = 0  # tokens emitted so far that nobody had guessed
+
+    @property
+    def number(self) -> int:
+        """Counts the requests of the holder from 1."""
+        return self.request - self._owner.before
 
     @property
     def stage_times(self) -> StageTimes:

@@ -21,10 +21,6 @@ class Guessed(Protocol):
     """How the tokens of an answer are guessed: a `Speculation` is one."""
 
     @property
-    def request(self) -> int:
-        """Its number in the ring."""
-
-    @property
     def prompt(self) -> Sequence[int]:
         """Its tokens."""
 
@@ -40,6 +36,10 @@ class Guessed(Protocol):
 class Asked(Protocol):
     """An async iterator of pieces; a session of the holder is one. It raises what went wrong after
     the last piece that was written until then."""
+
+    @property
+    def number(self) -> int:
+        """Of the request, as it is shown: it counts those of a ring from 1."""
 
     @property
     def speculation(self) -> Guessed:

@@ -49,7 +49,7 @@ class Visit:
     def answered(self, asked: Asked, tokens: int) -> None:
         """Its answer is over, with so many tokens."""
         self.facts = {
-            "request": asked.speculation.request,
+            "request": asked.number,
             "prompt_tokens": len(asked.speculation.prompt),
             "tokens": tokens,
             "finish": asked.finish_reason or "failed",

@@ -24,6 +24,7 @@ class Reckoned:
     """All of an answer: its pieces with the virtual seconds after which each came, what went wrong
     after them, and what is to be told of it."""
 
+    number: int
     pieces: list[tuple[float, Piece]]
     error: GardenerError | None
     speculation: Guessed
@@ -48,6 +49,7 @@ async def reckoned(
     except GardenerError as caught:
         error = caught
     return Reckoned(
+        session.number,
         pieces,
         error,
         session.speculation,
@@ -63,7 +65,6 @@ class _Planned:
 
     prompt: tuple[int, ...]
     policy: Policy
-    request: int = 0
     counts: Counts = field(default_factory=Counts)
 
 
@@ -74,6 +75,7 @@ class PacedAnswer:
         self, wanted: Wanted, policy: Policy, work: "Future[Reckoned]", left: threading.Event
     ) -> None:
         """`work`: where it is reckoned; `left`: see `reckoned`."""
+        self.number = 0  # until it is reckoned
         self.speculation: Guessed = _Planned(tuple(wanted.tokens), policy)
         self.sampling = wanted.sampling
         self.cached_tokens = 0
@@ -138,6 +140,7 @@ class PacedAnswer:
         if self._error is None:
             found = self._found = work.result()
             self._pieces.extend(found.pieces)
-            self.speculation, self.sampling = found.speculation, found.sampling
+            self.number, self.speculation = found.number, found.speculation
+            self.sampling = found.sampling
             self.cached_tokens, self._error = found.cached_tokens, found.error
         self._ready.set()

@@ -5,13 +5,15 @@ every `WHOLE_EVERY`th line has everything, so that one can go to any moment. A f
 with `.gz` is packed.
 """
 
+import contextlib
+import errno
 import gzip
-import stat
+import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, Full, Queue
 from threading import Thread
 from typing import BinaryIO, cast
 
@@ -27,11 +29,17 @@ FORMAT = 1
 WHOLE_EVERY = 50
 """Lines from one that has everything to the next."""
 
+MOST = 1 << 30
+"""Bytes of a recording, before it is packed: about a day. It ends there."""
+
 MOST_LINE = 1 << 20
 """Bytes of a line. A status that takes more is left out."""
 
 PUT_OUT_EVERY = 5
 """Lines after which a packed file can be read up to there, whatever happens to the process."""
+
+WAITING = 300
+"""Statuses that wait for a slow disk, at most: those of a minute. More are left out."""
 
 CLOSING = 5.0
 """Seconds that a disk has to take what is still to be written at the end."""
@@ -56,21 +64,26 @@ def header(model: str, size: tuple[int, int] | None) -> Header:
 class Recorder:
     """Records statuses, on a thread of its own: a disk that is slow holds nobody up.
 
-    `say` is told once, by whoever adds or closes, if it cannot go on.
+    `say` is told, by whoever adds or closes, if it cannot go on, and if some are left out; of each
+    once.
     """
 
     def __init__(self, path: Path, header: Header, say: Callable[[str], None]) -> None:
-        """Raises UserError if the file cannot be written, or is another one than a recording."""
+        """Raises UserError if the file cannot be written, or is there already."""
         self._path, self._say = path, say
-        self._fault, self._told = "", False
-        self._queue: SimpleQueue[tuple[float, HolderStatus] | None] = SimpleQueue()
+        self._fault, self._told, self._dropped = "", False, False
+        self._queue: Queue[tuple[float, HolderStatus] | None] = Queue(WAITING)
         self._encoder = Encoder()
+        first = msgspec.json.encode(header) + b"\n"
+        self._left = MOST - len(first)
+        self._open = ExitStack()
         try:
-            _spare_others(path)
-            self._file = _begun(path, msgspec.json.encode(header) + b"\n")
+            _spare(path)
+            self._file = _begun(path, first, self._open)
         except OSError as error:
+            why = "nobody reads it" if error.errno == errno.ENXIO else reason(error)
             raise UserError(
-                f"the recording {path} cannot be written ({reason(error)}): name another file"
+                f"the recording {path} cannot be written ({why}): name another file"
             ) from error
         self._began: float | None = None
         self._thread = Thread(target=self._work, name="recording", daemon=True)
@@ -81,12 +94,23 @@ class Recorder:
         if self._began is None:
             self._began = now
         self._tell()
-        if not self._fault:
-            self._queue.put((now - self._began, status))
+        if self._fault:
+            return
+        try:
+            self._queue.put_nowait((now - self._began, status))
+        except Full:
+            if not self._dropped:
+                self._dropped = True
+                self._say(f"the disk is slow: the recording {self._path} leaves some out")
 
     def close(self) -> None:
         """Write what is left. May take `CLOSING` seconds; twice is no error."""
-        self._queue.put(None)
+        while self._thread.is_alive():
+            with contextlib.suppress(Full):
+                self._queue.put_nowait(None)
+                break
+            with contextlib.suppress(Empty):  # a disk that hangs gets no more
+                self._queue.get_nowait()
         self._thread.join(CLOSING)
         if self._thread.is_alive():
             self._fault = self._fault or "the disk does not take it"
@@ -99,50 +123,41 @@ class Recorder:
 
     def _work(self) -> None:
         try:
-            with self._file as file:
+            with self._open:
                 written = 0
                 while (item := self._queue.get()) is not None:
                     line = self._encoder.line(*item)
+                    self._left -= len(line)
+                    if self._left < 0:
+                        raise ValueError(f"it would have more than {MOST} bytes")
                     if line:
-                        _write(file, line)
+                        _write(self._file, line)
                         written += 1
                         if written % PUT_OUT_EVERY == 0:
-                            file.flush()
+                            self._file.flush()
         except (OSError, ValueError) as error:
             self._fault = reason(error) if isinstance(error, OSError) else str(error)
 
 
-def _spare_others(path: Path) -> None:
-    """Raises UserError if there is a file that is no recording: its name may be a slip."""
-    if not path.exists() or not stat.S_ISREG(path.stat().st_mode) or not path.stat().st_size:
-        return
-    with path.open("rb") as file:
-        begin = file.read(2)
-    packed = begin == b"\x1f\x8b"
-    try:
-        with gzip.open(path) if packed else path.open("rb") as file:
-            first = cast(BinaryIO, file).readline(MOST_LINE)
-        msgspec.json.decode(first, type=Header)
-    except (OSError, EOFError, ValueError):
-        raise UserError(
-            f"{path} is there already and is no recording: name another file for it"
-        ) from None
+def _spare(path: Path) -> None:
+    """Raises UserError if there is such a file, with something in it: nobody asked to lose it."""
+    if path.is_file() and path.stat().st_size:
+        raise UserError(f"{path} is there already: remove it, or name another file to record to")
 
 
-def _opened(path: Path) -> AbstractContextManager[object]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "wb", compresslevel=6)
-    return path.open("wb", buffering=0)
-
-
-def _begun(path: Path, line: bytes) -> BinaryIO:
-    """The file, with this line in it. Without a buffer of ours, so that what is written is there.
-    Raises OSError."""
-    with ExitStack() as stack:
-        file = cast(BinaryIO, stack.enter_context(_opened(path)))
+def _begun(path: Path, line: bytes, stack: ExitStack) -> BinaryIO:
+    """The file, with this line in it; `stack` closes it. What is flushed is there. Raises OSError,
+    also for a pipe that nobody reads, where to open it would wait."""
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o666)
+    os.set_blocking(number, True)
+    packed = path.suffix == ".gz"
+    with ExitStack() as begun:
+        file: BinaryIO = begun.enter_context(open(number, "wb", buffering=-1 if packed else 0))
+        if packed:
+            file = cast(BinaryIO, begun.enter_context(gzip.GzipFile("", "wb", 6, file)))
         _write(file, line)
         file.flush()
-        stack.pop_all()
+        stack.push(begun.pop_all())
     return file
 
 

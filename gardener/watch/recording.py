@@ -10,11 +10,8 @@ import msgspec
 
 from gardener.errors import UserError, reason
 from gardener.runtime.wording import printable
-from gardener.watch.record import FORMAT, MOST_LINE, WHOLE_EVERY, Header
+from gardener.watch.record import FORMAT, MOST, MOST_LINE, WHOLE_EVERY, Header
 from gardener.watch.status import ColouredText, HolderStatus
-
-MOST = 1 << 30
-"""Bytes of a recording, once unpacked: about a day."""
 
 MOST_TEXT = 1 << 20
 """Characters of the text at any moment."""
@@ -145,10 +142,11 @@ class _Reader:
     def _all(self, file: BinaryIO) -> list[bytes]:
         lines, size = [], 0
         while line := self._line(file):
-            lines.append(line)
             size += len(line)
             if size > MOST:
-                raise self._refused(f"it has more than {MOST} bytes")
+                self._note = f"{self._path} has more than {MOST} bytes: what comes first is played"
+                break
+            lines.append(line)
         return lines
 
     def _checked(

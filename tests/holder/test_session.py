@@ -176,6 +176,7 @@ class Owner:
 
     sent: list[Message] = field(default_factory=list)
     trace: Trace = field(default_factory=Trace)
+    before: int = 0
     stands: bool = True
     cards: tuple[Card, ...] = (card(1, 1),)
     dispatch: Dispatch = field(default_factory=lambda: Dispatch(Costs.flat(1)))

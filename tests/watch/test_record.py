@@ -6,14 +6,14 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
+from threading import Event
 
 import msgspec
 import pytest
 import statuses
 
 from gardener.errors import UserError
-from gardener.watch import record
+from gardener.watch import record, recording
 from gardener.watch.record import Recorder, header
 from gardener.watch.recording import Recording, read
 from gardener.watch.status import ColouredText, HolderStatus
@@ -165,16 +165,62 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_a_recording_is_written_over(name: str, tmp_path: Path) -> None:
+def test_nothing_is_written_over(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    path.write_bytes(b"a model of two weeks\n")
-    with pytest.raises(UserError, match="no recording"):
-        Recorder(path, header("", None), pytest.fail)
-    assert path.read_bytes() == b"a model of two weeks\n"
-    path.unlink()
-    recorded(path)
+    path.touch()
     shown = recorded(path, count=7)
+    with pytest.raises(UserError, match="is there already"):
+        Recorder(path, header("", None), pytest.fail)
     assert len(read(path).times) == len(shown)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recording_ends_where_it_is_too_long_to_be_played(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, most = tmp_path / name, 20_000
+    recorded(path)
+    monkeypatch.setattr(recording, "MOST", most)
+    found = read(path)
+    assert "what comes first is played" in found.note
+    monkeypatch.setattr(record, "MOST", most)
+    said: list[str] = []
+    path.unlink()
+    recorder = Recorder(path, header("a model", (80, 24)), said.append)
+    for number, each in enumerate(statuses.run(90)):
+        recorder.add(1000 + number / 5, each)
+    recorder.close()
+    assert said == [f"the recording {path} ends early: it would have more than 20000 bytes"]
+    again = read(path)
+    assert again.note == ""
+    assert again.times in (found.times, found.times[:-1])  # its first line is not counted there
+
+
+def test_a_disk_that_hangs_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = Event()
+
+    def hang(encoder: record.Encoder, at: float, status: HolderStatus) -> bytes:
+        go_on.wait(DEADLINE)
+        return b""
+
+    monkeypatch.setattr(record.Encoder, "line", hang)
+    said: list[str] = []
+    recorder = Recorder(tmp_path / "run.jsonl", header("", None), said.append)
+    for number in range(3 * record.WAITING):
+        recorder.add(number, HolderStatus())
+    assert len(said) == 1
+    assert "leaves some out" in said[0]
+    assert recorder._queue.qsize() <= record.WAITING
+    monkeypatch.setattr(record, "CLOSING", 0.01)
+    recorder.close()
+    assert "the disk does not take it" in said[1]
+    go_on.set()
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="nobody reads it"):
+        Recorder(tmp_path / "pipe", header("", None), pytest.fail)
 
 
 def test_a_place_that_cannot_be_written_is_told_before_anything_begins(tmp_path: Path) -> None:
@@ -187,15 +233,11 @@ def test_what_can_no_longer_be_written_is_told_once(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
-    def read_a_little() -> None:
-        with pipe.open("rb", buffering=0) as file:
-            file.read(20)
-
-    reader = Thread(target=read_a_little)
-    reader.start()
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     said: list[str] = []
     recorder = Recorder(pipe, header("", None), said.append)
-    reader.join()
+    assert os.read(reader, 20)
+    os.close(reader)
     end = time.monotonic() + DEADLINE
     while not said and time.monotonic() < end:
         recorder.add(0, HolderStatus())
