@@ -28,8 +28,8 @@ class ServeSettings:
     api_key     what clients must send as `Authorization: Bearer`; None: nothing
     tls_cert, tls_key  PEM files; both or none
     cors        origins of pages in browsers that may ask; `*`: all
-    page        serve the page at /
-    connections most of them at a time, whoever made them
+    page        serve the page at /, and the feed that it shows
+    connections  most of them at a time, whoever made them
     queue       most requests that wait for their turn
     grace       see `GRACE`
     keep_alive  see `KEEP_ALIVE`
