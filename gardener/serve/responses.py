@@ -2,7 +2,8 @@
 
 Beside OpenAI's fields there is `gardener`, see `accounts.account`: at the top of a whole object,
 and in the last chunk that has a choice. Chunks with text have one too, if that was asked for:
-`{"missed": ...}`, whether the last token of the text had not been guessed.
+`{"missed": ..., "tokens": ...}`, whether the last token of the text had not been guessed, and the
+tokens of the answer until now.
 """
 
 import secrets
@@ -70,8 +71,6 @@ class ChatForm:
         self._splitter: Splitter | None = None
         if reply.pieces:
             self._splitter = Splitter(reply.tokenizer, question.tokens, question.shown)
-            self._guessed = self._chunks.around("delta", "content", missed=False)
-            self._missed = self._chunks.around("delta", "content", missed=True)
 
     @property
     def text(self) -> str:
@@ -149,15 +148,16 @@ class ChatForm:
         self._logprobs += said
         if said:
             text, guessed = "".join(text for text, _ in parts), parts[-1][1]
-            return [self._said(text, said, missed=not guessed)]
-        around = self._missed, self._guessed
-        return [_encode(text).join(around[guessed]) for text, guessed in parts]
+            return [self._chunk(text, said, missed=not guessed)]
+        return [self._chunk(text, missed=not guessed) for text, guessed in parts]
 
-    def _said(self, text: str, said: list[Any], missed: bool | None = None) -> bytes:
-        if not said:
-            return _encode(text).join(self._content)
-        logprobs = {"content": said, "refusal": None}
-        return self._chunks.chunk(delta={"content": text}, logprobs=logprobs, missed=missed)
+    def _said(self, text: str, said: list[Any]) -> bytes:
+        return self._chunk(text, said) if said else _encode(text).join(self._content)
+
+    def _chunk(self, text: str, said: Sequence[Any] = (), missed: bool | None = None) -> bytes:
+        told = None if missed is None else {"missed": missed, "tokens": self._tokens}
+        logprobs = {"content": said, "refusal": None} if said else None
+        return self._chunks.chunk(delta={"content": text}, logprobs=logprobs, told=told)
 
     def _reason(self, asked: Asked) -> str:
         reason = finish(asked)
@@ -248,19 +248,21 @@ class _Chunks:
         }
         self._tail: dict[str, Any] = {"usage": None} if reply.usage else {}
 
-    def chunk(self, *, logprobs: Any = None, missed: bool | None = None, **content: Any) -> bytes:
-        """One chunk with a choice; `missed`: of the last token of its text, if it is to tell."""
-        told = {} if missed is None else {"gardener": {"missed": missed}}
-        return _encode(self._object(content, logprobs, None) | told)
+    def chunk(
+        self, *, logprobs: Any = None, told: dict[str, Any] | None = None, **content: Any
+    ) -> bytes:
+        """One chunk with a choice; `told`: its `gardener`, if it has one."""
+        made = self._object(content, logprobs, None)
+        return _encode(made if told is None else made | {"gardener": told})
 
-    def around(self, *path: str, missed: bool | None = None) -> tuple[bytes, bytes]:
+    def around(self, *path: str) -> tuple[bytes, bytes]:
         """What stands before and after the text at this place of a choice, in a chunk that has
-        nothing else: most chunks are made so, and quickly. `missed`: see `chunk`."""
+        nothing else: most chunks are made so, and quickly."""
         mark = f"{secrets.token_hex(16)}"
         content: Any = mark
         for name in reversed(path):
             content = {name: content}
-        before, _, after = self.chunk(missed=missed, **content).partition(_encode(mark))
+        before, _, after = self.chunk(**content).partition(_encode(mark))
         return before, after
 
     def finish(self, asked: Asked, reason: str, **content: Any) -> bytes:

@@ -372,15 +372,20 @@ def told(form: ChatForm, *pieces: Piece) -> list[tuple[str, Any]]:
     return [(each["choices"][0]["delta"].get("content"), each.get("gardener")) for each in made]
 
 
-GUESSED, MISSED = {"missed": False}, {"missed": True}
+def guessed(tokens: int) -> dict[str, Any]:
+    return {"missed": False, "tokens": tokens}
+
+
+def missed(tokens: int) -> dict[str, Any]:
+    return {"missed": True, "tokens": tokens}
 
 
 def test_chunks_tell_what_had_been_guessed_where_that_was_asked_for() -> None:
     pieces = (Piece((83,), "S"), Piece((111, 46), "o.", missed=True), Piece((33, 60), "!"))
     assert told(ChatForm(reply(pieces=True)), *pieces) == [
-        ("S", GUESSED),
-        ("o", GUESSED),
-        (".", MISSED),
+        ("S", guessed(1)),
+        ("o", guessed(3)),
+        (".", missed(3)),
         ("!", None),  # more was held back, since it may be the beginning of a stop text
     ]
     assert told(ChatForm(reply()), *pieces) == [("S", None), ("o.", None), ("!", None)]
@@ -388,11 +393,11 @@ def test_chunks_tell_what_had_been_guessed_where_that_was_asked_for() -> None:
     told(form, *pieces)
     assert form.text == "So.!"
     said = Piece((111, 46), "o.", (SAID, SAID), missed=True)
-    assert told(ChatForm(reply(pieces=True, logprobs=0)), said) == [("o.", MISSED)]
+    assert told(ChatForm(reply(pieces=True, logprobs=0)), said) == [("o.", missed(2))]
 
 
 def test_what_a_call_of_a_tool_may_begin_with_is_not_told_of() -> None:
     form = ChatForm(reply(pieces=True, tools=("look",)))
     texts = ("I", " <to", "p", "!")
     pieces = [Piece(tuple(text.encode()), text, missed=True) for text in texts]
-    assert told(form, *pieces) == [("I", MISSED), (" <top", None), ("!", MISSED)]
+    assert told(form, *pieces) == [("I", missed(1)), (" <top", None), ("!", missed(7))]
