@@ -47,6 +47,7 @@ class PacedSession:
         self.speculation = SimpleNamespace(
             prompt=tokens, counts=Counts(), policy=policy, request=1, moment=Moment()
         )
+        self.number = 1
         self.finish_reason: str | None = None
         self.cached_tokens, self.waited, self.sampling = 0, 0.0, GREEDY
         self._left, self._tick = count, tick
