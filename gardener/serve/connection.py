@@ -6,6 +6,7 @@ requests, and to take its answers, in a while.
 """
 
 import asyncio
+import logging
 import sys
 import uuid
 from typing import Any
@@ -15,6 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from gardener.serve.errors import ApiError
 from gardener.serve.scope import WRITE, Write
+
+log = logging.getLogger(__name__)
 
 HEAD = 10.0
 """Seconds in which a request has to come up to its body, from when it may."""
@@ -194,10 +197,11 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def _written(self, error: ApiError) -> bytes:
-        response = error.response()
+        response, mark = error.response(), f"req-{uuid.uuid4().hex}"
+        log.info("a connection got %s [%s]: %s", error.status, mark, error.message)
         headers = [
             *response.raw_headers,
-            (b"x-request-id", f"req-{uuid.uuid4().hex}".encode()),
+            (b"x-request-id", mark.encode()),
             (b"connection", b"close"),
         ]
         events = (

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import re
 import socket
 from typing import Any
 
@@ -116,14 +118,17 @@ def test_who_takes_nothing_loses_the_connection_and_the_answer(
     run(scenario)
 
 
-def test_headers_that_are_too_long_are_told_so() -> None:
+def test_headers_that_are_too_long_are_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gardener.serve.connection")
+
     async def scenario() -> None:
         async with served() as made, listening_to(made) as port:
             status, said, head = error(
                 await ask(port, b"GET / HTTP/1.1\r\nx: " + b"a" * 2**20 + b"\r\n\r\n")
             )
             assert (status, said["code"]) == (431, "headers_too_large")
-            assert b"x-request-id: req-" in head
+            (mark,) = re.findall(rb"x-request-id: (req-\w+)", head)
+            assert f"a connection got 431 [{mark.decode()}]" in caplog.text
 
     run(scenario)
 
