@@ -4,6 +4,7 @@ Unknown fields are ignored. Those that are known and cannot be had are refused b
 `unsupported`. `null` is a field that was not sent.
 """
 
+import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
@@ -16,13 +17,16 @@ from gardener.holder.prompter import Prompter
 from gardener.holder.text import check_stops
 from gardener.protocol.sampling import MAX_BEST, MAX_SEED, Sampling
 from gardener.serve import unsupported
-from gardener.serve.fields import about, as_error, read_object, refused, setting_refused
+from gardener.serve.fields import about, as_error, read_object, refused, setting_refused, shown
 from gardener.serve.messages import ChatMessage, SentTool
 from gardener.serve.question import Question
 from gardener.serve.unsupported import Nothing
 
 MAX_STOPS = 16
 """Most stop texts of a request; OpenAI takes 4."""
+
+MOST_DIGITS = 10
+"""Of a token's number."""
 
 LEAST_SEED, MOST_SEED = -(2**63), 2**63
 """OpenAI's seeds; ours begin at 0."""
@@ -98,11 +102,11 @@ class _Request(BaseModel):
     @classmethod
     def _numbers(cls, value: dict[str, float] | None) -> dict[str, float] | None:
         for name in value or ():
-            if not (name.isascii() and name.isdigit()):
+            if not (name.isascii() and name.isdigit() and len(name) <= MOST_DIGITS):
                 raise PydanticCustomError(
                     "token",
                     "{name} is no number of a token: name tokens by number, like 42",
-                    {"name": repr(name)},
+                    {"name": textwrap.shorten(repr(name), 80)},
                 )
         return value
 
@@ -157,7 +161,25 @@ class _Request(BaseModel):
         except ValueError as error:
             raise setting_refused(error) from error
 
-    def _question(self, tokens: list[int], usual: Sampling, **more: Any) -> Question:
+    def _check_tokens(self, vocabulary: int) -> None:
+        """Raises ApiError for a token that a model of so many does not have."""
+        named = (
+            ("stop_token_ids", self.stop_token_ids or ()),
+            ("logit_bias", map(int, self.logit_bias or ())),
+        )
+        for name, tokens in named:
+            for token in tokens:
+                if not 0 <= token < vocabulary:
+                    raise refused(
+                        name,
+                        f"{name} names token {shown(token)}: this model has tokens 0 to "
+                        f"{vocabulary - 1}",
+                    )
+
+    def _question(
+        self, tokens: list[int], prompter: Prompter, usual: Sampling, **more: Any
+    ) -> Question:
+        self._check_tokens(prompter.vocabulary)
         new_tokens, least = self.new_tokens, self.min_tokens or 0
         if new_tokens is not None and least > new_tokens:
             raise refused(
@@ -226,6 +248,7 @@ class ChatRequest(_Request):
             )
         return self._question(
             tokens,
+            prompter,
             usual,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             tools=tuple(tool["function"]["name"] for tool in tools) if takes_tools else (),
@@ -267,4 +290,4 @@ class CompletionRequest(_Request):
                 tokens = prompter.encode(self.prompt, raw=True)
             else:
                 tokens = prompter.checked(self.prompt)
-        return self._question(tokens, usual, logprobs=self.logprobs)
+        return self._question(tokens, prompter, usual, logprobs=self.logprobs)
