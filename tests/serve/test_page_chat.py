@@ -176,33 +176,3 @@ def test_the_key_is_asked_for_once(browser: Any, server: Server) -> None:
                 expect(note).to_contain_text(seen, timeout=SLOW)
         expect(page.locator("#sentence")).to_have_text("ready", timeout=SLOW)
         expect(page.locator("#trouble")).to_be_hidden()
-
-
-SHOW = """async (statuses) => {
-  const { RingView } = await import("/page/ring.js");
-  const view = new RingView(), trouble = document.getElementById("trouble");
-  let alarms = 0;
-  new MutationObserver(() => (alarms += 1)).observe(trouble, { childList: true, subtree: true });
-  const told = [];
-  for (const each of statuses) {
-    view.show(each);
-    told.push(document.getElementById("ring-told").textContent);
-    await new Promise((done) => setTimeout(done));
-  }
-  return [alarms, told, document.getElementById("gain")?.textContent];
-}"""
-
-
-def test_what_is_read_aloud_changes_only_with_its_words(browser: Any, server: Server) -> None:
-    def status(**more: Any) -> dict[str, Any]:
-        return {"status": {**standing, **more}}
-
-    standing = server.get("/ring/status")[1]
-    late = [status(state=f"no verdict on segment 7 for {at} s", trouble=True) for at in (2.1, 2.3)]
-    read = [status(running=1, state=f"reading the prompt, {n} of 9 tokens") for n in (1, 2)]
-    lost = [{"why": "stage 2 was lost; now: stage 2 is started"}] * 3
-    with opened(browser, server) as page:
-        page.route("**/ring/events", lambda route: route.abort())
-        alarms, told, _ = page.evaluate(SHOW, [*late, *read, *lost])
-        assert alarms == 2
-        assert told == ["", "", *["The ring is at work."] * 2, "", "", ""]
