@@ -176,3 +176,23 @@ def test_the_key_is_asked_for_once(browser: Any, server: Server) -> None:
                 expect(note).to_contain_text(seen, timeout=SLOW)
         expect(page.locator("#sentence")).to_have_text("ready", timeout=SLOW)
         expect(page.locator("#trouble")).to_be_hidden()
+
+
+def test_answers_and_code_can_be_copied_over_plain_http_too(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        says(page, chunk("**Bees**\n```py\nfly()\n```\n"), chunk(reason="stop"))
+        ask(page, "One?")
+        reply = answered(page, 1)
+        code, answer = reply.locator(".code-bar button"), reply.locator(".doing button").first
+        code.click()
+        expect(code).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == "fly()"
+        # As it is for a page that comes from another machine.
+        page.evaluate(
+            "window.clipboard = navigator.clipboard;"
+            "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
+        )
+        answer.click()
+        expect(answer).to_have_text("Copied")
+        assert page.evaluate("clipboard.readText()") == "**Bees**\n```py\nfly()\n```\n"
