@@ -108,7 +108,7 @@ def take_all(browser: Browser, url: str, process: psutil.Process, stages: int, o
         page.wait_for_timeout(UNDER_WAY)
     kill_stage(process, stages)
     expect(page.locator("#trouble")).to_contain_text("lost", timeout=PATIENCE)
-    camera.take("killed", "ring")
+    camera.take("killed", "chat", "ring")
 
 
 def main() -> None:

@@ -29,7 +29,15 @@ class StageFailed(GardenerError):
 
 
 class UserError(GardenerError):
-    """The request cannot be carried out as given; the message says why and what to do."""
+    """The request cannot be carried out as given; the message says why and what to do.
+
+    over_http  the same for somebody who asks from elsewhere: without paths of this machine, and
+               without what can be changed only where the ring was started
+    """
+
+    def __init__(self, message: str = "", over_http: str | None = None) -> None:
+        super().__init__(message)
+        self.over_http = message if over_http is None else over_http
 
 
 def reason(error: Exception) -> str:
@@ -49,8 +57,8 @@ class Busy(UserError):
 
     def __init__(self, running: int, waiting: int, seconds: float) -> None:
         """`seconds`: after which it is worth trying again."""
-        super().__init__(
-            f"{running} requests run and {waiting} wait: try again in {seconds:.0f} s, or allow "
-            "more (--max-requests)"
-        )
+        run = "1 request runs" if running == 1 else f"{running} requests run"
+        wait = "1 waits" if waiting == 1 else f"{waiting} wait"
+        again = f"{run} and {wait}: try again in {seconds:.0f} s"
+        super().__init__(f"{again}, or allow more (--max-requests)", again)
         self.retry_after = seconds

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -35,3 +35,12 @@ def server() -> "Iterator[Server]":
 
     with serving("--local", "2", key=KEY) as standing:
         yield standing
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Any]":
+    """A browser for tests that look at the page; they are skipped where there is none. Its driver
+    keeps an event loop in this thread, where tests of other modules want their own."""
+    from browsing import launched
+
+    yield from launched()

@@ -77,7 +77,12 @@ class ServerOptions:
         ),
     ] = ""
     no_page: Annotated[
-        bool, flag(env_var="GARDENER_NO_PAGE", help="Without the page for people at /.")
+        bool,
+        flag(
+            env_var="GARDENER_NO_PAGE",
+            help="Without the page for people at /, and without /ring/events and /ring/status, "
+            "where all who may ask see the newest text of others.",
+        ),
     ] = False
     queue: Annotated[
         int,

@@ -12,7 +12,7 @@ from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
 from gardener.holder.prompter import Prompter
 from gardener.holder.session import Piece, Session
-from gardener.holder.text import TextStream
+from gardener.holder.text import TextStream, check_stops
 from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.sampling import GREEDY, MAX_BEST, MAX_ENDS, Sampling
 from gardener.runtime import clock
@@ -43,6 +43,7 @@ class Wanted:
     shown: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        check_stops(self.stops)
         if self.sampling.min_tokens > self.new_tokens:
             raise ValueError(
                 f"min_tokens is {self.sampling.min_tokens}, more than the most tokens to write, "

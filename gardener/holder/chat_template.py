@@ -5,8 +5,9 @@ the template writes is all there is, and its special tokens become what they are
 """
 
 import inspect
+import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -22,6 +23,10 @@ FIRST, ANSWER, SECOND, SYSTEM_TEXT = "Firstturn", "Theanswer", "Secondturn", "Sy
 TOOL = "thetool"
 """Stand for what is put into a template, to find it in what comes out. Words of letters, with which
 no tokenizer joins the marks around them into one token."""
+
+MARK = re.compile("Message[0-9]+text|Call[0-9]+of[0-9]+name")
+"""Stand for the texts of many messages, and for the names of calls, see `_marked`. They end in
+letters, so that none is the beginning of another."""
 
 SYSTEM, ASSISTANT = "system", "assistant"
 """Roles."""
@@ -63,6 +68,17 @@ class Extras:
 NOTHING = Extras()
 
 
+class TemplateError(UserError):
+    """A chat template does not do what is asked of it."""
+
+    def __init__(self, where: str, what: str, way_out: str, advice: str) -> None:
+        """`where`: which template; `what` it does. `advice`: for who starts the ring; `way_out`:
+        for everybody, it may be empty."""
+        outs = [each for each in (way_out, advice) if each]
+        theirs = f"the model's chat template {what}" + (f": {way_out}" if way_out else "")
+        super().__init__(f"{where} {what}: {', or '.join(outs)}", theirs)
+
+
 class ChatTemplate:
     """Writes a dialogue as the prompt for the next answer."""
 
@@ -77,11 +93,12 @@ class ChatTemplate:
         system: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         options: Mapping[str, Any] | None = None,
+        check: Callable[[str], None] = lambda text: None,
     ) -> list[int]:
         """The prompt for an answer to the last of these messages. `system`: the system message
         where they begin with none; empty: none, not even one that the template would write by
         itself; None: as the template has it. `tools`: functions that may be called, as JSON schema.
-        `options`: variables for the template.
+        `options`: variables for the template. `check` is given the text before it becomes tokens.
 
         Raises UserError for a template that fails, or leaves out what it is given.
         """
@@ -93,6 +110,7 @@ class ChatTemplate:
         whole = self._with_system(messages, system)
         extras = Extras(tools or None, options or {})
         text = self._apply(whole, extras)
+        check(text)
         self._keeps(whole, extras)
         return self._encode(text)
 
@@ -143,7 +161,7 @@ class ChatTemplate:
     def check(self) -> None:
         """Raises UserError for a template that fails, or into which no user turn goes."""
         if FIRST not in self.text([FIRST]):
-            raise UserError(f"{self._where} leaves the user's text out: name another --template")
+            raise self._error("leaves the user's text out", "", "name another --template")
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -169,9 +187,10 @@ class ChatTemplate:
         if not text.strip():
             return [*([system_message("")] if self._regard.own else []), *messages]
         if self._regard.refusal:
-            raise UserError(
-                f"{self._where} takes no system message ({self._regard.refusal}): say it in the "
-                "prompt, or name another --template"
+            raise self._error(
+                f"takes no system message ({self._regard.refusal})",
+                "say it in the prompt",
+                "name another --template",
             )
         return [system_message(text), *messages]
 
@@ -198,12 +217,13 @@ class ChatTemplate:
         if _ordinary(messages):
             return
         marked = [_marked(number, message) for number, message in enumerate(messages)]
-        written = self._apply([message for message, _ in marked], extras)
+        written = set(MARK.findall(self._apply([message for message, _ in marked], extras)))
         for number, (message, words) in enumerate(marked):
             if lost := [what for word, what in words.items() if word not in written]:
-                raise UserError(
-                    f"{self._where} leaves {lost[0]} of message {number + 1} (role "
-                    f"{message['role']}) out: say it in a user's, or name another --template"
+                raise self._error(
+                    f"leaves {lost[0]} of message {number + 1} (role {message['role']}) out",
+                    "say it in a user's",
+                    "name another --template",
                 )
 
     def _apply(self, messages: Sequence[Message], extras: Extras = NOTHING) -> str:
@@ -220,10 +240,12 @@ class ChatTemplate:
                 )
             )
         except Exception as error:  # a template is a program: it may end in any of them
-            raise UserError(
-                f"{self._where} failed ({_short(error)}): mend it, name another --template, or use "
-                "--raw"
+            raise self._error(
+                f"failed ({_short(error)})", "", "mend it, name another --template, or use --raw"
             ) from error
+
+    def _error(self, what: str, way_out: str, advice: str) -> TemplateError:
+        return TemplateError(self._where, what, way_out, advice)
 
     @cached_property
     def _ours(self) -> frozenset[str]:
@@ -274,7 +296,7 @@ def _marked(number: int, message: Message) -> tuple[Message, dict[str, str]]:
         marked["content"] = f"Message{number}text"
         words[marked["content"]] = "the text"
     if calls := message.get("tool_calls"):
-        named = [f"Call{number}of{place}" for place in range(len(calls))]
+        named = [f"Call{number}of{place}name" for place in range(len(calls))]
         words |= dict.fromkeys(named, "a call")
         marked["tool_calls"] = [
             {**call, "function": {**call["function"], "name": name}}

@@ -105,11 +105,12 @@ class KeptPrefixes:
             way_out = f"prompt and answer together may have {fits}"
         else:
             way_out = "that is too little for any request"
-        raise UserError(
+        why = (
             f"stage {self._tightest} has memory for the keys and values of {self._room} tokens; a "
             f"prompt of {prompt}, up to {new_tokens} new ones and {spare} for guesses are too "
-            f"many: {way_out}, or give the stage more (--kv-memory)"
+            f"many: {way_out}"
         )
+        raise UserError(f"{why}, or give the stage more (--kv-memory)", why)
 
     def plan(
         self, prompt: Sequence[int], slots: int, announced: Callable[[int], int] | None

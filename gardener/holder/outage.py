@@ -63,7 +63,7 @@ def ring_broke(
         told = [_obituary(stage, reports, speculation) for stage in lost]
         what = "; ".join(told)
         advice = advise(lost[0]) if len(lost) == 1 else "start them again, then repeat the request"
-    return "; ".join((what, *_kept(speculation), advice))
+    return "; ".join((what, *_written(speculation), advice))
 
 
 def stage_failed(report: Failed, speculation: Speculation) -> str:
@@ -73,7 +73,7 @@ def stage_failed(report: Failed, speculation: Speculation) -> str:
     return "; ".join(
         (
             f"stage {report.stage} could not compute {segment}: {_it(report.why)}",
-            *_kept(speculation),
+            *_written(speculation),
             f"stage {report.stage} is still up: see what it printed, then repeat the request",
         )
     )
@@ -89,7 +89,7 @@ def not_numbers(layer: int, cards: Sequence[Card], emitted: int) -> str:
     else:
         where = "the logits are none"
     what = f"stage {card.stage} computes what is no number, in {card.dtype}: {where}"
-    return "; ".join((what, _kept_tokens(emitted), _other_numbers(card, layer)))
+    return "; ".join((what, _written_tokens(emitted), _other_numbers(card, layer)))
 
 
 def _other_numbers(card: Card, layer: int) -> str:
@@ -110,7 +110,7 @@ def stalled(seconds: float, speculation: Speculation) -> str:
     return "; ".join(
         (
             f"no verdict came for {seconds:g} s, though every stage is there: {under_way}",
-            *_kept(speculation),
+            *_written(speculation),
             "see what the stages printed, then repeat the request",
         )
     )
@@ -169,16 +169,16 @@ def _segment(flight: Flight) -> str:
     return f"segment {flight.seq} ({rows}{prompt})"
 
 
-def _kept(speculation: Speculation | None) -> list[str]:
+def _written(speculation: Speculation | None) -> list[str]:
     if speculation is None or speculation.finished:
         return []
-    return [_kept_tokens(speculation.counts.emitted)]
+    return [_written_tokens(speculation.counts.emitted)]
 
 
-def _kept_tokens(tokens: int) -> str:
+def _written_tokens(tokens: int) -> str:
     if not tokens:
         return "no token was written yet"
-    return "1 token is kept" if tokens == 1 else f"{tokens} tokens are kept"
+    return "1 token was written" if tokens == 1 else f"{tokens} tokens were written"
 
 
 def _name(stage: int) -> str:

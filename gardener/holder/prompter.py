@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from gardener.errors import UserError
 from gardener.holder.chat_template import ChatTemplate, FixedText, Message, in_turns
 from gardener.holder.detokenizer import written
 from gardener.holder.templates import END, NEEDS, Template, choose, names_of, read
+from gardener.holder.token_lengths import TokenLengths
 from gardener.model.checkpoint.folders import read_json, refuse_pointer
 from gardener.runtime.wording import Say, check_text
 
@@ -20,6 +22,10 @@ OWN = "the model's own"
 
 class TooLong(UserError):
     """A prompt leaves no room for an answer."""
+
+    def __init__(self, size: str, context: int) -> None:
+        why = f"the prompt has {size}, and with the answer there may be {context}: shorten it"
+        super().__init__(f"{why}, or take a longer --context", why)
 
 
 class Prompter:
@@ -127,13 +133,12 @@ class Prompter:
                 raise UserError(
                     f"the prompt holds token {odd} ({written(self.backend, odd)!r}), and this "
                     f"model has tokens 0 to {self.vocabulary - 1}: take the tokenizer that belongs "
-                    "to it"
+                    "to it",
+                    f"the prompt holds token {odd}, and this model has tokens 0 to "
+                    f"{self.vocabulary - 1}",
                 )
         if len(tokens) >= self.context:
-            raise TooLong(
-                f"the prompt has {len(tokens)} tokens, and with the answer there may be "
-                f"{self.context}: shorten it, or take a longer --context"
-            )
+            raise TooLong(f"{len(tokens)} tokens", self.context)
         return tokens
 
     def tokens(self, text: str) -> list[int]:
@@ -169,9 +174,22 @@ class Prompter:
     ) -> list[int]:
         for message in messages:
             check_text(message["content"], "the prompt")
-        return self.checked(self._checked_chat().tokens(messages, system, tools, options))
+        chat = self._checked_chat()
+        return self.checked(chat.tokens(messages, system, tools, options, self._check_length))
+
+    def _check_length(self, text: str) -> None:
+        """Raises TooLong for a text that is too long whatever its tokens are."""
+        if len(text) > self.context and (least := self._lengths.least(text)) >= self.context:
+            raise TooLong(
+                f"{len(text)} characters, so {least} tokens at the very least", self.context
+            )
+
+    @cached_property
+    def _lengths(self) -> TokenLengths:
+        return TokenLengths(self.backend)
 
     def _raw(self, text: str) -> list[int]:
+        self._check_length(text)
         tokens = list(self._tokenizer(text).input_ids)
         bos = self._tokenizer.bos_token_id
         if bos is not None and tokens[:2] == [bos, bos] and not self._warned:
@@ -205,7 +223,8 @@ class Prompter:
         if self._chat is None:
             raise UserError(
                 "this model brings no chat template, and its name does not say which fits: name "
-                f"one with --template ({', '.join(NEEDS)}, or a Jinja file), or use --raw"
+                f"one with --template ({', '.join(NEEDS)}, or a Jinja file), or use --raw",
+                "this model has no chat template: ask /v1/completions for what follows on a text",
             )
         if not self._looked:
             self._chat.check()

@@ -6,6 +6,10 @@ from tokenizers import Tokenizer
 
 from gardener.holder.detokenizer import Detokenizer, traits, written
 
+LONGEST_STOP = 256
+"""Characters of a stop string at most: what may begin one is looked at with each token, on the
+event loop."""
+
 
 class TextStream:
     """Decodes a growing answer. `push` says whether a stop string has come; `take` gives new text.
@@ -34,6 +38,8 @@ class TextStream:
         self._tokenizer = tokenizer
         self._tokens = Detokenizer(tokenizer, prompt, shown)
         self._stops = tuple(stops)
+        self._longest = max(map(len, stops), default=0)
+        self._initials = frozenset(stop[0] for stop in stops)
         special = traits(tokenizer).special.difference(shown) if stops else ()
         self._named = {each for each in special if any(each in stop for stop in stops)}
         self._left = least  # tokens that end nothing yet
@@ -127,13 +133,23 @@ class TextStream:
         return ends
 
     def _tail(self, seen: str) -> int:
-        """Length of the longest end of the text that a stop string begins with."""
-        return max(
-            (
-                length
-                for stop in self._stops
-                for length in range(1, len(stop))
-                if seen.endswith(stop[:length])
-            ),
-            default=0,
-        )
+        """Length of the longest end of the text that a stop string begins with.
+
+        Where the text is held for one, its beginning is found first. Whatever is passed over is
+        given out, and not looked at again: that makes this linear in the text, as a whole.
+        """
+        for place in range(max(0, len(seen) - self._longest + 1), len(seen)):
+            if seen[place] in self._initials:
+                end = seen[place:]
+                if any(len(stop) > len(end) and stop.startswith(end) for stop in self._stops):
+                    return len(end)
+        return 0
+
+
+def check_stops(stops: Sequence[str]) -> None:
+    """Raises ValueError for stop strings that are too long."""
+    for number, stop in enumerate(stops, 1):
+        if len(stop) > LONGEST_STOP:
+            raise ValueError(
+                f"stop {number} has {len(stop)} characters: give it {LONGEST_STOP} at most"
+            )

@@ -25,9 +25,7 @@ def make_app(house: House) -> Starlette:
             Route("/v1/models/{name:path}", models.model),
             Route("/v1/chat/completions", chat.chat_completions, methods=["POST"]),
             Route("/v1/completions", completions.completions, methods=["POST"]),
-            Route("/ring/events", ring.ring_events),
-            Route("/ring/status", ring.ring_status),
-            *(page.ROUTES if house.settings.page else ()),
+            *((*ring.ROUTES, *page.ROUTES) if house.settings.page else ()),
         ],
         middleware=_before(house),
         exception_handlers={

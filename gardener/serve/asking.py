@@ -1,10 +1,9 @@
 """From the body of a request to an answer that is under way."""
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gardener.errors import GardenerError
@@ -25,15 +24,27 @@ T = TypeVar("T")
 
 async def respond(request: Request, kind: type[ChatRequest] | type[CompletionRequest]) -> Response:
     """The answer to a request of this kind. Raises ApiError."""
+    try:
+        return await _respond(request, kind)
+    except ClientDisconnect:  # while its body came, or was read
+        return Response(status_code=499)
+
+
+async def _respond(request: Request, kind: type[ChatRequest] | type[CompletionRequest]) -> Response:
     house = house_of(request)
     _check_type(request.headers.get("content-type"))
     body = await request.body()
     long = len(body) > LONG
-    wanted = await _aside(long, lambda: kind.read(body))
+
+    async def aside(work: Callable[[], T]) -> T:
+        """Do it, on another thread if it takes long."""
+        return await house.readers.read(work, request.receive) if long else work()
+
+    wanted = await aside(lambda: kind.read(body))
     if wanted.model != house.model:
         raise unknown_model(wanted.model, house)
     prompter, usual = house.ring().prompter, house.keeper.usual
-    question = await _aside(long, lambda: wanted.question(prompter, usual))
+    question = await aside(lambda: wanted.question(prompter, usual))
     ring, settings = house.ring(), house.settings  # again: that may have taken a while
     reply = Reply(
         house.model,
@@ -62,8 +73,3 @@ def _check_type(content: str | None) -> None:
             f"the body is {kind}: send JSON, and say so with `Content-Type: application/json`",
             code="unsupported_media_type",
         )
-
-
-async def _aside(long: bool, work: Callable[[], T]) -> T:
-    """Do it, on another thread if it takes long."""
-    return await asyncio.to_thread(work) if long else work()

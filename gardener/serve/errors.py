@@ -88,9 +88,9 @@ def told(error: Exception, partial: str | None = None) -> ApiError:
         case Ended():
             return ApiError(503, str(error), code="shutting_down", partial=partial)
         case Busy():
-            return ApiError(429, str(error), code="queue_full", retry_after=error.retry_after)
+            return ApiError(429, error.over_http, code="queue_full", retry_after=error.retry_after)
         case UserError():
-            return ApiError(400, str(error), partial=partial)
+            return ApiError(400, error.over_http, partial=partial)
         case PeerLost():
             return ApiError(503, str(error), code="ring_lost", retry_after=5.0, partial=partial)
         case StageFailed():

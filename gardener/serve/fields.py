@@ -58,9 +58,9 @@ def about(param: str) -> Iterator[None]:
     try:
         yield
     except TooLong as error:
-        raise refused(param, str(error), "context_length_exceeded") from error
+        raise refused(param, error.over_http, "context_length_exceeded") from error
     except UserError as error:
-        raise refused(param, str(error)) from error
+        raise refused(param, error.over_http) from error
 
 
 def shown(value: object) -> str:

@@ -10,6 +10,7 @@ from gardener.serve.asked import Asked, Ring
 from gardener.serve.errors import SHUTTING_DOWN, ApiError, not_standing
 from gardener.serve.feed import Feed
 from gardener.serve.keeper import RingKeeper
+from gardener.serve.reading import Readers
 from gardener.serve.settings import ServeSettings
 
 
@@ -20,6 +21,7 @@ class House:
     answers   that are under way, and the tasks that write them
     closing   set when no more requests are taken
     metrics   for Prometheus
+    readers   of requests that are long
     created   when the server began, in seconds since 1970: the age of the model, for clients
     """
 
@@ -30,6 +32,7 @@ class House:
         self.answers: dict[Asked, asyncio.Task[Any]] = {}
         self.closing = asyncio.Event()
         self.feed = Feed(keeper)
+        self.readers = Readers()
         self.metrics = ServerMetrics(model)
 
     def ring(self) -> Ring:

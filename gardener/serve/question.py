@@ -36,6 +36,11 @@ class Question:
     most_calls: int | None = None
     note: str = ""
 
+    @property
+    def shown(self) -> Sequence[str]:
+        """Special tokens that are text in the answer."""
+        return MARKS if self.tools else ()
+
     def ask(self, ring: Ring, policy: str | None = None, bounds: Bounds | None = None) -> Asked:
         """Begin it in a ring; `policy`: for a question that names none. Raises as `OpenRing.ask`
         does."""
@@ -49,7 +54,7 @@ class Question:
             logprobs=self.logprobs,
             ignore_eos=self.ignore_eos,
             stop_tokens=self.stop_tokens,
-            shown=MARKS if self.tools else (),
+            shown=self.shown,
         )
 
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from gardener.decoding.policy import POLICIES
 from gardener.holder.prompter import Prompter
+from gardener.holder.text import check_stops
 from gardener.protocol.sampling import MAX_BEST, MAX_SEED, Sampling
 from gardener.serve import unsupported
 from gardener.serve.fields import about, as_error, read_object, refused, setting_refused
@@ -84,8 +85,13 @@ class _Request(BaseModel):
                 "there are {count} of them: give {most} at most",
                 {"count": len(found), "most": MAX_STOPS},
             )
-        if isinstance(found, list) and "" in found:
+        texts = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+        if "" in texts:
             raise PydanticCustomError("stops", "one is empty: give each some text")
+        try:
+            check_stops(texts)
+        except ValueError as error:
+            raise PydanticCustomError("stops", "{why}", {"why": str(error)}) from error
         return found
 
     @field_validator("logit_bias")

@@ -2,7 +2,8 @@
 
 Beside OpenAI's fields there is `gardener`, see `accounts.account`: at the top of a whole object,
 and in the last chunk that has a choice. Chunks with text have one too, if that was asked for:
-`{"missed": ...}`, whether the last token of the text had not been guessed.
+`{"missed": ..., "tokens": ...}`, whether the last token of the text had not been guessed, and the
+tokens of the answer until now.
 """
 
 import secrets
@@ -19,8 +20,8 @@ from gardener.holder.splitter import Splitter
 from gardener.serve.accounts import Standing, account, usage
 from gardener.serve.asked import Asked
 from gardener.serve.question import Question
-from gardener.serve.token_logprobs import TextOffsets, of_chat, of_text
-from gardener.serve.tool_calls import MARKS, Call, CallReader
+from gardener.serve.token_logprobs import TextOffsets, Told, ToldTokens, of_chat, of_text
+from gardener.serve.tool_calls import Call, CallReader
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,6 +46,13 @@ class Reply:
     created: int = field(default_factory=lambda: int(time.time()))
     number: str = field(default_factory=lambda: secrets.token_hex(12))
 
+    def told(self) -> ToldTokens | None:
+        """The tokens whose log probabilities are told; None where nobody wants them."""
+        question = self.question
+        if question.logprobs is None:
+            return None
+        return ToldTokens(TextOffsets(self.tokenizer, question.tokens, question.shown))
+
 
 class ChatForm:
     """A turn of a chat, see `answering.Form`. Calls of tools are taken out of the text."""
@@ -56,15 +64,13 @@ class ChatForm:
         self._parts: list[str] = []
         self._calls: list[Call] = []
         self._tokens = 0
+        self._told = reply.told()
         self._logprobs: list[Any] = []
         self._chunks = _Chunks(reply, f"chatcmpl-{reply.number}", "chat.completion.chunk")
         self._content = self._chunks.around("delta", "content")
         self._splitter: Splitter | None = None
         if reply.pieces:
-            shown = MARKS if question.tools else ()
-            self._splitter = Splitter(reply.tokenizer, question.tokens, shown)
-            self._guessed = self._chunks.around("delta", "content", missed=False)
-            self._missed = self._chunks.around("delta", "content", missed=True)
+            self._splitter = Splitter(reply.tokenizer, question.tokens, question.shown)
 
     @property
     def text(self) -> str:
@@ -80,29 +86,27 @@ class ChatForm:
         """What can be told of this piece."""
         self._tokens += len(piece.tokens)
         said: list[Any] = []
-        if piece.logprobs:
-            said = of_chat(self._reply.tokenizer, piece)
-            self._logprobs += said
+        if self._told is not None:
+            said = of_chat(self._reply.tokenizer, self._told.push(piece))
         text, calls = (piece.text, []) if self._reader is None else self._reader.push(piece.text)
         parts = () if self._splitter is None else self._splitter.parts(piece)
         if parts and text == piece.text and not calls:
-            return self._told(parts, said)
+            return self._parted(parts, said)
         return self._written(text, calls, said)
 
     def end(self, asked: Asked) -> Iterable[bytes]:
         """What was held back, the finish reason, and what it cost."""
-        yield from self._rest()
+        yield from self._rest(asked)
         yield from self._chunks.last(asked, self._tokens, self._reason(asked), delta={})
 
     def failed(self, asked: Asked) -> Iterable[bytes]:
         """What was held back, and that it broke."""
-        yield from self._rest()
+        yield from self._rest(asked)
         yield self._chunks.finish(asked, BROKEN, delta={})
 
     def whole(self, asked: Asked) -> bytes:
         """The object of an answer that is not streamed."""
-        for _ in self._rest():
-            pass
+        self._rest(asked)
         message: dict[str, Any] = {
             "role": "assistant",
             "content": self.text if self.text or not self._calls else None,
@@ -119,12 +123,15 @@ class ChatForm:
         }
         return self._chunks.whole(asked, "chat.completion", choice, self._tokens)
 
-    def _rest(self) -> Iterable[bytes]:
-        return () if self._reader is None else self._written(*self._reader.end(), [])
+    def _rest(self, asked: Asked) -> Iterable[bytes]:
+        text, calls = ("", []) if self._reader is None else self._reader.end()
+        left = [] if self._told is None else self._told.rest(asked.finish_reason)
+        return self._written(text, calls, of_chat(self._reply.tokenizer, left))
 
     def _written(self, text: str, calls: list[Call], said: list[Any]) -> list[bytes]:
         """Chunks: the text, with log probabilities, and a chunk for each call."""
         made = []
+        self._logprobs += said
         if text or said:
             self._parts.append(text)
             made.append(self._said(text, said))
@@ -134,21 +141,23 @@ class ChatForm:
             self._calls.append(call)
         return made
 
-    def _told(self, parts: Sequence[tuple[str, bool]], said: list[Any]) -> list[bytes]:
+    def _parted(self, parts: Sequence[tuple[str, bool]], said: list[Any]) -> list[bytes]:
         """Chunks with the text, each of which says whether it had been guessed. With log
         probabilities it is one chunk, since those are of all tokens."""
         self._parts += [text for text, _ in parts]
+        self._logprobs += said
         if said:
             text, guessed = "".join(text for text, _ in parts), parts[-1][1]
-            return [self._said(text, said, missed=not guessed)]
-        around = self._missed, self._guessed
-        return [_encode(text).join(around[guessed]) for text, guessed in parts]
+            return [self._chunk(text, said, missed=not guessed)]
+        return [self._chunk(text, missed=not guessed) for text, guessed in parts]
 
-    def _said(self, text: str, said: list[Any], missed: bool | None = None) -> bytes:
-        if not said:
-            return _encode(text).join(self._content)
-        logprobs = {"content": said, "refusal": None}
-        return self._chunks.chunk(delta={"content": text}, logprobs=logprobs, missed=missed)
+    def _said(self, text: str, said: list[Any]) -> bytes:
+        return self._chunk(text, said) if said else _encode(text).join(self._content)
+
+    def _chunk(self, text: str, said: Sequence[Any] = (), missed: bool | None = None) -> bytes:
+        told = None if missed is None else {"missed": missed, "tokens": self._tokens}
+        logprobs = {"content": said, "refusal": None} if said else None
+        return self._chunks.chunk(delta={"content": text}, logprobs=logprobs, told=told)
 
     def _reason(self, asked: Asked) -> str:
         reason = finish(asked)
@@ -162,7 +171,7 @@ class CompletionForm:
         self._reply = reply
         self._parts: list[str] = []
         self._tokens = 0
-        self._offsets = TextOffsets(reply.tokenizer)
+        self._told = reply.told()
         self._logprobs: dict[str, list[Any]] = {}
         self._chunks = _Chunks(reply, f"cmpl-{reply.number}", "text_completion")
         self._content = self._chunks.around("text")
@@ -179,24 +188,34 @@ class CompletionForm:
     def piece(self, piece: Piece) -> Iterable[bytes]:
         """The text of this piece, if it has any."""
         self._tokens += len(piece.tokens)
-        self._parts.append(piece.text)
-        if piece.logprobs:
-            said = of_text(self._reply.tokenizer, piece, self._offsets)
-            for name, values in said.items():
-                self._logprobs.setdefault(name, []).extend(values)
-            return (self._chunks.chunk(text=piece.text, logprobs=said),)
-        return (_encode(piece.text).join(self._content),) if piece.text else ()
+        return self._written(piece.text, [] if self._told is None else self._told.push(piece))
 
     def end(self, asked: Asked) -> Iterable[bytes]:
-        """The finish reason, and what it cost."""
-        return self._chunks.last(asked, self._tokens, finish(asked), text="")
+        """What was held back, the finish reason, and what it cost."""
+        yield from self._rest(asked)
+        yield from self._chunks.last(asked, self._tokens, finish(asked), text="")
 
     def failed(self, asked: Asked) -> Iterable[bytes]:
-        """That it broke."""
-        return (self._chunks.finish(asked, BROKEN, text=""),)
+        """What was held back, and that it broke."""
+        yield from self._rest(asked)
+        yield self._chunks.finish(asked, BROKEN, text="")
+
+    def _rest(self, asked: Asked) -> Iterable[bytes]:
+        return self._written("", [] if self._told is None else self._told.rest(asked.finish_reason))
+
+    def _written(self, text: str, told: Sequence[Told]) -> Iterable[bytes]:
+        """A chunk with this text and log probabilities, if there are any."""
+        self._parts.append(text)
+        if not told:
+            return (_encode(text).join(self._content),) if text else ()
+        said = of_text(self._reply.tokenizer, told)
+        for name, values in said.items():
+            self._logprobs.setdefault(name, []).extend(values)
+        return (self._chunks.chunk(text=text, logprobs=said),)
 
     def whole(self, asked: Asked) -> bytes:
         """The object of an answer that is not streamed."""
+        self._rest(asked)
         asked_for = self._reply.question.logprobs is not None
         none: dict[str, list[Any]] = {
             name: [] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
@@ -229,19 +248,21 @@ class _Chunks:
         }
         self._tail: dict[str, Any] = {"usage": None} if reply.usage else {}
 
-    def chunk(self, *, logprobs: Any = None, missed: bool | None = None, **content: Any) -> bytes:
-        """One chunk with a choice; `missed`: of the last token of its text, if it is to tell."""
-        told = {} if missed is None else {"gardener": {"missed": missed}}
-        return _encode(self._object(content, logprobs, None) | told)
+    def chunk(
+        self, *, logprobs: Any = None, told: dict[str, Any] | None = None, **content: Any
+    ) -> bytes:
+        """One chunk with a choice; `told`: its `gardener`, if it has one."""
+        made = self._object(content, logprobs, None)
+        return _encode(made if told is None else made | {"gardener": told})
 
-    def around(self, *path: str, missed: bool | None = None) -> tuple[bytes, bytes]:
+    def around(self, *path: str) -> tuple[bytes, bytes]:
         """What stands before and after the text at this place of a choice, in a chunk that has
-        nothing else: most chunks are made so, and quickly. `missed`: see `chunk`."""
+        nothing else: most chunks are made so, and quickly."""
         mark = f"{secrets.token_hex(16)}"
         content: Any = mark
         for name in reversed(path):
             content = {name: content}
-        before, _, after = self.chunk(missed=missed, **content).partition(_encode(mark))
+        before, _, after = self.chunk(**content).partition(_encode(mark))
         return before, after
 
     def finish(self, asked: Asked, reason: str, **content: Any) -> bytes:

@@ -1,7 +1,11 @@
-"""GET /ring/events: the ring as it works, as server-sent events; GET /ring/status: once."""
+"""GET /ring/events: the ring as it works, as server-sent events; GET /ring/status: once.
+
+Whoever may ask sees there what others asked for, so both are left out with the page (`--no-page`).
+"""
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from gardener.serve.errors import json_response, not_standing
 from gardener.serve.feed import Watching
@@ -22,3 +26,6 @@ async def ring_status(request: Request) -> Response:
     if status is None:
         raise not_standing(house.keeper.why)
     return json_response(status)
+
+
+ROUTES = (Route("/ring/events", ring_events), Route("/ring/status", ring_status))

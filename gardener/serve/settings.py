@@ -25,7 +25,7 @@ class ServeSettings:
     api_key     what clients must send as `Authorization: Bearer`; None: nothing
     tls_cert, tls_key  PEM files; both or none
     cors        origins of pages in browsers that may ask; `*`: all
-    page        serve the page at /
+    page        serve the page at /, and the feed that it shows
     queue       most requests that wait for their turn
     grace       see `GRACE`
     keep_alive  see `KEEP_ALIVE`

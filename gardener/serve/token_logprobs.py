@@ -1,16 +1,25 @@
 """Log probabilities of tokens, as OpenAI writes them for chats and for completions."""
 
-import codecs
-from collections.abc import Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from gardener.holder.detokenizer import token_bytes, traits, written
+from gardener.holder.detokenizer import LOST, Detokenizer, token_bytes, traits, written
 from gardener.holder.session import Piece
+from gardener.protocol.logprobs import TokenLogprobs
 
 LEAST = -9999.0
 """Stands for minus infinity, which JSON cannot write."""
+
+
+class Told(NamedTuple):
+    """A token, what was said of it, and where in the text it begins."""
+
+    token: int
+    said: TokenLogprobs
+    offset: int
 
 
 def named(tokenizer: Tokenizer, token: int) -> str:
@@ -23,18 +32,18 @@ def named(tokenizer: Tokenizer, token: int) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
 
-def of_chat(tokenizer: Tokenizer, piece: Piece) -> list[dict[str, Any]]:
-    """Of each token of a piece: what it is, and the best ones in its place."""
+def of_chat(tokenizer: Tokenizer, told: Sequence[Told]) -> list[dict[str, Any]]:
+    """Of each token: what it is, and the best ones in its place."""
     return [
         {
-            **_told(tokenizer, token, said.pick),
-            "top_logprobs": [_told(tokenizer, each, log) for each, log in said.best],
+            **_entry(tokenizer, each.token, each.said.pick),
+            "top_logprobs": [_entry(tokenizer, *best) for best in each.said.best],
         }
-        for token, said in zip(piece.tokens, piece.logprobs, strict=True)
+        for each in told
     ]
 
 
-def _told(tokenizer: Tokenizer, token: int, log: float) -> dict[str, Any]:
+def _entry(tokenizer: Tokenizer, token: int, log: float) -> dict[str, Any]:
     return {
         "token": named(tokenizer, token),
         "logprob": max(log, LEAST),
@@ -45,34 +54,72 @@ def _told(tokenizer: Tokenizer, token: int, log: float) -> dict[str, Any]:
 class TextOffsets:
     """Where in the text of an answer its tokens begin, counted in characters."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, prompt: Sequence[int] = (), shown: Collection[str] = ()
+    ) -> None:
+        """As `TextStream` has them."""
         self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._silent = traits(tokenizer).special.difference(shown)
+        self._text = Detokenizer(tokenizer, prompt, shown)
         self._at = 0
 
-    def of(self, tokens: Sequence[int]) -> list[int]:
-        """Of the next tokens. One that is part of a character begins where that begins."""
+    def of(self, token: int) -> int:
+        """Of the next token. One that is part of a character begins where that begins, one that
+        is no text where the text after it does."""
+        before = self._text.rest()
+        behind = self._at + len(before)
+        name = written(self._tokenizer, token)
+        if name is None or name in self._silent:
+            return behind
+        whole = self._at + len(self._text.unsure) if LOST in before else behind
+        new = self._text.push([token])
+        self._at += len(new)
+        # Bytes that were no character yet are none for certain now, unless it goes on with them.
+        follows = new.startswith(before) and new + self._text.rest() != before
+        return behind if follows else whole
+
+
+class ToldTokens:
+    """The tokens of an answer whose log probabilities are told: those that begin in its text.
+
+    A token is told once text behind its beginning is given out. What is left when the answer ends
+    begins behind the text: tokens of the stop text, and the token that ended it. OpenAI lists none
+    of them.
+    """
+
+    def __init__(self, offsets: TextOffsets) -> None:
+        self._offsets = offsets
+        self._waiting: deque[Told] = deque()
+        self._length = 0  # of the text that was given out
+
+    def push(self, piece: Piece) -> list[Told]:
+        """The tokens that can be told with this piece."""
+        self._length += len(piece.text)
+        for token, said in zip(piece.tokens, piece.logprobs, strict=True):
+            self._waiting.append(Told(token, said, self._offsets.of(token)))
         found = []
-        special = traits(self._tokenizer).special
-        for token in tokens:
-            found.append(self._at)
-            if written(self._tokenizer, token) not in special:
-                self._at += len(self._decoder.decode(token_bytes(self._tokenizer, token)))
+        while self._waiting and self._waiting[0].offset < self._length:
+            found.append(self._waiting.popleft())
         return found
 
+    def rest(self, finish: str | None) -> list[Told]:
+        """Those that are left, where nothing in the text ended it: `finish` as a session has it."""
+        left = [] if finish in ("eos", "stop") else [*self._waiting]
+        self._waiting.clear()
+        return left
 
-def of_text(tokenizer: Tokenizer, piece: Piece, offsets: TextOffsets) -> dict[str, list[Any]]:
-    """The lists of a completion's `logprobs` for the tokens of a piece."""
+
+def of_text(tokenizer: Tokenizer, told: Sequence[Told]) -> dict[str, list[Any]]:
+    """The lists of a completion's `logprobs`."""
     return {
-        "tokens": [named(tokenizer, token) for token in piece.tokens],
-        "token_logprobs": [max(said.pick, LEAST) for said in piece.logprobs],
-        "top_logprobs": [_best(tokenizer, piece, place) for place in range(len(piece.tokens))],
-        "text_offset": offsets.of(piece.tokens),
+        "tokens": [named(tokenizer, each.token) for each in told],
+        "token_logprobs": [max(each.said.pick, LEAST) for each in told],
+        "top_logprobs": [_best(tokenizer, each) for each in told],
+        "text_offset": [each.offset for each in told],
     }
 
 
-def _best(tokenizer: Tokenizer, piece: Piece, place: int) -> dict[str, float]:
+def _best(tokenizer: Tokenizer, told: Told) -> dict[str, float]:
     """The best tokens, and the one that was picked, which OpenAI adds to them."""
-    said = piece.logprobs[place]
-    best = {named(tokenizer, token): max(log, LEAST) for token, log in said.best}
-    return best | {named(tokenizer, piece.tokens[place]): max(said.pick, LEAST)}
+    best = {named(tokenizer, token): max(log, LEAST) for token, log in told.said.best}
+    return best | {named(tokenizer, told.token): max(told.said.pick, LEAST)}

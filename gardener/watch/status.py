@@ -55,7 +55,9 @@ class StageStatus(msgspec.Struct, frozen=True):
 
     Over all requests: `compute` and `wait` are recent means for a segment, `busy` is the share of
     the last seconds in which it computed, 0 while nothing runs.
-    `said` is the last line of a stage on this machine that is still starting.
+    `said` is the last line of a stage on this machine that is still starting. `to_next`: one way to
+    the next peer as the stage measured it, in seconds (None: not known), and `bandwidth` of that
+    link in bytes/s (0: not known).
     """
 
     stage: int
@@ -65,6 +67,8 @@ class StageStatus(msgspec.Struct, frozen=True):
     wait: float | None = None
     busy: float = 0.0
     said: str = ""
+    to_next: float | None = None
+    bandwidth: int = 0
 
 
 class KVMemory(msgspec.Struct, frozen=True):

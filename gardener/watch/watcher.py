@@ -165,7 +165,14 @@ def _memory(seen: Snapshot) -> KVMemory:
 
 def _stage(card: Card, number: int, times: StageTimes) -> StageStatus:
     layers = bare_span(card.first, card.end)
-    if number >= len(times.compute):
-        return StageStatus(card.stage, layers, card.name)
-    told = times.compute[number], times.wait[number], times.busy[number]
-    return StageStatus(card.stage, layers, card.name, *told)
+    told: tuple[float | None, float | None, float] = (None, None, 0.0)
+    if number < len(times.compute):
+        told = times.compute[number], times.wait[number], times.busy[number]
+    return StageStatus(
+        card.stage,
+        layers,
+        card.name,
+        *told,
+        to_next=card.delay / 1e6 if card.delay else None,
+        bandwidth=card.bandwidth,
+    )

@@ -45,7 +45,7 @@ class Parrot:
         self.knobs = knobs
         words = messages[-1].content.split()
         if "refuse" in words:
-            raise TooLong("the prompt has 600 tokens, and with the answer there may be 512")
+            raise TooLong("600 tokens", 512)
         figures.prompt, figures.policy = len(messages), "gardener"
         for word in words:
             if word == "lost":

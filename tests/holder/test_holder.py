@@ -153,7 +153,7 @@ def test_a_stage_lost_in_the_middle(victim: int) -> None:
                 said = str(caught.value)
                 assert said.startswith(f"stage {victim} was lost while it ")
                 assert f"start stage {victim} again, then repeat the request" in said
-                assert f"; {len(text)} tokens are kept; " in said
+                assert f"; {len(text)} tokens were written; " in said
                 assert text == truth(400)[: len(text)]
                 with pytest.raises(PeerLost) as again:  # at once, and the same
                     await asyncio.wait_for(write(holder), 1)

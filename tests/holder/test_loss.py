@@ -54,7 +54,7 @@ def test_what_went_in_and_out_tells_what_a_stage_did(reports: list[LossReport], 
     silent = min(report.lost.silent for report in reports) / 1e6
     assert said == (
         f"stage 2 was lost while it {doing}, last heard {silent:.1f} s before: the connection "
-        "broke; 3 tokens are kept; mend 2"
+        "broke; 3 tokens were written; mend 2"
     )
 
 
@@ -67,7 +67,7 @@ def test_the_prompt_is_named() -> None:
 
 
 def test_one_token_is_one_token() -> None:
-    assert "; 1 token is kept; " in ring_broke([before(1, 1)], 3, decoding(1), advise)
+    assert "; 1 token was written; " in ring_broke([before(1, 1)], 3, decoding(1), advise)
 
 
 def test_a_ring_may_break_while_it_is_idle() -> None:
@@ -96,8 +96,8 @@ def test_neighbours_that_blame_each_other_live() -> None:
     cut = [before(3, 2, why="it went silent"), after(2, 2)]
     assert ring_broke(cut, 3, decoding(3), advise) == (
         "stage 2 and stage 3 lost each other: stage 2 says of stage 3 that it went silent, "
-        "stage 3 says of stage 2 that the connection broke; 3 tokens are kept; see to the network "
-        "between them, then repeat the request"
+        "stage 3 says of stage 2 that the connection broke; 3 tokens were written; see to the "
+        "network between them, then repeat the request"
     )
     home = [before(0, 2), after(3, 2)]
     assert "the holder and stage 3 lost each other" in ring_broke(home, 3, decoding(3), advise)
@@ -114,15 +114,15 @@ def test_it_is_complete_when_both_neighbours_have_spoken() -> None:
 def test_a_stage_that_could_not_compute() -> None:
     said = stage_failed(Failed(2, 7, 3, "RuntimeError: out of memory"), decoding(3))
     assert said == (
-        "stage 2 could not compute segment 3 (1 row): RuntimeError: out of memory; 3 tokens are "
-        "kept; stage 2 is still up: see what it printed, then repeat the request"
+        "stage 2 could not compute segment 3 (1 row): RuntimeError: out of memory; 3 tokens were "
+        "written; stage 2 is still up: see what it printed, then repeat the request"
     )
 
 
 def test_a_verdict_that_never_comes() -> None:
     assert stalled(2.5, decoding(3)) == (
         "no verdict came for 2.5 s, though every stage is there: segment 3 (1 row) is under way; "
-        "3 tokens are kept; see what the stages printed, then repeat the request"
+        "3 tokens were written; see what the stages printed, then repeat the request"
     )
 
 
@@ -133,8 +133,8 @@ def still(stage: int, first: bool = True) -> LossReport:
 
 def test_a_holder_that_stood_still_blames_nobody() -> None:
     said = (
-        "this process stood still for 10 s, so the stages next to it gave it up; 3 tokens are "
-        "kept; the stages are up: repeat the request"
+        "this process stood still for 10 s, so the stages next to it gave it up; 3 tokens were "
+        "written; the stages are up: repeat the request"
     )
     # Both neighbours are lost, or one of them, and the other one passes on that it was given up.
     for reports in ([still(1), still(3, False)], [still(3, False), still(1)]):
@@ -147,4 +147,4 @@ def test_a_holder_that_stood_still_blames_nobody() -> None:
 def test_a_stage_that_is_lost_while_the_holder_stands_still_is_named() -> None:
     said = ring_broke([still(1), before(2, 3), after(2, 2)], 3, decoding(3), advise)
     assert said.startswith("stage 2 was lost while it computed segment 3 (1 row), last heard ")
-    assert said.endswith("; 3 tokens are kept; mend 2")
+    assert said.endswith("; 3 tokens were written; mend 2")

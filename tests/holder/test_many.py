@@ -48,7 +48,7 @@ def test_those_for_which_there_is_no_room_wait_their_turn_and_the_rest_is_refuse
             holder.admission.max_requests, holder.admission.max_waiting = 2, 1
             first, second, third = (begin(holder) for _ in range(3))
             assert (len(holder.admission.running), len(holder.admission.waiting)) == (2, 1)
-            with pytest.raises(Busy, match=r"2 requests run and 1 wait: try again in \d+ s") as no:
+            with pytest.raises(Busy, match=r"2 requests run and 1 waits: try again in \d+ s") as no:
                 begin(holder)
             assert no.value.retry_after >= 1
             assert await tokens(first) == truth()
@@ -67,7 +67,7 @@ def test_the_queue_is_bounded_where_memory_is_what_is_short() -> None:
             holder.admission.max_waiting = 2
             waiting = [begin(holder) for _ in range(2)]
             assert len(holder.admission.running) == 1
-            with pytest.raises(Busy, match=r"1 requests run and 2 wait"):
+            with pytest.raises(Busy, match=r"1 request runs and 2 wait"):
                 begin(holder)
             for session in (first, *waiting):
                 assert await tokens(session) == truth()

@@ -3,10 +3,13 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmarks.streaming import KINDS, sequences, whole
-from gardener.holder.text import TextStream
+from gardener.holder.answer import Wanted
+from gardener.holder.text import LONGEST_STOP, TextStream
 
 
 def alphabet() -> Tokenizer:
@@ -168,3 +171,53 @@ def test_a_newline_of_a_byte_token_stops_at_once() -> None:
     stream = TextStream(KINDS["llama"](), (), ["\n"])
     assert push(stream, "▁the", "<0x0A>") == "the"
     assert stream.stopped
+
+
+@given(
+    st.lists(st.text("ab", min_size=1, max_size=6), min_size=1, max_size=4),
+    st.text("abc", max_size=24),
+    st.integers(0, 6),
+)
+def test_text_is_held_exactly_as_long_as_it_may_be_a_stop_string(
+    stops: list[str], text: str, least: int
+) -> None:
+    """Held to all ends of the text, one by one."""
+    stream, shown, seen = TextStream(TOKENIZER, (), stops, least), "", ""
+    for token, letter in zip(encode(text), text, strict=True):
+        seen += letter
+        done = stream.push(token)
+        shown += stream.take()
+        ends = [len(seen) - len(stop) for stop in stops if seen.endswith(stop)]
+        assert done == (len(seen) > least and bool(ends))
+        if done:
+            assert shown == seen[: min(ends)]
+            return
+        begun = {stop[:length] for stop in stops for length in range(1, len(stop))}
+        held = max((len(each) for each in begun if seen.endswith(each)), default=0)
+        assert shown == seen[: len(seen) - held]
+    assert shown + stream.take(final=True) == text
+
+
+def test_a_stop_string_of_any_length_would_cost_time_with_each_token() -> None:
+    Wanted([1], 1, ["a" * LONGEST_STOP])
+    with pytest.raises(ValueError, match="stop 2 has 257 characters: give it 256 at most"):
+        Wanted([1], 1, ["a", "a" * (LONGEST_STOP + 1)])
+
+
+class Counted(str):
+    """A stop string that counts how often it is compared with the end of a text."""
+
+    compared = 0
+
+    def startswith(self, *given: object) -> bool:
+        Counted.compared += 1
+        return str.startswith(self, *given)  # type: ignore[arg-type]
+
+
+def test_what_may_begin_a_stop_string_is_looked_at_once() -> None:
+    """Ends of the text that begin none are given out: all in all there are as many as letters."""
+    stops = [Counted("a" * (LONGEST_STOP - 1) + letter) for letter in "bcd"]
+    stream, text = TextStream(TOKENIZER, (), stops), ("a" * 200 + "e") * 5
+    Counted.compared = 0
+    assert feed(stream, text) == text
+    assert Counted.compared < 3 * 2 * len(text)

@@ -78,20 +78,20 @@ def cards(dtype: str) -> list[Card]:
             2,
             "float16",
             "stage 2 computes what is no number, in float16: layer 2 is the first that computes "
-            "none; 5 tokens are kept; float16 holds nothing beyond 65504: start the stages with "
-            "--dtype bfloat16 or float32",
+            "none; 5 tokens were written; float16 holds nothing beyond 65504: start the stages "
+            "with --dtype bfloat16 or float32",
         ),
         (
             -1,
             "float32",
             "stage 1 computes what is no number, in float32: the embedding of a token holds none; "
-            "5 tokens are kept; take the model's files from their source again",
+            "5 tokens were written; take the model's files from their source again",
         ),
         (
             4,
             "bfloat16",
-            "stage 2 computes what is no number, in bfloat16: the logits are none; 5 tokens are "
-            "kept; take the model's files from their source again, or another --device",
+            "stage 2 computes what is no number, in bfloat16: the logits are none; 5 tokens were "
+            "written; take the model's files from their source again, or another --device",
         ),
     ],
 )

@@ -157,8 +157,8 @@ def test_killed_stages_are_named_and_may_come_back(ring: HandMade, story: str) -
             assert holder.status() == 1
         said = re.fullmatch(
             rf"error: stage {victim} was lost while it (computed|waited for) segment \d+ "
-            r"\(\d+ rows?\), last heard \d\.\d s before: the connection broke; (\d+) tokens are "
-            rf"kept; start stage {victim} again, then repeat the request",
+            r"\(\d+ rows?\), last heard \d\.\d s before: the connection broke; (\d+) tokens were "
+            rf"written; start stage {victim} again, then repeat the request",
             last_line(holder),
         )
         assert said, holder.err
@@ -198,7 +198,7 @@ def test_a_holder_that_stood_still_blames_no_stage(ring: HandMade, story: str) -
         assert holder.status() == 1
         assert re.fullmatch(
             r"error: this process stood still for \d+ s, so the stages next to it gave it up; "
-            r"\d+ tokens are kept; the stages are up: repeat the request",
+            r"\d+ tokens were written; the stages are up: repeat the request",
             last_line(holder),
         ), holder.err
     assert whole(ring) == story

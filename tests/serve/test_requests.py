@@ -198,6 +198,7 @@ def test_a_prompt_is_text_or_tokens(prompter: Prompter) -> None:
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "top_logprobs is 21"),
         ({"stop": ["x"] * (MAX_STOPS + 1)}, "stop", f"give {MAX_STOPS} at most"),
         ({"stop": ["x", ""]}, "stop", "one is empty"),
+        ({"stop": ["x", "y" * 257]}, "stop", "stop 2 has 257 characters: give it 256 at most"),
         ({"policy": "x"}, "policy", "take one of plain"),
         ({"model": None}, "model", "model is null"),
         ({"messages": []}, "messages", "messages is []"),
@@ -236,6 +237,33 @@ def test_a_prompt_that_is_too_long_is_told_with_both_numbers(prompter: Prompter)
     error = refusal(prompter, messages=[{"role": "user", "content": "x" * 600}])
     assert (error.param, error.code) == ("messages", "context_length_exceeded")
     assert "617 tokens, and with the answer there may be 512" in error.message
+
+
+def test_who_asks_over_http_hears_of_no_folder_and_of_no_option(
+    prompter: Prompter, tmp_path: Path
+) -> None:
+    other = Prompter(prompter._directory)
+    other._tokenizer.chat_template = "{{ raise_exception('no') }}"
+    error = refusal(other)
+    assert error.message == "the model's chat template failed (no)"
+    tiny.make("llama", tmp_path, vocab_size=words.ROWS, max_position_embeddings=512)
+    words.name_bytes(tmp_path)
+    bare = refusal(Prompter(tmp_path))
+    assert bare.message.startswith("this model has no chat template: ask /v1/completions")
+    long = refusal(prompter, messages=[{"role": "user", "content": "x" * 600}])
+    for said in (error, bare, long, refusal(prompter, prompt=[700])):
+        assert "--" not in said.message
+        assert "/tmp" not in said.message
+
+
+def test_each_of_many_messages_is_looked_for(prompter: Prompter) -> None:
+    """Number 1 is not taken for there because number 11 is."""
+    other = Prompter(prompter._directory)
+    other._tokenizer.chat_template = TOOLED.replace(
+        "{% for m in messages %}", "{% for m in messages if m is not sameas messages[1] %}"
+    )
+    error = refusal(other, messages=[WHY] * 12)
+    assert "leaves the text of message 2 (role user) out" in error.message
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,18 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tokenizers import Tokenizer, decoders, models
 
+from benchmarks.streaming import KINDS, sequences
+from benchmarks.streaming import whole as as_a_whole
 from gardener.decoding.limits import Counts
-from gardener.holder.detokenizer import LETTER_OF
+from gardener.holder.detokenizer import LETTER_OF, common, traits, written
 from gardener.holder.session import Piece
+from gardener.holder.text import TextStream
 from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.serve.accounts import Standing
 from gardener.serve.question import Question
 from gardener.serve.responses import ChatForm, CompletionForm, Reply
+from gardener.serve.token_logprobs import TextOffsets
 
 STANDING = Standing("the ring is exact: so", near_ties=False, fingerprint="fp_5")
 END = 256
@@ -217,19 +221,24 @@ IN_PARTS = (
 )
 
 
+def log_probabilities(made: Iterable[dict[str, Any]], name: str) -> list[Any]:
+    """A list of the log probabilities, from all chunks."""
+    found = [each["choices"][0]["logprobs"] for each in made]
+    return [value for said in found if said for value in said[name]]
+
+
 def test_log_probabilities_of_a_chat() -> None:
-    """A token that is part of a character has its bytes."""
+    """A token that is part of a character has its bytes. The one that ended it is not listed."""
     body = whole(ChatForm(reply(logprobs=2)), IN_PARTS)
     (choice,) = body["choices"]
     content = choice["logprobs"]["content"]
     part = {"token": "bytes:\\xc3", "logprob": -0.5, "bytes": [0xC3]}
     least = {"token": "A", "logprob": -9999.0, "bytes": [65]}
     assert content[0] == {**part, "top_logprobs": [part, least]}
-    assert [each["bytes"] for each in content] == [[0xC3], [0xA9], list(b"<end>")]
+    assert [each["bytes"] for each in content] == [[0xC3], [0xA9]]
     ChatCompletion.model_validate(body)
     made = chunks(ChatForm(reply(logprobs=2)), IN_PARTS)
-    told = [each["choices"][0]["logprobs"] for each in made]
-    assert [each for said in told if said for each in said["content"]] == content
+    assert log_probabilities(made, "content") == content
     for each in made:
         ChatCompletionChunk.model_validate(each)
 
@@ -238,20 +247,92 @@ def test_log_probabilities_of_a_completion() -> None:
     pieces = (Piece((65,), "A", (TokenLogprobs(-1.0, ((66, -0.5),)),)), *IN_PARTS)
     body = whole(CompletionForm(reply(logprobs=1)), pieces)
     assert body["choices"][0]["logprobs"] == {
-        "tokens": ["A", "bytes:\\xc3", "bytes:\\xa9", "<end>"],
-        "token_logprobs": [-1.0, -0.5, -0.25, -0.125],
+        "tokens": ["A", "bytes:\\xc3", "bytes:\\xa9"],
+        "token_logprobs": [-1.0, -0.5, -0.25],
         "top_logprobs": [
             {"B": -0.5, "A": -1.0},
             {"bytes:\\xc3": -0.5, "A": -9999.0},
             {"bytes:\\xa9": -0.25},
-            {"<end>": -0.125},
         ],
-        "text_offset": [0, 1, 1, 2],
+        "text_offset": [0, 1, 1],
     }
     Completion.model_validate(body)
     made = chunks(CompletionForm(reply(logprobs=1)), pieces)
-    offsets = [each["choices"][0]["logprobs"] for each in made]
-    assert [at for said in offsets if said for at in said["text_offset"]] == [0, 1, 1, 2]
+    assert log_probabilities(made, "text_offset") == [0, 1, 1]
+    # What ended for another reason than such a token has all.
+    for finish in ("length", "lost"):
+        assert log_probabilities(
+            chunks(CompletionForm(reply(logprobs=1)), pieces, finish=finish), "tokens"
+        ) == [*("A", "bytes:\\xc3", "bytes:\\xa9", "<end>")]
+
+
+def pieces_of(text: str, *stops: str, ends: bool = False) -> list[Piece]:
+    """What a session gives of it, byte by byte."""
+    stream, made = TextStream(TOKENIZER, (), stops), []
+    for byte in text.encode():
+        done = stream.push(byte)
+        made.append(Piece((byte,), stream.take(), (TokenLogprobs(-1.0),)))
+        if done:
+            return made
+    if ends:
+        made.append(Piece((END,), stream.take(), (TokenLogprobs(-1.0),)))
+    return [*made, Piece((), stream.take(final=True))]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "finish", "text"),
+    [
+        (pieces_of("So.\nNo", "\nN"), "stop", "So."),
+        (pieces_of("So.\nX", "\nN", ends=True), "eos", "So.\nX"),
+        (pieces_of("So.\n", "\nN", ends=True), "eos", "So.\n"),
+        (pieces_of("So.\n", "\nN"), "length", "So.\n"),
+        (pieces_of("", ends=True), "eos", ""),
+    ],
+)
+def test_log_probabilities_are_those_of_the_text(
+    pieces: list[Piece], finish: str, text: str
+) -> None:
+    """Neither of the stop text nor of the token that ended it; and in a stream they come with
+    their text."""
+    made = chunks(CompletionForm(reply(logprobs=0)), pieces, finish=finish)
+    assert "".join(log_probabilities(made, "tokens")) == text
+    assert log_probabilities(made, "text_offset") == [*range(len(text))]
+    length = 0
+    for each in made:
+        (choice,) = each["choices"]
+        begin, length = length, length + len(choice["text"])
+        said = choice["logprobs"]
+        assert (said["text_offset"] if said else []) == [*range(begin, length)]
+    body = whole(CompletionForm(reply(logprobs=0)), pieces, finish=finish)
+    assert (body["choices"][0]["text"], "".join(body["choices"][0]["logprobs"]["tokens"])) == (
+        *(text, text),
+    )
+    for chat in (
+        log_probabilities(chunks(ChatForm(reply(logprobs=0)), pieces, finish=finish), "content"),
+        whole(ChatForm(reply(logprobs=0)), pieces, finish=finish)["choices"][0]["logprobs"][
+            "content"
+        ],
+    ):
+        assert "".join(each["token"] for each in chat) == text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_begin_where_the_text_of_those_before_them_ends(kind: str) -> None:
+    tokenizer, checked = KINDS[kind](), 0
+    for tokens, prompt in sequences(tokenizer, 400, seed=1):
+        text = as_a_whole(tokenizer, tokens, prompt)
+        before = written(tokenizer, tokens[prompt - 1]) if prompt else None
+        if "\N{REPLACEMENT CHARACTER}" in text or (before or "").startswith("<0x"):
+            continue  # what begins within a character of the prompt has no place of its own
+        offsets, right = TextOffsets(tokenizer, tokens[:prompt]), 0
+        for end in range(prompt, len(tokens)):
+            at = offsets.of(tokens[end])
+            # Where bytes fall back, half a character makes those before it look like none.
+            right = max(right, common(as_a_whole(tokenizer, tokens[:end], prompt), text))
+            if written(tokenizer, tokens[end]) not in traits(tokenizer).special:
+                assert at == right
+                checked += 1
+    assert checked > 30
 
 
 def test_log_probabilities_that_were_not_asked_for_are_null() -> None:
@@ -291,15 +372,20 @@ def told(form: ChatForm, *pieces: Piece) -> list[tuple[str, Any]]:
     return [(each["choices"][0]["delta"].get("content"), each.get("gardener")) for each in made]
 
 
-GUESSED, MISSED = {"missed": False}, {"missed": True}
+def guessed(tokens: int) -> dict[str, Any]:
+    return {"missed": False, "tokens": tokens}
+
+
+def missed(tokens: int) -> dict[str, Any]:
+    return {"missed": True, "tokens": tokens}
 
 
 def test_chunks_tell_what_had_been_guessed_where_that_was_asked_for() -> None:
     pieces = (Piece((83,), "S"), Piece((111, 46), "o.", missed=True), Piece((33, 60), "!"))
     assert told(ChatForm(reply(pieces=True)), *pieces) == [
-        ("S", GUESSED),
-        ("o", GUESSED),
-        (".", MISSED),
+        ("S", guessed(1)),
+        ("o", guessed(3)),
+        (".", missed(3)),
         ("!", None),  # more was held back, since it may be the beginning of a stop text
     ]
     assert told(ChatForm(reply()), *pieces) == [("S", None), ("o.", None), ("!", None)]
@@ -307,11 +393,11 @@ def test_chunks_tell_what_had_been_guessed_where_that_was_asked_for() -> None:
     told(form, *pieces)
     assert form.text == "So.!"
     said = Piece((111, 46), "o.", (SAID, SAID), missed=True)
-    assert told(ChatForm(reply(pieces=True, logprobs=0)), said) == [("o.", MISSED)]
+    assert told(ChatForm(reply(pieces=True, logprobs=0)), said) == [("o.", missed(2))]
 
 
 def test_what_a_call_of_a_tool_may_begin_with_is_not_told_of() -> None:
     form = ChatForm(reply(pieces=True, tools=("look",)))
     texts = ("I", " <to", "p", "!")
     pieces = [Piece(tuple(text.encode()), text, missed=True) for text in texts]
-    assert told(form, *pieces) == [("I", MISSED), (" <top", None), ("!", MISSED)]
+    assert told(form, *pieces) == [("I", missed(1)), (" <top", None), ("!", missed(7))]

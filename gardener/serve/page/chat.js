@@ -2,8 +2,9 @@
 
 import { Answer } from "./answer.js";
 import { $, make, say } from "./dom.js";
+import { forget, keep, kept } from "./keeping.js";
 import * as settings from "./settings.js";
-import { Writing } from "./writing.js";
+import { Turn } from "./turn.js";
 
 const SAMPLES = [
   "Why is the sky blue?",
@@ -16,12 +17,15 @@ export class Chat {
   /** `model`: gives the name of the model. */
   constructor(model) {
     this.model = model;
-    this.turns = []; // {asked, answer, element}
+    this.turns = [];
     this.editing = false;
+    this.draft = ""; // what stood in the field before the last message was edited
     this.field = $("ask");
     this.log = $("turns");
+    this.left = false; // the page, for another one
     this.follows = true; // the newest text is kept in sight
     this.prepare();
+    this.restore();
   }
 
   prepare() {
@@ -48,11 +52,27 @@ export class Chat {
     $("stop").addEventListener("click", () => this.stop());
     $("fresh").addEventListener("click", () => this.clear());
     $("cancel-edit").addEventListener("click", () => this.leaveEdit());
+    addEventListener("pagehide", () => {
+      keep(this.turns);
+      this.left = true;
+    });
+    addEventListener("pageshow", () => (this.left = false));
     document.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || $("settings").open) return;
       if (this.running) this.stop();
       else if (this.editing) this.leaveEdit();
     });
+  }
+
+  /** What was said before the page was loaded anew. */
+  restore() {
+    this.turns = kept();
+    for (const turn of this.turns) {
+      this.log.append(turn.whole);
+      turn.show();
+    }
+    $("welcome").hidden = this.turns.length > 0;
+    this.buttons();
   }
 
   get newest() {
@@ -63,7 +83,7 @@ export class Chat {
     return this.newest && !this.newest.answer.done ? this.newest.answer : null;
   }
 
-  /** All that was said before, without turns that got no answer. */
+  /** All that was said before, without turns that got no answer: these say so themselves. */
   messages() {
     const said = this.turns.flatMap(({ asked, answer }) =>
       answer.text
@@ -78,66 +98,44 @@ export class Chat {
 
   send(text) {
     if (!text.trim() || this.running) return;
-    if (this.editing) this.drop();
-    this.leaveEdit("");
-    this.ask(text);
+    const old = this.editing ? this.aside() : null;
+    if (this.editing) this.leaveEdit();
+    else if (text === this.field.value) this.write("");
+    this.ask(text, old);
   }
 
-  ask(text) {
+  /** `old`: the turn that this one takes the place of, once something has come. */
+  ask(text, old = null) {
     $("welcome").hidden = true;
-    const answer = new Answer();
+    const turn = new Turn(text, new Answer());
     const messages = [...this.messages(), { role: "user", content: text }];
-    const element = this.element(text);
-    this.turns.push({ asked: text, answer, element });
-    this.log.append(element.whole);
+    turn.instead = old;
+    this.turns.push(turn);
+    this.log.append(turn.whole);
     this.follows = true;
-    this.follow();
     this.buttons();
     const body = { model: this.model(), messages, ...settings.wanted() };
     let due = false;
-    const show = () => {
+    const draw = () => {
       due = false;
-      this.show(answer, element);
+      if (!turn.answer.done) this.show(turn);
     };
-    answer.read(body, () => {
+    turn.answer.read(body, () => {
       // As often as there are pictures, however fast tokens come.
-      if (answer.done) show();
-      else if (!due) due = Boolean(requestAnimationFrame(show)) || true;
+      if (turn.answer.done) this.show(turn);
+      else if (!due) due = Boolean(requestAnimationFrame(draw)) || true;
     });
-    this.show(answer, element);
+    this.show(turn);
   }
 
-  /** A turn before anything has come. */
-  element(text) {
-    const said = make("div", { class: "said" });
-    const note = make("p", { class: "broken", hidden: true });
-    const line = make("p", { class: "line" });
-    const doing = make("div", { class: "doing" });
-    const reply = make(
-      "article",
-      { class: "reply", "aria-busy": "true" },
-      make("h3", { class: "hidden", text: "The model" }),
-      said,
-      note,
-      make("div", { class: "under" }, line, doing),
-    );
-    const whole = make(
-      "div",
-      { class: "turn" },
-      make("article", { class: "asked" }, make("h3", { class: "hidden", text: "You" }), make("p", { text })),
-      reply,
-    );
-    return { whole, reply, said, note, line, doing, writing: new Writing(said) };
-  }
-
-  show(answer, { reply, note, line, writing }) {
-    writing.show(answer.text);
-    reply.classList.toggle("writing", !answer.done);
-    reply.setAttribute("aria-busy", String(!answer.done));
-    note.hidden = !answer.trouble;
-    say(note, answer.trouble);
-    say(line, answer.done ? answer.line : answer.text ? "" : "reading the prompt");
-    if (answer.done) this.ended(answer);
+  show(turn) {
+    if (!this.turns.includes(turn)) return; // there is another chat now, or it has ended
+    if (turn.instead && turn.answer.came) {
+      turn.instead.whole.remove();
+      turn.instead = null;
+    }
+    turn.show();
+    if (turn.answer.done) this.ended(turn);
     this.follow();
   }
 
@@ -145,10 +143,24 @@ export class Chat {
     if (this.follows) this.log.scrollTop = this.log.scrollHeight;
   }
 
-  ended(answer) {
+  ended(turn) {
+    const { answer } = turn;
+    const stopped = answer.reason === "stopped";
+    say($("told"), answer.trouble || (stopped ? "Stopped." : "The answer is complete."));
+    if (turn.instead) this.putBack(turn);
     this.buttons();
-    say($("told"), answer.trouble || (answer.reason === "stopped" ? "Stopped." : "The answer is complete."));
-    if (answer.refused === 401) settings.open("The server wants its API key, or has another one.");
+    if (!this.left) keep(this.turns); // a browser that leaves breaks what is under way
+    if (answer.refused === 401) settings.open(answer.error);
+  }
+
+  /** Nothing came: the turn whose place it would have taken stays, and what was asked in its place
+   * can be sent again. */
+  putBack({ asked, answer, instead, whole }) {
+    this.turns.splice(-1, 1, instead);
+    whole.remove();
+    instead.fade(false);
+    if (answer.trouble) instead.remark(`Asked again, there was no other answer. ${answer.trouble}`);
+    if (asked !== instead.asked) this.edit(asked);
   }
 
   /** Which buttons there are now. */
@@ -158,12 +170,11 @@ export class Chat {
     $("send").hidden = running;
     $("stop").hidden = !running;
     if (had?.id === "send" || had?.id === "stop") (running ? $("stop") : this.field).focus();
-    for (const { element } of this.turns) element.doing.replaceChildren();
-    if (running || !this.newest) return;
-    this.newest.element.doing.append(
-      make("button", { type: "button", class: "link", text: "Retry", on: { click: () => this.retry() } }),
-      make("button", { type: "button", class: "link", text: "Edit", on: { click: () => this.edit() } }),
-    );
+    const more = [
+      ["Retry", () => this.retry()],
+      ["Edit", () => this.edit()],
+    ];
+    for (const turn of this.turns) turn.offer(turn === this.newest && !running ? more : []);
   }
 
   stop() {
@@ -171,31 +182,42 @@ export class Chat {
     this.field.focus();
   }
 
-  drop() {
-    this.turns.pop()?.element.whole.remove();
-    this.buttons();
+  /** Take the last turn out of the conversation. It is seen until another one takes its place, if
+   * it has an answer; else it is gone, and this gives null. */
+  aside() {
+    const turn = this.turns.pop();
+    if (!turn.answer.text) {
+      turn.whole.remove();
+      return null;
+    }
+    turn.fade(true);
+    turn.offer([]);
+    return turn;
   }
 
   retry() {
+    if (this.editing) this.leaveEdit();
     const { asked } = this.newest;
-    this.drop();
-    this.ask(asked);
+    this.ask(asked, this.aside());
     this.field.focus();
   }
 
-  edit() {
+  /** Change the last message, which is `text` until now. */
+  edit(text = this.newest.asked) {
+    if (!this.editing) this.draft = this.field.value;
     this.editing = true;
     $("editing").hidden = false;
-    this.newest.element.whole.classList.add("edited");
-    this.write(this.newest.asked);
+    this.newest.fade(true);
+    this.write(text);
   }
 
-  /** The field is for the next message again. */
-  leaveEdit(text = "") {
+  /** The field is for the next message again, and has what was begun of it. */
+  leaveEdit() {
     this.editing = false;
     $("editing").hidden = true;
-    this.newest?.element.whole.classList.remove("edited");
-    this.write(text);
+    this.newest?.fade(false);
+    this.write(this.draft);
+    this.draft = "";
   }
 
   write(text) {
@@ -212,10 +234,15 @@ export class Chat {
 
   clear() {
     this.stop();
-    for (const { element } of this.turns) element.whole.remove();
+    for (const turn of this.turns) {
+      turn.instead?.whole.remove();
+      turn.whole.remove();
+    }
     this.turns = [];
+    forget();
     $("welcome").hidden = false;
-    this.leaveEdit();
+    if (this.editing) this.leaveEdit();
     this.buttons();
+    this.field.focus();
   }
 }

@@ -6,13 +6,23 @@ const SILENCE = 25_000; // the server says something every 10 seconds
 const PAUSES = [500, 1000, 2000, 4000];
 
 /**
- * Calls `told` with {status}, or with {why, key} while there is none to show: `key` is true where
- * the server wants one. Returns what begins anew at once.
+ * Calls `told` with {status}, or with {why, key} while there is none to show. `key` is true where
+ * the server wants another one; then it is not asked again by itself. Returns what begins anew at
+ * once.
  */
 export function watch(told) {
   let controller = new AbortController();
   let wake = () => {};
   let failures = 0;
+  let anew = false; // it was ended here, to begin again
+
+  const tell = (what) => {
+    try {
+      told(what);
+    } catch (error) {
+      reportError(error); // a fault of the page, and none of the feed
+    }
+  };
 
   async function read() {
     controller = new AbortController();
@@ -27,8 +37,8 @@ export function watch(told) {
       for await (const { event, data } of events(heard(response, alive))) {
         failures = 0;
         const said = JSON.parse(data);
-        if (event === "status") told({ status: said });
-        else if (event === "down") told({ why: said.why });
+        if (event === "status") tell({ status: said });
+        else if (event === "down") tell({ why: said.why });
       }
     } finally {
       clearTimeout(timer);
@@ -38,23 +48,29 @@ export function watch(told) {
 
   async function run() {
     for (;;) {
-      try {
-        await read();
-      } catch (error) {
+      anew = false;
+      const key = await read().catch((error) => {
+        if (anew) return false;
         const why = error instanceof Refused ? error.message : "The server is silent.";
-        told({ why, key: error.status === 401 });
-      }
-      const pause = PAUSES[Math.min(failures++, PAUSES.length - 1)];
-      await new Promise((resolve) => {
-        wake = resolve;
-        setTimeout(resolve, pause);
+        const key = error.status === 401;
+        tell({ why, key });
+        return key;
       });
+      if (!anew) await pause(key ? Infinity : PAUSES[Math.min(failures++, PAUSES.length - 1)]);
     }
+  }
+
+  function pause(milliseconds) {
+    return new Promise((resolve) => {
+      wake = resolve;
+      if (milliseconds < Infinity) setTimeout(resolve, milliseconds);
+    });
   }
 
   run();
   return () => {
     failures = 0;
+    anew = true;
     controller.abort();
     wake();
   };

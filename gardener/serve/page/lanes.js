@@ -9,6 +9,7 @@ import { duration, percent } from "./units.js";
 
 const SHORTEST = 1.6; // seconds once round the ring
 const GAP = 0.2; // of a lane, between two that are shown slower
+const BLOCK = 8; // pixels that a row takes, at most
 const MOST_ROWS = 14; // shown of a segment, in proportion where there are more
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const KINDS = [
@@ -26,14 +27,17 @@ export class Lanes {
     this.flight = 0;
     this.frame = 0;
     this.before = 0;
+    new ResizeObserver(() => this.resized()).observe(place);
   }
 
   get slowed() {
     return this.flight && !STILL.matches ? Math.max(SHORTEST / this.flight, 1) : 1;
   }
 
-  show({ stages, segments, flight }) {
+  show({ stages, segments, flight, request, others }) {
     this.flight = flight;
+    this.large = request;
+    this.shared = others.length > 0;
     this.build(stages.length);
     stages.forEach((stage, at) => this.describe(stage, this.lanes[at]));
     const now = performance.now();
@@ -66,8 +70,6 @@ export class Lanes {
     for (const name of [...this.chips.keys()]) this.remove(name);
     this.lanes = Array.from({ length: count }, () => lane());
     this.place.replaceChildren(...this.lanes.map((each) => each.whole));
-    const observer = new ResizeObserver(() => this.resized());
-    observer.observe(this.place);
     this.resized();
   }
 
@@ -95,17 +97,22 @@ export class Lanes {
       this.fill(known, segment);
       return;
     }
-    if (this.slowed > 1 && this.crowded(at)) return;
-    const chip = { element: make("div", { class: "chip" }), at, told: at, when: now, lane: null, rows: "" };
+    const chip = { element: make("div", { class: "chip" }), at, told: at, when: now, lane: null, filled: "" };
     this.fill(chip, segment);
+    if (this.slowed > 1 && this.crowded(at, chip.element.childElementCount * BLOCK)) return;
     this.chips.set(name, chip);
   }
 
-  crowded(at) {
-    return [...this.chips.values()].some((chip) => Math.abs(chip.at - at) < GAP);
+  /** Whether one that is so wide, in pixels, would touch another one there. */
+  crowded(at, width) {
+    const lane = this.lanes[0]?.width || 1;
+    return [...this.chips.values()].some((chip) => {
+      const room = Math.max(width, chip.width) + BLOCK;
+      return Math.abs(chip.at - at) < Math.max(GAP, room / Math.max(lane - room, room));
+    });
   }
 
-  /** A block for each row. */
+  /** A block for each row; before them, where there are several requests, the number of theirs. */
   fill(chip, segment) {
     const total = KINDS.reduce((sum, [, field]) => sum + segment[field], 0);
     const scale = Math.min(1, MOST_ROWS / Math.max(total, 1));
@@ -113,9 +120,14 @@ export class Lanes {
       const many = segment[field] ? Math.max(1, Math.round(segment[field] * scale)) : 0;
       return Array(many).fill(kind);
     });
-    if (rows.join() === chip.rows) return;
-    chip.rows = rows.join();
-    chip.element.replaceChildren(...rows.map((kind) => make("i", { class: `row ${kind}` })));
+    const whose = this.shared ? `${segment.request}` : "";
+    chip.element.classList.toggle("other", segment.request !== this.large);
+    if (`${whose} ${rows}` === chip.filled) return;
+    chip.filled = `${whose} ${rows}`;
+    chip.element.replaceChildren(
+      ...(whose ? [make("b", { class: "whose", text: whose })] : []),
+      ...rows.map((kind) => make("i", { class: `row ${kind}` })),
+    );
     chip.width = 0;
   }
 

@@ -25,7 +25,7 @@ async function learn() {
 }
 
 const again = watch((told) => {
-  if (told.key) settings.open("The server wants an API key.");
+  if (told.key) settings.open(told.why);
   ring.show(told);
 });
 settings.prepare(() => {

@@ -8,6 +8,10 @@ import { TreeView } from "./tree.js";
 import { bytes, count, duration, percent, rate } from "./units.js";
 
 const TAIL = 260; // characters of the newest text
+const MOST_ROWS = 8; // of requests
+const RUNNING = / for [\d.]+ s$/; // seconds that a state counts
+const GOES_ON = "This page goes on by itself once the ring stands again.";
+const GIVE = "Give the key under Settings.";
 const OFTEN = 350; // milliseconds between two trees: words that change faster cannot be read
 
 export class RingView {
@@ -18,11 +22,13 @@ export class RingView {
     this.written = 0; // when text and tree were drawn
     this.later = 0;
     this.down = ""; // why there is no ring
+    this.key = false; // the server wants one first
   }
 
-  /** `told`: {status} or {why}, see feed.js. */
-  show({ status, why }) {
+  /** `told`: {status} or {why, key}, see feed.js. */
+  show({ status, why, key = false }) {
     this.down = why ?? "";
+    this.key = key;
     if (status) this.status = status;
     this.state();
     if (status) this.all(status);
@@ -38,16 +44,27 @@ export class RingView {
     const { status, down } = this;
     const trouble = down || (status.trouble ? status.state : "");
     const idle = status && !status.running;
-    const tone = down || status.trouble ? "trouble" : idle ? "ready" : "busy";
-    $("state").dataset.tone = tone;
-    say($("sentence"), down ? "no ring" : idle && !status.trouble ? "ready" : status.state);
-    $("trouble").hidden = !trouble;
+    $("state").dataset.tone = trouble ? "trouble" : idle ? "ready" : "busy";
+    const none = this.key ? "no key" : "no ring";
+    say($("sentence"), down ? none : idle && !trouble ? "ready" : status.state);
+    // What is read aloud: neither counts nor seconds that run.
+    say($("ring-told"), trouble ? "" : idle ? "The ring is ready." : "The ring is at work.");
+    this.alarm(trouble.replace(RUNNING, ""));
+  }
+
+  /** An alert is read aloud with every change, so there is one only where its words are others. */
+  alarm(trouble) {
+    const place = $("trouble");
+    place.hidden = !trouble;
     if (!trouble) return;
     const [first, ...rest] = sentences(trouble);
-    $("trouble").replaceChildren(
-      make("strong", { text: first }),
-      ...(rest.length ? [make("p", { text: rest.join(" ") })] : []),
-      make("p", { class: "what", text: "This page goes on by itself once the ring stands again." }),
+    const parts = [first, rest.join(" "), this.key ? GIVE : GOES_ON];
+    if (place.dataset.said === parts.join()) return;
+    place.dataset.said = parts.join();
+    place.replaceChildren(
+      make("strong", { text: parts[0] }),
+      ...(parts[1] ? [make("p", { text: parts[1] })] : []),
+      make("p", { class: "what", text: parts[2] }),
     );
   }
 
@@ -68,16 +85,19 @@ export class RingView {
 
   all(status) {
     document.body.classList.remove("down");
+    document.body.classList.toggle("idle", !status.running);
+    document.body.classList.toggle("shared", status.others.length > 0);
     this.lanes.show(status);
     this.headline(status);
     this.pace(status);
     this.textSoon();
     depths($("depths").tBodies[0], status.figures.depths);
+    say($("unsent"), unsent(status.figures));
     this.links(status);
     this.requests(status);
   }
 
-  headline({ figures, running, others }) {
+  headline({ figures, running }) {
     const writes = running && figures.counts.emitted > 0;
     const past = !running && figures.mean > 0;
     const shown = writes ? figures.rate : figures.mean;
@@ -87,7 +107,7 @@ export class RingView {
     say($("tab-rate"), writes ? `${rate(shown)}/s` : "");
     spark($("spark"), figures.rates, figures.plain);
     // Those that share a ring get less each; plain is what one alone should get.
-    const gain = figures.plain && !others.length ? figures.mean / figures.plain : 0;
+    const gain = figures.plain && figures.alone ? figures.mean / figures.plain : 0;
     const counts = figures.counts;
     describe($("summary"), [
       ["mean", figures.mean ? rate(figures.mean) : "–", "Tokens a second since the first one"],
@@ -96,7 +116,11 @@ export class RingView {
         figures.plain && counts.emitted ? `≈ ${rate(figures.plain)}` : "–",
         "What a request alone should get without guesses, as the passes of this ring tell",
       ],
-      ["gain", gain ? `${gain.toFixed(2)} ×` : "–", "Mean against plain"],
+      [
+        "gain",
+        gain ? `${gain.toFixed(2)} ×` : "–",
+        figures.alone ? "Mean against plain" : "Not for a request that shared the ring with others",
+      ],
       [
         "guessed",
         counts.emitted ? percent(counts.accepted / counts.emitted) : "–",
@@ -153,12 +177,13 @@ export class RingView {
     if (pruned.length) $("cuttings").replaceChildren(...pruned.map((words) => make("s", { text: words })));
   }
 
-  links({ round_trips: [down, up], memory, exact, flight }) {
+  links({ stages, round_trips: [down, up], memory, exact, flight }) {
     const trip = (seconds) => (seconds === null ? "–" : duration(seconds));
     const share = memory.room ? ` (${percent(memory.used / memory.room)})` : "";
     const room = memory.room ? ` of ${count(memory.room)}` : "";
     describe($("links"), [
       ["to stage 1 and back", trip(down), "Round trip of the first link"],
+      ...hops(stages),
       ["last stage and back", trip(up), "Round trip of the last link"],
       ["once round the ring", flight ? duration(flight) : "–", "From sending a segment to its verdict, lately"],
       [
@@ -187,6 +212,7 @@ export class RingView {
       tokens ? count(tokens) : "–",
       speed ? rate(speed) : "–",
     ];
+    const left = rows.splice(MOST_ROWS).length;
     const shown = rows.length ? rows.map(cells) : [["–", stages.length ? "nobody has asked yet" : "–", "", "", ""]];
     while (body.rows.length > shown.length) body.deleteRow(-1);
     shown.forEach((values, at) => {
@@ -198,8 +224,30 @@ export class RingView {
       });
     });
     const waiting = others.filter((each) => each.state === "waiting").length;
-    say($("queue"), running ? `${running} running${waiting ? `, ${waiting} waiting` : ""}` : "");
+    const parts = [`${running} running`];
+    if (waiting) parts.push(`${waiting} waiting`);
+    if (left) parts.push(`${left} not shown`);
+    say($("queue"), running ? parts.join(", ") : "");
   }
+}
+
+/** Links from stage to stage, as these have measured them. */
+function hops(stages) {
+  const known = stages.slice(0, -1).filter((stage) => stage.to_next !== null);
+  if (!known.length) return [];
+  const each = known.map(({ stage, to_next }) => `${stage}→${stage + 1} ${duration(to_next)}`);
+  const speeds = known
+    .filter((stage) => stage.bandwidth)
+    .map(({ stage, bandwidth }) => `${stage}→${stage + 1} ${bytes(bandwidth)}/s`);
+  const help = ["One way from stage to stage, as these have measured it", ...speeds].join("; ");
+  return [["hops", each.join(" · "), help]];
+}
+
+/** Guesses may be accepted before they are sent, so those of all depths are fewer than all. */
+function unsent({ counts, depths: pairs }) {
+  const sent = pairs.reduce((sum, [, accepted]) => sum + accepted, 0);
+  const more = counts.accepted - sent;
+  return more > 0 ? `${count(more)} more unsent` : "of those sent";
 }
 
 /** What a server says in one line, as the sentences that it is. */

@@ -29,6 +29,11 @@ export function before() {
   return system?.trim() ? [{ role: "system", content: system }] : [];
 }
 
+/** Guesses are tinted in answers, unless somebody does not want it. */
+function tint() {
+  document.body.classList.toggle("tinted", kept().tint ?? true);
+}
+
 /** Ask for settings, and why. `saved` is called after they were changed. */
 export function open(why = "") {
   const dialog = $("settings");
@@ -38,6 +43,7 @@ export function open(why = "") {
   $("key").value = key.get();
   const values = kept();
   for (const name of FIELDS) $(name).value = values[name] ?? "";
+  $("tint").checked = values.tint ?? true;
   dialog.returnValue = "cancel";
   dialog.showModal();
   $(why ? "key" : "system").focus();
@@ -46,13 +52,14 @@ export function open(why = "") {
 /** Make the dialog work. */
 export function prepare(saved) {
   const dialog = $("settings");
+  tint();
   $("open-settings").addEventListener("click", () => open());
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close("cancel"); // beside it
   });
   dialog.querySelector("form").addEventListener("keydown", (event) => {
     // Enter in a field saves; the first button of the form would cancel.
-    if (event.key === "Enter" && event.target.tagName === "INPUT") {
+    if (event.key === "Enter" && event.target.matches("input:not([type=checkbox])")) {
       event.preventDefault();
       dialog.querySelector("[value=save]").click();
     }
@@ -61,7 +68,9 @@ export function prepare(saved) {
     if (dialog.returnValue !== "save") return;
     key.set($("key").value.trim());
     const values = Object.fromEntries(FIELDS.map((name) => [name, $(name).value]));
+    values.tint = $("tint").checked;
     sessionStorage.setItem(PLACE, JSON.stringify(values));
+    tint();
     saved();
   });
 }

@@ -1,12 +1,13 @@
-// The text of a model as paragraphs, lists and code. Elements are built from it, never parsed out
-// of it; links and pictures stay the text that they are.
+// The text of a model, block by block. Elements are built from it, never parsed out of it; links,
+// pictures and tables stay the text that they are.
 
+import { copier } from "./copying.js";
 import { make } from "./dom.js";
+import { blocks } from "./markdown.js";
 
-const FENCE = /^\s*(```|~~~)\s*([\w+#.-]*)/;
-const ITEM = /^(\s*)([-*+]|\d{1,3}[.)])\s+(.*)$/;
-const HEADING = /^(#{1,6})\s+(.*)$/;
-const INLINE = /(`+)([^`]+)\1|\*\*([^*]+)\*\*|__([^_]+)__/g;
+const CODE = /(?<!`)(?<ticks>`+)(?!`)(?<code>.+?)(?<!`)\k<ticks>(?!`)/;
+const STRESS = /(?<![\w*])(?<stars>\*{1,3})(?![\s*])(?<stressed>[^*]+?)(?<!\s)\k<stars>(?![\w*])/;
+const INLINE = new RegExp(`${CODE.source}|${STRESS.source}`, "g");
 
 /** Shows a text that grows: only the blocks that changed are made anew. */
 export class Writing {
@@ -15,82 +16,87 @@ export class Writing {
     this.shown = [];
   }
 
-  show(text) {
-    const blocks = split(text);
+  /** `pieces`: gives what a part of the text is made of, see `Tints.pieces`. */
+  show(text, pieces = (part) => [part]) {
+    const found = blocks(text);
     let same = 0;
-    while (same < blocks.length && equal(blocks[same], this.shown[same])) same += 1;
+    while (same < found.length && equal(found[same], this.shown[same])) same += 1;
     while (this.place.children.length > same) this.place.lastElementChild.remove();
-    for (const block of blocks.slice(same)) this.place.append(element(block));
-    this.shown = blocks;
+    for (const block of found.slice(same)) this.place.append(element(block, pieces));
+    this.shown = found;
   }
 }
 
-const equal = (one, other) =>
-  other && one.kind === other.kind && one.lines.join("\n") === other.lines.join("\n");
+const equal = (one, other) => other && one.kind === other.kind && one.source === other.source;
 
-/** Blocks of lines: {kind: text | code | ul | ol | heading, lines}. */
-export function split(text) {
-  const blocks = [];
-  let block = null;
-  let fence = null;
-  const begin = (kind, more = {}) => {
-    block = { kind, lines: [], ...more };
-    blocks.push(block);
-    return block;
-  };
-  for (const line of text.split("\n")) {
-    const opened = FENCE.exec(line);
-    if (fence) {
-      if (opened?.[1] === fence && !opened[2]) [fence, block] = [null, null];
-      else block.lines.push(line);
-      continue;
-    }
-    const item = ITEM.exec(line);
-    const heading = HEADING.exec(line);
-    if (opened) {
-      fence = opened[1];
-      begin("code", { language: opened[2] });
-    } else if (!line.trim()) {
-      if (block?.kind !== "ul" && block?.kind !== "ol") block = null;
-    } else if (heading) {
-      begin("heading").lines.push(heading[2]);
-      block = null;
-    } else if (item) {
-      const kind = /\d/.test(item[2]) ? "ol" : "ul";
-      if (block?.kind !== kind) begin(kind, { start: parseInt(item[2], 10) || 1 });
-      block.lines.push(item[3]);
-    } else if (block && block.kind !== "text" && /^\s/.test(line)) {
-      block.lines[block.lines.length - 1] += `\n${line.trim()}`;
-    } else {
-      if (block?.kind !== "text") begin("text");
-      block.lines.push(line);
-    }
+function element({ kind, level, language, lines, start, items }, pieces) {
+  switch (kind) {
+    case "code":
+      return code(lines, language, pieces);
+    case "table":
+      return make("pre", { class: "table", tabindex: "0" }, ...plain(lines, pieces));
+    case "rule":
+      return make("hr");
+    case "heading":
+      return make(
+        "p",
+        { class: `heading level-${level}`, role: "heading", "aria-level": Math.min(level + 3, 6) },
+        ...written(lines, pieces),
+      );
+    case "text":
+      return make("p", {}, ...written(lines, pieces));
   }
-  return blocks;
+  const made = items.map((inside) => make("li", {}, ...inside.map((each) => element(each, pieces))));
+  return make(kind, kind === "ol" && start !== 1 ? { start } : {}, ...made);
 }
 
-function element({ kind, lines, start }) {
-  if (kind === "code") {
-    return make("pre", { tabindex: "0" }, make("code", { text: lines.join("\n") }));
-  }
-  if (kind === "ul" || kind === "ol") {
-    const list = make(kind, kind === "ol" && start !== 1 ? { start } : {});
-    list.append(...lines.map((line) => make("li", {}, ...inline(line))));
-    return list;
-  }
-  return make("p", kind === "heading" ? { class: "heading" } : {}, ...inline(lines.join("\n")));
+function code(lines, language, pieces) {
+  const text = lines.map((line) => line.text).join("\n");
+  return make(
+    "div",
+    { class: "code" },
+    make(
+      "div",
+      { class: "code-bar" },
+      make("span", { text: language }),
+      copier(() => text, "Copy the code"),
+    ),
+    make("pre", { tabindex: "0" }, make("code", {}, ...plain(lines, pieces))),
+  );
 }
 
-/** Text with bold words and bits of code. */
-function inline(text) {
+/** Lines as they are. */
+function plain(lines, pieces) {
+  return lines.flatMap(({ text, at }, number) => [...(number ? ["\n"] : []), ...pieces(text, at)]);
+}
+
+/** Lines with stressed words and bits of code. */
+function written(lines, pieces) {
+  return lines.flatMap(({ text, at }, number) => [...(number ? ["\n"] : []), ...inline(text, at, pieces)]);
+}
+
+function inline(text, start, pieces) {
   const parts = [];
   let at = 0;
   for (const found of text.matchAll(INLINE)) {
-    if (found.index > at) parts.push(text.slice(at, found.index));
-    const [all, , code, bold, other] = found;
-    parts.push(code ? make("code", { text: code }) : make("strong", { text: bold ?? other }));
-    at = found.index + all.length;
+    const { ticks, code: bit, stars, stressed } = found.groups;
+    parts.push(...pieces(text.slice(at, found.index), start + at));
+    const inside = start + found.index + (ticks ?? stars).length;
+    if (ticks) parts.push(make("code", {}, ...bitOfCode(bit, inside, pieces)));
+    else parts.push(stress(stars.length, inline(stressed, inside, pieces)));
+    at = found.index + found[0].length;
   }
-  parts.push(text.slice(at));
+  parts.push(...pieces(text.slice(at), start + at));
   return parts;
+}
+
+/** One blank on both sides is there to keep ticks apart. */
+function bitOfCode(bit, at, pieces) {
+  const padded = /^ .*\S.* $/.test(bit);
+  return padded ? pieces(bit.slice(1, -1), at + 1) : pieces(bit, at);
+}
+
+function stress(stars, inside) {
+  if (stars === 1) return make("em", {}, ...inside);
+  return make("strong", {}, ...(stars === 2 ? inside : [make("em", {}, ...inside)]));
 }
