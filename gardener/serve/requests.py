@@ -4,7 +4,7 @@ Unknown fields are ignored. Those that are known and cannot be had are refused b
 `unsupported`. `null` is a field that was not sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
@@ -157,7 +157,24 @@ class _Request(BaseModel):
         except ValueError as error:
             raise setting_refused(error) from error
 
-    def _question(self, tokens: list[int], usual: Sampling, **more: Any) -> Question:
+    def _check_tokens(self, vocabulary: int) -> None:
+        """Raises ApiError for a token that the model does not have."""
+        named: dict[str, Iterable[int]] = {
+            "logit_bias": map(int, self.logit_bias or ()),
+            "stop_token_ids": self.stop_token_ids or (),
+        }
+        for name, tokens in named.items():
+            for token in tokens:
+                if not 0 <= token < vocabulary:
+                    raise refused(
+                        name,
+                        f"{name} names token {token}: this model has tokens 0 to {vocabulary - 1}",
+                    )
+
+    def _question(
+        self, prompter: Prompter, tokens: list[int], usual: Sampling, **more: Any
+    ) -> Question:
+        self._check_tokens(prompter.vocabulary)
         new_tokens, least = self.new_tokens, self.min_tokens or 0
         if new_tokens is not None and least > new_tokens:
             raise refused(
@@ -225,6 +242,7 @@ class ChatRequest(_Request):
                 self.chat_template_kwargs,
             )
         return self._question(
+            prompter,
             tokens,
             usual,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
@@ -267,4 +285,4 @@ class CompletionRequest(_Request):
                 tokens = prompter.encode(self.prompt, raw=True)
             else:
                 tokens = prompter.checked(self.prompt)
-        return self._question(tokens, usual, logprobs=self.logprobs)
+        return self._question(prompter, tokens, usual, logprobs=self.logprobs)

@@ -194,6 +194,8 @@ def test_a_prompt_is_text_or_tokens(prompter: Prompter) -> None:
         ({"seed": 2**70}, "seed", "seed is"),
         ({"logit_bias": {"x": 1}}, "logit_bias", "'x' is no number of a token"),
         ({"logit_bias": {"5": 101}}, "logit_bias", "between -100 and 100"),
+        ({"logit_bias": {"512": 1}}, "logit_bias", "names token 512: this model has tokens 0 to"),
+        ({"stop_token_ids": [5, -5]}, "stop_token_ids", "stop_token_ids names token -5"),
         ({"top_logprobs": 2}, "top_logprobs", "set logprobs to true"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "top_logprobs is 21"),
         ({"stop": ["x"] * (MAX_STOPS + 1)}, "stop", f"give {MAX_STOPS} at most"),
