@@ -178,6 +178,29 @@ def test_the_key_is_asked_for_once(browser: Any, server: Server) -> None:
         expect(page.locator("#trouble")).to_be_hidden()
 
 
+def test_settings_are_taken_and_the_ring_stays_in_sight(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        expect(page.locator("#sentence")).to_have_text("ready", timeout=SLOW)
+        assert page.evaluate("document.body.matches('.tinted')")
+        page.evaluate(
+            "window.seen = []; const place = document.getElementById('sentence');"
+            "new MutationObserver(() => seen.push(place.textContent))"
+            ".observe(place, { childList: true })"
+        )
+        page.click("#open-settings")
+        page.uncheck("#tint")
+        page.fill("#system", "Be brief.")
+        with page.expect_response("**/ring/events"):
+            page.get_by_role("button", name="Save").click()
+        assert not page.evaluate("document.body.matches('.tinted')")
+        asked = says(page, chunk("Yes."), chunk(reason="stop"))
+        ask(page, "One?")
+        answered(page, 1)
+        assert asked[0]["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert asked[0]["gardener_pieces"] is True
+        assert "no ring" not in page.evaluate("seen")
+
+
 def test_answers_and_code_can_be_copied_over_plain_http_too(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
