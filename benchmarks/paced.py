@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import uvloop
 
+from gardener.decoding.events import Moment
 from gardener.decoding.limits import Counts
 from gardener.holder.prompter import Prompter
 from gardener.holder.session import Piece
@@ -43,7 +44,9 @@ class PacedSession:
 
     def __init__(self, tokens: Sequence[int], count: int, tick: float) -> None:
         policy = SimpleNamespace(name="paced")
-        self.speculation = SimpleNamespace(prompt=tokens, counts=Counts(), policy=policy, request=1)
+        self.speculation = SimpleNamespace(
+            prompt=tokens, counts=Counts(), policy=policy, request=1, moment=Moment()
+        )
         self.finish_reason: str | None = None
         self.cached_tokens, self.waited, self.sampling = 0, 0.0, GREEDY
         self._left, self._tick = count, tick
@@ -79,6 +82,10 @@ class PacedRing:
         self.stages = (Card(1, "paced", "", 0, 1, 1, 1, "", "float32", "none", 0),)
         self.exactness = "it computes nothing"
         self.holder = SimpleNamespace()
+        self.waiting = 0
+
+    def check_room(self) -> None:
+        """There always is some."""
 
     def ask_tokens(
         self, tokens: Sequence[int], *, max_new_tokens: int, **more: Any

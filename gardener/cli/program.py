@@ -177,9 +177,11 @@ def taking_interrupts(take: Callable[[], bool]) -> Iterator[None]:
 def run(
     main: Coroutine[Any, Any, T],
     loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+    patience: int = 0,
 ) -> T:
     """Run on a `loop` of its own. The first Ctrl-C or SIGTERM ends it with all clean-up and raises
-    Interrupted; the second one ends the process."""
+    Interrupted; the second one ends the process. `patience`: so many between these two cut the
+    clean-up short, where it waits for something."""
     got: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -198,7 +200,7 @@ def run(
         def stop(number: int) -> None:
             if number == signal.SIGINT and not got and _takers and _takers[-1]():
                 return
-            if got:
+            if len(got) > patience:
                 end_at_once(number)
             got.append(number)
             task.cancel()
@@ -215,7 +217,7 @@ def run(
         with asyncio.Runner(loop_factory=loop) as runner:
             return runner.run(guarded())
     except asyncio.CancelledError:
-        raise Interrupted(*got or (signal.SIGINT,)) from None
+        raise Interrupted((got or [signal.SIGINT])[0]) from None
     finally:
         overdue.cancel()
         for number, handler in before.items():

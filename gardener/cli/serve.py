@@ -84,6 +84,15 @@ class ServerOptions:
             "where all who may ask see the newest text of others.",
         ),
     ] = False
+    connections: Annotated[
+        int,
+        Parameter(
+            env_var="GARDENER_CONNECTIONS",
+            validator=Number(gte=1),
+            metavar="N",
+            help="Most connections at a time; more are refused.",
+        ),
+    ] = 256
     queue: Annotated[
         int,
         Parameter(
@@ -181,6 +190,7 @@ def _serve(
         tls_key=options.tls_key,
         cors=tuple(origin.strip() for origin in options.cors.split(",") if origin.strip()),
         page=not options.no_page,
+        connections=options.connections,
         queue=options.queue,
         grace=options.grace,
         keep_alive=options.keep_alive,
@@ -199,4 +209,4 @@ def _serve(
             begun = view.follow if ring.simulate is None else nobody
             await serve_ring(settings, ring, note, heard, begun)
 
-    run(watched())
+    run(watched(), patience=1)

@@ -85,9 +85,10 @@ class Dispatch:
 
     def _moment(self, round_: Round, now: float) -> Moment:
         level = self.writing
-        speculating = self.payoffs.at(level).speculating or not round_.throttled
+        payoff = self.payoffs.at(level)
+        speculating = payoff.speculating or not round_.throttled
         others = level - (not round_.speculation.reading)
-        return Moment(now, round_.costs, speculating, max(others, 0))
+        return Moment(now, round_.costs, speculating, max(others, 0), payoff.dearer)
 
     @property
     def writing(self) -> int:

@@ -20,12 +20,15 @@ class Moment:
     costs        of the ring, for a text of the present length
     speculating  guesses are worth their time
     others       requests that write at the same time
+    dearer       with guesses a token took so many times as long as without, when they were turned
+                 off last; 0: they were not
     """
 
     now: float = 0.0
     costs: Costs = field(default_factory=lambda: Costs.flat(1))
     speculating: bool = True
     others: int = 0
+    dearer: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Counts:
         """Count what another request cost and brought, too."""
         for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for drafter, accepted in other.named.items():
+        for drafter, accepted in tuple(other.named.items()):
             self.named[drafter] = self.named.get(drafter, 0) + accepted
 
 

@@ -30,13 +30,14 @@ RATE = 0.3
 @dataclass
 class Payoff:
     """plain: seconds per token without guesses; an estimate until it has been tried. longest,
-    growth: of the pause, in stretches, before guesses are tried again.
+    growth: of the pause, in stretches, before guesses are tried again. dearer: see `Moment`.
     """
 
     plain: float
     longest: int = LONGEST
     growth: int = GROWTH
     speculating: bool = True
+    dearer: float = 0.0
     _tried: bool = False
     _guessing: float = 0.0  # seconds per token with guesses, 0: not known
     _tokens: int = 0
@@ -62,6 +63,7 @@ class Payoff:
             self._guessing = _mean(self._guessing, pace)
             if self.plain < MARGIN * self._guessing:
                 self.speculating, self._stretches = False, self._pause
+                self.dearer = self._guessing / self.plain
             return
         self.plain = _mean(self.plain, pace) if self._tried else pace
         self._tried = True

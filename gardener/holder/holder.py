@@ -180,7 +180,7 @@ class Holder:
         """
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
-        self.admission.check_room(self._soon())
+        self.check_room()
         self._requests += 1
         drafters = self.drafters
         speculation = Speculation(
@@ -203,6 +203,10 @@ class Holder:
         self.admission.waiting.append(session)
         self.depart()
         return session
+
+    def check_room(self) -> None:
+        """Raise Busy if nobody else may wait."""
+        self.admission.check_room(self._soon())
 
     def _soon(self) -> float:
         """Seconds after which a request that is refused now may find room: about what the first of

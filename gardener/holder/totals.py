@@ -80,7 +80,7 @@ class Totals:
         self.counts.add(other.counts)
         self.verdicts += other.verdicts
         self._busy += other.busy(now)
-        self.runs.update(other.runs)
+        self.runs.update(other.runs.copy())
         self._compute = _sums(self._compute, other._compute)
         self._wait = _sums(self._wait, other._wait)
 

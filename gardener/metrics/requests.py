@@ -109,7 +109,7 @@ class RequestTimer:
 
     def __init__(self, metrics: RequestMetrics, asked: float) -> None:
         self._metrics, self._asked = metrics, asked
-        self._last: float | None = None  # when the newest token came
+        self.last: float | None = None  # when the newest token came
         self.count = 0  # tokens until now
 
     @property
@@ -121,8 +121,8 @@ class RequestTimer:
         """So many came at once."""
         if not count:
             return
-        now, last, metrics = clock.now(), self._last, self._metrics
-        self._last = now
+        now, last, metrics = clock.now(), self.last, self._metrics
+        self.last = now
         self.count += count
         metrics.generated.inc(count)
         if last is None:

@@ -4,7 +4,7 @@ The keeper of a server opens a ring again after it broke, with another holder. C
 where they were: what earlier rings had counted is kept.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -40,20 +40,25 @@ SPECULATION = {
 
 
 class RingCollector(Collector):
-    """The ring of one server, however often it is opened again. Read it on the event loop."""
+    """The ring of one server, however often it is opened again. Read it on the event loop; only a
+    simulated ring changes meanwhile. As with vLLM, requests, guesses and the KV cache are those of
+    a `model`."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, model: str) -> None:
         self._holder: Holder | None = None
+        self._waiting: Callable[[], int] | None = None
         self._past = Totals()  # of the rings before
+        self._model = {"model_name": model}
         registry.register(self)
 
-    def watch(self, holder: Holder) -> None:
-        """The ring was opened, for the first time or again. Once told or often, it is the same."""
+    def watch(self, holder: Holder, waiting: Callable[[], int] | None = None) -> None:
+        """The ring was opened, for the first time or again. Once told or often, it is the same.
+        `waiting`: how many requests wait for their turn, where the holder does not know all."""
         if holder is self._holder:
             return
         if self._holder is not None:
             self._past = self._totals(clock.now())
-        self._holder = holder
+        self._holder, self._waiting = holder, waiting
 
     def collect(self) -> Iterator[Metric]:
         """All there is to tell now."""
@@ -64,8 +69,8 @@ class RingCollector(Collector):
             0 if holder is None or not holder.stands else 1,
         )
         totals = self._totals(now)
-        yield from _requests(holder)
-        yield from _speculation(totals)
+        yield from self._requests(holder)
+        yield from self._speculation(totals)
         yield from _stages(totals)
         busy = totals.busy(now)
         yield _counter("gardener_busy_seconds", "Seconds in which a request ran.", busy)
@@ -79,44 +84,48 @@ class RingCollector(Collector):
         totals.add(self._past, now)
         if self._holder is not None:
             totals.add(self._holder.totals, now)
-            for session in self._holder.admission.running.values():
+            for session in tuple(self._holder.admission.running.values()):
                 totals.counts.add(session.speculation.counts)
         return totals
 
+    def _requests(self, holder: Holder | None) -> Iterator[Metric]:
+        admission = None if holder is None or not holder.stands else holder.admission
+        running = 0 if admission is None else len(admission.running)
+        waiting = 0 if admission is None else len(admission.waiting)
+        if admission is not None and self._waiting is not None:
+            waiting = self._waiting()
+        model = self._model
+        yield _gauge("gardener_num_requests_running", "Requests that run.", running, model)
+        what = "Requests that wait for their turn."
+        yield _gauge("gardener_num_requests_waiting", what, waiting, model)
+        if admission is not None and admission.prefixes.room:
+            prefixes = admission.prefixes
+            yield _gauge(
+                "gardener_kv_cache_usage_perc",
+                "Share of the slots of the KV cache that running and kept requests take; 1: all.",
+                prefixes.used / (prefixes.room or 1),
+                model,
+            )
+            yield _gauge(
+                "gardener_prefixes_kept",
+                "Ended requests with whose keys and values others may begin.",
+                len(prefixes.kept),
+            )
 
-def _requests(holder: Holder | None) -> Iterator[Metric]:
-    admission = None if holder is None or not holder.stands else holder.admission
-    running = 0 if admission is None else len(admission.running)
-    waiting = 0 if admission is None else len(admission.waiting)
-    yield _gauge("gardener_num_requests_running", "Requests that run.", running)
-    yield _gauge("gardener_num_requests_waiting", "Requests that wait for their turn.", waiting)
-    if admission is not None and admission.prefixes.room:
-        prefixes = admission.prefixes
-        yield _gauge(
-            "gardener_kv_cache_usage_perc",
-            "Share of the slots of the KV cache that running and kept requests take; 1: all.",
-            prefixes.used / (prefixes.room or 1),
+    def _speculation(self, totals: Totals) -> Iterator[Metric]:
+        model = self._model
+        for name, (field, what) in SPECULATION.items():
+            yield _counter(name, what, getattr(totals.counts, field), model)
+        yield _counter("gardener_verdicts", "Segments that came back judged.", totals.verdicts)
+        by_position = _family(
+            "gardener_spec_decode_num_accepted_tokens_per_pos",
+            "Verdicts that accepted more guesses at once than `position`.",
+            ("model_name", "position"),
         )
-        yield _gauge(
-            "gardener_prefixes_kept",
-            "Ended requests with whose keys and values others may begin.",
-            len(prefixes.kept),
-        )
-
-
-def _speculation(totals: Totals) -> Iterator[Metric]:
-    for name, (field, what) in SPECULATION.items():
-        yield _counter(name, what, getattr(totals.counts, field))
-    yield _counter("gardener_verdicts", "Segments that came back judged.", totals.verdicts)
-    by_position = _family(
-        "gardener_spec_decode_num_accepted_tokens_per_pos",
-        "Verdicts that accepted more guesses at once than `position`.",
-        ("position",),
-    )
-    for position in range(max(totals.runs, default=0)):
-        count = sum(count for run, count in totals.runs.items() if run > position)
-        by_position.add_metric((str(position),), count)
-    yield by_position
+        for position in range(max(totals.runs, default=0)):
+            count = sum(count for run, count in totals.runs.items() if run > position)
+            by_position.add_metric((model["model_name"], str(position)), count)
+        yield by_position
 
 
 def _stages(totals: Totals) -> Iterator[Metric]:
@@ -184,12 +193,16 @@ def _links(holder: Holder) -> Mapping[str, Link | None]:
     return {str(len(holder.cards)): holder.ring.upstream, "1": holder.ring.downstream}
 
 
-def _gauge(name: str, what: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, what, value=value)
+def _gauge(name: str, what: str, value: float, labels: Mapping[str, str] = {}) -> Metric:
+    made = GaugeMetricFamily(name, what, labels=tuple(labels))
+    made.add_metric(tuple(labels.values()), value)
+    return made
 
 
-def _counter(name: str, what: str, value: float) -> Metric:
-    return CounterMetricFamily(name, what, value=value)
+def _counter(name: str, what: str, value: float, labels: Mapping[str, str] = {}) -> Metric:
+    made = _family(name, what, tuple(labels))
+    made.add_metric(tuple(labels.values()), value)
+    return made
 
 
 def _family(name: str, what: str, labels: Sequence[str]) -> CounterMetricFamily:

@@ -18,7 +18,7 @@ class ServerMetrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self.requests = RequestMetrics(self._registry, model)
-        self.ring = RingCollector(self._registry)
+        self.ring = RingCollector(self._registry, model)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """See `exposition`. To be called on the event loop of the ring."""

@@ -109,6 +109,15 @@ class OpenRing:
             stop_tokens=stop_tokens,
         )
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return len(self.holder.admission.waiting)
+
+    def check_room(self) -> None:
+        """Raise Busy if nobody else may wait."""
+        self.holder.check_room()
+
     def ask_tokens(self, tokens: Sequence[int], **said: Unpack[Terms]) -> Session:
         """The same for a prompt of tokens, as `prompter` makes them. `shown`: special tokens that
         are text in the answer, as the vocabulary writes them."""

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gardener.runtime.logs import request_id
 from gardener.serve.errors import ApiError, told_nothing
+from gardener.serve.scope import MAY_ASK
 from gardener.serve.settings import ServeSettings, is_loopback
 
 log = logging.getLogger(__name__)
@@ -89,8 +90,8 @@ class Guarded:
             return
         headers = Headers(scope=scope)
         try:
-            self._check(scope, headers)
             _check_length(headers)
+            self._check(scope, headers)
         except ApiError as error:
             await error.response()(scope, receive, send)
             return
@@ -99,13 +100,15 @@ class Guarded:
     def _check(self, scope: Scope, headers: Headers) -> None:
         if self._key is None:
             self._check_neighbour(scope, headers)
-            return
-        path: str = scope["path"]
-        if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
+            scope[MAY_ASK] = True
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode(), self._key)
-        if scheme.lower() != "bearer" or not right:
+        scope[MAY_ASK] = right and scheme.lower() == "bearer"
+        path: str = scope["path"]
+        if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
+            return
+        if not scope[MAY_ASK]:
             what = "wrong" if given else "missing"
             raise ApiError(
                 401,
@@ -127,9 +130,10 @@ class Guarded:
         origin = headers.get("origin")
         own = f"{scope.get('scheme', 'http')}://{host}"
         if origin is not None and origin != own and not {origin, "*"} & {*self._cors}:
+            allow = "* (it names no origin)" if origin == "null" else origin
             raise ApiError(
                 403,
-                f"a page of {origin} may not ask this server: allow it with --cors {origin}",
+                f"a page of {origin} may not ask this server: allow it with --cors {allow}",
                 code="wrong_origin",
             )
 
@@ -137,13 +141,20 @@ class Guarded:
 def _name(url: str) -> str:
     """The host in a URL; empty if there is none."""
     try:
-        return urlsplit(url).hostname or ""
+        return (urlsplit(url).hostname or "").removesuffix(".")  # it may be written as absolute
     except ValueError:
         return ""
 
 
 def _check_length(headers: Headers) -> None:
     length = headers.get("content-length", "")
+    if length and "transfer-encoding" in headers:
+        raise ApiError(
+            400,
+            "the request has both Content-Length and Transfer-Encoding: send one of them",
+            code="invalid_http",
+            closes=True,
+        )
     if length.isdigit() and int(length) > MOST_BODY:
         raise _too_long()
 

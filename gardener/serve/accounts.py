@@ -72,7 +72,7 @@ def account(asked: Asked, standing: Standing, note: str = "") -> dict[str, Any]:
         "segments": counts.segments,
         "tokens_per_segment": round(counts.emitted / max(counts.segments, 1), 3),
         "plain_tokens": counts.plain,
-        "guessing": _turned_down(policy, counts.plain, counts.emitted),
+        "guessing": _turned_down(policy, counts.plain, counts.emitted, speculation.moment.dearer),
         "exactness": standing.exactness,
         "near_ties": standing.near_ties,
         "seed": asked.sampling.seed,
@@ -81,9 +81,10 @@ def account(asked: Asked, standing: Standing, note: str = "") -> dict[str, Any]:
     }
 
 
-def _turned_down(policy: str, plain: int, emitted: int) -> str | None:
+def _turned_down(policy: str, plain: int, emitted: int, dearer: float) -> str | None:
     if policy == "plain":
         return "the policy of this request, plain, does not guess"
     if not plain:
         return None
-    return f"{plain} of {emitted} tokens were written without guesses, which did not pay"
+    found = f": with them a token took {dearer:.2f} times as long" if dearer else ""
+    return f"{plain} of {emitted} tokens were written without guesses{found}"

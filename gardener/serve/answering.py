@@ -11,15 +11,17 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gardener.errors import GardenerError
 from gardener.holder.session import Piece
 from gardener.metrics.requests import RequestTimer
+from gardener.runtime import clock
 from gardener.serve.asked import COMPLETE, Asked
 from gardener.serve.errors import SHUTTING_DOWN, Ended, told
 from gardener.serve.house import House
 from gardener.serve.logged import visit
+from gardener.serve.scope import write_of
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +92,14 @@ class Stream(Response):
         async with _attended(self._asked, self._house, receive) as (left, timer):
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
-            async for data in self._events(left, timer):
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+            quiet = asyncio.create_task(self._comment(timer, send))
+            write = write_of(scope)
+            try:
+                async for data in self._events(left, timer):
+                    if not write(data):
+                        await send(_part(data))
+            finally:
+                quiet.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(
@@ -102,10 +110,9 @@ class Stream(Response):
         try:
             if begin := b"".join(map(event, form.begin())):
                 yield begin
-            async for piece in self._pieces(timer):
-                if piece is None:
-                    yield COMMENT
-                elif data := b"".join(map(event, form.piece(piece))):
+            async for piece in asked:
+                timer.tokens(len(piece.tokens))
+                if data := b"".join(map(event, form.piece(piece))):
                     yield data
             if not left.done():
                 _check_complete(asked)
@@ -116,20 +123,22 @@ class Stream(Response):
             failure = event(told(error).body())
             yield b"".join((*map(event, form.failed(asked)), failure))
 
-    async def _pieces(self, timer: RequestTimer) -> AsyncIterator[Piece | None]:
-        """None where there was none for a while."""
+    async def _comment(self, timer: RequestTimer, send: Send) -> None:
+        """Say that the answer is still under way whenever there was no token for a while: beside
+        the pieces, so that none has to wait for a piece with a timer of its own."""
         pause = self._house.settings.keep_alive
+        said = clock.now()
         while True:
-            try:
-                async with asyncio.timeout(pause):
-                    piece = await anext(self._asked)
-            except TimeoutError:
-                yield None
-            except StopAsyncIteration:
-                return
+            rest = max(said, timer.last or said) + pause - clock.now()
+            if rest > 0:
+                await asyncio.sleep(rest)
             else:
-                timer.tokens(len(piece.tokens))
-                yield piece
+                await send(_part(COMMENT))
+                said = clock.now()
+
+
+def _part(data: bytes) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 def _check_complete(asked: Asked) -> None:

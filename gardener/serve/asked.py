@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, Self, Unpack
 
+from gardener.decoding.events import Moment
 from gardener.decoding.limits import Counts
 from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
@@ -31,6 +32,10 @@ class Guessed(Protocol):
     @property
     def counts(self) -> Counts:
         """What it cost and brought so far."""
+
+    @property
+    def moment(self) -> Moment:
+        """What was known of the ring when something happened to it last."""
 
 
 class Asked(Protocol):
@@ -94,6 +99,13 @@ class Ring(Protocol):
     @property
     def longest(self) -> int:
         """Most tokens of an answer where nobody says how many."""
+
+    @property
+    def waiting(self) -> int:
+        """Answers that wait for their turn."""
+
+    def check_room(self) -> None:
+        """Raise Busy if nobody else may wait."""
 
     def ask_tokens(self, tokens: Sequence[int], **said: Unpack[Terms]) -> Asked:
         """Begin an answer, see `OpenRing.ask_tokens`."""

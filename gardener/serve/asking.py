@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 from gardener.errors import GardenerError
 from gardener.serve.accounts import Standing
-from gardener.serve.answering import Stream, whole
+from gardener.serve.answering import Form, Stream, whole
+from gardener.serve.asked import Asked
 from gardener.serve.errors import ApiError, told
-from gardener.serve.house import house_of
+from gardener.serve.house import House, house_of
 from gardener.serve.models import unknown_model
 from gardener.serve.requests import ChatRequest, CompletionRequest
 from gardener.serve.responses import ChatForm, CompletionForm, Reply
@@ -24,16 +25,24 @@ T = TypeVar("T")
 
 async def respond(request: Request, kind: type[ChatRequest] | type[CompletionRequest]) -> Response:
     """The answer to a request of this kind. Raises ApiError."""
-    try:
-        return await _respond(request, kind)
-    except ClientDisconnect:  # while its body came, or was read
-        return Response(status_code=499)
-
-
-async def _respond(request: Request, kind: type[ChatRequest] | type[CompletionRequest]) -> Response:
     house = house_of(request)
+    try:
+        asked, form, streamed = await _begun(request, kind, house)
+    except ClientDisconnect:
+        return Response(status_code=499)  # nobody reads that
+    if streamed:
+        return Stream(asked, form, house)
+    return await whole(asked, form, house, request.receive)
+
+
+async def _begun(
+    request: Request, kind: type[ChatRequest] | type[CompletionRequest], house: House
+) -> tuple[Asked, Form, bool]:
+    """An answer that is under way, how it is written, and whether it is streamed. What was sent is
+    not kept. Raises ApiError, and ClientDisconnect if the client leaves before it is begun."""
     _check_type(request.headers.get("content-type"))
-    body = await request.body()
+    _check_room(house)
+    body = b"".join([chunk async for chunk in request.stream()])
     long = len(body) > LONG
 
     async def aside(work: Callable[[], T]) -> T:
@@ -54,14 +63,20 @@ async def _respond(request: Request, kind: type[ChatRequest] | type[CompletionRe
         wanted.wants_usage,
         wanted.wants_pieces,
     )
-    form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
+    form: Form = ChatForm(reply) if isinstance(wanted, ChatRequest) else CompletionForm(reply)
     try:
         asked = question.ask(ring, settings.policy, settings.bounds)
     except GardenerError as error:
         raise told(error) from error
-    if wanted.streamed:
-        return Stream(asked, form, house)
-    return await whole(asked, form, house, request.receive)
+    return asked, form, wanted.streamed
+
+
+def _check_room(house: House) -> None:
+    """Raises ApiError if no more answers are begun now: before all is read that was sent."""
+    try:
+        house.ring().check_room()
+    except GardenerError as error:
+        raise told(error) from error
 
 
 def _check_type(content: str | None) -> None:

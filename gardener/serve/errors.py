@@ -37,6 +37,7 @@ class ApiError(Exception):
     code         a word that programs know the case by
     retry_after  seconds after which it is worth trying again
     partial      the text that was written before it failed
+    closes       nothing more is read from the connection
     """
 
     status: int
@@ -45,6 +46,7 @@ class ApiError(Exception):
     code: str | None = None
     retry_after: float | None = None
     partial: str | None = None
+    closes: bool = False
 
     @property
     def kind(self) -> str:
@@ -70,6 +72,8 @@ class ApiError(Exception):
     def response(self) -> Response:
         """As HTTP has it."""
         headers = {} if self.retry_after is None else {"retry-after": f"{ceil(self.retry_after)}"}
+        if self.closes:
+            headers["connection"] = "close"
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
         return Response(self.body(), self.status, headers, "application/json")

@@ -9,6 +9,7 @@ key the feed wants the key, too; without one the server is for this machine alon
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -21,6 +22,8 @@ from gardener.serve.errors import ApiError
 from gardener.serve.keeper import RingKeeper
 from gardener.watch.status import ColouredText, HolderStatus
 from gardener.watch.watcher import RingWatcher
+
+log = logging.getLogger(__name__)
 
 PERIOD = 0.2
 """Seconds between two states while something moves."""
@@ -108,17 +111,32 @@ class Feed:
                 yield COMMENT
 
     async def _watch(self) -> None:
-        published = 0.0
+        published, fault = 0.0, ""
         while True:
-            status, now = self.now(), clock.now()
-            moves = status is None or status.running > 0 or status.trouble
-            if moves or not self._latest or now - published >= QUIET:
-                found = self._event(status)
-                if found != self._latest:
-                    self._latest, published = found, now
-                    changed, self._changed = self._changed, asyncio.Event()
-                    changed.set()
+            now = clock.now()
+            try:
+                published = self._publish(now, published)
+            except (
+                Exception
+            ) as error:  # others follow: of a simulated ring, which goes on meanwhile
+                if (said := repr(error)) != fault:
+                    log.exception("the ring could not be shown")
+                    fault = said
+                self._ring = None  # it is looked at anew
+                await asyncio.sleep(QUIET)
             await asyncio.sleep(PERIOD)
+
+    def _publish(self, now: float, published: float) -> float:
+        """Tell the state, if it is time for it; when it was told last."""
+        status = self.now()
+        moves = status is None or status.running > 0 or status.trouble
+        if moves or not self._latest or now - published >= QUIET:
+            found = self._event(status)
+            if found != self._latest:
+                self._latest, published = found, now
+                changed, self._changed = self._changed, asyncio.Event()
+                changed.set()
+        return published
 
     def _event(self, status: HolderStatus | None) -> bytes:
         if status is None:

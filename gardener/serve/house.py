@@ -42,13 +42,16 @@ class House:
         ring = self.keeper.ring
         if ring is None:
             raise not_standing(self.keeper.why)
-        self.metrics.ring.watch(ring.holder)
+        self._watch(ring)
         return ring
+
+    def _watch(self, ring: Ring) -> None:
+        self.metrics.ring.watch(ring.holder, lambda: ring.waiting)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All metrics, in the format that an `Accept` header asks for, and its content type."""
         if self.keeper.ring is not None:
-            self.metrics.ring.watch(self.keeper.ring.holder)
+            self._watch(self.keeper.ring)
         return self.metrics.exposition(accept)
 
 

@@ -1,5 +1,6 @@
 """What there is to ask, and how the server is: models, health, readiness, version."""
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import Response
 import gardener
 from gardener.serve.errors import ApiError, json_response
 from gardener.serve.house import House, house_of
+from gardener.serve.scope import MAY_ASK
 
 
 def unknown_model(name: str, house: House) -> ApiError:
@@ -50,8 +52,13 @@ async def health(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """GET /ready: requests are taken, or 503 with the sentence that says why not."""
-    house_of(request).ring()
+    """GET /ready: requests are taken, or 503. Why not is told to who may ask."""
+    try:
+        house_of(request).ring()
+    except ApiError as error:
+        if request.scope[MAY_ASK]:
+            raise
+        raise replace(error, message="not ready: with the API key, /ready says why") from None
     return json_response({"status": "ready"})
 
 

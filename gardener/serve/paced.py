@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self, cast
 
+from gardener.decoding.events import Moment
 from gardener.decoding.limits import Counts
 from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
@@ -66,6 +67,7 @@ class _Planned:
     prompt: tuple[int, ...]
     policy: Policy
     counts: Counts = field(default_factory=Counts)
+    moment: Moment = field(default_factory=Moment)
 
 
 class PacedAnswer:

@@ -5,7 +5,7 @@ Unknown fields are ignored. Those that are known and cannot be had are refused b
 """
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
@@ -17,7 +17,7 @@ from gardener.holder.prompter import Prompter
 from gardener.holder.text import check_stops
 from gardener.protocol.sampling import MAX_BEST, MAX_SEED, Sampling
 from gardener.serve import unsupported
-from gardener.serve.fields import about, as_error, read_object, refused, setting_refused, shown
+from gardener.serve.fields import about, as_error, read_object, refused, setting_refused
 from gardener.serve.messages import ChatMessage, SentTool
 from gardener.serve.question import Question
 from gardener.serve.unsupported import Nothing
@@ -162,22 +162,21 @@ class _Request(BaseModel):
             raise setting_refused(error) from error
 
     def _check_tokens(self, vocabulary: int) -> None:
-        """Raises ApiError for a token that a model of so many does not have."""
-        named = (
-            ("stop_token_ids", self.stop_token_ids or ()),
-            ("logit_bias", map(int, self.logit_bias or ())),
-        )
-        for name, tokens in named:
+        """Raises ApiError for a token that the model does not have."""
+        named: dict[str, Iterable[int]] = {
+            "logit_bias": map(int, self.logit_bias or ()),
+            "stop_token_ids": self.stop_token_ids or (),
+        }
+        for name, tokens in named.items():
             for token in tokens:
                 if not 0 <= token < vocabulary:
                     raise refused(
                         name,
-                        f"{name} names token {shown(token)}: this model has tokens 0 to "
-                        f"{vocabulary - 1}",
+                        f"{name} names token {token}: this model has tokens 0 to {vocabulary - 1}",
                     )
 
     def _question(
-        self, tokens: list[int], prompter: Prompter, usual: Sampling, **more: Any
+        self, prompter: Prompter, tokens: list[int], usual: Sampling, **more: Any
     ) -> Question:
         self._check_tokens(prompter.vocabulary)
         new_tokens, least = self.new_tokens, self.min_tokens or 0
@@ -247,8 +246,8 @@ class ChatRequest(_Request):
                 self.chat_template_kwargs,
             )
         return self._question(
-            tokens,
             prompter,
+            tokens,
             usual,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             tools=tuple(tool["function"]["name"] for tool in tools) if takes_tools else (),
@@ -290,4 +289,4 @@ class CompletionRequest(_Request):
                 tokens = prompter.encode(self.prompt, raw=True)
             else:
                 tokens = prompter.checked(self.prompt)
-        return self._question(tokens, prompter, usual, logprobs=self.logprobs)
+        return self._question(prompter, tokens, usual, logprobs=self.logprobs)

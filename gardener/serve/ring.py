@@ -15,6 +15,8 @@ from gardener.serve.house import house_of
 async def ring_events(request: Request) -> Response:
     """One state after another. Raises ApiError (503) where too many look already."""
     feed = house_of(request).feed
+    if request.method == "HEAD":
+        return Response(media_type=Watching.media_type)
     feed.join()
     return Watching(feed)
 

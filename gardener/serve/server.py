@@ -1,23 +1,24 @@
 """Serves a ring until it is told to end: its keeper and the HTTP server side by side."""
 
 import asyncio
+import resource
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeAlias
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gardener.errors import UserError, reason
 from gardener.net.address import Address
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import Say
 from gardener.serve.app import make_app
-from gardener.serve.errors import SHUTTING_DOWN, ApiError, Ended
+from gardener.serve.connection import Connection
+from gardener.serve.errors import SHUTTING_DOWN, Ended
 from gardener.serve.house import House
 from gardener.serve.keeper import RingKeeper
 from gardener.serve.settings import ServeSettings
@@ -25,6 +26,9 @@ from gardener.serve.simulated import SimulatedKeeper
 
 BACKLOG = 512
 """Connections that wait to be taken."""
+
+RESERVE = 512
+"""Descriptors of open files beside those of connections: for the ring, its stages and the model."""
 
 LAST_WORDS = 2
 """Seconds that connections have to close once all answers have ended."""
@@ -42,13 +46,14 @@ async def serve(
     settings: ServeSettings, ring: RingSettings, say: Say, heard: Say, begun: Begun = nobody
 ) -> None:
     """Serve until this is cancelled; answers that are under way then have `settings.grace` seconds
-    to finish. `begun` is called once requests can come.
+    to finish, unless this is cancelled again. `begun` is called once requests can come.
 
     Raises UserError if the ring cannot be opened at all or the address cannot be used, and
     PeerLost if the stages that are started here end before the ring stood once.
     """
     make = RingKeeper if ring.simulate is None else SimulatedKeeper
     keeper = make(ring, say, heard, settings.queue)
+    settings = replace(settings, connections=most_connections(settings.connections, say))
     house = House(settings, keeper, settings.model_name(ring), int(time.time()))
     server, sock = http_server(settings, house), listening(settings.host, settings.port)
     scheme = "http" if settings.tls_cert is None else "https"
@@ -62,12 +67,14 @@ async def serve(
         for task in done:
             task.result()
     finally:
-        await _finish_answers(house, say)
-        house.feed.close()
-        server.should_exit = True
-        await asyncio.wait([serving])
-        keeping.cancel()
-        await asyncio.gather(keeping, serving, return_exceptions=True)
+        try:
+            await _finish_answers(house, say)
+        finally:
+            house.feed.close()
+            server.should_exit = True
+            await asyncio.wait([serving])
+            keeping.cancel()
+            await asyncio.gather(keeping, serving, return_exceptions=True)
 
 
 async def _finish_answers(house: House, say: Say) -> None:
@@ -78,25 +85,11 @@ async def _finish_answers(house: House, say: Say) -> None:
     grace, count = house.settings.grace, len(house.answers)
     under_way = "1 answer is" if count == 1 else f"{count} answers are"
     say(f"{under_way} under way: {grace:g} s to finish, or end at once with another Ctrl-C")
-    await asyncio.wait(house.answers.values(), timeout=grace)
-    for asked in list(house.answers):
-        asked.fail(Ended(SHUTTING_DOWN))
-
-
-class _Protocol(H11Protocol):
-    """What is no HTTP gets an error in the same form as everything else."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer and close: what follows cannot be read."""
-        body = ApiError(400, f"{msg} Send HTTP/1.1.", code="invalid_http").body()
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        for event in (
-            h11.Response(status_code=400, headers=headers),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+    try:
+        await asyncio.wait(house.answers.values(), timeout=grace)
+    finally:  # of those that are told to end at once, too
+        for asked in list(house.answers):
+            asked.fail(Ended(SHUTTING_DOWN))
 
 
 class _Server(uvicorn.Server):
@@ -122,7 +115,8 @@ def http_server(settings: ServeSettings, house: House) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             make_app(house),
-            http=_Protocol,
+            http=Connection,
+            limit_concurrency=settings.connections,
             loop="none",
             lifespan="off",
             ws="none",
@@ -134,6 +128,21 @@ def http_server(settings: ServeSettings, house: House) -> uvicorn.Server:
             timeout_graceful_shutdown=LAST_WORDS,
         )
     )
+
+
+def most_connections(wanted: int, say: Say) -> int:
+    """So many, or fewer if this process may not open so many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + RESERVE
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    if hard != resource.RLIM_INFINITY:
+        needed = min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    most = min(wanted, max(needed - RESERVE, needed // 2))
+    if most < wanted:
+        say(f"{most} connections are taken, not {wanted}: this process may open {hard} files")
+    return most
 
 
 def listening(host: str, port: int) -> socket.socket:

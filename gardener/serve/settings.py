@@ -13,6 +13,9 @@ from gardener.rings.settings import RingSettings
 KEEP_ALIVE = 5.0
 """Seconds without a token after which a comment says that the answer is still under way."""
 
+CONNECTIONS = 256
+"""Connections at a time."""
+
 GRACE = 20.0
 """Seconds that answers have to finish once the server ends."""
 
@@ -26,6 +29,7 @@ class ServeSettings:
     tls_cert, tls_key  PEM files; both or none
     cors        origins of pages in browsers that may ask; `*`: all
     page        serve the page at /, and the feed that it shows
+    connections  most of them at a time, whoever made them
     queue       most requests that wait for their turn
     grace       see `GRACE`
     keep_alive  see `KEEP_ALIVE`
@@ -41,6 +45,7 @@ class ServeSettings:
     tls_key: Path | None = None
     cors: tuple[str, ...] = ()
     page: bool = True
+    connections: int = CONNECTIONS
     queue: int = MAX_WAITING
     grace: float = GRACE
     keep_alive: float = KEEP_ALIVE
@@ -57,7 +62,7 @@ class ServeSettings:
                 "digits and signs of ASCII, without spaces"
             )
         for origin in self.cors:
-            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\\s]+", origin):
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
                 raise UserError(
                     f"--cors {origin!r} is no origin: write it as https://example.org, without a "
                     "path, or * for all"

@@ -107,11 +107,20 @@ class PacedRing:
         """See `LONGEST`."""
         return LONGEST
 
+    @property
+    def waiting(self) -> int:
+        """Answers that are not reckoned yet, but for the one that is."""
+        return max(len(self._pending) - 1, 0)
+
+    def check_room(self) -> None:
+        """Raise Busy if too many wait."""
+        if len(self._pending) > self._waiting:
+            raise Busy(1, self.waiting, TRY_AGAIN)
+
     def ask_tokens(self, tokens: Sequence[int], **said: Unpack[Terms]) -> PacedAnswer:
         """Begin an answer. Raises UserError for what cannot be asked, or if too many wait."""
         wanted, policy = self._ring.planned(tokens, **said)
-        if len(self._pending) > self._waiting:
-            raise Busy(1, len(self._pending) - 1, TRY_AGAIN)
+        self.check_room()
         left = threading.Event()
         work = self._simulation.run(lambda: reckoned(self._ring, wanted, policy, left))
         self._pending.add(work)
@@ -128,7 +137,7 @@ class SimulatedKeeper(RingKeeper):
         try:
             ring = await simulation.open(self._tell, self._heard)
             self.usual = GREEDY
-            self.ring, self._broke = PacedRing(simulation, ring, self._waiting), ""
+            self._stands(PacedRing(simulation, ring, self._waiting))
             self._say("requests are taken")
             await asyncio.Event().wait()  # nothing breaks it
         finally:

@@ -46,7 +46,15 @@ NAMES = {
     | {"--record"},
     "serve": HOLDER - {"--json", "--max-new-tokens"}
     | {"--policy", "--host", "--port", "--api-key", "--tls-cert", "--tls-key", "--cors"}
-    | {"--no-page", "--queue", "--grace", "--keep-alive", "--served-name", "--log-format"}
+    | {
+        "--no-page",
+        "--connections",
+        "--queue",
+        "--grace",
+        "--keep-alive",
+        "--served-name",
+        "--log-format",
+    }
     | {"--no-view", "--record"},
     "verify": HOLDER | SAMPLING | {"--policies", "--prompts", "--count", "--reference", "--raw"},
     "eval": HOLDER

@@ -20,7 +20,7 @@ def served(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[ServeSettings,
         found.append(given)
 
     monkeypatch.setattr(server, "serve", note)
-    monkeypatch.setattr(serve, "run", asyncio.run)
+    monkeypatch.setattr(serve, "run", lambda main, patience: asyncio.run(main))
     monkeypatch.setattr(serve, "begin_logs", lambda *_: None)
     command, bound, _ = main.app.parse_args(
         ["serve", *words], exit_on_error=False, print_error=False

@@ -1,5 +1,7 @@
 """When speculation is turned off, and on again."""
 
+import pytest
+
 from gardener.decoding.payoff import LONGEST, STRETCH, Payoff
 
 
@@ -17,7 +19,9 @@ def test_guesses_that_pay_stay_on() -> None:
 
 
 def test_guesses_that_do_not_pay_are_turned_off_and_tried_again_ever_more_seldom() -> None:
-    modes = emit(Payoff(plain=1.0), 1.3, 1.0, 100 * STRETCH)
+    payoff = Payoff(plain=1.0)
+    modes = emit(payoff, 1.3, 1.0, 100 * STRETCH)
+    assert payoff.dearer == pytest.approx(1.3)
     stretches = modes[::STRETCH]
     assert stretches[:8] == [True, False, True, False, False, True, False, False]
     assert sum(stretches) < 15

@@ -36,7 +36,7 @@ def counters(values: Read) -> dict[tuple[str, tuple[str, ...]], float]:
 def test_counters_are_the_sums_of_what_the_sessions_counted() -> None:
     async def scenario() -> None:
         registry = CollectorRegistry()
-        collector = RingCollector(registry)
+        collector = RingCollector(registry, "m")
         async with ring(2) as made, holding(made) as holder:
             collector.watch(holder)
             sums = Counts()
@@ -47,11 +47,11 @@ def test_counters_are_the_sums_of_what_the_sessions_counted() -> None:
             assert sums.emitted == 33
             values = read(registry)
             for name, (field, _) in SPECULATION.items():
-                assert values[f"{name}_total", ()] == getattr(sums, field), name
+                assert values[f"{name}_total", ("m",)] == getattr(sums, field), name
             accepted = "gardener_spec_decode_num_accepted_tokens_total"
             positions = "gardener_spec_decode_num_accepted_tokens_per_pos_total"
             by_position = [v for (name, _), v in values.items() if name == positions]
-            assert sum(by_position) == values[accepted, ()] > 0
+            assert sum(by_position) == values[accepted, ("m",)] > 0
             assert by_position == sorted(by_position, reverse=True)
             assert values["gardener_ring_up", ()] == 1
             for stage in ("1", "2"):
@@ -82,7 +82,7 @@ def test_bubbles_are_what_the_busiest_stage_leaves_of_the_time_in_which_requests
 def test_requests_that_run_and_wait_are_counted_while_they_do() -> None:
     async def scenario() -> None:
         registry = CollectorRegistry()
-        collector = RingCollector(registry)
+        collector = RingCollector(registry, "m")
         assert read(registry)["gardener_ring_up", ()] == 0
         async with ring(1) as made, holding(made, max_requests=1) as holder:
             collector.watch(holder)
@@ -93,14 +93,14 @@ def test_requests_that_run_and_wait_are_counted_while_they_do() -> None:
             assert sessions[1].waited is None
             await anext(sessions[0])
             before = read(registry)
-            assert before["gardener_num_requests_running", ()] == 1
-            assert before["gardener_num_requests_waiting", ()] == 2
-            assert before["gardener_rows_total", ()] > 0, "that of a request that runs"
+            assert before["gardener_num_requests_running", ("m",)] == 1
+            assert before["gardener_num_requests_waiting", ("m",)] == 2
+            assert before["gardener_rows_total", ("m",)] > 0, "that of a request that runs"
             for session in sessions:
                 session.close()
             after = read(registry)
-            assert after["gardener_num_requests_running", ()] == 0
-            assert after["gardener_num_requests_waiting", ()] == 0
+            assert after["gardener_num_requests_running", ("m",)] == 0
+            assert after["gardener_num_requests_waiting", ("m",)] == 0
             await until(made.quiet)
             assert all(after[key] >= value for key, value in counters(before).items())
 
@@ -110,7 +110,7 @@ def test_requests_that_run_and_wait_are_counted_while_they_do() -> None:
 def test_counters_go_on_over_a_ring_that_breaks_and_is_opened_again() -> None:
     async def scenario() -> None:
         registry = CollectorRegistry()
-        collector = RingCollector(registry)
+        collector = RingCollector(registry, "m")
         async with ring(2) as made:
             async with holding(made) as holder:
                 collector.watch(holder)
@@ -188,7 +188,7 @@ def test_every_number_of_a_request_is_added_up() -> None:
 
 def test_a_registry_is_read_in_the_format_that_is_asked_for() -> None:
     registry = CollectorRegistry()
-    RingCollector(registry)
+    RingCollector(registry, "m")
     plain, kind = exposition(registry)
     assert kind.startswith("text/plain")
     assert b"# TYPE gardener_rows_total counter" in plain

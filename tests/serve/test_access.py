@@ -46,17 +46,48 @@ def test_probes_need_no_key() -> None:
     run(scenario)
 
 
+def test_why_it_is_not_ready_is_told_to_who_may_ask() -> None:
+    async def scenario() -> None:
+        async with served(stands=False, api_key=KEY) as made:
+            call = await made.get("/ready")
+            assert call.status == 503
+            assert "stage 2" not in call.error["message"]
+            assert "retry-after" in call.headers
+            call = await made.get("/ready", authorization=f"Bearer {KEY}")
+            assert (call.status, call.error["message"]) == (503, "stage 2 is missing")
+
+    run(scenario)
+
+
+def test_a_body_whose_length_is_said_twice_is_refused() -> None:
+    async def scenario() -> None:
+        async with served() as made:
+            twice = {"content_length": "5", "transfer_encoding": "chunked"}
+            call = await made.call("POST", "/v1/completions", b"hello", **twice).end()
+            assert (call.status, call.error["code"]) == (400, "invalid_http")
+            assert call.headers["connection"] == "close"
+
+    run(scenario)
+
+
 def test_a_page_from_elsewhere_gets_nothing_from_a_server_without_a_key() -> None:
     async def scenario() -> None:
         async with served(cors=("https://chat.example",)) as made:
             for name in ("evil.example", "evil.example:8000", "localhost.evil.example", "["):
                 call = await made.get("/v1/models", host=name)
                 assert (call.status, call.error["code"]) == (403, "wrong_host")
-            for name in ("localhost:8000", "127.0.0.1", "127.0.0.1:8000", "[::1]:8000"):
+            for name in (
+                "localhost:8000",
+                "127.0.0.1",
+                "127.0.0.1:8000",
+                "[::1]:8000",
+                "localhost.:80",
+            ):
                 assert (await made.get("/v1/models", host=name)).status == 200
             for origin in ("https://evil.example", "null", "http://localhost:3000"):
                 call = await made.get("/v1/models", origin=origin)
                 assert (call.status, call.error["code"]) == (403, "wrong_origin")
+                assert "--cors null" not in call.error["message"]
             for origin in ("https://chat.example", "http://localhost"):
                 assert (await made.get("/v1/models", origin=origin)).status == 200
 
@@ -150,11 +181,17 @@ def test_a_bug_is_an_error_in_the_envelope(caplog: pytest.LogCaptureFixture) -> 
         ({"tls_key": "x.pem"}, "--tls-cert"),
         ({"cors": ("example.org",)}, "example.org"),
         ({"cors": ("https://example.org/path",)}, "without a path"),
+        ({"cors": ("https://example.org two",)}, "without a path"),
     ],
 )
 def test_what_cannot_be_served_is_said(wrong: dict[str, str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         ServeSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "https://sites.example", "*"])
+def test_origins_of_pages(origin: str) -> None:
+    assert ServeSettings(cors=(origin,)).cors == (origin,)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])

@@ -98,6 +98,37 @@ def test_only_so_many_may_look_and_others_may_when_they_have_gone() -> None:
     run(scenario)
 
 
+def test_a_state_that_cannot_be_shown_is_not_the_last(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feeds, "QUIET", 0.01)
+
+    async def scenario() -> None:
+        async with served(stands=False) as made:
+            feed, now = made.house.feed, made.house.feed.now
+
+            def broken() -> HolderStatus | None:
+                feed.now = now  # type: ignore[method-assign]
+                raise RuntimeError("dictionary changed size during iteration")
+
+            feed.now = broken  # type: ignore[method-assign]
+            await watching(made.call("GET", "/ring/events"), "stage 2 is missing")
+
+    run(scenario)
+    assert "dictionary changed size" in caplog.text
+
+
+def test_who_asks_for_the_headers_is_no_viewer() -> None:
+    async def scenario() -> None:
+        async with served() as made:
+            call = await made.call("HEAD", "/ring/events").end()
+            assert call.status == 200
+            assert call.headers["content-type"].startswith("text/event-stream")
+            assert made.house.feed._viewers == 0
+
+    run(scenario)
+
+
 def test_the_key_guards_the_feed_and_not_the_page() -> None:
     async def scenario() -> None:
         async with served(api_key="secret") as made:

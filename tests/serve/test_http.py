@@ -1,58 +1,20 @@
 """The HTTP server itself, on a real socket: TLS, what is no HTTP, and connections that end."""
 
 import asyncio
-import json
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import certificate
 import pytest
 from loopback import run, until
-from served import MODEL, PROMPT, Served, served
+from served import served
+from sockets import ask, listening_to, post
 
 from gardener.errors import UserError
 from gardener.serve.server import http_server, listening
 from gardener.serve.settings import ServeSettings
 
 GET = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-
-
-def post(**body: Any) -> bytes:
-    """A completion."""
-    text = json.dumps({"model": MODEL, "prompt": PROMPT, "temperature": 0, **body}).encode()
-    head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-    return (
-        f"{head}content-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n".encode()
-        + text
-    )
-
-
-@asynccontextmanager
-async def listening_to(made: Served) -> AsyncIterator[int]:
-    """Serve it; gives the port."""
-    server = http_server(made.house.settings, made.house)
-    sock = listening("127.0.0.1", 0)
-    port: int = sock.getsockname()[1]
-    serving = asyncio.create_task(server.serve(sockets=[sock]))
-    try:
-        yield port
-    finally:
-        server.should_exit = True
-        await serving
-
-
-async def ask(port: int, request: bytes, tls: ssl.SSLContext | None = None) -> bytes:
-    """All that comes back."""
-    name = None if tls is None else "localhost"
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
-    writer.write(request)
-    found = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return found
 
 
 def test_over_tls(tmp_path: Path) -> None:
@@ -114,6 +76,18 @@ def test_a_stream_ends_and_so_does_its_connection() -> None:
             answer = await ask(port, post(stream=True, max_tokens=3))
             assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
             assert b"transfer-encoding: chunked" in answer.lower()
+
+    run(scenario)
+
+
+def test_a_client_that_knows_no_chunks_gets_none() -> None:
+    async def scenario() -> None:
+        async with served() as made, listening_to(made) as port:
+            old = post(stream=True, max_tokens=3).replace(b"HTTP/1.1", b"HTTP/1.0")
+            head, _, body = (await ask(port, old)).partition(b"\r\n\r\n")
+            assert b"transfer-encoding" not in head.lower()
+            assert body.startswith(b"data: {")
+            assert body.endswith(b"\n\ndata: [DONE]\n\n")
 
     run(scenario)
 

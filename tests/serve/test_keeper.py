@@ -16,6 +16,7 @@ from gardener.serve import keeper as keeper_module
 from gardener.serve.keeper import RingKeeper
 
 LOST = "stage 2 was lost"
+FULL = OSError(24, "Too many open files")
 
 
 class Ring:
@@ -37,7 +38,7 @@ class Ring:
 class Rings:
     """Opens a ring whenever it is asked, after what is in `troubles`."""
 
-    def __init__(self, *troubles: GardenerError) -> None:
+    def __init__(self, *troubles: Exception) -> None:
         self.troubles = list(troubles)
         self.opened: list[Ring] = []
         self.left = 0
@@ -116,10 +117,11 @@ def test_what_fails_while_a_ring_opens_is_tried_again(monkeypatch: pytest.Monkey
         (UserError("no such model"), {"peer": "127.0.0.1:9"}),
         (UserError("no such model"), {"local": 2}),
         (PeerLost("stage 1 ended with status 1"), {"local": 2}),
+        (FULL, {"peer": "127.0.0.1:9"}),
     ],
 )
 def test_what_can_never_open_ends_the_server(
-    monkeypatch: pytest.MonkeyPatch, error: GardenerError, where: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, error: Exception, where: dict[str, Any]
 ) -> None:
     async def scenario() -> None:
         _, task, _ = keep(monkeypatch, Rings(error), **where)
@@ -129,15 +131,26 @@ def test_what_can_never_open_ends_the_server(
     run(scenario)
 
 
+def test_what_can_never_open_is_found_out_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        error = UserError("the stages have another model")
+        _, task, _ = keep(monkeypatch, Rings(PeerLost("nobody there"), error))
+        await asyncio.wait([task])
+        assert task.exception() is error
+
+    run(scenario)
+
+
 def test_what_once_stood_is_opened_until_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         rings = Rings()
-        keeper, task, _ = keep(monkeypatch, rings, local=2)
+        keeper, task, said = keep(monkeypatch, rings, local=2)
         await until(lambda: keeper.ring)
-        rings.troubles = [PeerLost("stage 1 was killed"), UserError("no memory")]
+        rings.troubles = [PeerLost("stage 1 was killed"), UserError("no memory"), FULL]
         rings.opened[0].break_()
         await until(lambda: len(rings.opened) == 2)
         assert keeper.ring is not None
+        assert "error: the ring could not be opened: OSError: too many open files" in said
         await end(task)
 
     run(scenario)

@@ -40,7 +40,7 @@ def test_all_who_stay_are_answered_as_if_they_were_alone_and_nothing_is_left(
 ) -> None:
     async def scenario() -> None:
         watched = Watched(server)
-        assert "gardener_num_requests_running " in watched.get("/metrics")
+        assert "gardener_num_requests_running{" in watched.get("/metrics")
         right = await alone(watched, PROMPTS, 10)
         found = await load(watched, right, clients=4, most=16)
         assert not found.faults

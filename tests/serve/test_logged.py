@@ -49,7 +49,7 @@ def test_an_answer_is_counted_and_told_in_one_line(caplog: pytest.LogCaptureFixt
             assert values["gardener_time_to_first_token_seconds_count", "tiny"] == 2
             assert values["gardener_request_queue_time_seconds_count", "tiny"] == 2
             assert values["gardener_request_success_total", "length", "tiny"] == 2
-            assert values["gardener_rows_total",] == counts.rows > 0
+            assert values["gardener_rows_total", "tiny"] == counts.rows > 0
             assert values["gardener_ring_up",] == 1
             asked = ("gardener_http_requests_total", "POST", "/v1/completions", "200")
             assert values[asked] == 2
@@ -83,7 +83,7 @@ def test_who_goes_away_is_an_abort(caplog: pytest.LogCaptureFixture) -> None:
             assert await made.freed()
             values = await metrics(made)
             assert values["gardener_request_success_total", "abort", "tiny"] == 1
-            assert values["gardener_num_requests_running",] == 0
+            assert values["gardener_num_requests_running", "tiny"] == 0
             assert fields(caplog.records[-1])["finish"] == "abandoned"
 
     run(scenario)
@@ -131,7 +131,7 @@ def test_without_a_ring_the_metrics_say_so() -> None:
         async with served(stands=False) as made:
             values = await metrics(made)
             assert values["gardener_ring_up",] == 0
-            assert values["gardener_num_requests_running",] == 0
+            assert values["gardener_num_requests_running", "tiny"] == 0
             assert not [key for key in values if key[0] == "gardener_peer_up"]
 
     run(scenario)

@@ -143,6 +143,7 @@ def test_a_simulated_ring_answers_beside_the_loop_of_the_server(settings: RingSe
             tokens = ring.prompter.encode("Why?", raw=True)
             first = ring.ask_tokens(tokens, max_new_tokens=5)
             second = ring.ask_tokens(tokens, max_new_tokens=5, policy="plain")
+            assert ring.waiting == 1
             with pytest.raises(Busy, match="1 request runs and 1 waits"):
                 ring.ask_tokens(tokens)
             with pytest.raises(UserError, match="without log probabilities"):

@@ -71,6 +71,8 @@ def test_when_the_queue_is_full_it_says_when_to_come_back() -> None:
             assert int(refused.headers["retry-after"]) >= 1
             assert refused.error["type"] == "rate_limit_error"
             assert refused.error["code"] == "queue_full"
+            unread = await made.call("POST", "/v1/completions", b"{").end()
+            assert unread.status == 429, "nothing is read of what cannot be taken"
             release()
             await asyncio.gather(*(call.end() for call in calls))
             assert [call.status for call in calls] == [200, 200]

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models
 
 from benchmarks.streaming import KINDS, sequences
 from benchmarks.streaming import whole as as_a_whole
+from gardener.decoding.events import Moment
 from gardener.decoding.limits import Counts
 from gardener.holder.detokenizer import LETTER_OF, common, traits, written
 from gardener.holder.session import Piece
@@ -44,7 +45,10 @@ def asked(finish: str | None = "eos", policy: str = "gardener", plain: int = 0) 
     """An answer that ended, as far as responses look at it."""
     counted = Counts(emitted=4, segments=2, accepted=2, drafted=9, plain=plain)
     speculation = SimpleNamespace(
-        prompt=(1, 2, 3, 4, 5), policy=SimpleNamespace(name=policy), counts=counted
+        prompt=(1, 2, 3, 4, 5),
+        policy=SimpleNamespace(name=policy),
+        counts=counted,
+        moment=Moment(dearer=1.25),
     )
     sampling = Sampling(temperature=1.0, seed=7)
     return SimpleNamespace(
@@ -360,7 +364,9 @@ def test_a_completion_whole_and_in_chunks() -> None:
 def test_why_guessing_was_turned_down_is_said() -> None:
     off = whole(ChatForm(reply()), plain=3)["gardener"]
     assert off["plain_tokens"] == 3
-    assert off["guessing"] == "3 of 4 tokens were written without guesses, which did not pay"
+    assert off["guessing"] == (
+        "3 of 4 tokens were written without guesses: with them a token took 1.25 times as long"
+    )
     assert "does not guess" in whole(ChatForm(reply()), policy="plain")["gardener"]["guessing"]
     assert whole(ChatForm(reply(note="Beware.")))["gardener"]["note"] == "Beware."
 

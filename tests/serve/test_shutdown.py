@@ -64,6 +64,26 @@ def test_answers_may_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenario)
 
 
+def test_who_will_not_wait_for_them_ends_them_honestly(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with served(grace=20.0) as made:
+            async with serving(made, monkeypatch) as task:
+                release = made.hold()
+                call = made.complete(stream=True, max_tokens=LONG)
+                await until(lambda: made.house.answers)
+                task.cancel()
+                await until(made.house.closing.is_set)
+                await asyncio.sleep(0)
+                task.cancel()
+                *_, last, error = (await call.end()).events
+                release()
+            assert last["choices"][0]["finish_reason"] == "error"
+            assert error["error"]["code"] == "shutting_down"
+            assert await made.freed()
+
+    run(scenario)
+
+
 def test_what_takes_too_long_is_ended_honestly(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with served(grace=0.0) as made:
