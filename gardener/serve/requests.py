@@ -4,6 +4,7 @@ Unknown fields are ignored. Those that are known and cannot be had are refused b
 `unsupported`. `null` is a field that was not sent.
 """
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
@@ -23,6 +24,9 @@ from gardener.serve.unsupported import Nothing
 
 MAX_STOPS = 16
 """Most stop texts of a request; OpenAI takes 4."""
+
+MOST_DIGITS = 10
+"""Of a token's number."""
 
 LEAST_SEED, MOST_SEED = -(2**63), 2**63
 """OpenAI's seeds; ours begin at 0."""
@@ -98,11 +102,11 @@ class _Request(BaseModel):
     @classmethod
     def _numbers(cls, value: dict[str, float] | None) -> dict[str, float] | None:
         for name in value or ():
-            if not (name.isascii() and name.isdigit()):
+            if not (name.isascii() and name.isdigit() and len(name) <= MOST_DIGITS):
                 raise PydanticCustomError(
                     "token",
                     "{name} is no number of a token: name tokens by number, like 42",
-                    {"name": repr(name)},
+                    {"name": textwrap.shorten(repr(name), 80)},
                 )
         return value
 

@@ -21,7 +21,7 @@ from gardener.cli.chat.knobs import Knobs
 from gardener.cli.chat.paint import Painter, Style
 from gardener.cli.chat.pipe import Lines
 from gardener.cli.chat.screen import Screen, Slashes
-from gardener.cli.chat.source import Part, TurnFigures
+from gardener.cli.chat.source import Part, TurnFigures, nothing
 from gardener.errors import PeerLost
 from gardener.holder.prompter import TooLong
 
@@ -33,7 +33,7 @@ class Parrot:
     model, context = "parrot", 512
 
     def __init__(self) -> None:
-        self.trouble = ""
+        self.trouble, self.changed = "", nothing
         self.asked: list[list[dict[str, str]]] = []
         self.knobs = Knobs()
         self.waits = asyncio.Event()

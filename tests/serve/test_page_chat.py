@@ -178,31 +178,44 @@ def test_the_key_is_asked_for_once(browser: Any, server: Server) -> None:
         expect(page.locator("#trouble")).to_be_hidden()
 
 
-SHOW = """async (statuses) => {
-  const { RingView } = await import("/page/ring.js");
-  const view = new RingView(), trouble = document.getElementById("trouble");
-  let alarms = 0;
-  new MutationObserver(() => (alarms += 1)).observe(trouble, { childList: true, subtree: true });
-  const told = [];
-  for (const each of statuses) {
-    view.show(each);
-    told.push(document.getElementById("ring-told").textContent);
-    await new Promise((done) => setTimeout(done));
-  }
-  return [alarms, told, document.getElementById("gain")?.textContent];
-}"""
-
-
-def test_what_is_read_aloud_changes_only_with_its_words(browser: Any, server: Server) -> None:
-    def status(**more: Any) -> dict[str, Any]:
-        return {"status": {**standing, **more}}
-
-    standing = server.get("/ring/status")[1]
-    late = [status(state=f"no verdict on segment 7 for {at} s", trouble=True) for at in (2.1, 2.3)]
-    read = [status(running=1, state=f"reading the prompt, {n} of 9 tokens") for n in (1, 2)]
-    lost = [{"why": "stage 2 was lost; now: stage 2 is started"}] * 3
+def test_settings_are_taken_and_the_ring_stays_in_sight(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
-        page.route("**/ring/events", lambda route: route.abort())
-        alarms, told, _ = page.evaluate(SHOW, [*late, *read, *lost])
-        assert alarms == 2
-        assert told == ["", "", *["The ring is at work."] * 2, "", "", ""]
+        expect(page.locator("#sentence")).to_have_text("ready", timeout=SLOW)
+        assert page.evaluate("document.body.matches('.tinted')")
+        page.evaluate(
+            "window.seen = []; const place = document.getElementById('sentence');"
+            "new MutationObserver(() => seen.push(place.textContent))"
+            ".observe(place, { childList: true })"
+        )
+        page.click("#open-settings")
+        page.uncheck("#tint")
+        page.fill("#system", "Be brief.")
+        with page.expect_response("**/ring/events"):
+            page.get_by_role("button", name="Save").click()
+        assert not page.evaluate("document.body.matches('.tinted')")
+        asked = says(page, chunk("Yes."), chunk(reason="stop"))
+        ask(page, "One?")
+        answered(page, 1)
+        assert asked[0]["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert asked[0]["gardener_pieces"] is True
+        assert "no ring" not in page.evaluate("seen")
+
+
+def test_answers_and_code_can_be_copied_over_plain_http_too(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        says(page, chunk("**Bees**\n```py\nfly()\n```\n"), chunk(reason="stop"))
+        ask(page, "One?")
+        reply = answered(page, 1)
+        code, answer = reply.locator(".code-bar button"), reply.locator(".doing button").first
+        code.click()
+        expect(code).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == "fly()"
+        # As it is for a page that comes from another machine.
+        page.evaluate(
+            "window.clipboard = navigator.clipboard;"
+            "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
+        )
+        answer.click()
+        expect(answer).to_have_text("Copied")
+        assert page.evaluate("clipboard.readText()") == "**Bees**\n```py\nfly()\n```\n"

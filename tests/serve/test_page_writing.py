@@ -18,6 +18,8 @@ SHOWN = """async ([text, cuts, runs]) => {
   writing.show(text, pieces);
   for (const bar of place.querySelectorAll(".code-bar button")) bar.remove();
   for (const each of place.querySelectorAll("*")) {
+    each.classList.remove("end");
+    if (!each.classList.length) each.removeAttribute("class");
     for (const { name } of [...each.attributes]) {
       if (!["class", "start"].includes(name)) each.removeAttribute(name);
     }
@@ -76,6 +78,16 @@ def test_every_kind_of_block_is_the_same_however_it_was_cut(browser: Any, server
         deep = "- " * 3_000 + "end"  # what a model may write, and no stack holds
         assert shown(deep, []).endswith("end</p>" + "</li></ul>" * 8)
         assert len(shown("`*_" * 5_000 + "#" * 5_000, [])) > 20_000
+
+        ending = """async (text) => {
+          const { Writing } = await import("/page/writing.js");
+          const place = document.createElement("div");
+          new Writing(place).show(text);
+          const ends = place.querySelectorAll(".end");
+          return [ends.length, ends[0].tagName, ends[0].textContent];
+        }"""  # where it goes on is seen right after the last word
+        assert page.evaluate(ending, "- a\n  1. b\n- c\n  1. d") == [1, "P", "d"]
+        assert page.evaluate(ending, "a\n```\nb") == [1, "CODE", "b"]
 
         # The tint goes with the text, past marks that are not shown.
         text = "- **one two** three\n\n```\nfour\n```"

@@ -201,6 +201,7 @@ def test_a_prompt_is_text_or_tokens(prompter: Prompter) -> None:
         ({"stop": ["x"] * (MAX_STOPS + 1)}, "stop", f"give {MAX_STOPS} at most"),
         ({"stop": ["x", ""]}, "stop", "one is empty"),
         ({"stop": ["x", "y" * 257]}, "stop", "stop 2 has 257 characters: give it 256 at most"),
+        ({"logit_bias": {"5" * 5000: 1}}, "logit_bias", "is no number of a token"),
         ({"policy": "x"}, "policy", "take one of plain"),
         ({"model": None}, "model", "model is null"),
         ({"messages": []}, "messages", "messages is []"),

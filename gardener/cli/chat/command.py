@@ -219,6 +219,7 @@ async def _converse(source: "Source", start: Start, knobs: Knobs, hello: str) ->
     say = _wrapping(note)
     say(f"{hello}\n/help lists the commands, Ctrl-D leaves\n")
     screen = Screen(history(say), lambda: talk.status, colour=start.look.colour)
+    source.changed = screen.refresh
     talk = Chat(source, start.dialogue, knobs, screen, lambda: _page(style, keys), say)
     try:
         if keys is not None:

@@ -8,7 +8,7 @@ from typing import Self
 
 from gardener.cli.chat.dialogue import ChatMessage, pairs
 from gardener.cli.chat.knobs import Knobs
-from gardener.cli.chat.source import RETRY, Part, TurnFigures
+from gardener.cli.chat.source import RETRY, Part, TurnFigures, nothing
 from gardener.decoding.policy import Bounds
 from gardener.errors import PeerLost
 from gardener.holder.session import Session
@@ -44,6 +44,7 @@ class RingSource:
         self._ring: OpenRing | None = None
         self.context: int | None = settings.context
         self.model = settings.model
+        self.changed = nothing
 
     async def __aenter__(self) -> Self:
         await self.ring()
@@ -61,6 +62,8 @@ class RingSource:
             opening = open_ring(self._settings, self._say, self._heard, self._progress)
             self._ring = await self._stack.enter_async_context(opening)
             self.context = self._ring.prompter.context
+            watching = asyncio.create_task(self._watch(self._ring))
+            self._stack.callback(watching.cancel)
         return self._ring
 
     @property
@@ -68,6 +71,10 @@ class RingSource:
         """See `Source`."""
         lost = self._ring is not None and not self._ring.holder.stands
         return "the ring is lost: the next message opens it again" if lost else ""
+
+    async def _watch(self, ring: OpenRing) -> None:
+        await ring.holder.failure()
+        self.changed()
 
     async def _close(self) -> None:
         self._ring = None

@@ -24,10 +24,6 @@ ALIGNED = "  "
 """What stands before further lines of a message."""
 
 
-REFRESH = 1.0
-"""Seconds after which the line at the bottom is looked at again: a ring may be lost meanwhile."""
-
-
 class Slashes(Completer):
     """Completes commands, names of settings, and policies."""
 
@@ -92,7 +88,6 @@ class Screen:
             bottom_toolbar=self._bottom,
             enable_open_in_editor=True,
             enable_suspend=True,
-            refresh_interval=REFRESH,
             tempfile_suffix=".md",
             color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
             style=Style.from_dict({"prompt": "bold"}),
@@ -116,6 +111,10 @@ class Screen:
         except (EOFError, KeyboardInterrupt):
             return False
         return answer.strip().lower() in ("y", "yes")
+
+    def refresh(self) -> None:
+        """Draw the line at the bottom again: what it says has changed."""
+        self._session.app.invalidate()
 
     def _drop(self) -> None:
         self.dropped = True

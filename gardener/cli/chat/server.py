@@ -10,7 +10,7 @@ import msgspec
 
 from gardener.cli.chat.dialogue import ChatMessage
 from gardener.cli.chat.knobs import SAMPLED, Knobs
-from gardener.cli.chat.source import RETRY, Part, ServerError, TurnFigures
+from gardener.cli.chat.source import RETRY, Part, ServerError, TurnFigures, nothing
 from gardener.errors import UserError
 from gardener.runtime.wording import printable
 
@@ -38,6 +38,7 @@ class ServerSource:
         self._base, self._wanted = base_of(url), model
         self.tells = False
         self.trouble = ""  # nobody asks a server between two questions
+        self.changed = nothing
         self.model = model or ""
         self.context: int | None = None
         headers = {} if key is None else {"authorization": f"Bearer {key}"}

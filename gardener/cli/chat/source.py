@@ -1,6 +1,6 @@
 """Who answers: what a chat needs of a ring or a server."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,10 @@ class ServerError(GardenerError):
     def __init__(self, told: str, out: str = RETRY) -> None:
         super().__init__(told)
         self.out = out
+
+
+def nothing() -> None:
+    """For who need not be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,9 @@ class TurnFigures:
 
 
 class Source(Protocol):
-    """A ring or a server."""
+    """A ring or a server. `changed` is called when there is trouble between two questions."""
+
+    changed: Callable[[], None]
 
     @property
     def model(self) -> str:
@@ -79,7 +85,7 @@ class Source(Protocol):
 
     @property
     def trouble(self) -> str:
-        """What is wrong with it between two questions, shortly; empty: nothing."""
+        """What it is, shortly; empty: none."""
 
     def answer(
         self, messages: Sequence[ChatMessage], knobs: Knobs, figures: TurnFigures

@@ -143,11 +143,11 @@ export class Answer {
   }
 }
 
-/** Why the server did not begin. What broke the ring stands beside the chat already. */
+/** Why the server did not begin. What broke the ring has been said already. */
 function refusal({ message, code }) {
-  if (code !== "ring_not_ready") return message;
+  if (code !== "ring_not_ready" || !message.includes("; ")) return message;
   const [, now] = message.split("; now: ");
-  return now ? `There is no ring yet. Now: ${now}` : message;
+  return now ? `There is no ring yet. Now: ${now}` : "There is no ring now; it is opened again.";
 }
 
 /** What speculation did, from the field `gardener` of an answer. */

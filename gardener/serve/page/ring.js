@@ -56,7 +56,10 @@ export class RingView {
   alarm(trouble) {
     const place = $("trouble");
     place.hidden = !trouble;
-    if (!trouble) return;
+    if (!trouble) {
+      place.dataset.said = "";
+      return;
+    }
     const [first, ...rest] = sentences(trouble);
     const parts = [first, rest.join(" "), this.key ? GIVE : GOES_ON];
     if (place.dataset.said === parts.join()) return;

@@ -7,6 +7,7 @@ import { blocks } from "./markdown.js";
 
 const CODE = /(?<!`)(?<ticks>`+)(?!`)(?<code>.+?)(?<!`)\k<ticks>(?!`)/;
 const STRESS = /(?<![\w*])(?<stars>\*{1,3})(?![\s*])(?<stressed>[^*]+?)(?<!\s)\k<stars>(?![\w*])/;
+const OUTER = "ul, ol, li, .code, .code > pre";
 const INLINE = new RegExp(`${CODE.source}|${STRESS.source}`, "g");
 
 /** Shows a text that grows: only the blocks that changed are made anew. */
@@ -24,6 +25,15 @@ export class Writing {
     while (this.place.children.length > same) this.place.lastElementChild.remove();
     for (const block of found.slice(same)) this.place.append(element(block, pieces));
     this.shown = found;
+    this.mark();
+  }
+
+  /** Where it ends, within lists and code as well: there it goes on. */
+  mark() {
+    for (const before of this.place.querySelectorAll(".end")) before.classList.remove("end");
+    let end = this.place.lastElementChild;
+    while (end?.matches(OUTER) && end.lastElementChild) end = end.lastElementChild;
+    end?.classList.add("end");
   }
 }
 
