@@ -5,7 +5,6 @@ every `WHOLE_EVERY`th line has everything, so that one can go to any moment. A f
 with `.gz` is packed.
 """
 
-import contextlib
 import errno
 import gzip
 import os
@@ -13,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from queue import Empty, Full, Queue
+from queue import SimpleQueue
 from threading import Thread
 from typing import BinaryIO, cast
 
@@ -72,7 +71,7 @@ class Recorder:
         """Raises UserError if the file cannot be written, or is there already."""
         self._path, self._say = path, say
         self._fault, self._told, self._dropped = "", False, False
-        self._queue: Queue[tuple[float, HolderStatus] | None] = Queue(WAITING)
+        self._queue: SimpleQueue[tuple[float, HolderStatus] | None] = SimpleQueue()
         self._encoder = Encoder()
         first = msgspec.json.encode(header) + b"\n"
         self._left = MOST - len(first)
@@ -96,21 +95,15 @@ class Recorder:
         self._tell()
         if self._fault:
             return
-        try:
-            self._queue.put_nowait((now - self._began, status))
-        except Full:
-            if not self._dropped:
-                self._dropped = True
-                self._say(f"the disk is slow: the recording {self._path} leaves some out")
+        if self._queue.qsize() < WAITING:
+            self._queue.put((now - self._began, status))
+        elif not self._dropped:
+            self._dropped = True
+            self._say(f"the disk is slow: the recording {self._path} leaves some out")
 
     def close(self) -> None:
         """Write what is left. May take `CLOSING` seconds; twice is no error."""
-        while self._thread.is_alive():
-            with contextlib.suppress(Full):
-                self._queue.put_nowait(None)
-                break
-            with contextlib.suppress(Empty):  # a disk that hangs gets no more
-                self._queue.get_nowait()
+        self._queue.put(None)
         self._thread.join(CLOSING)
         if self._thread.is_alive():
             self._fault = self._fault or "the disk does not take it"
