@@ -62,7 +62,8 @@ def test_a_log_that_nobody_reads_holds_nobody_up_and_does_not_grow(
         for _ in range(count):
             output.log(line)
         held = output._logger.left
-        assert MOST_LINES - 1 <= held <= MOST_LINES, "it is full, and one line may just be written"
+        in_pipe = 2**16 // len(line) + 1  # what the writer may still put there
+        assert MOST_LINES - in_pipe <= held <= MOST_LINES
         got = b""
         while output._logger.left:
             got += os.read(reader, 2**20)
