@@ -40,7 +40,8 @@ def test_a_chat_of_two_turns_with_a_ring(tmp_path: Path) -> None:
     assert [each["role"] for each in first] == ["system", "user", "assistant", "user", "assistant"]
     again = json.loads(path.read_text())
     assert again[:4] == first[:4]
-    assert first[4]["content"].startswith(again[4]["content"].rstrip("�"))
+    texts = [each[4]["content"].rstrip("�") for each in (first, again)]  # whichever ended sooner
+    assert max(texts, key=len).startswith(min(texts, key=len))
     told = chat.text
     assert "ended: length" in told
     assert "this chat    3 answers" in told
