@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 PROGRAM = "from gardener.cli.start import gardener; gardener()"
 FIRST, SECOND = "Why is the sky blue?", "Write a story about a gardener and a stubborn oak."
@@ -30,7 +30,8 @@ PATIENCE = 120_000
 UNDER_WAY = 4_000
 """Milliseconds after which an answer and its tree have something to show."""
 
-WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+WIDE = ViewportSize(width=1440, height=900)
+NARROW = ViewportSize(width=390, height=844)
 
 
 @contextmanager
@@ -68,13 +69,13 @@ class Camera:
         """`page-NAME-WIDTH-SCHEME.png`; of these views where there is room for one at a time."""
         for scheme in ("light", "dark"):
             self._page.emulate_media(color_scheme=scheme)
-            self._page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+            self._page.set_viewport_size(WIDE)
             self._save(f"page-{name}-1440-{scheme}")
-            self._page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+            self._page.set_viewport_size(NARROW)
             for view in views:
                 self._page.click(f".views [data-view={view}]")
                 self._save(f"page-{name}-390-{scheme}-{view}")
-            self._page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+            self._page.set_viewport_size(WIDE)
 
     def _save(self, name: str) -> None:
         self._page.wait_for_timeout(700)  # everything has its new place
@@ -93,7 +94,7 @@ def ask(page: Page, text: str, most: int) -> None:
 
 def take_all(browser: Browser, url: str, process: psutil.Process, stages: int, out: Path) -> None:
     """From an empty page to a ring that is broken."""
-    page: Any = browser.new_page(viewport=WIDE)  # type: ignore[arg-type]
+    page: Any = browser.new_page(viewport=WIDE)
     page.set_default_timeout(PATIENCE)
     page.goto(url)
     expect(page.locator("#sentence")).to_have_text("ready", timeout=PATIENCE)

@@ -95,10 +95,12 @@ class Run:
     def fifths(self) -> tuple[list[int], list[int]]:
         """MiB of each process: medians of the first and the last fifth of the time."""
         fifth = max(len(self.memory) // 5, 1)
-        return tuple(  # type: ignore[return-value]
-            [round(statistics.median(each) / 2**20) for each in zip(*part, strict=True)]
-            for part in (self.memory[:fifth], self.memory[-fifth:])
-        )
+        return _medians(self.memory[:fifth]), _medians(self.memory[-fifth:])
+
+
+def _medians(samples: list[list[int]]) -> list[int]:
+    """MiB of each process, over samples of the bytes of all."""
+    return [round(statistics.median(each) / 2**20) for each in zip(*samples, strict=True)]
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:

@@ -152,6 +152,6 @@ def listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise UserError(
-            f"cannot listen on {Address(host, port)}: {reason(error)}; take another --host or "
-            "--port"
+            f"cannot listen on {Address(host, port)}: {reason(error).partition(' (')[0]}; take "
+            "another --host or --port"
         ) from error
