@@ -15,7 +15,7 @@ import msgspec
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import ABSENT, Address, Inherited
 from gardener.net.link import Link
-from gardener.net.listen import listen
+from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices
 from gardener.protocol.cards import busy, mismatch, not_the_first
@@ -55,7 +55,7 @@ class StageNode:
         worker: AnyWorker,
         trace: Trace,
         *,
-        listen_at: Address | Inherited,
+        listen_at: Address | Inherited | Listener,
         peer: Address,
         patience: float | None,
         say: Callable[[str], None],
@@ -91,7 +91,8 @@ class StageNode:
         """Serve until cancelled. Raises PeerLost when patience runs out, UserError when the
         address cannot be listened on."""
         listener = await listen(self._listen_at, self.card, self, admit=self._admit, met=self._met)
-        self._say(f"listening at {listener.address}")
+        if listener is not self._listen_at:  # else it was told before
+            self._say(f"listening at {listener.address}")
         self._say_if_ready()
         try:
             await self._keep_downstream()
