@@ -17,7 +17,7 @@ from gardener.model.progress import Progress, Reading
 from gardener.net.address import Address
 from gardener.net.dial import dial
 from gardener.rings.equipment import holder_card
-from gardener.stages import start
+from gardener.stages.load import load_stage
 from gardener.stages.node import StageNode
 from gardener.stages.phases import LONG, Phase, Phases
 from gardener.stages.serve import serve
@@ -110,12 +110,12 @@ async def started(
 ) -> AsyncIterator[Started]:
     """Stage `number` of 2."""
     made = Started(Gate(0.1, 0.5), Phases(number))
-    real: Callable[..., Any] = start.load_stage
+    real: Callable[..., Any] = load_stage
 
-    def load_stage(*args: Any, progress: Progress, **how: Any) -> Any:
+    def gated(*args: Any, progress: Progress, **how: Any) -> Any:
         return real(*args, progress=made.gate.around(progress), **how)
 
-    monkeypatch.setattr(start, "load_stage", load_stage)
+    monkeypatch.setattr("gardener.stages.start.load_stage", gated)
     settings = NodeSettings(
         stage=number,
         peer=str(peer),
