@@ -9,10 +9,15 @@ from gardener.net.address import Address, Inherited, bind_problem, every, inheri
 from gardener.net.link import Handler, Link, Terms
 from gardener.protocol.connection import TIMES, Times
 from gardener.protocol.greeting import Admit
-from gardener.protocol.messages import Card
+from gardener.protocol.messages import PROTOCOL, Card, Looked
+from gardener.protocol.sight import Sight
+from gardener.runtime.clock import wall_clock
 
 GREETINGS = 16
 """Unfinished greetings a listener keeps; one more pushes out the oldest."""
+
+LOOKERS = 8
+"""Those who only look, likewise. They push out no greeting."""
 
 
 class Listener:
@@ -27,12 +32,15 @@ class Listener:
         card: Callable[[], Card],
         met: Callable[[Link], None],
         refused: Callable[[str], None],
+        sight: Callable[[], Sight],
     ) -> None:
         self._terms = terms
         self._card = card
         self._met = met
         self._refused = refused
+        self._sight = sight
         self._greetings: dict[Link, None] = {}  # unfinished ones, oldest first
+        self._lookers: dict[Link, None] = {}  # oldest first
         self._server: asyncio.Server | None = None
 
     async def close(self) -> None:
@@ -40,9 +48,10 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for link in list(self._greetings):
+        for link in (*self._greetings, *self._lookers):
             await link.abort("we stop listening")
         self._greetings.clear()
+        self._lookers.clear()
         await asyncio.sleep(0)  # lets the loop close the socket
 
     async def _serve(self, place: Address | Inherited) -> None:
@@ -68,6 +77,7 @@ class Listener:
             upstream=True,
             opened=self._opened,
             failed=self._failed,
+            looked=self._looked,
         )
         self._greetings[link] = None
         return link
@@ -76,7 +86,18 @@ class Listener:
         del self._greetings[link]
         self._met(link)
 
+    def _looked(self, link: Link) -> None:
+        """Show this one who is here. It has until its greeting would have to be finished."""
+        del self._greetings[link]
+        if len(self._lookers) >= LOOKERS:
+            next(iter(self._lookers)).push_out()
+        self._lookers[link] = None
+        link.send(Looked(PROTOCOL, self._card(), self._sight()))
+
     def _failed(self, link: Link, error: GardenerError) -> None:
+        if link in self._lookers:
+            del self._lookers[link]
+            return  # to leave is what they came for
         self._greetings.pop(link, None)
         self._refused(str(error))
 
@@ -89,17 +110,18 @@ async def listen(
     admit: Admit,
     met: Callable[[Link], None],
     refused: Callable[[str], None] = lambda sentence: None,
+    sight: Callable[[], Sight] | None = None,
     times: Times = TIMES,
 ) -> Listener:
     """Accept links from upstream at `address`; `met` gets each one that is open, and may still
     raise RemoteError to refuse it.
 
     A greeting that fails ends only its own connection; `refused` is told why, in a sentence.
-    Raises UserError if the address cannot be had.
+    Those who only look are shown `sight`. Raises UserError if the address cannot be had.
     """
     place = parse(address) if isinstance(address, str) else address
     show = card if callable(card) else lambda: card
     terms = Terms(show(), handler, admit, times)
-    listener = Listener(terms, show, met, refused)
+    listener = Listener(terms, show, met, refused, sight or (lambda: Sight(wall_clock())))
     await listener._serve(place)
     return listener

@@ -4,8 +4,10 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+
+import torch
 
 import gardener
 from gardener.errors import UserError
@@ -28,6 +30,7 @@ from gardener.stages.load import load_stage
 from gardener.stages.measure import Measured, Points, measure
 from gardener.stages.node import StageNode
 from gardener.stages.quant import decided
+from gardener.stages.sight import Machine
 from gardener.stages.startup_lock import in_turn
 
 CLOSING = 1.0
@@ -103,6 +106,7 @@ async def serve(
             peer=peer,
             patience=settings.patience,
             say=say,
+            machine=Machine(settings.device, partial(free_memory, stage.device), torch.__version__),
         )
         watch(this)
         with kept():
