@@ -82,8 +82,8 @@ class Table:
         if given is None:
             return None
         if isinstance(given, bool) or not isinstance(given, int):
-            bare = isinstance(given, str) and given.strip().isdecimal()
-            out = f": write {key} = {given.strip()}" if bare else ""
+            bare = given.strip() if isinstance(given, str) else ""
+            out = f": write {key} = {bare}" if bare.isdecimal() else ""
             raise self.error(f"{key} must be a whole number, not {shown(given)}{out}")
         if given < least or (most is not None and given > most):
             lies = f"starts at {least}" if most is None else f"lies between {least} and {most}"
