@@ -15,10 +15,15 @@ from gardener.net.address import Address, Inherited, bind_problem, every, inheri
 from gardener.net.link import Handler, Link, Terms
 from gardener.protocol.connection import TIMES, Times
 from gardener.protocol.greeting import Admit
-from gardener.protocol.messages import Card, Message
+from gardener.protocol.messages import PROTOCOL, Card, Looked, Message
+from gardener.protocol.sight import Sight
+from gardener.runtime.clock import wall_clock
 
 GREETINGS = 16
 """Unfinished greetings a listener keeps; one more pushes out the oldest."""
+
+LOOKERS = 8
+"""Those who only look, likewise. They push out no greeting."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Host:
     card: Callable[[], Card]
     met: Callable[[Link], None]
     refused: Callable[[str], None]
+    sight: Callable[[], Sight]
 
 
 class Listener:
@@ -41,6 +47,7 @@ class Listener:
         self.host = host
         """Of every greeting that begins from now on."""
         self._greetings: dict[Link, None] = {}  # unfinished ones, oldest first
+        self._lookers: dict[Link, None] = {}  # oldest first
         self._server: asyncio.Server | None = None
 
     async def close(self) -> None:
@@ -48,9 +55,10 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for link in list(self._greetings):
+        for link in (*self._greetings, *self._lookers):
             await link.abort("we stop listening")
         self._greetings.clear()
+        self._lookers.clear()
         await asyncio.sleep(0)  # lets the loop close the socket
 
     async def _serve(self, place: Address | Inherited) -> None:
@@ -77,6 +85,7 @@ class Listener:
             upstream=True,
             opened=partial(self._opened, host),
             failed=partial(self._failed, host),
+            looked=partial(self._looked, host),
         )
         self._greetings[link] = None
         return link
@@ -85,7 +94,18 @@ class Listener:
         del self._greetings[link]
         host.met(link)
 
+    def _looked(self, host: Host, link: Link) -> None:
+        """Show this one who is here. It has until its greeting would have to be finished."""
+        del self._greetings[link]
+        if len(self._lookers) >= LOOKERS:
+            next(iter(self._lookers)).push_out()
+        self._lookers[link] = None
+        link.send(Looked(PROTOCOL, host.card(), host.sight()))
+
     def _failed(self, host: Host, link: Link, error: GardenerError) -> None:
+        if link in self._lookers:
+            del self._lookers[link]
+            return  # to leave is what they came for
         self._greetings.pop(link, None)
         host.refused(str(error))
 
@@ -98,16 +118,17 @@ async def listen(
     admit: Admit,
     met: Callable[[Link], None],
     refused: Callable[[str], None] = lambda sentence: None,
+    sight: Callable[[], Sight] | None = None,
     times: Times = TIMES,
 ) -> Listener:
     """Accept links from upstream at `address`; `met` gets each one that is open, and may still
     raise RemoteError to refuse it. A `Listener` goes on as this one.
 
     A greeting that fails ends only its own connection; `refused` is told why, in a sentence.
-    Raises UserError if the address cannot be had.
+    Those who only look are shown `sight`. Raises UserError if the address cannot be had.
     """
     show = card if callable(card) else lambda: card
-    host = Host(Terms(show(), handler, admit, times), show, met, refused)
+    host = Host(Terms(show(), handler, admit, times), show, met, refused, sight or _sight)
     if isinstance(address, Listener):
         address.host = host
         return address
@@ -116,13 +137,24 @@ async def listen(
     return listener
 
 
+def _sight() -> Sight:
+    """What is to be seen of one that says nothing of itself."""
+    return Sight(wall_clock())
+
+
 async def refuse_all(
-    address: Address | Inherited, card: Card, why: Admit, *, times: Times = TIMES
+    address: Address | Inherited,
+    card: Card,
+    why: Admit,
+    sight: Callable[[], Sight],
+    *,
+    times: Times = TIMES,
 ) -> Listener:
     """Listen at `address`, but refuse whoever dials, for what `why` says then, until `listen` is
-    given the listener. `card` is never shown. Raises UserError if the address cannot be had."""
+    given the listener. Only those who look are shown `card`. Raises UserError if the address
+    cannot be had."""
     nobody = _Nobody()
-    return await listen(address, card, nobody, admit=why, met=nobody.met, times=times)
+    return await listen(address, card, nobody, admit=why, met=nobody.met, sight=sight, times=times)
 
 
 class _Nobody:

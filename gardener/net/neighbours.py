@@ -19,9 +19,9 @@ from gardener.protocol.messages import (
     Message,
     Segment,
     Verdict,
-    as_name,
     microseconds,
 )
+from gardener.protocol.names import as_name
 
 NONE = (0, -1)
 """Stands for request and number of a segment where there was no segment."""

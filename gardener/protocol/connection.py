@@ -15,9 +15,19 @@ from gardener.errors import RemoteError
 from gardener.protocol import parting
 from gardener.protocol.greeting import GREETING_FRAME, Admit, Greeting
 from gardener.protocol.heartbeat import Heartbeat
-from gardener.protocol.link_state import End, LinkState
-from gardener.protocol.messages import Bye, Card, Hello, Message, Ping, Pong, Welcome
+from gardener.protocol.link_state import End, LinkState, State
+from gardener.protocol.messages import (
+    PROTOCOL,
+    Bye,
+    Card,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Welcome,
+)
 from gardener.protocol.parting import Parting
+from gardener.protocol.sight import Look
 from gardener.protocol.wire import FRAME_LIMIT, Decoder, encode
 
 BACKLOG = 256 * 2**20
@@ -63,7 +73,10 @@ LinkEvent: TypeAlias = Opened | Answered | Message
 class Connection:
     """One end of a link. Once `parting` is set it has ended, and nothing more happens on it."""
 
-    def __init__(self, end: End, card: Card, admit: Admit, times: Times) -> None:
+    def __init__(
+        self, end: End, card: Card, admit: Admit, times: Times, *, looks: bool = False
+    ) -> None:
+        """`looks`: we want no link, only to see who is there (upstream end alone)."""
         self.end = end
         self.is_open = False
         self.parting: Parting | None = None
@@ -76,6 +89,7 @@ class Connection:
         self._where = "an unknown address"
         self._state = LinkState(end)
         self._greeting = Greeting(card, admit, times.greeting)
+        self._looks = looks
         self._begun = False
         self._decoder = Decoder(GREETING_FRAME)
         self._outgoing: list[bytes] = []
@@ -107,7 +121,7 @@ class Connection:
         self.heartbeat.heard(now)
         self._due = self._greeting.due(now)
         if self.end is End.UPSTREAM:
-            self.send(self._greeting.hello())
+            self.send(Look(PROTOCOL) if self._looks else self._greeting.hello())
 
     def send(self, *messages: Message) -> None:
         """Say this. Raises LocalError if we may not."""
@@ -192,7 +206,7 @@ class Connection:
 
     def _take(self, message: Message, now: float) -> Iterator[LinkEvent]:
         if isinstance(message, Ping):
-            if not self.is_open:
+            if not self.is_open and self._state.state is State.OPEN:
                 yield from self._open(now)
             if self.parting is None:
                 self.send(Pong(message.stamp))

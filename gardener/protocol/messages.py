@@ -5,8 +5,8 @@ and ranges when one is read from a peer; `__post_init__` checks what types canno
 that the rows agree with each other. A breach raises `ValueError`, which `wire.py` turns into a
 `RemoteError`.
 
-Peers introduce themselves with a `Card` in `Hello` or `Welcome`: only these may have more fields at
-their end than are known here, so that a newer peer is understood as far as its version.
+Peers introduce themselves with a `Card` in `Hello`, `Welcome` or `Looked`: only these may have more
+fields at their end than are known here, so that a newer peer is understood as far as its version.
 
 Words: a *segment* is a set of token-tree nodes that travels the ring together; each node is one
 *row*. Stage 0 is the draft holder, stages 1..N hold the layers. Times are whole microseconds.
@@ -17,12 +17,13 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gardener.protocol.names import Name
 from gardener.protocol.room import MOST_CONTEXT, slots_for
 from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
+from gardener.protocol.sight import Look, Sight
 from gardener.protocol.tensors import Count, Tensor
-from gardener.runtime.wording import printable
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of the protocol: peers with another one are refused."""
 
 MAX_ROWS = 4096
@@ -37,13 +38,9 @@ SPARE = 512
 MAX_PADDING = 2**20
 """Most bytes that a Ping may carry."""
 
-MAX_NAME = 512
-"""Most characters of a name, or of the reason for something."""
-
 Spread: TypeAlias = Annotated[float, Meta(ge=0, le=1e30)]
 NodeId: TypeAlias = Annotated[int, Meta(ge=-1, le=2**53)]
 Ids: TypeAlias = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROWS)]
-Name: TypeAlias = Annotated[str, Meta(max_length=MAX_NAME)]
 CostPoints: TypeAlias = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=32)]
 """Points (rows, microseconds that a pass of these rows takes), in ascending order of rows."""
 
@@ -126,6 +123,14 @@ class Welcome(Struct, frozen=True, array_like=True, tag=2):
     protocol: Count
     card: Card
     nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+
+class Looked(Struct, frozen=True, array_like=True, tag=16):
+    """Answer to `Look`: who is there, and what it does. No link comes of it."""
+
+    protocol: Count
+    card: Card
+    sight: Sight
 
 
 class Survey(Struct, frozen=True, array_like=True, tag=3):
@@ -358,12 +363,12 @@ class Waiting(Struct, frozen=True, array_like=True, tag=14):
 
 Message: TypeAlias = (
     Hello | Welcome | Survey | Open | Close | Segment | Advance | Verdict
-    | Ping | Pong | Lost | Bye | Failed | Waiting
+    | Ping | Pong | Lost | Bye | Failed | Waiting | Look | Looked
 )  # fmt: skip
 
 MESSAGES: tuple[type[Struct], ...] = (
     Hello, Welcome, Survey, Open, Close, Segment, Advance, Verdict, Ping, Pong, Lost, Bye,
-    Failed, Waiting,
+    Failed, Waiting, Look, Looked,
 )  # fmt: skip
 
 
@@ -375,11 +380,6 @@ def microseconds(seconds: float) -> int:
 def nanoseconds(seconds: float) -> int:
     """The same in nanoseconds."""
     return max(round(seconds * 1e9), 0)
-
-
-def as_name(text: str) -> str:
-    """`text` as it may go into a message: printable, and cut if it is too long."""
-    return printable(text)[:MAX_NAME]
 
 
 def code(message: type[Struct]) -> int:

@@ -31,14 +31,16 @@ from gardener.protocol.messages import (
     Survey,
     Verdict,
     Waiting,
-    as_name,
 )
+from gardener.protocol.names import as_name
+from gardener.protocol.sight import Sight
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.batching import BatchingPolicy
 from gardener.stages.computes import Computes
 from gardener.stages.room import Room
 from gardener.stages.scheduler import Refused, Scheduler, in_words
+from gardener.stages.sight import UNKNOWN, Machine, near
 
 
 class StageNode:
@@ -59,6 +61,7 @@ class StageNode:
         peer: Address,
         patience: float | None,
         say: Callable[[str], None],
+        machine: Machine = UNKNOWN,
     ) -> None:
         self.card = card
         self.trace = trace
@@ -78,6 +81,7 @@ class StageNode:
         self._peer = peer
         self._patience = patience
         self._say = say
+        self._machine = machine
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
         self._pending: Survey | None = None  # it came while there was nobody to pass it on to
@@ -90,7 +94,14 @@ class StageNode:
     async def run(self) -> None:
         """Serve until cancelled. Raises PeerLost when patience runs out, UserError when the
         address cannot be listened on."""
-        listener = await listen(self._listen_at, self.card, self, admit=self._admit, met=self._met)
+        listener = await listen(
+            self._listen_at,
+            lambda: self.neighbours.card,
+            self,
+            admit=self._admit,
+            met=self._met,
+            sight=self.sight,
+        )
         if listener is not self._listen_at:  # else it was told before
             self._say(f"listening at {listener.address}")
         self._say_if_ready()
@@ -132,6 +143,19 @@ class StageNode:
         if not self._following:
             parts.append(f"the holder is to listen at {self._peer}")
         return parts
+
+    def sight(self) -> Sight:
+        """What somebody is shown who only looks."""
+        return msgspec.structs.replace(
+            self._machine.sight(),
+            upstream=near(self.upstream),
+            downstream=near(self.downstream),
+            peer=as_name(str(self._peer)),
+            obstacle=as_name("" if self.downstream else self._obstacle),
+            requests=len(self.scheduler.requests),
+            kept=len(self.scheduler.kept),
+            used=self.scheduler.slots,
+        )
 
     # --- downstream --------------------------------------------------------------------------
 

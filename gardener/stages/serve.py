@@ -19,11 +19,12 @@ from gardener.runtime.wording import Say
 from gardener.runtime.worker import Worker
 from gardener.stages.phases import Phase, Phases
 from gardener.stages.settings import NodeSettings
+from gardener.stages.sight import Machine
 from gardener.stages.startup_lock import in_turn
 
 if TYPE_CHECKING:  # they import torch
-    from gardener.stages.executor import Executor
     from gardener.stages.node import StageNode
+    from gardener.stages.start import Ready
 
 CLOSING = 1.0
 """Seconds that a pass which is being computed at the end has to finish."""
@@ -41,22 +42,26 @@ async def serve(
     phases = phases or Phases(settings.stage)
     listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
     check_free(listen_at, f"stage {settings.stage - 1}" if settings.stage > 1 else "the holder")
-    listener = await refuse_all(listen_at, _stranger(settings), phases.refusal)
+    machine = Machine(settings.device)
+    listener = await refuse_all(
+        listen_at, _stranger(settings), phases.refusal, lambda: machine.sight(phases.doing)
+    )
     say(f"listening at {listener.address}")
     worker = Worker("stage")
     try:
-        stage, card = await worker.run(_made, settings, phases, say)
+        made = await worker.run(_made, settings, phases, say)
         from gardener.stages.node import StageNode  # late, as all that needs torch
 
         this = StageNode(
-            stage,
-            card,
+            made.stage,
+            made.card,
             worker,
             Trace(),
             listen_at=listener,
             peer=peer,
             patience=settings.patience,
             say=say,
+            machine=made.machine,
         )
         phases.begin(Phase.SERVING)
         watch(this)
@@ -67,8 +72,8 @@ async def serve(
         worker.close(CLOSING)
 
 
-def _made(settings: NodeSettings, phases: Phases, say: Say) -> "tuple[Executor, Card]":
-    """The stage and its card, in its turn on this machine. For the worker thread."""
+def _made(settings: NodeSettings, phases: Phases, say: Say) -> "Ready":
+    """The stage, made in its turn on this machine. For the worker thread."""
     from gardener.stages.start import ready  # late: its import takes seconds
 
     def waits(whom: str) -> None:

@@ -2,9 +2,11 @@
 
 import socket
 import time
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+
+import torch
 
 import gardener
 from gardener.errors import UserError
@@ -23,10 +25,20 @@ from gardener.stages.measure import Measured, Points, measure
 from gardener.stages.phases import Phase, Phases
 from gardener.stages.quant import decided
 from gardener.stages.settings import NodeSettings
+from gardener.stages.sight import Machine
 
 
-def ready(settings: NodeSettings, phases: Phases, say: Say) -> tuple[Executor, Card]:
-    """The stage and its card. `say` is given lines for the user. Raises UserError."""
+@dataclass(frozen=True)
+class Ready:
+    """A stage that can serve, what it says about itself, and what it computes on."""
+
+    stage: Executor
+    card: Card
+    machine: Machine
+
+
+def ready(settings: NodeSettings, phases: Phases, say: Say) -> Ready:
+    """Load and measure the stage. `say` is given lines for the user. Raises UserError."""
     begin = time.monotonic()
     stage = load(settings, phases, say)
     loaded = time.monotonic() - begin
@@ -44,7 +56,8 @@ def ready(settings: NodeSettings, phases: Phases, say: Say) -> tuple[Executor, C
     say(exactness([card], "this stage"))
     say(str(measured))
     say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
-    return stage, card
+    free = partial(free_memory, stage.device)
+    return Ready(stage, card, Machine(settings.device, free, torch.__version__))
 
 
 def load(settings: NodeSettings, phases: Phases, say: Say) -> Executor:

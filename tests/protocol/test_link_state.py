@@ -6,10 +6,12 @@ import pytest
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol import messages as m
 from gardener.protocol.link_state import TABLE, End, LinkState, State, message_table, table
+from gardener.protocol.sight import Look, Sight
 
 CARD = m.Card(1, "oak", "0.1.0", 0, 4, 8, 16, "model", "float32", "none", 0)
 NONCE = bytes(range(16))
 HELLO, WELCOME = m.Hello(m.PROTOCOL, CARD, NONCE), m.Welcome(m.PROTOCOL, CARD, NONCE)
+LOOK, LOOKED = Look(m.PROTOCOL), m.Looked(m.PROTOCOL, CARD, Sight(1))
 BYE, PING, CLOSE = m.Bye("enough"), m.Ping(1), m.Close(1)
 UP, DOWN = End.UPSTREAM, End.DOWNSTREAM
 
@@ -19,9 +21,11 @@ SAMPLES: dict[type[msgspec.Struct], m.Message] = {
     m.Advance: m.Advance(1, (), 1), m.Verdict: m.Verdict(1, 1, (), (), ()), m.Ping: PING,
     m.Pong: m.Pong(1), m.Lost: m.Lost(1, 1, -1, 0, "why"), m.Bye: BYE,
     m.Failed: m.Failed(1, 1, 1, "why"), m.Waiting: m.Waiting(1, 2, "why"),
+    Look: LOOK, m.Looked: LOOKED,
 }  # fmt: skip
 
 GREETING: list[tuple[End, m.Message]] = [(UP, HELLO), (DOWN, WELCOME), (UP, PING)]
+LOOKING: list[tuple[End, m.Message]] = [(UP, LOOK), (DOWN, LOOKED)]
 """What leads from one state to the next."""
 
 
@@ -31,7 +35,7 @@ def talk(session: LinkState, speaker: End, message: m.Message) -> None:
 
 def at(end: End, state: State) -> LinkState:
     session = LinkState(end)
-    for speaker, message in GREETING:
+    for speaker, message in LOOKING if state in (State.LOOKING, State.LOOKED) else GREETING:
         if session.state is not state and state is not State.CLOSED:
             talk(session, speaker, message)
     if state is State.CLOSED:
@@ -71,7 +75,7 @@ def test_a_breach_says_what_was_expected() -> None:
     with pytest.raises(RemoteError) as caught:
         LinkState(DOWN).received(CLOSE)
     assert str(caught.value) == (
-        "the upstream end said Close while greeting, where it may say Hello or Bye"
+        "the upstream end said Close while greeting, where it may say Hello or Look or Bye"
     )
     with pytest.raises(RemoteError, match="said Ping while closed, where it may say nothing"):
         at(DOWN, State.CLOSED).received(PING)

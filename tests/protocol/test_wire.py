@@ -15,6 +15,7 @@ from gardener.protocol import messages as m
 from gardener.protocol import tensors as t
 from gardener.protocol.room import MOST_CONTEXT
 from gardener.protocol.sampling import MAX_BEST
+from gardener.protocol.sight import Look, Near, Sight
 from gardener.protocol.wire import FRAME_LIMIT, MAX_ARRAYS, Decoder, decode, encode
 
 counts = st.integers(0, 2**53)
@@ -38,6 +39,11 @@ def cards(draw: st.DrawFn) -> m.Card:
     more = {name: draw(counts) for name in m.fields(m.Card)[13:21]}
     return msgspec.structs.replace(shown, **more, spread=draw(st.floats(0, 1e30)))
 
+
+nears = st.none() | st.builds(Near, counts, names, counts, counts, counts)
+sights = st.builds(
+    Sight, counts, names, nears, nears, names, names, *[counts] * 3, names, counts, names, names
+)
 
 DTYPES: tuple[t.DType, ...] = ("float32", "bfloat16", "float16")
 
@@ -106,6 +112,8 @@ some = st.one_of(
     st.builds(m.Bye, names),
     st.builds(m.Failed, counts, counts, counts, names),
     st.builds(m.Waiting, counts, counts, names),
+    st.builds(Look, counts),
+    st.builds(m.Looked, counts, cards(), sights),
 )
 
 
@@ -159,7 +167,7 @@ def test_messages_survive_the_wire_one_byte_at_a_time_and_in_random_cuts(
 
 
 def test_every_kind_of_message_is_tried() -> None:
-    assert len(m.MESSAGES) == 14  # and `some` above has as many
+    assert len(m.MESSAGES) == 16  # and `some` above has as many
 
 
 def test_a_large_frame_comes_in_pieces() -> None:
