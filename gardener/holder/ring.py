@@ -21,13 +21,11 @@ from gardener.net.notices import LASTS, Notices
 from gardener.protocol.cards import SERVED, mismatch, ring_problem
 from gardener.protocol.messages import (
     Card,
-    Failed,
-    Lost,
     Message,
     Survey,
     Verdict,
-    Waiting,
 )
+from gardener.protocol.reports import Failed, Lost, Waiting
 from gardener.runtime.wording import printable
 
 GATHER = 0.75

@@ -23,16 +23,14 @@ from gardener.protocol.messages import (
     Advance,
     Card,
     Close,
-    Failed,
-    Lost,
     Message,
     Open,
     Segment,
     Survey,
     Verdict,
-    Waiting,
 )
 from gardener.protocol.names import as_name
+from gardener.protocol.reports import Failed, Lost, Waiting
 from gardener.protocol.sight import Sight
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
