@@ -30,12 +30,13 @@ from gardener.protocol.messages import (
     Verdict,
 )
 from gardener.protocol.names import as_name
-from gardener.protocol.reports import Failed, Lost, Waiting
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
 from gardener.protocol.sight import Sight
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.batching import BatchingPolicy
 from gardener.stages.computes import Computes
+from gardener.stages.liveness import LONG, every, long_pass
 from gardener.stages.room import Room
 from gardener.stages.scheduler import Refused, Scheduler, in_words
 from gardener.stages.sight import UNKNOWN, Machine, near
@@ -63,6 +64,7 @@ class StageNode:
     ) -> None:
         self.card = card
         self.trace = trace
+        self._stage = stage
         self.neighbours = Neighbours(card, self)
         self.scheduler = Scheduler(
             stage,
@@ -104,7 +106,8 @@ class StageNode:
             self._say(f"listening at {listener.address}")
         self._say_if_ready()
         try:
-            await self._keep_downstream()
+            with every(LONG, self._report_pass):
+                await self._keep_downstream()
         finally:
             await listener.close()
             await self.neighbours.leave(f"stage {self.card.stage} ends")
@@ -209,6 +212,12 @@ class StageNode:
         if self._following:
             self.neighbours.send_down(message)
 
+    def _report_pass(self) -> None:
+        """Tell the holder of a pass that takes long: it may be as slow as that, or stuck."""
+        report = long_pass(self.card.stage, self._stage, self.scheduler.computing)
+        if report is not None:
+            self.neighbours.send_up(report)
+
     def _drained(self) -> Awaitable[None] | None:
         """What to wait for while the next stage reads too slowly."""
         if self.downstream is None or not self.downstream.congested:
@@ -258,7 +267,7 @@ class StageNode:
                 self._survey(message)
             case Lost() | Failed() if link.upstream:
                 self.neighbours.send_down(message)
-            case Lost() | Failed() | Waiting():
+            case Lost() | Failed() | Waiting() | Busy():
                 self.neighbours.send_up(message)
             case _:
                 kind = type(message).__name__

@@ -169,7 +169,7 @@ def test_messages_survive_the_wire_one_byte_at_a_time_and_in_random_cuts(
 
 
 def test_every_kind_of_message_is_tried() -> None:
-    assert len(m.MESSAGES) == 16  # and `some` above has as many
+    assert len(m.MESSAGES) == 17  # and `some` above has as many
 
 
 def test_a_large_frame_comes_in_pieces() -> None:
