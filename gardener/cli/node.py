@@ -108,7 +108,10 @@ def node(
     begin_logs(log_format, stage=place.stage)
     computing = replace(computing, threads=computing.threads or threads_for(1))
     settings = NodeSettings(
-        **asdict(place), **asdict(model), **asdict(computing), command=command_line()
+        **asdict(place),
+        **asdict(model),
+        **asdict(computing),
+        command="" if leash else command_line("gardener-node"),
     )
     view = not no_view and log_format == "text" and live.possible()
     try:
