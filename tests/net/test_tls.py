@@ -445,7 +445,7 @@ def test_the_deadline_of_a_greeting_counts_from_the_connection_on(run: Run, firs
 def test_who_never_answers_the_handshake_is_given_up(run: Run) -> None:
     async def scenario() -> None:
         async with answering(b"") as address:
-            with pytest.raises(PeerLost, match="the handshake of TLS was not finished within 0.1"):
+            with pytest.raises(PeerLost, match=r"handshake of TLS was not finished within 0\.1"):
                 await call(address, times=Times(greeting=0.1))
 
     run(scenario)
