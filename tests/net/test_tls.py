@@ -70,8 +70,10 @@ class Below(Ear):
 async def call(
     address: Address, keys: Keys | None = ONE, stage: int = 1, ear: Ear | None = None, **more: Any
 ) -> Link:
-    options = {"admit": lambda _: None, "patience": 0.0, "waiting": lambda _: None} | more
-    return await dial(address, card(stage, 2), ear or Ear(), **options, keys=keys)
+    options: dict[str, Any] = {"patience": 0.0, "waiting": lambda _: None, **more}
+    return await dial(
+        address, card(stage, 2), ear or Ear(), admit=lambda _: None, keys=keys, **options
+    )
 
 
 async def refused(
@@ -230,7 +232,7 @@ def test_a_certificate_out_of_its_time_is_refused_by_name(
         both = [
             minted.keys(name, **when if name == whose else {}) for name in ("stage-1", "stage-2")
         ]
-        near, far = await refused(*both)
+        near, far = await refused(both[0], both[1])
         why = f"the certificate of {whose} of cluster oak {said}"
         assert why in near
         assert why in far
@@ -256,7 +258,7 @@ def test_the_certificate_of_another_stage(
     run: Run, names: tuple[str, str], stage: int, who: str
 ) -> None:
     async def scenario() -> None:
-        near, far = await refused(*map(minted.keys, names), stage=stage)
+        near, far = await refused(minted.keys(names[0]), minted.keys(names[1]), stage)
         name = names[1] if who == "stage 2" else names[0]
         why = f"the certificate is that of {name} of cluster oak, and {who} has shown it: start"
         assert why in near
