@@ -14,6 +14,7 @@ import msgspec
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import ABSENT, Address, Inherited
+from gardener.net.keys import Keys
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
@@ -61,11 +62,12 @@ class StageNode:
         patience: float | None,
         say: Callable[[str], None],
         machine: Machine = UNKNOWN,
+        keys: Keys | None = None,
     ) -> None:
         self.card = card
         self.trace = trace
         self._stage = stage
-        self.neighbours = Neighbours(card, self)
+        self.neighbours = Neighbours(card, self, keys)
         self.scheduler = Scheduler(
             stage,
             worker,
@@ -81,7 +83,7 @@ class StageNode:
         self._peer = peer
         self._patience = patience
         self._say = say
-        self._machine = machine
+        self._machine, self._keys = machine, keys
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
         self._pending: Survey | None = None  # it came while there was nobody to pass it on to
@@ -101,6 +103,7 @@ class StageNode:
             admit=self._admit,
             met=self._met,
             sight=self.sight,
+            keys=self._keys,
         )
         if listener is not self._listen_at:  # else it was told before
             self._say(f"listening at {listener.address}")
