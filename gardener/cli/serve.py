@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import SERVER
 from gardener.cli.logs import begin_logs
 from gardener.cli.program import flag, note, run
@@ -143,6 +144,7 @@ def serve(
     ] = False,
     no_view: o.NoView = False,
     record: o.Record = None,
+    cluster: ClusterFile = None,
     config: o.Config = None,
 ) -> None:
     """Serve a ring to any client of OpenAI's interface, until Ctrl-C.

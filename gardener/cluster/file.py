@@ -76,7 +76,7 @@ def read_cluster(path: Path) -> Cluster:
         raise top.error("there is no stage: write [stage.1], and its host and port below that")
     cluster = Cluster(
         path=path,
-        name=top.text_or("name", "cluster"),
+        name=top.text_or("name", ""),
         model=_model(top),
         revision=top.text_or("revision", None),
         draft=top.table("draft", lambda given: _draft(Table(path, "[draft]", given, DRAFT))),

@@ -82,7 +82,7 @@ class Cluster:
     """One ring, as `cluster.toml` describes it.
 
     path      of the file, absolute
-    name      for people
+    name      for people; may be empty
     model     as --model takes it: that of the holder; each place has its own
     keys      the folder with certificates, on each machine; None: none are named
     insecure  whether links may do without
@@ -104,7 +104,7 @@ class Cluster:
     context: int | None = None
 
     def __str__(self) -> str:
-        return f"cluster {self.name} ({self.path})"
+        return f"cluster {self.name} ({self.path})" if self.name else f"cluster {self.path}"
 
     def stage(self, number: int) -> StagePlace:
         """Raises UserError for a number that no stage has."""

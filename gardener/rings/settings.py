@@ -78,7 +78,8 @@ class RingSettings:
         if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:
             raise UserError(
                 "say where the stages are: --local N starts N of them here, --peer HOST:PORT uses "
-                "a ring whose stage 1 listens there, --simulate N only reckons with N of them"
+                "a ring whose stage 1 listens there, --cluster FILE (or cluster.toml in this "
+                "folder) the one that it describes, --simulate N only reckons with N of them"
             )
         for name in ("local", "simulate", "threads", "max_requests"):
             given = getattr(self, name)
