@@ -106,7 +106,7 @@ async def serve(
             peer=peer,
             patience=settings.patience,
             say=say,
-            machine=Machine(settings.device, partial(free_memory, stage.device), torch.__version__),
+            machine=Machine(settings.device, partial(free_memory, stage.device), str(torch.__version__)),
         )
         watch(this)
         with kept():

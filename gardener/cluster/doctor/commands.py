@@ -45,7 +45,8 @@ def layers(seen: Seen, node: Examined) -> str:
     above = before.ready if before else None
     below = after.ready if after else None
     first = above.end if above else 0 if before is None else None
-    end = below.first if below else (above or node.ready) and (above or node.ready).layers
+    known = above or node.ready
+    end = below.first if below else known.layers if known else None
     if first is None or not end or first >= end:
         return "A-B"
     return bare_span(first, end)

@@ -1,5 +1,6 @@
 """One thing that the doctor has found."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -57,6 +58,6 @@ class Finding:
         return severities.index(self.severity), subjects.index(self.subject)
 
 
-def well(findings: "list[Finding]") -> bool:
+def well(findings: Sequence[Finding]) -> bool:
     """Whether nothing has to be mended or waited for."""
     return not any(each.severity in (Severity.WRONG, Severity.WAIT) for each in findings)

@@ -23,8 +23,9 @@ MOST_STAGES = 64
 """Stages that are followed from one to the next, at most."""
 
 
-async def of_cluster(cluster: Cluster, file: str) -> Seen:
-    """Everybody in a cluster file. `file`: how a command names it, see `Seen`."""
+async def of_cluster(cluster: Cluster, file: str, model: str | None) -> Seen:
+    """Everybody in a cluster file. `file`: how a command names it, see `Seen`. `model`: that of the
+    holder, if it is not the file's."""
     targets = [
         *(Target(Role.STAGE, each.number, each.address, each) for each in cluster.stages),
         *(Target(Role.SPARE, each.number, each.address, each) for each in cluster.spares),
@@ -40,15 +41,13 @@ async def of_cluster(cluster: Cluster, file: str) -> Seen:
         cluster=cluster,
         file=file,
     )
-    return await asyncio.to_thread(_at_the_holder, seen, cluster.model)
+    return await asyncio.to_thread(_at_the_holder, seen, model or cluster.model)
 
 
 async def of_peers(peers: Sequence[Address], model: str | None) -> Seen:
     """Stages at these addresses, in the order of the ring; from the last one of them on, whoever
     each of them dials. `model`: that of the holder, if this is its machine."""
-    stages = list(
-        await asyncio.gather(*(_examine(Target(Role.STAGE, 0, peer)) for peer in peers))
-    )
+    stages = list(await asyncio.gather(*(_examine(Target(Role.STAGE, 0, peer)) for peer in peers)))
     while len(stages) < MOST_STAGES and (place := _next(stages[-1])) is not None:
         if any(place == node.target.address for node in stages):
             break
@@ -103,7 +102,9 @@ def own_addresses() -> set[str]:
     """The addresses of this machine."""
     families = (socket.AF_INET, socket.AF_INET6)
     networks = psutil.net_if_addrs().values()
-    return {_bare(each.address) for all_of in networks for each in all_of if each.family in families}
+    return {
+        _bare(each.address) for all_of in networks for each in all_of if each.family in families
+    }
 
 
 def _bare(address: str) -> str:

@@ -172,8 +172,8 @@ def _cannot_listen(seen: Seen) -> tuple[str, str]:
 
 def _far_holder(seen: Seen, holder: Examined, unseen: Unseen) -> Iterator[Finding]:
     """The last stage dials it from its machine; from others it does not matter."""
-    last = seen.stages[-1] if seen.stages else None
-    if unseen.why is Why.REFUSED or last is None:
+    last = seen.stages[-1]
+    if unseen.why is Why.REFUSED:
         return
     if last.here and unseen.why in (Why.NAME, Why.TIMEOUT, Why.NETWORK):
         subject, sentence, command, on = _MENDED[unseen.why](seen, holder, unseen)
@@ -191,5 +191,3 @@ def _far_holder(seen: Seen, holder: Examined, unseen: Unseen) -> Iterator[Findin
             commands.again(seen),
             last.machine,
         )
-
-

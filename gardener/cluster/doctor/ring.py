@@ -71,8 +71,8 @@ def _another(seen: Seen, node: Examined, card: Card) -> Finding:
         Subject.PLACE,
         Severity.WRONG,
         str(node),
-        f"{who} answers there, and it should be stage {node.target.number}: correct {_where(seen)}, "
-        "or end what runs there and start the right one",
+        f"{who} answers there, and it should be stage {node.target.number}: correct "
+        f"{_where(seen)}, or end what runs there and start the right one",
         commands.start(seen, _as_expected(node)),
         node.machine,
     )
@@ -112,10 +112,9 @@ def check_seams(seen: Seen) -> Iterator[Finding]:
         before = seen.before(node)
         if _in_its_place(node) and (before is None or _in_its_place(before)):
             yield from _above(seen, node)
-    last = seen.stages[-1] if seen.stages else None
-    if last is not None and _in_its_place(last) and last.ready is not None:
-        if last.ready.end < last.ready.layers:
-            yield _unfinished(seen, last, last.ready)
+    last = seen.stages[-1]
+    if last.ready is not None and _in_its_place(last) and last.ready.end < last.ready.layers:
+        yield _unfinished(seen, last, last.ready)
 
 
 def _in_its_place(node: Examined) -> bool:

@@ -20,8 +20,8 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Target:
-    """Who should be at an address. `number`: 0 where nobody has said which stage it is. `place`: what
-    the cluster file says of it."""
+    """Who should be at an address. `number`: 0 where nobody has said which stage it is. `place`:
+    what the cluster file says of it."""
 
     role: Role
     number: int
