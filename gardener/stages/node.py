@@ -15,7 +15,7 @@ import msgspec
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import ABSENT, Address, Inherited
 from gardener.net.link import Link
-from gardener.net.listen import listen
+from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices
 from gardener.protocol.cards import busy, mismatch, not_the_first
@@ -57,7 +57,7 @@ class StageNode:
         worker: AnyWorker,
         trace: Trace,
         *,
-        listen_at: Address | Inherited,
+        listen_at: Address | Inherited | Listener,
         peer: Address,
         patience: float | None,
         say: Callable[[str], None],
@@ -102,7 +102,8 @@ class StageNode:
             met=self._met,
             sight=self.sight,
         )
-        self._say(f"listening at {listener.address}")
+        if listener is not self._listen_at:  # else it was told before
+            self._say(f"listening at {listener.address}")
         self._say_if_ready()
         try:
             await self._keep_downstream()
