@@ -12,6 +12,7 @@ from functools import partial
 
 from gardener.errors import GardenerError, RemoteError, UserError
 from gardener.net.address import Address, Inherited, bind_problem, every, inherited, parse
+from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link, Terms
 from gardener.protocol.connection import TIMES, Times
 from gardener.protocol.greeting import Admit
@@ -120,6 +121,7 @@ async def listen(
     refused: Callable[[str], None] = lambda sentence: None,
     sight: Callable[[], Sight] | None = None,
     times: Times = TIMES,
+    keys: Keys | None = None,
 ) -> Listener:
     """Accept links from upstream at `address`; `met` gets each one that is open, and may still
     raise RemoteError to refuse it. A `Listener` goes on as this one.
@@ -128,7 +130,7 @@ async def listen(
     Those who only look are shown `sight`. Raises UserError if the address cannot be had.
     """
     show = card if callable(card) else lambda: card
-    host = Host(Terms(show(), handler, admit, times), show, met, refused, sight or _sight)
+    host = Host(Terms(show(), handler, admit, times, keys), show, met, refused, sight or _sight)
     if isinstance(address, Listener):
         address.host = host
         return address
@@ -149,12 +151,15 @@ async def refuse_all(
     sight: Callable[[], Sight],
     *,
     times: Times = TIMES,
+    keys: Keys | None = None,
 ) -> Listener:
     """Listen at `address`, but refuse whoever dials, for what `why` says then, until `listen` is
     given the listener. Only those who look are shown `card`. Raises UserError if the address
     cannot be had."""
     nobody = _Nobody()
-    return await listen(address, card, nobody, admit=why, met=nobody.met, sight=sight, times=times)
+    return await listen(
+        address, card, nobody, admit=why, met=nobody.met, sight=sight, times=times, keys=keys
+    )
 
 
 class _Nobody:
