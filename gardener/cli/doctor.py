@@ -36,10 +36,22 @@ Model = Annotated[
 ]
 
 
+KeysFolder = Annotated[
+    Path | None,
+    Parameter(
+        group=RING,
+        env_var="GARDENER_KEYS",
+        metavar="DIR",
+        help="The keys of this machine, as `gardener keys init` makes them. Default: the file's.",
+    ),
+]
+
+
 def doctor(
     *,
     cluster: ClusterFile = None,
     peer: Peers = (),
+    keys: KeysFolder = None,
     model: Model = None,
     as_json: o.Json = False,
     config: o.Config = None,
@@ -58,7 +70,7 @@ def doctor(
     from gardener.cluster.doctor.examine import examine
     from gardener.cluster.doctor.finding import well
 
-    seen = run(_look(cluster, peer, model))
+    seen = run(_look(cluster, peer, keys, model or ""))
     findings = examine(seen)
     if as_json:
         result(json.dumps(as_record(seen, findings), indent=2) + "\n")
@@ -68,20 +80,22 @@ def doctor(
         raise SystemExit(1)
 
 
-async def _look(cluster: ClusterFile, peers: tuple[str, ...], model: str | None) -> "Seen":
+async def _look(
+    cluster: ClusterFile, peers: tuple[str, ...], keys: KeysFolder, model: str
+) -> "Seen":
     """Raises UserError for a file or an address that is none."""
-    from gardener.cluster.doctor.gather import of_cluster, of_peers
+    from gardener.cluster.doctor.gather import Wanted, of_cluster, of_peers
 
     if cluster is not None and peers:
         raise Misuse("--cluster and --peer exclude each other: the file says where the stages are")
     if peers:
-        return await of_peers([parse_peer(each) for each in peers], model)
+        return await of_peers([parse_peer(each) for each in peers], Wanted("", model, keys))
     if cluster is None:
         raise Misuse(
             f"there is no {NAME} here or in {usual_place().parent}: say which ring to look at, "
             "with --cluster FILE or --peer HOST:PORT of stage 1"
         )
-    return await of_cluster(read_cluster(cluster), _named(cluster), model)
+    return await of_cluster(read_cluster(cluster), Wanted(_named(cluster), model, keys))
 
 
 def _named(cluster: Path) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gardener.cluster.doctor.finding import Finding, Severity, well
-from gardener.cluster.doctor.machines import longest_text
+from gardener.cluster.doctor.machines import longest_text, text_bytes
 from gardener.cluster.doctor.seen import Examined, Role, Seen
 from gardener.protocol.messages import Card
 from gardener.runtime.wording import bare_span, printable
@@ -25,6 +25,7 @@ COLUMNS = (
     "layers",
     "computes in",
     "texts up to",
+    "{context} take",
     "memory free",
     "from here",
     "to the next",
@@ -99,17 +100,18 @@ def conclusion(findings: Sequence[Finding]) -> str:
 
 def _table(seen: Seen) -> Table:
     """Without the columns of which nobody has anything."""
-    rows = [_cells(each) for each in seen.everybody]
+    rows = [_cells(each, seen.context) for each in seen.everybody]
     shown = [at for at in range(len(COLUMNS)) if any(row[at] for row in rows)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for at in shown:
-        table.add_column(COLUMNS[at], overflow="fold")
+        name = COLUMNS[at].format(context=f"{seen.context:,}" if seen.context else "")
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(row[at])) for at in shown))
     return table
 
 
-def _cells(each: Examined) -> list[str]:
+def _cells(each: Examined, context: int | None) -> list[str]:
     view, card, sight = each.view, each.ready, each.sight
     longest = longest_text(card) if card else None
     return [
@@ -118,10 +120,11 @@ def _cells(each: Examined) -> list[str]:
         bare_span(card.first, card.end) + f" of {card.layers}" if card and card.end else "",
         _computes(card) if card and card.end else "",
         f"{longest:,}" if longest is not None else "",
+        f"{text_bytes(card, context) / 2**30:.2g} GiB" if card and card.end and context else "",
         f"{sight.free / 2**30:.1f} GiB" if sight and sight.free else "",
         _link(view.round_trip, view.bandwidth) if view else "",
         _next_link(each),
-        f"{view.offset:+.1f} s" if view else "",
+        f"{round(view.offset, 1) + 0.0:+.1f} s" if view else "",
         now(each),
     ]
 

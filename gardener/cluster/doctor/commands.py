@@ -27,7 +27,13 @@ def _place(seen: Seen, node: Examined, options: dict[str, str]) -> list[str]:
     words = ["--listen", str(node.target.address), "--peer", _next(seen, node)]
     if "layers" not in options:
         words += ["--layers", layers(seen, node)]
-    return words
+    words += ["--model", seen.named or "MODEL"]
+    computes = node.ready or next((each.ready for each in seen.stages if each.ready), None)
+    if computes is not None and computes.dtype != "float32":
+        words += ["--dtype", computes.dtype]
+    if computes is not None and computes.quant != "none":
+        words += ["--quant", computes.quant]
+    return words if seen.own.folder is None else [*words, "--keys", str(seen.own.folder)]
 
 
 def _next(seen: Seen, node: Examined) -> str:

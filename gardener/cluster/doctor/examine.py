@@ -10,9 +10,11 @@ from gardener.cluster.doctor.ring import (
     check_seams,
     check_versions,
 )
+from gardener.cluster.doctor.secured import check_keys
 from gardener.cluster.doctor.seen import Seen
 
 CHECKS = (
+    check_keys,
     check_reach,
     check_versions,
     check_clocks,

@@ -4,15 +4,17 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 import gardener
+from gardener.cluster.doctor.own_keys import OwnKeys, own_keys
 from gardener.cluster.doctor.seen import Examined, Role, Seen, Target
 from gardener.cluster.places import Cluster
 from gardener.errors import GardenerError, UserError
+from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.parts import HOLDER
 from gardener.model.checkpoint.resolve import BUILT_IN, home, resolve
 from gardener.model.checkpoint.tensors import fingerprint
@@ -23,15 +25,31 @@ MOST_STAGES = 64
 """Stages that are followed from one to the next, at most."""
 
 
-async def of_cluster(cluster: Cluster, file: str, model: str | None) -> Seen:
-    """Everybody in a cluster file. `file`: how a command names it, see `Seen`. `model`: that of the
-    holder, if it is not the file's."""
+@dataclass(frozen=True)
+class Wanted:
+    """What was said on the command line.
+
+    file   how a command names the cluster file, see `Seen`
+    model  the holder's, if it is not the file's
+    keys   the folder, if it is not the file's
+    """
+
+    file: str = ""
+    model: str = ""
+    keys: Path | None = None
+
+
+async def of_cluster(cluster: Cluster, wanted: Wanted) -> Seen:
+    """Everybody in a cluster file."""
     targets = [
         *(Target(Role.STAGE, each.number, each.address, each) for each in cluster.stages),
         *(Target(Role.SPARE, each.number, each.address, each) for each in cluster.spares),
         Target(Role.HOLDER, 0, cluster.holder.address, cluster.holder),
     ]
-    found = await asyncio.gather(*map(_examine, targets))
+    places = await asyncio.gather(*(_is_here(target.address) for target in targets))
+    ours = [each.certificate for each, here in zip(targets, places, strict=True) if here]
+    own = own_keys(wanted.keys or cluster.keys, ours)
+    found = await asyncio.gather(*(_examine(target, own) for target in targets))
     stages, spares = len(cluster.stages), len(cluster.spares)
     seen = Seen(
         tuple(found[:stages]),
@@ -39,27 +57,32 @@ async def of_cluster(cluster: Cluster, file: str, model: str | None) -> Seen:
         spares=tuple(found[stages : stages + spares]),
         holder=found[-1],
         cluster=cluster,
-        file=file,
+        file=wanted.file,
+        own=own,
+        named=wanted.model or cluster.model,
     )
-    return await asyncio.to_thread(_at_the_holder, seen, model or cluster.model)
+    return await asyncio.to_thread(_at_the_holder, seen)
 
 
-async def of_peers(peers: Sequence[Address], model: str | None) -> Seen:
+async def of_peers(peers: Sequence[Address], wanted: Wanted) -> Seen:
     """Stages at these addresses, in the order of the ring; from the last one of them on, whoever
-    each of them dials. `model`: that of the holder, if this is its machine."""
-    stages = list(await asyncio.gather(*(_examine(Target(Role.STAGE, 0, peer)) for peer in peers)))
+    each of them dials."""
+    own = own_keys(wanted.keys, ())
+    first = (_examine(Target(Role.STAGE, 0, peer), own) for peer in peers)
+    stages = list(await asyncio.gather(*first))
     while len(stages) < MOST_STAGES and (place := _next(stages[-1])) is not None:
         if any(place == node.target.address for node in stages):
             break
-        stages.append(await _examine(Target(Role.STAGE, stages[-1].number + 1, place)))
-    last = stages[-1]
-    holder = _peer_of(last)
+        stages.append(await _examine(Target(Role.STAGE, stages[-1].number + 1, place), own))
+    holder = _peer_of(stages[-1])
     seen = Seen(
         tuple(stages),
         gardener.__version__,
-        holder=None if holder is None else await _examine(Target(Role.HOLDER, 0, holder)),
+        holder=None if holder is None else await _examine(Target(Role.HOLDER, 0, holder), own),
+        own=own,
+        named=wanted.model,
     )
-    return seen if model is None else await asyncio.to_thread(_at_the_holder, seen, model)
+    return await asyncio.to_thread(_at_the_holder, seen)
 
 
 def _next(node: Examined) -> Address | None:
@@ -81,8 +104,8 @@ def _peer_of(node: Examined) -> Address | None:
     return Address(node.target.address.host, place.port) if is_loopback(place.host) else place
 
 
-async def _examine(target: Target) -> Examined:
-    seen, here = await asyncio.gather(look(target.address), _is_here(target.address))
+async def _examine(target: Target, own: OwnKeys) -> Examined:
+    seen, here = await asyncio.gather(look(target.address, own.keys), _is_here(target.address))
     return Examined(target, seen, here)
 
 
@@ -112,7 +135,7 @@ def _bare(address: str) -> str:
     return str(ipaddress.ip_address(address.partition("%")[0]))
 
 
-def _at_the_holder(seen: Seen, model: str) -> Seen:
+def _at_the_holder(seen: Seen) -> Seen:
     """What can be looked at only where the holder is to run: its model, and its port."""
     holder = seen.holder
     if holder is None or not holder.here:
@@ -123,8 +146,9 @@ def _at_the_holder(seen: Seen, model: str) -> Seen:
             check_free(parse(_listens_at(seen, holder)), "the last stage")
         except UserError as error:
             taken = str(error)
-    known, unread = model_here(model)
-    return replace(seen, taken=taken, model=known, unread=unread)
+    if not seen.named:
+        return replace(seen, taken=taken, unread="nobody has said which one it is (--model)")
+    return _model_here(replace(seen, taken=taken))
 
 
 def _listens_at(seen: Seen, holder: Examined) -> str:
@@ -132,13 +156,15 @@ def _listens_at(seen: Seen, holder: Examined) -> str:
     return place or str(holder.target.address)
 
 
-def model_here(model: str) -> tuple[str, str]:
-    """The fingerprint of a model that is on this machine, or "" and why it is not known. Nothing
-    is fetched for this."""
-    here = Path(model).expanduser().exists()
-    if not here and not (model in BUILT_IN and (home() / "models" / f"{model}.gguf").exists()):
-        return "", f"the model {model} is not on this machine yet"
+def _model_here(seen: Seen) -> Seen:
+    """With what the holder's model tells, if it is on this machine. Nothing is fetched for this."""
+    name = seen.named
+    here = Path(name).expanduser().exists()
+    if not here and not (name in BUILT_IN and (home() / "models" / f"{name}.gguf").exists()):
+        return replace(seen, unread=f"{name} is not on this machine yet")
     try:
-        return fingerprint(resolve(model, part=HOLDER)), ""
+        folder = resolve(name, part=HOLDER)
+        made_for = Architecture.read(folder).context
+        return replace(seen, model=fingerprint(folder), made_for=made_for)
     except (GardenerError, OSError) as error:
-        return "", str(error)
+        return replace(seen, unread=str(error))

@@ -75,7 +75,7 @@ def check_memory(seen: Seen) -> Iterator[Finding]:
                 commands.start(seen, node, kv_memory=_needed(card, asked or 1)),
                 node.machine,
             )
-    yield from _crowded(seen)
+    yield from _crowded(seen, seen.context)
 
 
 def _too_short(seen: Seen, node: Examined, asked: int, longest: int) -> Finding:
@@ -92,41 +92,52 @@ def _too_short(seen: Seen, node: Examined, asked: int, longest: int) -> Finding:
 
 def _needed(card: Card, tokens: int) -> str:
     """GiB of keys and values for one request of so many tokens, rounded up."""
-    return f"{math.ceil(100 * slots_for(tokens, SPARE) * card.kv_slot / GIB) / 100:g}"
+    return f"{math.ceil(100 * text_bytes(card, tokens) / GIB) / 100:g}"
 
 
-def _crowded(seen: Seen) -> Iterator[Finding]:
-    """Stages of one machine and device have promised more memory than is left there."""
+def _crowded(seen: Seen, context: int | None) -> Iterator[Finding]:
+    """On one machine and device there is less memory left than one long text takes. Where nobody
+    says how long a text may be, a stage should have what it has promised."""
     together = defaultdict[tuple[str, str], list[Examined]](list)
     for node in seen.stages:
         if node.ready is not None and node.sight is not None and node.sight.free:
             together[node.ready.name, node.sight.device].append(node)
     for nodes in together.values():
         free = min(node.sight.free for node in nodes if node.sight is not None)
-        promised = sum(_promised(node) for node in nodes)
+        promised = _sum(nodes, context)
         if promised <= free:
             continue
         first, others = nodes[0], len(nodes) > 1
-        who = " and ".join(f"stage {node.number}" for node in nodes) if others else "it"
+        who = " and ".join(f"stage {node.number}" for node in nodes) if others else "this stage"
+        text = f"a text of {context} tokens takes" if context else "keys and values may still take"
         share = f"{max(free / 2 / GIB / len(nodes), 0.01):.2g}"
         yield Finding(
             Subject.MEMORY,
             Severity.WARNING,
             str(first),
-            f"{who} may still take {promised / GIB:.2g} GiB for keys and values, and only "
-            f"{free / GIB:.2g} GiB are free on {first.sight.device if first.sight else ''} there: "
-            "long texts would fail. End what else takes memory, or promise less",
+            f"{text} {promised / GIB:.2g} GiB at {who}, and only {free / GIB:.2g} GiB are free on "
+            f"{first.sight.device if first.sight else ''} there: long texts would fail. End what "
+            "else takes memory, or promise less",
             commands.start(seen, first, kv_memory=share),
             first.machine,
         )
 
 
-def _promised(node: Examined) -> int:
-    """Bytes that keys and values may still take at a stage."""
-    card, sight = node.ready, node.sight
-    if card is None or sight is None:
-        return 0
-    return max(card.kv_room - sight.used * card.kv_slot, 0)
+def _sum(nodes: list[Examined], context: int | None) -> int:
+    """Bytes that one text of so many tokens takes at all of them; without a context, what the
+    greediest has promised and not set aside."""
+    if context is not None:
+        return sum(text_bytes(node.ready, context) for node in nodes if node.ready is not None)
+    return max(
+        node.ready.kv_room - node.sight.used * node.ready.kv_slot
+        for node in nodes
+        if node.ready is not None and node.sight is not None
+    )
+
+
+def text_bytes(card: Card, tokens: int) -> int:
+    """What keys and values of one request of so many tokens take at a stage."""
+    return slots_for(tokens, SPARE) * card.kv_slot
 
 
 def longest_text(card: Card) -> int | None:

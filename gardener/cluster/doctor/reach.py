@@ -15,8 +15,21 @@ on the right side of a firewall."""
 def check_reach(seen: Seen) -> Iterator[Finding]:
     """Everybody of whom nothing is to be seen, but for a holder: it comes and goes."""
     for node in (*seen.stages, *seen.spares):
-        if node.unseen is not None:
+        if node.unseen is None:
+            continue
+        if seen.secured and seen.own.keys is None and node.unseen.why is Why.KEYS:
+            yield _without_keys(node)
+        else:
             yield _linked(seen, node) or _unreached(seen, node, node.unseen)
+
+
+def _without_keys(node: Examined) -> Finding:
+    return Finding(
+        Subject.KEYS,
+        Severity.UNSEEN,
+        str(node),
+        "it answers, and was not looked at: for that this machine needs keys that can be used",
+    )
 
 
 def _linked(seen: Seen, node: Examined) -> Finding | None:
@@ -110,6 +123,18 @@ def _stranger(seen: Seen, node: Examined, unseen: Unseen) -> _Mended:
     )
 
 
+def _keys(seen: Seen, node: Examined, unseen: Unseen) -> _Mended:
+    """The sentence says which end has to change, and how."""
+    if seen.secured:
+        return Subject.KEYS, unseen.detail, commands.start(seen, node), node.machine
+    return (
+        Subject.KEYS,
+        f"{unseen.detail}. It was looked at without keys",
+        f"{commands.again(seen)} --keys DIR",
+        "",
+    )
+
+
 def _bye(seen: Seen, node: Examined, unseen: Unseen) -> _Mended:
     if any(words in unseen.detail for words in _VERSIONS):
         return (
@@ -136,6 +161,7 @@ _MENDED = {
     Why.NETWORK: _network,
     Why.SILENT: _silent,
     Why.STRANGER: _stranger,
+    Why.KEYS: _keys,
     Why.BYE: _bye,
 }
 

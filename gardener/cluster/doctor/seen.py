@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gardener.cluster.doctor.own_keys import WITHOUT, OwnKeys
 from gardener.cluster.places import Cluster, HolderPlace, NodePlace, StagePlace
 from gardener.net.address import Address
 from gardener.net.look import Unseen, View
@@ -27,6 +28,11 @@ class Target:
     number: int
     address: Address
     place: HolderPlace | NodePlace | None = None
+
+    @property
+    def certificate(self) -> str:
+        """The name in its certificate."""
+        return "holder" if self.role is Role.HOLDER else f"{self.role}-{self.number}"
 
     @property
     def table(self) -> str:
@@ -102,7 +108,10 @@ class Seen:
     version     of the Gardener on this machine
     cluster     the file; None: there were only addresses
     file        how a command names the file, empty where it is found by itself
+    own         the keys of this machine
+    named       the model, as --model takes it; empty: nobody has said
     model       fingerprint of the holder's model, if this is its machine; empty: not known
+    made_for    tokens of a text that this model was made for; None: not known
     unread      why it is not known
     taken       why the holder could not listen, if this is its machine
     """
@@ -113,7 +122,10 @@ class Seen:
     holder: Examined | None = None
     cluster: Cluster | None = None
     file: str = ""
+    own: OwnKeys = WITHOUT
+    named: str = ""
     model: str = ""
+    made_for: int | None = None
     unread: str = ""
     taken: str = ""
 
@@ -125,7 +137,13 @@ class Seen:
     @property
     def secured(self) -> bool:
         """Whether links are in TLS."""
-        return self.cluster is not None and self.cluster.keys is not None
+        return self.own.folder is not None
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens that a text should have; None: not known."""
+        asked = self.cluster.context if self.cluster else None
+        return asked or self.made_for
 
     def before(self, stage: Examined) -> Examined | None:
         """The stage that dials it, if that was looked at."""
