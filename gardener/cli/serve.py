@@ -153,9 +153,7 @@ def serve(
     """
     begin_logs(log_format)
     settings = holder.settings(ring, holder.drafting.settings(draft))
-    settings = replace(
-        settings, keep_prefixes=True, reopened=True, policies=() if policy is None else (policy,)
-    )
+    settings = replace(settings, keep_prefixes=True, policies=() if policy is None else (policy,))
     simulated = settings.simulate is not None  # it runs ahead of what it tells: nothing to watch
     if simulated and record is not None:
         raise UserError(
