@@ -58,7 +58,7 @@ def ready(settings: NodeSettings, phases: Phases, say: Say) -> Ready:
     say(str(measured))
     say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
     free = partial(free_memory, stage.device)
-    return Ready(stage, card, Machine(settings.device, free, torch.__version__))
+    return Ready(stage, card, Machine(settings.device, free, str(torch.__version__)))
 
 
 def load(settings: NodeSettings, phases: Phases, say: Say) -> Executor:
