@@ -166,7 +166,7 @@ async def flat(options: argparse.Namespace) -> Flat:
         for question in _questions(options.tokens):
             right[question.prompt, question.temperature] = answer = holder.ask(question)
             await answer.ends()
-        trial = Trial(nodes, right)
+        trial = Trial(nodes, right, {})
         watching = asyncio.create_task(watch(found, [*nodes.nodes.values(), holder.program]))
         for found.requests in range(options.requests):
             question = chance.choice(_questions(options.tokens))

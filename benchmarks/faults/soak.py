@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.faults.drawn import Fault, draw, questions
-from benchmarks.faults.holders import Answer, ApiHolder, HttpHolder
+from benchmarks.faults.drawn import PROMPTS, Fault, draw, questions
+from benchmarks.faults.holders import Answer, ApiHolder, HttpHolder, Question
 from benchmarks.faults.nodes import Nodes
 from benchmarks.faults.trial import Outcome, Trial, take_over
 
@@ -46,14 +46,24 @@ class Soak:
 
 async def reference(holder: ApiHolder, tokens: int) -> dict[tuple[str, float], Answer]:
     """What an undisturbed ring answers, by prompt and temperature. Raises SystemExit."""
+    asked = [(question, holder.ask(question)) for question in questions(tokens)]
     right = {}
-    for question in questions(tokens):
-        answer = holder.ask(question)
+    for question, answer in asked:
         await answer.ends()
         if answer.error or answer.count != tokens:
             raise SystemExit(f"error: without any fault: {answer.error or answer.count}")
         right[question.prompt, question.temperature] = answer
     return right
+
+
+async def prefills(holder: ApiHolder) -> dict[str, float]:
+    """Seconds until the first token, by prompt."""
+    found = {}
+    for prompt in PROMPTS:
+        answer = holder.ask(Question(prompt, 1))
+        await answer.ends()
+        found[prompt] = answer.times[0] - answer.asked
+    return found
 
 
 class Run:
@@ -125,7 +135,7 @@ async def soak(options: argparse.Namespace) -> Soak:
         await nodes.start()
         run.holder = first = ApiHolder(nodes, keep=False)
         await first.open()
-        trial = Trial(nodes, await reference(first, options.tokens))
+        trial = Trial(nodes, await reference(first, options.tokens), await prefills(first))
         print(f"references after {time.monotonic() - began:.0f} s", flush=True)
         await run.leave()
         for number in chosen(options):

@@ -54,10 +54,13 @@ class Outcome:
 
 
 class Trial:
-    """Strikes a ring. `right` are the answers to all questions of an undisturbed one."""
+    """Strikes a ring. `right` are the answers to all questions of an undisturbed one, `prefill` the
+    seconds until the first token of each prompt."""
 
-    def __init__(self, nodes: Nodes, right: dict[tuple[str, float], Answer]) -> None:
-        self.nodes, self.right = nodes, right
+    def __init__(
+        self, nodes: Nodes, right: dict[tuple[str, float], Answer], prefill: dict[str, float]
+    ) -> None:
+        self.nodes, self.right, self.prefill = nodes, right, prefill
 
     def expected(self, question: Question) -> Answer:
         """The answer to it, whatever the policy."""
@@ -82,17 +85,16 @@ class Trial:
         outcome.wrong += [f"ended: {state}" for state in self.nodes.ended()]
         if not holder.program.alive:
             outcome.wrong.append(f"ended: {holder.program.state()}")
-        outcome.outage, outcome.resumed = gaps(answers[0].times, began, whole)
+        outcome.outage, outcome.resumed = gaps(answers[0], began, whole)
         outcome.said = sum(len(answer.comments) for answer in answers)
         return outcome
 
     async def _moment(self, fault: Fault, answer: Answer) -> None:
         """Wait for when the first blow is to strike."""
-        right = self.expected(fault.question)
         if fault.moment == "prefill":
-            await asyncio.sleep(fault.share * (right.times[0] - right.asked))
+            await asyncio.sleep(fault.share * self.prefill[fault.question.prompt])
         else:
-            await answer.reaches(1 + int(fault.share * right.count))
+            await answer.reaches(1 + int(fault.share * fault.question.tokens))
 
     async def _verdict(self, question: Question, answer: Answer, deadline: float) -> list[str]:
         try:
@@ -133,10 +135,10 @@ class Trial:
                 await cable.slow(SLOWS_BY, blow.seconds)
 
 
-def gaps(times: list[float], began: float, whole: float) -> tuple[float, float]:
-    """Seconds of the longest pause between two pieces that ends after `began`, and those of them
-    after `whole`."""
-    pauses = [pause for pause in pairwise(times) if pause[1] > began]
+def gaps(answer: Answer, began: float, whole: float) -> tuple[float, float]:
+    """Seconds of the longest pause before a piece that came after `began`, and those of them after
+    `whole`."""
+    pauses = [pause for pause in pairwise([answer.asked, *answer.times]) if pause[1] > began]
     if not pauses:
         return 0.0, 0.0
     last, again = max(pauses, key=lambda pause: pause[1] - pause[0])
