@@ -8,6 +8,7 @@ API and by HTTP. Whatever happens, every answer must be that of an undisturbed r
 token, and no process but the killed one may end. Ends with status 1 if anything else is seen.
 
     python -m benchmarks.faults flat --requests 1000        # memory and files of all processes
+    sudo python -m benchmarks.faults hosts                  # over slow, narrow and lossy wires
 """
 
 import argparse
@@ -19,9 +20,12 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.faults import flat, soak
+from benchmarks.faults import flat, hosts, soak
 from benchmarks.faults.drawn import KINDS
 from benchmarks.machine import machine
+
+TOKENS = {"soak": 256, "flat": 16, "hosts": 128}
+"""What there is to run, and how long its answers are."""
 
 
 def kinds(text: str) -> tuple[str, ...]:
@@ -40,18 +44,18 @@ def numbers(text: str) -> list[int]:
 def options() -> argparse.Namespace:
     """What the user says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", default="soak", choices=("soak", "flat"))
+    parser.add_argument("what", nargs="?", default="soak", choices=TOKENS)
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=numbers, help="numbers of faults, to see them again")
     parser.add_argument("--stages", type=int, default=3)
-    parser.add_argument("--tokens", type=int, help="of each answer (soak: 256, flat: 16)")
+    parser.add_argument("--tokens", type=int, help=f"of each answer: {TOKENS}")
     parser.add_argument("--kinds", type=kinds, default=KINDS, help=",".join(KINDS))
     parser.add_argument("--requests", type=int, default=1000, help="flat")
     parser.add_argument("--victim", type=int, default=2, help="flat: the stage that is killed")
     parser.add_argument("--json", help="a file for all figures")
     given = parser.parse_args()
-    given.tokens = given.tokens or {"soak": 256, "flat": 16}[given.what]
+    given.tokens = given.tokens or TOKENS[given.what]
     return given
 
 
@@ -77,12 +81,21 @@ def flattened(found: flat.Flat) -> tuple[dict[str, Any], list[str]]:
     return {"trends": trends}, found.wrong + grown
 
 
+def hosted(how: str, runs: list[hosts.Run]) -> tuple[dict[str, Any], list[str]]:
+    """The figures of a ring over other hosts, and what is wrong."""
+    print(f"{how}; each wire does that to what its host sends, so twice to a round trip")
+    wrong = [f"{run.condition} {run.what}: {why}" for run in runs for why in run.wrong]
+    return {"how": how, "runs": [run.figures() for run in runs]}, wrong
+
+
 def main() -> None:
     given = options()
     print(json.dumps(machine()))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if given.what == "flat":
             figures, wrong = flattened(runner.run(flat.flat(given)))
+        elif given.what == "hosts":
+            figures, wrong = hosted(*runner.run(hosts.hosts(given)))
         else:
             figures, wrong = soaked(runner.run(soak.soak(given)))
     if given.json:

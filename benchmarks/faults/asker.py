@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--peer", required=True)
     parser.add_argument("--listen", required=True)
     parser.add_argument("--keep-prefixes", action="store_true")
+    parser.add_argument("--insecure", action="store_true")
     options = parser.parse_args()
     settings = gardener.RingSettings(
         peer=options.peer, listen=options.listen, keep_prefixes=options.keep_prefixes

@@ -157,7 +157,7 @@ async def flat(options: argparse.Namespace) -> Flat:
     found, began = Flat(), time.monotonic()
     chance = random.Random(options.seed)
     nodes = Nodes(options.stages, KV_MEMORY)
-    holder = ApiHolder(nodes, keep=True)
+    holder = ApiHolder(nodes.peer, nodes.listen, keep=True)
     watching: asyncio.Task[None] | None = None
     try:
         await nodes.start()

@@ -2,18 +2,21 @@
 
 import asyncio
 import json
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benchmarks.faults.nodes import Nodes, Program
+from benchmarks.faults.nodes import Program
 from benchmarks.sse import Heard, chat
 
 OPENS_WITHIN = 90.0
 """Seconds in which a holder must have its ring."""
 
-ASKER = ("-m", "benchmarks.faults.asker")
-SERVER = ("-c", "from gardener.cli.start import gardener; gardener()", "serve", "--no-view")
+ASKER = (sys.executable, "-m", "benchmarks.faults.asker")
+SERVE = "from gardener.cli.start import gardener; gardener()"
+SERVER = (sys.executable, "-c", SERVE, "serve", "--no-view", "--port", "0")
 
 
 @dataclass(frozen=True)
@@ -107,15 +110,20 @@ class ApiHolder:
 
     how = "API"
 
-    def __init__(self, nodes: Nodes, keep: bool) -> None:
-        self.program = Told(
-            "the holder",
-            (
-                *(*ASKER, "--peer", nodes.peer, "--listen", nodes.listen),
-                *(("--keep-prefixes",) if keep else ()),
-            ),
-            heard=self._heard,
-        )
+    def __init__(
+        self,
+        peer: str,
+        listen: str,
+        keep: bool,
+        before: Sequence[str] = (),
+        insecure: bool = False,
+    ) -> None:
+        """`peer` and `listen` as `RingSettings` has them, `keep`: prefixes. `before`: what goes
+        before the command."""
+        command = [*before, *ASKER, "--peer", peer, "--listen", listen]
+        command += ["--keep-prefixes"] if keep else []
+        command += ["--insecure"] if insecure else []
+        self.program = Told("the holder", command, heard=self._heard)
         self.closed: float | None = None
         self._answers: list[Answer] = []
         self._imported, self._stands = asyncio.Event(), asyncio.Event()
@@ -185,9 +193,8 @@ class HttpHolder:
     how = "HTTP"
     key = ""
 
-    def __init__(self, nodes: Nodes) -> None:
-        command = (*SERVER, "--peer", nodes.peer, "--listen", nodes.listen, "--port", "0")
-        self.program = Program("the server", command)
+    def __init__(self, peer: str, listen: str) -> None:
+        self.program = Program("the server", (*SERVER, "--peer", peer, "--listen", listen))
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -25,7 +25,8 @@ NODE = ("-c", "from gardener.cli.start import node; node()", "--leash", "--no-vi
 STARTS_WITHIN = 90.0
 """Seconds in which a node must listen."""
 
-LISTENS = r"listening at "
+READY = r"keys and values may take "
+"""The last that a node says before it serves; it may listen earlier, only to say that it loads."""
 
 LONGEST_LINE = 2**20
 
@@ -46,7 +47,7 @@ class Program:
         """Start it; returns before it is ready."""
         self.lines, self.begun, self.expected = [], time.monotonic(), False
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *self.command),
+            *self.command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -134,7 +135,7 @@ class Nodes:
 
     def _command(self, stage: int, options: Sequence[str]) -> tuple[str, ...]:
         return (
-            *NODE,
+            *(sys.executable, *NODE),
             *("--stage", str(stage), "--stages", str(self.stages), "--threads", "1"),
             *("--listen", at(self.ports[stage]), "--peer", at(self.cables[stage].port)),
             *options,
@@ -157,7 +158,7 @@ class Nodes:
         for node in self.nodes.values():
             await node.start()
         for node in self.nodes.values():
-            await node.until(LISTENS)
+            await node.until(READY)
 
     async def close(self) -> None:
         """Nothing is left behind."""
@@ -176,7 +177,7 @@ class Nodes:
             if not node.alive:
                 await node.start()
         for node in self.nodes.values():
-            await node.until(LISTENS)
+            await node.until(READY)
 
 
 def at(port: int) -> str:

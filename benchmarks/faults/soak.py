@@ -86,8 +86,11 @@ class Run:
 
     def _made(self) -> ApiHolder | HttpHolder:
         if self._spell % 3 == 2:
-            return HttpHolder(self.nodes)
-        return ApiHolder(self.nodes, keep=self._spell % 3 == 0)
+            return HttpHolder(self.nodes.peer, self.nodes.listen)
+        return self._api(keep=self._spell % 3 == 0)
+
+    def _api(self, keep: bool) -> ApiHolder:
+        return ApiHolder(self.nodes.peer, self.nodes.listen, keep)
 
     async def leave(self) -> None:
         """End the present holder."""
@@ -101,7 +104,7 @@ class Run:
         answer = self.holder.ask(fault.question)
         right = trial.expected(fault.question)
         await answer.reaches(1 + int(fault.share * right.count))
-        new = ApiHolder(self.nodes, keep=True)
+        new = self._api(keep=True)
         closed = await take_over(self.holder, new)
         self.holder = new
         outcome = Outcome(fault, new.how, closed=closed)
@@ -133,7 +136,7 @@ async def soak(options: argparse.Namespace) -> Soak:
     run = Run(nodes)
     try:
         await nodes.start()
-        run.holder = first = ApiHolder(nodes, keep=False)
+        run.holder = first = ApiHolder(nodes.peer, nodes.listen, keep=False)
         await first.open()
         trial = Trial(nodes, await reference(first, options.tokens), await prefills(first))
         print(f"references after {time.monotonic() - began:.0f} s", flush=True)

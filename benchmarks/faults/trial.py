@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.faults.drawn import Blow, Fault
 from benchmarks.faults.holders import Answer, ApiHolder, Holder, HttpHolder, Question
-from benchmarks.faults.nodes import LISTENS, Nodes
+from benchmarks.faults.nodes import READY, Nodes
 
 ENDS_WITHIN = 90.0
 """Seconds after the last blow in which an answer must have its end: far more than it takes."""
@@ -113,7 +113,7 @@ class Trial:
                 await program.kill()
                 await asyncio.sleep(blow.seconds)
                 await program.start()
-                return await program.until(LISTENS)
+                return await program.until(READY)
             case "stop":
                 program.signal(signal.SIGSTOP)
                 await asyncio.sleep(blow.seconds)
