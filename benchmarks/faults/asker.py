@@ -95,7 +95,10 @@ def main() -> None:
     parser.add_argument("--insecure", action="store_true")
     options = parser.parse_args()
     settings = gardener.RingSettings(
-        peer=options.peer, listen=options.listen, keep_prefixes=options.keep_prefixes
+        peer=options.peer,
+        listen=options.listen,
+        keep_prefixes=options.keep_prefixes,
+        insecure=options.insecure,
     )
     with asyncio.Runner(loop_factory=settings.loop()) as runner:
         try:
