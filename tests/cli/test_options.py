@@ -17,7 +17,7 @@ SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
-    *("--keys", "--insecure", "--cluster"),
+    *("--keys", "--insecure", "--cluster", "--patience-lost"),
     *(
         "--dtype",
         "--quant",
