@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gardener.cli.output import progress
 from gardener.cli.program import ignore, note
+from gardener.cluster.plan.machines import Drift
 from gardener.decoding.policy import Bounds
 from gardener.errors import GardenerError
 from gardener.holder.answer import Answer, collect
@@ -47,7 +48,8 @@ class Wish:
 @dataclass(frozen=True)
 class Seen:
     """What was seen of a ring. `cards`: the holder's own in front. `prompts` in tokens. `draft`:
-    what a pass of the drafter takes that takes time. `answers`: of each policy, if it was asked."""
+    what a pass of the drafter takes that takes time. `answers`: of each policy, if it was
+    asked, and `drift`: what the holder saw then."""
 
     cards: Sequence[Card]
     folder: Path
@@ -57,6 +59,7 @@ class Seen:
     eos: frozenset[int]
     context: int
     answers: dict[str, list[Answer]]
+    drift: Drift | None
 
     def about(self, new_tokens: int) -> int:
         """Tokens of a text, about, in the middle of such an answer."""
@@ -69,16 +72,23 @@ async def look(wish: Wish) -> Seen:
     async with open_ring(wish.settings, note, heard, progress) as ring:
         prompts = [ring.prompter.encode(text) for text in wish.prompts]
         cards = (ring.holder.ring.card, *ring.stages)
+        draft = await _draft_curve(wish, ring)
+        answers = await _answers(wish, ring, prompts) if wish.run else {}
         return Seen(
             cards,
             ring.folder,
             ring.holder.drafters.all,
-            await _draft_curve(wish, ring),
+            draft,
             prompts,
             ring.prompter.eos,
             ring.longest,
-            await _answers(wish, ring, prompts) if wish.run else {},
+            answers,
+            _drift(ring.holder.costs.facts()) if answers else None,
         )
+
+
+def _drift(facts: dict[str, Any]) -> Drift:
+    return Drift(tuple(facts["levels"]), facts["beyond"])
 
 
 async def _draft_curve(wish: Wish, ring: OpenRing) -> "Curve | None":

@@ -5,8 +5,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from gardener.cluster.plan.machines import named
-from gardener.cluster.plan.plan import BEST, CHANCE, NOW, Plan, Rates, Share
+from gardener.cluster.plan.machines import Drift, named
+from gardener.cluster.plan.plan import BEST, CHANCE, NOW, SEEN, Plan, Rates, Share
 from gardener.runtime.wording import bare_span, printable
 
 WIDE = 120
@@ -20,7 +20,13 @@ def report(plan: Plan) -> None:
     """Print all of it."""
     console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
     console.print(_stages(plan))
+    console.print()
+    _lines(console, "links, for a row", _links(plan))
     console.print(_speeds(plan))
+    console.print()
+    if plan.drift is not None:
+        title = "when it was asked, passes took so many times as long as the stages had measured"
+        _lines(console, title, _drift(plan, plan.drift))
     _lines(console, "what limits it, with these layers: twice as fast would be", _limits(plan))
     _lines(console, "left out, with its layers shared among the others at best", _left_out(plan))
     if plan.changes:
@@ -48,7 +54,7 @@ def _table(title: str, *columns: str) -> Table:
 def _stages(plan: Plan) -> Table:
     """Who holds what, who should, and what a row alone takes there."""
     table = _table(
-        "\nlayers by measured speed and memory", "", "machine", "holds", "ms a token",
+        "layers by measured speed and memory", "", "machine", "holds", "ms a token",
         "should hold", "ms a token", "ms a layer", "head, ms", "takes at most",
     )  # fmt: skip
     pairs = zip(plan.now.ring.stages, plan.best.ring.stages, strict=True)
@@ -68,16 +74,31 @@ def _stages(plan: Plan) -> Table:
 
 
 def _speeds(plan: Plan) -> Table:
-    table = _table("\ntokens/s of decoding, one request", "", "plain", plan.policy)
+    table = _table("tokens/s of decoding, one request", "", "plain", plan.policy)
     table.add_row("foretold as it is", *_rates(plan.rates[NOW]))
     if plan.changes:
         table.add_row("foretold with these layers", *_rates(plan.rates[BEST]))
-    if plan.measured is not None and plan.off is not None:
+    if plan.measured is not None:
         table.add_row("measured as it is", *_rates(plan.measured))
-        table.add_row("foretold / measured", *(f"{each:.2f}" for each in plan.off))
-    table.add_section()
-    table.add_row()
+        for trial, what in ((NOW, "foretold"), (SEEN, "with what it took then,")):
+            if off := plan.off(trial):
+                table.add_row(f"{what} / measured", f"{off.plain:.2f}", f"{off.guessing:.2f}")
     return table
+
+
+def _drift(plan: Plan, drift: Drift) -> list[str]:
+    """What the run was like for the stages."""
+    numbers = zip(plan.now.numbers, drift.levels, strict=True)
+    return [
+        *(f"{named(number)}  {level:.2f}" for number, level in numbers),
+        f"and a round trip took {1e3 * drift.beyond:.3g} ms beside passes and links",
+    ]
+
+
+def _links(plan: Plan) -> list[str]:
+    links = plan.now.links()
+    wide = max(len(name) for name, _ in links)
+    return [f"{name:{wide}}  {1e3 * seconds:.3g} ms" for name, seconds in links]
 
 
 def _rates(rates: Rates) -> tuple[str, str]:

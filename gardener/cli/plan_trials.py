@@ -31,10 +31,11 @@ USUAL = "loopback"
 
 @dataclass(frozen=True)
 class Beside:
-    """What things take that no stage has measured, and what is to be said of that."""
+    """Seconds that things take which no stage has measured, and what is to be said of that.
+    `overhead`: of a pass, whatever it holds."""
 
     holder: HolderTime
-    overhead_ms: float
+    overhead: float
     told: tuple[str, ...]
 
 
@@ -54,7 +55,7 @@ def beside_of(settings: RingSettings) -> Beside:
         f"holder takes {terms.event_ms:g} ms for an event and {terms.node_ms:g} ms for a node in "
         "it: so it was on another machine"
     )
-    return Beside(holder, profile.overhead_ms, (told,))
+    return Beside(holder, profile.overhead_ms * 1e-3, (told,))
 
 
 def asked_of(wish: Wish, seen: Seen) -> "tuple[Asked, str]":
@@ -111,22 +112,18 @@ def _made_up(wish: Wish, seen: Seen, why: str) -> "tuple[Asked, str]":
     return Asked(library, *terms, wish.bounds), told
 
 
-async def rates_of(
-    trials: Trials, wish: Wish, asked: "Asked", overhead: float
-) -> dict[Trial, Rates]:
+async def rates_of(trials: Trials, wish: Wish, asked: "Asked") -> dict[Trial, Rates]:
     """What all trials come to; rings that are alike are simulated once."""
     known: dict[Machines, Rates] = {}
     for number, machines in enumerate(trials.rings.values(), 1):
         if machines not in known:
             progress(f"simulating ring {number} of {len(trials.rings)}")
-            known[machines] = both(await _simulated(machines, asked, overhead), wish.policy)
+            known[machines] = both(await _simulated(machines, asked), wish.policy)
     progress("")
     return {trial: known[machines] for trial, machines in trials.rings.items()}
 
 
-async def _simulated(
-    machines: Machines, asked: "Asked", overhead: float
-) -> "Mapping[str, Sequence[Figures]]":
+async def _simulated(machines: Machines, asked: "Asked") -> "Mapping[str, Sequence[Figures]]":
     from gardener.rings.simulate.foretell import foretell, profile_of
     from gardener.rings.simulate.profile import HolderTerms
     from gardener.rings.simulate.ring import SimulatedModel
@@ -138,7 +135,7 @@ async def _simulated(
         machines.row_bytes,
         machines.draft,
         HolderTerms(holder.event * 1e3, holder.node * 1e3),
-        overhead,
+        machines.overhead * 1e3,
     )
     model = SimulatedModel(ring.layers, machines.width, ring.model)
     return await foretell(profile, model, asked)

@@ -17,13 +17,14 @@ def planned(wish: Wish) -> Plan:
 
     seen = run(look(wish), wish.settings.loop())
     beside = beside_of(wish.settings)
-    now = Machines.of(seen.cards, seen.about(wish.new_tokens), seen.draft, beside.holder)
-    trials = Trials.of(now)
+    context = seen.about(wish.new_tokens)
+    now = Machines.of(seen.cards, context, beside.overhead, seen.draft, beside.holder)
+    trials = Trials.of(now, seen.drift)
     asked, text = asked_of(wish, seen)
     torch.set_num_threads(1)  # the drafter's passes are small, and nothing else computes
-    rates = run(rates_of(trials, wish, asked, beside.overhead_ms), partial(Loop, 0))
+    rates = run(rates_of(trials, wish, asked), partial(Loop, 0))
     assumed = (text, *beside.told, *reckoned(now, wish, seen))
-    return Plan(trials, rates, wish.policy, assumed, _measured(seen, wish))
+    return Plan(trials, rates, wish.policy, assumed, _measured(seen, wish), seen.drift)
 
 
 def _measured(seen: Seen, wish: Wish) -> Rates | None:

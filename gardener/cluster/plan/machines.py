@@ -8,6 +8,7 @@ machine that gets the head takes as much longer for it than the one that has it 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from msgspec import structs
 
@@ -38,6 +39,15 @@ class HolderTime:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How a ring at work differs from what it had measured: by which factor the passes of each
+    stage take longer, and the seconds that a round trip takes beside passes and links."""
+
+    levels: tuple[float, ...]
+    beyond: float
+
+
+@dataclass(frozen=True)
 class Machines:
     """A ring. All times but those of `ring` are in seconds.
 
@@ -46,6 +56,7 @@ class Machines:
     curves   of a pass at each stage as it is here, by rows
     hops     one more than stages; the first leads into stage 1, the last back to the holder
     width    of a hidden state, and `row_bytes` what it takes on a link
+    overhead  what a pass takes at a stage beside its curve
     draft    of a pass of the drafter that takes time, by rows; None: there is none
     """
 
@@ -55,6 +66,7 @@ class Machines:
     hops: tuple[Hop, ...]
     width: int
     row_bytes: int
+    overhead: float = 0.0
     draft: Curve | None = None
     holder: HolderTime = HolderTime()
 
@@ -63,6 +75,7 @@ class Machines:
         cls,
         cards: Sequence[Card],
         context: int,
+        overhead: float = 0.0,
         draft: Curve | None = None,
         holder: HolderTime = HolderTime(),
     ) -> "Machines":
@@ -71,8 +84,8 @@ class Machines:
         ring, costs = measured_ring(cards), Costs.of(cards).at(context)
         numbers = tuple(range(1, len(ring.stages) + 1))
         width, item = cards[1].width, ITEM_SIZE.get(cards[1].dtype, WIDE)
-        sizes = (width, width * item)
-        return cls(ring, numbers, tuple(costs.stages), costs.hops, *sizes, draft, holder)
+        sizes, curves = (width, width * item), tuple(costs.stages)
+        return cls(ring, numbers, curves, costs.hops, *sizes, overhead, draft, holder)
 
     @property
     def parts(self) -> list[str]:
@@ -127,6 +140,18 @@ class Machines:
             self,
             curves=tuple(each.scaled(HALF) if place == at else each for place, each in curves),
         )
+
+    def seen(self, drift: Drift) -> "Machines":
+        """The same as it was seen at work."""
+        pairs = zip(self.curves, drift.levels, strict=True)
+        curves = tuple(curve.scaled(level) for curve, level in pairs)
+        return replace(self, curves=curves, overhead=max(drift.beyond, 0.0) / len(curves))
+
+    def links(self) -> list[tuple[str, float]]:
+        """Each link by its two ends, with the seconds that a hidden state takes on it."""
+        ends = ["holder", *(named(number) for number in self.numbers), "holder"]
+        names = [f"{one} > {other}" for one, other in pairwise(ends)]
+        return [(name, hop(self.row_bytes)) for name, hop in zip(names, self.hops, strict=True)]
 
     def _curves(self, stages: Sequence[MeasuredStage]) -> tuple[Curve, ...]:
         """Those of the same stages with these layers."""

@@ -5,24 +5,24 @@ which rings they are wanted, and `Plan` makes sense of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from msgspec import to_builtins
 
-from gardener.cluster.plan.machines import Machines, named
+from gardener.cluster.plan.machines import Drift, Machines, named
 from gardener.errors import UserError
 from gardener.runtime.wording import bare_span
 
-CHANCE = 1.02
-"""A ring that is faster by less than this factor is as fast: guesses may fall otherwise."""
+CHANCE = 1.05
+"""A ring that is faster by less than this factor is as fast: guesses fall otherwise."""
 
 
 class Trial(NamedTuple):
-    """A ring that is tried: as it is, at best, or at best without one stage, or with one part twice
-    as fast."""
+    """A ring that is tried: as it is; as it is with the times that it was seen to take; at best; at
+    best without one stage, or with one part twice as fast."""
 
-    kind: Literal["now", "best", "without", "faster"]
+    kind: Literal["now", "seen", "best", "without", "faster"]
     part: str = ""
 
 
@@ -33,7 +33,7 @@ class Rates(NamedTuple):
     guessing: float
 
 
-NOW, BEST = Trial("now"), Trial("best")
+NOW, SEEN, BEST = Trial("now"), Trial("seen"), Trial("best")
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,13 @@ class Trials:
     impossible: Mapping[str, str]
 
     @classmethod
-    def of(cls, now: Machines) -> "Trials":
-        """All that a plan needs of a ring. Raises UserError if the memory of its stages does not
-        take the model."""
+    def of(cls, now: Machines, drift: Drift | None = None) -> "Trials":
+        """All that a plan needs of a ring. `drift`: what it was seen to take, if it was asked.
+        Raises UserError if the memory of its stages does not take the model."""
         best = now.best()
         rings = {NOW: now, BEST: best}
+        if drift:
+            rings[SEEN] = now.seen(drift)
         impossible = {}
         for number in now.numbers:
             try:
@@ -71,15 +73,16 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What was found. `rates`: of all trials. `measured`: what the ring did when it was asked;
-    None: it was not. `assumed`: what is taken for granted, in sentences."""
+    """What was found. `rates`: of all trials. `assumed`: what is taken for granted, in sentences.
+    `measured`: what the ring did when it was asked, and `drift`, what was seen then; None: it was
+    not asked."""
 
     trials: Trials
     rates: Mapping[Trial, Rates]
     policy: str
     assumed: tuple[str, ...] = ()
     measured: Rates | None = None
-    facts_of_run: Mapping[str, Any] = field(default_factory=dict)
+    drift: Drift | None = None
 
     @property
     def now(self) -> Machines:
@@ -111,12 +114,11 @@ class Plan:
         """The stages without which the ring would be faster, the worst one first."""
         return [share.part for share in self.left_out if share.guessing >= CHANCE]
 
-    @property
-    def off(self) -> Rates | None:
-        """Foretold of the ring as it is, as a factor of what was measured."""
-        if self.measured is None:
+    def off(self, trial: Trial) -> Rates | None:
+        """What was foretold of a ring, as a factor of what was measured."""
+        if self.measured is None or trial not in self.rates:
             return None
-        told = self.rates[NOW]
+        told = self.rates[trial]
         return Rates(told.plain / self.measured.plain, told.guessing / self.measured.guessing)
 
     def _shares(self, kind: str) -> list[Share]:
@@ -128,30 +130,27 @@ class Plan:
         ]
         return sorted(shares, key=lambda share: -share.guessing)
 
+    def _told(self) -> list[tuple[str, Trial]]:
+        return [(trial.kind, trial) for trial in (NOW, SEEN, BEST) if trial in self.rates]
+
     def facts(self) -> dict[str, Any]:
         """For `--json`: plain values."""
-        ring = self.now.ring
+        both = (("now", self.now), ("best", self.best))
         return {
-            "measured_ring": to_builtins(ring),
+            "measured_ring": to_builtins(self.now.ring),
             "layers": [bare_span(each.first, each.end) for each in self.best.ring.stages],
-            "stage_ms": {name: _ms(each) for name, each in self._both()},
+            "stage_ms": {name: [stage.ms for stage in each.ring.stages] for name, each in both},
+            "link_ms": {name: 1e3 * seconds for name, seconds in self.now.links()},
             "policy": self.policy,
-            "tokens_per_second": {
-                name: self.rates[trial]._asdict() for name, trial in (("now", NOW), ("best", BEST))
+            "foretold": {name: self.rates[trial]._asdict() for name, trial in self._told()},
+            "measured": self.measured and self.measured._asdict(),
+            "foretold_to_measured": {
+                name: off._asdict() for name, trial in self._told() if (off := self.off(trial))
             },
+            "drift": self.drift and asdict(self.drift),
             "twice_as_fast": [share._asdict() for share in self.limits],
             "without": [share._asdict() for share in self.left_out],
             "needed": dict(self.trials.impossible),
             "slowing": self.slowing,
-            "measured": self.measured and self.measured._asdict(),
-            "foretold_to_measured": self.off and self.off._asdict(),
-            "asked": dict(self.facts_of_run),
             "assumed": list(self.assumed),
         }
-
-    def _both(self) -> tuple[tuple[str, Machines], ...]:
-        return ("now", self.now), ("best", self.best)
-
-
-def _ms(machines: Machines) -> list[float]:
-    return [stage.ms for stage in machines.ring.stages]
