@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "evaluation": WORKERS | {"stages", "draft", "holder"},
     "watch": WORKERS | {"stages", "draft", "holder"},
     "metrics": WORKERS | {"stages", "draft", "holder"},
-    "serve": WORKERS | {"stages", "draft", "holder", "rings", "watch", "metrics"},
+    "serve": WORKERS | {"stages", "draft", "holder", "rings", "cluster", "watch", "metrics"},
 }
 """Room -> the rooms that it may import, besides itself. `cli` alone may import everything."""
 
