@@ -8,11 +8,14 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import DRAFTING
+from gardener.cli.plan_file import silent, tell_file
 from gardener.cli.plan_look import Wish
 from gardener.cli.plan_report import report
 from gardener.cli.planning import planned
 from gardener.cli.program import Misuse, flag, note, result
+from gardener.cluster.file import read_cluster
 from gardener.decoding.policy import SHARING, default_policy
 from gardener.evaluation.datasets import read_conversations
 
@@ -54,6 +57,7 @@ def plan(
     prompts: PromptsOption = PROMPTS,
     acceptance: AcceptanceOption = None,
     run: RunOption = False,
+    cluster: ClusterFile = None,
     output: o.OutputOptions = o.OutputOptions(),
     config: o.Config = None,
 ) -> None:
@@ -64,6 +68,11 @@ def plan(
     if run and ring.simulate is not None:
         raise Misuse("--run measures a real ring, and a simulated one is what it foretells")
     settings = holder.settings(ring, holder.drafting.settings(draft))
+    if cluster is not None and settings.peer is not None:
+        described = read_cluster(cluster)
+        if missing := silent(described):
+            tell_file(described, missing, settings, output.as_json)
+            return
     name = policy or default_policy(settings.crowded, holder.bounds.window)
     if name == "plain":
         raise Misuse("--policy plain is always reckoned: name one that guesses, beside it")

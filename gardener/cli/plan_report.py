@@ -133,8 +133,9 @@ def _verdict(share: Share) -> str:
 
 
 def _layers(plan: Plan) -> list[str]:
-    stages = plan.best.ring.stages
+    stages = enumerate(plan.best.ring.stages, 1)
     return [
-        f'layers = "{bare_span(each.first, each.end)}"  # {named(number)}'
-        for number, each in enumerate(stages, 1)
+        line
+        for number, each in stages
+        for line in (f"[stage.{number}]", f'layers = "{bare_span(each.first, each.end)}"')
     ]
