@@ -55,6 +55,7 @@ def plan(
     policy: o.Policy = None,
     max_new_tokens: o.NewTokens = 64,
     prompts: PromptsOption = PROMPTS,
+    raw: o.Raw = False,
     acceptance: AcceptanceOption = None,
     run: RunOption = False,
     cluster: ClusterFile = None,
@@ -67,6 +68,7 @@ def plan(
     """
     if run and ring.simulate is not None:
         raise Misuse("--run measures a real ring, and a simulated one is what it foretells")
+    holder.chat.tell_raw(raw)
     settings = holder.settings(ring, holder.drafting.settings(draft))
     if cluster is not None and settings.peer is not None:
         described = read_cluster(cluster)
@@ -82,6 +84,7 @@ def plan(
     wish = Wish(
         replace(settings, policies=("plain", name)),
         [each.turns[0] for each in conversations],
+        raw,
         max_new_tokens,
         name,
         holder.bounds.bounds(),

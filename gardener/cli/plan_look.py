@@ -32,6 +32,7 @@ class Wish:
 
     settings: RingSettings
     prompts: Sequence[str]
+    raw: bool
     new_tokens: int
     policy: str
     bounds: Bounds
@@ -70,7 +71,7 @@ async def look(wish: Wish) -> Seen:
     """Open the ring, and note what it says of itself and does."""
     heard = note if wish.verbose else ignore
     async with open_ring(wish.settings, note, heard, progress) as ring:
-        prompts = [ring.prompter.encode(text) for text in wish.prompts]
+        prompts = [ring.prompter.encode(text, raw=wish.raw) for text in wish.prompts]
         cards = (ring.holder.ring.card, *ring.stages)
         draft = await _draft_curve(wish, ring)
         answers = await _answers(wish, ring, prompts) if wish.run else {}
