@@ -21,8 +21,12 @@ def planned(wish: Wish) -> Plan:
     now = Machines.of(seen.cards, context, beside.overhead, seen.draft, beside.holder)
     trials = Trials.of(now, seen.drift)
     asked, text = asked_of(wish, seen)
-    torch.set_num_threads(1)  # the drafter's passes are small, and nothing else computes
-    rates = run(rates_of(trials, wish, asked), partial(Loop, 0))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for the drafter: its passes are small, and nothing else computes
+    try:
+        rates = run(rates_of(trials, wish, asked), partial(Loop, 0))
+    finally:
+        torch.set_num_threads(threads)
     assumed = (text, *beside.told, *reckoned(now, wish, seen))
     return Plan(trials, rates, wish.policy, assumed, _measured(seen, wish), seen.drift)
 
