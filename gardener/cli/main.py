@@ -3,6 +3,7 @@
 from gardener.cli.chat.command import chat
 from gardener.cli.evaluate import evaluate
 from gardener.cli.generate import generate
+from gardener.cli.keys import app as keys
 from gardener.cli.make_random import make_random
 from gardener.cli.plan import plan
 from gardener.cli.program import application, program
@@ -25,6 +26,7 @@ app.command(plan, sort_key=7)
 app.command(split, sort_key=8)
 app.command(train_draft, sort_key=9)
 app.command(make_random, sort_key=10)
+app.command(keys)
 
 
 def main() -> None:

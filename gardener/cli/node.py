@@ -14,6 +14,7 @@ from gardener.cli.groups import RING
 from gardener.cli.leash import wear
 from gardener.cli.logs import begin_logs
 from gardener.cli.program import Interrupted, application, note, program, run
+from gardener.cli.security_options import SecurityOptions
 from gardener.cli.stage_options import StageOptions
 from gardener.errors import UserError
 
@@ -77,6 +78,7 @@ def node(
     *,
     place: PlaceOptions,
     model: o.ModelOptions = o.ModelOptions(),
+    security: SecurityOptions = SecurityOptions(),
     computing: StageOptions = StageOptions(),
     metrics: Annotated[
         str | None,
@@ -106,7 +108,9 @@ def node(
 
     begin_logs(log_format, stage=place.stage)
     computing = replace(computing, threads=computing.threads or threads_for(1))
-    settings = NodeSettings(**asdict(place), **asdict(model), **asdict(computing))
+    settings = NodeSettings(
+        **asdict(place), **asdict(security), **asdict(model), **asdict(computing)
+    )
     view = not no_view and log_format == "text" and live.possible()
     try:
         run(_serve(settings, on_leash=leash, view=view, metrics=metrics))

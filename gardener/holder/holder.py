@@ -29,6 +29,7 @@ from gardener.holder.session import Session
 from gardener.holder.text import TextStream
 from gardener.holder.totals import Totals
 from gardener.net.address import Address, Inherited
+from gardener.net.keys import Keys
 from gardener.protocol.features import received
 from gardener.protocol.messages import Card, Failed, Message, Verdict
 from gardener.protocol.sampling import GREEDY, Sampling
@@ -79,12 +80,14 @@ class Holder:
         news: Callable[[str], None] = lambda line: None,
         advise: Callable[[int], str] = start_again,
         make_worker: Callable[[str], AnyWorker] = Worker,
+        keys: Keys | None = None,
     ) -> None:
         """`say` is told what the ring waits for while it closes, `news` that it broke and that it
         stands again; `advise`, given a lost stage, says what to do. `patience_lost`: seconds for
         which requests wait for a ring that broke; 0: they end with it. `max_requests` run at the
         same time. `keep` what the stages computed of a request, for those that begin with the same
-        tokens. `make_worker` gives the drafters that take time what they run on."""
+        tokens. `make_worker` gives the drafters that take time what they run on. `keys`: with
+        which links are secured."""
         self._make_worker = make_worker
         self.drafters = Drafters(drafters, make_worker)
         self.trace = trace
@@ -97,7 +100,9 @@ class Holder:
         self._ended: list[Session] = []  # since something left last
         self._departing = False
         self._timer: asyncio.TimerHandle | None = None
-        self.ring = Ring(card, self, listen_at=listen_at, peer=peer, patience=patience, say=say)
+        self.ring = Ring(
+            card, self, listen_at=listen_at, peer=peer, patience=patience, say=say, keys=keys
+        )
         self._stall = stall
         self._advise, self._news, self._patience = advise, news, patience_lost
         self._broke = ""  # what broke the ring, as long as it is broken

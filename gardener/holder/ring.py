@@ -16,6 +16,7 @@ from gardener.holder.outage import LossReport, complete
 from gardener.holder.ring_state import NEXT, RingEvent, RingState
 from gardener.net.address import Address, Inherited, is_taken
 from gardener.net.dial import dial
+from gardener.net.keys import Keys
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
@@ -78,11 +79,13 @@ class Ring:
         peer: Address,
         patience: float,
         say: Callable[[str], None],
+        keys: Keys | None = None,
     ) -> None:
         self.card = card  # ours; once the ring stands, with what our own link takes
         self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stood
         self.state = RingState.CLOSING
-        self._neighbours = Neighbours(card, self)
+        self._neighbours = Neighbours(card, self, keys)
+        self._keys = keys
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience
         self._notices = Notices(say)
@@ -129,7 +132,12 @@ class Ring:
         deadline = asyncio.get_running_loop().time() + self._patience
         try:
             self._listener = await listen(
-                self._listen_at, self.card, self, admit=self._admit, met=self._met
+                self._listen_at,
+                self.card,
+                self,
+                admit=self._admit,
+                met=self._met,
+                keys=self._keys,
             )
         except UserError as error:
             raise await self._taken(error) from error
@@ -192,6 +200,7 @@ class Ring:
                 patience=0.0,
                 waiting=whys.append,
                 whom="stage 1",
+                keys=self._keys,
             )
         served = _served("".join(whys))
         if served:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gardener.errors import GardenerError, PeerLost
 from gardener.net.address import Address, failure, parse_peer
+from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link, Terms
 from gardener.net.probe import measure_link
 from gardener.protocol.connection import TIMES, Times
@@ -29,6 +30,7 @@ async def dial(
     whom: str = "the next stage",
     nudge: asyncio.Event | None = None,
     times: Times = TIMES,
+    keys: Keys | None = None,
 ) -> Link:
     """Connect to `whom`, trying again for `patience` seconds (None: for ever); measure the link.
 
@@ -37,7 +39,7 @@ async def dial(
     Await it directly: an open link may end in the moment before a task that wraps this is done.
     """
     place = address if isinstance(address, Address) else parse_peer(address)
-    terms = Terms(card, handler, admit, times)
+    terms = Terms(card, handler, admit, times, keys)
     loop = asyncio.get_running_loop()
     deadline = None if patience is None else loop.time() + patience
     delay = FIRST_DELAY

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from gardener.errors import GardenerError, PeerLost
 from gardener.net.carrier import Carrier
+from gardener.net.keys import Keys
+from gardener.net.tls import Tls
 from gardener.protocol.connection import Answered, Connection, LinkEvent, Opened, Times
 from gardener.protocol.greeting import Admit
 from gardener.protocol.link_state import End
@@ -38,6 +40,8 @@ class Terms:
     handler: Handler
     admit: Admit
     times: Times
+    keys: Keys | None = None
+    """With which links are secured."""
 
 
 class Link(Carrier):
@@ -53,7 +57,9 @@ class Link(Carrier):
     ) -> None:
         """`opened` or else `failed` is called once, at the end of the greeting."""
         end = End.DOWNSTREAM if upstream else End.UPSTREAM
-        super().__init__(Connection(end, terms.card, terms.admit, terms.times))
+        keys = terms.keys
+        core = Connection(end, terms.card, terms.admit, terms.times, secured=keys is not None)
+        super().__init__(core, None if keys is None else Tls(keys, dials=not upstream))
         self.card = terms.card  # ours
         self.upstream = upstream  # the peer is our upstream: it dialled, we accepted
         self.bandwidth: float | None = None  # bytes/s to the peer, once it has been measured

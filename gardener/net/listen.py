@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gardener.errors import GardenerError, UserError
 from gardener.net.address import Address, Inherited, bind_problem, every, inherited, parse
+from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link, Terms
 from gardener.protocol.connection import TIMES, Times
 from gardener.protocol.greeting import Admit
@@ -90,6 +91,7 @@ async def listen(
     met: Callable[[Link], None],
     refused: Callable[[str], None] = lambda sentence: None,
     times: Times = TIMES,
+    keys: Keys | None = None,
 ) -> Listener:
     """Accept links from upstream at `address`; `met` gets each one that is open, and may still
     raise RemoteError to refuse it.
@@ -99,7 +101,7 @@ async def listen(
     """
     place = parse(address) if isinstance(address, str) else address
     show = card if callable(card) else lambda: card
-    terms = Terms(show(), handler, admit, times)
+    terms = Terms(show(), handler, admit, times, keys)
     listener = Listener(terms, show, met, refused)
     await listener._serve(place)
     return listener

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from gardener.errors import PeerLost, RemoteError
 from gardener.net.address import Address
 from gardener.net.dial import dial
+from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link
 from gardener.protocol.cards import mismatch, with_link
 from gardener.protocol.messages import (
@@ -30,11 +31,12 @@ NONE = (0, -1)
 class Neighbours:
     """Who stands before and after the peer with this card; `handler` hears what they say."""
 
-    def __init__(self, card: Card, handler: Handler) -> None:
+    def __init__(self, card: Card, handler: Handler, keys: Keys | None = None) -> None:
         self.upstream: Link | None = None
         self.downstream: Link | None = None
         self._card = card
         self._handler = handler
+        self._keys = keys
         self._ended = {True: (0, 0), False: (0, 0)}  # bytes of links that have, if upstream
         self._given = NONE  # the newest segment that went downstream
 
@@ -67,6 +69,7 @@ class Neighbours:
             waiting=waiting,
             whom=whom,
             nudge=nudge,
+            keys=self._keys,
         )
         return self.downstream
 

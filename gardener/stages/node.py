@@ -14,6 +14,7 @@ import msgspec
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import ABSENT, Address, Inherited
+from gardener.net.keys import Keys
 from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.net.neighbours import Neighbours
@@ -59,10 +60,11 @@ class StageNode:
         peer: Address,
         patience: float | None,
         say: Callable[[str], None],
+        keys: Keys | None = None,
     ) -> None:
         self.card = card
         self.trace = trace
-        self.neighbours = Neighbours(card, self)
+        self.neighbours = Neighbours(card, self, keys)
         self.scheduler = Scheduler(
             stage,
             worker,
@@ -78,6 +80,7 @@ class StageNode:
         self._peer = peer
         self._patience = patience
         self._say = say
+        self._keys = keys
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
         self._pending: Survey | None = None  # it came while there was nobody to pass it on to
@@ -90,7 +93,14 @@ class StageNode:
     async def run(self) -> None:
         """Serve until cancelled. Raises PeerLost when patience runs out, UserError when the
         address cannot be listened on."""
-        listener = await listen(self._listen_at, self.card, self, admit=self._admit, met=self._met)
+        listener = await listen(
+            self._listen_at,
+            self.card,
+            self,
+            admit=self._admit,
+            met=self._met,
+            keys=self._keys,
+        )
         self._say(f"listening at {listener.address}")
         self._say_if_ready()
         try:

@@ -17,7 +17,9 @@ from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
 from gardener.model.quants import AUTO
 from gardener.net.address import check_free, parse, parse_peer
+from gardener.net.security import secure
 from gardener.protocol.cards import arithmetic, exactness, memory_problem
+from gardener.protocol.certificates import name_of
 from gardener.protocol.messages import Card, CostPoints, microseconds, nanoseconds
 from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
@@ -44,6 +46,8 @@ class NodeSettings:
     kv_memory  GiB that keys and values may take; None: half of what is free once it is loaded
     context    most tokens of one request, prompt and answer together; None: what memory takes
     beside     stages on this machine, this one among them, that share all that
+    keys       folder of the keys with which links are secured
+    insecure   without keys, links may leave this machine
     """
 
     stage: int
@@ -62,6 +66,8 @@ class NodeSettings:
     kv_memory: float | None = None
     context: int | None = None
     beside: int = 1
+    keys: Path | None = None
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         if self.kv_memory is not None and not 0 < self.kv_memory <= MOST_KV_MEMORY:
@@ -79,6 +85,14 @@ async def serve(
     """Load the slice, then serve until cancelled. `say` is given lines for the user, `watch` the
     node. Raises UserError or PeerLost."""
     listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
+    keys = secure(
+        settings.keys,
+        settings.insecure,
+        name_of(settings.stage),
+        listen_at=listen_at,
+        peer=peer,
+        say=say,
+    )
     check_free(listen_at, f"stage {settings.stage - 1}" if settings.stage > 1 else "the holder")
     worker = Worker("stage")
     try:
@@ -103,6 +117,7 @@ async def serve(
             peer=peer,
             patience=settings.patience,
             say=say,
+            keys=keys,
         )
         watch(this)
         with kept():

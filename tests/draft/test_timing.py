@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import tiny
+from torch import Tensor
 
 from gardener.draft import timing
 from gardener.draft.calibration import Calibration
 from gardener.draft.incremental import Incremental
 from gardener.draft.network import DraftRows
 from gardener.draft.small_model import SmallModel
-from torch import Tensor
 
 MANY = 10**6
 """Tokens of which none is drawn twice."""
