@@ -5,6 +5,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -91,7 +92,7 @@ async def of_peers(peers: Sequence[Address], wanted: Wanted) -> Seen:
 async def _settled(stages: Sequence[Examined], own: OwnKeys) -> tuple[Examined, ...]:
     """The same, looked at once more where one that serves has no link to the next one, which is
     there: they may only just have been started."""
-    pairs = zip(stages, stages[1:], strict=False)
+    pairs = pairwise(stages)
     if not any(_serves(one) and _serves(other) and not _is_linked(one) for one, other in pairs):
         return tuple(stages)
     await asyncio.sleep(SETTLES)
