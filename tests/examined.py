@@ -72,7 +72,8 @@ def cluster(stages: int = 3, **changes: Any) -> Cluster:
 def stage(number: int, stages: int = 3, seen: View | Unseen | None = None, **more: Any) -> Examined:
     """As it should be, or `seen` like this. `more`: other fields of its card or its sight."""
     share = LAYERS // stages
-    on_card = {name: more.pop(name) for name in list(more) if name in Card.__struct_fields__}
+    of_card = set(Card.__struct_fields__) - set(Sight.__struct_fields__)
+    on_card = {name: more.pop(name) for name in list(more) if name in of_card}
     target = Target(Role.STAGE, number, address(number))
     place = {"first": (number - 1) * share, "end": number * share}
     shown = card(number, **place | on_card)

@@ -4,6 +4,7 @@ from gardener.cli.chat.command import chat
 from gardener.cli.doctor import doctor
 from gardener.cli.evaluate import evaluate
 from gardener.cli.generate import generate
+from gardener.cli.keys import app as keys
 from gardener.cli.make_random import make_random
 from gardener.cli.program import application, program
 from gardener.cli.replay import replay
@@ -25,6 +26,7 @@ app.command(evaluate, name="eval", sort_key=6)
 app.command(split, sort_key=7)
 app.command(train_draft, sort_key=8)
 app.command(make_random, sort_key=9)
+app.command(keys)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """`gardener split --measured`: cuts by what the stages of a ring have measured themselves."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +9,7 @@ from msgspec import ValidationError, convert
 
 from gardener.cli import options as o
 from gardener.cli.program import Misuse, note, run
+from gardener.cli.security_options import SecurityOptions
 from gardener.errors import UserError
 
 if TYPE_CHECKING:  # these import numpy, and checkpoints
@@ -35,6 +36,7 @@ class MeasuredOptions:
     ] = None
     listen: o.Listen = "127.0.0.1:7000"
     patience: o.PatienceSeconds = 120.0
+    security: SecurityOptions = field(default_factory=SecurityOptions)
 
     def check(self, stages: int | None, layers: str | None, out: Path | None) -> None:
         """Raise Misuse for options that do not go together."""
@@ -95,7 +97,7 @@ class MeasuredOptions:
         file = Path(measured).expanduser()
         if file.is_file() or file.suffix == ".json":
             return _from_file(file)
-        cards = survey(model, measured, self.listen, self.patience, note)
+        cards = survey(model, measured, self.listen, self.patience, note, **asdict(self.security))
         return measured_ring(run(cards))
 
 

@@ -14,6 +14,7 @@ from gardener.cli.groups import RING
 from gardener.cli.leash import wear
 from gardener.cli.logs import begin_logs
 from gardener.cli.program import Interrupted, application, command_line, note, program, run
+from gardener.cli.security_options import SecurityOptions
 from gardener.cli.stage_options import StageOptions
 from gardener.errors import UserError
 
@@ -78,6 +79,7 @@ def node(
     *,
     place: PlaceOptions,
     model: o.ModelOptions = o.ModelOptions(),
+    security: SecurityOptions = SecurityOptions(),
     computing: StageOptions = StageOptions(),
     metrics: Annotated[
         str | None,
@@ -108,7 +110,11 @@ def node(
     begin_logs(log_format, stage=place.stage)
     computing = replace(computing, threads=computing.threads or threads_for(1))
     settings = NodeSettings(
-        **asdict(place), **asdict(model), **asdict(computing), command=command_line()
+        **asdict(place),
+        **asdict(security),
+        **asdict(model),
+        **asdict(computing),
+        command="" if leash else command_line("gardener-node"),
     )
     view = not no_view and log_format == "text" and live.possible()
     try:

@@ -149,17 +149,13 @@ async def refuse_all(
     card: Card,
     why: Admit,
     sight: Callable[[], Sight],
-    *,
-    times: Times = TIMES,
     keys: Keys | None = None,
 ) -> Listener:
     """Listen at `address`, but refuse whoever dials, for what `why` says then, until `listen` is
     given the listener. Only those who look are shown `card`. Raises UserError if the address
     cannot be had."""
     nobody = _Nobody()
-    return await listen(
-        address, card, nobody, admit=why, met=nobody.met, sight=sight, times=times, keys=keys
-    )
+    return await listen(address, card, nobody, admit=why, met=nobody.met, sight=sight, keys=keys)
 
 
 class _Nobody:

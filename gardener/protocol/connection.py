@@ -82,6 +82,7 @@ class Connection:
         admit: Admit,
         times: Times,
         secured: bool = False,
+        *,
         looks: bool = False,
     ) -> None:
         """`secured`: the peer has to prove who it is, and the link to become private, before

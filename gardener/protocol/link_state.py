@@ -25,10 +25,8 @@ from gardener.protocol.messages import (
     Advance,
     Bye,
     Close,
-    Failed,
     Hello,
     Looked,
-    Lost,
     Message,
     Open,
     Ping,
@@ -36,11 +34,11 @@ from gardener.protocol.messages import (
     Segment,
     Survey,
     Verdict,
-    Waiting,
     Welcome,
     code,
     fields,
 )
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
 from gardener.protocol.sight import Look
 
 
@@ -82,7 +80,7 @@ TABLE: Mapping[State, Mapping[End, Mapping[type[Struct], State]]] = {
     },
     State.OPEN: {
         _UP: {**dict.fromkeys((*_WORK, *_ALWAYS), State.OPEN), Bye: State.CLOSED},
-        _DOWN: {**dict.fromkeys((*_ALWAYS, Waiting), State.OPEN), Bye: State.CLOSED},
+        _DOWN: {**dict.fromkeys((*_ALWAYS, Waiting, Busy), State.OPEN), Bye: State.CLOSED},
     },
     State.LOOKING: {
         _UP: {Bye: State.CLOSED},

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gardener.protocol.names import Name
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
 from gardener.protocol.room import MOST_CONTEXT, slots_for
 from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
 from gardener.protocol.sight import Look, Sight
@@ -71,6 +72,8 @@ class Card(Struct, frozen=True, array_like=True):
     head: Count = 0  # and in the head, where it is here
     spread: Spread = 0.0  # how far a row may be from itself in another batch; 0: not at all
     head_quant: Name = ""  # as `quant`, of the head, whichever stage has it; "": the holder
+    peer: Name = ""  # where it dials the next peer, as HOST:PORT
+    command: Name = ""  # the command line that starts it; "": not known, or too long
 
     def __post_init__(self) -> None:
         if not self.first <= self.end <= self.layers:
@@ -327,54 +330,20 @@ class Pong(Struct, frozen=True, array_like=True, tag=10):
     stamp: Count
 
 
-class Lost(Struct, frozen=True, array_like=True, tag=11):
-    """A neighbour of stage `stage` has lost it. Travels away from it, on to the holder.
-
-    `request` and `seq` name the newest segment that the neighbour gave to the lost stage, if it
-    stands before it, or had from it, if it stands after it. `silent` is how long before the loss
-    the stage was last heard. `why` is said of "it": `it went silent`.
-    """
-
-    stage: Count
-    request: Count
-    seq: Annotated[int, Meta(ge=-1, le=2**53)]  # -1: none
-    silent: Count
-    why: Name
-
-
 class Bye(Struct, frozen=True, array_like=True, tag=12):
     """The sender closes the link on purpose, and says why."""
 
     why: Name
 
 
-class Failed(Struct, frozen=True, array_like=True, tag=13):
-    """Stage `stage` could not compute this segment. It has given the request up, but stands.
-    Travels both ways to the holder."""
-
-    stage: Count
-    request: Count
-    seq: Count
-    why: Name
-
-
-class Waiting(Struct, frozen=True, array_like=True, tag=14):
-    """Stage `stage` has the holder's Survey and cannot pass it on to stage `peer` (0: the holder);
-    `why` is a whole sentence. Travels back to the holder."""
-
-    stage: Count
-    peer: Count
-    why: Name
-
-
 Message: TypeAlias = (
     Hello | Welcome | Survey | Open | Close | Segment | Advance | Verdict
-    | Ping | Pong | Lost | Bye | Failed | Waiting | Look | Looked
+    | Ping | Pong | Lost | Bye | Failed | Waiting | Look | Looked | Busy
 )  # fmt: skip
 
 MESSAGES: tuple[type[Struct], ...] = (
     Hello, Welcome, Survey, Open, Close, Segment, Advance, Verdict, Ping, Pong, Lost, Bye,
-    Failed, Waiting, Look, Looked,
+    Failed, Waiting, Look, Looked, Busy,
 )  # fmt: skip
 
 

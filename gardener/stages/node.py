@@ -14,6 +14,7 @@ import msgspec
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import ABSENT, Address, Inherited
+from gardener.net.keys import Keys
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
@@ -23,21 +24,20 @@ from gardener.protocol.messages import (
     Advance,
     Card,
     Close,
-    Failed,
-    Lost,
     Message,
     Open,
     Segment,
     Survey,
     Verdict,
-    Waiting,
 )
 from gardener.protocol.names import as_name
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
 from gardener.protocol.sight import Sight
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.batching import BatchingPolicy
 from gardener.stages.computes import Computes
+from gardener.stages.liveness import LONG, every, long_pass
 from gardener.stages.room import Room
 from gardener.stages.scheduler import Refused, Scheduler, in_words
 from gardener.stages.sight import UNKNOWN, Machine, near
@@ -62,10 +62,12 @@ class StageNode:
         patience: float | None,
         say: Callable[[str], None],
         machine: Machine = UNKNOWN,
+        keys: Keys | None = None,
     ) -> None:
         self.card = card
         self.trace = trace
-        self.neighbours = Neighbours(card, self)
+        self._stage = stage
+        self.neighbours = Neighbours(card, self, keys)
         self.scheduler = Scheduler(
             stage,
             worker,
@@ -81,7 +83,7 @@ class StageNode:
         self._peer = peer
         self._patience = patience
         self._say = say
-        self._machine = machine
+        self._machine, self._keys = machine, keys
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
         self._pending: Survey | None = None  # it came while there was nobody to pass it on to
@@ -101,12 +103,14 @@ class StageNode:
             admit=self._admit,
             met=self._met,
             sight=self.sight,
+            keys=self._keys,
         )
         if listener is not self._listen_at:  # else it was told before
             self._say(f"listening at {listener.address}")
         self._say_if_ready()
         try:
-            await self._keep_downstream()
+            with every(LONG, self._report_pass):
+                await self._keep_downstream()
         finally:
             await listener.close()
             await self.neighbours.leave(f"stage {self.card.stage} ends")
@@ -211,6 +215,12 @@ class StageNode:
         if self._following:
             self.neighbours.send_down(message)
 
+    def _report_pass(self) -> None:
+        """Tell the holder of a pass that takes long: it may be as slow as that, or stuck."""
+        report = long_pass(self.card.stage, self._stage, self.scheduler.computing)
+        if report is not None:
+            self.neighbours.send_up(report)
+
     def _drained(self) -> Awaitable[None] | None:
         """What to wait for while the next stage reads too slowly."""
         if self.downstream is None or not self.downstream.congested:
@@ -260,7 +270,7 @@ class StageNode:
                 self._survey(message)
             case Lost() | Failed() if link.upstream:
                 self.neighbours.send_down(message)
-            case Lost() | Failed() | Waiting():
+            case Lost() | Failed() | Waiting() | Busy():
                 self.neighbours.send_up(message)
             case _:
                 kind = type(message).__name__

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import gardener
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.net.listen import refuse_all
+from gardener.net.security import secure
+from gardener.protocol.certificates import name_of
 from gardener.protocol.messages import Card
 from gardener.runtime.memory import kept
 from gardener.runtime.trace import Trace
@@ -41,10 +43,18 @@ async def serve(
     PeerLost."""
     phases = phases or Phases(settings.stage)
     listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
+    keys = secure(
+        settings.keys,
+        settings.insecure,
+        name_of(settings.stage),
+        listen_at=listen_at,
+        peer=peer,
+        say=say,
+    )
     check_free(listen_at, f"stage {settings.stage - 1}" if settings.stage > 1 else "the holder")
     machine = Machine(settings.device)
     listener = await refuse_all(
-        listen_at, _stranger(settings), phases.refusal, lambda: machine.sight(phases.doing)
+        listen_at, _stranger(settings), phases.refusal, lambda: machine.sight(phases.doing), keys
     )
     say(f"listening at {listener.address}")
     worker = Worker("stage")
@@ -62,6 +72,7 @@ async def serve(
             patience=settings.patience,
             say=say,
             machine=made.machine,
+            keys=keys,
         )
         phases.begin(Phase.SERVING)
         watch(this)

@@ -1,6 +1,7 @@
 """What a user says about one stage. Imports no torch: a node listens before it does."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from gardener.errors import UserError
 from gardener.model.quants import AUTO
@@ -16,6 +17,8 @@ class NodeSettings:
     kv_memory  GiB that keys and values may take; None: half of what is free once it is loaded
     context    most tokens of one request, prompt and answer together; None: what memory takes
     beside     stages on this machine, this one among them, that share all that
+    keys       folder of the keys with which links are secured
+    insecure   without keys, links may leave this machine
     command    the command line that started it, for who has to start it again; "": not known
     """
 
@@ -35,6 +38,8 @@ class NodeSettings:
     kv_memory: float | None = None
     context: int | None = None
     beside: int = 1
+    keys: Path | None = None
+    insecure: bool = False
     command: str = ""
 
     def __post_init__(self) -> None:

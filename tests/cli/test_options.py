@@ -17,6 +17,7 @@ SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
+    *("--keys", "--insecure"),
     *(
         "--dtype",
         "--quant",
@@ -62,6 +63,7 @@ NAMES = {
     | {"--data", "--prompts", "--policies", "--concurrency", "--repeat", "--raw", "--no-view"}
     | {"--out", "--no-plots"},
     "split": {"--out", "--stages", "--layers", "--dtype", "--revision", "--json"}
+    | {"--keys", "--insecure"}
     | {"--measured", "--listen", "--patience", "--quant", "--group", "--quant-head"},
     "train-draft": SHARED
     | TRAINING
@@ -70,7 +72,7 @@ NAMES = {
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
     | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"}
-    | {"--metrics", "--log-format"},
+    | {"--metrics", "--log-format", "--keys", "--insecure"},
 }
 ONE_CALL = {
     "--json",

@@ -21,6 +21,7 @@ from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.tls import Tls
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol import tensors as t
 from gardener.protocol.connection import Times
 from gardener.protocol.wire import Decoder, encode
@@ -70,8 +71,10 @@ class Below(Ear):
 async def call(
     address: Address, keys: Keys | None = ONE, stage: int = 1, ear: Ear | None = None, **more: Any
 ) -> Link:
-    options = {"admit": lambda _: None, "patience": 0.0, "waiting": lambda _: None} | more
-    return await dial(address, card(stage, 2), ear or Ear(), **options, keys=keys)
+    options: dict[str, Any] = {"patience": 0.0, "waiting": lambda _: None, **more}
+    return await dial(
+        address, card(stage, 2), ear or Ear(), admit=lambda _: None, keys=keys, **options
+    )
 
 
 async def refused(
@@ -120,10 +123,10 @@ def test_both_ends_know_each_other_and_nobody_reads_along(run: Run) -> None:
             assert up.core.identity == TWO.identity
             assert down.core.identity == ONE.identity
             up.send(m.Close(7))
-            down.send(m.Lost(2, 1, 1, 1, "why"))
+            down.send(r.Lost(2, 1, 1, 1, "why"))
             await until(lambda: below.messages and above.messages)
             assert below.messages == [m.Close(7)]
-            assert above.messages == [m.Lost(2, 1, 1, 1, "why")]
+            assert above.messages == [r.Lost(2, 1, 1, 1, "why")]
             assert up._tls is not None
             assert up._tls._tls.version() == "TLSv1.3"
             sealed = up._tls.give(encode(m.Bye("a secret")))
@@ -158,11 +161,11 @@ def test_a_bye_arrives_with_what_was_said_before_it(run: Run, leaver: str) -> No
         async with pair() as (above, up, below, down):
             mine, theirs, ear = (up, down, below) if leaver == "up" else (down, up, above)
             for _ in range(50):
-                theirs.send(m.Lost(2, 1, 1, 1, "x" * 900))
-            mine.send(m.Lost(2, 1, 1, 1, "why"))
+                theirs.send(r.Lost(2, 1, 1, 1, "x" * 900))
+            mine.send(r.Lost(2, 1, 1, 1, "why"))
             await mine.close("good night")
             await until(lambda: ear.errors)
-            assert m.Lost(2, 1, 1, 1, "why") in ear.messages
+            assert r.Lost(2, 1, 1, 1, "why") in ear.messages
             assert str(ear.errors[0]).endswith("left: good night")
 
     run(scenario)
@@ -230,7 +233,7 @@ def test_a_certificate_out_of_its_time_is_refused_by_name(
         both = [
             minted.keys(name, **when if name == whose else {}) for name in ("stage-1", "stage-2")
         ]
-        near, far = await refused(*both)
+        near, far = await refused(both[0], both[1])
         why = f"the certificate of {whose} of cluster oak {said}"
         assert why in near
         assert why in far
@@ -256,7 +259,7 @@ def test_the_certificate_of_another_stage(
     run: Run, names: tuple[str, str], stage: int, who: str
 ) -> None:
     async def scenario() -> None:
-        near, far = await refused(*map(minted.keys, names), stage=stage)
+        near, far = await refused(minted.keys(names[0]), minted.keys(names[1]), stage)
         name = names[1] if who == "stage 2" else names[0]
         why = f"the certificate is that of {name} of cluster oak, and {who} has shown it: start"
         assert why in near
@@ -445,7 +448,7 @@ def test_the_deadline_of_a_greeting_counts_from_the_connection_on(run: Run, firs
 def test_who_never_answers_the_handshake_is_given_up(run: Run) -> None:
     async def scenario() -> None:
         async with answering(b"") as address:
-            with pytest.raises(PeerLost, match="the handshake of TLS was not finished within 0.1"):
+            with pytest.raises(PeerLost, match=r"handshake of TLS was not finished within 0\.1"):
                 await call(address, times=Times(greeting=0.1))
 
     run(scenario)

@@ -5,6 +5,7 @@ import pytest
 
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol.link_state import TABLE, End, LinkState, State, message_table, table
 from gardener.protocol.sight import Look, Sight
 
@@ -19,8 +20,9 @@ SAMPLES: dict[type[msgspec.Struct], m.Message] = {
     m.Hello: HELLO, m.Welcome: WELCOME, m.Survey: m.Survey(NONCE, ()), m.Open: m.Open(1, 1, 1),
     m.Close: CLOSE, m.Segment: m.Segment(1, 1, (), (), (), (), None, ()),
     m.Advance: m.Advance(1, (), 1), m.Verdict: m.Verdict(1, 1, (), (), ()), m.Ping: PING,
-    m.Pong: m.Pong(1), m.Lost: m.Lost(1, 1, -1, 0, "why"), m.Bye: BYE,
-    m.Failed: m.Failed(1, 1, 1, "why"), m.Waiting: m.Waiting(1, 2, "why"),
+    m.Pong: m.Pong(1), r.Lost: r.Lost(1, 1, -1, 0, "why"), m.Bye: BYE,
+    r.Failed: r.Failed(1, 1, 1, "why"), r.Waiting: r.Waiting(1, 2, "why"),
+    r.Busy: r.Busy(2, 1, 1, 17, 40_000_000),
     Look: LOOK, m.Looked: LOOKED,
 }  # fmt: skip
 
@@ -49,7 +51,7 @@ def test_a_link_opens_works_and_closes(end: End) -> None:
     session = at(end, State.OPEN)
     for message in (m.Survey(NONCE, ()), m.Open(1, 1, 9), CLOSE):
         talk(session, UP, message)
-    talk(session, DOWN, m.Lost(3, 1, -1, 0, "silent"))
+    talk(session, DOWN, r.Lost(3, 1, -1, 0, "silent"))
     talk(session, DOWN, BYE)
     assert session.state is State.CLOSED
 

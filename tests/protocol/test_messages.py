@@ -3,6 +3,7 @@ import math
 import pytest
 
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol import tensors as t
 from gardener.protocol.names import MAX_NAME, as_name
 from gardener.protocol.sampling import Sampling
@@ -12,12 +13,12 @@ def test_codes_are_distinct_and_stay() -> None:
     assert {kind.__name__: m.code(kind) for kind in m.MESSAGES} == {
         "Hello": 1, "Welcome": 2, "Survey": 3, "Open": 4, "Close": 5, "Segment": 6,
         "Advance": 7, "Verdict": 8, "Ping": 9, "Pong": 10, "Lost": 11, "Bye": 12,
-        "Failed": 13, "Waiting": 14, "Look": 15, "Looked": 16,
+        "Failed": 13, "Waiting": 14, "Look": 15, "Looked": 16, "Busy": 17,
     }  # fmt: skip
 
 
 def test_fields_come_in_the_order_of_the_wire() -> None:
-    assert m.fields(m.Lost) == ("stage", "request", "seq", "silent", "why")
+    assert m.fields(r.Lost) == ("stage", "request", "seq", "silent", "why")
 
 
 def test_a_tensor_has_the_bytes_that_its_shape_takes() -> None:

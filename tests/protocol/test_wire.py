@@ -12,6 +12,7 @@ from strategies import samplings
 
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol import tensors as t
 from gardener.protocol.room import MOST_CONTEXT
 from gardener.protocol.sampling import MAX_BEST
@@ -108,10 +109,11 @@ some = st.one_of(
     verdicts(),
     st.builds(m.Ping, counts, st.binary(max_size=40)),
     st.builds(m.Pong, counts),
-    st.builds(m.Lost, counts, counts, st.integers(-1, 2**53), counts, names),
+    st.builds(r.Lost, counts, counts, st.integers(-1, 2**53), counts, names),
     st.builds(m.Bye, names),
-    st.builds(m.Failed, counts, counts, counts, names),
-    st.builds(m.Waiting, counts, counts, names),
+    st.builds(r.Failed, counts, counts, counts, names),
+    st.builds(r.Waiting, counts, counts, names),
+    st.builds(r.Busy, counts, counts, counts, counts, counts),
     st.builds(Look, counts),
     st.builds(m.Looked, counts, cards(), sights),
 )
@@ -167,7 +169,7 @@ def test_messages_survive_the_wire_one_byte_at_a_time_and_in_random_cuts(
 
 
 def test_every_kind_of_message_is_tried() -> None:
-    assert len(m.MESSAGES) == 16  # and `some` above has as many
+    assert len(m.MESSAGES) == 17  # and `some` above has as many
 
 
 def test_a_large_frame_comes_in_pieces() -> None:
