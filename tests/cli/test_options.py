@@ -17,7 +17,7 @@ SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
-    *("--keys", "--insecure"),
+    *("--keys", "--insecure", "--cluster", "--patience-lost"),
     *(
         "--dtype",
         "--quant",
@@ -72,7 +72,7 @@ NAMES = {
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
     | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"}
-    | {"--metrics", "--log-format", "--keys", "--insecure"},
+    | {"--metrics", "--log-format", "--keys", "--insecure", "--cluster"},
 }
 ONE_CALL = {
     "--json",
