@@ -16,7 +16,7 @@ from gardener.cluster.doctor.seen import Examined, Role, Seen
 from gardener.protocol.messages import Card
 from gardener.runtime.wording import bare_span, printable
 
-WIDE = 150
+WIDE = 170
 """Columns where there is no terminal."""
 
 COLUMNS = (
@@ -48,7 +48,7 @@ def show(seen: Seen, findings: Sequence[Finding]) -> None:
     console.print()
     console.print(_table(seen))
     if seen.unread:
-        console.print(f"\\nthe holder's model was not compared: {seen.unread}", markup=False)
+        console.print(f"\nthe holder's model was not compared: {seen.unread}", markup=False)
     for number, finding in enumerate(findings, 1):
         console.print()
         console.print(_headed(number, finding))
@@ -163,6 +163,8 @@ def now(each: Examined) -> str:
     holder = sight.upstream if sight.upstream is not None and not sight.upstream.stage else None
     if holder is not None:
         return f"held by the holder at {holder.where}"
+    if card.stage and sight.downstream is None and card.end < card.layers:
+        return f"dials {sight.peer}"
     return "ready" if card.stage else "it is there"
 
 

@@ -160,7 +160,9 @@ def _bare(address: str) -> str:
 def _at_the_holder(seen: Seen) -> Seen:
     """What can be looked at only where the holder is to run: its model, and its port."""
     holder = seen.holder
-    if holder is None or not holder.here:
+    if holder is None:
+        return replace(seen, unread="nobody says where the holder is")
+    if not holder.here:
         return replace(seen, unread="this is not the holder's machine")
     taken = ""
     if holder.card is None:
