@@ -12,7 +12,7 @@ import gardener
 from gardener.cli import main, node, options, program
 from gardener.cli.stage_options import StageOptions
 
-COMMANDS = ("generate", "serve", "verify", "eval", "split", "train-draft")
+COMMANDS = ("generate", "serve", "verify", "eval", "plan", "split", "train-draft")
 SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
@@ -62,6 +62,7 @@ NAMES = {
     | SAMPLING
     | {"--data", "--prompts", "--policies", "--concurrency", "--repeat", "--raw", "--no-view"}
     | {"--out", "--no-plots"},
+    "plan": HOLDER | {"--policy", "--prompts", "--raw", "--acceptance", "--run"},
     "split": {"--out", "--stages", "--layers", "--dtype", "--revision", "--json"}
     | {"--keys", "--insecure"}
     | {"--measured", "--listen", "--patience", "--quant", "--group", "--quant-head"},
@@ -84,6 +85,7 @@ ONE_CALL = {
     "--leash",
     "--logprobs",
     "--record",
+    "--run",
 }
 """Options of a single call, which no variable of the environment sets."""
 
