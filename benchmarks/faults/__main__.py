@@ -53,6 +53,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--kinds", type=kinds, default=KINDS, help=",".join(KINDS))
     parser.add_argument("--requests", type=int, default=1000, help="flat")
     parser.add_argument("--victim", type=int, default=2, help="flat: the stage that is killed")
+    parser.add_argument("--verbose", action="store_true", help="what all processes said, each time")
     parser.add_argument("--json", help="a file for all figures")
     given = parser.parse_args()
     given.tokens = given.tokens or TOKENS[given.what]

@@ -145,7 +145,7 @@ async def soak(options: argparse.Namespace) -> Soak:
             fault = draw(options.seed, number, options.stages, options.tokens, options.kinds)
             outcome = await one(run, trial, fault)
             found.outcomes.append(outcome)
-            report(outcome, options.seed, run)
+            report(outcome, options, run)
             if outcome.wrong:
                 await run.recover()
     finally:
@@ -171,8 +171,8 @@ async def one(run: Run, trial: Trial, fault: Fault) -> Outcome:
         return Outcome(fault, "" if run.holder is None else run.holder.how, wrong=[str(error)])
 
 
-def report(outcome: Outcome, seed: int, run: Run) -> None:
-    """A line as it goes, and all there is to know if something is wrong."""
+def report(outcome: Outcome, options: argparse.Namespace, run: Run) -> None:
+    """A line as it goes, and all there is to know if something is wrong, or if it is asked for."""
     fault = outcome.fault
     took = f"resumed {outcome.resumed:5.2f} s, outage {outcome.outage:5.2f} s"
     if outcome.closed is not None:
@@ -180,9 +180,10 @@ def report(outcome: Outcome, seed: int, run: Run) -> None:
     verdict = "WRONG" if outcome.wrong else "right"
     print(f"{fault.number:4d} {verdict} {outcome.how:4s} {took}: {fault}", flush=True)
     if outcome.wrong:
-        print(f"     again: --seed {seed} --only {fault.number}")
+        print(f"     again: --seed {options.seed} --only {fault.number}")
         for why in outcome.wrong:
             print(f"     {why}")
+    if outcome.wrong or options.verbose:
         print(run.states(), flush=True)
 
 
