@@ -2,15 +2,18 @@
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks.faults.drawn import PROMPTS, Fault, draw, questions
 from benchmarks.faults.holders import Answer, ApiHolder, HttpHolder, Question
 from benchmarks.faults.nodes import Nodes
 from benchmarks.faults.trial import Outcome, Trial, take_over
+from gardener.keys.folder import init
 
 SPELL = 20
 """Faults after which another holder takes the ring: by the API with kept prefixes and without, and
@@ -69,8 +72,9 @@ async def prefills(holder: ApiHolder) -> dict[str, float]:
 class Run:
     """The ring, and whoever asks it now."""
 
-    def __init__(self, nodes: Nodes) -> None:
-        self.nodes = nodes
+    def __init__(self, nodes: Nodes, security: Sequence[str]) -> None:
+        """`security`: options that all who are in the ring get."""
+        self.nodes, self._security = nodes, security
         self.holder: ApiHolder | HttpHolder | None = None
         self._spell = -1
 
@@ -86,11 +90,13 @@ class Run:
 
     def _made(self) -> ApiHolder | HttpHolder:
         if self._spell % 3 == 2:
-            return HttpHolder(self.nodes.peer, self.nodes.listen)
-        return self._api(keep=self._spell % 3 == 0)
+            return HttpHolder(self.nodes.peer, self.nodes.listen, self._security)
+        return self.by_api(keep=self._spell % 3 == 0)
 
-    def _api(self, keep: bool) -> ApiHolder:
-        return ApiHolder(self.nodes.peer, self.nodes.listen, keep)
+    def by_api(self, keep: bool) -> ApiHolder:
+        """A holder that is not open yet."""
+        nodes = self.nodes
+        return ApiHolder(nodes.peer, nodes.listen, keep, security=self._security)
 
     async def leave(self) -> None:
         """End the present holder."""
@@ -104,7 +110,7 @@ class Run:
         answer = self.holder.ask(fault.question)
         right = trial.expected(fault.question)
         await answer.reaches(1 + int(fault.share * right.count))
-        new = self._api(keep=True)
+        new = self.by_api(keep=True)
         closed = await take_over(self.holder, new)
         self.holder = new
         outcome = Outcome(fault, new.how, closed=closed)
@@ -131,12 +137,26 @@ class Run:
 
 async def soak(options: argparse.Namespace) -> Soak:
     """All faults that were asked for."""
+    with tempfile.TemporaryDirectory() as folder:
+        return await struck(options, secured(options, Path(folder)))
+
+
+def secured(options: argparse.Namespace, folder: Path) -> Sequence[str]:
+    """Options for all in the ring, whose keys are made in this folder if it is to have some."""
+    if not options.keys:
+        return ()
+    init(folder, "faults", options.stages, spares=0, days=1)
+    return ("--keys", str(folder))
+
+
+async def struck(options: argparse.Namespace, security: Sequence[str]) -> Soak:
+    """The same with these options for all in the ring."""
     found, began = Soak(), time.monotonic()
-    nodes = Nodes(options.stages)
-    run = Run(nodes)
+    nodes = Nodes(options.stages, security)
+    run = Run(nodes, security)
     try:
         await nodes.start()
-        run.holder = first = ApiHolder(nodes.peer, nodes.listen, keep=False)
+        run.holder = first = run.by_api(keep=False)
         await first.open()
         trial = Trial(nodes, await reference(first, options.tokens), await prefills(first))
         print(f"references after {time.monotonic() - began:.0f} s", flush=True)
