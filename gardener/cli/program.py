@@ -7,10 +7,12 @@ Exit status: 0 done; 1 it could not be done (one sentence on stderr says why); 2
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
@@ -38,6 +40,7 @@ __all__ = [
     "Interrupted",
     "Misuse",
     "application",
+    "command_line",
     "flag",
     "ignore",
     "note",
@@ -121,6 +124,11 @@ def text_of(word: str, what: str) -> str:
             word = os.fsencode(word).decode()
     check_text(word, what)
     return word
+
+
+def command_line() -> str:
+    """The command that runs, as one may type it again; no option of it takes a secret."""
+    return shlex.join((Path(sys.argv[0]).name, *sys.argv[1:]))
 
 
 def program(app: App) -> None:

@@ -31,7 +31,8 @@ from gardener.holder.totals import Totals
 from gardener.net.address import Address, Inherited
 from gardener.net.keys import Keys
 from gardener.protocol.features import received
-from gardener.protocol.messages import Card, Failed, Message, Verdict
+from gardener.protocol.messages import Card, Message, Verdict
+from gardener.protocol.reports import Failed
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from gardener.decoding.flights import Flight
 from gardener.decoding.speculation import Speculation
-from gardener.protocol.messages import Card, Failed, Lost
+from gardener.protocol.messages import Card
+from gardener.protocol.reports import Failed, Lost
 from gardener.runtime.wording import printable
 
 NETWORK = "see to the network between them"

@@ -16,13 +16,13 @@ from gardener.net.link import Handler, Link
 from gardener.protocol.cards import mismatch, with_link
 from gardener.protocol.messages import (
     Card,
-    Lost,
     Message,
     Segment,
     Verdict,
-    as_name,
     microseconds,
 )
+from gardener.protocol.names import as_name
+from gardener.protocol.reports import Lost
 
 NONE = (0, -1)
 """Stands for request and number of a segment where there was no segment."""

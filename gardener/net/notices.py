@@ -1,10 +1,12 @@
 """What somebody waits for, told to the user when it changes.
 
 A notice that stays the same is told once, one that comes back after another is told again, and
-notices that take turns do not flood the terminal.
+notices that take turns do not flood the terminal. Nor does one in which only the share that is done
+moves, or the time that it has taken.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 
 AGAIN = 5.0
@@ -12,6 +14,15 @@ AGAIN = 5.0
 
 LASTS = 3.0
 """Seconds for which a stage may miss the holder, which has only just come, until that is told."""
+
+_MOVES = re.compile(r"\d+(?= %)|(, for \d+ s)$|\d\d:\d\d(?= UTC\))")
+"""What moves in a notice that is the same otherwise."""
+
+_PORT = re.compile(r"( at \S*[^\s:]):\d+(?=[ :,])")
+"""The port of a peer in a sentence: with every attempt it is another one."""
+
+KNOCKS = 2.0
+"""Seconds after a notice of a stranger in which no other one is told, whoever that is."""
 
 KEPT = 64
 """Most notices that are remembered: their words may come from a peer."""
@@ -30,12 +41,13 @@ class Notices:
         if notice == self._newest:
             return
         now = asyncio.get_running_loop().time()
-        until, pause = self._quiet.get(notice, (now, AGAIN))
+        kind = _MOVES.sub("", notice)
+        until, pause = self._quiet.get(kind, (now, AGAIN))
         if now < until:
             return  # if it lasts, it is given again
         if len(self._quiet) >= KEPT:
             self._quiet.clear()
-        self._quiet[notice] = (now + pause, 2 * pause)
+        self._quiet[kind] = (now + pause, 2 * pause)
         self._newest = notice
         self._say(notice)
 
@@ -43,3 +55,22 @@ class Notices:
         """The wait is over: whatever comes is news."""
         self._newest = ""
         self._quiet.clear()
+
+
+class Strangers:
+    """Those who come to a port and cannot be talked to: `say` is told, but nobody who knocks again
+    and again, or in many shapes, floods a terminal or fills a disk."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._notices = Notices(self._told)
+        self._quiet = 0.0  # loop time until which nothing is told
+
+    def tell(self, sentence: str) -> None:
+        """This one has come, and is gone."""
+        if asyncio.get_running_loop().time() >= self._quiet:
+            self._notices.tell(_PORT.sub(r"\1", sentence, count=1))
+
+    def _told(self, notice: str) -> None:
+        self._quiet = asyncio.get_running_loop().time() + KNOCKS
+        self._say(notice)

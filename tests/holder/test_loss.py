@@ -8,7 +8,8 @@ from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, Plain
 from gardener.decoding.speculation import Speculation
 from gardener.holder.outage import LossReport, complete, ring_broke, stage_failed, stalled
-from gardener.protocol.messages import Failed, Lost, Verdict
+from gardener.protocol.messages import Verdict
+from gardener.protocol.reports import Failed, Lost
 
 BROKE = "the connection broke"
 
