@@ -114,7 +114,7 @@ def node(
         **asdict(security),
         **asdict(model),
         **asdict(computing),
-        command=command_line(),
+        command="" if leash else command_line("gardener-node"),
     )
     view = not no_view and log_format == "text" and live.possible()
     try:

@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
@@ -126,9 +125,9 @@ def text_of(word: str, what: str) -> str:
     return word
 
 
-def command_line() -> str:
-    """The command that runs, as one may type it again; no option of it takes a secret."""
-    return shlex.join((Path(sys.argv[0]).name, *sys.argv[1:]))
+def command_line(name: str) -> str:
+    """The command of this name that runs, as one may type it again."""
+    return shlex.join((name, *sys.argv[1:]))
 
 
 def program(app: App) -> None:

@@ -28,7 +28,7 @@ from gardener.protocol.messages import (
     Survey,
     Verdict,
 )
-from gardener.protocol.reports import Failed, Lost, Waiting
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
 from gardener.runtime.wording import printable
 
 GATHER = 0.75
@@ -54,6 +54,9 @@ class RingOwner(Protocol):
 
     def failed(self, report: Failed) -> None:
         """A stage gave a request up. The ring stands."""
+
+    def busy(self, report: Busy) -> None:
+        """A stage says how far it is with a pass that takes long."""
 
     def broke(self, reports: Sequence[LossReport]) -> None:
         """The ring, which stood, broke. It is closed again from now on."""
@@ -264,6 +267,8 @@ class Ring:
                 self._lost(LossReport(message, before=not link.upstream))
             case Failed():
                 self._owner.failed(message)
+            case Busy():
+                self._owner.busy(message)
             case Waiting() if not link.upstream:
                 self._waits(message)
             case _:

@@ -159,10 +159,9 @@ async def refuse_all(
     card: Card,
     why: Admit,
     sight: Callable[[], Sight],
+    keys: Keys | None = None,
     *,
     distrusted: Callable[[str], None] = ignore,
-    times: Times = TIMES,
-    keys: Keys | None = None,
 ) -> Listener:
     """Listen at `address`, but refuse whoever dials, for what `why` says then, until `listen` is
     given the listener. Only those who look are shown `card`. Raises UserError if the address
@@ -176,7 +175,6 @@ async def refuse_all(
         met=nobody.met,
         distrusted=distrusted,
         sight=sight,
-        times=times,
         keys=keys,
     )
 

@@ -7,6 +7,8 @@ there is the reason.
 
 import asyncio
 import contextlib
+import random
+import re
 import socket
 import time
 from dataclasses import dataclass, replace
@@ -17,9 +19,10 @@ from gardener.net.address import Address, failure
 from gardener.net.carrier import Carrier
 from gardener.net.keys import Keys
 from gardener.net.tls import Tls
+from gardener.protocol.certificates import Identity
 from gardener.protocol.connection import TIMES, Answered, Connection, LinkEvent
 from gardener.protocol.link_state import End
-from gardener.protocol.messages import Card, Looked
+from gardener.protocol.messages import Card, Looked, Ping
 from gardener.runtime import clock
 from gardener.runtime.wording import printable
 
@@ -41,10 +44,13 @@ ENOUGH = 0.005
 FIRST = 64
 """Bytes of what came first that are kept, to tell what it is that listens there."""
 
+TRIES = 2
+"""Trains of each length, of which the quicker one counts."""
+
 HTTP = b"GET / HTTP/1.0\r\n\r\n"
 """Said to who is silent: a server of another kind may answer only what it knows."""
 
-NOBODY = Card(0, "", "", 0, 0, 0, 0, "", "", "", 0)
+NOBODY = Card(0, "this machine", "", 0, 0, 0, 0, "", "", "", 0)
 """Our card, which nobody is shown."""
 
 
@@ -57,6 +63,7 @@ class Why(StrEnum):
     NETWORK = "the network says no"
     SILENT = "it accepts connections, and says nothing"
     STRANGER = "something else listens there"
+    KEYS = "it is not secured as we are"
     BYE = "it will not be looked at"
 
 
@@ -75,12 +82,14 @@ class View:
     offset      seconds by which the peer's wall clock is ahead of ours
     round_trip  seconds from Ping to Pong, the least of some
     bandwidth   bytes/s to the peer; None: not measured, or too quick to tell
+    identity    who the peer has proved to be; None: there are no certificates
     """
 
     looked: Looked
     offset: float
     round_trip: float
     bandwidth: float | None = None
+    identity: Identity | None = None
 
 
 class Looker(Carrier):
@@ -88,7 +97,7 @@ class Looker(Carrier):
 
     def __init__(self, keys: Keys | None = None) -> None:
         secured = keys is not None
-        core = Connection(End.UPSTREAM, NOBODY, lambda _: None, TIMES, secured=secured, looks=True)
+        core = Connection(End.UPSTREAM, NOBODY, lambda _: None, TIMES, secured, looks=True)
         super().__init__(core, None if keys is None else Tls(keys, dials=True))
         self.first = b""
         self.sent_at = self.seen_at = 0.0  # seconds of our wall clock
@@ -119,9 +128,9 @@ class Looker(Carrier):
     async def pings(self, count: int, padding: int = 0) -> float:
         """Seconds until the last of these Pings, sent at once, was answered. Raises GardenerError
         if the peer leaves meanwhile."""
+        empty = random.randbytes(padding)  # a tunnel could compress others
         began = clock.now()
-        for _ in range(count):
-            self.core.ping(padding, clock.now())
+        self.core.send(*(Ping(number, empty) for number in range(count)))
         self._settle()
         for _ in range(count):
             error = await self._answers.get()
@@ -135,9 +144,9 @@ class Looker(Carrier):
         await self._closed()
 
 
-async def look(place: Address, *, measure: bool = True, keys: Keys | None = None) -> View | Unseen:
+async def look(place: Address, keys: Keys | None = None, *, measure: bool = True) -> View | Unseen:
     """Look at the peer that listens at `place`. `measure`: the bandwidth too, unless it is at work.
-    `keys`: with which its links are secured. Takes seconds at most, whatever is there."""
+    Takes seconds at most, whatever is there."""
     looker = Looker(keys)
     unreached = await _connect(place, looker)
     if unreached is not None:
@@ -147,10 +156,21 @@ async def look(place: Address, *, measure: bool = True, keys: Keys | None = None
     except TimeoutError:
         return await _silent(place)
     except GardenerError as error:
-        stranger = listens(looker.first) if keys is None else ""
-        return Unseen(Why.STRANGER, stranger) if stranger else Unseen(Why.BYE, str(error))
+        return _refused(looker, str(error))
     finally:
         await looker.close()
+
+
+def _refused(looker: Looker, why: str) -> Unseen:
+    """It has ended the connection, or said what nobody may say."""
+    if stranger := listens(looker.first):
+        return Unseen(Why.STRANGER, stranger)
+    about_keys = not looker.core.private or _ABOUT_KEYS.search(why) is not None
+    return Unseen(Why.KEYS if about_keys else Why.BYE, why)
+
+
+_ABOUT_KEYS = re.compile("TLS|certificate|--keys")
+"""What the sentences of `protocol/certificates.py` and `protocol/strangers.py` have in common."""
 
 
 async def _connect(place: Address, protocol: asyncio.Protocol) -> Unseen | None:
@@ -181,7 +201,12 @@ async def _see(looker: Looker, measure: bool) -> View:
     async with asyncio.timeout(STEP):
         looked = await looker.seen()
     took = looker.seen_at - asked
-    view = View(looked, looked.sight.clock / 1e6 - (asked + took / 2), max(took, 0.0))
+    view = View(
+        looked,
+        offset=looked.sight.clock / 1e6 - (asked + took / 2),
+        round_trip=max(took, 0.0),
+        identity=looker.core.identity,
+    )
     with contextlib.suppress(TimeoutError, GardenerError):
         async with asyncio.timeout(STEP):
             view = replace(view, round_trip=min([await looker.pings(1) for _ in range(PINGS)]))
@@ -194,7 +219,7 @@ async def _bandwidth(looker: Looker, round_trip: float) -> float | None:
     """Bytes/s to the peer. Raises PeerLost."""
     more = 0.0
     for train in TRAINS:
-        more = min([await looker.pings(train, PADDING) for _ in range(2)]) - round_trip
+        more = min([await looker.pings(train, PADDING) for _ in range(TRIES)]) - round_trip
         if more > ENOUGH:
             break
     return train * PADDING / more if more > 0 else None
@@ -221,9 +246,7 @@ def listens(first: bytes) -> str:
         return "an HTTP server"
     if first.startswith(b"SSH-"):
         return "an SSH server"
-    if first[:2] in (b"\x15\x03", b"\x16\x03"):
-        return "something that speaks TLS"
-    # The length of a frame of the greeting is below 2**24.
-    if not first or first[0] == 0:
+    # The length of a frame of the greeting is below 2**24; what is TLS may be one of us with keys.
+    if not first or first[0] in (0x00, 0x14, 0x15, 0x16, 0x17):
         return ""
     return f"something that says {printable(first.decode('ascii', 'replace'))[:20]!r}"

@@ -81,8 +81,8 @@ class Connection:
         card: Card,
         admit: Admit,
         times: Times,
-        *,
         secured: bool = False,
+        *,
         looks: bool = False,
     ) -> None:
         """`secured`: the peer has to prove who it is, and the link to become private, before

@@ -83,8 +83,7 @@ class StageNode:
         self._peer = peer
         self._patience = patience
         self._say = say
-        self._keys = keys
-        self._machine = machine
+        self._machine, self._keys = machine, keys
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
         self._pending: Survey | None = None  # it came while there was nobody to pass it on to

@@ -45,7 +45,9 @@ async def serve(
     phases = phases or Phases(settings.stage)
     listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
     keys = secure(
-        *(settings.keys, settings.insecure, name_of(settings.stage)),
+        settings.keys,
+        settings.insecure,
+        name_of(settings.stage),
         listen_at=listen_at,
         peer=peer,
         say=say,
@@ -57,8 +59,8 @@ async def serve(
         _stranger(settings),
         phases.refusal,
         lambda: machine.sight(phases.doing),
+        keys,
         distrusted=Strangers(say).tell,
-        keys=keys,
     )
     say(f"listening at {listener.address}")
     worker = Worker("stage")

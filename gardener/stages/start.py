@@ -18,6 +18,7 @@ from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
 from gardener.protocol.cards import arithmetic, exactness, memory_problem
 from gardener.protocol.messages import Card, CostPoints, microseconds, nanoseconds
+from gardener.protocol.names import as_name
 from gardener.runtime.wording import Say, span
 from gardener.stages.executor import Executor
 from gardener.stages.load import load_stage
@@ -46,7 +47,7 @@ def ready(settings: NodeSettings, phases: Phases, say: Say) -> Ready:
     say("timing itself")
     measured = measure(stage)
     room = kv_room(stage, settings)
-    card = card_of(stage, settings.stage, measured, room, settings.context)
+    card = card_of(stage, settings.stage, measured, room, settings.context, settings.command)
     if settings.context and (problem := memory_problem(settings.context, [card])):
         raise UserError(problem)
     say(
@@ -57,7 +58,7 @@ def ready(settings: NodeSettings, phases: Phases, say: Say) -> Ready:
     say(str(measured))
     say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
     free = partial(free_memory, stage.device)
-    return Ready(stage, card, Machine(settings.device, free, torch.__version__))
+    return Ready(stage, card, Machine(settings.device, free, str(torch.__version__)))
 
 
 def load(settings: NodeSettings, phases: Phases, say: Say) -> Executor:
@@ -131,8 +132,9 @@ def card_of(
     measured: Measured,
     kv_room: int = 0,
     longest: int | None = None,
+    command: str = "",
 ) -> Card:
-    """What stage `number` says about itself."""
+    """What stage `number` says about itself. A `command` is told whole or not at all."""
     return Card(
         stage=number,
         name=socket.gethostname(),
@@ -155,6 +157,7 @@ def card_of(
         head=nanoseconds(measured.head),
         spread=stage.spread,
         head_quant=stage.quant_head,
+        command=command if as_name(command) == command else "",
     )
 
 

@@ -4,19 +4,21 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import minted
 import pytest
 from loopback import Ear, card, run
 from processes import free_ports
 
 from gardener.net.address import Address
 from gardener.net.dial import dial
+from gardener.net.keys import Keys
 from gardener.net.listen import GREETINGS, LOOKERS, Listener, listen
 from gardener.net.look import Looker, Unseen, View, Why, listens, look
 from gardener.protocol.sight import Sight
 from gardener.runtime.clock import wall_clock
 
 
-async def stage(ear: Ear, whys: list[str], ahead: int = 0) -> Listener:
+async def stage(ear: Ear, whys: list[str], ahead: int = 0, keys: Keys | None = None) -> Listener:
     """A stage that takes everybody; its clock is `ahead` by so many microseconds."""
     return await listen(
         "127.0.0.1:0",
@@ -26,6 +28,7 @@ async def stage(ear: Ear, whys: list[str], ahead: int = 0) -> Listener:
         met=ear.links.append,
         refused=whys.append,
         sight=lambda: Sight(wall_clock() + ahead, does="is loading", requests=ahead and 1),
+        keys=keys,
     )
 
 
@@ -109,7 +112,10 @@ def test_a_name_that_is_none_and_a_port_where_nobody_is() -> None:
 async def saying(answer: bytes, after: bytes = b"") -> AsyncIterator[Address]:
     """A server that says this when it has heard `after`, or at once."""
 
+    serving = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             if after:
                 await reader.readuntil(after)
@@ -122,7 +128,7 @@ async def saying(answer: bytes, after: bytes = b"") -> AsyncIterator[Address]:
         yield Address(*server.sockets[0].getsockname())
     finally:
         server.close()
-        await server.wait_closed()
+        await asyncio.gather(*filter(None, serving))
 
 
 @pytest.mark.parametrize(
@@ -171,9 +177,45 @@ def test_one_that_speaks_another_protocol_says_so(monkeypatch: pytest.MonkeyPatc
     [
         (b"", ""),
         (b"\x00\x00\x00\x10", ""),
-        (b"\x15\x03\x03\x00\x02", "something that speaks TLS"),
+        (b"\x15\x03\x03\x00\x02", ""),
         (b"220 mail.example ESMTP", "something that says '220 mail.example ESM'"),
     ],
 )
 def test_what_the_first_bytes_tell(first: bytes, what: str) -> None:
     assert listens(first) == what
+
+
+ONE, TWO = minted.keys("stage-1"), minted.keys("stage-2")
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "words"),
+    [
+        (None, TWO, "this port speaks TLS: start with --keys DIR"),
+        (ONE, None, "does not speak TLS, it was started without --keys and we with"),
+        (minted.keys("stage-1", "elm"), TWO, "its certificate is of another cluster"),
+        (ONE, minted.keys("stage-2", begin=-20.0, end=-10.0), "the certificate of stage-2 of"),
+    ],
+)
+def test_who_is_secured_otherwise(mine: Keys | None, theirs: Keys | None, words: str) -> None:
+    async def scenario() -> None:
+        listener = await stage(Ear(), [], keys=theirs)
+        seen = await look(listener.address, mine)
+        assert isinstance(seen, Unseen)
+        assert seen.why is Why.KEYS
+        assert words in seen.detail
+        await listener.close()
+
+    run(scenario)
+
+
+def test_a_secured_one_shows_whose_certificate_it_has() -> None:
+    async def scenario() -> None:
+        listener = await stage(Ear(), [], keys=TWO)
+        seen = await look(listener.address, ONE)
+        assert isinstance(seen, View)
+        assert seen.identity == TWO.identity
+        assert seen.bandwidth is not None
+        await listener.close()
+
+    run(scenario)

@@ -340,13 +340,13 @@ def test_a_secured_peer_can_be_looked_at(run: Run) -> None:
     async def scenario() -> None:
         below = Below()
         listener = await below.serve()
-        seen = await look(listener.address, keys=minted.keys("holder"))
+        seen = await look(listener.address, minted.keys("holder"))
         assert isinstance(seen, View)
         assert seen.looked.card == card(2, 2)
         unseen = await look(listener.address)
         assert isinstance(unseen, Unseen)
         assert "this port speaks TLS: start with --keys DIR" in unseen.detail
-        foreign = await look(listener.address, keys=minted.keys("holder", "elm"))
+        foreign = await look(listener.address, minted.keys("holder", "elm"))
         assert isinstance(foreign, Unseen)
         assert "its certificate is of another cluster" in foreign.detail
         await listener.close()

@@ -156,9 +156,10 @@ def test_killed_stages_are_named_and_may_come_back(ring: HandMade, story: str) -
             ring.start(victim)
             assert holder.status() == 1
         said = re.fullmatch(
-            rf"error: stage {victim} was lost while it (computed|waited for) segment \d+ "
+            rf"error: stage {victim} at \S+ was lost while it (computed|waited for) segment \d+ "
             r"\(\d+ rows?\), last heard \d\.\d s before: the connection broke; (\d+) tokens were "
-            rf"written; start stage {victim} again, then repeat the request",
+            rf"written; start stage {victim} again on \S+ with `gardener-node [^`]*"
+            rf"--stage {victim} [^`]*`, then repeat the request",
             last_line(holder),
         )
         assert said, holder.err
@@ -179,7 +180,7 @@ def test_a_stage_that_stands_still_is_lost_and_recovers(ring: HandMade, story: s
         finally:
             go_on(ring.nodes[2])
         assert holder.status() == 1
-        assert "error: stage 2 was lost while it " in holder.err
+        assert re.search(r"error: stage 2 at \S+ was lost while it ", holder.err)
         assert "before: it went silent; " in holder.err
     assert whole(ring) == story
 
@@ -267,7 +268,7 @@ def test_a_local_ring_tells_how_it_comes_to_stand_and_how_it_broke() -> None:
         assert holder.heard("error: .*\n") < PROMISED * SLACK
         assert holder.status() == 1
         said = last_line(holder)
-        assert said.startswith("error: stage 2 was lost while it ")
+        assert re.match(r"error: stage 2 at \S+ was lost while it ", said)
         assert said.endswith(
             "its process was killed by SIGKILL (the system does that when memory runs out); "
             "repeat the command, it starts all stages anew"

@@ -130,7 +130,10 @@ def test_the_survey_gets_its_card_or_says_what_is_in_the_way() -> None:
                 assert survey.cards[0] == card(1, 3)
                 delay, bandwidth = survey.cards[1].delay, survey.cards[1].bandwidth
                 assert delay > 0  # of its link to stage 3, which was measured before
-                mine = msgspec.structs.replace(card(2, 3), delay=delay, bandwidth=bandwidth)
+                peer = str(made.address(3))
+                mine = msgspec.structs.replace(
+                    card(2, 3), delay=delay, bandwidth=bandwidth, peer=peer
+                )
                 assert it.below.messages == [m.Survey(NONCE, (card(1, 3), mine))]
             await up.close("the test is over")
 
