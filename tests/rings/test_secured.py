@@ -54,7 +54,7 @@ def test_the_text_is_what_it_is_without(ring: HandMade, folder: Path) -> None:
     )
     with asked(ring, folder, "--keys", str(folder / "keys"), "--json") as holder:
         assert holder.status() == 0, holder.err
-        assert json.loads(holder.out)["text"] == prompter.decode(tokens)
+        assert json.loads(holder.out)["text"].split() == [f"w{token}" for token in tokens]
 
 
 @pytest.mark.parametrize(
