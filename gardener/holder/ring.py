@@ -24,13 +24,11 @@ from gardener.net.notices import LASTS, Notices
 from gardener.protocol.cards import SERVED, mismatch, other_ring, ring_problem
 from gardener.protocol.messages import (
     Card,
-    Failed,
-    Lost,
     Message,
     Survey,
     Verdict,
-    Waiting,
 )
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
 from gardener.runtime.wording import printable
 
 GATHER = 0.75
@@ -56,6 +54,9 @@ class RingOwner(Protocol):
 
     def failed(self, report: Failed) -> None:
         """A stage gave a request up. The ring stands."""
+
+    def busy(self, report: Busy) -> None:
+        """A stage says how far it is with a pass that takes long."""
 
     def broke(self, reports: Sequence[LossReport]) -> None:
         """The ring, which stood, broke. It is closed again from now on."""
@@ -264,6 +265,8 @@ class Ring:
                 self._lost(LossReport(message, before=not link.upstream))
             case Failed():
                 self._owner.failed(message)
+            case Busy():
+                self._owner.busy(message)
             case Waiting() if not link.upstream:
                 self._waits(message)
             case _:

@@ -17,6 +17,7 @@ from gardener.protocol.greeting import Admit
 from gardener.protocol.link_state import End
 from gardener.protocol.messages import Card, Message
 from gardener.protocol.parting import Parting
+from gardener.protocol.sight import Look
 from gardener.runtime import clock
 
 
@@ -54,8 +55,10 @@ class Link(Carrier):
         upstream: bool,
         opened: Callable[["Link"], None],
         failed: Callable[["Link", GardenerError], None],
+        looked: Callable[["Link"], None] = lambda link: None,
     ) -> None:
-        """`opened` or else `failed` is called once, at the end of the greeting."""
+        """`opened` or else `failed` is called once, at the end of the greeting; `looked` when the
+        peer only looks: then it is to be sent what there is to see."""
         end = End.DOWNSTREAM if upstream else End.UPSTREAM
         keys = terms.keys
         core = Connection(end, terms.card, terms.admit, terms.times, secured=keys is not None)
@@ -66,6 +69,7 @@ class Link(Carrier):
         self._handler = terms.handler
         self._opened = opened
         self._failed = failed
+        self._looked = looked
         self._owned = upstream  # a link that we dial has no owner until it is adopted
         self._told = False  # the owner knows of the end, or wished it
         self._pings: dict[int, asyncio.Future[float]] = {}  # stamp -> seconds to the answer
@@ -79,6 +83,11 @@ class Link(Carrier):
         """The peer's card; known once the link is open."""
         assert self.core.peer is not None
         return self.core.peer
+
+    @property
+    def where(self) -> str:
+        """The address of the peer."""
+        return self._where
 
     @property
     def host(self) -> str:
@@ -163,6 +172,8 @@ class Link(Carrier):
     def on_event(self, event: LinkEvent) -> None:
         if isinstance(event, Opened):
             self._opened(self)
+        elif isinstance(event, Look):
+            self._looked(self)
         elif isinstance(event, Answered):
             waiting = self._pings.get(event.stamp)
             if waiting is not None and not waiting.done():

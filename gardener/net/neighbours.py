@@ -16,13 +16,13 @@ from gardener.net.link import Handler, Link
 from gardener.protocol.cards import mismatch, with_link
 from gardener.protocol.messages import (
     Card,
-    Lost,
     Message,
     Segment,
     Verdict,
-    as_name,
     microseconds,
 )
+from gardener.protocol.names import as_name
+from gardener.protocol.reports import Lost
 
 NONE = (0, -1)
 """Stands for request and number of a segment where there was no segment."""
@@ -35,6 +35,7 @@ class Neighbours:
         self.upstream: Link | None = None
         self.downstream: Link | None = None
         self._card = card
+        self._dialled = ""  # the address of the peer after us
         self._handler = handler
         self._keys = keys
         self._ended = {True: (0, 0), False: (0, 0)}  # bytes of links that have, if upstream
@@ -42,9 +43,11 @@ class Neighbours:
 
     @property
     def card(self) -> Card:
-        """Our card, with what was measured of our link downstream."""
+        """Our card, with what is known of our link downstream."""
         link = self.downstream
-        return with_link(self._card, link.round_trip, link.bandwidth) if link else self._card
+        if link is None:
+            return self._card
+        return with_link(self._card, link.round_trip, link.bandwidth, self._dialled)
 
     def traffic(self, upstream: bool) -> tuple[int, int]:
         """Bytes that were received from one side and sent to it, over all its links."""
@@ -60,6 +63,7 @@ class Neighbours:
         nudge: asyncio.Event | None = None,
     ) -> Link:
         """Link to the peer after us, if its card fits to ours. See `net.dial.dial`."""
+        self._dialled = str(place)
         self.downstream = await dial(
             place,
             self._card,

@@ -16,9 +16,19 @@ from gardener.protocol import parting
 from gardener.protocol.certificates import Identity
 from gardener.protocol.greeting import GREETING_FRAME, Admit, Greeting
 from gardener.protocol.heartbeat import Heartbeat
-from gardener.protocol.link_state import End, LinkState
-from gardener.protocol.messages import Bye, Card, Hello, Message, Ping, Pong, Welcome
+from gardener.protocol.link_state import End, LinkState, State
+from gardener.protocol.messages import (
+    PROTOCOL,
+    Bye,
+    Card,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Welcome,
+)
 from gardener.protocol.parting import Parting
+from gardener.protocol.sight import Look
 from gardener.protocol.strangers import HEAD, recognised
 from gardener.protocol.wire import FRAME_LIMIT, Decoder, encode
 
@@ -66,10 +76,18 @@ class Connection:
     """One end of a link. Once `parting` is set it has ended, and nothing more happens on it."""
 
     def __init__(
-        self, end: End, card: Card, admit: Admit, times: Times, secured: bool = False
+        self,
+        end: End,
+        card: Card,
+        admit: Admit,
+        times: Times,
+        secured: bool = False,
+        *,
+        looks: bool = False,
     ) -> None:
         """`secured`: the peer has to prove who it is, and the link to become private, before
-        either end says a word."""
+        either end says a word. `looks`: we want no link, only to see who is there (upstream end
+        alone)."""
         self.end = end
         self.is_open = False
         self.parting: Parting | None = None
@@ -85,6 +103,7 @@ class Connection:
         self._where = "an unknown address"
         self._state = LinkState(end)
         self._greeting = Greeting(card, admit, times.greeting)
+        self._looks = looks
         self._begun = False
         self._head = b""  # the first bytes from a peer that has not shown its card
         self._decoder = Decoder(GREETING_FRAME)
@@ -240,11 +259,11 @@ class Connection:
     def _introduce(self) -> None:
         """Begin the greeting, if that is for us to do, and as soon as it can be done."""
         if self.end is End.UPSTREAM and self.private:
-            self.send(self._greeting.hello())
+            self.send(Look(PROTOCOL) if self._looks else self._greeting.hello())
 
     def _take(self, message: Message, now: float) -> Iterator[LinkEvent]:
         if isinstance(message, Ping):
-            if not self.is_open:
+            if not self.is_open and self._state.state is State.OPEN:
                 yield from self._open(now)
             if self.parting is None:
                 self.send(Pong(message.stamp))

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
-from gardener.protocol.messages import Bye, as_name
+from gardener.protocol.messages import Bye
+from gardener.protocol.names import as_name
 from gardener.protocol.strangers import Stranger
 from gardener.runtime.wording import printable
 

@@ -21,6 +21,7 @@ from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.tls import Tls
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol import tensors as t
 from gardener.protocol.connection import Times
 from gardener.protocol.wire import Decoder, encode
@@ -122,10 +123,10 @@ def test_both_ends_know_each_other_and_nobody_reads_along(run: Run) -> None:
             assert up.core.identity == TWO.identity
             assert down.core.identity == ONE.identity
             up.send(m.Close(7))
-            down.send(m.Lost(2, 1, 1, 1, "why"))
+            down.send(r.Lost(2, 1, 1, 1, "why"))
             await until(lambda: below.messages and above.messages)
             assert below.messages == [m.Close(7)]
-            assert above.messages == [m.Lost(2, 1, 1, 1, "why")]
+            assert above.messages == [r.Lost(2, 1, 1, 1, "why")]
             assert up._tls is not None
             assert up._tls._tls.version() == "TLSv1.3"
             sealed = up._tls.give(encode(m.Bye("a secret")))
@@ -160,11 +161,11 @@ def test_a_bye_arrives_with_what_was_said_before_it(run: Run, leaver: str) -> No
         async with pair() as (above, up, below, down):
             mine, theirs, ear = (up, down, below) if leaver == "up" else (down, up, above)
             for _ in range(50):
-                theirs.send(m.Lost(2, 1, 1, 1, "x" * 900))
-            mine.send(m.Lost(2, 1, 1, 1, "why"))
+                theirs.send(r.Lost(2, 1, 1, 1, "x" * 900))
+            mine.send(r.Lost(2, 1, 1, 1, "why"))
             await mine.close("good night")
             await until(lambda: ear.errors)
-            assert m.Lost(2, 1, 1, 1, "why") in ear.messages
+            assert r.Lost(2, 1, 1, 1, "why") in ear.messages
             assert str(ear.errors[0]).endswith("left: good night")
 
     run(scenario)

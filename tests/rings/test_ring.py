@@ -157,9 +157,10 @@ def test_killed_stages_are_named_and_may_come_back(ring: HandMade, story: str) -
             ring.start(victim)
             assert holder.status() == 1
         said = re.fullmatch(
-            rf"error: stage {victim} was lost while it (computed|waited for) segment \d+ "
+            rf"error: stage {victim} at \S+ was lost while it (computed|waited for) segment \d+ "
             r"\(\d+ rows?\), last heard \d\.\d s before: the connection broke; (\d+) tokens were "
-            rf"written; start stage {victim} again, then repeat the request",
+            rf"written; start stage {victim} again on \S+ with `gardener-node [^`]*"
+            rf"--stage {victim} [^`]*`, then repeat the request",
             last_line(holder),
         )
         assert said, holder.err
@@ -176,7 +177,7 @@ def test_a_stage_that_stands_still_is_lost_and_recovers(ring: HandMade, story: s
         holder.words(8)
         pause(ring.nodes[2])
         try:
-            assert holder.heard("stage 2 was lost while it .*\n") < PROMISED * SLACK
+            assert holder.heard(r"stage 2 at \S+ was lost while it .*\n") < PROMISED * SLACK
         finally:
             go_on(ring.nodes[2])
         assert holder.status() == 0, holder.err
