@@ -96,6 +96,8 @@ def _file(given: Given) -> Path | None:
 
 def _of_node(cluster: Cluster, given: Given) -> dict[str, Any]:
     """The options of a node, as far as nothing goes before them."""
+    if "spare" in given and "stage" not in given:
+        return _of_spare(cluster, given)
     number = given.get("stage", [""])[-1]
     if not number.isdecimal():  # somebody else says so
         return {}
@@ -121,6 +123,25 @@ def _of_node(cluster: Cluster, given: Given) -> dict[str, Any]:
     }
 
 
+def _of_spare(cluster: Cluster, given: Given) -> dict[str, Any]:
+    """The same of a spare: what a stage computes in, whoever it steps in for tells it."""
+    number = given["spare"][-1]
+    if not number.isdecimal():  # somebody else says so
+        return {}
+    spare = cluster.spare(int(number))
+    if "listen" not in given:
+        check_here(cluster, f"spare.{number}", spare)
+    note(f"{cluster}: {spare}")
+    return {
+        **_shared(cluster, given),
+        "listen": spare.listens_at,
+        "model": spare.model,
+        "device": spare.device,
+        "threads": spare.threads,
+        "kv-memory": spare.kv_memory,
+    }
+
+
 def _of_holder(cluster: Cluster, given: Given) -> dict[str, Any]:
     """The options of a command that holds the ring, as far as nothing goes before them."""
     note(str(cluster))
@@ -140,7 +161,8 @@ def _of_holder(cluster: Cluster, given: Given) -> dict[str, Any]:
 
 def _shared(cluster: Cluster, given: Given) -> dict[str, Any]:
     """What all who are in the ring have in common."""
-    options: dict[str, Any] = {"context": cluster.context}
+    spares = ",".join(str(each.address) for each in cluster.spares)
+    options: dict[str, Any] = {"context": cluster.context, "spares": spares or None}
     if "model" not in given:  # a revision is one of that model
         options["revision"] = cluster.revision
     if not {"keys", "insecure"} & given.keys():

@@ -32,6 +32,7 @@ from gardener.holder.text import TextStream
 from gardener.holder.totals import Totals
 from gardener.net.address import Address, Inherited
 from gardener.net.keys import Keys
+from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.features import received
 from gardener.protocol.messages import Card, Message, Verdict
 from gardener.protocol.reports import Busy, Failed
@@ -65,6 +66,7 @@ class Holder:
         advise: Callable[[int], str] | None = None,
         make_worker: Callable[[str], AnyWorker] = Worker,
         keys: Keys | None = None,
+        spares: Spares = NO_SPARES,
     ) -> None:
         """`say` is told what the ring waits for while it closes, `news` that it broke and that it
         stands again; `advise`, given a lost stage, says what to do. `patience_lost`: seconds for
@@ -85,7 +87,14 @@ class Holder:
         self._departing = False
         self._timer: asyncio.TimerHandle | None = None
         self.ring = Ring(
-            card, self, listen_at=listen_at, peer=peer, patience=patience, say=say, keys=keys
+            card,
+            self,
+            listen_at=listen_at,
+            peer=peer,
+            patience=patience,
+            say=say,
+            keys=keys,
+            spares=spares,
         )
         self._stall = stall
         self._advice = Advice(lambda: (self.ring.card, *self.cards), advise)
