@@ -1,6 +1,7 @@
 """`gardener keys`: the keys of a cluster, made, added to and shown."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,10 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
-from gardener.cli.program import result
+from gardener.cli.cluster_options import ClusterFile
+from gardener.cli.program import Misuse, note, result
+from gardener.cluster.file import read_cluster
+from gardener.cluster.places import Cluster
 from gardener.runtime.wording import printable
 
 if TYPE_CHECKING:  # it imports cryptography
@@ -25,23 +29,41 @@ NamesArgument = Annotated[
     tuple[str, ...],
     Parameter(metavar="NAME...", allow_leading_hyphen=False, help="stage-4, spare-1, holder"),
 ]
+NewFolderArgument = Annotated[
+    Path | None,
+    Parameter(
+        metavar="DIR",
+        allow_leading_hyphen=False,
+        help="The folder of the keys. Default: the one that the cluster file names.",
+    ),
+]
 StagesOption = Annotated[
-    int,
-    Parameter(validator=Number(gte=1, lte=1024), metavar="N", help="How many stages there are."),
+    int | None,
+    Parameter(
+        validator=Number(gte=1, lte=1024),
+        metavar="N",
+        help="How many stages there are. Default: as many as the cluster file has.",
+    ),
 ]
 SparesOption = Annotated[
-    int,
+    int | None,
     Parameter(
         validator=Number(gte=0, lte=1024),
         metavar="M",
-        help="How many spare machines, which may take the place of any stage.",
+        help="How many spare machines, which may take the place of any stage. Default: as many as "
+        "the cluster file has, or none.",
     ),
 ]
 DaysOption = Annotated[
     float, Parameter(validator=Number(gt=0, lte=3650), help="How long certificates are valid.")
 ]
 NameOption = Annotated[
-    str, Parameter(metavar="CLUSTER", help="What the cluster is called; certificates say it.")
+    str | None,
+    Parameter(
+        metavar="CLUSTER",
+        help="What the cluster is called; certificates say it. Default: its name in the cluster "
+        "file, or gardener.",
+    ),
 ]
 
 app = App(
@@ -55,13 +77,14 @@ app = App(
 
 @app.command
 def init(
-    folder: FolderArgument,
+    folder: NewFolderArgument = None,
     /,
     *,
-    stages: StagesOption,
-    spares: SparesOption = 0,
+    stages: StagesOption = None,
+    spares: SparesOption = None,
     days: DaysOption = DAYS,
-    name: NameOption = "gardener",
+    name: NameOption = None,
+    cluster: ClusterFile = None,
 ) -> None:
     """Make a CA for a cluster, and a certificate for its holder, each stage and each spare.
 
@@ -69,8 +92,21 @@ def init(
     """
     from gardener.keys.folder import init as make  # late: it imports cryptography
 
-    names = make(folder, name, stages, spares, days)
-    result(_made(folder, names))
+    found = None
+    if cluster is not None and (folder is None or stages is None):
+        found = read_cluster(cluster)
+        note(str(found))
+        folder = folder or found.keys
+        stages = stages or len(found.stages)
+        spares = len(found.spares) if spares is None else spares
+        name = name or found.name
+    if folder is None:
+        out = 'add keys = "keys" to the cluster file' if found else "write a cluster.toml that does"
+        raise Misuse(f"say which folder to make: gardener keys init DIR, or {out}")
+    if stages is None:
+        raise Misuse("say how many stages there are: --stages N, or write a cluster.toml that does")
+    names = make(folder, name or "gardener", stages, spares or 0, days)
+    result(_made(folder, names, found))
 
 
 @app.command
@@ -99,17 +135,22 @@ def show(folder: FolderArgument, /, *, as_json: o.Json = False) -> None:
     result("".join(f"{line}\n" for each in found for line in _lines(each)))
 
 
-def _made(folder: Path, names: list[str]) -> str:
+def _made(folder: Path, names: list[str], cluster: Cluster | None = None) -> str:
     """Where what was made has to go."""
     width = max(map(len, names))
+    described = cluster is not None and cluster.keys == folder.absolute()
     to = [
-        f"  {name:<{width}}  ca.pem, {name}.pem, {name}.key  -> {_machine(name)}" for name in names
+        f"  {name:<{width}}  ca.pem, {name}.pem, {name}.key  -> {_machine(name, described)}"
+        for name in names
     ]
+    into = "into a folder that its --keys names:"
+    if cluster is not None and described:
+        beside = os.path.relpath(folder, cluster.path.parent)
+        into = f"{cluster.path.name}, and, into a folder {beside} beside it:"
     return "\n".join(
         (
             f"{folder}: certificates for {', '.join(names)}.",
-            "Copy to each machine, by a way that you trust (scp -p), into a folder that its --keys "
-            "names:",
+            f"Copy to each machine, by a way that you trust (scp -p), {into}",
             *to,
             "ca.key goes to none of them: whoever has it can pose as anyone in the ring. Keep it "
             "here,",
@@ -119,12 +160,13 @@ def _made(folder: Path, names: list[str]) -> str:
     )
 
 
-def _machine(name: str) -> str:
-    """Who runs there, and how."""
+def _machine(name: str, described: bool) -> str:
+    """Who runs there, and how. `described`: by a file, which says where the keys are."""
     kind, _, number = name.partition("-")
+    option = "" if described else " --keys DIR"
     if kind == "stage":
-        return f"gardener-node --stage {number} --keys DIR"
-    return "gardener chat --keys DIR, or serve" if name == "holder" else "a spare machine"
+        return f"gardener-node --stage {number}{option}"
+    return f"gardener chat{option}, or serve" if name == "holder" else "a spare machine"
 
 
 def _lines(each: "Shown") -> list[str]:

@@ -13,7 +13,7 @@ from gardener.cli.security_options import SecurityOptions
 from gardener.errors import UserError
 
 if TYPE_CHECKING:  # these import numpy, and checkpoints
-    from gardener.rings.balance import Balance, MeasuredRing
+    from gardener.cluster.plan.balance import Balance, MeasuredRing
 
 AUTO = "auto"
 """What `--layers` may say beside ranges."""
@@ -61,7 +61,7 @@ class MeasuredOptions:
         given. Raises UserError or PeerLost."""
         if self.measured is None:
             return None
-        from gardener.rings.balance import balanced
+        from gardener.cluster.plan.balance import balanced
 
         ring = self._read(model, self.measured)
         if ring.layers != layers:
@@ -91,7 +91,7 @@ class MeasuredOptions:
             )
 
     def _read(self, model: Path, measured: str) -> "MeasuredRing":
-        from gardener.rings.balance import measured_ring
+        from gardener.cluster.plan.balance import measured_ring
         from gardener.rings.survey import survey
 
         file = Path(measured).expanduser()
@@ -103,8 +103,8 @@ class MeasuredOptions:
 
 def _from_file(file: Path) -> "MeasuredRing":
     """What `--json` of this command printed. Raises UserError."""
+    from gardener.cluster.plan.balance import MeasuredRing
     from gardener.model.checkpoint.folders import read_json
-    from gardener.rings.balance import MeasuredRing
 
     if not file.is_file():
         raise UserError(f"there is no file {file}: --measured takes HOST:PORT of a ring, or a file")

@@ -25,7 +25,7 @@ def start_again(stage: int, cards: Sequence[Card]) -> str:
 
 class Advice:
     """The same for the ring as it is, of which `cards` gives the cards. `about`: what to do about a
-    lost stage, where whoever started it knows better."""
+    lost stage, where whoever started all of them says so; nobody else need know where they are."""
 
     def __init__(
         self, cards: Callable[[], Sequence[Card]], about: Callable[[int], str] | None = None
@@ -40,7 +40,7 @@ class Advice:
 
     def called(self, stage: int) -> str:
         """See `called`."""
-        return called(stage, self.cards())
+        return called(stage, () if self._about else self.cards())
 
     def about(self, stage: int) -> str:
         """See `start_again`."""

@@ -128,10 +128,15 @@ class Holder:
         return self.ring.state is RingState.STANDING
 
     @property
+    def given_up(self) -> bool:
+        """Whether the ring will never stand again."""
+        return self._failure is not None
+
+    @property
     def condition(self) -> str:
         """What the ring waits for since it broke, in a sentence; empty: it is not broken."""
-        obstacle = self.ring.obstacle
-        return f"{self._broke}; now: {obstacle}" if self._broke and obstacle else self._broke
+        obstacle = self.ring.obstacle if self._broke else ""
+        return f"{self._broke}; now: {obstacle}" if obstacle else self._broke
 
     async def failure(self) -> GardenerError:
         """Waits until the ring can take requests no more, and never will; why."""
@@ -355,6 +360,7 @@ class Holder:
         self.dispatch = Dispatch(self.costs)  # nothing is under way any more
         self._set_timer(None)
         self.totals.rests_from(self._since)
+        self.totals.breaks += 1
         self._broke = why(self._advice.brief, newest, waits=self._patience > 0)
         refusal = lost(newest)
         self._be_patient(lambda: self._end_waiting(refusal, lost))

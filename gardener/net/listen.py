@@ -129,7 +129,8 @@ async def listen(
     raise RemoteError to refuse it. A `Listener` goes on as this one.
 
     A greeting that fails ends only its own connection; `refused` is told why, in a sentence.
-    Those who only look are shown `sight`. `replace`: see `Greeting`. Raises UserError if the address cannot be had.
+    Those who only look are shown `sight`. `replace`: see `Greeting`. Raises UserError if the
+    address cannot be had.
     """
     show = card if callable(card) else lambda: card
     host = Host(

@@ -242,7 +242,7 @@ async def _silent(place: Address) -> Unseen:
 
 def listens(first: bytes) -> str:
     """What it is that said these bytes first; empty: it may be one of us, or has said nothing."""
-    if first.startswith(b"HTTP/"):
+    if first.startswith((b"HTTP/", b"<!DOCTYPE HTML")):  # some answer garbage without a head
         return "an HTTP server"
     if first.startswith(b"SSH-"):
         return "an SSH server"

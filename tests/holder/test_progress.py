@@ -46,7 +46,8 @@ def test_a_stage_is_called_by_where_it_is_dialled_and_started_with_its_command()
     assert (advice.called(2), advice.about(2)) == (called(2, cards()), start_again(2, cards()))
     brief = advice.brief
     assert (brief.called(2), brief.about(2)) == ("stage 2", "start stage 2 again")
-    assert Advice(cards, lambda stage: f"mend {stage}").brief.about(2) == "mend 2"
+    ours = Advice(cards, lambda stage: f"mend {stage}")
+    assert (ours.called(2), ours.about(2), ours.brief.about(2)) == ("stage 2", "mend 2", "mend 2")
 
 
 def speculation() -> Speculation:

@@ -178,6 +178,7 @@ def test_one_that_speaks_another_protocol_says_so(monkeypatch: pytest.MonkeyPatc
         (b"", ""),
         (b"\x00\x00\x00\x10", ""),
         (b"\x15\x03\x03\x00\x02", ""),
+        (b"<!DOCTYPE HTML>\n<html>", "an HTTP server"),
         (b"220 mail.example ESMTP", "something that says '220 mail.example ESM'"),
     ],
 )

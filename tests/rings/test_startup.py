@@ -72,6 +72,7 @@ def imported(program: str, *options: str) -> set[str]:
         ("main", "'gardener', 'chat', '--help'"),
         ("main", "'gardener', 'chat'"),
         ("main", "'gardener', 'eval', '--help'"),
+        ("main", "'gardener', 'plan', '--help'"),
         ("main", "'gardener', 'verify', '--help'"),
     ],
 )

@@ -5,6 +5,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,9 @@ from gardener.model.checkpoint.resolve import BUILT_IN, home, resolve
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.net.address import Address, check_free, is_loopback, parse, parse_peer
 from gardener.net.look import STEP, look
+
+SETTLES = 1.5
+"""Seconds after which a stage has dialled the next one again: what was in the way may be gone."""
 
 MOST_STAGES = 64
 """Stages that are followed from one to the next, at most."""
@@ -52,7 +56,7 @@ async def of_cluster(cluster: Cluster, wanted: Wanted) -> Seen:
     found = await asyncio.gather(*(_examine(target, own) for target in targets))
     stages, spares = len(cluster.stages), len(cluster.spares)
     seen = Seen(
-        tuple(found[:stages]),
+        await _settled(found[:stages], own),
         gardener.__version__,
         spares=tuple(found[stages : stages + spares]),
         holder=found[-1],
@@ -76,13 +80,31 @@ async def of_peers(peers: Sequence[Address], wanted: Wanted) -> Seen:
         stages.append(await _examine(Target(Role.STAGE, stages[-1].number + 1, place), own))
     holder = _peer_of(stages[-1])
     seen = Seen(
-        tuple(stages),
+        await _settled(stages, own),
         gardener.__version__,
         holder=None if holder is None else await _examine(Target(Role.HOLDER, 0, holder), own),
         own=own,
         named=wanted.model,
     )
     return await asyncio.to_thread(_at_the_holder, seen)
+
+
+async def _settled(stages: Sequence[Examined], own: OwnKeys) -> tuple[Examined, ...]:
+    """The same, looked at once more where one that serves has no link to the next one, which is
+    there: they may only just have been started."""
+    pairs = pairwise(stages)
+    if not any(_serves(one) and _serves(other) and not _is_linked(one) for one, other in pairs):
+        return tuple(stages)
+    await asyncio.sleep(SETTLES)
+    return tuple(await asyncio.gather(*(_examine(each.target, own) for each in stages)))
+
+
+def _serves(node: Examined) -> bool:
+    return node.sight is not None and not node.sight.does
+
+
+def _is_linked(node: Examined) -> bool:
+    return node.sight is not None and node.sight.downstream is not None
 
 
 def _next(node: Examined) -> Address | None:
@@ -138,7 +160,9 @@ def _bare(address: str) -> str:
 def _at_the_holder(seen: Seen) -> Seen:
     """What can be looked at only where the holder is to run: its model, and its port."""
     holder = seen.holder
-    if holder is None or not holder.here:
+    if holder is None:
+        return replace(seen, unread="nobody says where the holder is")
+    if not holder.here:
         return replace(seen, unread="this is not the holder's machine")
     taken = ""
     if holder.card is None:

@@ -75,9 +75,12 @@ def _name(seen: Seen, node: Examined, unseen: Unseen) -> _Mended:
 
 def _refused(seen: Seen, node: Examined, unseen: Unseen) -> _Mended:
     host = node.target.address.host
-    sentence = "the machine is there, but nothing listens at that port: start it"
+    sentence = "nothing listens at that port: start it"
     if not node.here:
-        sentence += f"; if it runs, see that it listens at {host} and not at 127.0.0.1"
+        sentence = (
+            f"the machine is there, but {sentence}; if it runs, see that it listens at {host} and "
+            "not at 127.0.0.1"
+        )
     return Subject.REACH, sentence, commands.start(seen, node), node.machine
 
 

@@ -177,8 +177,8 @@ def check_links(seen: Seen) -> Iterator[Finding]:
         if node.sight is None or node.sight.does:
             continue
         yield from _dialled_elsewhere(seen, node)
-        if after is None or after.view is None or node.sight.downstream is not None:
-            continue  # what is wrong with the next one comes first
+        if after is None or after.sight is None or after.sight.does or node.sight.downstream:
+            continue  # what the next one lacks comes first
         yield _unlinked(seen, node, after)
 
 
@@ -208,7 +208,7 @@ def _dialled_elsewhere(seen: Seen, node: Examined) -> Iterator[Finding]:
 def _unlinked(seen: Seen, node: Examined, after: Examined) -> Finding:
     assert node.sight is not None
     assert after.sight is not None
-    if not node.sight.obstacle or after.sight.does:
+    if not node.sight.obstacle:
         return Finding(
             Subject.NEIGHBOUR,
             Severity.WAIT,

@@ -47,13 +47,16 @@ def _own(seen: Seen) -> Iterator[Finding]:
         return
     holder = seen.holder
     made_at = "" if holder is None or holder.here else holder.machine
+    alike: dict[str, list[str]] = {}
     for name, problem in seen.own.problems:
+        alike.setdefault(problem, []).append(name)
+    for problem, names in alike.items():
         yield Finding(
             Subject.KEYS,
             Severity.WRONG,
-            f"{name} on this machine",
+            f"{', '.join(names)} on this machine",
             problem,
-            mended(folder, name, problem, made_at, len(seen.stages), len(seen.spares)),
+            mended(folder, names[0], problem, made_at, len(seen.stages), len(seen.spares)),
         )
     for name, warning in seen.own.warnings:
         yield Finding(
