@@ -13,7 +13,16 @@ from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import RING
 from gardener.cli.leash import wear
 from gardener.cli.logs import begin_logs
-from gardener.cli.program import Interrupted, Misuse, application, command_line, note, program, run
+from gardener.cli.program import (
+    CLUSTER_SAYS,
+    Interrupted,
+    Misuse,
+    application,
+    command_line,
+    note,
+    program,
+    run,
+)
 from gardener.cli.security_options import SecurityOptions
 from gardener.cli.spare_options import SpareOptions
 from gardener.cli.stage_options import StageOptions
@@ -87,11 +96,13 @@ class PlaceOptions:
     def place(self) -> dict[str, Any]:
         """As settings of a node. Raises Misuse unless it is said where it stands."""
         if (self.stage is None) == (self.spare is None):
-            raise Misuse("say which stage this is with --stage N, or that it is a --spare N")
+            raise Misuse(
+                "say which stage this is with --stage N, or --spare N for one that stands by"
+            )
         if self.stage is not None and self.peer is None:
             raise Misuse(
                 "say where the next stage listens with --peer HOST:PORT; for the last stage, "
-                "where the holder does"
+                f"where the holder does{CLUSTER_SAYS}"
             )
         return {**asdict(self), "stage": self.stage or 0, "peer": self.peer or ""}
 
