@@ -97,7 +97,7 @@ class PlaceOptions:
         """As settings of a node. Raises Misuse unless it is said where it stands."""
         if (self.stage is None) == (self.spare is None):
             raise Misuse(
-                "say which stage this is with --stage N, or --spare N for one that stands by"
+                "say which stage this is with --stage N, or --spare N of one that stands by"
             )
         if self.stage is not None and self.peer is None:
             raise Misuse(
