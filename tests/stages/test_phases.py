@@ -184,7 +184,7 @@ def test_it_says_how_far_it_is_and_then_serves_at_the_same_socket(
                 await task
                 assert all("nothing listens" not in why for why in whys)
                 met = ear.links[0].peer  # which tells where it dials, too
-            assert msgspec.structs.replace(met, peer="") == it.nodes[0].card
+                assert msgspec.structs.replace(met, peer="") == it.nodes[0].card
                 await until(lambda: it.nodes[0].upstream)
                 assert view.status(1.0).state == "ready"
         assert it.said[0] == f"listening at {at}"
