@@ -61,7 +61,7 @@ def from_cluster(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
     if "stage" in known:
         values = _of_node(cluster, given)
     elif "peer" in known and commands[-1:] != ("doctor",):  # which looks at the file itself
-        values = _of_holder(cluster, given)
+        values = _of_holder(cluster, given, anywhere=commands[-1:] == ("plan",))
     else:
         values = {}
     values["cluster"] = str(cluster.path)
@@ -145,15 +145,16 @@ def _of_spare(cluster: Cluster, given: Given) -> dict[str, Any]:
     }
 
 
-def _of_holder(cluster: Cluster, given: Given) -> dict[str, Any]:
-    """The options of a command that holds the ring, as far as nothing goes before them."""
+def _of_holder(cluster: Cluster, given: Given, anywhere: bool) -> dict[str, Any]:
+    """The options of a command that holds the ring, as far as nothing goes before them.
+    `anywhere`: it may have no ring to hold, and then can be asked on any machine."""
     note(str(cluster))
     options = {**_told(cluster, given), **_drafts(cluster, given), "model": cluster.model}
     if {"local", "simulate"} & given.keys():  # its stages are here, and on loopback
         first = cluster.stage(1)
         alike = {"dtype": first.dtype, "quant": first.quant, "quant-head": first.quant_head}
         return {**options, **alike}
-    if "listen" not in given:
+    if "listen" not in given and not anywhere:
         check_here(cluster, "holder", cluster.holder)
     return {
         **options,
