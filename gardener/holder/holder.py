@@ -316,7 +316,10 @@ class Holder:
             self.depart()
 
     def failed(self, report: Failed) -> None:
-        """See `RingOwner`."""
+        """See `RingOwner`. Where a stage is lost, the others have given all up, and refuse what
+        begins with it: that says nothing of the request, which goes on once the ring stands."""
+        if not self.stands:
+            return
         session = self.admission.running.get(report.request)
         if session is None:
             self.admission.forget(report.request)  # if it was kept: it can be no more
