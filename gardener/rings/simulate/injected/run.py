@@ -36,6 +36,9 @@ a request, or a fault. A connection that nobody knows to be dead takes 4 s, a gr
 SETTLE = 2.0
 """Seconds after which what was told last has arrived everywhere, and who left is gone."""
 
+HEARD = 0.5
+"""Seconds after which the holder has heard of a loss that is seen at once."""
+
 NOTICED = 9.0
 """Seconds after which every connection on which nothing arrives is known to be lost."""
 
@@ -197,6 +200,8 @@ class Play:
         """Ask, and read the answer; or leave in the middle."""
         ask = answer.ask
         await asyncio.sleep(ask.begins)
+        if answer.gone:
+            return
         try:
             async with asyncio.timeout(ask.stays), self._open(ask) as session:
                 await self._read(answer, session)
@@ -275,8 +280,7 @@ class Play:
         self.injector.disarm()
         if not await self._until(lambda: self.injector.at_peace, "faults go on for ever", 60.0):
             return False
-        if self.injector.hidden:
-            await asyncio.sleep(NOTICED)
+        await asyncio.sleep(NOTICED if self.injector.hidden else HEARD)
         self.injector.heal()
         if await self._until(lambda: self.holder.stands, "the ring does not stand again"):
             return True
