@@ -335,11 +335,11 @@ class Holder:
 
         newest = None if self.session is None else self.session.speculation
         self.lost = frozenset(report.lost.stage for report in reports)
-        self._since = clock.now()
+        self._since = min(report.at for report in reports)
         self.admission.suspend()
         self.dispatch = Dispatch(self.costs)  # nothing is under way any more
         self._set_timer(None)
-        self.totals.rests_from(self._since)
+        self.totals.rests_from(clock.now())
         self._broke = why(newest, waits=self._patience > 0)
         refusal = PeerLost(why(newest))
         self._be_patient(lambda: self._end_waiting(refusal, why))
