@@ -141,7 +141,7 @@ class MachineLoop(Loop):
     ) -> asyncio.Handle:
         machine = _HERE.get() if context is None else context.get(_HERE)
         if machine is None:
-            return super().call_soon(callback, *args, context=context)
+            return cast(asyncio.Handle, super().call_soon(callback, *args, context=context))
         turn = _Turn(self, machine, callback)
         handle: asyncio.Handle = super().call_soon(turn, *args, context=context)
         turn.handle = handle
