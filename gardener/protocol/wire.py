@@ -13,7 +13,17 @@ import msgpack  # type: ignore[import-untyped]
 import msgspec
 
 from gardener.errors import LocalError, RemoteError
-from gardener.protocol.messages import MAX_ROWS, MESSAGES, Hello, Message, Welcome, code, fields
+from gardener.protocol.messages import (
+    MAX_ROWS,
+    MESSAGES,
+    Hello,
+    Looked,
+    Message,
+    Welcome,
+    code,
+    fields,
+)
+from gardener.protocol.sight import Look
 
 FRAME_LIMIT = 64 * 2**20
 """Most bytes a frame may have after its length, unless a `Decoder` is told otherwise."""
@@ -28,7 +38,8 @@ empty one takes 64 times its byte."""
 LENGTH = 4  # bytes of the length before each frame
 
 # The greeting may grow fields at its end: a newer peer must be understood as far as its version.
-_ARITY = {code(kind): 1 + len(fields(kind)) for kind in MESSAGES if kind not in (Hello, Welcome)}
+_MAY_GROW = (Hello, Welcome, Look, Looked)
+_ARITY = {code(kind): 1 + len(fields(kind)) for kind in MESSAGES if kind not in _MAY_GROW}
 
 
 def encode(message: Message) -> bytes:

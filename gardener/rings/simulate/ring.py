@@ -80,9 +80,10 @@ async def simulated_ring(
 ) -> AsyncIterator[SimulatedRing]:
     """A ring of stages that play back what is in the library. `say` gets the stages' lines.
 
-    Raises UserError if the model has too few layers.
+    Raises UserError if the model has too few layers, or the profile is for another ring.
     """
-    network = _network(profile, model)
+    profile.check(stages)
+    network = _network(profile, model, stages)
     seats: list[Seat] = []
     for number in range(1, stages + 1):
         say_so = partial(_say_of, say, number)
@@ -166,7 +167,7 @@ async def simulate(
         yield ring.holder
 
 
-def _network(profile: Profile, model: SimulatedModel) -> SimulatedNetwork:
+def _network(profile: Profile, model: SimulatedModel, stages: int) -> SimulatedNetwork:
     """A new network, in which the running loop makes connections from now on."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, Loop):
@@ -174,13 +175,19 @@ def _network(profile: Profile, model: SimulatedModel) -> SimulatedNetwork:
             "a simulated ring needs a virtual clock: run it on a loop that RingSettings.loop() "
             "makes, as asyncio.Runner(loop_factory=settings.loop()) does"
         )
-    loop.network = SimulatedNetwork(conditions(profile, model), profile.seed)
+    usual, named = conditions(profile, model, stages)
+    loop.network = SimulatedNetwork(usual, profile.seed, named)
     return loop.network
 
 
-def conditions(profile: Profile, model: SimulatedModel) -> LinkConditions:
-    """Of all links."""
-    return profile.link_conditions(model.width * ITEM_SIZE["float32"])
+def conditions(
+    profile: Profile, model: SimulatedModel, stages: int
+) -> tuple[LinkConditions, dict[int, LinkConditions]]:
+    """Of the links of a ring: those of the first one, and of each by the port that is dialled."""
+    row = model.width * ITEM_SIZE["float32"]
+    hops = [profile.link_conditions(row, hop) for hop in range(stages + 1)]
+    named = {address((hop + 1) % (stages + 1)).port: each for hop, each in enumerate(hops)}
+    return hops[0], named
 
 
 def _slices(model: SimulatedModel, stages: int) -> list[Slice]:
@@ -254,4 +261,12 @@ def card(
         kv_slot=1 if held and model.slots else 0,
         kv_room=model.slots if held else 0,
         head_quant="none",
+        layer=_alone(costs, held.end - held.first) if held else 0,
+        head=int(held is not None and held.is_last and bool(costs)),  # it is in its layers
     )
+
+
+def _alone(costs: tuple[tuple[int, int], ...], layers: int) -> int:
+    """Nanoseconds of a row alone in one layer, as all layers of a stage share its pass; 0: there is
+    no pass."""
+    return max(costs[0][1] * 1000 // layers, 1) if costs else 0

@@ -11,7 +11,7 @@ an orderly end, but nothing that it does reaches the network any more.
 import asyncio
 import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar, copy_context
 from enum import Enum
 from typing import Any, ParamSpec, TypeVar, cast
@@ -23,6 +23,7 @@ from gardener.rings.simulate.network import (
     SimulatedNetwork,
     SimulatedServer,
     SimulatedTransport,
+    Wire,
 )
 
 P = ParamSpec("P")
@@ -166,8 +167,8 @@ class MachineLoop(Loop):
 class MachineTransport(SimulatedTransport):
     """An end of a connection on a machine."""
 
-    def __init__(self, machine: Machine, network: "MachineNetwork", *args: Any) -> None:
-        super().__init__(network._wire(), *args)
+    def __init__(self, machine: Machine, wire: Wire, *args: Any) -> None:
+        super().__init__(wire, *args)
         self.machine, self.context = machine, machine.context
         machine.ends.append(self)
 
@@ -196,8 +197,10 @@ class MachineTransport(SimulatedTransport):
 class MachineNetwork(SimulatedNetwork):
     """Connections between machines."""
 
-    def __init__(self, conditions: LinkConditions, seed: int) -> None:
-        super().__init__(conditions, seed)
+    def __init__(
+        self, conditions: LinkConditions, seed: int, named: Mapping[int, LinkConditions]
+    ) -> None:
+        super().__init__(conditions, seed, named)
         self._hosts: dict[tuple[str, int], Machine] = {}  # who listened there last
 
     def serve(self, factory: Factory, host: str, port: int) -> SimulatedServer:
@@ -226,8 +229,8 @@ class MachineNetwork(SimulatedNetwork):
 
     def _pair(self, there: tuple[str, int]) -> tuple[SimulatedTransport, SimulatedTransport]:
         here = self._ephemeral(there)
-        near = MachineTransport(_here(), self, there, here)
-        far = MachineTransport(self._hosts[there], self, here, there)
+        near = MachineTransport(_here(), self._wire(there[1]), there, here)
+        far = MachineTransport(self._hosts[there], self._wire(there[1]), here, there)
         return self._joined(near, far)
 
     def _accept(self, server: SimulatedServer, far: SimulatedTransport) -> None:

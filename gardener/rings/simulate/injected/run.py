@@ -88,12 +88,13 @@ class Play:
         self.complaints: list[str] = []  # of the loop
         self.answers = [Answer(ask) for ask in case.asks]
         self.broke: list[float] = []
-        self.mended: list[float] = []
+        self.mended: list[float] = []  # with requests that wait for it
         self.news: list[tuple[float, str]] = []
         self._loop = asyncio.get_running_loop()
         assert isinstance(self._loop, MachineLoop)
         self._loop.set_exception_handler(self._complain)
-        self._network = MachineNetwork(conditions(case.profile, case.model), case.seed)
+        usual, named = conditions(case.profile, case.model, case.stages)
+        self._network = MachineNetwork(usual, case.seed, named)
         self._loop.network = self._network
         self._library = self._recorded()
         self.injector = Injector(case, self._library, self._network, self)
@@ -189,7 +190,8 @@ class Play:
     def _hear(self, line: str) -> None:
         """The holder has news of the ring."""
         if line.startswith("the ring stands again"):
-            self.mended.append(self._loop.time())
+            if line.endswith("on"):  # the request goes on, or requests go on
+                self.mended.append(self._loop.time())
         else:
             self.broke.append(self._loop.time())
             self.injector.broke()
