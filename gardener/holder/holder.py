@@ -323,14 +323,12 @@ class Holder:
             self.depart()
 
     def failed(self, report: Failed) -> None:
-        """See `RingOwner`. Where a stage is lost, the others have given all up, and refuse what
-        begins with it: that says nothing of the request, which goes on once the ring stands."""
-        if not self.stands:
-            return
+        """See `RingOwner`. Where a stage is lost, others have given all up, what is kept too, and
+        refuse what begins with it: such a request goes on."""
         session = self.admission.running.get(report.request)
         if session is None:
             self.admission.forget(report.request)  # if it was kept: it can be no more
-        else:
+        elif self.stands:
             session.fail(StageFailed(stage_failed(report, session.speculation)))
 
     def busy(self, report: Busy) -> None:
