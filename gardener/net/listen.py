@@ -6,16 +6,17 @@ never finds it closed.
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from gardener.errors import GardenerError, RemoteError, UserError
+from gardener.errors import Distrusted, GardenerError, RemoteError, UserError
 from gardener.net.address import Address, Inherited, bind_problem, every, inherited, parse
 from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link, Terms
 from gardener.protocol.connection import TIMES, Times
-from gardener.protocol.greeting import Admit
+from gardener.protocol.greeting import Admit, Replace
 from gardener.protocol.messages import PROTOCOL, Card, Looked, Message
 from gardener.protocol.sight import Sight
 from gardener.runtime.clock import wall_clock
@@ -27,6 +28,10 @@ LOOKERS = 8
 """Those who only look, likewise. They push out no greeting."""
 
 
+def ignore(sentence: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Host:
     """Who takes the links of a listening socket; see `listen`."""
@@ -35,6 +40,7 @@ class Host:
     card: Callable[[], Card]
     met: Callable[[Link], None]
     refused: Callable[[str], None]
+    distrusted: Callable[[str], None]
     sight: Callable[[], Sight]
 
 
@@ -82,7 +88,7 @@ class Listener:
             next(iter(self._greetings)).push_out()
         host = self.host
         link = Link(
-            replace(host.terms, card=host.card()),
+            dataclasses.replace(host.terms, card=host.card()),
             upstream=True,
             opened=partial(self._opened, host),
             failed=partial(self._failed, host),
@@ -109,6 +115,8 @@ class Listener:
             return  # to leave is what they came for
         self._greetings.pop(link, None)
         host.refused(str(error))
+        if isinstance(error, Distrusted):
+            host.distrusted(str(error))
 
 
 async def listen(
@@ -118,19 +126,29 @@ async def listen(
     *,
     admit: Admit,
     met: Callable[[Link], None],
-    refused: Callable[[str], None] = lambda sentence: None,
+    refused: Callable[[str], None] = ignore,
+    distrusted: Callable[[str], None] = ignore,
     sight: Callable[[], Sight] | None = None,
     times: Times = TIMES,
     keys: Keys | None = None,
+    replace: Replace | None = None,
 ) -> Listener:
     """Accept links from upstream at `address`; `met` gets each one that is open, and may still
     raise RemoteError to refuse it. A `Listener` goes on as this one.
 
-    A greeting that fails ends only its own connection; `refused` is told why, in a sentence.
-    Those who only look are shown `sight`. Raises UserError if the address cannot be had.
+    A greeting that fails ends only its own connection; `refused` is told why, in a sentence,
+    and `distrusted` if that is something which people have to put right. Those who only look are
+    shown `sight`. `replace`: see `Greeting`. Raises UserError if the address cannot be had.
     """
     show = card if callable(card) else lambda: card
-    host = Host(Terms(show(), handler, admit, times, keys), show, met, refused, sight or _sight)
+    host = Host(
+        Terms(show(), handler, admit, times, keys, replace=replace),
+        show,
+        met,
+        refused,
+        distrusted,
+        sight or _sight,
+    )
     if isinstance(address, Listener):
         address.host = host
         return address
@@ -145,17 +163,30 @@ def _sight() -> Sight:
 
 
 async def refuse_all(
-    address: Address | Inherited,
+    address: Address | Inherited | Listener,
     card: Card,
     why: Admit,
     sight: Callable[[], Sight],
     keys: Keys | None = None,
+    replace: Replace | None = None,
+    *,
+    distrusted: Callable[[str], None] = ignore,
 ) -> Listener:
     """Listen at `address`, but refuse whoever dials, for what `why` says then, until `listen` is
-    given the listener. Only those who look are shown `card`. Raises UserError if the address
-    cannot be had."""
+    given the listener. Only those who look are shown `card`. `replace`: see `Greeting`. Raises
+    UserError if the address cannot be had."""
     nobody = _Nobody()
-    return await listen(address, card, nobody, admit=why, met=nobody.met, sight=sight, keys=keys)
+    return await listen(
+        address,
+        card,
+        nobody,
+        admit=why,
+        met=nobody.met,
+        distrusted=distrusted,
+        sight=sight,
+        keys=keys,
+        replace=replace,
+    )
 
 
 class _Nobody:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from gardener.errors import RemoteError
 from gardener.protocol import parting
 from gardener.protocol.certificates import Identity
-from gardener.protocol.greeting import GREETING_FRAME, Admit, Greeting
+from gardener.protocol.greeting import GREETING_FRAME, Admit, Greeting, Replace
 from gardener.protocol.heartbeat import Heartbeat
 from gardener.protocol.link_state import End, LinkState, State
 from gardener.protocol.messages import (
@@ -84,10 +84,12 @@ class Connection:
         secured: bool = False,
         *,
         looks: bool = False,
+        missed: Card | None = None,
+        replace: Replace | None = None,
     ) -> None:
         """`secured`: the peer has to prove who it is, and the link to become private, before
         either end says a word. `looks`: we want no link, only to see who is there (upstream end
-        alone)."""
+        alone). `missed` and `replace`: see `Greeting`."""
         self.end = end
         self.is_open = False
         self.parting: Parting | None = None
@@ -102,7 +104,7 @@ class Connection:
         self._times = times
         self._where = "an unknown address"
         self._state = LinkState(end)
-        self._greeting = Greeting(card, admit, times.greeting)
+        self._greeting = Greeting(card, admit, times.greeting, missed, replace)
         self._looks = looks
         self._begun = False
         self._head = b""  # the first bytes from a peer that has not shown its card
@@ -182,7 +184,7 @@ class Connection:
         self.private = True
         why = self._greeting.disbelief(identity, wall)
         if why is not None:
-            self._end(parting.refused(self, why), now)
+            self._end(parting.disbelieved(self, why), now)
         elif self.parting is None:
             self._introduce()
 
@@ -272,14 +274,17 @@ class Connection:
         elif isinstance(message, Hello | Welcome):
             yield from self._meet(message, now)
         elif isinstance(message, Bye):
-            self._end(parting.left(self, message, was_open=self.is_open), now)
+            left = parting.left(self, message, was_open=self.is_open, secured=self._secured)
+            self._end(left, now)
         else:
             yield message
 
     def _meet(self, message: Hello | Welcome, now: float) -> Iterator[LinkEvent]:
         """The peer has shown its card: refuse it, or take our next step of the greeting."""
         why = self._greeting.refusal(message)
-        if why is not None:
+        if (pretence := self._greeting.pretence()) is not None:
+            self._end(parting.disbelieved(self, pretence), now)
+        elif why is not None:
             self._end(parting.refused(self, why), now)
         elif isinstance(message, Hello):
             self.send(self._greeting.welcome(message))
