@@ -159,7 +159,8 @@ async def struck(options: argparse.Namespace, security: Sequence[str]) -> Soak:
         run.holder = first = run.by_api(keep=False)
         await first.open()
         trial = Trial(nodes, await reference(first, options.tokens), await prefills(first))
-        print(f"references after {time.monotonic() - began:.0f} s", flush=True)
+        first_tokens = ", ".join(f"{seconds:.2f} s" for seconds in trial.prefill.values())
+        print(f"the first token of each prompt alone: {first_tokens}", flush=True)
         await run.leave()
         for number in chosen(options):
             fault = draw(options.seed, number, options.stages, options.tokens, options.kinds)
