@@ -224,7 +224,7 @@ class HttpHolder:
                 seed=question.seed,
                 ignore_eos=True,
             )
-        except OSError as error:
+        except (OSError, IndexError) as error:  # no status came
             heard.error = f"{type(error).__name__}: {error}"
         answer.comments = heard.comments
         if heard.done and not heard.error:
