@@ -24,7 +24,7 @@ OVER = 2**40
 PATIENCE = 10.0
 """Seconds in which a request ends, whatever a link makes of it."""
 
-QUIET = 0.2
+QUIET = 0.05
 """Seconds without an answer after which a stream is over: a length that lies has eaten its end."""
 
 SEGMENT, ADVANCE = b"\x06", b"\x07"
