@@ -23,8 +23,8 @@ import uvloop
 
 from gardener.decoding.events import Moment
 from gardener.decoding.limits import Counts
+from gardener.holder.piece import Piece
 from gardener.holder.prompter import Prompter
-from gardener.holder.session import Piece
 from gardener.model.checkpoint.resolve import resolve
 from gardener.protocol.messages import Card
 from gardener.protocol.sampling import GREEDY

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         StageFailed,
         UserError,
     )
-    from gardener.holder.session import Piece, Session
+    from gardener.holder.piece import Piece
+    from gardener.holder.session import Session
     from gardener.protocol.logprobs import TokenLogprobs
     from gardener.protocol.sampling import Sampling
     from gardener.rings.open import open_ring

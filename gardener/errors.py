@@ -62,3 +62,13 @@ class Busy(UserError):
         again = f"{run} and {wait}: try again in {seconds:.0f} s"
         super().__init__(f"{again}, or allow more (--max-requests)", again)
         self.retry_after = seconds
+
+
+def our_fault(error: Exception) -> GardenerError:
+    """What went wrong at the holder, for people: a bug, unless it says itself what it is."""
+    if isinstance(error, GardenerError):
+        return error
+    kind = type(error).__name__
+    fault = LocalError(f"{kind} at the holder: {error}; this is a bug, please report it")
+    fault.__cause__ = error
+    return fault

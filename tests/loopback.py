@@ -178,6 +178,7 @@ class Ring:
             "listen_at": self.address(0),
             "peer": self.address(1),
             "patience": 20.0,
+            "patience_lost": 0.0,
             "say": self.said.append,
         }
         drafters = options.pop("drafters", [NGram()])

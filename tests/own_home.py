@@ -14,6 +14,7 @@ def furnish(own: Path) -> None:
     where the user has them; others are fetched into it, once, by the first test that needs one."""
     users = home() / "models"
     os.environ["GARDENER_HOME"] = str(own)
+    os.environ["XDG_CONFIG_HOME"] = str(own / "config")  # a cluster.toml may be in the user's
     models = own / "models"
     models.mkdir()
     for name in BUILT_IN:

@@ -25,10 +25,11 @@ MAY_IMPORT = {
     "draft": WORKERS,
     "holder": WORKERS | {"stages", "draft"},
     "rings": WORKERS | {"stages", "draft", "holder"},
+    "cluster": WORKERS | {"stages", "draft", "holder"},
     "evaluation": WORKERS | {"stages", "draft", "holder"},
     "watch": WORKERS | {"stages", "draft", "holder"},
     "metrics": WORKERS | {"stages", "draft", "holder"},
-    "serve": WORKERS | {"stages", "draft", "holder", "rings", "watch", "metrics"},
+    "serve": WORKERS | {"stages", "draft", "holder", "rings", "cluster", "watch", "metrics"},
 }
 """Room -> the rooms that it may import, besides itself. `cli` alone may import everything."""
 
@@ -45,6 +46,7 @@ KNOWS_NOTHING_OF = {
     "draft": TERMINAL | SOCKETS,
     "holder": TERMINAL,
     "rings": TERMINAL,
+    "cluster": TERMINAL,
     "watch": TERMINAL,
     "metrics": TERMINAL,
     "serve": TERMINAL,

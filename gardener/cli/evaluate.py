@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import DRAFTING, RING
 from gardener.cli.measuring import Evaluation, measure_all
 from gardener.cli.program import flag, note
@@ -142,6 +143,7 @@ def evaluate(
     sampling: SamplingOptions = SamplingOptions(),
     no_view: o.NoView = False,
     output: o.OutputOptions = o.OutputOptions(),
+    cluster: ClusterFile = None,
     config: o.Config = None,
 ) -> None:
     """Run every policy on the same prompts, in turns; compare what they write and how fast.

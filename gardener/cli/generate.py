@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from gardener.cli import options as o
 from gardener.cli.answered import Answered, as_object, summary, whole
+from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import POLICY
 from gardener.cli.output import progress
 from gardener.cli.program import Misuse, flag, ignore, note, result, run, text_of
@@ -88,6 +89,7 @@ def generate(
     no_view: o.NoView = False,
     record: o.Record = None,
     output: o.OutputOptions = o.OutputOptions(),
+    cluster: ClusterFile = None,
     config: o.Config = None,
 ) -> None:
     """Answer one prompt. The text goes to stdout as it is accepted, all else to stderr.

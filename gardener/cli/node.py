@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import RING
 from gardener.cli.leash import wear
 from gardener.cli.logs import begin_logs
@@ -89,6 +90,7 @@ def node(
     log_format: o.LogFormat = "text",
     no_view: o.NoView = False,
     leash: Annotated[bool, Parameter(show=False, help="End when standard input closes.")] = False,
+    cluster: ClusterFile = None,
     config: o.Config = None,
 ) -> None:
     """Hold one stage of a model and serve it to the ring.

@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 from gardener.cli.groups import DRAFTING, MODEL, POLICY, RING
 from gardener.cli.program import Misuse, flag, note, text_of
 from gardener.cli.stage_options import StageOptions
-from gardener.decoding.limits import MAX_REQUESTS
+from gardener.decoding.limits import MAX_REQUESTS, PATIENCE_LOST
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
 from gardener.draft.factory import DraftSettings
 from gardener.holder.templates import NEEDS
@@ -209,6 +209,16 @@ class ConnectionOptions:
     ] = None
     listen: Listen = "127.0.0.1:7000"
     patience: PatienceSeconds = 120.0
+    patience_lost: Annotated[
+        float,
+        Parameter(
+            env_var="GARDENER_PATIENCE_LOST",
+            validator=Number(gte=0.0),
+            metavar="SECONDS",
+            help="How long answers wait for a ring that broke, to go on where they were; 0: they "
+            "end with it.",
+        ),
+    ] = PATIENCE_LOST
     max_requests: Annotated[
         int | None,
         Parameter(

@@ -26,6 +26,7 @@ from cyclopts import (
 
 import gardener
 from gardener.cli import terminal
+from gardener.cli.cluster_options import from_cluster
 from gardener.cli.config import from_file
 from gardener.cli.output import finish, ignore, note, result
 from gardener.cli.start import end_at_once
@@ -49,6 +50,10 @@ __all__ = [
 
 CLOSING = 3.0
 """Seconds that the event loop has to close once the command is done."""
+
+CLUSTER_SAYS = (
+    "; a cluster file says it for every machine (--cluster FILE, or cluster.toml in this folder)"
+)
 
 _takers: list[Callable[[], bool]] = []
 """Those who take Ctrl-C, the last one first; see `taking_interrupts`."""
@@ -90,7 +95,7 @@ def application(name: str, purpose: str | None = None) -> App:
             env_var_split=_values,
             json_list=False,
         ),
-        config=from_file,
+        config=(from_file, from_cluster),
         result_action="sys_exit_zero",
     )
     app.register_install_completion_command(help="Let the shell complete commands and options.")
@@ -158,7 +163,8 @@ def _complaint(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.argument.name
         given = name in (error.root_input_tokens or ())
-        return f"{name} requires an argument{'' if given else ', and is not given at all'}"
+        out = CLUSTER_SAYS if name == "--peer" and not given else ""
+        return f"{name} requires an argument{'' if given else ', and is not given at all'}{out}"
     text = str(error).strip().rstrip(".")
     return text[:1].lower() + text[1:]
 

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import SERVER
 from gardener.cli.logs import begin_logs
 from gardener.cli.program import flag, note, run
@@ -143,6 +144,7 @@ def serve(
     ] = False,
     no_view: o.NoView = False,
     record: o.Record = None,
+    cluster: ClusterFile = None,
     config: o.Config = None,
 ) -> None:
     """Serve a ring to any client of OpenAI's interface, until Ctrl-C.
@@ -151,9 +153,7 @@ def serve(
     """
     begin_logs(log_format)
     settings = holder.settings(ring, holder.drafting.settings(draft))
-    settings = replace(
-        settings, keep_prefixes=True, reopened=True, policies=() if policy is None else (policy,)
-    )
+    settings = replace(settings, keep_prefixes=True, policies=() if policy is None else (policy,))
     simulated = settings.simulate is not None  # it runs ahead of what it tells: nothing to watch
     if simulated and record is not None:
         raise UserError(

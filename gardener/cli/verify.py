@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from gardener.cli import options as o
+from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import POLICY
 from gardener.cli.output import progress
 from gardener.cli.program import ignore, note, result, run
@@ -98,6 +99,7 @@ def verify(
     raw: o.Raw = False,
     sampling: SamplingOptions = SamplingOptions(),
     output: o.OutputOptions = o.OutputOptions(),
+    cluster: ClusterFile = None,
     config: o.Config = None,
 ) -> None:
     """Compare what the ring writes under every policy with a reference, token by token.

@@ -98,7 +98,8 @@ class Dispatch:
     def _learn(self, round_: Round, tokens: int, now: float) -> None:
         """From the tokens that came: whether guesses are worth their time."""
         speculation = round_.speculation
-        counts = round_.throttled and speculation.counts.emitted > tokens
+        before = speculation.length - tokens - len(speculation.prompt)
+        counts = round_.throttled and before > 0
         if any(each.prompt_under_way for each in self._rounds.values()):
             self.payoffs.disturbed()
         else:

@@ -9,6 +9,9 @@ MAX_REQUESTS = 8
 MOST_REQUESTS = 128
 """And at most: stages take more, but keep the rows of some that have ended, too."""
 
+PATIENCE_LOST = 120.0
+"""Seconds for which requests wait for a ring that broke, where nobody says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

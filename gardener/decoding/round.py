@@ -17,10 +17,13 @@ from gardener.protocol.messages import Segment
 class Round:
     """`costs` are those of the ring: what is seen here goes into them."""
 
-    def __init__(self, speculation: Speculation, costs: Costs) -> None:
+    def __init__(
+        self, speculation: Speculation, costs: Costs, stage_times: StageTimes | None = None
+    ) -> None:
+        """`stage_times`: of the same answer, before the ring broke."""
         self.speculation = speculation
-        self.stage_times = StageTimes()
-        self.costs = costs.at(len(speculation.prompt))  # for the text as it is now
+        self.stage_times = stage_times or StageTimes()
+        self.costs = costs.at(speculation.length)  # for the text as it is now
         self.left = 0.0  # when it sent a segment last, or began
         self.wake: float | None = None  # when it should be asked again whether it has a segment
         self._patience = Patience()
@@ -62,13 +65,14 @@ class Round:
     def _observe(self, judged: Judged, now: float) -> None:
         """What the verdict tells of the ring. The prompt is another kind of work: it tells of
         nothing but itself. Of those that left together, one speaks for all."""
-        verdict, emitted = judged.verdict, self.speculation.counts.emitted
-        flight = self.speculation.flights.due(verdict.seq)
-        if flight is None or not emitted or self.speculation.finished:
+        verdict, speculation = judged.verdict, self.speculation
+        flight = speculation.flights.due(verdict.seq)
+        reading = speculation.length == len(speculation.prompt)
+        if flight is None or reading or self.speculation.finished:
             return
         seconds = now - flight.left
         self.stage_times.add(verdict.times, seconds)
-        self.costs = self.costs.at(len(self.speculation.prompt) + emitted)
+        self.costs = self.costs.at(speculation.length)
         if flight.first:
             costs = self.costs if flight.context is None else self.costs.at(flight.context)
             costs.observe(flight.size + flight.beside, seconds, verdict.times)

@@ -8,8 +8,7 @@ Whoever drives it carries out the commands in order and feeds back what happened
 * `Room` says that the ring can take a segment; it is worth asking again after every event.
 
 The tokens emitted equal those of plain decoding whatever the drafter proposes and whenever events
-come, because a token is only ever emitted when it is the target's own pick after the root. When the
-ring has room, `Round` knows.
+come: a token is only ever emitted when it is the target's own pick after the root.
 """
 
 from collections.abc import Sequence
@@ -32,19 +31,19 @@ from gardener.decoding.events import (
 from gardener.decoding.flights import Flight, Flights
 from gardener.decoding.judgements import Judgements
 from gardener.decoding.limits import Counts, Limits
+from gardener.decoding.outgoing import outgoing
 from gardener.decoding.pacing import verdict_in
 from gardener.decoding.policy import Policy, SharingPolicy, View
 from gardener.decoding.tree import Node, Opinion, Tree
 from gardener.errors import LocalError
-from gardener.protocol.messages import SPARE, Advance, Close, Open, Segment
+from gardener.protocol.messages import SPARE, Advance, Close, Open
 from gardener.protocol.room import slots_for
 from gardener.protocol.sampling import GREEDY, Sampling
 
 IDLE = 0.001
 """Guesses less likely than this are left out: no policy sends them, whatever floor a user sets."""
 
-ROOM = Room()
-"""There is room, and nobody has waited for it."""
+ROOM = Room()  # there is room, and nobody has waited for it
 
 
 @dataclass(slots=True)
@@ -54,7 +53,8 @@ class Speculation:
     Several drafters may grow the tree, each at its own pace. `sources` says of each whether it is
     asked again about a node once that is the root, because its features have come by then;
     `instant`, whether it answers at once. `taps` are the features that one of them wants.
-    `sampling`, `logprobs` and `prefix` are those of `messages.Open`.
+    `sampling`, `logprobs`, `prefix` and `written` are those of `messages.Open`: the limits and the
+    counts are those of the whole answer, with what was written before.
 
     Raises ValueError if the prompt is empty or leaves no room for an answer.
     """
@@ -68,13 +68,14 @@ class Speculation:
     taps: tuple[int, ...] = ()
     instant: tuple[bool, ...] = ()
     sampling: Sampling = GREEDY
-    logprobs: int | None = None  # best tokens of which log probabilities come; None: nothing comes
-    prefix: tuple[int, int] | None = None  # another request, and tokens taken from there
+    logprobs: int | None = None
+    prefix: tuple[int, int] | None = None
     spare: int = SPARE  # most rows of the tree that may be under way or alive in the ring
     keep: bool = False  # at its end, the stages are to keep what is certain of it
+    written: int = 0
+    counts: Counts = field(default_factory=Counts)
     moment: Moment = field(default_factory=Moment)  # of the newest event
     tree: Tree = field(init=False)
-    counts: Counts = field(init=False, default_factory=Counts)
     depths: Depths = field(init=False, default_factory=Depths)
     flights: Flights = field(init=False, default_factory=Flights)
     finished: str | None = field(init=False, default=None)
@@ -93,12 +94,27 @@ class Speculation:
     # drafters that are at work, and what they look at
 
     def __post_init__(self) -> None:
-        self._limit, self._why = self.limits.room(len(self.prompt))
+        self._limit, self._why = self.limits.room(self.asked)
         self.tree = Tree(len(self.prompt) - 1, self.prompt[-1])
         self._judgements = Judgements(len(self.prompt) - 1)
         self._prefilled = self.prefix[1] if self.prefix else 0
         self._expanded = [set() for _ in self.sources]
         self._postponed = [set() for _ in self.sources]
+
+    @property
+    def asked(self) -> int:
+        """Tokens of the prompt that are not of the answer."""
+        return len(self.prompt) - self.written
+
+    @property
+    def length(self) -> int:
+        """Tokens that are certain; the root is the last one."""
+        return self.asked + self.counts.emitted
+
+    @property
+    def context(self) -> int:
+        """Most tokens that prompt and answer may have together."""
+        return self.asked + self._limit
 
     @property
     def prompt_read(self) -> int:
@@ -109,7 +125,7 @@ class Speculation:
     def announced(self) -> int:
         """How many tokens of prompt and answer, from the first one on, all stages know to be
         certain by what was sent to them until now, and have rows of."""
-        return max(self._told, self.prompt_read + bool(self.counts.emitted))
+        return max(self._told, self.prompt_read + (self.length > len(self.prompt)))
 
     @property
     def kept(self) -> bool:
@@ -120,12 +136,13 @@ class Speculation:
     @property
     def settled_rows(self) -> int:
         """Most rows that are certain at any stage, which may have got further than the others."""
-        return self._prefilled + self.counts.emitted + (self.tree.root in self._sent)
+        further = self.length - len(self.prompt)
+        return self._prefilled + further + (self.tree.root in self._sent)
 
     @property
     def slots(self) -> int:
         """Slots that every stage sets aside for it."""
-        return slots_for(len(self.prompt) + self._limit, self.spare)
+        return slots_for(self.context, self.spare)
 
     @property
     def tokens_left(self) -> int:
@@ -139,21 +156,18 @@ class Speculation:
     def start(self, moment: Moment | None = None) -> list[Command]:
         """The first commands."""
         self.moment, self._opened = moment or self.moment, True
-        return [
-            Send(
-                Open(
-                    self.request,
-                    len(self.prompt),
-                    len(self.prompt) + self._limit,
-                    self.taps,
-                    self.sampling,
-                    self.logprobs,
-                    self.spare,
-                    self.prefix,
-                )
-            ),
-            *self._grow(),
-        ]
+        opening = Open(
+            self.request,
+            len(self.prompt),
+            self.context,
+            self.taps,
+            self.sampling,
+            self.logprobs,
+            self.spare,
+            self.prefix,
+            self.written,
+        )
+        return [Send(opening), *self._grow()]
 
     def handle(
         self, event: Grown | Judged | Room | Abort, moment: Moment | None = None
@@ -283,24 +297,13 @@ class Speculation:
             if node in self._sent:
                 raise LocalError(f"policy {self.policy.name} chose node {node} a second time")
             self._sent[node] = seq
-        root = len(self.prompt) - 1 + self.counts.emitted
         depths = self.depths.leave(nodes, self.tree.depth)
         self._leave(seq, (*prompt, *nodes), len(prompt))
         self.counts.segments += bool(rows)
         self.counts.prefill += not rows
         self.counts.rows += len(rows)
-        return Send(
-            Segment(
-                request=self.request,
-                seq=seq,
-                ids=(*prompt, *nodes),
-                parents=(*[p - 1 for p in prompt], *[n.parent for n in rows]),
-                positions=(*prompt, *[root + depth for depth in depths]),
-                tokens=(*[self.prompt[p] for p in prompt], *[n.token for n in rows]),
-                hidden=None,
-                times=(),
-            )
-        )
+        places = [self.length - 1 + depth for depth in depths]
+        return Send(outgoing(self.request, seq, self.prompt, prompt, rows, places))
 
     def _leave(self, seq: int, ids: tuple[int, ...], prompt: int) -> None:
         now, costs, rows = self.moment.now, self.moment.costs, len(ids)
@@ -354,9 +357,7 @@ class Speculation:
             return []
         settled, self._settled = tuple(self._settled), []
         # The root's own row may still be on its way, unless it was judged.
-        self._told = (
-            len(self.prompt) - 1 + self.counts.emitted + (self.tree.root in self._judgements)
-        )
+        self._told = self.length - 1 + (self.tree.root in self._judgements)
         return [Send(Advance(self.request, settled, self.tree.root))]
 
     def _accept(self, token: int) -> None:

@@ -8,7 +8,7 @@ overtakes: a long request is not put off for ever by short ones.
 from collections import deque
 from collections.abc import Callable
 
-from gardener.errors import Busy, GardenerError
+from gardener.errors import Busy, GardenerError, UserError
 from gardener.holder.drafters import Drafts
 from gardener.holder.kept import KeptPrefixes, Start
 from gardener.holder.session import Session
@@ -30,6 +30,7 @@ class Admission:
         self.prefixes = KeptPrefixes((), taps=False)  # until the ring stands
         self._drafts: dict[int, Drafts] = {}  # of what is kept
         self._blocked: Session | None = None  # that lacks memory, since nobody has ended
+        self._suspended = False  # the ring broke
         self._send = send
 
     @property
@@ -51,6 +52,8 @@ class Admission:
 
     def admit(self) -> None:
         """Begin the requests that have waited longest, as far as there is room."""
+        if self._suspended:
+            return
         while self.waiting and len(self.running) < self.max_requests:
             session = self.waiting[0]
             if session is self._blocked:
@@ -96,7 +99,7 @@ class Admission:
             self.prefixes.ended(session.request)
             return
         self._drafts[session.request] = session.leave_drafts()
-        tokens = [*speculation.prompt, *session.tokens]
+        tokens = [*session.prompt, *session.tokens]
         rows, slots = speculation.announced, speculation.settled_rows
         self.forget(*self.prefixes.keep(session.request, tokens, rows, slots))
 
@@ -110,13 +113,45 @@ class Admission:
                 self._send(Close(request))
                 drafts.close()
 
-    def close(self, error: Callable[[Session], GardenerError] | None = None) -> None:
-        """End all sessions: they are left, or fail because of an error."""
+    def suspend(self) -> None:
+        """The ring broke: nothing is kept of anybody, and those that run are the first to begin
+        once it stands again. Stages that are still there are told to forget them."""
+        self._suspended = True
+        self.forget(*self.prefixes.kept)
+        for session in reversed(self.running.values()):
+            self._send(Close(session.request))
+            session.suspend()
+            self.waiting.appendleft(session)
+        self.running.clear()
+
+    @property
+    def suspended(self) -> int:
+        """Requests that had begun when the ring broke, and wait for it."""
+        return sum(session.waited is not None for session in self.waiting)
+
+    def resume(self, renew: Callable[[Session], None]) -> None:
+        """The ring stands again, and `prefixes` are those of its stages as they are now. `renew`
+        those that had begun; whoever does not fit any more ends."""
+        self._blocked, prefixes = None, self.prefixes
+        for session in tuple(self.waiting):
+            if session.waited is not None:
+                renew(session)
+            asked = session.speculation
+            try:
+                prefixes.check(asked.asked, asked.context - asked.asked, asked.spare)
+            except UserError as error:
+                session.fail(error)
+        self._suspended = False
+
+    def fail(self, error: Callable[[Session], GardenerError], reason: str) -> None:
+        """End all sessions because of an error."""
         for session in reversed(self.sessions):  # those that wait first, or they would begin
-            if error is None:
-                session.close()
-            else:
-                session.fail(error(session), "lost")
+            session.fail(error(session), reason)
+
+    def close(self) -> None:
+        """End all sessions: they are left."""
+        for session in reversed(self.sessions):  # as above
+            session.close()
         for drafts in self._drafts.values():
             drafts.close()
         self._drafts.clear()

@@ -10,8 +10,9 @@ from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
 from gardener.holder.figures import Figures
 from gardener.holder.holder import Holder
+from gardener.holder.piece import Piece
 from gardener.holder.prompter import Prompter
-from gardener.holder.session import Piece, Session
+from gardener.holder.session import Session
 from gardener.holder.text import TextStream, check_stops
 from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.sampling import GREEDY, MAX_BEST, MAX_ENDS, Sampling

@@ -13,7 +13,7 @@ from typing import Protocol
 from gardener.decoding.costs import Costs
 from gardener.decoding.dispatch import Dispatch
 from gardener.decoding.events import Command, Event
-from gardener.decoding.limits import MAX_REQUESTS, Limits
+from gardener.decoding.limits import MAX_REQUESTS, PATIENCE_LOST, Limits
 from gardener.decoding.policy import Policy
 from gardener.decoding.round import Round
 from gardener.decoding.speculation import Speculation
@@ -22,8 +22,9 @@ from gardener.errors import GardenerError, LocalError, PeerLost, StageFailed, Us
 from gardener.holder.admission import Admission
 from gardener.holder.drafters import Drafters
 from gardener.holder.kept import KeptPrefixes
-from gardener.holder.outage import LossReport, ring_broke, stage_failed, stalled
+from gardener.holder.outage import LossReport, mended, ring_broke, stage_failed, stalled
 from gardener.holder.ring import Ring
+from gardener.holder.ring_state import RingState
 from gardener.holder.session import Session
 from gardener.holder.text import TextStream
 from gardener.holder.totals import Totals
@@ -41,7 +42,7 @@ STALL = 120.0
 
 def start_again(stage: int) -> str:
     """What to do about a lost stage of a ring that others started."""
-    return f"start stage {stage} again, then repeat the request"
+    return f"start stage {stage} again"
 
 
 class Prepare(Protocol):
@@ -74,13 +75,16 @@ class Holder:
         stall: float = STALL,
         max_requests: int = MAX_REQUESTS,
         keep: bool = True,
+        patience_lost: float = PATIENCE_LOST,
+        news: Callable[[str], None] = lambda line: None,
         advise: Callable[[int], str] = start_again,
         make_worker: Callable[[str], AnyWorker] = Worker,
     ) -> None:
-        """`say` is told what the ring waits for; `advise`, given a lost stage, says what to do.
-        `max_requests` run at the same time. `keep` what the stages computed of a request, for those
-        that begin with the same tokens. `make_worker` gives the drafters that take time what they
-        run on."""
+        """`say` is told what the ring waits for while it closes, `news` that it broke and that it
+        stands again; `advise`, given a lost stage, says what to do. `patience_lost`: seconds for
+        which requests wait for a ring that broke; 0: they end with it. `max_requests` run at the
+        same time. `keep` what the stages computed of a request, for those that begin with the same
+        tokens. `make_worker` gives the drafters that take time what they run on."""
         self._make_worker = make_worker
         self.drafters = Drafters(drafters, make_worker)
         self.trace = trace
@@ -95,11 +99,17 @@ class Holder:
         self._timer: asyncio.TimerHandle | None = None
         self.ring = Ring(card, self, listen_at=listen_at, peer=peer, patience=patience, say=say)
         self._stall = stall
-        self._advise = advise
+        self._advise, self._news, self._patience = advise, news, patience_lost
+        self._broke = ""  # what broke the ring, as long as it is broken
+        self._since = 0.0  # when it broke
+        self._impatience: asyncio.TimerHandle | None = None
+        self._refusal: GardenerError | None = None  # for who asks now: nobody waits any more
         self._failure: GardenerError | None = None  # of the ring, for good
         self._failed = asyncio.Event()
-        # Numbers of requests follow on this; stages may still be busy with those of another holder.
-        self.before = self._requests = random.getrandbits(40)
+        self._sessions = 0  # requests that were opened
+        # Their numbers in the ring follow on this; stages may still be busy with those of another
+        # holder, and a request gets a new one after a loss.
+        self._requests = random.getrandbits(40)
         self.prepare: Prepare = nothing
 
     @property
@@ -115,10 +125,16 @@ class Holder:
     @property
     def stands(self) -> bool:
         """Whether the ring can take requests, even if one has failed."""
-        return self._failure is None
+        return self.ring.state is RingState.STANDING
+
+    @property
+    def condition(self) -> str:
+        """What the ring waits for since it broke, in a sentence; empty: it is not broken."""
+        obstacle = self.ring.obstacle
+        return f"{self._broke}; now: {obstacle}" if self._broke and obstacle else self._broke
 
     async def failure(self) -> GardenerError:
-        """Waits until the ring can take no more requests; why."""
+        """Waits until the ring can take requests no more, and never will; why."""
         await self._failed.wait()
         assert self._failure is not None
         return self._failure
@@ -150,11 +166,10 @@ class Holder:
 
     async def close(self) -> None:
         """Leave the ring politely."""
-        if self._failure is None:
-            self._failure = UserError("this ring was closed: open another one")
-            self._failed.set()
+        self._fail_for_good(UserError("this ring was closed: open another one"))
         self.admission.close()
         self._set_timer(None)
+        self._be_patient(None)
         self.drafters.close()
         await self.ring.close()
 
@@ -174,17 +189,18 @@ class Holder:
         """Begin a request, or let it wait for its turn; the session gives its answer, piece by
         piece, with text if `text` turns tokens into it.
 
-        Raises ValueError for a prompt that leaves no room, what broke the ring if it is broken,
-        Busy if too many wait already, and UserError if it was closed or if the stages have not
-        enough memory for it.
+        Raises ValueError for a prompt that leaves no room, what broke the ring if nobody waits for
+        it any more, Busy if too many wait already, and UserError if it was closed or if the stages
+        have not enough memory for it.
         """
-        if self._failure is not None:
-            raise type(self._failure)(str(self._failure))
+        refusal = self._failure or self._refusal
+        if refusal is not None:
+            raise type(refusal)(str(refusal))
         self.check_room()
-        self._requests += 1
+        self._sessions += 1
         drafters = self.drafters
         speculation = Speculation(
-            self._requests,
+            self._next_request(),
             prompt,
             policy,
             limits,
@@ -199,10 +215,16 @@ class Holder:
         new_tokens = speculation.tokens_left
         self.admission.prefixes.check(len(prompt), new_tokens, speculation.spare)
         round_ = Round(speculation, self.costs)
-        session = self.session = Session(self, round_, drafters, text, self._stall)
+        session = Session(self, round_, drafters, text, self._stall, self._sessions)
+        self.session = session
         self.admission.waiting.append(session)
         self.depart()
         return session
+
+    def _next_request(self) -> int:
+        """A number that no stage has seen."""
+        self._requests += 1
+        return self._requests
 
     def check_room(self) -> None:
         """Raise Busy if nobody else may wait."""
@@ -271,13 +293,10 @@ class Holder:
         """Send this into the ring."""
         self.ring.send(message)
 
-    def stalled(self, session: Session) -> None:
-        """No verdict came for too long: the ring can no longer be used."""
-
-        def error(speculation: Speculation | None) -> GardenerError:
-            return PeerLost(stalled(self._stall, speculation or session.speculation))
-
-        self._fail(error)
+    def stalled(self) -> None:
+        """No verdict came for too long: those that wait for one wait in vain. The ring stands, as
+        far as anybody knows."""
+        self.admission.fail(lambda each: PeerLost(stalled(self._stall, each.speculation)), "failed")
 
     # --- what the ring tells -----------------------------------------------------------------
 
@@ -305,19 +324,61 @@ class Holder:
             session.fail(StageFailed(stage_failed(report, session.speculation)))
 
     def broke(self, reports: Sequence[LossReport]) -> None:
-        """See `RingOwner`."""
-        self.lost = frozenset(report.lost.stage for report in reports)
-        self._fail(
-            lambda speculation: PeerLost(
-                ring_broke(reports, len(self.cards), speculation, self._advise)
-            )
-        )
+        """See `RingOwner`. Requests wait for the ring, those that run with what they have."""
 
-    def _fail(self, error: Callable[[Speculation | None], GardenerError]) -> None:
-        """The ring can no longer be used. `error`: for one of the requests, or for those to
-        come."""
+        def why(speculation: Speculation | None, waits: bool = False) -> str:
+            stages = len(self.cards)
+            return ring_broke(reports, stages, speculation, self._advise, self._patience, waits)
+
+        newest = None if self.session is None else self.session.speculation
+        self.lost = frozenset(report.lost.stage for report in reports)
+        self._since = clock.now()
+        self.admission.suspend()
+        self.dispatch = Dispatch(self.costs)  # nothing is under way any more
+        self._set_timer(None)
+        self.totals.rests_from(self._since)
+        self._broke = why(newest, waits=self._patience > 0)
+        refusal = PeerLost(why(newest))
+        self._be_patient(lambda: self._end_waiting(refusal, why))
+        if self._patience:
+            self._news(self._broke)
+
+    def mended(self) -> None:
+        """See `RingOwner`."""
+        self.lost, self._broke, self._refusal = frozenset(), "", None
+        self._be_patient(None)
+        self._reckon()
+        self._news(mended(clock.now() - self._since, self.admission.suspended))
+        self.admission.resume(self._renew)
+        self.depart()
+
+    def _renew(self, session: Session) -> None:
+        session.renew(self._next_request(), self.costs)
+
+    def _be_patient(self, over: Callable[[], None] | None) -> None:
+        """From now on, and call this when it is over; None: no longer."""
+        if self._impatience is not None:
+            self._impatience.cancel()
+            self._impatience = None
+        if over is not None and not self._patience:
+            over()
+        elif over is not None:
+            loop = asyncio.get_running_loop()
+            self._impatience = loop.call_later(self._patience, over)
+
+    def _end_waiting(self, refusal: PeerLost, why: Callable[[Speculation], str]) -> None:
+        """Whoever waits for the ring has waited long enough. `refusal`: of those to come. `why`:
+        for one of the requests."""
+        self._refusal = refusal
+        self.admission.fail(lambda session: PeerLost(why(session.speculation)), "lost")
+
+    def give_up(self, error: GardenerError) -> None:
+        """The ring will never stand again, because of `error`: see `RingOwner`; or whoever started
+        the stages says so."""
+        self._fail_for_good(error)
+        self.admission.fail(lambda session: type(error)(str(error)), "lost")
+
+    def _fail_for_good(self, error: GardenerError) -> None:
         if self._failure is None:
-            newest = None if self.session is None else self.session.speculation
-            self._failure = error(newest)
+            self._failure = error
             self._failed.set()
-            self.admission.close(lambda session: error(session.speculation))

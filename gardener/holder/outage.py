@@ -10,6 +10,10 @@ from gardener.decoding.speculation import Speculation
 from gardener.protocol.messages import Card, Failed, Lost
 from gardener.runtime.wording import printable
 
+NETWORK = "see to the network between them"
+STAGES_ARE_UP = "the stages are up"
+"""What to do about a loss, where no stage has to be started again."""
+
 
 @dataclass(frozen=True, slots=True)
 class LossReport:
@@ -42,28 +46,60 @@ def ring_broke(
     stages: int,
     speculation: Speculation | None,
     advise: Callable[[int], str],
+    patience: float = 0.0,
+    waits: bool = False,
 ) -> str:
-    """The sentence for a ring that broke. `advise` says what to do about a stage."""
+    """The sentence for a ring that broke. `advise` says what to do about a stage.
+
+    patience  seconds for which those who ask wait for it
+    waits     they still do; otherwise they have waited, and this request ends
+    """
+    what, advice = _loss(reports, stages, speculation, advise)
+    if not waits:
+        waited = [f"the ring was not whole again within {patience:g} s"] if patience else []
+        return "; ".join((what, *_written(speculation), *waited, _repeat(advice)))
+    return "; ".join((what, *_written(speculation), f"{advice}: up to {patience:g} s are waited"))
+
+
+def mended(seconds: float, going_on: int) -> str:
+    """The sentence for a ring that stands again after so long, with so many requests that it took
+    up again."""
+    whom = {0: "", 1: ": the request goes on"}.get(going_on, f": {going_on} requests go on")
+    return f"the ring stands again after {seconds:.1f} s{whom}"
+
+
+def _repeat(advice: str) -> str:
+    joint = ": " if advice == STAGES_ARE_UP else ", then "
+    return f"{advice}{joint}repeat the request"
+
+
+def _loss(
+    reports: Sequence[LossReport],
+    stages: int,
+    speculation: Speculation | None,
+    advise: Callable[[int], str],
+) -> tuple[str, str]:
+    """What was lost, and what to do about it."""
     still = _stood_still(reports)
     reports = [report for report in reports if not report.still] or reports
     lost = sorted({report.lost.stage for report in reports} - {0})
     pair = _apart(reports, stages)
     if still:
         what = f"this process stood still for {still:.0f} s, so the stages next to it gave it up"
-        advice = "the stages are up: repeat the request"
+        advice = STAGES_ARE_UP
     elif pair is not None:
         what = (
             f"{_name(pair[0])} and {_name(pair[1])} lost each other: {_accounts(reports, stages)}"
         )
-        advice = "see to the network between them, then repeat the request"
+        advice = NETWORK
     elif not lost:
         what = f"stage {stages} lost the holder: {_it(reports[0].lost.why)}"
-        advice = "see to the network between them, then repeat the request"
+        advice = NETWORK
     else:
         told = [_obituary(stage, reports, speculation) for stage in lost]
         what = "; ".join(told)
-        advice = advise(lost[0]) if len(lost) == 1 else "start them again, then repeat the request"
-    return "; ".join((what, *_written(speculation), advice))
+        advice = advise(lost[0]) if len(lost) == 1 else "start them again"
+    return what, advice
 
 
 def stage_failed(report: Failed, speculation: Speculation) -> str:

@@ -1,24 +1,26 @@
-"""The holder's side of the ring: closes it, checks it, keeps it, and hears of a loss.
+"""The holder's side of the ring: closes it, checks it, keeps it, and closes it again after a loss.
 
 The holder dials stage 1 and is dialled by the last stage. The ring stands once a Survey has come
-round. Once it has broken it stays broken: to try again, a holder makes another `Ring`.
+round. What becomes of it then is in `ring_state.py`.
 """
 
 import asyncio
 import contextlib
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gardener.errors import GardenerError, PeerLost, RemoteError, UserError
+from gardener.errors import GardenerError, PeerLost, RemoteError, UserError, our_fault
 from gardener.holder.outage import LossReport, complete
+from gardener.holder.ring_state import NEXT, RingEvent, RingState
 from gardener.net.address import Address, Inherited, is_taken
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices
-from gardener.protocol.cards import SERVED, mismatch, ring_problem
+from gardener.protocol.cards import SERVED, mismatch, other_ring, ring_problem
 from gardener.protocol.messages import (
     Card,
     Failed,
@@ -55,7 +57,13 @@ class RingOwner(Protocol):
         """A stage gave a request up. The ring stands."""
 
     def broke(self, reports: Sequence[LossReport]) -> None:
-        """The ring, which stood, broke. Called once."""
+        """The ring, which stood, broke. It is closed again from now on."""
+
+    def mended(self) -> None:
+        """The ring, which broke, stands again."""
+
+    def give_up(self, error: GardenerError) -> None:
+        """It will never stand again: this house has failed."""
 
 
 class Ring:
@@ -72,7 +80,8 @@ class Ring:
         say: Callable[[str], None],
     ) -> None:
         self.card = card  # ours; once the ring stands, with what our own link takes
-        self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stands
+        self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stood
+        self.state = RingState.CLOSING
         self._neighbours = Neighbours(card, self)
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience
@@ -80,11 +89,13 @@ class Ring:
         self._obstacle = ("", 0.0)  # what was in the way, and at which loop time
         self._missed: float | None = None  # since which loop time the last stage has missed us
         self._nonce = secrets.token_bytes(16)
-        self._surveyed: asyncio.Future[tuple[Card, ...]] | None = None
-        self._changed = asyncio.Event()  # a link came or went while the ring closes
+        self._surveyed: tuple[Card, ...] | None = None  # what came round with this nonce
+        self._changed = asyncio.Event()  # something happened while the ring closes
         self._listener: Listener | None = None
-        self._reports: list[LossReport] = []
-        self._conclusion: asyncio.TimerHandle | None = None
+        self._reports: list[LossReport] = []  # of the loss that broke it
+        self._lost_some = asyncio.Event()  # there is one
+        self._lost_all = asyncio.Event()  # there are all that there will be
+        self._keeper: asyncio.Task[None] | None = None  # closes it again
 
     @property
     def downstream(self) -> Link | None:
@@ -96,6 +107,17 @@ class Ring:
         """The link to the last stage."""
         return self._neighbours.upstream
 
+    @property
+    def obstacle(self) -> str:
+        """What has kept it from closing lately, in a sentence; empty: nothing is known."""
+        sentence, since = self._obstacle
+        fresh = sentence and asyncio.get_running_loop().time() - since <= STALE
+        return sentence if fresh else ""
+
+    def _happened(self, event: RingEvent) -> None:
+        self.state = NEXT[self.state, event]
+        self._changed.set()
+
     # --- closing it --------------------------------------------------------------------------
 
     async def connect(self) -> tuple[Card, ...]:
@@ -104,40 +126,53 @@ class Ring:
         Raises PeerLost, with what it waited for, when that takes longer than `patience`, or when
         the stages do not fit; UserError when it cannot listen.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
-        self._surveyed = loop.create_future()
+        deadline = asyncio.get_running_loop().time() + self._patience
         try:
             self._listener = await listen(
                 self._listen_at, self.card, self, admit=self._admit, met=self._met
             )
         except UserError as error:
             raise await self._taken(error) from error
-        while not (self._surveyed.done() and self.upstream and self.downstream):
-            if self.downstream is None:
-                await self._dial(deadline - loop.time())
-            await self._ask(deadline)
-        cards = self._surveyed.result()
-        problem = ring_problem(cards)
-        if problem:
+        cards = await self._survey(deadline)
+        if problem := ring_problem(cards):
             raise PeerLost(problem)
         self.cards = cards[1:]
+        self._happened(RingEvent.SURVEYED)
+        self._keeper = asyncio.create_task(self._keep())
         return self.cards
 
     async def close(self) -> None:
         """Leave the ring politely."""
-        if self._conclusion is not None:
-            self._conclusion.cancel()
+        self._happened(RingEvent.LEAVE)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
         if self._listener is not None:
             await self._listener.close()
         await self._neighbours.leave("the holder is done")
 
-    async def _dial(self, patience: float) -> None:
+    async def _survey(self, deadline: float) -> tuple[Card, ...]:
+        """Until the loop's time `deadline`: the cards that came round, ours first. Raises PeerLost
+        when it is over."""
+        self._forget_survey()
+        while True:
+            if self.downstream is None:
+                await self._dial(deadline)
+            await self._ask(deadline)
+            if self._surveyed and self.upstream and self.downstream:
+                return self._surveyed
+
+    def _forget_survey(self) -> None:
+        """What is under way, or is back already, says nothing of the ring to come."""
+        self._nonce, self._surveyed = secrets.token_bytes(16), None
+
+    async def _dial(self, deadline: float) -> None:
+        left = deadline - asyncio.get_running_loop().time()
         try:
             await self._neighbours.dial(
                 self._peer,
                 "stage 1",
-                patience=max(patience, 0.0),
+                patience=None if math.isinf(left) else max(left, 0.0),
                 waiting=lambda why: self._say(_served(why) or why),
             )
         except PeerLost:
@@ -169,7 +204,6 @@ class Ring:
 
     async def _ask(self, deadline: float) -> None:
         """Send the survey, then wait until it is back or there is reason to send it again."""
-        assert self._surveyed is not None
         self._changed.clear()
         self.card = self._neighbours.card
         self.send(Survey(self._nonce, (self.card,)))
@@ -177,13 +211,11 @@ class Ring:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(min(deadline, loop.time() + ASK)):
                 await self._changed.wait()
-        if loop.time() >= deadline and not self._surveyed.done():
+        if loop.time() >= deadline and not self._surveyed:
             raise self._overdue()
 
     def _overdue(self) -> PeerLost:
-        sentence, since = self._obstacle
-        if not sentence or asyncio.get_running_loop().time() - since > STALE:
-            sentence = "nothing was heard of the last stage"
+        sentence = self.obstacle or "nothing was heard of the last stage"
         return PeerLost(f"the ring did not close within {self._patience:g} s: {sentence}")
 
     def _admit(self, peer: Card) -> str | None:
@@ -229,13 +261,14 @@ class Ring:
                 raise RemoteError(f"the holder has no use for {type(message).__name__}")
 
     def _round(self, survey: Survey) -> None:
-        """A survey has come round. One that another holder sent may still come: it is ignored."""
-        if survey.nonce == self._nonce and self._surveyed and not self._surveyed.done():
-            self._surveyed.set_result(survey.cards)
+        """A survey has come round. One that another holder sent may still come, or one from before
+        a loss: it is ignored."""
+        if survey.nonce == self._nonce and self.state is RingState.CLOSING:
+            self._surveyed = survey.cards
             self._changed.set()
 
     def _waits(self, message: Waiting) -> None:
-        if self.cards:
+        if self.state is not RingState.CLOSING:
             return
         sentence = printable(message.why)
         if message.peer or self._listener is None:
@@ -256,30 +289,57 @@ class Ring:
         loss = self._neighbours.lose(link)  # what came from upstream, the owner knows itself
         if loss is None:
             return
-        self._changed.set()
-        if not self.cards and self._surveyed is not None:
-            # A survey that was under way, or is back already, says nothing of the ring to come.
-            self._nonce = secrets.token_bytes(16)
-            self._surveyed = asyncio.get_running_loop().create_future()
         still = link.parting.stood_still
         self._lost(LossReport(loss, before=not link.upstream, still=still))
 
     def _lost(self, report: LossReport) -> None:
-        if not self.cards:  # not closed yet: stages may still be starting, or starting again
+        if self.state is RingState.CLOSING:  # stages may still be starting, or starting again
+            self._forget_survey()
             if report.lost.stage:
                 why = printable(report.lost.why)
                 self._say(f"stage {report.lost.stage} was lost while the ring closed: {why}")
-            return
-        self._reports.append(report)
-        loop = asyncio.get_running_loop()
-        if self._conclusion is None:
-            self._conclusion = loop.call_later(GATHER, self._conclude)
-        elif complete(self._reports) and self._conclusion.when() > loop.time() + SETTLE:
-            self._conclusion.cancel()
-            self._conclusion = loop.call_later(SETTLE, self._conclude)
+        else:
+            self._reports.append(report)
+            self._lost_some.set()
+            if complete(self._reports):
+                self._lost_all.set()
+        self._happened(RingEvent.LOST)
 
-    def _conclude(self) -> None:
-        self._owner.broke(self._reports)
+    async def _keep(self) -> None:
+        """Whenever the ring breaks: hear of what, and close it again."""
+        try:
+            while True:
+                self._owner.broke(await self._hear_of_loss())
+                await self._close_again()
+                self._owner.mended()
+        except Exception as error:
+            self._owner.give_up(our_fault(error))
+
+    async def _hear_of_loss(self) -> Sequence[LossReport]:
+        """What is told of the next loss."""
+        await self._lost_some.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATHER):
+                await self._lost_all.wait()
+                await asyncio.sleep(SETTLE)
+        reports, self._reports = self._reports, []
+        self._lost_some.clear()
+        self._lost_all.clear()
+        self._happened(RingEvent.TOLD)
+        return reports
+
+    async def _close_again(self) -> None:
+        """Until it stands as it stood: whoever is another in the place of one that was lost is
+        refused, and waited for."""
+        while True:
+            cards = await self._survey(math.inf)
+            problem = ring_problem(cards) or other_ring(self.cards, cards[1:])
+            if problem is None:
+                self.cards = cards[1:]
+                self._happened(RingEvent.SURVEYED)
+                return
+            self._say(problem)
+            await asyncio.sleep(ASK)
 
 
 def _served(sentence: str) -> str:

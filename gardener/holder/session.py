@@ -8,9 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from copy import deepcopy
 from typing import Protocol, Self
 
+from gardener.decoding.costs import Costs
 from gardener.decoding.dispatch import Departure
 from gardener.decoding.events import (
     Abort,
@@ -24,40 +25,29 @@ from gardener.decoding.events import (
     Judged,
     Send,
 )
+from gardener.decoding.renewal import renewed
 from gardener.decoding.round import Round
 from gardener.decoding.stage_times import StageTimes
-from gardener.errors import GardenerError, LocalError, RemoteError, StageFailed
+from gardener.errors import GardenerError, LocalError, RemoteError, StageFailed, our_fault
 from gardener.holder.drafters import Drafters, Drafts, Guesses
 from gardener.holder.outage import not_numbers
+from gardener.holder.piece import Piece
 from gardener.holder.text import TextStream
 from gardener.protocol.features import Features
-from gardener.protocol.logprobs import TokenLogprobs, brought
+from gardener.protocol.logprobs import brought
 from gardener.protocol.messages import Card, Close, Message, Segment, Verdict
 from gardener.protocol.sampling import Sampling
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace, What
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What was accepted at once: tokens, and the text that they complete. Text may be empty where
-    a character is unfinished, or where it may be the beginning of a stop string. `logprobs`: of
-    these tokens, if they were asked for. `missed`: nobody had guessed the last of them."""
-
-    tokens: tuple[int, ...]
-    text: str = ""
-    logprobs: tuple[TokenLogprobs, ...] = ()
-    missed: bool = field(default=False, compare=False)
-
-
 class SessionOwner(Protocol):
     """What a session needs of its holder."""
 
     trace: Trace
-    before: int  # numbers of requests in the ring begin after it
 
     @property
-    def cards(self) -> tuple[Card, ...]:
+    def cards(self) -> Sequence[Card]:
         """Of the stages."""
 
     @property
@@ -80,7 +70,7 @@ class SessionOwner(Protocol):
     def send(self, message: Message) -> None:
         """Into the ring."""
 
-    def stalled(self, session: "Session") -> None:
+    def stalled(self) -> None:
         """No verdict came for too long, though all links are alive."""
 
     def ended(self, session: "Session") -> None:
@@ -102,26 +92,35 @@ class Session:
         drafters: Drafters,
         text: TextStream | None,
         stall: float,
+        number: int,
     ) -> None:
         """`text` turns tokens into text; the request's limits tell it of each. `stall`: seconds
-        without a verdict that are too long. It waits until `begin` is called."""
+        without a verdict that are too long. `number`: counts the requests of the holder from 1. It
+        waits until `begin` is called."""
+        self.number = number
         self.round = round_
         self.speculation = round_.speculation  # tree, counts, flights, why it finished
-        self.request = round_.speculation.request  # its number in the ring
         self.error: GardenerError | None = None
         self.tokens: list[int] = []  # of the answer, so far
         self.waited: float | None = None  # seconds until its turn came
+        self.cached_tokens = 0  # of the prompt, not computed again: another request had begun so
         self._asked = clock.now()
         self._owner, self._text, self._stall = owner, text, stall
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # None: there are no more
         self._drafters, self.drafts = drafters, Drafts(())
         self._ended = False  # the last piece is out
         self._missed = 0  # tokens emitted so far that nobody had guessed
+        self._policy = deepcopy(self.speculation.policy)  # as it was before it saw anything
 
     @property
-    def number(self) -> int:
-        """Counts the requests of the holder from 1."""
-        return self.request - self._owner.before
+    def request(self) -> int:
+        """Its number in the ring, which is another one once the ring broke and stands again."""
+        return self.speculation.request
+
+    @property
+    def prompt(self) -> Sequence[int]:
+        """The tokens that were asked."""
+        return self.speculation.prompt[: self.speculation.asked]
 
     @property
     def stage_times(self) -> StageTimes:
@@ -132,11 +131,6 @@ class Session:
     def sampling(self) -> Sampling:
         """The settings that it runs with, the seed among them."""
         return self.speculation.sampling
-
-    @property
-    def cached_tokens(self) -> int:
-        """Tokens of the prompt that were not computed again: another request had begun so."""
-        return 0 if self.speculation.prefix is None else self.speculation.prefix[1]
 
     @property
     def text_fault(self) -> str | None:
@@ -180,7 +174,7 @@ class Session:
                     return await self._pieces.get()
             except TimeoutError:
                 if self._unheard() >= self._stall and not self.finish_reason:
-                    self._owner.stalled(self)
+                    self._owner.stalled()
 
     def _unheard(self) -> float:
         """Seconds for which the verdict that has been due longest is under way, of any request:
@@ -204,7 +198,9 @@ class Session:
     def begin(self, source: tuple[Drafts, int] | None = None) -> None:
         """Its turn has come: open the drafts, and carry out the first commands. `source`: drafts
         of a text that begins with as many of the same tokens."""
-        self.waited = clock.now() - self._asked
+        if self.waited is None:
+            self.waited = clock.now() - self._asked
+            self.cached_tokens = (self.speculation.prefix or (0, 0))[1]
         self._guarded(lambda: self._begin(source))
 
     def _begin(self, source: tuple[Drafts, int] | None) -> None:
@@ -217,6 +213,18 @@ class Session:
             source=source,
         )
         self._run(self._owner.start(self.round))
+
+    def suspend(self) -> None:
+        """The ring broke: what is under way is lost, and what is drafted is of no use."""
+        self.drafts.close()
+        self.drafts = Drafts(())
+
+    def renew(self, request: int, costs: Costs) -> None:
+        """The ring stands again: once it is begun, the answer goes on after its last token, as
+        request `request`."""
+        before, policy = self.speculation, deepcopy(self._policy)
+        self.speculation = renewed(before, request, self.tokens, policy)
+        self.round = Round(self.speculation, costs, self.round.stage_times)
 
     def leave_drafts(self) -> Drafts:
         """After the end: the drafts, for others who begin with the same text."""
@@ -281,7 +289,7 @@ class Session:
             raise
         except Exception as error:
             if not self._ended and self.error is None:
-                self.error = error if isinstance(error, GardenerError) else _fault(error)
+                self.error = our_fault(error)
             if self._ended:
                 return
             if self.finish_reason:  # the commands that would have told the stages may be lost
@@ -379,10 +387,3 @@ class Session:
 
 def _grown(source: int, nodes: Sequence[int], guesses: Guesses, seconds: float) -> Grown:
     return Grown(tuple(zip(nodes, guesses, strict=True)), source, seconds)
-
-
-def _fault(error: Exception) -> LocalError:
-    kind = type(error).__name__
-    fault = LocalError(f"{kind} at the holder: {error}; this is a bug, please report it")
-    fault.__cause__ = error
-    return fault

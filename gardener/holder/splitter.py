@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from tokenizers import Tokenizer
 
 from gardener.holder.detokenizer import Detokenizer
-from gardener.holder.session import Piece
+from gardener.holder.piece import Piece
 
 
 class Splitter:

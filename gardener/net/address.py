@@ -74,6 +74,16 @@ def parse_peer(text: str) -> Address:
     return address
 
 
+def is_loopback(host: str) -> bool:
+    """Whether it means the very machine that says it."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
+
+
 def of_peer(peername: object) -> str:
     """The address of the other end, as a transport gives it."""
     if isinstance(peername, tuple) and len(peername) >= 2:

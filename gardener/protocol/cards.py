@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gardener.protocol.messages import SPARE, Card, microseconds
-from gardener.protocol.room import longest_in
+from gardener.protocol.room import MOST_CONTEXT, longest_in
 from gardener.runtime.wording import span
 
 SERVED = "the ring serves somebody else at the moment"
@@ -80,6 +80,41 @@ def ring_problem(cards: Sequence[Card]) -> str | None:
         if problem:
             return problem
     return None
+
+
+_AS_BEFORE = ("dtype", "quant", "head_quant", "layers", "width")
+"""What stages of a ring that stands again must have as they had it, or its text would be
+another one."""
+
+
+def other_ring(before: Sequence[Card], now: Sequence[Card]) -> str | None:
+    """Why the stages of a ring that is whole again cannot go on where these stages broke off; or
+    None. Both in the order of the ring, without the holder."""
+    if len(before) != len(now):
+        return f"the ring has {_stages(len(now))} now, and had {len(before)}: start it as it was"
+    for old, new in zip(before, now, strict=True):
+        if problem := _other_stage(old, new):
+            return f"stage {new.stage} came back with {problem}: start it as it was"
+    return None
+
+
+def _other_stage(old: Card, new: Card) -> str | None:
+    if (old.first, old.end) != (new.first, new.end):
+        return f"{span(new.first, new.end)}, and had {span(old.first, old.end)}"
+    if not same_model(old.model, new.model):
+        return "another model"
+    for name in _AS_BEFORE:
+        had, has = getattr(old, name), getattr(new, name)
+        if had != has:
+            return f"{name} {has}, and had {had}"
+    if new.longest and new.longest < (old.longest or MOST_CONTEXT):
+        had = old.longest or "any number of"
+        return f"room for requests of {new.longest} tokens, and took {had}"
+    return None
+
+
+def _stages(count: int) -> str:
+    return "1 stage" if count == 1 else f"{count} stages"
 
 
 def memory_problem(asked: int, cards: Sequence[Card]) -> str | None:

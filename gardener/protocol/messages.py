@@ -22,7 +22,7 @@ from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
 from gardener.protocol.tensors import Count, Tensor
 from gardener.runtime.wording import printable
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of the protocol: peers with another one are refused."""
 
 MAX_ROWS = 4096
@@ -151,6 +151,9 @@ class Open(Struct, frozen=True, array_like=True, tag=4):
 
     `prefix`: another request, which the stages keep or compute, and how many of its first tokens
     this one begins with, too. Their rows are taken from there, and never sent.
+
+    `written`: as many of the last tokens of the prompt are of the answer already: the ring broke
+    while it was written.
     """
 
     request: Count
@@ -161,8 +164,11 @@ class Open(Struct, frozen=True, array_like=True, tag=4):
     logprobs: Annotated[int, Meta(ge=0, le=MAX_BEST)] | None = None
     spare: Annotated[int, Meta(ge=1, le=2**16)] = SPARE
     prefix: tuple[Count, Count] | None = None
+    written: Count = 0
 
     def __post_init__(self) -> None:
+        if self.written >= self.prompt:
+            raise ValueError(f"{self.written} tokens of the answer in a prompt of {self.prompt}")
         if list(self.taps) != sorted(set(self.taps)):
             raise ValueError(f"the taps {self.taps} are not in ascending order")
         if not self.sampling.is_greedy and self.sampling.seed is None:

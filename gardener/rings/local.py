@@ -25,9 +25,11 @@ GRACE = 5.0
 LAST_WORDS = 1.0
 """Seconds to read what a stage printed before it ended."""
 
-REPEAT = "repeat the command, it starts all stages anew"
-REOPENED = "all stages are started anew: repeat the request in a moment"
-"""What to do about a lost stage."""
+DEATHS, WITHIN = 3, 60.0
+"""A stage that has died as often within so many seconds is not started again."""
+
+FRESH = 5.0
+"""Seconds for which the end of a process explains the loss of its stage."""
 
 LINE = 4096
 """Longest line that is told whole; a longer one is cut in pieces."""
@@ -42,66 +44,85 @@ class LocalRing:
         model: Path,
         options: Sequence[str],
         heard: Callable[[str], None],
-        reopened: bool = False,
     ) -> None:
-        """`options` go to every node; `heard` is told each line that a node prints. `reopened`: see
-        `RingSettings`."""
+        """`options` go to every node; `heard` is told each line that a node prints."""
         self._model = model
         self._options = options
         self._heard = heard
-        self._way_out = REOPENED if reopened else REPEAT
         self._sockets = [_listening() for _ in range(stages + 1)]
         ports = [sock.getsockname()[1] for sock in self._sockets]
         self._addresses = [Address("127.0.0.1", port) for port in ports]
         self.listen_at = Inherited(self._sockets[0].detach())
         self.peer = self._addresses[1]
-        self.processes: list[asyncio.subprocess.Process] = []
+        self.processes: list[asyncio.subprocess.Process] = []  # the newest of each stage
+        self._deaths: list[deque[float]] = [deque(maxlen=DEATHS) for _ in range(stages)]
+        self._fates: dict[int, tuple[str, float]] = {}  # what became of it last, and when
         self._lines: list[deque[str]] = [deque(maxlen=20) for _ in range(stages)]
         self._readers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start all stages; returns before they are ready."""
-        stages = len(self._sockets) - 1
-        for stage in range(1, stages + 1):
-            sock = self._sockets[stage]
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gardener.cli.start"),
-                *("--stage", str(stage), "--stages", str(stages), "--leash", "--no-view"),
-                *("--peer", str(self._addresses[(stage + 1) % (stages + 1)])),
-                *("--listen", f"fd:{sock.fileno()}", "--model", str(self._model)),
-                *self._options,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=[sock.fileno()],
-                env=_environment(),
-                start_new_session=True,  # Ctrl-C is for the holder, which then ends the stages
-            )
-            sock.close()
+        for stage in range(1, len(self._sockets)):
+            process = await self._start(stage)
             self.processes.append(process)
             self._readers.append(asyncio.create_task(self._read(stage, process)))
 
+    async def _start(self, stage: int) -> asyncio.subprocess.Process:
+        """A process of this stage. Its listening socket stays open here, for the next one."""
+        stages, sock = len(self._sockets) - 1, self._sockets[stage]
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gardener.cli.start"),
+            *("--stage", str(stage), "--stages", str(stages), "--leash", "--no-view"),
+            *("--peer", str(self._addresses[(stage + 1) % (stages + 1)])),
+            *("--listen", f"fd:{sock.fileno()}", "--model", str(self._model)),
+            *self._options,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=[sock.fileno()],
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C is for the holder, which then ends the stages
+        )
+
+    async def keep(self) -> str:
+        """Start every stage again that ends. Returns, with a sentence, when one ends again and
+        again."""
+        while True:
+            stage, process = await self._next_death()
+            deaths, now = self._deaths[stage - 1], asyncio.get_running_loop().time()
+            deaths.append(now)
+            self._fates[stage] = (_fate(process), now)
+            fate = f"stage {stage} {_fate(process)}: {await self._last_words(stage)}"
+            if len(deaths) == DEATHS and now - deaths[0] < WITHIN:
+                return f"{fate}; that was the {DEATHS}rd time within {WITHIN:.0f} s"
+            self.processes[stage - 1] = process = await self._start(stage)
+            self._readers[stage - 1] = asyncio.create_task(self._read(stage, process))
+
     async def died(self) -> str:
         """Wait until any stage ends, and say which and why."""
+        stage, process = await self._next_death()
+        return f"stage {stage} {_fate(process)}: {await self._last_words(stage)}"
+
+    async def _next_death(self) -> tuple[int, asyncio.subprocess.Process]:
+        """Wait until any stage ends; which one."""
         waits = [asyncio.create_task(process.wait()) for process in self.processes]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-        stage, process = next(
-            (s, p) for s, p in enumerate(self.processes, 1) if p.returncode is not None
-        )
+        return next((s, p) for s, p in enumerate(self.processes, 1) if p.returncode is not None)
+
+    async def _last_words(self, stage: int) -> str:
         await asyncio.wait([self._readers[stage - 1]], timeout=LAST_WORDS)
-        last = self._lines[stage - 1][-1] if self._lines[stage - 1] else "it printed nothing"
-        return f"stage {stage} {_fate(process)}: {last}"
+        return self._lines[stage - 1][-1] if self._lines[stage - 1] else "it printed nothing"
 
     def advise(self, stage: int) -> str:
-        """What became of the process of a lost stage, and what to do."""
-        process = self.processes[stage - 1]
-        if process.returncode is None:
-            return self._way_out
-        return f"its process {_fate(process)}; {self._way_out}"
+        """What became of the process of a lost stage, and what is done about it."""
+        fate, when = self._fates.get(stage, ("", 0.0))
+        if not fate or asyncio.get_running_loop().time() - when > FRESH:
+            return "its process is still there: see what it printed (--verbose)"
+        return f"its process {fate}; it is started again"
 
     async def stop(self) -> None:
         """End all stages, within `GRACE` and a moment: those that do not end are killed."""

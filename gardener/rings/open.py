@@ -90,7 +90,7 @@ async def _local(
     share_cores(SPINS)
     model, theirs = await asyncio.to_thread(local_folders, settings, stages, say)
     start = Start(stages, say, heard)
-    local = LocalRing(stages, theirs, settings.node_options(), start.heard, settings.reopened)
+    local = LocalRing(stages, theirs, settings.node_options(), start.heard)
     start.begin(settings.model)
     try:
         await local.start()
@@ -101,7 +101,9 @@ async def _local(
             listen_at=local.listen_at,
             peer=local.peer,
             patience=settings.patience,
+            patience_lost=settings.patience_lost,
             say=lambda line: None,
+            news=say,
             advise=local.advise,
         )
         async with _closing(holder):
@@ -111,7 +113,8 @@ async def _local(
                 tell_sharing(settings, say)
                 tell_steep_costs(holder.cards, settings.policies, say)
                 prompter = await reading
-            yield holder, model, prompter
+            async with _kept_up(holder, local):
+                yield holder, model, prompter
     finally:
         await local.stop()
 
@@ -129,7 +132,9 @@ async def _joined(
         listen_at=parse(settings.listen),
         peer=parse_peer(peer),
         patience=settings.patience,
+        patience_lost=settings.patience_lost,
         say=say,
+        news=say,
     )
     async with _closing(holder):
         await _connect_and_equip(holder, partial(load_drafters, settings, model, say))
@@ -171,6 +176,21 @@ async def _closing(holder: Holder) -> AsyncIterator[None]:
         yield
     finally:
         await holder.close()
+
+
+@asynccontextmanager
+async def _kept_up(holder: Holder, local: LocalRing) -> AsyncIterator[None]:
+    """Inside, stages that end are started again."""
+
+    async def keep() -> None:
+        holder.give_up(PeerLost(await local.keep()))
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
 
 
 @asynccontextmanager

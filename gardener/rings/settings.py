@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from gardener.decoding.limits import MAX_REQUESTS, MOST_REQUESTS
+from gardener.decoding.limits import MAX_REQUESTS, MOST_REQUESTS, PATIENCE_LOST
 from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
 from gardener.holder.templates import read as read_template
@@ -44,11 +44,11 @@ class RingSettings:
               is free there
     context   most tokens of prompt and answer together; None: what the model was made for
     patience  seconds to wait for the ring to close
+    patience_lost  seconds for which requests wait for a ring that broke; 0: they end with it
     draft     which drafters guess
     policies  that will run in it, as far as they are known
     max_requests  that run at the same time; others wait for their turn
     keep_prefixes keep what was computed of a request, for those that begin with the same tokens
-    reopened  whoever opens it opens it again after a break, and people are told so
     """
 
     local: int | None = None
@@ -67,23 +67,39 @@ class RingSettings:
     kv_memory: float | None = None
     context: int | None = None
     patience: float = 120.0
+    patience_lost: float = PATIENCE_LOST
     draft: DraftSettings = field(default_factory=DraftSettings)
     profile: str = "loopback"
     policies: tuple[str, ...] = ()
     max_requests: int = MAX_REQUESTS
     keep_prefixes: bool = True
-    reopened: bool = False
 
     def __post_init__(self) -> None:
         if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:
             raise UserError(
                 "say where the stages are: --local N starts N of them here, --peer HOST:PORT uses "
-                "a ring whose stage 1 listens there, --simulate N only reckons with N of them"
+                "a ring whose stage 1 listens there, --cluster FILE (or cluster.toml in this "
+                "folder) the one that it describes, --simulate N only reckons with N of them"
             )
+        self._check_numbers()
+        kinds = {"dtype": DTYPES, "quant": (*QUANTS, AUTO), "quant_head": HEAD_QUANTS}
+        for name, known in kinds.items():
+            given = getattr(self, name)
+            if given not in known:
+                raise UserError(f"{name} {given} is unknown: take {', '.join(known)}")
+        if self.template is not None:
+            read_template(self.template)  # find out now, not when the ring stands
+
+    def _check_numbers(self) -> None:
         for name in ("local", "simulate", "threads", "max_requests"):
             given = getattr(self, name)
             if given is not None and given < 1:
                 raise UserError(f"{name} is {given}, and starts at 1")
+        if not 0 <= self.patience_lost < inf:
+            raise UserError(
+                f"patience_lost is {self.patience_lost:g} s: give it 0 (an answer ends when the "
+                "ring breaks) or more"
+            )
         if self.kv_memory is not None and not 0 < self.kv_memory < inf:
             raise UserError(f"kv_memory is {self.kv_memory:g} GiB, and must be more than 0")
         if self.context is not None and not 2 <= self.context <= MOST_CONTEXT:
@@ -96,13 +112,6 @@ class RingSettings:
                 f"max_requests is {self.max_requests}: a ring takes {MOST_REQUESTS} at a time, "
                 "others wait"
             )
-        kinds = {"dtype": DTYPES, "quant": (*QUANTS, AUTO), "quant_head": HEAD_QUANTS}
-        for name, known in kinds.items():
-            given = getattr(self, name)
-            if given not in known:
-                raise UserError(f"{name} {given} is unknown: take {', '.join(known)}")
-        if self.template is not None:
-            read_template(self.template)  # find out now, not when the ring stands
 
     @property
     def crowded(self) -> bool:

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gardener.net.address import is_loopback
 from gardener.runtime.logs import request_id
 from gardener.serve.errors import ApiError, told_nothing
 from gardener.serve.scope import MAY_ASK
-from gardener.serve.settings import ServeSettings, is_loopback
+from gardener.serve.settings import ServeSettings
 
 log = logging.getLogger(__name__)
 

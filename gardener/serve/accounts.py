@@ -33,7 +33,7 @@ class Standing:
 def usage(asked: Asked, tokens: int) -> dict[str, Any]:
     """OpenAI's `usage` of an answer of so many tokens. Its predictions are texts that a client
     sends along, which are not taken here: none is accepted or rejected."""
-    prompt = len(asked.speculation.prompt)
+    prompt = asked.speculation.asked
     return {
         "prompt_tokens": prompt,
         "completion_tokens": tokens,

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gardener.errors import GardenerError
-from gardener.holder.session import Piece
+from gardener.holder.piece import Piece
 from gardener.metrics.requests import RequestTimer
 from gardener.runtime import clock
 from gardener.serve.asked import COMPLETE, Asked
@@ -164,7 +164,7 @@ async def _attended(
     assert task is not None
     house.answers[asked] = task
     here = visit()
-    timer = house.metrics.requests.begin(len(asked.speculation.prompt), here.began)
+    timer = house.metrics.requests.begin(asked.speculation.asked, here.began)
     try:
         yield left, timer
     finally:

@@ -8,8 +8,8 @@ from gardener.decoding.limits import Counts
 from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
 from gardener.holder.holder import Holder
+from gardener.holder.piece import Piece
 from gardener.holder.prompter import Prompter
-from gardener.holder.session import Piece
 from gardener.protocol.messages import Card
 from gardener.protocol.sampling import Sampling
 from gardener.rings.opened import Terms
@@ -22,8 +22,8 @@ class Guessed(Protocol):
     """How the tokens of an answer are guessed: a `Speculation` is one."""
 
     @property
-    def prompt(self) -> Sequence[int]:
-        """Its tokens."""
+    def asked(self) -> int:
+        """Tokens of the prompt."""
 
     @property
     def policy(self) -> Policy:

@@ -50,7 +50,7 @@ class Visit:
         """Its answer is over, with so many tokens."""
         self.facts = {
             "request": asked.number,
-            "prompt_tokens": len(asked.speculation.prompt),
+            "prompt_tokens": asked.speculation.asked,
             "tokens": tokens,
             "finish": asked.finish_reason or "failed",
         }

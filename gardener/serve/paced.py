@@ -13,7 +13,7 @@ from gardener.decoding.limits import Counts
 from gardener.decoding.policy import Policy
 from gardener.errors import GardenerError
 from gardener.holder.answer import Wanted
-from gardener.holder.session import Piece
+from gardener.holder.piece import Piece
 from gardener.protocol.sampling import Sampling
 from gardener.rings.opened import OpenRing
 from gardener.runtime import clock
@@ -64,7 +64,7 @@ async def reckoned(
 class _Planned:
     """Before it is reckoned."""
 
-    prompt: tuple[int, ...]
+    asked: int
     policy: Policy
     counts: Counts = field(default_factory=Counts)
     moment: Moment = field(default_factory=Moment)
@@ -78,7 +78,7 @@ class PacedAnswer:
     ) -> None:
         """`work`: where it is reckoned; `left`: see `reckoned`."""
         self.number = 0  # until it is reckoned
-        self.speculation: Guessed = _Planned(tuple(wanted.tokens), policy)
+        self.speculation: Guessed = _Planned(len(wanted.tokens), policy)
         self.sampling = wanted.sampling
         self.cached_tokens = 0
         self.finish_reason: str | None = None

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from tokenizers import Tokenizer
 
-from gardener.holder.session import Piece
+from gardener.holder.piece import Piece
 from gardener.holder.splitter import Splitter
 from gardener.serve.accounts import Standing, account, usage
 from gardener.serve.asked import Asked

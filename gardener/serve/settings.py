@@ -1,6 +1,5 @@
 """What a user says about the server."""
 
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
 from gardener.holder.admission import MAX_WAITING
+from gardener.net.address import is_loopback
 from gardener.rings.settings import RingSettings
 
 KEEP_ALIVE = 5.0
@@ -86,16 +86,6 @@ class ServeSettings:
         if path.suffix == ".gguf":
             return path.stem
         return path.resolve().name if path.is_dir() else ring.model
-
-
-def is_loopback(host: str) -> bool:
-    """Whether it means the very machine that says it."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # another name
-        return False
 
 
 def _sendable(key: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer
 
 from gardener.holder.detokenizer import LOST, Detokenizer, token_bytes, traits, written
-from gardener.holder.session import Piece
+from gardener.holder.piece import Piece
 from gardener.protocol.logprobs import TokenLogprobs
 
 LEAST = -9999.0

@@ -34,7 +34,8 @@ class Request:
         self._reads_text = message.sampling.reads_text
         self._sampler: Sampler | None = None
         if not message.sampling.changes_nothing or message.logprobs is not None:
-            self._sampler = Sampler(message.sampling, message.prompt, message.logprobs)
+            asked = message.prompt - message.written
+            self._sampler = Sampler(message.sampling, asked, message.logprobs)
 
     @property
     def is_live(self) -> bool:

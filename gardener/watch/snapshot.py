@@ -74,9 +74,8 @@ class HolderReader:
             running = tuple(each for each in (self._oldest or self._holder.session,) if each)
         self._oldest = next(iter(running), None)
         news = self._news()
-        shown = [each.speculation for each in running]
-        self._sharing.read(news, [each.request for each in shown if not each.finished])
-        self._sharing.keep([each.request for each in shown])
+        self._sharing.read(news, [each.request for each in running if not each.finish_reason])
+        self._sharing.keep([each.request for each in running])
         own: dict[int, list[Record]] = {}
         for each in news:
             own.setdefault(each.request, []).append(each)
@@ -84,7 +83,7 @@ class HolderReader:
             cards=self._holder.cards,
             whole=down is not None and up is not None,
             round_trips=(_round_trip(down), _round_trip(up)),
-            requests=tuple(self._request(each, own) for each in shown),
+            requests=tuple(self._request(each, own) for each in running),
             running=len(admission.running),
             waiting=len(admission.waiting),
             slots=(admission.prefixes.used, admission.prefixes.room),
@@ -97,11 +96,10 @@ class HolderReader:
         self._seen = records[-1] if records else self._seen
         return records
 
-    def _request(
-        self, speculation: Speculation, news: Mapping[int, Sequence[Record]]
-    ) -> WatchedRequest:
+    def _request(self, session: Session, news: Mapping[int, Sequence[Record]]) -> WatchedRequest:
+        speculation = session.speculation
         return WatchedRequest(
-            number=speculation.request - self._holder.before,
+            number=session.number,
             policy=speculation.policy.name,
             finished=speculation.finished,
             reading=reading(speculation),
@@ -110,7 +108,7 @@ class HolderReader:
             sent=speculation.view().sent,
             flights=tuple(speculation.flights),
             news=tuple(news.get(speculation.request, ())),
-            prompt=speculation.prompt,
+            prompt=session.prompt,
             plain=plain_seconds(1, speculation.moment.costs),
             depths=speculation.depths.pairs(),
             alone=self._sharing.alone(speculation.request),

@@ -36,7 +36,6 @@ def test_a_server_is_for_this_machine_and_keeps_what_it_has_read(
     assert (settings.host, settings.port, settings.api_key) == ("127.0.0.1", 8000, None)
     assert settings.page
     assert ring.keep_prefixes
-    assert ring.reopened
     assert settings.model_name(ring) == "smollm2-135m"
 
 

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models
 from gardener.decoding.policy import Bounds, make
 from gardener.holder.answer import Answer, Wanted, answer, ask, completed
 from gardener.holder.figures import Figures
+from gardener.holder.piece import Piece
 from gardener.holder.prompter import Prompter
-from gardener.holder.session import Piece
 from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.sampling import GREEDY, Sampling
 

@@ -54,7 +54,7 @@ def test_what_went_in_and_out_tells_what_a_stage_did(reports: list[LossReport], 
     silent = min(report.lost.silent for report in reports) / 1e6
     assert said == (
         f"stage 2 was lost while it {doing}, last heard {silent:.1f} s before: the connection "
-        "broke; 3 tokens were written; mend 2"
+        "broke; 3 tokens were written; mend 2, then repeat the request"
     )
 
 
@@ -62,7 +62,7 @@ def test_the_prompt_is_named() -> None:
     said = ring_broke([before(1, 0), after(1, -1)], 3, decoding(), advise)
     assert said == (
         "stage 1 was lost while it computed segment 0 (3 rows of the prompt), last heard 0.1 s "
-        "before: the connection broke; no token was written yet; mend 1"
+        "before: the connection broke; no token was written yet; mend 1, then repeat the request"
     )
 
 
@@ -76,7 +76,7 @@ def test_a_ring_may_break_while_it_is_idle() -> None:
     for request in (None, done):
         assert ring_broke([before(3, -1), after(3, -1)], 3, request, advise) == (
             "stage 3 was lost while the ring was idle, last heard 0.1 s before: the connection "
-            "broke; mend 3"
+            "broke; mend 3, then repeat the request"
         )
 
 
@@ -147,4 +147,4 @@ def test_a_holder_that_stood_still_blames_nobody() -> None:
 def test_a_stage_that_is_lost_while_the_holder_stands_still_is_named() -> None:
     said = ring_broke([still(1), before(2, 3), after(2, 2)], 3, decoding(3), advise)
     assert said.startswith("stage 2 was lost while it computed segment 3 (1 row), last heard ")
-    assert said.endswith("; 3 tokens were written; mend 2")
+    assert said.endswith("; 3 tokens were written; mend 2, then repeat the request")

@@ -20,7 +20,8 @@ from gardener.decoding.tree import Guess, Node
 from gardener.errors import LocalError, RemoteError, UserError
 from gardener.holder.drafters import Drafters
 from gardener.holder.holder import Holder
-from gardener.holder.session import Piece, Session
+from gardener.holder.piece import Piece
+from gardener.holder.session import Session
 from gardener.holder.text import TextStream
 from gardener.protocol.features import NO_FEATURES
 from gardener.protocol.logprobs import TokenLogprobs, packed
@@ -205,7 +206,7 @@ class Owner:
             for departure in left:
                 session.depart(departure)
 
-    def stalled(self, session: Session) -> None:
+    def stalled(self) -> None:
         raise AssertionError("it takes no time")
 
 
@@ -214,7 +215,7 @@ def alone(owner: Owner, logprobs: int | None, new_tokens: int) -> Session:
     limits = Limits(new_tokens, 100)
     plain = make("plain", Bounds())
     speculation = Speculation(1, (1,), plain, limits, sources=(), logprobs=logprobs)
-    session = Session(owner, Round(speculation, Costs.flat(1)), Drafters(()), None, 5.0)
+    session = Session(owner, Round(speculation, Costs.flat(1)), Drafters(()), None, 5.0, 1)
     session.begin()
     owner.leave(session)
     return session

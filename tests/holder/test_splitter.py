@@ -3,7 +3,7 @@
 from tokenizers import Tokenizer, decoders, models
 
 from gardener.holder.detokenizer import LETTER_OF
-from gardener.holder.session import Piece
+from gardener.holder.piece import Piece
 from gardener.holder.splitter import Splitter
 
 

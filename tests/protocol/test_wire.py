@@ -192,7 +192,7 @@ def test_what_is_damaged_below_is_sound_before() -> None:
     for items in (
         verdict(),
         [*segment(), [], False, [[6, 1]]],
-        [4, 1, 2, 9, [], [], MAX_BEST, 1, [7, 1]],
+        [4, 1, 2, 9, [], [], MAX_BEST, 1, [7, 1], 0],
         [5, 1, True],
     ):
         assert len(list(Decoder().feed(frame(items)))) == 1
@@ -330,21 +330,26 @@ MALFORMED = {
     "more that is no boolean": (frame(verdict(more=1)), "not a valid Verdict"),
     "keep that is no boolean": (frame([5, 1, 1]), "not a valid Close"),
     "noise without a seed": (
-        frame([4, 1, 2, 9, [], [0.5, 1.0, 0, 0.0, 1.0, 0.0, 0.0, [], None, 0, []], None, 1, None]),
+        frame(
+            [4, 1, 2, 9, [], [0.5, 1.0, 0, 0.0, 1.0, 0.0, 0.0, [], None, 0, []], None, 1, None, 0]
+        ),
         "not a valid Open: noise without a seed",
     ),
     "too many log probabilities": (
-        frame([4, 1, 2, 9, [], [], MAX_BEST + 1, 1, None]), "not a valid Open",
+        frame([4, 1, 2, 9, [], [], MAX_BEST + 1, 1, None, 0]), "not a valid Open",
     ),
-    "negative log probabilities": (frame([4, 1, 2, 9, [], [], -1, 1, None]), "not a valid Open"),
-    "no row to spare": (frame([4, 1, 2, 9, [], [], None, 0, None]), "not a valid Open"),
+    "negative log probabilities": (frame([4, 1, 2, 9, [], [], -1, 1, None, 0]), "not a valid Open"),
+    "no row to spare": (frame([4, 1, 2, 9, [], [], None, 0, None, 0]), "not a valid Open"),
     "too many rows to spare": (
-        frame([4, 1, 2, 9, [], [], None, 2**16 + 1, None]), "not a valid Open",
+        frame([4, 1, 2, 9, [], [], None, 2**16 + 1, None, 0]), "not a valid Open",
     ),
     "all of a prompt kept": (
-        frame([4, 1, 2, 9, [], [], None, 1, [7, 2]]), "2 kept tokens of a prompt of 2",
+        frame([4, 1, 2, 9, [], [], None, 1, [7, 2], 0]), "2 kept tokens of a prompt of 2",
     ),
-    "a prefix of nobody": (frame([4, 1, 2, 9, [], [], None, 1, [1]]), "not a valid Open"),
+    "an answer longer than the prompt": (
+        frame([4, 1, 2, 9, [], [], None, 1, None, 2]), "2 tokens of the answer in a prompt of 2",
+    ),
+    "a prefix of nobody": (frame([4, 1, 2, 9, [], [], None, 1, [1], 0]), "not a valid Open"),
 }  # fmt: skip
 
 

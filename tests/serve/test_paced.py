@@ -15,7 +15,7 @@ from gardener import DraftSettings, UserError
 from gardener.decoding.policy import Bounds, make
 from gardener.errors import Busy, LocalError, StageFailed
 from gardener.holder.answer import Wanted
-from gardener.holder.session import Piece
+from gardener.holder.piece import Piece
 from gardener.protocol.sampling import GREEDY
 from gardener.rings.settings import RingSettings
 from gardener.serve.paced import PacedAnswer, Reckoned
@@ -46,7 +46,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 def test_pieces_come_in_turn_and_then_the_reason() -> None:
     async def main() -> None:
         answer = Answer()
-        assert answer.speculation.prompt == (1, 2, 3)
+        assert answer.speculation.asked == 3
         answer.work.set_result(found((0.0, A), (0.001, B)))
         got = []
         async for piece in answer:

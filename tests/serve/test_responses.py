@@ -15,7 +15,7 @@ from benchmarks.streaming import whole as as_a_whole
 from gardener.decoding.events import Moment
 from gardener.decoding.limits import Counts
 from gardener.holder.detokenizer import LETTER_OF, common, traits, written
-from gardener.holder.session import Piece
+from gardener.holder.piece import Piece
 from gardener.holder.text import TextStream
 from gardener.protocol.logprobs import TokenLogprobs
 from gardener.protocol.sampling import GREEDY, Sampling

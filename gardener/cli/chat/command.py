@@ -15,6 +15,7 @@ from gardener.cli import options as o
 from gardener.cli import terminal
 from gardener.cli.chat.dialogue import Dialogue
 from gardener.cli.chat.knobs import SAMPLED, Knobs
+from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.output import progress, written
 from gardener.cli.program import Misuse, flag, ignore, note, result, run, text_of
 from gardener.cli.sampling import SamplingOptions
@@ -31,7 +32,8 @@ ADDRESS = Group.create_ordered("Server")
 
 WHOM = (
     "say whom to chat with: --local N starts N stages here, --peer HOST:PORT uses a ring whose "
-    "stage 1 listens there, --url http://HOST:PORT a server"
+    "stage 1 listens there, --cluster FILE (or cluster.toml in this folder) the one that it "
+    "describes, --url http://HOST:PORT a server"
 )
 
 
@@ -108,6 +110,7 @@ def chat(
     verbose: Annotated[
         bool, flag("--verbose", "-v", help="Show what the stages of a local ring print.")
     ] = False,
+    cluster: ClusterFile = None,
     config: o.Config = None,
 ) -> None:
     """Chat in the terminal, several turns with one ring or with a server. /help lists the commands;

@@ -8,12 +8,10 @@ from typing import Self
 
 from gardener.cli.chat.dialogue import ChatMessage, pairs
 from gardener.cli.chat.knobs import Knobs
-from gardener.cli.chat.source import RETRY, Part, TurnFigures, nothing
+from gardener.cli.chat.source import Part, TurnFigures, nothing
 from gardener.decoding.policy import Bounds
-from gardener.errors import PeerLost
 from gardener.holder.session import Session
 from gardener.holder.splitter import Splitter
-from gardener.rings.local import REPEAT
 from gardener.rings.open import open_ring
 from gardener.rings.opened import OpenRing
 from gardener.rings.settings import RingSettings
@@ -23,9 +21,6 @@ from gardener.watch.snapshot import reading
 
 PERIOD = 0.2
 """Seconds between two reports about the prompt."""
-
-ANEW = f"{RETRY}, with all stages started anew"
-"""What to do about a lost stage of this machine, in a chat."""
 
 ENDS = {"eos": "stop", "abandoned": "stopped", "failed": "error", "lost": "error"}
 """Finish reasons as a person reads them."""
@@ -98,7 +93,7 @@ class RingSource:
             sampling=knobs.sampling,
             ignore_eos=knobs.ignore_eos,
         )
-        texts = Splitter(ring.prompter.backend, session.speculation.prompt)
+        texts = Splitter(ring.prompter.backend, session.prompt)
         try:
             async with session:
                 with _telling(session, self._progress) as hush:
@@ -107,15 +102,13 @@ class RingSource:
                         figures.came(clock.now() - begin)
                         for text, guessed in texts.parts(piece) or ((piece.text, False),):
                             yield Part(text, guessed)
-        except PeerLost as error:
-            raise PeerLost(str(error).replace(REPEAT, ANEW)) from error
         finally:
             _fill(figures, session)
 
 
 def _fill(figures: TurnFigures, session: Session) -> None:
     counts, speculation = session.speculation.counts, session.speculation
-    figures.prompt, figures.cached = len(speculation.prompt), session.cached_tokens
+    figures.prompt, figures.cached = speculation.asked, session.cached_tokens
     figures.tokens, figures.policy = counts.emitted, speculation.policy.name
     figures.accepted, figures.missed = counts.accepted, counts.missed
     figures.drafted, figures.segments = counts.drafted, counts.segments

@@ -41,12 +41,18 @@ class Library:
         return self._held.get(what_counts(sampling), {}).get(tuple(prompt))
 
     def play(
-        self, request: int, text: Sequence[int], whole: bool, sampling: Sampling = GREEDY
+        self,
+        request: int,
+        text: Sequence[int],
+        whole: bool,
+        sampling: Sampling = GREEDY,
+        written: int = 0,
     ) -> Recording:
         """Choose the recording for a request whose prompt is `text`, or begins with it if it is not
-        `whole`. Raises LocalError if there is none."""
+        `whole`. `written`: so many of its last tokens are of the answer, which goes on. Raises
+        LocalError if there is none."""
         if whole:
-            found = self.get(text, sampling)
+            found = self.get(text[: len(text) - written], sampling)
         else:
             beginning = tuple(text)
             every = self._held.get(what_counts(sampling), {}).values()

@@ -31,8 +31,8 @@ Picks = NDArray[np.int32]
 class _Text:
     """What stage 1 knows about a request."""
 
-    def __init__(self, sampling: Sampling) -> None:
-        self.sampling = sampling
+    def __init__(self, sampling: Sampling, written: int) -> None:
+        self.sampling, self.written = sampling, written
         self.prompt: list[int] = []  # the part that has arrived
         self.recording: Recording | None = None  # once all of it has arrived
         self.true = np.zeros(256, np.bool_)  # by slot
@@ -77,7 +77,7 @@ class SimulatedStage:
 
     def open(self, message: Open, shared: Ints | None = None) -> None:
         if self.slice.is_first:
-            text = self._texts[message.request] = _Text(message.sampling)
+            text = self._texts[message.request] = _Text(message.sampling, message.written)
             if message.prefix is not None and shared is not None:
                 text.take(self._texts[message.prefix[0]], shared)
 
@@ -176,6 +176,6 @@ class SimulatedStage:
         whose pick is asked for."""
         whole = bool(len(placed.pick_rows))
         text.prompt += placed.tokens[: placed.pick_rows[0] + 1 if whole else placed.rows]
-        found = self._library.play(placed.request, text.prompt, whole, text.sampling)
+        found = self._library.play(placed.request, text.prompt, whole, text.sampling, text.written)
         text.recording = found if whole else None
         return found

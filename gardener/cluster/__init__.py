@@ -1,0 +1,1 @@
+"""A cluster that describes itself: one file that says which machine holds what, and its checks."""
