@@ -53,7 +53,7 @@ KV_ROOM = 2**22
 """Bytes that keys and values may take at a stage: some thousands of tokens."""
 
 PROMPT = (5, 6, 7, 5, 6, 7, 5, 6)
-NEW_TOKENS = 12
+NEW_TOKENS = 8
 
 Meddle = Callable[[bytes], list[bytes]]
 """Given a frame without its length, what goes on instead: whole frames, with theirs."""
@@ -189,6 +189,7 @@ class Ring:
             patience=patience,
             say=lambda line: None,
             stall=stall,
+            patience_lost=stall,
         )
 
     async def ask(self, patience: float = 20.0) -> list[int]:

@@ -16,6 +16,7 @@ from gardener.cli.logs import begin_logs
 from gardener.cli.program import Interrupted, application, note, program, run
 from gardener.cli.stage_options import StageOptions
 from gardener.errors import UserError
+from gardener.runtime.logs import few
 
 if TYPE_CHECKING:  # it imports torch
     from gardener.stages.node import StageNode
@@ -119,8 +120,7 @@ async def _serve(settings: "NodeSettings", on_leash: bool, view: bool, metrics: 
     from gardener.cli.view.node_watch import NodeWatch
     from gardener.stages.start import serve
 
-    def say(line: str) -> None:
-        note(f"stage {settings.stage}: {line}")
+    say = few(lambda line: note(f"stage {settings.stage}: {line}"))
 
     if on_leash:
         wear()

@@ -85,7 +85,7 @@ class Ring:
         self._neighbours = Neighbours(card, self)
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience
-        self._notices = Notices(say)
+        self._notices, self._strangers = Notices(say), Notices(say)
         self._obstacle = ("", 0.0)  # what was in the way, and at which loop time
         self._missed: float | None = None  # since which loop time the last stage has missed us
         self._nonce = secrets.token_bytes(16)
@@ -129,7 +129,12 @@ class Ring:
         deadline = asyncio.get_running_loop().time() + self._patience
         try:
             self._listener = await listen(
-                self._listen_at, self.card, self, admit=self._admit, met=self._met
+                self._listen_at,
+                self.card,
+                self,
+                admit=self._admit,
+                met=self._met,
+                refused=self._strangers.tell,
             )
         except UserError as error:
             raise await self._taken(error) from error

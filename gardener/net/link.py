@@ -75,6 +75,11 @@ class Link(Carrier):
         return self.core.peer
 
     @property
+    def where(self) -> str:
+        """The address of the peer."""
+        return self._where
+
+    @property
     def host(self) -> str:
         """The machine of the peer, as an address."""
         return self._where.rpartition(":")[0]

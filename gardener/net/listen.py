@@ -10,6 +10,7 @@ from gardener.net.link import Handler, Link, Terms
 from gardener.protocol.connection import TIMES, Times
 from gardener.protocol.greeting import Admit
 from gardener.protocol.messages import Card
+from gardener.protocol.parting import BROKE
 
 GREETINGS = 16
 """Unfinished greetings a listener keeps; one more pushes out the oldest."""
@@ -78,7 +79,8 @@ class Listener:
 
     def _failed(self, link: Link, error: GardenerError) -> None:
         self._greetings.pop(link, None)
-        self._refused(str(error))
+        if link.parting.cause != BROKE:  # as of who looks whether somebody listens
+            self._refused(str(error).replace(link.where, link.host))  # its port says nothing
 
 
 async def listen(
@@ -94,7 +96,8 @@ async def listen(
     """Accept links from upstream at `address`; `met` gets each one that is open, and may still
     raise RemoteError to refuse it.
 
-    A greeting that fails ends only its own connection; `refused` is told why, in a sentence.
+    A greeting that fails ends only its own connection; `refused` is told why, in a sentence that is
+    the same for all connections from one machine, unless the peer went without a word.
     Raises UserError if the address cannot be had.
     """
     place = parse(address) if isinstance(address, str) else address

@@ -18,6 +18,7 @@ from gardener.protocol.heartbeat import Heartbeat
 from gardener.protocol.link_state import End, LinkState
 from gardener.protocol.messages import Bye, Card, Hello, Message, Ping, Pong, Welcome
 from gardener.protocol.parting import Parting
+from gardener.protocol.strangers import SpeaksHTTP
 from gardener.protocol.wire import FRAME_LIMIT, Decoder, encode
 
 BACKLOG = 256 * 2**20
@@ -155,6 +156,8 @@ class Connection:
                 elif isinstance(message, Bye):
                     self._stop_lingering()  # both are leaving: there is nothing to wait for
         except RemoteError as error:
+            if isinstance(error, SpeaksHTTP) and self.peer is None and self.parting is None:
+                self._outgoing.append(error.answer)
             self.refuse(error, now)
 
     def refuse(self, error: RemoteError, now: float) -> None:

@@ -6,6 +6,9 @@ from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.protocol.messages import Bye, as_name
 from gardener.runtime.wording import printable
 
+BROKE = "the connection broke"
+"""The cause where the peer went without a word."""
+
 
 @dataclass(frozen=True)
 class Parting:
@@ -79,7 +82,7 @@ def broken(peer: object, failure: str | None, seconds: float, stood_still: float
     if stood_still:
         reason = f"this process stood still for {stood_still:.0f} s, and {reason}"
     error = PeerLost(f"{reason}, {_last_heard(seconds)}")
-    return Parting(error, "the connection broke", stood_still=stood_still)
+    return Parting(error, BROKE, stood_still=stood_still)
 
 
 def _bye(why: str) -> Bye:

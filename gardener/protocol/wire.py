@@ -14,6 +14,7 @@ import msgspec
 
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol.messages import MAX_ROWS, MESSAGES, Hello, Message, Welcome, code, fields
+from gardener.protocol.strangers import too_long
 
 FRAME_LIMIT = 64 * 2**20
 """Most bytes a frame may have after its length, unless a `Decoder` is told otherwise."""
@@ -108,7 +109,7 @@ class Decoder:
             if size == 0:
                 raise RemoteError("a frame of length zero")
             if size > self.limit:
-                raise RemoteError(f"a frame of {size} bytes, the limit is {self.limit}")
+                raise too_long(bytes(view[start:body]), self.limit)
             if len(view) - body < size:
                 break
             start = body + size

@@ -90,7 +90,14 @@ class StageNode:
     async def run(self) -> None:
         """Serve until cancelled. Raises PeerLost when patience runs out, UserError when the
         address cannot be listened on."""
-        listener = await listen(self._listen_at, self.card, self, admit=self._admit, met=self._met)
+        listener = await listen(
+            self._listen_at,
+            self.card,
+            self,
+            admit=self._admit,
+            met=self._met,
+            refused=Notices(self._say).tell,
+        )
         self._say(f"listening at {listener.address}")
         self._say_if_ready()
         try:

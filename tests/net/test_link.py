@@ -294,7 +294,7 @@ def test_dialling_can_be_cancelled_at_any_time(run: Callable[[Scenario], None]) 
 
 
 GARBAGE = {
-    "noise": (b"GET / HTTP/1.1\r\n\r\n", "the limit is 16384"),
+    "noise": (b"SSH-2.0-OpenSSH_9.9\r\n", "the limit is 16384"),
     "length of 2^32-1": (b"\xff\xff\xff\xff", "4294967295 bytes"),
     "work before the greeting": (encode(m.Close(1)), "said Close while greeting"),
     "another protocol": (
