@@ -80,6 +80,13 @@ def framed(content: bytes) -> bytes:
     return len(content).to_bytes(LENGTH, "big") + content
 
 
+def nested(value: Any, depth: int) -> list[Any]:
+    """In so many lists."""
+    for _ in range(depth):
+        value = [value]
+    return [value]
+
+
 class Spoiler:
     """Changes frames, as its generator of chance has it."""
 
@@ -92,7 +99,8 @@ class Spoiler:
         try:
             items = msgpack.unpackb(content, strict_map_key=False)
             for _ in range(chance.choice((1, 1, 1, 2, 4))):
-                self._change(items, others)
+                if isinstance(items, list) and items:
+                    self._change(items, others)
             content = msgpack.packb(items)
         except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
             content = self.damaged(content)  # what cannot be read or written: bytes can be spoilt
@@ -127,10 +135,8 @@ class Spoiler:
         return length.to_bytes(LENGTH, "big") + content
 
     def _change(self, items: Any, others: Sequence[bytes]) -> None:
-        """Change one place of a tree of lists."""
+        """Change one place of a tree of lists, which has one."""
         chance, parent = self.chance, items
-        if not isinstance(parent, list) or not parent:
-            return
         at = chance.randrange(len(parent))
         while isinstance(parent[at], list) and parent[at] and chance.random() < 0.8:
             parent = parent[at]
@@ -145,11 +151,9 @@ class Spoiler:
             case 3:
                 parent[at] = chance.choice(ODDITIES)
             case 4:
-                for _ in range(chance.choice((*range(1, 10), 400))):
-                    parent[at] = [parent[at]]
+                parent[at] = nested(parent[at], chance.choice((*range(1, 10), 400)))
             case 5:
-                other = chance.randrange(len(parent))
-                parent[at], parent[other] = parent[other], parent[at]
+                parent.append(parent.pop(at))
             case 6 if isinstance(parent[at], list):
                 parent[at] *= chance.choice((*range(10), 300))
             case _:

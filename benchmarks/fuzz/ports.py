@@ -7,6 +7,8 @@ import random
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
 from typing import Any
 
 from benchmarks.fuzz.frames import NONCE, Spoiler, body, framed, samples
@@ -70,6 +72,7 @@ class Ports:
         self._complaints: list[str] = []
         self._told = 0  # lines of the stages that were read
         self._sink = Sink()
+        self._numbers = count()  # of streams
 
     async def begin(self) -> None:
         """Ask honestly, and record what goes into the ring."""
@@ -92,15 +95,13 @@ class Ports:
     async def streams(self, frames: int) -> None:
         """Play the holder to stage 1, with real requests in which some frames are spoilt, until so
         many were; and now and then greet badly at each port."""
-        number = 0
         until = self.frames + frames
         while self.frames < until and not self.tally.faults:
             async with self._listening():
-                for number in range(number, number + TOGETHER):
-                    await self._watched(f"stream {number}", lambda n=number: self._stream(n))
-                    if self.frames >= until or self.tally.faults:
-                        break
-            number += 1
+                for _ in range(TOGETHER):
+                    if self.frames < until and not self.tally.faults:
+                        number = next(self._numbers)
+                        await self._watched(f"stream {number}", partial(self._stream, number))
             await self._check()
 
     async def _stream(self, number: int) -> None:
@@ -203,7 +204,7 @@ class Ports:
         for number in range(runs):
             if self.tally.faults:
                 return
-            await self._watched(f"run {number}", lambda n=number: self._meddled(n))
+            await self._watched(f"run {number}", partial(self._meddled, number))
             if number % 20 == 19 or number == runs - 1:
                 await self._check()
 

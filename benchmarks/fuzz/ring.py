@@ -25,9 +25,9 @@ from gardener.rings.equipment import holder_card
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 from gardener.stages.load import load_stage
+from gardener.stages.measure import Measured
 from gardener.stages.node import StageNode
 from gardener.stages.start import card_of
-from gardener.stages.measure import Measured
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -145,7 +145,7 @@ class Ring:
         self.card: Card = holder_card(folder)
         self.said: list[str] = []
         self.nodes: list[StageNode] = []
-        self.tasks: list["asyncio.Task[None]"] = []
+        self.tasks: list[asyncio.Task[None]] = []
         self._workers: list[Worker] = []
 
     async def begin(self) -> None:

@@ -1,7 +1,6 @@
 """What came of a run: how often each sentence was heard, what went wrong, what the process took."""
 
 import gc
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -26,7 +25,12 @@ class Taken:
     def now(cls) -> "Taken":
         """After all that can be freed was."""
         gc.collect()
-        return cls(psutil.Process().memory_info().rss, len(os.listdir("/proc/self/fd")))
+        return cls.of(psutil.Process())
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> "Taken":
+        """Of another process."""
+        return cls(process.memory_info().rss, process.num_fds())
 
     def __str__(self) -> str:
         return f"{self.memory / 2**20:.1f} MiB, {self.files} files"
