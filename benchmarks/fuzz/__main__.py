@@ -17,7 +17,8 @@ from benchmarks.fuzz.tally import Taken, Tally
 from benchmarks.served import GARDENER, Served, served
 from gardener.model.random.folder import write_folder
 
-SHOWN = 100
+SHOWN = 12
+"""Sentences that are listed."""
 
 
 def report(what: str, count: int, began: float, before: Taken, after: Taken, tally: Tally) -> None:
@@ -25,7 +26,7 @@ def report(what: str, count: int, began: float, before: Taken, after: Taken, tal
     seconds = time.monotonic() - began
     print(f"{what}: {count:,} in {seconds:.0f} s, {len(tally.heard)} different sentences")
     print(f"  before {before}; after {after}")
-    print("\n".join(tally.common(SHOWN)))
+    print("\n".join(tally.common(SHOWN)), flush=True)
     if tally.faults:
         print(f"{len(tally.faults)} FAULTS, the first: {tally.faults[0]}")
         sys.exit(1)

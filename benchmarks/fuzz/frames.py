@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -149,7 +150,7 @@ class Spoiler:
             case 2:
                 parent[at] = self._from(others)
             case 3:
-                parent[at] = chance.choice(ODDITIES)
+                parent[at] = deepcopy(chance.choice(ODDITIES))
             case 4:
                 parent[at] = nested(parent[at], chance.choice((*range(1, 10), 400)))
             case 5:

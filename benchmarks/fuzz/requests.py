@@ -2,6 +2,7 @@
 
 import json
 import random
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,7 +184,7 @@ def _change(chance: random.Random, asked: Any) -> None:
         case 1 if isinstance(parent, dict):
             parent[chance.choice(("x", "", "n", "echo", "best_of", "\u0000"))] = parent[key]
         case _:
-            parent[key] = chance.choice(ODDITIES)
+            parent[key] = deepcopy(chance.choice(ODDITIES))
 
 
 def _damaged(chance: random.Random, data: bytes) -> bytes:
