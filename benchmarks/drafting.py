@@ -7,10 +7,7 @@ thread. Run from the checkout: `python -m benchmarks.drafting [--head FOLDER] [-
 
 import argparse
 import json
-import random
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,8 @@ import torch
 
 from benchmarks.machine import machine
 from gardener.cli.program import note
-from gardener.decoding.tree import Node, Tree
-from gardener.draft.drafter import Drafter
 from gardener.draft.factory import DraftSettings, drafters
+from gardener.draft.timing import TEXT, DraftedText, timed
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
@@ -29,7 +25,7 @@ from gardener.protocol.messages import Open
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 
-TEXT, NODES, ACCEPTED, ROWS = 256, 10, 4, 8
+NODES, ROWS = 10, 8
 
 
 class Segments:
@@ -63,50 +59,6 @@ class Segments:
         return seconds
 
 
-class DraftedText:
-    """A drafter with a text and a tree; tokens are random, for what they are costs nothing."""
-
-    def __init__(self, drafter: Drafter, width: int, dtype: str, vocab: int) -> None:
-        self._drafter, self._width, self._dtype = drafter, width, dtype_of(dtype)
-        self._random, self._vocab = random.Random(1), vocab
-        self._draft = drafter.open([self._token() for _ in range(TEXT)])
-        self._draft.settle((), self._features(TEXT - 1))
-        self._tree = Tree(TEXT - 1, 0)
-        self._draft.expand([[self._root]])
-
-    @property
-    def _root(self) -> Node:
-        return self._tree[self._tree.root]
-
-    def _token(self) -> int:
-        return self._random.randrange(self._vocab)
-
-    def _features(self, rows: int) -> list[Any]:
-        taps = len(self._drafter.taps)
-        return [pack(torch.randn(rows, self._width).to(self._dtype)) for _ in range(taps)]
-
-    def expansion(self, count: int = NODES) -> float:
-        """Seconds to expand this number of new children of the root."""
-        nodes = [self._tree.graft(self._tree.root, self._token(), 0.0) for _ in range(count)]
-        paths = [[self._root, node] for node in nodes]
-        return timed(lambda: self._draft.expand(paths))
-
-    def re_anchoring(self) -> float:
-        """Seconds to take in `ACCEPTED` tokens with their features, and to guess what follows."""
-        nodes = []
-        for _ in range(ACCEPTED):
-            self._tree.advance(self._token())
-            nodes.append(self._root)
-        self._draft.settle(nodes, self._features(ACCEPTED))
-        return timed(lambda: self._draft.expand([[self._root]]))
-
-
-def timed(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Medians in milliseconds."""
     torch.set_num_threads(1)
@@ -118,7 +70,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     drafts = DraftedText(drafter, config["hidden_size"], arguments.dtype, config["vocab_size"])
     times: dict[str, list[float]] = {"segment": [], "expansion": [], "re_anchoring": []}
     for turn in range(arguments.repeat + 5):
-        got = segments.once(), drafts.expansion(), drafts.re_anchoring()
+        got = segments.once(), drafts.expansion(NODES), drafts.re_anchoring()
         for (_, values), seconds in zip(times.items(), got, strict=True):
             if turn >= 5:
                 values.append(1000 * seconds)

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.drafting import TEXT, DraftedText, timed
 from benchmarks.kinds import Kind
 from benchmarks.machine import machine
 from gardener.cli.program import note
 from gardener.draft.factory import DraftSettings, drafters
 from gardener.draft.resolve import resolve_head
+from gardener.draft.timing import TEXT, DraftedText, timed
 from gardener.model.architecture import Architecture
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.kv_slots import SlotTable

@@ -12,7 +12,9 @@ def machine() -> dict[str, object]:
     """Processor, cores, Python, torch and commit."""
     import torch
 
-    command = ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.stem == "__main__" else program.stem
+    command = ["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]
     return {
         "cpu": cpu(),
         "cores": os.cpu_count(),

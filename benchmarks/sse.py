@@ -7,6 +7,7 @@ sizes of chunks, which it skips.
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,6 +31,8 @@ class Heard:
     begun   when it was asked
     times   when each piece of text came
     pieces  the text
+    follow  is told each piece as it comes
+    comments  of the stream, which say that the answer is still under way
     """
 
     begun: float
@@ -40,6 +43,8 @@ class Heard:
     tokens: int = 0
     error: str = ""
     done: bool = False
+    comments: list[str] = field(default_factory=list)
+    follow: Callable[[str], None] = lambda text: None
 
     @property
     def text(self) -> str:
@@ -62,9 +67,15 @@ class Heard:
 
 
 async def chat(
-    server: AnyServer, prompt: str, new_tokens: int, leave_after: int | None = None, **more: Any
+    server: AnyServer,
+    prompt: str,
+    new_tokens: int,
+    leave_after: int | None = None,
+    heard: Heard | None = None,
+    **more: Any,
 ) -> Heard:
-    """Ask for a greedy answer, streamed. `leave_after`: pieces after which the client goes away."""
+    """Ask for a greedy answer, streamed. `leave_after`: pieces after which the client goes away.
+    `heard`: what to fill, for one who looks at it meanwhile."""
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": prompt}],
@@ -80,7 +91,7 @@ async def chat(
         f"connection: close\r\nauthorization: Bearer {server.key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
     )
-    heard = Heard(time.perf_counter())
+    heard = heard or Heard(time.perf_counter())
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(head.encode() + data)
@@ -91,6 +102,8 @@ async def chat(
                 break
             if line.startswith(b"data: "):
                 _event(heard, line[6:].strip())
+            elif line.startswith(b":"):
+                heard.comments.append(line[1:].decode().strip())
             elif line.startswith(b"{"):  # an answer that was refused
                 heard.error = line.decode()
     finally:
@@ -113,4 +126,5 @@ def _event(heard: Heard, data: bytes) -> None:
         if choice["delta"].get("content"):
             heard.times.append(now)
             heard.pieces.append(choice["delta"]["content"])
+            heard.follow(heard.pieces[-1])
         heard.finish = choice["finish_reason"] or heard.finish

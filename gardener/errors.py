@@ -7,9 +7,23 @@
 `UserError`   what the user asked for cannot be done: one sentence with the way out, no traceback.
 """
 
+from typing import Self
+
 
 class GardenerError(Exception):
-    """Base of all errors that Gardener raises on purpose."""
+    """Base of all errors that Gardener raises on purpose.
+
+    over_http  the same for somebody who asks from elsewhere: without paths, commands and addresses
+               of these machines, and without what can be changed only where the ring was started
+    """
+
+    def __init__(self, message: str = "", over_http: str | None = None) -> None:
+        super().__init__(message)
+        self.over_http = message if over_http is None else over_http
+
+    def anew(self) -> Self:
+        """The same, to be raised once more."""
+        return type(self)(str(self), self.over_http)
 
 
 class LocalError(GardenerError):
@@ -29,15 +43,7 @@ class StageFailed(GardenerError):
 
 
 class UserError(GardenerError):
-    """The request cannot be carried out as given; the message says why and what to do.
-
-    over_http  the same for somebody who asks from elsewhere: without paths of this machine, and
-               without what can be changed only where the ring was started
-    """
-
-    def __init__(self, message: str = "", over_http: str | None = None) -> None:
-        super().__init__(message)
-        self.over_http = message if over_http is None else over_http
+    """The request cannot be carried out as given; the message says why and what to do."""
 
 
 def reason(error: Exception) -> str:

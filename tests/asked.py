@@ -2,7 +2,8 @@
 command would import for seconds."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,19 @@ class Question:
     show: Callable[[str], None] = lambda text: None
 
 
+@contextmanager
+def runner(settings: RingSettings) -> Iterator[asyncio.Runner]:
+    """Runs what opens such a ring in this process, and leaves the process as it was."""
+    threads = torch.get_num_threads()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GOMP_SPINCOUNT", SPINS)  # else a ring sets it for all that comes later
+            with asyncio.Runner(loop_factory=settings.loop()) as made:
+                yield made
+    finally:
+        torch.set_num_threads(threads)
+
+
 def answers(settings: RingSettings, *questions: Question) -> list[Answer]:
     """What a ring that is opened for them answers, one after the other."""
 
@@ -48,14 +62,8 @@ def answers(settings: RingSettings, *questions: Question) -> list[Answer]:
                 for each in questions
             ]
 
-    threads = torch.get_num_threads()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("GOMP_SPINCOUNT", SPINS)  # else a ring sets it for all that comes later
-            with asyncio.Runner(loop_factory=settings.loop()) as runner:
-                return runner.run(asked())
-    finally:
-        torch.set_num_threads(threads)
+    with runner(settings) as made:
+        return made.run(asked())
 
 
 def counts(answer: Answer) -> dict[str, Any]:

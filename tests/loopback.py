@@ -41,6 +41,7 @@ class FakeStage:
 
     def __init__(self, number: int = 1, stages: int = 1) -> None:
         self.slice = Slice(number - 1, number, stages)
+        self.layer = number - 1
         self.trouble: Callable[[], None] = lambda: None
         self.open_trouble: Callable[[], None] = lambda: None
         self.passes: list[list[int]] = []  # rows of each job of each forward pass

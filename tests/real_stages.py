@@ -20,7 +20,8 @@ from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
-from gardener.protocol.messages import Advance, Close, Failed, Open, Segment, Verdict
+from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
+from gardener.protocol.reports import Failed
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.executor import Executor

@@ -36,7 +36,7 @@ STRANGERS = {
     "garbage": (b"\x00\x00\x00\x08" + bytes(range(120, 128)), "has bytes after its message"),
     "length of 4 GiB": (b"\xff\xff\xff\xff", "a frame of 4294967295 bytes, the limit is 16384"),
     "length of nothing": (bytes(4), "a frame of length zero"),
-    "HTTP": (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", "a port of the ring, which does not speak HTTP"),
+    "HTTP": (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP"),
     "another version": (
         encode(m.Hello(m.PROTOCOL + 1, CARD, bytes(16))),
         "install the same version of gardener on both machines",

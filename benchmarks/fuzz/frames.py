@@ -8,7 +8,9 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol.sampling import Sampling
+from gardener.protocol.sight import Look, Near, Sight
 from gardener.protocol.tensors import Tensor
 from gardener.protocol.wire import LENGTH, encode
 
@@ -64,10 +66,13 @@ def samples() -> list[m.Message]:
         m.Verdict(9, 2, (3, 4), (1, 2), times, broken=(m.Broken(5, 0),)),
         m.Ping(123, bytes(20)),
         m.Pong(123),
-        m.Lost(2, 9, -1, 400_000, "it went silent"),
+        r.Lost(2, 9, -1, 400_000, "it went silent"),
         m.Bye("the holder is done"),
-        m.Failed(2, 9, 1, "MemoryError: no"),
-        m.Waiting(1, 2, "waiting for stage 2 at 10.0.0.2:7000: no answer"),
+        r.Failed(2, 9, 1, "MemoryError: no"),
+        r.Busy(2, 9, 1, 1, 5_000_000),
+        Look(m.PROTOCOL),
+        m.Looked(m.PROTOCOL, card(1), Sight(1, "", Near(0, "h:1"), Near(2, "h:2", 3, 4, 5), "h:2")),
+        r.Waiting(1, 2, "waiting for stage 2 at 10.0.0.2:7000: no answer"),
     ]  # fmt: skip
 
 

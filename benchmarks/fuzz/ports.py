@@ -18,6 +18,7 @@ from gardener.errors import GardenerError, LocalError, RemoteError
 from gardener.net.link import Link
 from gardener.net.listen import listen
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol.wire import Decoder
 
 OVER = 2**40
@@ -172,7 +173,7 @@ class Ports:
                     message = await _next(reader, decoder)
                 if message is None:
                     break
-                if isinstance(message, m.Bye | m.Failed | m.Lost):
+                if isinstance(message, m.Bye | r.Failed | r.Lost):
                     said = f"{type(message).__name__}: {message.why}"
                 elif message == m.Pong(OVER):
                     said = said if ":" in said else "heard all"

@@ -10,11 +10,12 @@ from typing import Annotated, Any, TypeAlias
 
 import platformdirs
 from cyclopts import App, ArgumentCollection, Parameter
-from cyclopts.config import Dict
 
+from gardener.cli.config import give
 from gardener.cli.groups import RING
 from gardener.cli.logs import begin_logs
 from gardener.cli.output import note
+from gardener.cluster.checks import check_secured
 from gardener.cluster.file import read_cluster
 from gardener.cluster.here import check_here
 from gardener.cluster.places import Cluster
@@ -59,7 +60,7 @@ def from_cluster(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
     cluster = read_cluster(path)
     if "stage" in known:
         values = _of_node(cluster, given)
-    elif "peer" in known:
+    elif "peer" in known and commands[-1:] != ("doctor",):  # which looks at the file itself
         values = _of_holder(cluster, given)
     else:
         values = {}
@@ -67,7 +68,7 @@ def from_cluster(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
     said = {name: value for name, value in values.items() if value is not None and name in known}
     if "draft" in said and commands[-1:] == ("eval",):
         said["draft"] = [said["draft"]]
-    Dict(said, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
+    give(said, str(path), app, commands, arguments)
 
 
 def usual_place() -> Path:
@@ -107,7 +108,8 @@ def _of_node(cluster: Cluster, given: Given) -> dict[str, Any]:
     if stage.layers is None:
         divided = {"stages": len(cluster.stages)}
     return {
-        **_shared(cluster, given),
+        **_told(cluster, given),
+        **_secured(cluster, given),
         **({} if {"layers", "stages"} & given.keys() else divided),
         "peer": str(cluster.after(stage.number).address),
         "listen": stage.listens_at,
@@ -124,29 +126,35 @@ def _of_node(cluster: Cluster, given: Given) -> dict[str, Any]:
 def _of_holder(cluster: Cluster, given: Given) -> dict[str, Any]:
     """The options of a command that holds the ring, as far as nothing goes before them."""
     note(str(cluster))
-    options = {**_shared(cluster, given), **_drafts(cluster, given), "model": cluster.model}
+    options = {**_told(cluster, given), **_drafts(cluster, given), "model": cluster.model}
     if {"local", "simulate"} & given.keys():  # its stages are here, and on loopback
         first = cluster.stage(1)
-        options |= {"dtype": first.dtype, "quant": first.quant, "quant-head": first.quant_head}
-        return {**options, "keys": None, "insecure": None}
+        alike = {"dtype": first.dtype, "quant": first.quant, "quant-head": first.quant_head}
+        return {**options, **alike}
     if "listen" not in given:
         check_here(cluster, "holder", cluster.holder)
     return {
         **options,
+        **_secured(cluster, given),
         "peer": str(cluster.stage(1).address),
         "listen": cluster.holder.listens_at,
     }
 
 
-def _shared(cluster: Cluster, given: Given) -> dict[str, Any]:
-    """What all who are in the ring have in common."""
-    options: dict[str, Any] = {"context": cluster.context}
-    if "model" not in given:  # a revision is one of that model
-        options["revision"] = cluster.revision
-    if not {"keys", "insecure"} & given.keys():
-        options["keys"] = cluster.keys
-        options["insecure"] = cluster.insecure or None
-    return options
+def _told(cluster: Cluster, given: Given) -> dict[str, Any]:
+    """What is known of the model. A revision is one of the model in the file."""
+    return {
+        "context": cluster.context,
+        "revision": None if "model" in given else cluster.revision,
+    }
+
+
+def _secured(cluster: Cluster, given: Given) -> dict[str, Any]:
+    """What links are secured with. Raises UserError."""
+    if {"keys", "insecure"} & given.keys():
+        return {}
+    check_secured(cluster)
+    return {"keys": cluster.keys, "insecure": cluster.insecure or None}
 
 
 def _drafts(cluster: Cluster, given: Given) -> dict[str, Any]:

@@ -9,7 +9,7 @@ one table for each command:
 """
 
 import tomllib
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cyclopts.config import Dict
 
 from gardener.errors import UserError, reason
 
-SECTIONS = ("node", "generate", "chat", "serve", "verify", "eval", "train-draft")
+SECTIONS = ("node", "generate", "chat", "serve", "verify", "eval", "plan", "train-draft")
 """The tables that a file may have."""
 
 
@@ -30,7 +30,24 @@ def from_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection
         options = {name for each in arguments for name in each.names if name.startswith("--")}
         known = {option.removeprefix("--") for option in options - {"--config"}}
         settings = load(Path(given[-1]), commands[-1] if commands else "node", known)
-        Dict(settings, source=given[-1], use_commands_as_keys=False)(app, commands, arguments)
+        give(settings, given[-1], app, commands, arguments)
+
+
+def give(
+    settings: Mapping[str, Any],
+    source: str,
+    app: App,
+    commands: tuple[str, ...],
+    arguments: ArgumentCollection,
+) -> None:
+    """Give options that nothing has set yet these values, by long option without --.
+
+    They are nested under the names of the command. Else Dict would leave out, without a word, an
+    option that is called as a command is: --keys."""
+    nested: dict[str, Any] = dict(settings)
+    for name in reversed(commands):
+        nested = {name: nested}
+    Dict(nested, source=source)(app, commands, arguments)
 
 
 def load(path: Path, section: str, known: Set[str]) -> dict[str, Any]:

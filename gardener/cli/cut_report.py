@@ -17,7 +17,7 @@ from gardener.model.quants import AUTO, of_head
 from gardener.runtime.wording import bare_span, span
 
 if TYPE_CHECKING:  # these import numpy
-    from gardener.rings.balance import Balance, MeasuredRing
+    from gardener.cluster.plan.balance import Balance, MeasuredRing
 
 
 @dataclass(frozen=True)

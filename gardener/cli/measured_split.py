@@ -1,6 +1,6 @@
 """`gardener split --measured`: cuts by what the stages of a ring have measured themselves."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +9,11 @@ from msgspec import ValidationError, convert
 
 from gardener.cli import options as o
 from gardener.cli.program import Misuse, note, run
+from gardener.cli.security_options import SecurityOptions
 from gardener.errors import UserError
 
 if TYPE_CHECKING:  # these import numpy, and checkpoints
-    from gardener.rings.balance import Balance, MeasuredRing
+    from gardener.cluster.plan.balance import Balance, MeasuredRing
 
 AUTO = "auto"
 """What `--layers` may say beside ranges."""
@@ -35,6 +36,7 @@ class MeasuredOptions:
     ] = None
     listen: o.Listen = "127.0.0.1:7000"
     patience: o.PatienceSeconds = 120.0
+    security: SecurityOptions = field(default_factory=SecurityOptions)
 
     def check(self, stages: int | None, layers: str | None, out: Path | None) -> None:
         """Raise Misuse for options that do not go together."""
@@ -59,7 +61,7 @@ class MeasuredOptions:
         given. Raises UserError or PeerLost."""
         if self.measured is None:
             return None
-        from gardener.rings.balance import balanced
+        from gardener.cluster.plan.balance import balanced
 
         ring = self._read(model, self.measured)
         if ring.layers != layers:
@@ -89,20 +91,20 @@ class MeasuredOptions:
             )
 
     def _read(self, model: Path, measured: str) -> "MeasuredRing":
-        from gardener.rings.balance import measured_ring
+        from gardener.cluster.plan.balance import measured_ring
         from gardener.rings.survey import survey
 
         file = Path(measured).expanduser()
         if file.is_file() or file.suffix == ".json":
             return _from_file(file)
-        cards = survey(model, measured, self.listen, self.patience, note)
+        cards = survey(model, measured, self.listen, self.patience, note, **asdict(self.security))
         return measured_ring(run(cards))
 
 
 def _from_file(file: Path) -> "MeasuredRing":
     """What `--json` of this command printed. Raises UserError."""
+    from gardener.cluster.plan.balance import MeasuredRing
     from gardener.model.checkpoint.folders import read_json
-    from gardener.rings.balance import MeasuredRing
 
     if not file.is_file():
         raise UserError(f"there is no file {file}: --measured takes HOST:PORT of a ring, or a file")

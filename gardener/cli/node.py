@@ -13,14 +13,16 @@ from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import RING
 from gardener.cli.leash import wear
 from gardener.cli.logs import begin_logs
-from gardener.cli.program import Interrupted, application, note, program, run
+from gardener.cli.program import Interrupted, application, command_line, note, program, run
+from gardener.cli.security_options import SecurityOptions
 from gardener.cli.stage_options import StageOptions
 from gardener.errors import UserError
 from gardener.runtime.logs import few
 
 if TYPE_CHECKING:  # it imports torch
     from gardener.stages.node import StageNode
-    from gardener.stages.start import NodeSettings
+    from gardener.stages.phases import Phases
+    from gardener.stages.settings import NodeSettings
 
 app = application("gardener-node")
 
@@ -78,6 +80,7 @@ def node(
     *,
     place: PlaceOptions,
     model: o.ModelOptions = o.ModelOptions(),
+    security: SecurityOptions = SecurityOptions(),
     computing: StageOptions = StageOptions(),
     metrics: Annotated[
         str | None,
@@ -100,14 +103,20 @@ def node(
 
     gardener-node --stage 2 --stages 3 --listen 127.0.0.1:7002 --peer 127.0.0.1:7003
     """
-    # Only here: these import torch, which `--help` and a wrong option do without.
+    # Only here: `--help` and a wrong option do without.
     from gardener.cli.view import live
     from gardener.rings.cores import threads_for
-    from gardener.stages.start import NodeSettings
+    from gardener.stages.settings import NodeSettings
 
     begin_logs(log_format, stage=place.stage)
     computing = replace(computing, threads=computing.threads or threads_for(1))
-    settings = NodeSettings(**asdict(place), **asdict(model), **asdict(computing))
+    settings = NodeSettings(
+        **asdict(place),
+        **asdict(security),
+        **asdict(model),
+        **asdict(computing),
+        command="" if leash else command_line("gardener-node"),
+    )
     view = not no_view and log_format == "text" and live.possible()
     try:
         run(_serve(settings, on_leash=leash, view=view, metrics=metrics))
@@ -118,18 +127,20 @@ def node(
 async def _serve(settings: "NodeSettings", on_leash: bool, view: bool, metrics: str | None) -> None:
     """Until cancelled or let off the leash; under the live view if there is one."""
     from gardener.cli.view.node_watch import NodeWatch
-    from gardener.stages.start import serve
+    from gardener.stages.phases import Phases
+    from gardener.stages.serve import serve
 
     say = few(lambda line: note(f"stage {settings.stage}: {line}"))
 
     if on_leash:
         wear()
+    phases = Phases(settings.stage)
     async with contextlib.AsyncExitStack() as stack:
         watchers: list[Callable[[StageNode], None]] = []
         if metrics is not None:
-            watchers.append(stack.enter_context(_metrics(metrics, settings.stage, say)))
+            watchers.append(stack.enter_context(_metrics(metrics, phases, say)))
         if view:
-            watch = NodeWatch(settings.stage, settings.device, settings.listen, settings.peer)
+            watch = NodeWatch(phases, settings.device, settings.listen, settings.peer)
             await stack.enter_async_context(watch.live)
             watchers.append(watch.begin)
 
@@ -137,19 +148,19 @@ async def _serve(settings: "NodeSettings", on_leash: bool, view: bool, metrics: 
             for each in watchers:
                 each(node)
 
-        await serve(settings, say, begin)
+        await serve(settings, say, begin, phases)
 
 
 @contextlib.contextmanager
 def _metrics(
-    where: str, stage: int, say: Callable[[str], None]
+    where: str, phases: "Phases", say: Callable[[str], None]
 ) -> "Iterator[Callable[[StageNode], None]]":
     """Serve them; what gives is to be told of the node. Raises UserError."""
     try:
         from gardener.metrics.endpoint import node_metrics
     except ModuleNotFoundError as error:
         raise UserError(WITHOUT) from error
-    with node_metrics(where, stage) as (collector, address):
+    with node_metrics(where, phases) as (collector, address):
         say(f"metrics at http://{address}/metrics")
         yield collector.begin
 

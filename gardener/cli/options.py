@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 
 from gardener.cli.groups import DRAFTING, MODEL, POLICY, RING
 from gardener.cli.program import Misuse, flag, note, text_of
+from gardener.cli.security_options import SecurityOptions
 from gardener.cli.stage_options import StageOptions
 from gardener.decoding.limits import MAX_REQUESTS, PATIENCE_LOST
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
@@ -329,6 +330,7 @@ class HolderOptions:
     """What every command takes that holds a ring, whichever way it comes by one."""
 
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+    security: SecurityOptions = field(default_factory=SecurityOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     chat: ChatOptions = field(default_factory=ChatOptions)
     stages: StageOptions = field(default_factory=StageOptions)
@@ -337,7 +339,7 @@ class HolderOptions:
 
     def settings(self, ring: RingOptions, draft: DraftSettings) -> RingSettings:
         """A ring with these options. Raises UserError."""
-        groups = (self.connection, self.model, self.chat, self.stages, ring)
+        groups = (self.connection, self.security, self.model, self.chat, self.stages, ring)
         given: dict[str, Any] = {}
         for group in groups:
             given |= asdict(group)

@@ -7,6 +7,7 @@ Exit status: 0 done; 1 it could not be done (one sentence on stderr says why); 2
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -38,6 +39,7 @@ __all__ = [
     "Interrupted",
     "Misuse",
     "application",
+    "command_line",
     "flag",
     "ignore",
     "note",
@@ -121,6 +123,11 @@ def text_of(word: str, what: str) -> str:
             word = os.fsencode(word).decode()
     check_text(word, what)
     return word
+
+
+def command_line(name: str) -> str:
+    """The command of this name that runs, as one may type it again."""
+    return shlex.join((name, *sys.argv[1:]))
 
 
 def program(app: App) -> None:

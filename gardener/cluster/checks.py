@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from gardener.cluster.places import Place, StagePlace
+from gardener.cluster.places import Cluster, Place, StagePlace
 from gardener.errors import UserError
 from gardener.net.address import is_loopback
 from gardener.runtime.wording import bare_span
@@ -71,6 +71,18 @@ def check_layers(path: Path, stages: Sequence[StagePlace]) -> None:
                 f"with {expected}: {wrong}"
             )
         expected = end
+
+
+def check_secured(cluster: Cluster) -> None:
+    """Raises UserError for links that would leave this machine without keys, unless the file says
+    that they may."""
+    away = not all(is_loopback(each.host) for each in (cluster.holder, *cluster.stages))
+    if away and cluster.keys is None and not cluster.insecure:
+        raise UserError(
+            f'{cluster.path}: it names no keys, and links leave this machine: add keys = "keys" '
+            "above the tables and make them with `gardener keys init`, or add insecure = true if "
+            "you trust every machine in between"
+        )
 
 
 def _range(path: Path, stage: StagePlace) -> tuple[int, int]:

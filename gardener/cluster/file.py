@@ -45,6 +45,7 @@ from gardener.draft.factory import KINDS
 from gardener.errors import UserError, reason
 from gardener.model.quants import AUTO, HEAD_QUANTS, QUANTS
 from gardener.net.address import parse
+from gardener.protocol.certificates import CLUSTER as CLUSTER_NAME
 from gardener.protocol.room import MOST_CONTEXT
 from gardener.protocol.tensors import ITEM_SIZE
 
@@ -76,7 +77,7 @@ def read_cluster(path: Path) -> Cluster:
         raise top.error("there is no stage: write [stage.1], and its host and port below that")
     cluster = Cluster(
         path=path,
-        name=top.text_or("name", ""),
+        name=_name(top),
         model=_model(top),
         revision=top.text_or("revision", None),
         draft=top.table("draft", lambda given: _draft(Table(path, "[draft]", given, DRAFT))),
@@ -89,6 +90,16 @@ def read_cluster(path: Path) -> Cluster:
     )
     _check(cluster)
     return cluster
+
+
+def _name(table: Table) -> str:
+    name = table.text_or("name", "")
+    if name and not CLUSTER_NAME.fullmatch(name):
+        raise table.error(
+            f"name {shown(name)} cannot be one, as certificates have it: take up to 40 letters, "
+            "digits, dots, underscores and hyphens, a letter or digit first"
+        )
+    return name
 
 
 def _check(cluster: Cluster) -> None:

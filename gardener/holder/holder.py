@@ -8,7 +8,6 @@ guesses pay. All that belongs to one request lies in its `Session`. Sessions sha
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from gardener.decoding.costs import Costs
 from gardener.decoding.dispatch import Dispatch
@@ -20,17 +19,22 @@ from gardener.decoding.speculation import Speculation
 from gardener.draft.drafter import Drafter
 from gardener.errors import GardenerError, LocalError, PeerLost, StageFailed, UserError
 from gardener.holder.admission import Admission
+from gardener.holder.advice import Advice
 from gardener.holder.drafters import Drafters
 from gardener.holder.kept import KeptPrefixes
-from gardener.holder.outage import LossReport, mended, ring_broke, stage_failed, stalled
+from gardener.holder.outage import LossReport, mended, ring_broke, stage_failed
+from gardener.holder.prepare import Prepare, nothing
+from gardener.holder.progress import Progress
 from gardener.holder.ring import Ring
 from gardener.holder.ring_state import RingState
 from gardener.holder.session import Session
 from gardener.holder.text import TextStream
 from gardener.holder.totals import Totals
 from gardener.net.address import Address, Inherited
+from gardener.net.keys import Keys
 from gardener.protocol.features import received
-from gardener.protocol.messages import Card, Failed, Message, Verdict
+from gardener.protocol.messages import Card, Message, Verdict
+from gardener.protocol.reports import Busy, Failed
 from gardener.protocol.sampling import GREEDY, Sampling
 from gardener.runtime import clock
 from gardener.runtime.trace import Trace
@@ -38,25 +42,6 @@ from gardener.runtime.worker import AnyWorker, Worker
 
 STALL = 120.0
 """Seconds without any verdict after which a request is given up, though all links are alive."""
-
-
-def start_again(stage: int) -> str:
-    """What to do about a lost stage of a ring that others started."""
-    return f"start stage {stage} again"
-
-
-class Prepare(Protocol):
-    """Told prompts that will be asked, for how many tokens each, and how these are picked, before
-    any time is measured: a simulated ring needs what the model writes."""
-
-    def __call__(
-        self, prompts: Sequence[Sequence[int]], new_tokens: int, sampling: Sampling = GREEDY
-    ) -> None:
-        """Takes a while. Raises UserError."""
-
-
-def nothing(prompts: Sequence[Sequence[int]], new_tokens: int, sampling: Sampling = GREEDY) -> None:
-    """A real ring needs no preparation."""
 
 
 class Holder:
@@ -77,14 +62,16 @@ class Holder:
         keep: bool = True,
         patience_lost: float = PATIENCE_LOST,
         news: Callable[[str], None] = lambda line: None,
-        advise: Callable[[int], str] = start_again,
+        advise: Callable[[int], str] | None = None,
         make_worker: Callable[[str], AnyWorker] = Worker,
+        keys: Keys | None = None,
     ) -> None:
         """`say` is told what the ring waits for while it closes, `news` that it broke and that it
         stands again; `advise`, given a lost stage, says what to do. `patience_lost`: seconds for
         which requests wait for a ring that broke; 0: they end with it. `max_requests` run at the
         same time. `keep` what the stages computed of a request, for those that begin with the same
-        tokens. `make_worker` gives the drafters that take time what they run on."""
+        tokens. `make_worker` gives the drafters that take time what they run on. `keys`: with
+        which links are secured."""
         self._make_worker = make_worker
         self.drafters = Drafters(drafters, make_worker)
         self.trace = trace
@@ -97,9 +84,13 @@ class Holder:
         self._ended: list[Session] = []  # since something left last
         self._departing = False
         self._timer: asyncio.TimerHandle | None = None
-        self.ring = Ring(card, self, listen_at=listen_at, peer=peer, patience=patience, say=say)
+        self.ring = Ring(
+            card, self, listen_at=listen_at, peer=peer, patience=patience, say=say, keys=keys
+        )
         self._stall = stall
-        self._advise, self._news, self._patience = advise, news, patience_lost
+        self._advice = Advice(lambda: (self.ring.card, *self.cards), advise)
+        self._news, self._patience = news, patience_lost
+        self.progress = Progress()
         self._broke = ""  # what broke the ring, as long as it is broken
         self._since = 0.0  # when it broke
         self._impatience: asyncio.TimerHandle | None = None
@@ -128,10 +119,15 @@ class Holder:
         return self.ring.state is RingState.STANDING
 
     @property
+    def given_up(self) -> bool:
+        """Whether the ring will never stand again."""
+        return self._failure is not None
+
+    @property
     def condition(self) -> str:
         """What the ring waits for since it broke, in a sentence; empty: it is not broken."""
-        obstacle = self.ring.obstacle
-        return f"{self._broke}; now: {obstacle}" if self._broke and obstacle else self._broke
+        obstacle = self.ring.obstacle if self._broke else ""
+        return f"{self._broke}; now: {obstacle}" if obstacle else self._broke
 
     async def failure(self) -> GardenerError:
         """Waits until the ring can take requests no more, and never will; why."""
@@ -195,7 +191,7 @@ class Holder:
         """
         refusal = self._failure or self._refusal
         if refusal is not None:
-            raise type(refusal)(str(refusal))
+            raise refusal.anew()
         self.check_room()
         self._sessions += 1
         drafters = self.drafters
@@ -241,8 +237,9 @@ class Holder:
 
     @property
     def oldest(self) -> float | None:
-        """See `SessionOwner`."""
-        return self.admission.oldest
+        """See `SessionOwner`: what counts is that any stage gets further."""
+        oldest = self.admission.oldest
+        return None if oldest is None else max(oldest, self.progress.moved)
 
     def start(self, round_: Round) -> list[Command]:
         """See `SessionOwner`."""
@@ -296,7 +293,17 @@ class Holder:
     def stalled(self) -> None:
         """No verdict came for too long: those that wait for one wait in vain. The ring stands, as
         far as anybody knows."""
-        self.admission.fail(lambda each: PeerLost(stalled(self._stall, each.speculation)), "failed")
+        now, stall, layers = clock.now(), self._stall, self.cards[0].layers
+        self.admission.fail(
+            lambda each: self._lost(
+                lambda advice: self.progress.stalled(each.speculation, stall, now, layers, advice)
+            ),
+            "failed",
+        )
+
+    def _lost(self, why: Callable[[Advice], str]) -> PeerLost:
+        """Addresses and commands are told only here."""
+        return PeerLost(why(self._advice), why(self._advice.brief))
 
     # --- what the ring tells -----------------------------------------------------------------
 
@@ -323,12 +330,19 @@ class Holder:
         else:
             session.fail(StageFailed(stage_failed(report, session.speculation)))
 
+    def busy(self, report: Busy) -> None:
+        """See `RingOwner`."""
+        self.progress.heard(report, clock.now())
+
     def broke(self, reports: Sequence[LossReport]) -> None:
         """See `RingOwner`. Requests wait for the ring, those that run with what they have."""
 
-        def why(speculation: Speculation | None, waits: bool = False) -> str:
-            stages = len(self.cards)
-            return ring_broke(reports, stages, speculation, self._advise, self._patience, waits)
+        def why(advice: Advice, asked: Speculation | None, waits: bool = False) -> str:
+            stages, patience = len(self.cards), self._patience
+            return ring_broke(reports, stages, asked, advice.about, patience, waits, advice.called)
+
+        def lost(asked: Speculation | None) -> PeerLost:
+            return self._lost(lambda advice: why(advice, asked))
 
         newest = None if self.session is None else self.session.speculation
         self.lost = frozenset(report.lost.stage for report in reports)
@@ -337,11 +351,12 @@ class Holder:
         self.dispatch = Dispatch(self.costs)  # nothing is under way any more
         self._set_timer(None)
         self.totals.rests_from(self._since)
-        self._broke = why(newest, waits=self._patience > 0)
-        refusal = PeerLost(why(newest))
-        self._be_patient(lambda: self._end_waiting(refusal, why))
+        self.totals.breaks += 1
+        self._broke = why(self._advice.brief, newest, waits=self._patience > 0)
+        refusal = lost(newest)
+        self._be_patient(lambda: self._end_waiting(refusal, lost))
         if self._patience:
-            self._news(self._broke)
+            self._news(why(self._advice, newest, waits=True))
 
     def mended(self) -> None:
         """See `RingOwner`."""
@@ -366,17 +381,17 @@ class Holder:
             loop = asyncio.get_running_loop()
             self._impatience = loop.call_later(self._patience, over)
 
-    def _end_waiting(self, refusal: PeerLost, why: Callable[[Speculation], str]) -> None:
-        """Whoever waits for the ring has waited long enough. `refusal`: of those to come. `why`:
+    def _end_waiting(self, refusal: PeerLost, lost: Callable[[Speculation], PeerLost]) -> None:
+        """Whoever waits for the ring has waited long enough. `refusal`: of those to come. `lost`:
         for one of the requests."""
         self._refusal = refusal
-        self.admission.fail(lambda session: PeerLost(why(session.speculation)), "lost")
+        self.admission.fail(lambda session: lost(session.speculation), "lost")
 
     def give_up(self, error: GardenerError) -> None:
         """The ring will never stand again, because of `error`: see `RingOwner`; or whoever started
         the stages says so."""
         self._fail_for_good(error)
-        self.admission.fail(lambda session: type(error)(str(error)), "lost")
+        self.admission.fail(lambda session: error.anew(), "lost")
 
     def _fail_for_good(self, error: GardenerError) -> None:
         if self._failure is None:

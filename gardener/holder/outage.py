@@ -7,12 +7,18 @@ from dataclasses import dataclass
 
 from gardener.decoding.flights import Flight
 from gardener.decoding.speculation import Speculation
-from gardener.protocol.messages import Card, Failed, Lost
+from gardener.protocol.messages import Card
+from gardener.protocol.reports import Failed, Lost
 from gardener.runtime.wording import printable
 
 NETWORK = "see to the network between them"
 STAGES_ARE_UP = "the stages are up"
+STAGES_PRINTED = "see what the stages printed"
 """What to do about a loss, where no stage has to be started again."""
+
+
+def _name(stage: int) -> str:
+    return f"stage {stage}" if stage else "the holder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +54,15 @@ def ring_broke(
     advise: Callable[[int], str],
     patience: float = 0.0,
     waits: bool = False,
+    called: Callable[[int], str] = _name,
 ) -> str:
-    """The sentence for a ring that broke. `advise` says what to do about a stage.
+    """The sentence for a ring that broke. `advise` says what to do about a stage, `called` which
+    one it is.
 
     patience  seconds for which those who ask wait for it
     waits     they still do; otherwise they have waited, and this request ends
     """
-    what, advice = _loss(reports, stages, speculation, advise)
+    what, advice = _loss(reports, stages, speculation, advise, called)
     if not waits:
         waited = [f"the ring was not whole again within {patience:g} s"] if patience else []
         return "; ".join((what, *_written(speculation), *waited, _repeat(advice)))
@@ -78,6 +86,7 @@ def _loss(
     stages: int,
     speculation: Speculation | None,
     advise: Callable[[int], str],
+    called: Callable[[int], str],
 ) -> tuple[str, str]:
     """What was lost, and what to do about it."""
     still = _stood_still(reports)
@@ -96,7 +105,7 @@ def _loss(
         what = f"stage {stages} lost the holder: {_it(reports[0].lost.why)}"
         advice = NETWORK
     else:
-        told = [_obituary(stage, reports, speculation) for stage in lost]
+        told = [f"{called(each)} {_obituary(each, reports, speculation)}" for each in lost]
         what = "; ".join(told)
         advice = advise(lost[0]) if len(lost) == 1 else "start them again"
     return what, advice
@@ -139,15 +148,19 @@ def _other_numbers(card: Card, layer: int) -> str:
     return way_out if card.quant == "none" else f"{way_out}, or no --quant"
 
 
-def stalled(seconds: float, speculation: Speculation) -> str:
-    """The sentence for verdicts that do not come, though every link is alive."""
+def stalled(
+    seconds: float, speculation: Speculation, doing: str = "", advice: str = STAGES_PRINTED
+) -> str:
+    """The sentence for verdicts that do not come, though every link is alive. `doing`: what stages
+    say that they compute."""
     oldest = speculation.flights.oldest
     under_way = f"{_segment(oldest)} is under way" if oldest else "nothing is under way"
     return "; ".join(
         (
-            f"no verdict came for {seconds:g} s, though every stage is there: {under_way}",
+            f"no verdict came and no stage got further for {seconds:g} s, though every stage is "
+            f"there: {under_way}, and {doing or 'no stage says that it computes'}",
             *_written(speculation),
-            "see what the stages printed, then repeat the request",
+            _repeat(advice),
         )
     )
 
@@ -177,7 +190,7 @@ def _obituary(stage: int, reports: Sequence[LossReport], speculation: Speculatio
     # A neighbour that heard why it left knows more than one that saw the connection break.
     why = max((report.lost.why for report in mine), key=lambda why: why != "the connection broke")
     doing = _occupation(mine, speculation)
-    return f"stage {stage} was lost while {doing}, last heard {silent:.1f} s before: {_it(why)}"
+    return f"was lost while {doing}, last heard {silent:.1f} s before: {_it(why)}"
 
 
 def _occupation(reports: Sequence[LossReport], speculation: Speculation | None) -> str:
@@ -215,10 +228,6 @@ def _written_tokens(tokens: int) -> str:
     if not tokens:
         return "no token was written yet"
     return "1 token was written" if tokens == 1 else f"{tokens} tokens were written"
-
-
-def _name(stage: int) -> str:
-    return f"stage {stage}" if stage else "the holder"
 
 
 def _it(why: str) -> str:

@@ -16,6 +16,7 @@ from gardener.holder.outage import LossReport, complete
 from gardener.holder.ring_state import NEXT, RingEvent, RingState
 from gardener.net.address import Address, Inherited, is_taken
 from gardener.net.dial import dial
+from gardener.net.keys import Keys
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
@@ -23,13 +24,11 @@ from gardener.net.notices import LASTS, Notices
 from gardener.protocol.cards import SERVED, mismatch, other_ring, ring_problem
 from gardener.protocol.messages import (
     Card,
-    Failed,
-    Lost,
     Message,
     Survey,
     Verdict,
-    Waiting,
 )
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
 from gardener.runtime.wording import printable
 
 GATHER = 0.75
@@ -56,6 +55,9 @@ class RingOwner(Protocol):
     def failed(self, report: Failed) -> None:
         """A stage gave a request up. The ring stands."""
 
+    def busy(self, report: Busy) -> None:
+        """A stage says how far it is with a pass that takes long."""
+
     def broke(self, reports: Sequence[LossReport]) -> None:
         """The ring, which stood, broke. It is closed again from now on."""
 
@@ -78,11 +80,13 @@ class Ring:
         peer: Address,
         patience: float,
         say: Callable[[str], None],
+        keys: Keys | None = None,
     ) -> None:
         self.card = card  # ours; once the ring stands, with what our own link takes
         self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stood
         self.state = RingState.CLOSING
-        self._neighbours = Neighbours(card, self)
+        self._neighbours = Neighbours(card, self, keys)
+        self._keys = keys
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience
         self._notices, self._strangers = Notices(say), Notices(say)
@@ -135,6 +139,7 @@ class Ring:
                 admit=self._admit,
                 met=self._met,
                 refused=self._strangers.tell,
+                keys=self._keys,
             )
         except UserError as error:
             raise await self._taken(error) from error
@@ -197,6 +202,7 @@ class Ring:
                 patience=0.0,
                 waiting=whys.append,
                 whom="stage 1",
+                keys=self._keys,
             )
         served = _served("".join(whys))
         if served:
@@ -260,6 +266,8 @@ class Ring:
                 self._lost(LossReport(message, before=not link.upstream))
             case Failed():
                 self._owner.failed(message)
+            case Busy():
+                self._owner.busy(message)
             case Waiting() if not link.upstream:
                 self._waits(message)
             case _:

@@ -103,6 +103,7 @@ class Session:
         self.error: GardenerError | None = None
         self.tokens: list[int] = []  # of the answer, so far
         self.waited: float | None = None  # seconds until its turn came
+        self.requests = [self.request]  # all numbers that it had in the ring
         self.cached_tokens = 0  # of the prompt, not computed again: another request had begun so
         self._asked = clock.now()
         self._owner, self._text, self._stall = owner, text, stall
@@ -116,6 +117,11 @@ class Session:
     def request(self) -> int:
         """Its number in the ring, which is another one once the ring broke and stands again."""
         return self.speculation.request
+
+    @property
+    def interruptions(self) -> int:
+        """How often the ring broke while it was written, and it went on."""
+        return len(self.requests) - 1
 
     @property
     def prompt(self) -> Sequence[int]:
@@ -224,6 +230,7 @@ class Session:
         request `request`."""
         before, policy = self.speculation, deepcopy(self._policy)
         self.speculation = renewed(before, request, self.tokens, policy)
+        self.requests.append(request)
         self.round = Round(self.speculation, costs, self.round.stage_times)
 
     def leave_drafts(self) -> Drafts:

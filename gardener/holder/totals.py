@@ -20,10 +20,12 @@ class Totals:
     compute   for each stage the seconds of its passes, as the verdicts told. Segments that come
               back together and tell of the same pass at a stage count once there
     wait      for each stage the seconds for which segments waited there
+    breaks    how often the ring broke
     """
 
     counts: Counts = field(default_factory=Counts)
     verdicts: int = 0
+    breaks: int = 0
     runs: Counter[int] = field(default_factory=Counter)
     _compute: list[int] = field(default_factory=list)  # microseconds
     _wait: list[int] = field(default_factory=list)
@@ -79,6 +81,7 @@ class Totals:
         """Count what another ring has done, too, until `now`."""
         self.counts.add(other.counts)
         self.verdicts += other.verdicts
+        self.breaks += other.breaks
         self._busy += other.busy(now)
         self.runs.update(other.runs.copy())
         self._compute = _sums(self._compute, other._compute)

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from gardener.errors import UserError, reason
 from gardener.metrics.node import NodeCollector
 from gardener.net.address import Address, Inherited, parse
+from gardener.stages.phases import Phases
 
 MOST = 8
 """Connections at a time; more are closed."""
@@ -30,14 +31,14 @@ PATIENCE = 5.0
 
 
 @contextmanager
-def node_metrics(where: str, stage: int) -> Iterator[tuple[NodeCollector, Address]]:
+def node_metrics(where: str, phases: Phases) -> Iterator[tuple[NodeCollector, Address]]:
     """Serve the metrics of a node at HOST:PORT, or at a PORT on loopback, until the block ends;
     the collector, which is to be told of the node, and where it listens. To be entered on the
     event loop of the node. Raises UserError."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     hidden = CollectorRegistry()
-    collector = NodeCollector(hidden, stage)
+    collector = NodeCollector(hidden, phases)
     registry.register(_OnLoop(collector, asyncio.get_running_loop()))
     server = _listening(_address(where), registry)
     thread = Thread(target=server.serve_forever, name="metrics", daemon=True)

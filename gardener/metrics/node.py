@@ -1,6 +1,7 @@
 """What is read from a stage when Prometheus asks: passes, rows, memory, links."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -13,18 +14,21 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from gardener.net.link import Link
 from gardener.protocol.cards import kv_slots
 from gardener.runtime.wording import bare_span
-from gardener.stages.node import StageNode
+from gardener.stages.phases import Phase, Phases
+
+if TYPE_CHECKING:  # it imports torch
+    from gardener.stages.node import StageNode
 
 
 class NodeCollector(Collector):
     """One node, before and after it has loaded its layers. Read it on the event loop."""
 
-    def __init__(self, registry: CollectorRegistry, stage: int) -> None:
-        self._stage = str(stage)
+    def __init__(self, registry: CollectorRegistry, phases: Phases) -> None:
+        self._stage, self._phases = str(phases.stage), phases
         self._node: StageNode | None = None
         registry.register(self)
 
-    def begin(self, node: StageNode) -> None:
+    def begin(self, node: "StageNode") -> None:
         """It has loaded its layers."""
         self._node = node
 
@@ -33,6 +37,7 @@ class NodeCollector(Collector):
         node = self._node
         ready = node is not None and node.ready
         yield self._gauge("gardener_node_ready", "1: the stages beside it are there.", ready)
+        yield from self._starting()
         if node is None:
             return
         card, scheduler = node.card, node.scheduler
@@ -65,7 +70,24 @@ class NodeCollector(Collector):
         yield from self._requests(node)
         yield from self._links(node)
 
-    def _requests(self, node: StageNode) -> Iterator[Metric]:
+    def _starting(self) -> Iterator[Metric]:
+        """What it does until it serves."""
+        now = self._phases.moment.phase
+        phase = GaugeMetricFamily(
+            "gardener_node_phase",
+            "1: what it does now.",
+            labels=("stage", "phase"),
+        )
+        for each in Phase:
+            phase.add_metric((self._stage, each.name.lower()), each is now)
+        yield phase
+        yield self._gauge(
+            "gardener_node_loaded_ratio",
+            "Share of the bytes of its weights that has been read.",
+            self._phases.loaded,
+        )
+
+    def _requests(self, node: "StageNode") -> Iterator[Metric]:
         scheduler, room = node.scheduler, kv_slots(node.card)
         requests = GaugeMetricFamily(
             "gardener_node_requests",
@@ -83,7 +105,7 @@ class NodeCollector(Collector):
         if room is not None:
             yield self._gauge("gardener_node_kv_slots", "Slots for which there is memory.", room)
 
-    def _links(self, node: StageNode) -> Iterator[Metric]:
+    def _links(self, node: "StageNode") -> Iterator[Metric]:
         up = GaugeMetricFamily(
             "gardener_node_peer_up",
             "1: the link to this peer stands (stage 0 is the holder, which comes and goes).",
@@ -120,7 +142,7 @@ class NodeCollector(Collector):
         return made
 
 
-def _sides(node: StageNode) -> Mapping[str, tuple[int, Link | None]]:
+def _sides(node: "StageNode") -> Mapping[str, tuple[int, Link | None]]:
     """By side, which stage is there (0: the holder), and the link to it."""
     card = node.card
     after = 0 if card.end == card.layers else card.stage + 1

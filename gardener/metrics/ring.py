@@ -65,7 +65,7 @@ class RingCollector(Collector):
         holder, now = self._holder, clock.now()
         yield _gauge(
             "gardener_ring_up",
-            "1 while the ring can take requests.",
+            "1 while the ring stands.",
             0 if holder is None or not holder.stands else 1,
         )
         totals = self._totals(now)
@@ -89,7 +89,7 @@ class RingCollector(Collector):
         return totals
 
     def _requests(self, holder: Holder | None) -> Iterator[Metric]:
-        admission = None if holder is None or not holder.stands else holder.admission
+        admission = None if holder is None else holder.admission
         running = 0 if admission is None else len(admission.running)
         waiting = 0 if admission is None else len(admission.waiting)
         if admission is not None and self._waiting is not None:
@@ -117,6 +117,7 @@ class RingCollector(Collector):
         for name, (field, what) in SPECULATION.items():
             yield _counter(name, what, getattr(totals.counts, field), model)
         yield _counter("gardener_verdicts", "Segments that came back judged.", totals.verdicts)
+        yield _counter("gardener_ring_breaks", "How often the ring broke.", totals.breaks)
         by_position = _family(
             "gardener_spec_decode_num_accepted_tokens_per_pos",
             "Verdicts that accepted more guesses at once than `position`.",

@@ -167,14 +167,20 @@ class Architecture:
         ones."""
         return int(self.head_dim * rope.get("partial_rotary_factor", 1.0))
 
-    def _weights(self, layer: int) -> int:
-        """How many weights of a layer a token is multiplied with."""
+    def held_weights(self, layer: int) -> int:
+        """How many weights of linear layers a layer has, those of all experts among them."""
+        return self._weights(layer, self.mixture.experts if self.mixture else 0)
+
+    def _weights(self, layer: int, experts: int | None = None) -> int:
+        """How many weights of a layer a token is multiplied with, if it goes through so many
+        experts (None: as many as it does)."""
         queries = self.heads * self.head_dim
         attention = self.width * (2 * queries + 2 * self.kv_heads * self.head_dim)
         mixture = self.mixture
         if mixture is None or not mixture.layers[layer]:
             return attention + 3 * self.width * self.inner
-        return attention + self.width * (mixture.experts + 3 * mixture.chosen * mixture.inner)
+        through = mixture.chosen if experts is None else experts
+        return attention + self.width * (mixture.experts + 3 * through * mixture.inner)
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Architecture)}

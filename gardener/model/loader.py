@@ -34,6 +34,7 @@ from gardener.model.kernels.onnx_halves import GroupedLayer
 from gardener.model.linear_reader import LinearReader
 from gardener.model.look_back import LookBack
 from gardener.model.mixture import Experts, Router
+from gardener.model.progress import Progress, Reading
 from gardener.model.quants import GROUPED
 from gardener.model.rotary import Rotary
 from gardener.model.tensors import dtype_of
@@ -182,6 +183,16 @@ class Loader:
         self._gate: Make = partial(batch_invariant, Exact) if wide else linear
         self._spread = 0.0
         self._nothing_else()
+
+    def tell(self, held: Slice, progress: Progress) -> None:
+        """From now on, tell how much of a slice has been read. Of the embedding nothing counts:
+        its rows are read when they are asked for."""
+        layers = tuple(f"model.layers.{layer}." for layer in range(held.first, held.end))
+        names = [name for name in self._checkpoint.names() if name.startswith(layers)]
+        if held.is_last:
+            names += [NORM, self._matrix_name]
+        sizes = {name: self._checkpoint.info(name).nbytes for name in names}
+        self._checkpoint.reads = Reading(sizes, progress).read
 
     @property
     def spread(self) -> float:

@@ -1,17 +1,20 @@
 """Carries a `protocol.connection.Connection` over an asyncio transport.
 
 The core decides. Here its bytes are written, what comes is given to it, it is woken when it asks
-for it, and the transport is closed when the core has ended.
+for it, and the transport is closed when the core has ended. On a secured link TLS is between the
+core and the transport (`tls.py`), and the core is told what that finds.
 """
 
 import asyncio
 import math
 import socket
+import time
 from abc import ABC, abstractmethod
 from typing import cast
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import failure, of_peer
+from gardener.net.tls import Tls
 from gardener.protocol.connection import Connection, LinkEvent
 from gardener.runtime import clock
 
@@ -22,10 +25,11 @@ HIGH_WATER = 2**20
 class Carrier(ABC, asyncio.Protocol):
     """One end of a connection. A subclass is told of events and of the end."""
 
-    def __init__(self, core: Connection) -> None:
+    def __init__(self, core: Connection, tls: Tls | None = None) -> None:
         self.core = core
         self.sent_bytes = 0
         self.received_bytes = 0
+        self._tls = tls
         self._transport: asyncio.Transport | None = None
         self._where = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -69,10 +73,20 @@ class Carrier(ABC, asyncio.Protocol):
         self._where = of_peer(transport.get_extra_info("peername"))
         if self.ended is None:  # else it was given up before the connection was ours
             self.core.begin(self._where, clock.now())
+            if self._tls is not None:
+                self._tls.begin()
         self._settle()
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
+        if self._tls is None:
+            self._hear(data)
+        else:
+            self._hear_sealed(self._tls, data)
+        self._settle()
+
+    def _hear(self, data: bytes) -> None:
+        """These bytes were said to the core."""
         try:
             for event in self.core.receive(data, clock.now()):
                 self._flush()  # what we answer goes out before the owner has its say
@@ -80,7 +94,20 @@ class Carrier(ABC, asyncio.Protocol):
                     self.on_event(event)
         except RemoteError as error:
             self.core.refuse(error, clock.now())
-        self._settle()
+
+    def _hear_sealed(self, tls: Tls, data: bytes) -> None:
+        """These bytes have come over a link that is to be secured."""
+        said = tls.take(data)
+        if tls.foreign:
+            self._tls = None
+            self.core.in_the_clear(tls.foreign, clock.now())
+        elif tls.established and not self.core.private:
+            self.core.proved(tls.peer, time.time(), clock.now())
+        self._hear(said)  # be it nothing: the peer was heard
+        if tls.refused:
+            self.core.distrusted(tls.refused, clock.now())
+        elif tls.broken:
+            self.core.untrusted(tls.broken, clock.now())
 
     def pause_writing(self) -> None:
         self._flowing.clear()
@@ -105,6 +132,8 @@ class Carrier(ABC, asyncio.Protocol):
 
     def _flush(self) -> None:
         data = self.core.outgoing()
+        if self._tls is not None:
+            data = self._tls.give(data)
         if not data or self._transport is None or self._transport.is_closing():
             return
         self.sent_bytes += len(data)
@@ -132,13 +161,15 @@ class Carrier(ABC, asyncio.Protocol):
 
         To close with unread bytes in the socket would reset the connection, and the peer might
         never see our Bye. A transport that cannot end one direction is left as it is: the peer
-        closes when it reads the Bye.
+        closes when it reads the Bye. TLS is told that we end first, so that nobody can feign it.
         """
         if self._transport is None:
             return
         if not self.core.lingers:
             self._transport.abort()
         elif not self._transport.is_closing() and self._transport.can_write_eof():
+            if self._tls is not None and (last := self._tls.end()):
+                self._transport.write(last)
             try:
                 self._transport.write_eof()
             except OSError:  # the peer has reset the connection, and our loop does not know yet

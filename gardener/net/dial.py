@@ -3,9 +3,11 @@
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gardener.errors import GardenerError, PeerLost
 from gardener.net.address import Address, failure, parse_peer
+from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link, Terms
 from gardener.net.probe import measure_link
 from gardener.protocol.connection import TIMES, Times
@@ -13,6 +15,10 @@ from gardener.protocol.greeting import Admit
 from gardener.protocol.messages import Card
 
 FIRST_DELAY, LAST_DELAY = 0.05, 1.0  # seconds between two attempts to connect, before jitter
+
+NEAR_DELAY = 0.25
+"""The same as `LAST_DELAY` where the other machine answers, if only to refuse: whatever is in the
+way may be gone in a moment, and to ask costs next to nothing."""
 
 ATTEMPT = 1.0
 """Seconds that an attempt gets even when patience is about to run out."""
@@ -29,6 +35,7 @@ async def dial(
     whom: str = "the next stage",
     nudge: asyncio.Event | None = None,
     times: Times = TIMES,
+    keys: Keys | None = None,
 ) -> Link:
     """Connect to `whom`, trying again for `patience` seconds (None: for ever); measure the link.
 
@@ -37,7 +44,7 @@ async def dial(
     Await it directly: an open link may end in the moment before a task that wraps this is done.
     """
     place = address if isinstance(address, Address) else parse_peer(address)
-    terms = Terms(card, handler, admit, times)
+    terms = Terms(card, handler, admit, times, keys)
     loop = asyncio.get_running_loop()
     deadline = None if patience is None else loop.time() + patience
     delay = FIRST_DELAY
@@ -46,15 +53,25 @@ async def dial(
         if isinstance(outcome, Link):
             outcome.adopt()
             return outcome
-        waiting(f"waiting for {whom} at {place}: {outcome}")
+        why = outcome.why.removeprefix(f"the peer at {place} ")
+        waiting(f"waiting for {whom} at {place}: {why}")
         left = float("inf") if deadline is None else deadline - loop.time()
         if left <= 0:
-            raise PeerLost(f"gave up on {whom} at {place} after {patience:g} s: {outcome}")
+            raise PeerLost(f"gave up on {whom} at {place} after {patience:g} s: {why}")
         nudged = await _pause(min(delay * random.uniform(0.5, 1.0), left), nudge)
-        delay = FIRST_DELAY if nudged else min(2 * delay, LAST_DELAY)
+        last = NEAR_DELAY if outcome.answered else LAST_DELAY
+        delay = FIRST_DELAY if nudged else min(2 * delay, last)
 
 
-async def _attempt(place: Address, terms: Terms, deadline: float | None) -> Link | str:
+@dataclass(frozen=True)
+class _Failure:
+    """Why an attempt gave no link, and whether the other machine answered."""
+
+    why: str
+    answered: bool
+
+
+async def _attempt(place: Address, terms: Terms, deadline: float | None) -> Link | _Failure:
     """One try, until `deadline` of the loop's clock: an open link, or why there is none."""
     if deadline is not None:
         deadline = max(deadline, asyncio.get_running_loop().time() + ATTEMPT)
@@ -62,10 +79,10 @@ async def _attempt(place: Address, terms: Terms, deadline: float | None) -> Link
         async with asyncio.timeout_at(deadline):
             return await _connect(place, terms)
     except TimeoutError:
-        return failure(TimeoutError())
+        return _Failure(failure(TimeoutError()), answered=False)
 
 
-async def _connect(place: Address, terms: Terms) -> Link | str:
+async def _connect(place: Address, terms: Terms) -> Link | _Failure:
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[GardenerError | None] = loop.create_future()
 
@@ -83,7 +100,7 @@ async def _connect(place: Address, terms: Terms) -> Link | str:
         async with asyncio.timeout(terms.times.greeting):
             await loop.create_connection(lambda: link, place.host, place.port)
     except (OSError, UnicodeError) as error:  # a TimeoutError is an OSError
-        return failure(error)
+        return _Failure(failure(error), isinstance(error, ConnectionRefusedError))
     try:
         reason = await outcome
         if reason is None:
@@ -92,7 +109,7 @@ async def _connect(place: Address, terms: Terms) -> Link | str:
         if reason is None:
             return link
         await link.close(str(reason))
-        return str(reason)
+        return _Failure(str(reason), answered=True)
     except asyncio.CancelledError:
         await link.abort("nobody waits for it any more")
         raise

@@ -10,11 +10,14 @@ from typing import Protocol
 
 from gardener.errors import GardenerError, PeerLost
 from gardener.net.carrier import Carrier
+from gardener.net.keys import Keys
+from gardener.net.tls import Tls
 from gardener.protocol.connection import Answered, Connection, LinkEvent, Opened, Times
 from gardener.protocol.greeting import Admit
 from gardener.protocol.link_state import End
 from gardener.protocol.messages import Card, Message
 from gardener.protocol.parting import Parting
+from gardener.protocol.sight import Look
 from gardener.runtime import clock
 
 
@@ -38,6 +41,8 @@ class Terms:
     handler: Handler
     admit: Admit
     times: Times
+    keys: Keys | None = None
+    """With which links are secured."""
 
 
 class Link(Carrier):
@@ -50,16 +55,21 @@ class Link(Carrier):
         upstream: bool,
         opened: Callable[["Link"], None],
         failed: Callable[["Link", GardenerError], None],
+        looked: Callable[["Link"], None] = lambda link: None,
     ) -> None:
-        """`opened` or else `failed` is called once, at the end of the greeting."""
+        """`opened` or else `failed` is called once, at the end of the greeting; `looked` when the
+        peer only looks: then it is to be sent what there is to see."""
         end = End.DOWNSTREAM if upstream else End.UPSTREAM
-        super().__init__(Connection(end, terms.card, terms.admit, terms.times))
+        keys = terms.keys
+        core = Connection(end, terms.card, terms.admit, terms.times, secured=keys is not None)
+        super().__init__(core, None if keys is None else Tls(keys, dials=not upstream))
         self.card = terms.card  # ours
         self.upstream = upstream  # the peer is our upstream: it dialled, we accepted
         self.bandwidth: float | None = None  # bytes/s to the peer, once it has been measured
         self._handler = terms.handler
         self._opened = opened
         self._failed = failed
+        self._looked = looked
         self._owned = upstream  # a link that we dial has no owner until it is adopted
         self._told = False  # the owner knows of the end, or wished it
         self._pings: dict[int, asyncio.Future[float]] = {}  # stamp -> seconds to the answer
@@ -162,6 +172,8 @@ class Link(Carrier):
     def on_event(self, event: LinkEvent) -> None:
         if isinstance(event, Opened):
             self._opened(self)
+        elif isinstance(event, Look):
+            self._looked(self)
         elif isinstance(event, Answered):
             waiting = self._pings.get(event.stamp)
             if waiting is not None and not waiting.done():

@@ -11,17 +11,18 @@ from collections.abc import Callable
 from gardener.errors import PeerLost, RemoteError
 from gardener.net.address import Address
 from gardener.net.dial import dial
+from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link
 from gardener.protocol.cards import mismatch, with_link
 from gardener.protocol.messages import (
     Card,
-    Lost,
     Message,
     Segment,
     Verdict,
-    as_name,
     microseconds,
 )
+from gardener.protocol.names import as_name
+from gardener.protocol.reports import Lost
 
 NONE = (0, -1)
 """Stands for request and number of a segment where there was no segment."""
@@ -30,19 +31,23 @@ NONE = (0, -1)
 class Neighbours:
     """Who stands before and after the peer with this card; `handler` hears what they say."""
 
-    def __init__(self, card: Card, handler: Handler) -> None:
+    def __init__(self, card: Card, handler: Handler, keys: Keys | None = None) -> None:
         self.upstream: Link | None = None
         self.downstream: Link | None = None
         self._card = card
+        self._dialled = ""  # the address of the peer after us
         self._handler = handler
+        self._keys = keys
         self._ended = {True: (0, 0), False: (0, 0)}  # bytes of links that have, if upstream
         self._given = NONE  # the newest segment that went downstream
 
     @property
     def card(self) -> Card:
-        """Our card, with what was measured of our link downstream."""
+        """Our card, with what is known of our link downstream."""
         link = self.downstream
-        return with_link(self._card, link.round_trip, link.bandwidth) if link else self._card
+        if link is None:
+            return self._card
+        return with_link(self._card, link.round_trip, link.bandwidth, self._dialled)
 
     def traffic(self, upstream: bool) -> tuple[int, int]:
         """Bytes that were received from one side and sent to it, over all its links."""
@@ -58,6 +63,7 @@ class Neighbours:
         nudge: asyncio.Event | None = None,
     ) -> Link:
         """Link to the peer after us, if its card fits to ours. See `net.dial.dial`."""
+        self._dialled = str(place)
         self.downstream = await dial(
             place,
             self._card,
@@ -67,6 +73,7 @@ class Neighbours:
             waiting=waiting,
             whom=whom,
             nudge=nudge,
+            keys=self._keys,
         )
         return self.downstream
 

@@ -1,10 +1,12 @@
 """What somebody waits for, told to the user when it changes.
 
 A notice that stays the same is told once, one that comes back after another is told again, and
-notices that take turns do not flood the terminal.
+notices that take turns do not flood the terminal. Nor does one in which only the share that is done
+moves, or the time that it has taken.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 
 AGAIN = 5.0
@@ -12,6 +14,9 @@ AGAIN = 5.0
 
 LASTS = 3.0
 """Seconds for which a stage may miss the holder, which has only just come, until that is told."""
+
+_MOVES = re.compile(r"\d+(?= %)|(, for \d+ s)$")
+"""What moves in a notice that is the same otherwise."""
 
 KEPT = 64
 """Most notices that are remembered: their words may come from a peer."""
@@ -30,12 +35,13 @@ class Notices:
         if notice == self._newest:
             return
         now = asyncio.get_running_loop().time()
-        until, pause = self._quiet.get(notice, (now, AGAIN))
+        kind = _MOVES.sub("", notice)
+        until, pause = self._quiet.get(kind, (now, AGAIN))
         if now < until:
             return  # if it lasts, it is given again
         if len(self._quiet) >= KEPT:
             self._quiet.clear()
-        self._quiet[notice] = (now + pause, 2 * pause)
+        self._quiet[kind] = (now + pause, 2 * pause)
         self._newest = notice
         self._say(notice)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gardener.protocol.messages import SPARE, Card, microseconds
+from gardener.protocol.names import as_name
 from gardener.protocol.room import MOST_CONTEXT, longest_in
 from gardener.runtime.wording import span
 
@@ -47,11 +48,14 @@ def same_model(one: str, other: str) -> bool:
     return content == other_content or not content or not other_content
 
 
-def with_link(card: Card, round_trip: float | None, bandwidth: float | None) -> Card:
-    """The card of a peer with what it has measured of its link to the next one: seconds, and
-    bytes/s; None: not known."""
+def with_link(
+    card: Card, round_trip: float | None, bandwidth: float | None, peer: str = ""
+) -> Card:
+    """The card of a peer with what it has measured of its link to the next one, seconds and
+    bytes/s (None: not known), and where it dialled that."""
     return msgspec.structs.replace(
         card,
+        peer=as_name(peer),
         delay=microseconds((round_trip or 0.0) / 2),
         bandwidth=min(round(bandwidth or 0), 2**53),
     )

@@ -13,12 +13,23 @@ from typing import TypeAlias
 
 from gardener.errors import RemoteError
 from gardener.protocol import parting
+from gardener.protocol.certificates import Identity
 from gardener.protocol.greeting import GREETING_FRAME, Admit, Greeting
 from gardener.protocol.heartbeat import Heartbeat
-from gardener.protocol.link_state import End, LinkState
-from gardener.protocol.messages import Bye, Card, Hello, Message, Ping, Pong, Welcome
+from gardener.protocol.link_state import End, LinkState, State
+from gardener.protocol.messages import (
+    PROTOCOL,
+    Bye,
+    Card,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Welcome,
+)
 from gardener.protocol.parting import Parting
-from gardener.protocol.strangers import SpeaksHTTP
+from gardener.protocol.sight import Look
+from gardener.protocol.strangers import HEAD, recognised
 from gardener.protocol.wire import FRAME_LIMIT, Decoder, encode
 
 BACKLOG = 256 * 2**20
@@ -64,7 +75,19 @@ LinkEvent: TypeAlias = Opened | Answered | Message
 class Connection:
     """One end of a link. Once `parting` is set it has ended, and nothing more happens on it."""
 
-    def __init__(self, end: End, card: Card, admit: Admit, times: Times) -> None:
+    def __init__(
+        self,
+        end: End,
+        card: Card,
+        admit: Admit,
+        times: Times,
+        secured: bool = False,
+        *,
+        looks: bool = False,
+    ) -> None:
+        """`secured`: the peer has to prove who it is, and the link to become private, before
+        either end says a word. `looks`: we want no link, only to see who is there (upstream end
+        alone)."""
         self.end = end
         self.is_open = False
         self.parting: Parting | None = None
@@ -72,12 +95,17 @@ class Connection:
         self.lingers = False
         """We have said Bye: keep the connection until the peer closes it, or until `due`. An ended
         link that does not linger is to be closed at once."""
+        self.private = not secured
+        """What we say can be sent: nobody else reads it, unless that is how it is meant."""
         self.heartbeat = Heartbeat(times.heartbeat, times.silence)
+        self._secured = secured
         self._times = times
         self._where = "an unknown address"
         self._state = LinkState(end)
         self._greeting = Greeting(card, admit, times.greeting)
+        self._looks = looks
         self._begun = False
+        self._head = b""  # the first bytes from a peer that has not shown its card
         self._decoder = Decoder(GREETING_FRAME)
         self._outgoing: list[bytes] = []
         self._due = math.inf  # of the greeting, and later of the end of lingering
@@ -95,6 +123,11 @@ class Connection:
         return self._greeting.peer
 
     @property
+    def identity(self) -> Identity | None:
+        """Who the peer has proved to be, if there are certificates."""
+        return self._greeting.identity
+
+    @property
     def due(self) -> float:
         """When to call `wake`; infinity: never."""
         return min(self._due, self.heartbeat.due)
@@ -107,8 +140,7 @@ class Connection:
         self._begun = True
         self.heartbeat.heard(now)
         self._due = self._greeting.due(now)
-        if self.end is End.UPSTREAM:
-            self.send(self._greeting.hello())
+        self._introduce()
 
     def send(self, *messages: Message) -> None:
         """Say this. Raises LocalError if we may not."""
@@ -144,10 +176,38 @@ class Connection:
 
     # What has happened.
 
+    def proved(self, identity: Identity | None, wall: float, now: float) -> None:
+        """The link is private, and the peer has proved that it is this; None: nobody of a ring.
+        `wall`: the time in seconds since 1970."""
+        self.private = True
+        why = self._greeting.disbelief(identity, wall)
+        if why is not None:
+            self._end(parting.refused(self, why), now)
+        elif self.parting is None:
+            self._introduce()
+
+    def untrusted(self, why: str, now: float) -> None:
+        """The peer has proved nothing, or what comes is not from it; TLS has told it so."""
+        self._end(parting.untrusted(self, why), now)
+
+    def distrusted(self, why: str, now: float) -> None:
+        """The peer does not believe us."""
+        self._end(parting.distrusted(self, why), now)
+
+    def in_the_clear(self, head: bytes, now: float) -> None:
+        """The link was to be secured, and the peer begins with these bytes, which are no TLS."""
+        self.private = True  # there is nothing to be said that others may not hear
+        self._decoder = Decoder(0)
+        found = recognised(head, secured=True, accepted=self.end is End.DOWNSTREAM)
+        assert found is not None
+        self._end(parting.stranger(self, found), now)
+
     def receive(self, data: bytes, now: float) -> Iterator[LinkEvent]:
         """These bytes have come from the peer; yields what follows. Run it to its end, unless what
         it yields makes you call `refuse`."""
         self.heartbeat.heard(now)
+        if self.peer is None and len(self._head) < HEAD:
+            self._head += bytes(data[:HEAD])
         try:
             for message in self._decoder.feed(data):
                 if self.parting is None:
@@ -156,14 +216,17 @@ class Connection:
                 elif isinstance(message, Bye):
                     self._stop_lingering()  # both are leaving: there is nothing to wait for
         except RemoteError as error:
-            if isinstance(error, SpeaksHTTP) and self.peer is None and self.parting is None:
-                self._outgoing.append(error.answer)
             self.refuse(error, now)
 
     def refuse(self, error: RemoteError, now: float) -> None:
         """The peer has said something that it may not say, as we or the owner have noticed."""
         self._decoder = Decoder(0)  # nothing that comes now can be trusted
-        self._end(parting.breach(self, error), now)
+        found = None
+        if self.peer is None and not self._secured:
+            accepted = self.end is End.DOWNSTREAM
+            found = recognised(self._head, secured=False, accepted=accepted)
+        why = parting.breach(self, error) if found is None else parting.stranger(self, found)
+        self._end(why, now)
 
     def unsent(self, size: int, now: float) -> None:
         """`size` bytes of what we have sent still wait for the peer to read them."""
@@ -174,7 +237,7 @@ class Connection:
         """The time that we asked for is there."""
         if now >= self._due:
             if self.parting is None:
-                self._end(parting.overdue(self, self._greeting.overdue()), now)
+                self._end(parting.overdue(self, self._greeting.overdue(private=self.private)), now)
             else:
                 self._stop_lingering()
         elif now >= self.heartbeat.due:
@@ -193,9 +256,14 @@ class Connection:
 
     # How it goes on.
 
+    def _introduce(self) -> None:
+        """Begin the greeting, if that is for us to do, and as soon as it can be done."""
+        if self.end is End.UPSTREAM and self.private:
+            self.send(Look(PROTOCOL) if self._looks else self._greeting.hello())
+
     def _take(self, message: Message, now: float) -> Iterator[LinkEvent]:
         if isinstance(message, Ping):
-            if not self.is_open:
+            if not self.is_open and self._state.state is State.OPEN:
                 yield from self._open(now)
             if self.parting is None:
                 self.send(Pong(message.stamp))
@@ -233,9 +301,13 @@ class Connection:
             return
         self.parting = why
         self.heartbeat.due = self._due = math.inf
-        if why.bye is not None and self._begun:
+        if not self._begun or not (self.private or why.alerted) or not why.tells:
+            return
+        if why.bye is not None:
             self.send(why.bye)
-            self.lingers, self._due = True, now + self._times.linger
+        elif why.answer:
+            self._outgoing.append(why.answer)
+        self.lingers, self._due = True, now + self._times.linger
 
     def _stop_lingering(self) -> None:
         self.lingers, self._due = False, math.inf

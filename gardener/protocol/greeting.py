@@ -6,6 +6,7 @@
 import secrets
 from collections.abc import Callable
 
+from gardener.protocol.certificates import Identity, problem, stage_problem
 from gardener.protocol.messages import PROTOCOL, Card, Hello, Welcome
 
 GREETING_FRAME = 16 * 2**10
@@ -21,6 +22,8 @@ class Greeting:
     def __init__(self, card: Card, admit: Admit, seconds: float) -> None:
         self.peer: Card | None = None
         """The card of the other end, once it has shown it."""
+        self.identity: Identity | None = None
+        """Who the other end is by its certificate, if there are certificates."""
         self._card = card
         self._admit = admit
         self._seconds = seconds
@@ -29,6 +32,12 @@ class Greeting:
         """When a greeting that begins now must be finished."""
         return now + self._seconds
 
+    def disbelief(self, identity: Identity | None, wall: float) -> str | None:
+        """The peer has shown this certificate at this time (seconds since 1970). Returns why we
+        do not believe it, or None."""
+        self.identity = identity
+        return problem(identity, wall, self._card.name)
+
     def hello(self) -> Hello:
         """The first message of the end that dialled."""
         return Hello(PROTOCOL, self._card, secrets.token_bytes(16))
@@ -36,12 +45,14 @@ class Greeting:
     def refusal(self, message: Hello | Welcome) -> str | None:
         """The peer has shown its card. Returns why we refuse it, or None."""
         self.peer = message.card
-        return self._admit(message.card)
+        why = self.identity and stage_problem(self.identity, message.card.stage)
+        return why or self._admit(message.card)
 
     def welcome(self, hello: Hello) -> Welcome:
         """The answer of the end that accepted to a peer that it does not refuse."""
         return Welcome(PROTOCOL, self._card, hello.nonce)
 
-    def overdue(self) -> str:
-        """What is wrong with a greeting that took too long."""
-        return f"the greeting was not finished within {self._seconds:g} s"
+    def overdue(self, *, private: bool) -> str:
+        """What is wrong with a greeting that took too long; it begins once the link is private."""
+        what = "greeting" if private else "handshake of TLS"
+        return f"the {what} was not finished within {self._seconds:g} s"

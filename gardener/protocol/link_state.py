@@ -7,6 +7,9 @@ end that suffers it (RemoteError: the peer's).
 
 The upstream end has the last word of the greeting, a Ping: only then do both ends know that neither
 refuses the other.
+
+Who dials may say Look instead of Hello: then it is shown who is there, may time some Pings, and no
+link comes of it.
 """
 
 import sys
@@ -22,9 +25,8 @@ from gardener.protocol.messages import (
     Advance,
     Bye,
     Close,
-    Failed,
     Hello,
-    Lost,
+    Looked,
     Message,
     Open,
     Ping,
@@ -32,11 +34,12 @@ from gardener.protocol.messages import (
     Segment,
     Survey,
     Verdict,
-    Waiting,
     Welcome,
     code,
     fields,
 )
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
+from gardener.protocol.sight import Look
 
 
 class End(StrEnum):
@@ -53,6 +56,8 @@ class State(StrEnum):
     GREETED = "greeted"
     WELCOMED = "welcomed"
     OPEN = "open"
+    LOOKING = "looking"
+    LOOKED = "looked"
     CLOSED = "closed"
 
 
@@ -62,7 +67,7 @@ _ALWAYS = (Ping, Pong, Lost, Failed)
 
 TABLE: Mapping[State, Mapping[End, Mapping[type[Struct], State]]] = {
     State.GREETING: {
-        _UP: {Hello: State.GREETED, Bye: State.CLOSED},
+        _UP: {Hello: State.GREETED, Look: State.LOOKING, Bye: State.CLOSED},
         _DOWN: {Bye: State.CLOSED},
     },
     State.GREETED: {
@@ -75,7 +80,15 @@ TABLE: Mapping[State, Mapping[End, Mapping[type[Struct], State]]] = {
     },
     State.OPEN: {
         _UP: {**dict.fromkeys((*_WORK, *_ALWAYS), State.OPEN), Bye: State.CLOSED},
-        _DOWN: {**dict.fromkeys((*_ALWAYS, Waiting), State.OPEN), Bye: State.CLOSED},
+        _DOWN: {**dict.fromkeys((*_ALWAYS, Waiting, Busy), State.OPEN), Bye: State.CLOSED},
+    },
+    State.LOOKING: {
+        _UP: {Bye: State.CLOSED},
+        _DOWN: {Looked: State.LOOKED, Bye: State.CLOSED},
+    },
+    State.LOOKED: {
+        _UP: {Ping: State.LOOKED, Bye: State.CLOSED},
+        _DOWN: {Pong: State.LOOKED, Bye: State.CLOSED},
     },
     State.CLOSED: {_UP: {}, _DOWN: {}},
 }
@@ -107,11 +120,11 @@ class LinkState:
         after = TABLE[self.state][self.peer].get(type(message))
         if after is None:
             raise RemoteError(f"the {self.peer} end {self._breach(self.peer, message)}")
-        if isinstance(message, Hello | Welcome):
+        if isinstance(message, Hello | Welcome | Look | Looked):
             self._greeted(message)
         self.state = after
 
-    def _greeted(self, message: Hello | Welcome) -> None:
+    def _greeted(self, message: Hello | Welcome | Look | Looked) -> None:
         if message.protocol != PROTOCOL:
             raise RemoteError(
                 f"we speak protocol {PROTOCOL} but the peer speaks {message.protocol}: "
@@ -119,7 +132,7 @@ class LinkState:
             )
         if isinstance(message, Hello):
             self._nonce = message.nonce
-        elif message.nonce != self._nonce:
+        elif isinstance(message, Welcome) and message.nonce != self._nonce:
             raise RemoteError("a Welcome answers another Hello than ours: its nonce is not ours")
 
     def _breach(self, speaker: End, message: Message) -> str:

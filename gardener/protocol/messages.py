@@ -5,8 +5,8 @@ and ranges when one is read from a peer; `__post_init__` checks what types canno
 that the rows agree with each other. A breach raises `ValueError`, which `wire.py` turns into a
 `RemoteError`.
 
-Peers introduce themselves with a `Card` in `Hello` or `Welcome`: only these may have more fields at
-their end than are known here, so that a newer peer is understood as far as its version.
+Peers introduce themselves with a `Card` in `Hello`, `Welcome` or `Looked`: only these may have more
+fields at their end than are known here, so that a newer peer is understood as far as its version.
 
 Words: a *segment* is a set of token-tree nodes that travels the ring together; each node is one
 *row*. Stage 0 is the draft holder, stages 1..N hold the layers. Times are whole microseconds.
@@ -17,10 +17,12 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gardener.protocol.names import Name
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
 from gardener.protocol.room import MOST_CONTEXT, slots_for
 from gardener.protocol.sampling import GREEDY, MAX_BEST, Sampling
+from gardener.protocol.sight import Look, Sight
 from gardener.protocol.tensors import Count, Tensor
-from gardener.runtime.wording import printable
 
 PROTOCOL = 7
 """Version of the protocol: peers with another one are refused."""
@@ -37,13 +39,9 @@ SPARE = 512
 MAX_PADDING = 2**20
 """Most bytes that a Ping may carry."""
 
-MAX_NAME = 512
-"""Most characters of a name, or of the reason for something."""
-
 Spread: TypeAlias = Annotated[float, Meta(ge=0, le=1e30)]
 NodeId: TypeAlias = Annotated[int, Meta(ge=-1, le=2**53)]
 Ids: TypeAlias = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROWS)]
-Name: TypeAlias = Annotated[str, Meta(max_length=MAX_NAME)]
 CostPoints: TypeAlias = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=32)]
 """Points (rows, microseconds that a pass of these rows takes), in ascending order of rows."""
 
@@ -74,6 +72,8 @@ class Card(Struct, frozen=True, array_like=True):
     head: Count = 0  # and in the head, where it is here
     spread: Spread = 0.0  # how far a row may be from itself in another batch; 0: not at all
     head_quant: Name = ""  # as `quant`, of the head, whichever stage has it; "": the holder
+    peer: Name = ""  # where it dials the next peer, as HOST:PORT
+    command: Name = ""  # the command line that starts it; "": not known, or too long
 
     def __post_init__(self) -> None:
         if not self.first <= self.end <= self.layers:
@@ -126,6 +126,14 @@ class Welcome(Struct, frozen=True, array_like=True, tag=2):
     protocol: Count
     card: Card
     nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+
+class Looked(Struct, frozen=True, array_like=True, tag=16):
+    """Answer to `Look`: who is there, and what it does. No link comes of it."""
+
+    protocol: Count
+    card: Card
+    sight: Sight
 
 
 class Survey(Struct, frozen=True, array_like=True, tag=3):
@@ -322,54 +330,20 @@ class Pong(Struct, frozen=True, array_like=True, tag=10):
     stamp: Count
 
 
-class Lost(Struct, frozen=True, array_like=True, tag=11):
-    """A neighbour of stage `stage` has lost it. Travels away from it, on to the holder.
-
-    `request` and `seq` name the newest segment that the neighbour gave to the lost stage, if it
-    stands before it, or had from it, if it stands after it. `silent` is how long before the loss
-    the stage was last heard. `why` is said of "it": `it went silent`.
-    """
-
-    stage: Count
-    request: Count
-    seq: Annotated[int, Meta(ge=-1, le=2**53)]  # -1: none
-    silent: Count
-    why: Name
-
-
 class Bye(Struct, frozen=True, array_like=True, tag=12):
     """The sender closes the link on purpose, and says why."""
 
     why: Name
 
 
-class Failed(Struct, frozen=True, array_like=True, tag=13):
-    """Stage `stage` could not compute this segment. It has given the request up, but stands.
-    Travels both ways to the holder."""
-
-    stage: Count
-    request: Count
-    seq: Count
-    why: Name
-
-
-class Waiting(Struct, frozen=True, array_like=True, tag=14):
-    """Stage `stage` has the holder's Survey and cannot pass it on to stage `peer` (0: the holder);
-    `why` is a whole sentence. Travels back to the holder."""
-
-    stage: Count
-    peer: Count
-    why: Name
-
-
 Message: TypeAlias = (
     Hello | Welcome | Survey | Open | Close | Segment | Advance | Verdict
-    | Ping | Pong | Lost | Bye | Failed | Waiting
+    | Ping | Pong | Lost | Bye | Failed | Waiting | Look | Looked | Busy
 )  # fmt: skip
 
 MESSAGES: tuple[type[Struct], ...] = (
     Hello, Welcome, Survey, Open, Close, Segment, Advance, Verdict, Ping, Pong, Lost, Bye,
-    Failed, Waiting,
+    Failed, Waiting, Look, Looked, Busy,
 )  # fmt: skip
 
 
@@ -381,11 +355,6 @@ def microseconds(seconds: float) -> int:
 def nanoseconds(seconds: float) -> int:
     """The same in nanoseconds."""
     return max(round(seconds * 1e9), 0)
-
-
-def as_name(text: str) -> str:
-    """`text` as it may go into a message: printable, and cut if it is too long."""
-    return printable(text)[:MAX_NAME]
 
 
 def code(message: type[Struct]) -> int:

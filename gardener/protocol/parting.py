@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
-from gardener.protocol.messages import Bye, as_name
+from gardener.protocol.messages import Bye
+from gardener.protocol.names import as_name
+from gardener.protocol.strangers import Stranger
 from gardener.runtime.wording import printable
 
 BROKE = "the connection broke"
@@ -16,14 +18,24 @@ class Parting:
 
     error       what the owner of the link is told
     cause       the same, said of the peer as "it": `it went silent`
-    bye         what the peer is told; None: nothing, the connection is dropped at once
+    bye         what the peer is told; None: nothing in our own words
+    answer      what a peer is told that does not know our words, as bytes
+    alerted     TLS has told the peer
     stood_still seconds for which this process did, if the link ended because of that
     """
 
     error: GardenerError
     cause: str = ""
     bye: Bye | None = None
+    answer: bytes = b""
+    alerted: bool = False
     stood_still: float = 0.0
+
+    @property
+    def tells(self) -> bool:
+        """Whether something is on its way to the peer; if not, the connection is dropped at
+        once."""
+        return self.bye is not None or bool(self.answer) or self.alerted
 
 
 def closed_by_us(peer: object, why: str, *, politely: bool) -> Parting:
@@ -51,6 +63,22 @@ def left(peer: object, bye: Bye, *, was_open: bool) -> Parting:
     """The peer has said Bye."""
     said = f"{'left' if was_open else 'refused the link'}: {printable(bye.why)}"
     return Parting(PeerLost(f"{peer} {said}"), f"it {said}")
+
+
+def stranger(peer: object, found: Stranger) -> Parting:
+    """The peer does not talk as we do."""
+    error = PeerLost(f"{peer} {found.said}")
+    return Parting(error, f"it {found.said}", found.bye, found.answer)
+
+
+def untrusted(peer: object, why: str) -> Parting:
+    """TLS does not let us believe the peer, or what comes from it; and tells it so."""
+    return Parting(PeerLost(f"we refused {peer}: {why}"), why, alerted=True)
+
+
+def distrusted(peer: object, why: str) -> Parting:
+    """TLS does not let the peer believe us."""
+    return Parting(PeerLost(f"{peer} refused the link: {why}"), f"it refused the link: {why}")
 
 
 def breach(peer: object, error: RemoteError) -> Parting:

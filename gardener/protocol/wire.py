@@ -13,8 +13,17 @@ import msgpack  # type: ignore[import-untyped]
 import msgspec
 
 from gardener.errors import LocalError, RemoteError
-from gardener.protocol.messages import MAX_ROWS, MESSAGES, Hello, Message, Welcome, code, fields
-from gardener.protocol.strangers import too_long
+from gardener.protocol.messages import (
+    MAX_ROWS,
+    MESSAGES,
+    Hello,
+    Looked,
+    Message,
+    Welcome,
+    code,
+    fields,
+)
+from gardener.protocol.sight import Look
 
 FRAME_LIMIT = 64 * 2**20
 """Most bytes a frame may have after its length, unless a `Decoder` is told otherwise."""
@@ -29,7 +38,8 @@ empty one takes 64 times its byte."""
 LENGTH = 4  # bytes of the length before each frame
 
 # The greeting may grow fields at its end: a newer peer must be understood as far as its version.
-_ARITY = {code(kind): 1 + len(fields(kind)) for kind in MESSAGES if kind not in (Hello, Welcome)}
+_MAY_GROW = (Hello, Welcome, Look, Looked)
+_ARITY = {code(kind): 1 + len(fields(kind)) for kind in MESSAGES if kind not in _MAY_GROW}
 
 
 def encode(message: Message) -> bytes:
@@ -109,7 +119,7 @@ class Decoder:
             if size == 0:
                 raise RemoteError("a frame of length zero")
             if size > self.limit:
-                raise too_long(bytes(view[start:body]), self.limit)
+                raise RemoteError(f"a frame of {size} bytes, the limit is {self.limit}")
             if len(view) - body < size:
                 break
             start = body + size

@@ -15,6 +15,8 @@ from gardener.holder.holder import Holder
 from gardener.holder.prompter import Prompter
 from gardener.model.checkpoint.resolve import resolve
 from gardener.net.address import parse, parse_peer
+from gardener.net.security import secure
+from gardener.protocol.certificates import HOLDER
 from gardener.rings.context import agreed_context, tell_short_drafters
 from gardener.rings.cores import FEW_SPINS, SPINS, share_cores
 from gardener.rings.equipment import (
@@ -124,14 +126,23 @@ async def _joined(
     settings: RingSettings, peer: str, say: Say
 ) -> AsyncIterator[tuple[Holder, Path, Prompter]]:
     share_cores(FEW_SPINS)
+    listen_at, stage_1 = parse(settings.listen), parse_peer(peer)
+    keys = await asyncio.to_thread(
+        secure,
+        *(settings.keys, settings.insecure, HOLDER),
+        listen_at=listen_at,
+        peer=stage_1,
+        say=say,
+    )
     model = await asyncio.to_thread(holder_folder, settings, say)
     holder = Holder(
         await asyncio.to_thread(holder_card, model),
         (),
         Trace(),
-        listen_at=parse(settings.listen),
-        peer=parse_peer(peer),
+        listen_at=listen_at,
+        peer=stage_1,
         patience=settings.patience,
+        keys=keys,
         patience_lost=settings.patience_lost,
         say=say,
         news=say,

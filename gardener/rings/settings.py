@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -49,6 +50,8 @@ class RingSettings:
     policies  that will run in it, as far as they are known
     max_requests  that run at the same time; others wait for their turn
     keep_prefixes keep what was computed of a request, for those that begin with the same tokens
+    keys      folder of the keys with which the links of a `peer` ring are secured
+    insecure  without keys, such links may leave this machine
     """
 
     local: int | None = None
@@ -73,6 +76,8 @@ class RingSettings:
     policies: tuple[str, ...] = ()
     max_requests: int = MAX_REQUESTS
     keep_prefixes: bool = True
+    keys: Path | None = None
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:

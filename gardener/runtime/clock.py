@@ -22,6 +22,11 @@ def now() -> float:
     return (_here.time or _time)()
 
 
+def wall_clock() -> int:
+    """Microseconds since 1970, as this machine's wall clock says it. It may jump."""
+    return int(time.time() * 1e6)
+
+
 @contextmanager
 def using(time: Callable[[], float]) -> Iterator[None]:
     """Let `time` be the clock of this process meanwhile."""

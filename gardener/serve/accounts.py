@@ -58,6 +58,7 @@ def account(asked: Asked, standing: Standing, note: str = "") -> dict[str, Any]:
     plain_tokens        tokens of the answer before which guessing had been turned off
     guessing            why it was turned off, in a sentence; null: it was not
     exactness, near_ties  see `Standing`
+    interruptions       how often the ring broke while it was written, and it went on
     seed                with which the same request gives the same answer; null: any
     finish              why it ended: eos, stop, length (`max_tokens`), context (it is full), failed
                         (a stage), lost (the ring), abandoned
@@ -75,6 +76,7 @@ def account(asked: Asked, standing: Standing, note: str = "") -> dict[str, Any]:
         "guessing": _turned_down(policy, counts.plain, counts.emitted, speculation.moment.dearer),
         "exactness": standing.exactness,
         "near_ties": standing.near_ties,
+        "interruptions": asked.interruptions,
         "seed": asked.sampling.seed,
         "finish": asked.finish_reason or "abandoned",
         "note": note or None,

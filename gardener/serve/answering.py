@@ -17,6 +17,7 @@ from gardener.errors import GardenerError
 from gardener.holder.piece import Piece
 from gardener.metrics.requests import RequestTimer
 from gardener.runtime import clock
+from gardener.runtime.wording import printable
 from gardener.serve.asked import COMPLETE, Asked
 from gardener.serve.errors import SHUTTING_DOWN, Ended, told
 from gardener.serve.house import House
@@ -26,8 +27,11 @@ from gardener.serve.scope import write_of
 log = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
-COMMENT = b": still under way\n\n"
-"""Clients skip it."""
+STILL = "still under way"
+"""What a comment says where there is nothing else to say. Clients skip comments."""
+
+LOOK = 1.0
+"""Seconds between two looks at whether the ring is broken."""
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -62,6 +66,11 @@ class Form(Protocol):
 def event(data: bytes) -> bytes:
     """A server-sent event."""
     return b"data: " + data + b"\n\n"
+
+
+def comment(sentence: str) -> bytes:
+    """A comment among server-sent events."""
+    return f": {printable(sentence)}\n\n".encode()
 
 
 async def whole(asked: Asked, form: Form, house: House, receive: Receive) -> Response:
@@ -124,17 +133,19 @@ class Stream(Response):
             yield b"".join((*map(event, form.failed(asked)), failure))
 
     async def _comment(self, timer: RequestTimer, send: Send) -> None:
-        """Say that the answer is still under way whenever there was no token for a while: beside
-        the pieces, so that none has to wait for a piece with a timer of its own."""
+        """Say that the answer is still under way whenever there was no token for a while, and at
+        once what the ring waits for if it broke: beside the pieces, so that none has to wait for a
+        piece with a timer of its own."""
         pause = self._house.settings.keep_alive
-        said = clock.now()
+        said, told = clock.now(), ""
         while True:
+            condition = self._house.condition
             rest = max(said, timer.last or said) + pause - clock.now()
-            if rest > 0:
-                await asyncio.sleep(rest)
+            if rest > 0 and condition in ("", told):
+                await asyncio.sleep(min(rest, LOOK))
             else:
-                await send(_part(COMMENT))
-                said = clock.now()
+                await send(_part(comment(condition or STILL)))
+                said, told = clock.now(), condition
 
 
 def _part(data: bytes) -> Message:

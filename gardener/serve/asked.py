@@ -55,6 +55,10 @@ class Asked(Protocol):
         """None while it runs; see `events.Finish` and `events.Abort`."""
 
     @property
+    def interruptions(self) -> int:
+        """How often the ring broke while it was written."""
+
+    @property
     def cached_tokens(self) -> int:
         """Tokens of the prompt that were not computed again."""
 

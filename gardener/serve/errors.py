@@ -96,7 +96,9 @@ def told(error: Exception, partial: str | None = None) -> ApiError:
         case UserError():
             return ApiError(400, error.over_http, partial=partial)
         case PeerLost():
-            return ApiError(503, str(error), code="ring_lost", retry_after=5.0, partial=partial)
+            return ApiError(
+                503, error.over_http, code="ring_lost", retry_after=5.0, partial=partial
+            )
         case StageFailed():
             return ApiError(500, str(error), code="stage_failed", partial=partial)
         case LocalError():

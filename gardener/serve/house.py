@@ -45,6 +45,19 @@ class House:
         self._watch(ring)
         return ring
 
+    @property
+    def condition(self) -> str:
+        """What the ring waits for since it broke, in a sentence; empty: it is not broken."""
+        ring = self.keeper.ring
+        return "" if ring is None else ring.holder.condition
+
+    def check_ready(self) -> None:
+        """Raise ApiError (503) unless the ring stands. A request that is asked while it is broken
+        is not lost: it waits."""
+        self.ring()
+        if self.condition:
+            raise not_standing(self.condition)
+
     def _watch(self, ring: Ring) -> None:
         self.metrics.ring.watch(ring.holder, lambda: ring.waiting)
 

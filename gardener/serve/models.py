@@ -52,9 +52,9 @@ async def health(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """GET /ready: requests are taken, or 503. Why not is told to who may ask."""
+    """GET /ready: the ring stands, or 503. Why not is told to who may ask."""
     try:
-        house_of(request).ring()
+        house_of(request).check_ready()
     except ApiError as error:
         if request.scope[MAY_ASK]:
             raise

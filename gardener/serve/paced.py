@@ -80,7 +80,7 @@ class PacedAnswer:
         self.number = 0  # until it is reckoned
         self.speculation: Guessed = _Planned(len(wanted.tokens), policy)
         self.sampling = wanted.sampling
-        self.cached_tokens = 0
+        self.cached_tokens = self.interruptions = 0
         self.finish_reason: str | None = None
         self.waited: float | None = None
         self._begun, self._work, self._left = clock.now(), work, left

@@ -63,9 +63,11 @@ class BatchEntry:
 
 @dataclass(frozen=True)
 class Batch:
-    """Segments in the order in which they came. They leave in the same order."""
+    """Segments in the order in which they came. They leave in the same order. `since`: when they
+    began to be computed, on `clock.now`."""
 
     entries: tuple[BatchEntry, ...] = ()
+    since: float = 0.0
 
     @property
     def placed(self) -> list[PlacedSegment]:

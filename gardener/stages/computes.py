@@ -14,6 +14,9 @@ class Computes(Protocol):
     the worker thread."""
 
     slice: Slice
+    layer: int
+    """Which layer of the model is computed, as long as a pass lasts; as many as the model has: its
+    head. Written by the worker thread."""
 
     def check_open(self, message: Open) -> None:
         """Raise StageFailed for a request that cannot be computed here."""

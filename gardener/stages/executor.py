@@ -56,6 +56,8 @@ class Executor:
         self.kv_slot = slot_bytes(len(blocks), architecture, kept_dtype(self._torch_dtype, device))
         """Bytes of keys and values that one slot takes."""
         self._blocks, self._intake, self._outlet = blocks, intake, outlet
+        self.layer = held.first
+        """See `Computes.layer`."""
         self.spread = max(spread, self._attention_spread)
         """How far a row may be from itself in another batch, as a part of its size."""
         self._lines = self._least_lines()
@@ -185,7 +187,15 @@ class Executor:
         rotations = self._rotary.at(
             torch.from_numpy(positions).to(self.device), int(positions.max())
         )
-        return run_blocks(self._blocks, self._intake(batch), rotations, spans, cancelled, taps)
+        self.layer = self.slice.first - 1
+
+        def stopped() -> bool:  # before each block
+            self.layer += 1
+            return cancelled()
+
+        hidden = run_blocks(self._blocks, self._intake(batch), rotations, spans, stopped, taps)
+        self.layer += self.slice.is_last
+        return hidden
 
     def _results(
         self,

@@ -9,6 +9,7 @@ from gardener.model.checkpoint.quantised import agreed_head, agreed_quant
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.loader import Loader, check_rotary, device_of, held_slice
+from gardener.model.progress import Progress, nowhere
 from gardener.model.quants import of_head
 from gardener.model.tensors import dtype_of
 from gardener.stages.ends import Embed, HandOn, Intake, Outlet, Pick, Receive
@@ -24,6 +25,7 @@ def load_stage(
     quant: str = "none",
     quant_head: str = "auto",
     threads: int | None = None,
+    progress: Progress = nowhere,
 ) -> Executor:
     """The stage that holds these layers of the model in `folder`.
 
@@ -35,6 +37,7 @@ def load_stage(
              stored quantised, or "none"
     quant_head  a kind in `quants.HEAD_QUANTS`: the output matrix
     threads  for torch on the CPU, process-wide; None: leave them
+    progress is told how many bytes of the slice have been read, of how many
 
     Raises UserError.
     """
@@ -46,6 +49,7 @@ def load_stage(
     held = held_slice(folder, architecture, held)
     quant_head = of_head(agreed_head(folder, quant_head), quant)
     loader = Loader(folder, architecture, dtype_of(dtype), target, quant, quant_head)
+    loader.tell(held, progress)
     with torch.inference_mode():
         blocks = [loader.block(layer, layer - held.first) for layer in range(held.first, held.end)]
         intake, outlet = _ends(loader, architecture, held, dtype_of(dtype), target)

@@ -7,7 +7,7 @@ they were timed, which are in the processor's cache then. So they are random, an
 
 Of a row alone, the blocks and the end of the stage are timed apart, in the same passes: the head by
 itself, again and again, would find its weights in the processor's cache. From that follows which
-layers a stage should hold (`rings/balance.py`).
+layers a stage should hold (`cluster/plan/balance.py`).
 """
 
 import time

@@ -14,8 +14,9 @@ import msgspec
 
 from gardener.errors import GardenerError, PeerLost, RemoteError
 from gardener.net.address import ABSENT, Address, Inherited
+from gardener.net.keys import Keys
 from gardener.net.link import Link
-from gardener.net.listen import listen
+from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices
 from gardener.protocol.cards import busy, mismatch, not_the_first
@@ -23,22 +24,23 @@ from gardener.protocol.messages import (
     Advance,
     Card,
     Close,
-    Failed,
-    Lost,
     Message,
     Open,
     Segment,
     Survey,
     Verdict,
-    Waiting,
-    as_name,
 )
+from gardener.protocol.names import as_name
+from gardener.protocol.reports import Busy, Failed, Lost, Waiting
+from gardener.protocol.sight import Sight
 from gardener.runtime.trace import Trace
 from gardener.runtime.worker import AnyWorker
 from gardener.stages.batching import BatchingPolicy
 from gardener.stages.computes import Computes
+from gardener.stages.liveness import LONG, every, long_pass
 from gardener.stages.room import Room
 from gardener.stages.scheduler import Refused, Scheduler, in_words
+from gardener.stages.sight import UNKNOWN, Machine, near
 
 
 class StageNode:
@@ -55,14 +57,17 @@ class StageNode:
         worker: AnyWorker,
         trace: Trace,
         *,
-        listen_at: Address | Inherited,
+        listen_at: Address | Inherited | Listener,
         peer: Address,
         patience: float | None,
         say: Callable[[str], None],
+        machine: Machine = UNKNOWN,
+        keys: Keys | None = None,
     ) -> None:
         self.card = card
         self.trace = trace
-        self.neighbours = Neighbours(card, self)
+        self._stage = stage
+        self.neighbours = Neighbours(card, self, keys)
         self.scheduler = Scheduler(
             stage,
             worker,
@@ -78,6 +83,7 @@ class StageNode:
         self._peer = peer
         self._patience = patience
         self._say = say
+        self._machine, self._keys = machine, keys
         self._nudge = asyncio.Event()
         self._broken = asyncio.Event()  # the downstream link has ended
         self._pending: Survey | None = None  # it came while there was nobody to pass it on to
@@ -92,16 +98,20 @@ class StageNode:
         address cannot be listened on."""
         listener = await listen(
             self._listen_at,
-            self.card,
+            lambda: self.neighbours.card,
             self,
             admit=self._admit,
             met=self._met,
             refused=Notices(self._say).tell,
+            sight=self.sight,
+            keys=self._keys,
         )
-        self._say(f"listening at {listener.address}")
+        if listener is not self._listen_at:  # else it was told before
+            self._say(f"listening at {listener.address}")
         self._say_if_ready()
         try:
-            await self._keep_downstream()
+            with every(LONG, self._report_pass):
+                await self._keep_downstream()
         finally:
             await listener.close()
             await self.neighbours.leave(f"stage {self.card.stage} ends")
@@ -138,6 +148,19 @@ class StageNode:
         if not self._following:
             parts.append(f"the holder is to listen at {self._peer}")
         return parts
+
+    def sight(self) -> Sight:
+        """What somebody is shown who only looks."""
+        return msgspec.structs.replace(
+            self._machine.sight(),
+            upstream=near(self.upstream),
+            downstream=near(self.downstream),
+            peer=as_name(str(self._peer)),
+            obstacle=as_name("" if self.downstream else self._obstacle),
+            requests=len(self.scheduler.requests),
+            kept=len(self.scheduler.kept),
+            used=self.scheduler.slots,
+        )
 
     # --- downstream --------------------------------------------------------------------------
 
@@ -193,6 +216,12 @@ class StageNode:
         if self._following:
             self.neighbours.send_down(message)
 
+    def _report_pass(self) -> None:
+        """Tell the holder of a pass that takes long: it may be as slow as that, or stuck."""
+        report = long_pass(self.card.stage, self._stage, self.scheduler.computing)
+        if report is not None:
+            self.neighbours.send_up(report)
+
     def _drained(self) -> Awaitable[None] | None:
         """What to wait for while the next stage reads too slowly."""
         if self.downstream is None or not self.downstream.congested:
@@ -242,7 +271,7 @@ class StageNode:
                 self._survey(message)
             case Lost() | Failed() if link.upstream:
                 self.neighbours.send_down(message)
-            case Lost() | Failed() | Waiting():
+            case Lost() | Failed() | Waiting() | Busy():
                 self.neighbours.send_up(message)
             case _:
                 kind = type(message).__name__

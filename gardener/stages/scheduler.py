@@ -116,6 +116,11 @@ class Scheduler:
         """Segments that came and have not left."""
         return len(self._queue) + len(self._batch.entries)
 
+    @property
+    def computing(self) -> Batch | None:
+        """What the worker computes now."""
+        return self._batch if self._busy and self._batch.entries else None
+
     # --- requests ----------------------------------------------------------------------------
 
     def open(self, message: Open) -> None:
@@ -278,7 +283,7 @@ class Scheduler:
                 self._fail(request, segment.seq, error)
                 continue
             entries.append(BatchEntry(request, segment, now - waiting.since, placed))
-        return Batch(tuple(entry for entry in entries if entry.request.is_live))
+        return Batch(tuple(entry for entry in entries if entry.request.is_live), now)
 
     def _joins(self, request: Request, segment: Segment, entries: Sequence[BatchEntry]) -> bool:
         """Whether the segment goes into one pass with these."""

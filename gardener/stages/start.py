@@ -1,11 +1,12 @@
-"""A stage from its settings: loaded, measured, and served to the ring. Imports torch."""
+"""A stage from its settings: loaded and measured. Imports torch, which takes seconds."""
 
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+
+import torch
 
 import gardener
 from gardener.errors import UserError
@@ -15,113 +16,60 @@ from gardener.model.checkpoint.quantised import agreed_quant, stored_quant
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_range
 from gardener.model.loader import free_memory, stored_slice
-from gardener.model.quants import AUTO
-from gardener.net.address import check_free, parse, parse_peer
 from gardener.protocol.cards import arithmetic, exactness, memory_problem
 from gardener.protocol.messages import Card, CostPoints, microseconds, nanoseconds
-from gardener.runtime.memory import kept
-from gardener.runtime.trace import Trace
-from gardener.runtime.wording import span
-from gardener.runtime.worker import Worker
+from gardener.protocol.names import as_name
+from gardener.runtime.wording import Say, span
 from gardener.stages.executor import Executor
 from gardener.stages.load import load_stage
 from gardener.stages.measure import Measured, Points, measure
-from gardener.stages.node import StageNode
+from gardener.stages.phases import Phase, Phases
 from gardener.stages.quant import decided
-from gardener.stages.startup_lock import in_turn
-
-CLOSING = 1.0
-"""Seconds that a pass which is being computed at the end has to finish."""
-
-MOST_KV_MEMORY = 2**20
-"""GiB for keys and values, so that the bytes are a number that a card can name."""
+from gardener.stages.settings import NodeSettings
+from gardener.stages.sight import Machine
 
 
 @dataclass(frozen=True)
-class NodeSettings:
-    """Where one stage stands and what it holds. Raises UserError for memory that cannot be.
+class Ready:
+    """A stage that can serve, what it says about itself, and what it computes on."""
 
-    kv_memory  GiB that keys and values may take; None: half of what is free once it is loaded
-    context    most tokens of one request, prompt and answer together; None: what memory takes
-    beside     stages on this machine, this one among them, that share all that
-    """
-
-    stage: int
-    peer: str
-    listen: str
-    model: str
-    revision: str | None
-    stages: int | None
-    layers: str | None
-    dtype: str
-    device: str
-    threads: int
-    quant: str
-    patience: float
-    quant_head: str = AUTO
-    kv_memory: float | None = None
-    context: int | None = None
-    beside: int = 1
-
-    def __post_init__(self) -> None:
-        if self.kv_memory is not None and not 0 < self.kv_memory <= MOST_KV_MEMORY:
-            raise UserError(
-                f"kv_memory is {self.kv_memory:g} GiB, and must be more than 0 and at most "
-                f"{MOST_KV_MEMORY}: leave it out for half of what is free"
-            )
+    stage: Executor
+    card: Card
+    machine: Machine
 
 
-async def serve(
-    settings: NodeSettings,
-    say: Callable[[str], None],
-    watch: Callable[[StageNode], None] = lambda node: None,
-) -> None:
-    """Load the slice, then serve until cancelled. `say` is given lines for the user, `watch` the
-    node. Raises UserError or PeerLost."""
-    listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
-    check_free(listen_at, f"stage {settings.stage - 1}" if settings.stage > 1 else "the holder")
-    worker = Worker("stage")
-    try:
-        stage, loaded, measured = await worker.run(in_turn, ready, settings, say)
-        room = kv_room(stage, settings)
-        card = card_of(stage, settings.stage, measured, room, settings.context)
-        if settings.context and (problem := memory_problem(settings.context, [card])):
-            raise UserError(problem)
-        say(
-            f"{span(card.first, card.end)} of {card.layers} on {settings.device} in "
-            f"{arithmetic(card)}, {stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
-        )
-        say(exactness([card], "this stage"))
-        say(str(measured))
-        say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
-        this = StageNode(
-            stage,
-            card,
-            worker,
-            Trace(),
-            listen_at=listen_at,
-            peer=peer,
-            patience=settings.patience,
-            say=say,
-        )
-        watch(this)
-        with kept():
-            await this.run()
-    finally:
-        worker.close(CLOSING)
-
-
-def ready(settings: NodeSettings, say: Callable[[str], None]) -> tuple[Executor, float, Measured]:
-    """The stage, the seconds that loading took, and how long its passes take. Raises UserError."""
+def ready(settings: NodeSettings, phases: Phases, say: Say) -> Ready:
+    """Load and measure the stage. `say` is given lines for the user. Raises UserError."""
     begin = time.monotonic()
-    stage = load(settings, say)
-    return stage, time.monotonic() - begin, measure(stage)
+    stage = load(settings, phases, say)
+    loaded = time.monotonic() - begin
+    phases.begin(Phase.TIMING)
+    say("timing itself")
+    measured = measure(stage)
+    room = kv_room(stage, settings)
+    card = card_of(stage, settings.stage, measured, room, settings.context, settings.command)
+    if settings.context and (problem := memory_problem(settings.context, [card])):
+        raise UserError(problem)
+    say(
+        f"{span(card.first, card.end)} of {card.layers} on {settings.device} in "
+        f"{arithmetic(card)}, {stage.memory / 1e6:.0f} MB, loaded in {loaded:.1f} s"
+    )
+    say(exactness([card], "this stage"))
+    say(str(measured))
+    say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
+    free = partial(free_memory, stage.device)
+    return Ready(stage, card, Machine(settings.device, free, str(torch.__version__)))
 
 
-def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
+def load(settings: NodeSettings, phases: Phases, say: Say) -> Executor:
     """Load the stage; from a hub, fetch only the files that it needs. Raises UserError."""
+    phases.begin(Phase.FINDING)
     if settings.stages is not None:
         check_stages(Path(settings.model).expanduser(), settings.stages, "--stages")
+
+    def found(line: str) -> None:
+        phases.begin(Phase.FINDING, f"{Phase.FINDING} ({line})")
+        say(line)
 
     @cache
     def chosen() -> str:
@@ -132,14 +80,16 @@ def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
         settings.revision,
         choose=lambda shape: choose_slice(shape, replace(settings, quant=chosen())),
         part=settings.stage,
-        say=say,
+        say=found,
     )
     stored = stored_quant(where) is not None  # then there is nothing to choose
     quant = agreed_quant(where, settings.quant) if stored else chosen()
     settings = replace(settings, quant=quant)
+    phases.begin(Phase.LOADING)
     held = None  # a part of a split model brings just the layers of one stage
     if stored_slice(where) is None or settings.layers is not None:
         held = choose_slice(Architecture.read(where), settings)
+    say(f"loading {held or stored_slice(where)}")
     return load_stage(
         where,
         held,
@@ -148,6 +98,7 @@ def load(settings: NodeSettings, say: Callable[[str], None]) -> Executor:
         quant=settings.quant,
         quant_head=settings.quant_head,
         threads=settings.threads,
+        progress=phases.progress,
     )
 
 
@@ -181,8 +132,9 @@ def card_of(
     measured: Measured,
     kv_room: int = 0,
     longest: int | None = None,
+    command: str = "",
 ) -> Card:
-    """What stage `number` says about itself."""
+    """What stage `number` says about itself. A `command` is told whole or not at all."""
     return Card(
         stage=number,
         name=socket.gethostname(),
@@ -205,6 +157,7 @@ def card_of(
         head=nanoseconds(measured.head),
         spread=stage.spread,
         head_quant=stage.quant_head,
+        command=command if as_name(command) == command else "",
     )
 
 

@@ -4,30 +4,55 @@ Stages that measured themselves together would find each other slow, and the siz
 decided by what they find. On the cores of one machine, taking turns takes about as long.
 """
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-P = ParamSpec("P")
+from gardener.runtime.wording import printable
+
 T = TypeVar("T")
 
 PATIENCE = 10.0
 """Seconds to wait for one's turn: somebody may be downloading, or was stopped half-way."""
 
 
-def in_turn(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def in_turn(who: str, waits: Callable[[str], None], work: Callable[[], T]) -> T:
     """What `work` returns, run while no other process of this user on this machine runs something
-    in turn; or after `PATIENCE` all the same."""
-    lock = FileLock(Path(tempfile.gettempdir()) / f"gardener-{os.getuid()}.lock")
+    in turn; or after `PATIENCE` all the same. Who has to wait is told for `whom`: the `who` of the
+    other process, "" if that is not known."""
+    folder = Path(tempfile.gettempdir())
+    lock = FileLock(folder / f"gardener-{os.getuid()}.lock")
+    turn = folder / f"gardener-{os.getuid()}.turn"  # whose it is; the lock itself is truncated
     try:
-        lock.acquire(timeout=PATIENCE)
+        _acquire(lock, turn, waits)
     except (OSError, NotImplementedError, Timeout):  # no lock is no reason not to work
-        return work(*args, **kwargs)
+        return work()
     try:
-        return work(*args, **kwargs)
+        with contextlib.suppress(OSError):
+            turn.write_text(who)
+        return work()
     finally:
+        with contextlib.suppress(OSError):
+            turn.unlink()
         lock.release()
+
+
+def _acquire(lock: FileLock, turn: Path, waits: Callable[[str], None]) -> None:
+    """Raises Timeout, or whatever the file system does not allow."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waits(_whose(turn))
+        lock.acquire(timeout=PATIENCE)
+
+
+def _whose(turn: Path) -> str:
+    try:
+        return printable(turn.read_text()[:80])
+    except (OSError, ValueError):  # it is between two turns, or no text
+        return ""

@@ -44,7 +44,8 @@ class WatchedRequest:
 class Snapshot:
     """A ring and its requests as they stand: those that run, the oldest first, or the one that was
     shown last; how many run, and how many wait for their turn; slots that are used, and that there
-    are; what the trace says of all requests since the last snapshot."""
+    are; what a ring that broke waits for; what the trace says of all requests since the last
+    snapshot."""
 
     cards: tuple[Card, ...]
     whole: bool
@@ -53,6 +54,7 @@ class Snapshot:
     running: int
     waiting: int
     slots: tuple[int, int | None]
+    condition: str = ""
     news: tuple[Record, ...] = ()
 
 
@@ -86,6 +88,7 @@ class HolderReader:
             requests=tuple(self._request(each, own) for each in running),
             running=len(admission.running),
             waiting=len(admission.waiting),
+            condition=self._holder.condition,
             slots=(admission.prefixes.used, admission.prefixes.room),
             news=tuple(news),
         )
@@ -107,7 +110,7 @@ class HolderReader:
             tree=speculation.tree,
             sent=speculation.view().sent,
             flights=tuple(speculation.flights),
-            news=tuple(news.get(speculation.request, ())),
+            news=tuple(one for each in session.requests for one in news.get(each, ())),
             prompt=session.prompt,
             plain=plain_seconds(1, speculation.moment.costs),
             depths=speculation.depths.pairs(),

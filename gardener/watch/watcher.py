@@ -76,10 +76,10 @@ class RingWatcher:
         seen = self._reader.snapshot()
         self._stages.read(seen.news)
         if not seen.requests:
-            trouble, state = (False, "the ring stands") if seen.whole else (True, _LOST)
+            lost = _lost(seen)
             return HolderStatus(
-                state,
-                trouble,
+                lost or "the ring stands",
+                bool(lost),
                 stages=self._cards(seen, now),
                 round_trips=seen.round_trips,
                 exact=exactness(seen.cards).partition(":")[0],
@@ -103,7 +103,7 @@ class RingWatcher:
             now = min(now, large.speed.last)  # the clock of an answer stops with it
         pace = large.meter.pace()
         nodes, pruned = large.changes.take(request)
-        trouble, state = _state(seen.whole, request, pace, now)
+        trouble, state = _state(seen, request, pace, now)
         waiting = (RequestLine(0, "waiting"),) * seen.waiting
         return HolderStatus(
             state=state,
@@ -147,9 +147,16 @@ class RingWatcher:
 _LOST = "a stage is lost"
 
 
-def _state(whole: bool, request: WatchedRequest, pace: Pace, now: float) -> tuple[bool, str]:
+def _lost(seen: Snapshot) -> str:
+    """What the ring waits for, if it is broken."""
+    return seen.condition or ("" if seen.whole else _LOST)
+
+
+def _state(seen: Snapshot, request: WatchedRequest, pace: Pace, now: float) -> tuple[bool, str]:
     """Whether something is wrong, and what goes on."""
-    if request.finished == "lost" or not whole:
+    if lost := _lost(seen):
+        return True, lost
+    if request.finished == "lost":
         return True, _LOST
     if request.finished:
         return False, f"done ({request.finished})"

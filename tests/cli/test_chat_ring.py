@@ -87,10 +87,9 @@ def test_a_broken_ring_is_opened_again_by_the_next_question(
         first = await source.ring()
         assert await source.ring() is first
         assert source.trouble == ""
-        first.holder._failure = PeerLost("stage 2 was lost")
         told = asyncio.Event()
         source.changed = told.set
-        first.holder._failed.set()
+        first.holder.give_up(PeerLost("stage 2 was lost"))
         await told.wait()
         assert "the ring is lost" in source.trouble
         _, figures = await ask(source, [QUESTION], Knobs(max_tokens=4, policy="plain"))

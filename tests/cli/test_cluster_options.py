@@ -49,6 +49,10 @@ model = "/models/vicuna"
 """
 
 
+AWAY = FILE.replace('"127.0.0.1"', '"192.0.2.7"')
+"""At an address of documentation, which no machine has."""
+
+
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with no file but those of the test, and no settings of whoever runs it."""
@@ -193,6 +197,51 @@ def test_where_a_file_is_looked_for(
     assert gardener("chat", "--cluster", str(put(tmp_path / "c", "of/line")))["model"] == "of/line"
 
 
+def test_keys_of_the_file_and_what_goes_before_them(alone: Path) -> None:
+    (alone / NAME).write_text(f'keys = "keys"\n{AWAY}')
+    node_words = ("--stage", "2", "--listen", "127.0.0.1:0")
+    for given in (node(*node_words), gardener("chat")):
+        assert (given["keys"], given["insecure"]) == (alone / "keys", False)
+    for given in (node(*node_words, "--insecure"), gardener("serve", "--insecure")):
+        assert (given["keys"], given["insecure"]) == (None, True)
+    assert gardener("chat", "--local", "2", "--cluster", NAME)["keys"] is None
+
+
+def test_settings_may_name_an_option_that_is_called_as_a_command_is(alone: Path) -> None:
+    (alone / "mine.toml").write_text('[chat]\npeer = "127.0.0.1:1"\nkeys = "mine"\n')
+    assert gardener("chat", "--config", "mine.toml")["keys"] == Path("mine")
+
+
+def test_links_that_leave_the_machine_need_a_word_about_keys(alone: Path) -> None:
+    (alone / NAME).write_text(AWAY)
+    with pytest.raises(UserError, match=r"names no keys, and links leave this machine: add keys ="):
+        gardener("chat")
+    assert gardener("chat", "--keys", "mine")["keys"] == Path("mine")
+
+
+def test_keys_are_made_for_those_who_are_in_the_file(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (alone / NAME).write_text(f'name = "home"\nkeys = "keys"\n{FILE}')
+    app(["keys", "init"], exit_on_error=False, result_action="return_value")
+    made = {path.name for path in (alone / "keys").glob("*.pem")}
+    assert made == {"ca.pem", "holder.pem", "stage-1.pem", "stage-2.pem"}
+    assert capsys.readouterr().err == f"cluster home ({alone / NAME})\n"
+    app(
+        ["keys", "init", "more", "--stages", "1"], exit_on_error=False, result_action="return_value"
+    )
+    assert not (alone / "more" / "stage-2.pem").exists(), "the command line goes first"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [(["init"], "say which folder to make: "), (["init", "keys"], "say how many stages there are")],
+)
+def test_keys_for_nobody(alone: Path, words: list[str], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        app(["keys", *words], exit_on_error=False, result_action="return_value")
+
+
 def test_which_file_it_was_is_said(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (alone / NAME).write_text(f'name = "home"\n{FILE}')
     node("--stage", "2")
@@ -208,8 +257,7 @@ def test_a_stage_that_the_file_has_not(alone: Path) -> None:
 
 
 def test_a_place_that_is_not_here(alone: Path) -> None:
-    away = FILE.replace('"127.0.0.1"', '"192.0.2.7"')  # an address of documentation
-    (alone / NAME).write_text(away)
+    (alone / NAME).write_text(f"insecure = true\n{AWAY}")
     with pytest.raises(UserError, match=r"\[stage.1\] is at 192.0.2.7, which is no address of"):
         node("--stage", "1")
     assert node("--stage", "1", "--listen", "127.0.0.1:7001")["peer"] == "192.0.2.7:7002"
@@ -217,7 +265,7 @@ def test_a_place_that_is_not_here(alone: Path) -> None:
 
 
 def test_lines_about_it_are_json_where_all_are(alone: Path) -> None:
-    (alone / NAME).write_text(FILE.replace("127.0.0.1", "192.0.2.7"))
+    (alone / NAME).write_text(f"insecure = true\n{AWAY}")
     words = ["--stage", "2", "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", "x"]
     code = "import sys; from gardener.cli.start import node; node()"
     done = subprocess.run(

@@ -13,6 +13,7 @@ from processes import Process, at, free_ports
 
 from gardener.cli import node as command
 from gardener.errors import UserError
+from gardener.stages.phases import Phases
 
 
 def test_a_node_writes_json_alone_and_serves_its_metrics(tmp_path: Path) -> None:
@@ -42,5 +43,5 @@ def test_metrics_without_their_package_are_told_with_the_way_out(
     monkeypatch.delitem(sys.modules, "gardener.metrics.endpoint", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     way_out = r"pip install 'gardener-node\[metrics\]'"
-    with pytest.raises(UserError, match=way_out), command._metrics("0", 1, print):
+    with pytest.raises(UserError, match=way_out), command._metrics("0", Phases(1), print):
         pass

@@ -12,11 +12,12 @@ import gardener
 from gardener.cli import main, node, options, program
 from gardener.cli.stage_options import StageOptions
 
-COMMANDS = ("generate", "serve", "verify", "eval", "split", "train-draft")
+COMMANDS = ("generate", "serve", "verify", "eval", "plan", "split", "train-draft")
 SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
+    *("--keys", "--insecure", "--cluster", "--patience-lost"),
     *(
         "--dtype",
         "--quant",
@@ -61,7 +62,9 @@ NAMES = {
     | SAMPLING
     | {"--data", "--prompts", "--policies", "--concurrency", "--repeat", "--raw", "--no-view"}
     | {"--out", "--no-plots"},
+    "plan": HOLDER | {"--policy", "--prompts", "--raw", "--acceptance", "--run"},
     "split": {"--out", "--stages", "--layers", "--dtype", "--revision", "--json"}
+    | {"--keys", "--insecure"}
     | {"--measured", "--listen", "--patience", "--quant", "--group", "--quant-head"},
     "train-draft": SHARED
     | TRAINING
@@ -70,7 +73,7 @@ NAMES = {
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
     | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"}
-    | {"--metrics", "--log-format"},
+    | {"--metrics", "--log-format", "--keys", "--insecure", "--cluster"},
 }
 ONE_CALL = {
     "--json",
@@ -82,6 +85,7 @@ ONE_CALL = {
     "--leash",
     "--logprobs",
     "--record",
+    "--run",
 }
 """Options of a single call, which no variable of the environment sets."""
 

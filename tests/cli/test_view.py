@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TextIO, cast
 
@@ -604,6 +605,33 @@ class TracedRing(FakeRing):
             self.trace.add("missed", 1, verdict.seq, 1)
 
 
+@dataclass
+class Watched:
+    """A session, as far as a watcher looks at it."""
+
+    speculation: Speculation
+
+    @property
+    def number(self) -> int:
+        return self.speculation.request
+
+    @property
+    def request(self) -> int:
+        return self.speculation.request
+
+    @property
+    def requests(self) -> list[int]:
+        return [self.speculation.request]
+
+    @property
+    def prompt(self) -> Sequence[int]:
+        return self.speculation.prompt
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self.speculation.finished
+
+
 def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
     """A fake ring at the start of a request, and the view of its holder."""
     decoding = Speculation(
@@ -618,11 +646,11 @@ def watched(chance: random.Random) -> tuple[TracedRing, HolderWatch]:
     made = Alone(decoding, Costs.flat(3), Payoff(math.inf))
     ring = TracedRing(made, drafts, chance)
     holder = SimpleNamespace(
-        session=SimpleNamespace(speculation=decoding),
+        session=Watched(decoding),
         admission=SimpleNamespace(
             running={}, waiting=(), prefixes=SimpleNamespace(used=128, room=640)
         ),
-        before=0,
+        condition="",
         trace=ring.trace,
         cards=tuple(
             Card(k, "host", "0", k, k + 1, 9, 8, "m", "float32", "none", 1) for k in (1, 2, 3)
@@ -673,7 +701,7 @@ def test_a_second_request_starts_afresh() -> None:
     assert watch.status(1.0).figures.counts.emitted == 60
     holder = cast(Any, watch)._watcher._reader._holder
     second = Speculation(2, [1, 2], make("plain", Bounds()), Limits(5, 50))
-    holder.admission.running[2] = SimpleNamespace(speculation=second)
+    holder.admission.running[2] = Watched(second)
     holder.trace.add("emitted", 1, rows=1, items=(1,))  # of the first one, seen late
     holder.trace.add("sent", 2, 0, 2, items=(0, 1))
     Alone(second, Costs.flat(3), Payoff(math.inf)).start(1.9)  # sends the prompt
@@ -683,6 +711,8 @@ def test_a_second_request_starts_afresh() -> None:
     assert watch.status(2.0).state == "reading the prompt, 0 of 2 tokens"
     holder.ring.upstream = None
     assert watch.status(3.0).state == "a stage is lost"
+    holder.condition = "stage 3 was lost; now: waiting for it"
+    assert watch.status(3.0).state == holder.condition
     assert watch.status(3.0).trouble
 
 

@@ -158,6 +158,7 @@ def test_ipv6_with_and_without_brackets(tmp_path: Path) -> None:
         ('model = "', 'insecure = "yes"\nmodel = "', "insecure must be true or false"),
         ('model = "', 'insecure = true\nkeys = "k"\nmodel = "', "exclude each other"),
         ('model = "', 'draft = "eagle"\nmodel = "', r"draft must be a table: write \[draft\]"),
+        ('model = "', 'name = "my home"\nmodel = "', 'name "my home" cannot be one'),
         ('model = "', 'context = 1\nmodel = "', "context is 1, and lies between 2 and"),
     ],
 )

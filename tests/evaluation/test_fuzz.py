@@ -6,11 +6,13 @@ from loopback import run
 from served import served
 from sockets import listening_to
 
+from benchmarks.fuzz.frames import samples
 from benchmarks.fuzz.http import Requests
 from benchmarks.fuzz.ports import Ports
 from benchmarks.fuzz.pure import Pure
 from benchmarks.fuzz.ring import ring
 from benchmarks.fuzz.tally import shape
+from gardener.protocol.messages import MESSAGES
 
 
 class Server:
@@ -18,6 +20,10 @@ class Server:
 
     def __init__(self, port: int) -> None:
         self.port = port
+
+
+def test_every_message_is_spoilt() -> None:
+    assert {type(sample) for sample in samples()} == set(MESSAGES)
 
 
 def test_a_link_bears_spoilt_frames_and_a_seed_repeats_itself() -> None:

@@ -8,7 +8,8 @@ from gardener.decoding.limits import Limits
 from gardener.decoding.policy import Bounds, Plain
 from gardener.decoding.speculation import Speculation
 from gardener.holder.outage import LossReport, complete, ring_broke, stage_failed, stalled
-from gardener.protocol.messages import Failed, Lost, Verdict
+from gardener.protocol.messages import Verdict
+from gardener.protocol.reports import Failed, Lost
 
 BROKE = "the connection broke"
 
@@ -121,8 +122,9 @@ def test_a_stage_that_could_not_compute() -> None:
 
 def test_a_verdict_that_never_comes() -> None:
     assert stalled(2.5, decoding(3)) == (
-        "no verdict came for 2.5 s, though every stage is there: segment 3 (1 row) is under way; "
-        "3 tokens were written; see what the stages printed, then repeat the request"
+        "no verdict came and no stage got further for 2.5 s, though every stage is there: segment "
+        "3 (1 row) is under way, and no stage says that it computes; 3 tokens were written; see "
+        "what the stages printed, then repeat the request"
     )
 
 

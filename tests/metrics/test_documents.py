@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gardener.metrics.exposition import exposition
 from gardener.metrics.node import NodeCollector
 from gardener.metrics.server import ServerMetrics
+from gardener.stages.phases import Phases
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -28,7 +29,7 @@ def exported() -> dict[str, tuple[str, frozenset[str]]]:
 
     async def scenario() -> None:
         nodes = CollectorRegistry()
-        server, node = ServerMetrics("m"), NodeCollector(nodes, 2)
+        server, node = ServerMetrics("m"), NodeCollector(nodes, Phases(2))
         async with ring(2, start=False) as made:
             for stage in (1, 2):
                 made.start(stage, replace(card(stage, 2), kv_slot=1, kv_room=10_000))

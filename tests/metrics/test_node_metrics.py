@@ -14,6 +14,7 @@ from gardener.errors import UserError
 from gardener.metrics.endpoint import MOST, node_metrics
 from gardener.metrics.node import NodeCollector
 from gardener.net.address import Address
+from gardener.stages.phases import Phases
 
 Values = dict[tuple[str, ...], float]
 
@@ -40,7 +41,7 @@ def test_a_node_tells_what_it_did() -> None:
     async def scenario() -> None:
         async with ring(2) as made:
             seat = made.seats[2]
-            with node_metrics("0", 2) as (collector, address):
+            with node_metrics("0", Phases(2)) as (collector, address):
                 assert address.host == "127.0.0.1"
                 before = await scraped(address)
                 assert before["gardener_node_ready", "2"] == 0
@@ -80,7 +81,7 @@ def test_a_node_counts_rows_that_died_and_what_it_has_room_for() -> None:
         async with ring(1, start=False) as made:
             seat = made.start(1, replace(card(1, 1), kv_slot=2, kv_room=2000))
             registry = CollectorRegistry()
-            collector = NodeCollector(registry, 1)
+            collector = NodeCollector(registry, Phases(1))
             collector.begin(seat.node)
             seat.node.scheduler.totals.dropped += 3
             found = {m.name: m.samples[0].value for m in collector.collect() if m.samples}
@@ -92,7 +93,7 @@ def test_a_node_counts_rows_that_died_and_what_it_has_room_for() -> None:
 
 def test_slow_clients_hold_nobody_up_for_ever() -> None:
     async def scenario() -> None:
-        with node_metrics("127.0.0.1:0", 1) as (_, address):
+        with node_metrics("127.0.0.1:0", Phases(1)) as (_, address):
             idle = [socket.create_connection(address) for _ in range(MOST)]
             try:
                 await until(lambda: _refused(address))
@@ -131,7 +132,7 @@ def _refused(address: Address) -> bool:
 )
 def test_a_wrong_address_is_told(where: str, why: str) -> None:
     async def scenario() -> None:
-        with pytest.raises(UserError, match=why), node_metrics(where, 1):
+        with pytest.raises(UserError, match=why), node_metrics(where, Phases(1)):
             pass
 
     run(scenario)
@@ -141,7 +142,7 @@ def test_a_port_that_is_taken_is_told() -> None:
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             where = f"{taken.getsockname()[1]}"
-            with pytest.raises(UserError, match="in use"), node_metrics(where, 1):
+            with pytest.raises(UserError, match="in use"), node_metrics(where, Phases(1)):
                 pass
 
     run(scenario)

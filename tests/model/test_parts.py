@@ -16,7 +16,9 @@ from gardener.model.checkpoint.split import split
 from gardener.rings.equipment import holder_folder
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
-from gardener.stages.start import NodeSettings, load
+from gardener.stages.phases import Phases
+from gardener.stages.settings import NodeSettings
+from gardener.stages.start import load
 
 CUT = parse_layers("0-0,1-2,3", 4)
 
@@ -71,8 +73,8 @@ def _ring(model: Path, local: int | None = None) -> RingSettings:
 def test_a_node_finds_its_stage_below_the_top_folder(top: Path, stages: int | None) -> None:
     """Its layers are those that were cut, not those that an even cut would give it."""
     for stage, held in enumerate(CUT, 1):
-        assert load(_node(top, stage, stages), print).slice == held
-        assert load(_node(top / f"stage-{stage}", stage, stages), print).slice == held
+        assert load(_node(top, stage, stages), Phases(1), print).slice == held
+        assert load(_node(top / f"stage-{stage}", stage, stages), Phases(1), print).slice == held
 
 
 def test_the_holder_finds_its_part_below_the_top_folder(top: Path) -> None:
@@ -82,7 +84,7 @@ def test_the_holder_finds_its_part_below_the_top_folder(top: Path) -> None:
 
 def test_a_whole_model_is_whoevers_it_is(whole: Path) -> None:
     assert resolve(str(whole)) == resolve(str(whole), part=HOLDER) == whole
-    assert load(_node(whole, 2, 2), print).slice.is_last
+    assert load(_node(whole, 2, 2), Phases(1), print).slice.is_last
 
 
 @pytest.mark.parametrize(
@@ -107,16 +109,16 @@ def test_another_part_is_refused_by_name(
 
 def test_a_node_is_refused_by_name(top: Path) -> None:
     with pytest.raises(UserError, match="holds stage 2, and this is stage 3"):
-        load(_node(top / "stage-2", 3), print)
+        load(_node(top / "stage-2", 3), Phases(1), print)
     with pytest.raises(UserError, match="split into 3 stages, and --stages is 2: give --stages 3"):
-        load(_node(top, 1, 2), print)
+        load(_node(top, 1, 2), Phases(1), print)
 
 
 def test_only_what_is_needed_has_to_be_copied(top: Path) -> None:
     for name in ("holder", "stage-1", "stage-3"):
         shutil.rmtree(top / name)
     (top / "manifest.json").unlink()
-    assert load(_node(top, 2), print).slice == Slice(1, 3, 4)
+    assert load(_node(top, 2), Phases(1), print).slice == Slice(1, 3, 4)
     with pytest.raises(UserError, match=r"there is no holder in .*, only stage-2: copy it"):
         holder_folder(_ring(top), print)
 

@@ -9,7 +9,7 @@ from loopback import Ear, card, until
 from gardener.net.dial import dial
 from gardener.net.link import Link
 from gardener.net.listen import listen
-from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol.connection import TIMES
 from gardener.rings.simulate.network import SimulatedTransport
 
@@ -39,12 +39,12 @@ def test_a_bye_needs_no_half_close(monkeypatch: pytest.MonkeyPatch, can: bool) -
     async def scenario() -> None:
         above, below = Ear(), Ear()
         up, down = await linked(above, below)
-        down.send(m.Lost(2, 1, 1, 1, "why"))
+        down.send(r.Lost(2, 1, 1, 1, "why"))
         begin = asyncio.get_running_loop().time()
         await down.close("good night")
         assert asyncio.get_running_loop().time() - begin < TIMES.linger / 10
         await until(lambda: above.errors)
-        assert [type(message) for message in above.messages] == [m.Lost]
+        assert [type(message) for message in above.messages] == [r.Lost]
         assert str(above.errors[0]).endswith("left: good night")
         assert below.errors == []
         await up.close("done")

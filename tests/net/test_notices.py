@@ -18,6 +18,7 @@ from gardener.holder.holder import Holder
 from gardener.net.address import Address
 from gardener.net.listen import listen
 from gardener.net.notices import AGAIN, KEPT, Notices
+from gardener.stages.phases import Phases
 
 
 async def refused(holder: Holder) -> str:
@@ -236,7 +237,7 @@ def test_a_peer_that_is_not_stage_1() -> None:
 def test_a_stage_says_when_it_is_ready_and_when_it_is_so_again() -> None:
     async def scenario() -> None:
         async with ring(3, start=False) as made:
-            views = {n: NodeWatch(n, "cpu", "here", "there") for n in (1, 2, 3)}
+            views = {n: NodeWatch(Phases(n), "cpu", "here", "there") for n in (1, 2, 3)}
 
             def start(number: int) -> None:
                 views[number].begin(made.start(number).node)

@@ -64,7 +64,9 @@ def test_a_stage_that_is_lost_while_it_computes_was_computing(stages: int) -> No
             with pytest.raises(PeerLost) as caught:
                 await asking
             said = str(caught.value)
-            assert said.startswith("stage 1 was lost while it computed segment 0 (1 row), last")
+            assert said.startswith(
+                f"stage 1 at {made.address(1)} was lost while it computed segment 0 (1 row), last"
+            )
             assert "no token was written yet" in said
 
     run(scenario)
@@ -79,7 +81,7 @@ def test_a_stage_that_is_lost_while_another_computes_was_waiting() -> None:
             await until(lambda: other.node.scheduler.waiting)
             await asyncio.sleep(0.05)
             await made.kill(1)
-            with pytest.raises(PeerLost, match="stage 1 was lost while it waited for work"):
+            with pytest.raises(PeerLost, match=r"stage 1 at \S+ was lost while it waited for work"):
                 await asking
 
     run(scenario)

@@ -6,6 +6,7 @@ import pytest
 
 from gardener.errors import LocalError, PeerLost, RemoteError
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol.connection import BACKLOG, Answered, Connection, LinkEvent, Opened, Times
 from gardener.protocol.link_state import End
 from gardener.protocol.wire import Decoder, encode
@@ -148,7 +149,7 @@ def test_messages_arrive_in_order_however_the_bytes_are_cut() -> None:
 def test_an_end_may_not_say_everything_and_says_nothing_of_it_then() -> None:
     pair = opened()
     with pytest.raises(LocalError, match="the downstream end said Close"):
-        pair.down.send(m.Lost(1, 1, 1, 1, "why"), m.Close(1))
+        pair.down.send(r.Lost(1, 1, 1, 1, "why"), m.Close(1))
     assert pair.down.outgoing() == b""
 
 

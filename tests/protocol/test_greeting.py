@@ -37,4 +37,4 @@ def test_the_owner_decides_by_the_card(why: str | None) -> None:
 def test_it_has_a_deadline_and_a_sentence_for_it() -> None:
     greeting = Greeting(MINE, lambda _: None, 0.25)
     assert greeting.due(10.0) == 10.25
-    assert greeting.overdue() == "the greeting was not finished within 0.25 s"
+    assert greeting.overdue(private=True) == "the greeting was not finished within 0.25 s"

@@ -5,11 +5,14 @@ import pytest
 
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol.link_state import TABLE, End, LinkState, State, message_table, table
+from gardener.protocol.sight import Look, Sight
 
 CARD = m.Card(1, "oak", "0.1.0", 0, 4, 8, 16, "model", "float32", "none", 0)
 NONCE = bytes(range(16))
 HELLO, WELCOME = m.Hello(m.PROTOCOL, CARD, NONCE), m.Welcome(m.PROTOCOL, CARD, NONCE)
+LOOK, LOOKED = Look(m.PROTOCOL), m.Looked(m.PROTOCOL, CARD, Sight(1))
 BYE, PING, CLOSE = m.Bye("enough"), m.Ping(1), m.Close(1)
 UP, DOWN = End.UPSTREAM, End.DOWNSTREAM
 
@@ -17,11 +20,14 @@ SAMPLES: dict[type[msgspec.Struct], m.Message] = {
     m.Hello: HELLO, m.Welcome: WELCOME, m.Survey: m.Survey(NONCE, ()), m.Open: m.Open(1, 1, 1),
     m.Close: CLOSE, m.Segment: m.Segment(1, 1, (), (), (), (), None, ()),
     m.Advance: m.Advance(1, (), 1), m.Verdict: m.Verdict(1, 1, (), (), ()), m.Ping: PING,
-    m.Pong: m.Pong(1), m.Lost: m.Lost(1, 1, -1, 0, "why"), m.Bye: BYE,
-    m.Failed: m.Failed(1, 1, 1, "why"), m.Waiting: m.Waiting(1, 2, "why"),
+    m.Pong: m.Pong(1), r.Lost: r.Lost(1, 1, -1, 0, "why"), m.Bye: BYE,
+    r.Failed: r.Failed(1, 1, 1, "why"), r.Waiting: r.Waiting(1, 2, "why"),
+    r.Busy: r.Busy(2, 1, 1, 17, 40_000_000),
+    Look: LOOK, m.Looked: LOOKED,
 }  # fmt: skip
 
 GREETING: list[tuple[End, m.Message]] = [(UP, HELLO), (DOWN, WELCOME), (UP, PING)]
+LOOKING: list[tuple[End, m.Message]] = [(UP, LOOK), (DOWN, LOOKED)]
 """What leads from one state to the next."""
 
 
@@ -31,7 +37,7 @@ def talk(session: LinkState, speaker: End, message: m.Message) -> None:
 
 def at(end: End, state: State) -> LinkState:
     session = LinkState(end)
-    for speaker, message in GREETING:
+    for speaker, message in LOOKING if state in (State.LOOKING, State.LOOKED) else GREETING:
         if session.state is not state and state is not State.CLOSED:
             talk(session, speaker, message)
     if state is State.CLOSED:
@@ -45,7 +51,7 @@ def test_a_link_opens_works_and_closes(end: End) -> None:
     session = at(end, State.OPEN)
     for message in (m.Survey(NONCE, ()), m.Open(1, 1, 9), CLOSE):
         talk(session, UP, message)
-    talk(session, DOWN, m.Lost(3, 1, -1, 0, "silent"))
+    talk(session, DOWN, r.Lost(3, 1, -1, 0, "silent"))
     talk(session, DOWN, BYE)
     assert session.state is State.CLOSED
 
@@ -71,7 +77,7 @@ def test_a_breach_says_what_was_expected() -> None:
     with pytest.raises(RemoteError) as caught:
         LinkState(DOWN).received(CLOSE)
     assert str(caught.value) == (
-        "the upstream end said Close while greeting, where it may say Hello or Bye"
+        "the upstream end said Close while greeting, where it may say Hello or Look or Bye"
     )
     with pytest.raises(RemoteError, match="said Ping while closed, where it may say nothing"):
         at(DOWN, State.CLOSED).received(PING)

@@ -3,7 +3,9 @@ import math
 import pytest
 
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol import tensors as t
+from gardener.protocol.names import MAX_NAME, as_name
 from gardener.protocol.sampling import Sampling
 
 
@@ -11,12 +13,12 @@ def test_codes_are_distinct_and_stay() -> None:
     assert {kind.__name__: m.code(kind) for kind in m.MESSAGES} == {
         "Hello": 1, "Welcome": 2, "Survey": 3, "Open": 4, "Close": 5, "Segment": 6,
         "Advance": 7, "Verdict": 8, "Ping": 9, "Pong": 10, "Lost": 11, "Bye": 12,
-        "Failed": 13, "Waiting": 14,
+        "Failed": 13, "Waiting": 14, "Look": 15, "Looked": 16, "Busy": 17,
     }  # fmt: skip
 
 
 def test_fields_come_in_the_order_of_the_wire() -> None:
-    assert m.fields(m.Lost) == ("stage", "request", "seq", "silent", "why")
+    assert m.fields(r.Lost) == ("stage", "request", "seq", "silent", "why")
 
 
 def test_a_tensor_has_the_bytes_that_its_shape_takes() -> None:
@@ -53,7 +55,7 @@ def test_every_judged_row_has_a_pick() -> None:
 
 
 def test_what_goes_into_a_message_is_printable_and_short() -> None:
-    assert m.as_name("a\x1b" + "b" * 600) == "a?" + "b" * (m.MAX_NAME - 2)
+    assert as_name("a\x1b" + "b" * 600) == "a?" + "b" * (MAX_NAME - 2)
 
 
 def test_messages_are_frozen_and_compare_by_value() -> None:

@@ -12,9 +12,11 @@ from strategies import samplings
 
 from gardener.errors import LocalError, RemoteError
 from gardener.protocol import messages as m
+from gardener.protocol import reports as r
 from gardener.protocol import tensors as t
 from gardener.protocol.room import MOST_CONTEXT
 from gardener.protocol.sampling import MAX_BEST
+from gardener.protocol.sight import Look, Near, Sight
 from gardener.protocol.wire import FRAME_LIMIT, MAX_ARRAYS, Decoder, decode, encode
 
 counts = st.integers(0, 2**53)
@@ -38,6 +40,11 @@ def cards(draw: st.DrawFn) -> m.Card:
     more = {name: draw(counts) for name in m.fields(m.Card)[13:21]}
     return msgspec.structs.replace(shown, **more, spread=draw(st.floats(0, 1e30)))
 
+
+nears = st.none() | st.builds(Near, counts, names, counts, counts, counts)
+sights = st.builds(
+    Sight, counts, names, nears, nears, names, names, *[counts] * 3, names, counts, names, names
+)
 
 DTYPES: tuple[t.DType, ...] = ("float32", "bfloat16", "float16")
 
@@ -102,10 +109,13 @@ some = st.one_of(
     verdicts(),
     st.builds(m.Ping, counts, st.binary(max_size=40)),
     st.builds(m.Pong, counts),
-    st.builds(m.Lost, counts, counts, st.integers(-1, 2**53), counts, names),
+    st.builds(r.Lost, counts, counts, st.integers(-1, 2**53), counts, names),
     st.builds(m.Bye, names),
-    st.builds(m.Failed, counts, counts, counts, names),
-    st.builds(m.Waiting, counts, counts, names),
+    st.builds(r.Failed, counts, counts, counts, names),
+    st.builds(r.Waiting, counts, counts, names),
+    st.builds(r.Busy, counts, counts, counts, counts, counts),
+    st.builds(Look, counts),
+    st.builds(m.Looked, counts, cards(), sights),
 )
 
 
@@ -159,7 +169,7 @@ def test_messages_survive_the_wire_one_byte_at_a_time_and_in_random_cuts(
 
 
 def test_every_kind_of_message_is_tried() -> None:
-    assert len(m.MESSAGES) == 14  # and `some` above has as many
+    assert len(m.MESSAGES) == 17  # and `some` above has as many
 
 
 def test_a_large_frame_comes_in_pieces() -> None:

@@ -26,7 +26,8 @@ from gardener.protocol.sampling import Sampling
 from gardener.rings.open import open_ring
 from gardener.rings.settings import RingSettings
 from gardener.stages.node import StageNode
-from gardener.stages.start import NodeSettings, serve
+from gardener.stages.serve import serve
+from gardener.stages.settings import NodeSettings
 
 NOT_EXACT = "near ties may differ: two scores closer than "
 

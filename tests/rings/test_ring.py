@@ -149,16 +149,18 @@ def test_killed_stages_are_named_and_may_come_back(ring: HandMade, story: str) -
     """Each stream shows too that the ring is whole again after the kill before it."""
     for victim in (1, 2, 3):
         others = [node for stage, node in ring.nodes.items() if stage != victim]
-        with ring.generate(STORY, "--max-new-tokens", "400") as holder:
+        impatient = ("--patience-lost", "0")
+        with ring.generate(STORY, "--max-new-tokens", "400", *impatient) as holder:
             holder.words(12)
             ring.nodes[victim].signal(signal.SIGKILL)
             assert holder.heard("error: .*\n") < PROMISED * SLACK
             ring.start(victim)
             assert holder.status() == 1
         said = re.fullmatch(
-            rf"error: stage {victim} was lost while it (computed|waited for) segment \d+ "
+            rf"error: stage {victim} at \S+ was lost while it (computed|waited for) segment \d+ "
             r"\(\d+ rows?\), last heard \d\.\d s before: the connection broke; (\d+) tokens were "
-            rf"written; start stage {victim} again, then repeat the request",
+            rf"written; start stage {victim} again on \S+ with `gardener-node [^`]*"
+            rf"--stage {victim} [^`]*`, then repeat the request",
             last_line(holder),
         )
         assert said, holder.err
@@ -171,22 +173,22 @@ def test_killed_stages_are_named_and_may_come_back(ring: HandMade, story: str) -
 
 
 def test_a_stage_that_stands_still_is_lost_and_recovers(ring: HandMade, story: str) -> None:
-    with ring.generate(STORY, "--max-new-tokens", "400") as holder:
-        holder.words(12)
+    with ring.generate(STORY, "--max-new-tokens", "48") as holder:
+        holder.words(8)
         pause(ring.nodes[2])
         try:
-            assert holder.heard("error: .*\n") < PROMISED * SLACK
+            assert holder.heard(r"stage 2 at \S+ was lost while it .*\n") < PROMISED * SLACK
         finally:
             go_on(ring.nodes[2])
-        assert holder.status() == 1
-        assert "error: stage 2 was lost while it " in holder.err
+        assert holder.status() == 0, holder.err
         assert "before: it went silent; " in holder.err
-    assert whole(ring) == story
+        assert re.search(r"the ring stands again after \d+\.\d s: the request goes on", holder.err)
+        assert holder.out == story + "\n"
 
 
 def test_a_holder_that_stood_still_blames_no_stage(ring: HandMade, story: str) -> None:
-    with ring.generate(STORY, "--max-new-tokens", "400") as holder:
-        holder.words(12)
+    with ring.generate(STORY, "--max-new-tokens", "48") as holder:
+        holder.words(8)
         before = {stage: ring.nodes[stage].err.count("went silent") for stage in (1, 3)}
         pause(holder)
         try:
@@ -195,13 +197,13 @@ def test_a_holder_that_stood_still_blames_no_stage(ring: HandMade, story: str) -
                 node.until(lambda node=node, c=count: node.err.count("went silent") > c)  # type: ignore[misc]
         finally:
             go_on(holder)
-        assert holder.status() == 1
-        assert re.fullmatch(
-            r"error: this process stood still for \d+ s, so the stages next to it gave it up; "
-            r"\d+ tokens were written; the stages are up: repeat the request",
-            last_line(holder),
+        assert holder.status() == 0, holder.err
+        assert re.search(
+            r"this process stood still for \d+ s, so the stages next to it gave it up; "
+            r"\d+ tokens were written; the stages are up: up to 120 s are waited",
+            holder.err,
         ), holder.err
-    assert whole(ring) == story
+        assert holder.out == story + "\n"
 
 
 def test_a_short_stop_and_garbage_at_the_ports_change_nothing(ring: HandMade, story: str) -> None:
@@ -254,25 +256,24 @@ def test_a_node_ends_when_it_is_told_to(ring: HandMade) -> None:
 # --- a local ring --------------------------------------------------------------------------------
 
 
-def test_a_local_ring_tells_how_it_comes_to_stand_and_how_it_broke() -> None:
-    with Process("generate", STORY, "--local", "3", "--max-new-tokens", "400") as holder:
+def test_a_local_ring_tells_how_it_comes_to_stand_and_goes_on_after_a_loss(story: str) -> None:
+    with Process("generate", STORY, "--local", "3", "--max-new-tokens", "48") as holder:
         holder.heard(r"(?m)^starting 3 stages of smollm2-135m here")
         for stage in (1, 2, 3):
             holder.heard(f"stage {stage} of 3 has loaded its layers")
         holder.heard("the ring stands")
-        holder.words(12)
+        holder.words(8)
         stages = holder.stages()
         assert sorted(stages) == [1, 2, 3]
         stages[2].kill()
-        assert holder.heard("error: .*\n") < PROMISED * SLACK
-        assert holder.status() == 1
-        said = last_line(holder)
-        assert said.startswith("error: stage 2 was lost while it ")
-        assert said.endswith(
+        assert holder.heard("stage 2 was lost .*\n") < PROMISED * SLACK
+        holder.heard("; the request goes on|: the request goes on")
+        assert holder.status() == 0, holder.err
+        assert (
             "its process was killed by SIGKILL (the system does that when memory runs out); "
-            "repeat the command, it starts all stages anew"
+            "it is started again: up to 120 s are waited" in holder.err
         )
-        assert len(holder.out.split()) >= 12
+        assert holder.out == story + "\n"
         assert gone(list(stages.values()))
 
 

@@ -225,7 +225,7 @@ def test_a_stage_that_dies_is_named_at_every_moment(moment: float) -> None:
 
         asyncio.get_running_loop().call_later(moment, kill)
         text: list[int] = []
-        with pytest.raises(PeerLost, match="stage 2 was lost"):
+        with pytest.raises(PeerLost, match="stage 2 at simulated:7002 was lost"):
             await write(ring, text=text)
         assert text == written()[: len(text)]
 

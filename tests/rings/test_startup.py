@@ -37,6 +37,17 @@ sys.argv = ["gardener", *sys.argv[1:]]
 main.main()
 """
 
+LISTEN = f"""
+import os, sys
+from gardener.net import listen
+def serve(*arguments):
+    {END}
+listen.Listener._serve = serve
+from gardener.cli import node
+sys.argv = ["gardener-node", *sys.argv[1:]]
+node.main()
+"""
+
 
 def imported(program: str, *options: str) -> set[str]:
     """What a program prints in its last line."""
@@ -61,11 +72,19 @@ def imported(program: str, *options: str) -> set[str]:
         ("main", "'gardener', 'chat', '--help'"),
         ("main", "'gardener', 'chat'"),
         ("main", "'gardener', 'eval', '--help'"),
+        ("main", "'gardener', 'plan', '--help'"),
         ("main", "'gardener', 'verify', '--help'"),
     ],
 )
 def test_help_and_wrong_options_need_nothing_heavy(module: str, argv: str) -> None:
     assert imported(HELP.format(module=module, argv=argv)) == set()
+
+
+@pytest.mark.parametrize("more", [(), ("--metrics", "0")])
+def test_a_node_listens_before_it_imports_torch(more: tuple[str, ...]) -> None:
+    peer, here = free_ports(2)
+    place = ("--stage", "1", "--stages", "1", "--listen", at(here), "--peer", at(peer))
+    assert "torch" not in imported(LISTEN, *place, *more)
 
 
 @pytest.mark.parametrize("draft", ["auto", "none"])

@@ -120,25 +120,18 @@ def test_it_fits_a_telephone(browser: Any, server: Server) -> None:
             assert page.evaluate(wide) == 0
 
 
-def test_a_stage_is_killed_and_comes_back(browser: Any, server: Server) -> None:
-    with opened(browser, server, most=400) as page:
+def test_a_stage_is_killed_and_the_answer_goes_on(browser: Any, server: Server) -> None:
+    with opened(browser, server, most=60) as page:
         ask(page, "List ten facts about bees.")
         expect(page.locator(".said")).to_contain_text(re.compile(r"\w"), timeout=SLOW)
         server.process.stages()[2].kill()
         trouble = page.locator("#trouble")
         expect(trouble).to_contain_text("Stage 2 was lost", timeout=SLOW)
         expect(trouble).to_contain_text("killed by SIGKILL")
-        expect(trouble).to_contain_text("This page goes on by itself")
+        expect(trouble).to_contain_text("answers go on where they were")
+        expect(page.locator("#sentence")).to_have_text("the ring is broken")
         reply = answered(page, 1)
-        expect(reply.locator(".broken")).to_contain_text("The answer broke off here. Stage 2")
-        ask(page, "Are you there?")
-        refused = answered(page, 2).locator(".broken")
-        expect(refused).to_have_text(
-            re.compile(r"^There is no ring (yet\. Now: |now; it is opened)")
-        )
+        expect(reply.locator(".broken")).to_be_hidden()
+        assert len(reply.locator(".said").inner_text().split()) > 20
         expect(trouble).to_be_hidden(timeout=SLOW)
         expect(page.locator("#sentence")).to_have_text("ready", timeout=SLOW)
-        page.get_by_role("button", name="Retry").click()
-        reply = answered(page, 2)
-        expect(reply.locator(".broken")).to_be_hidden()
-        assert reply.locator(".said").inner_text()

@@ -45,14 +45,18 @@ def asked(finish: str | None = "eos", policy: str = "gardener", plain: int = 0) 
     """An answer that ended, as far as responses look at it."""
     counted = Counts(emitted=4, segments=2, accepted=2, drafted=9, plain=plain)
     speculation = SimpleNamespace(
-        prompt=(1, 2, 3, 4, 5),
+        asked=5,
         policy=SimpleNamespace(name=policy),
         counts=counted,
         moment=Moment(dearer=1.25),
     )
     sampling = Sampling(temperature=1.0, seed=7)
     return SimpleNamespace(
-        speculation=speculation, finish_reason=finish, cached_tokens=3, sampling=sampling
+        speculation=speculation,
+        finish_reason=finish,
+        cached_tokens=3,
+        interruptions=1,
+        sampling=sampling,
     )
 
 
@@ -89,6 +93,7 @@ GARDENER = {
     "guessing": None,
     "exactness": "the ring is exact: so",
     "near_ties": False,
+    "interruptions": 1,
     "seed": 7,
     "finish": "eos",
     "note": None,

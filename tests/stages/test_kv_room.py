@@ -13,7 +13,8 @@ from gardener.stages import start
 from gardener.stages.executor import Executor
 from gardener.stages.load import load_stage
 from gardener.stages.measure import Measured
-from gardener.stages.start import NodeSettings, card_of, kv_room
+from gardener.stages.settings import NodeSettings
+from gardener.stages.start import card_of, kv_room
 
 SETTINGS = NodeSettings(
     stage=2,

@@ -14,8 +14,9 @@ from gardener.rings.settings import RingSettings
 from gardener.stages import quant, start
 from gardener.stages.load import load_stage
 from gardener.stages.measure import Measured
+from gardener.stages.phases import Phases
 from gardener.stages.quant import decided
-from gardener.stages.start import NodeSettings
+from gardener.stages.settings import NodeSettings
 
 CPU = torch.device("cpu")
 
@@ -121,10 +122,11 @@ def test_the_card_names_what_was_chosen(tmp_path: Path, monkeypatch: pytest.Monk
         patience=1.0,
     )
     asked, named = (
-        start.load(replace(settings, quant=kind), lambda line: None) for kind in ("auto", "int4")
+        start.load(replace(settings, quant=kind), Phases(1), lambda line: None)
+        for kind in ("auto", "int4")
     )
     assert asked.quant == named.quant == "int4"
-    wide = start.load(replace(settings, quant_head="none"), lambda line: None)
+    wide = start.load(replace(settings, quant_head="none"), Phases(1), lambda line: None)
     assert asked.slice == named.slice
     assert asked.memory < wide.memory
 

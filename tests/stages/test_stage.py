@@ -333,3 +333,28 @@ def test_features_of_another_kind_are_refused(folder: Path) -> None:
         check(torch.zeros(2, 33))
     with pytest.raises(RemoteError, match="features came as bfloat16, 32 wide"):
         check(torch.zeros(2, 32, dtype=torch.bfloat16))
+
+
+@pytest.mark.usefixtures("model")
+def test_a_pass_says_which_layer_it_is_at(folder: Path) -> None:
+    stage: Any = load_stage(folder, Slice(1, 4, 4))
+    seen = []
+
+    def watched(block: Any) -> Any:
+        def run(*what: Any) -> Any:
+            seen.append(stage.layer)
+            return block(*what)
+
+        return run
+
+    def head(*what: Any, outlet: Any = stage._outlet) -> Any:
+        seen.append(stage.layer)
+        return outlet(*what)
+
+    stage._blocks = [watched(block) for block in stage._blocks]
+    stage._outlet = head
+    stage.open(Open(1, 1, 8))
+    hidden = pack(torch.zeros(1, stage.width))
+    placement = SlotTable(1, 8).place([0], [-1], [0])
+    stage.run([PlacedSegment(1, placement, tokens=[1], hidden=hidden, pick_rows=[0])])
+    assert seen == [1, 2, 3, 4]

@@ -21,7 +21,7 @@ def work():
     print("began", flush=True)
     time.sleep(float(sys.argv[1]))
     print(begin, time.monotonic(), flush=True)
-in_turn(work)
+in_turn("stage 7", lambda whom: print("waits for", whom, flush=True), work)
 """
 
 
@@ -41,16 +41,20 @@ def at_work(process: "subprocess.Popen[str]") -> None:
     assert process.stdout.readline() == "began\n"
 
 
+def alone(whom: str) -> None:
+    raise AssertionError(f"there is nobody to wait for, not {whom!r}")
+
+
 def test_it_returns_and_raises_what_the_work_does() -> None:
-    assert in_turn(divmod, 7, 2) == (3, 1)
+    assert in_turn("stage 1", alone, lambda: divmod(7, 2)) == (3, 1)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            in_turn(divmod, 1, 0)
+            in_turn("stage 1", alone, lambda: divmod(1, 0))
 
 
 def test_processes_take_turns() -> None:
     running = [start(0.2) for _ in range(3)]
-    told = [process.communicate()[0].split("\n")[1].split() for process in running]
+    told = [process.communicate()[0].splitlines()[-1].split() for process in running]
     spans = sorted((float(begin), float(end)) for begin, end in told)
     assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
 
@@ -60,7 +64,9 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     holder = start(60.0)
     try:
         at_work(holder)
-        assert in_turn(time.monotonic) > 0
+        whom: list[str] = []
+        assert in_turn("stage 1", whom.append, time.monotonic) > 0
+        assert whom == ["stage 7"]
     finally:
         holder.kill()
         holder.communicate()
@@ -72,9 +78,9 @@ def test_one_that_was_killed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) ->
     at_work(holder)
     holder.kill()
     holder.communicate()
-    assert in_turn(len, "abc") == 3
+    assert in_turn("stage 1", alone, lambda: 3) == 3
 
 
 def test_a_folder_without_locks_is_no_reason_not_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", os.devnull)
-    assert in_turn(len, "abc") == 3
+    assert in_turn("stage 1", alone, lambda: 3) == 3

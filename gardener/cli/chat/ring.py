@@ -50,8 +50,8 @@ class RingSource:
 
     async def ring(self) -> OpenRing:
         """The ring, opened if need be. Raises UserError or PeerLost."""
-        if self._ring is not None and not self._ring.holder.stands:
-            self._say("the ring is broken: it is opened again")
+        if self._ring is not None and self._ring.holder.given_up:
+            self._say("the ring is lost: it is opened again")
             await self._close()
         if self._ring is None:
             opening = open_ring(self._settings, self._say, self._heard, self._progress)
@@ -64,8 +64,11 @@ class RingSource:
     @property
     def trouble(self) -> str:
         """See `Source`."""
-        lost = self._ring is not None and not self._ring.holder.stands
-        return "the ring is lost: the next message opens it again" if lost else ""
+        if self._ring is None:
+            return ""
+        if self._ring.holder.given_up:
+            return "the ring is lost: the next message opens it again"
+        return self._ring.holder.condition
 
     async def _watch(self, ring: OpenRing) -> None:
         await ring.holder.failure()

@@ -12,6 +12,7 @@ from gardener.protocol.cards import arithmetic, exactness
 from gardener.protocol.messages import Card
 from gardener.runtime.trace import Record
 from gardener.runtime.wording import span
+from gardener.stages.phases import Phases
 from gardener.watch.rates import RateHistory
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ LATELY = 3.0
 class NodeWatch:
     """The live view of a node; `live` is its screen."""
 
-    def __init__(self, stage: int, device: str, listening: str, peer: str) -> None:
+    def __init__(self, phases: Phases, device: str, listening: str, peer: str) -> None:
         self.live = Live(self.status, draw, HELP)
-        self._stage, self._device = stage, device
+        self._phases, self._device = phases, device
         self._listening, self._peer = listening, peer
         self._began = time.monotonic()
         self._node: StageNode | None = None
@@ -41,7 +42,8 @@ class NodeWatch:
     def status(self, now: float) -> NodeStatus:
         """How things are at `now`, in monotonic seconds."""
         status = NodeStatus(
-            self._stage,
+            self._phases.stage,
+            self._phases.doing.removeprefix("is ") or "ready",
             uptime=now - self._began,
             listening=self._listening,
             peer=self._peer,

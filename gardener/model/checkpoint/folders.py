@@ -27,6 +27,12 @@ def is_empty(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not os.listdir(folder))
 
 
+def weight_bytes(folder: Path) -> int:
+    """Bytes of all files of weights in a folder; 0 if there are none."""
+    kinds = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
+    return sum(each.stat().st_size for each in folder.iterdir() if each.suffix in kinds)
+
+
 def refuse_pointer(path: Path) -> None:
     """Raise UserError if git-lfs left a note here that says where the file itself is."""
     try:

@@ -10,7 +10,7 @@ without torch: a holder needs no more before it dials.
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,8 @@ class Checkpoint:
         found = _weight_map(folder) if self.gguf is None else _places(folder, self.gguf)
         self._files = {canonical(name): (file, name) for name, file in found.items()}
         self._open: dict[Path, WeightFile] = {}
+        self.reads: Callable[[str], None] = lambda name: None
+        """Told the name of every tensor that has been read."""
 
     def names(self) -> list[str]:
         """Canonical names of all tensors, sorted."""
@@ -152,6 +154,7 @@ class Checkpoint:
         file, stored = self._find(name)
         tensor = self._file(file).read(stored)
         _check_shape(name, file, tuple(tensor.shape), shape)
+        self.reads(name)
         return tensor
 
     def grouped(
@@ -175,6 +178,7 @@ class Checkpoint:
         for part in (found.scales, found.minima):
             if part is not None:
                 check_finite(name, part)
+        self.reads(name)
         return found
 
     def layout(self, name: str, quant: str) -> "Layout | None":

@@ -15,6 +15,7 @@ from gardener.errors import LocalError
 from gardener.model.architecture import Architecture
 from gardener.model.kv_cache import KVCache
 from gardener.model.rotary import Rotary
+from gardener.rings.simulate.made_up import MadeUpDrafter
 from gardener.rings.simulate.worker import Meter
 
 
@@ -68,5 +69,7 @@ def meter_drafters(drafters: Sequence[Drafter], curve: Curve, meter: Meter) -> N
             drafter.network = Metered(bare, curve, meter)
         elif isinstance(drafter, BlockDrafter):
             drafter.network = MeteredBlock(drafter.network, curve, meter)
+        elif isinstance(drafter, MadeUpDrafter):
+            drafter.meter(curve, meter)
         elif not drafter.instant:
             raise LocalError(f"nobody knows what the drafter {drafter.name} costs")

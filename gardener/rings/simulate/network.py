@@ -11,10 +11,10 @@ import asyncio
 import errno
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Protocol, cast
 
 Factory = Callable[[], asyncio.BaseProtocol]
@@ -247,11 +247,17 @@ class SimulatedServer:
 class SimulatedNetwork:
     """Addresses at which somebody listens, and the connections between them.
 
-    All wires have the same conditions. Each has random numbers of its own, which follow from
-    `seed`."""
+    All wires have the same conditions, but for connections to the ports that are named. Each has
+    random numbers of its own, which follow from `seed`."""
 
-    def __init__(self, conditions: LinkConditions = LinkConditions(), seed: int = 0) -> None:
-        self.conditions, self._seed = conditions, seed
+    def __init__(
+        self,
+        conditions: LinkConditions = LinkConditions(),
+        seed: int = 0,
+        named: Mapping[int, LinkConditions] = MappingProxyType({}),
+    ) -> None:
+        """`named`: the conditions of connections to a port, in both directions."""
+        self.conditions, self._seed, self._named = conditions, seed, named
         self.ends: list[SimulatedTransport] = []
         """Both ends of all connections ever made: first the one that dialled, then the other."""
         self._servers: dict[tuple[str, int], SimulatedServer] = {}
@@ -276,15 +282,16 @@ class SimulatedNetwork:
         self, factory: Factory, host: str, port: int
     ) -> tuple[SimulatedTransport, asyncio.BaseProtocol]:
         """Dial an address, which takes a round trip. Raises OSError if nobody listens there."""
-        await asyncio.sleep(self.conditions.delay)
+        delay = self._conditions(port).delay
+        await asyncio.sleep(delay)
         server = self._servers.get((host, port))
         if server is None:
-            await asyncio.sleep(self.conditions.delay)
+            await asyncio.sleep(delay)
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         near, far = self._pair((host, port))
         far.begin(server.factory())
         try:
-            await asyncio.sleep(self.conditions.delay)
+            await asyncio.sleep(delay)
         except asyncio.CancelledError:
             far.abort()
             raise
@@ -292,14 +299,17 @@ class SimulatedNetwork:
         near.begin(protocol)
         return near, protocol
 
+    def _conditions(self, port: int) -> LinkConditions:
+        return self._named.get(port, self.conditions)
+
     def _pair(self, there: tuple[str, int]) -> tuple[SimulatedTransport, SimulatedTransport]:
         here = (there[0], EPHEMERAL + len(self.ends) // 2)
-        near = SimulatedTransport(self._wire(), there, here)
-        far = SimulatedTransport(self._wire(), here, there)
+        near = SimulatedTransport(self._wire(there[1]), there, here)
+        far = SimulatedTransport(self._wire(there[1]), here, there)
         near.peer, far.peer = far, near
         self.ends += [near, far]
         return near, far
 
-    def _wire(self) -> Wire:
+    def _wire(self, port: int) -> Wire:
         self._wires += 1
-        return Wire(self.conditions, Random(f"{self._seed}/{self._wires}"))
+        return Wire(self._conditions(port), Random(f"{self._seed}/{self._wires}"))

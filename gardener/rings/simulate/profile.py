@@ -18,6 +18,12 @@ mixture of experts has to be measured with rows that bring experts of their own.
 alike. A profile is named by its file, or by its name if it comes with the package. In a crowded
 ring a pass takes no longer when something else computes, which only `plain`, `serial` and
 `alternating` avoid: the other policies look faster than they are.
+
+A ring of machines that differ has a curve for each stage, in place of `slow`, and a link into each
+stage and one back to the holder, in place of `link`:
+
+    stages = [[[1, 20.0], [64, 21.0]], [[1, 9.0]]]   # milliseconds of a pass, as `model`
+    links = [{delay_ms = 0.1, bandwidth_mbit = 1000.0}, ...]   # one more than stages
 """
 
 import tomllib
@@ -69,9 +75,23 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=0)] = 0
     crowded: bool = False
     name: str = ""  # for people; left out, that of the file
+    stages: tuple[Points, ...] = ()
+    links: tuple[LinkTerms, ...] = ()
+
+    def check(self, stages: int) -> None:
+        """Raise UserError unless this is a profile of a ring of so many stages."""
+        for what, told in (("stages", len(self.stages)), ("links", max(len(self.links) - 1, 0))):
+            if told not in (0, stages):
+                raise UserError(
+                    f"profile {self.name}: `{what}` is for a ring of {told} stages, and this one "
+                    f"has {stages}: give --simulate {told}"
+                )
 
     def stage(self, number: int, stages: int) -> Curve:
         """Seconds of a forward pass at one of `stages` stages, which are numbered from 1."""
+        if self.stages:
+            own = ((rows, ms + self.overhead_ms) for rows, ms in self.stages[number - 1])
+            return Curve(tuple(own)).scaled(1e-3)
         factor = self.slow.get(number, 1.0) * 1e-3
         return Curve(
             tuple((rows, (ms / stages + self.overhead_ms) * factor) for rows, ms in self.model)
@@ -85,17 +105,19 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
         """The processor of the holder's event loop."""
         return Processor(self.holder.event_ms * 1e-3, self.holder.node_ms * 1e-3)
 
-    def link_conditions(self, row_bytes: int) -> LinkConditions:
-        """All links, if the hidden state of a row has `row_bytes` bytes in the simulation.
+    def link_conditions(self, row_bytes: int, hop: int = 0) -> LinkConditions:
+        """A link, if the hidden state of a row has `row_bytes` bytes in the simulation; hop 0 leads
+        into stage 1.
 
         The bandwidth is scaled so that a hidden state takes as long as one of the profile's model.
         That holds for features too, which are as wide, and tokens and verdicts are small anyway.
         """
-        bandwidth = self.link.bandwidth_mbit * 1e6 / 8
+        terms = self.links[hop] if self.links else self.link
+        bandwidth = terms.bandwidth_mbit * 1e6 / 8
         return LinkConditions(
-            delay=self.link.delay_ms * 1e-3,
+            delay=terms.delay_ms * 1e-3,
             bandwidth=bandwidth * row_bytes / self.row_bytes,
-            jitter=self.link.jitter_ms * 1e-3,
+            jitter=terms.jitter_ms * 1e-3,
         )
 
 
@@ -112,9 +134,11 @@ def read_profile(name: str) -> Profile:
         profile = msgspec.convert(table, Profile, str_keys=True)
     except msgspec.ValidationError as error:
         raise UserError(f"profile {name}: {_of(error)}") from error
-    for field in ("model", "drafter"):
+    curves = {"model": profile.model, "drafter": profile.drafter}
+    curves |= {f"stages[{number}]": points for number, points in enumerate(profile.stages)}
+    for field, points in curves.items():
         try:
-            Curve(getattr(profile, field))
+            Curve(points)
         except ValueError as error:
             raise UserError(f"profile {name}: `{field}`: {error}") from error
     return msgspec.structs.replace(profile, name=profile.name or Path(name).stem)

@@ -78,9 +78,10 @@ async def simulated_ring(
 ) -> AsyncIterator[SimulatedRing]:
     """A ring of stages that play back what is in the library. `say` gets the stages' lines.
 
-    Raises UserError if the model has too few layers.
+    Raises UserError if the model has too few layers, or the profile is for another ring.
     """
-    network = _network(profile, model)
+    profile.check(stages)
+    network = _network(profile, model, stages)
     seats: list[Seat] = []
     for number, held in enumerate(_slices(model, stages), 1):
         meter, curve = Meter(), profile.stage(number, stages)
@@ -145,7 +146,7 @@ async def simulate(
         yield ring.holder
 
 
-def _network(profile: Profile, model: SimulatedModel) -> SimulatedNetwork:
+def _network(profile: Profile, model: SimulatedModel, stages: int) -> SimulatedNetwork:
     """A new network, in which the running loop makes connections from now on."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, Loop):
@@ -153,9 +154,10 @@ def _network(profile: Profile, model: SimulatedModel) -> SimulatedNetwork:
             "a simulated ring needs a virtual clock: run it on a loop that RingSettings.loop() "
             "makes, as asyncio.Runner(loop_factory=settings.loop()) does"
         )
-    loop.network = SimulatedNetwork(
-        profile.link_conditions(model.width * ITEM_SIZE["float32"]), profile.seed
-    )
+    row = model.width * ITEM_SIZE["float32"]
+    hops = [profile.link_conditions(row, hop) for hop in range(stages + 1)]
+    named = {_address((hop + 1) % (stages + 1)).port: each for hop, each in enumerate(hops)}
+    loop.network = SimulatedNetwork(hops[0], profile.seed, named)
     return loop.network
 
 
@@ -226,4 +228,12 @@ def _card(
         memory=0,
         costs=costs,
         head_quant="none",
+        layer=_alone(costs, end - first),
+        head=int(end == model.layers and bool(costs)),  # a profile has it in its layers
     )
+
+
+def _alone(costs: tuple[tuple[int, int], ...], layers: int) -> int:
+    """Nanoseconds of a row alone in one layer, as all layers of a stage share its pass; 0: there is
+    no pass."""
+    return max(costs[0][1] * 1000 // layers, 1) if costs else 0

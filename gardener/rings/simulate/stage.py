@@ -66,6 +66,7 @@ class SimulatedStage:
             self._judge if held.is_first else self._receive
         )
         self._texts: dict[int, _Text] = {}
+        self.layer = held.first
 
     def check_open(self, message: Open) -> None:
         """Raises StageFailed if log probabilities are wanted, which nobody has recorded."""
@@ -109,11 +110,13 @@ class SimulatedStage:
         rows = sum(placed.rows for placed in batch)
         if rows:
             flags = [placed.cancelled for placed in batch]
-            self._meter.charge(
-                self._curve(rows),
-                self.slice.end - self.slice.first,
-                lambda: all(flag.is_set() for flag in flags),
-            )
+            self.layer = self.slice.first
+
+            def stopped() -> bool:  # after each layer but the last
+                self.layer += 1
+                return all(flag.is_set() for flag in flags)
+
+            self._meter.charge(self._curve(rows), self.slice.end - self.slice.first, stopped)
         return [self._run(placed) for placed in batch]
 
     def _move(self, placed: PlacedSegment) -> None:

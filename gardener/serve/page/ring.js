@@ -10,7 +10,7 @@ import { bytes, count, duration, percent, rate } from "./units.js";
 const TAIL = 260; // characters of the newest text
 const MOST_ROWS = 8; // of requests
 const RUNNING = / for [\d.]+ s$/; // seconds that a state counts
-const GOES_ON = "This page goes on by itself once the ring stands again.";
+const GOES_ON = "Once the ring stands again, answers go on where they were, and this page by itself.";
 const GIVE = "Give the key under Settings.";
 const OFTEN = 350; // milliseconds between two trees: words that change faster cannot be read
 
@@ -46,7 +46,9 @@ export class RingView {
     const idle = status && !status.running;
     $("state").dataset.tone = trouble ? "trouble" : idle ? "ready" : "busy";
     const none = this.key ? "no key" : "no ring";
-    say($("sentence"), down ? none : idle && !trouble ? "ready" : status.state);
+    const broken = trouble && !trouble.startsWith("no verdict");
+    const sentence = broken ? "the ring is broken" : idle && !trouble ? "ready" : status?.state;
+    say($("sentence"), down ? none : sentence);
     // What is read aloud: neither counts nor seconds that run.
     say($("ring-told"), trouble ? "" : idle ? "The ring is ready." : "The ring is at work.");
     this.alarm(trouble.replace(RUNNING, ""));

@@ -9,11 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gardener.errors import UserError
-from gardener.model.checkpoint.slices import even_cut
-from gardener.model.quants import HEAD_QUANTS, QUANTS
-from gardener.protocol.messages import Card
-from gardener.rings.balance import (
+from gardener.cluster.plan.balance import (
     HeadQuant,
     MeasuredRing,
     MeasuredStage,
@@ -21,6 +17,10 @@ from gardener.rings.balance import (
     balanced,
     measured_ring,
 )
+from gardener.errors import UserError
+from gardener.model.checkpoint.slices import even_cut
+from gardener.model.quants import HEAD_QUANTS, QUANTS
+from gardener.protocol.messages import Card
 
 
 def card(

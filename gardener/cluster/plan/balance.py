@@ -117,14 +117,19 @@ class Balance:
 def balanced(ring: MeasuredRing) -> Balance:
     """The ring with its best cut, in which every stage has a layer at least. Raises UserError if
     there is none."""
-    cut = even_cut(
-        [1] * ring.layers,
-        round(ring.stages[-1].head_ms * NANO),
-        len(ring.stages),
-        factors=[max(round(stage.layer_ms * NANO), 1) for stage in ring.stages],
-        most=[stage.most or ring.layers for stage in ring.stages],
+    return Balance(ring, best_cut(ring.stages, ring.layers))
+
+
+def best_cut(stages: Sequence[MeasuredStage], layers: int) -> list[Slice]:
+    """The cut of so many layers into these stages whose slowest one is fastest, whatever they hold
+    now. Raises UserError if they cannot hold them all."""
+    return even_cut(
+        [1] * layers,
+        round(stages[-1].head_ms * NANO),
+        len(stages),
+        factors=[max(round(stage.layer_ms * NANO), 1) for stage in stages],
+        most=[stage.most or layers for stage in stages],
     )
-    return Balance(ring, cut)
 
 
 def measured_ring(cards: Sequence[Card]) -> MeasuredRing:

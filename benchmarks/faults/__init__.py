@@ -1,0 +1,1 @@
+"""What becomes of answers while stages are killed, processes stand still and links break."""

@@ -1,0 +1,125 @@
+"""`gardener plan`: of simulated rings, of a real one, and of a file alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from commands import Said, gardener
+
+PROFILE = """
+base = "gpu"
+slow = { 2 = 4.0 }
+"""
+
+FILE = """
+model = "MODEL"
+insecure = true
+[holder]
+host = "127.0.0.1"
+port = 7990
+[stage.1]
+host = "127.0.0.1"
+port = 7991
+layers = "0-0"
+[stage.2]
+host = "127.0.0.1"
+port = 7992
+layers = "1-5"
+"""
+"""Ports at which nobody listens."""
+
+FEW = ("--max-new-tokens", "16", "--prompts", "1")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of six layers."""
+    folder: Path = tmp_path_factory.mktemp("planned") / "model"
+    tiny.make("llama", folder, num_hidden_layers=6)
+    tiny.name_words(folder)
+    return folder
+
+
+def facts(told: Said) -> dict[str, Any]:
+    """What was found, as JSON."""
+    assert told.status == 0, told.err
+    found: dict[str, Any] = json.loads(told.out)
+    return found
+
+
+def test_a_slow_machine_of_a_simulated_ring_gets_less_and_is_named(
+    model: Path, tmp_path: Path
+) -> None:
+    """And all of it is the same each time."""
+    slow = tmp_path / "slow.toml"
+    slow.write_text(PROFILE)
+    ring = ("--simulate", "3", "--profile", slow, "--model", model, "--raw", *FEW)
+    options = (*ring, "--acceptance", "0.8", "--json")
+    found = facts(gardener("plan", *options))
+    assert found["layers"][1] == "3"  # 0-1, 2-3 and 4-5, as it is
+    assert found["slowing"] == ["stage 2"]
+    assert found["without"][0]["part"] == "stage 2"
+    assert found["twice_as_fast"][0]["part"] == "stage 2"
+    assert found["foretold"]["now"]["guessing"] > 1.5 * found["foretold"]["now"]["plain"]
+    assert found["measured"] is None
+    assert "right at 80% of all places" in found["assumed"][0]
+    assert found == facts(gardener("plan", *options))
+
+
+def test_a_real_ring_is_asked_and_stands_beside_what_was_foretold(model: Path) -> None:
+    told = gardener("plan", "--local", "2", "--model", model, "--raw", "--run", *FEW, "--json")
+    found = facts(told)
+    assert set(found["foretold_to_measured"]) == {"now", "seen", "best"}
+    assert all(rate > 0 for rate in found["measured"].values())
+    assert len(found["drift"]["levels"]) == 2
+    assert "on what the model writes" in found["assumed"][0]
+
+
+def test_it_is_told_to_people(model: Path) -> None:
+    told = gardener("plan", "--simulate", "2", "--profile", "gpu", "--model", model, "--raw", *FEW)
+    assert told.status == 0, told.err
+    for line in (
+        "tokens/s of decoding",
+        "stage 1 > stage 2",
+        "the drafter",
+        "balanced as they are",
+    ):
+        assert line in told.out
+
+
+def test_of_a_ring_that_does_not_run_the_file_tells_what_it_can(
+    model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "cluster.toml"
+    file.write_text(FILE.replace("MODEL", str(model)))
+    told = gardener("plan", "--cluster", file)
+    assert told.status == 0, told.err
+    assert "stage 1 at 127.0.0.1:7991 and stage 2 at 127.0.0.1:7992 do not answer" in told.out
+    assert "gardener-node --stage 2" in told.out
+    found = facts(gardener("plan", "--cluster", file, "--json"))
+    assert [each["layers"] for each in found["stages"]] == ["0", "1-5"]
+    assert found["silent"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--simulate", "2", "--run"), "--run measures a real ring"),
+        (("--simulate", "2", "--policy", "plain"), "is always reckoned"),
+    ],
+)
+def test_what_makes_no_plan_is_said(options: tuple[str, ...], why: str) -> None:
+    told = gardener("plan", *options)
+    assert told.status == 2
+    assert why in told.err
+
+
+def test_answers_of_one_token_tell_nothing(model: Path) -> None:
+    told = gardener(
+        *("plan", "--simulate", "2", "--model", model, "--raw", "--prompts", "1"),
+        *("--max-new-tokens", "1"),
+    )
+    assert told.status == 1
+    assert "give a larger --max-new-tokens" in told.err

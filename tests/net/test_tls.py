@@ -1,0 +1,481 @@
+"""Secured links over real sockets under both event loops: they open, or both ends know why not."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import minted
+import pytest
+import simulated
+import uvloop
+from loopback import Ear, card, until
+
+from gardener.errors import PeerLost
+from gardener.net.address import Address
+from gardener.net.dial import dial
+from gardener.net.keys import Keys
+from gardener.net.link import Link
+from gardener.net.listen import Listener, listen
+from gardener.net.tls import Tls
+from gardener.protocol import messages as m
+from gardener.protocol import reports as r
+from gardener.protocol import tensors as t
+from gardener.protocol.connection import Times
+from gardener.protocol.wire import Decoder, encode
+
+Scenario = Callable[[], Awaitable[None]]
+Run = Callable[[Scenario], None]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a scenario to its end; fails if it leaves a task or an unreported error behind."""
+
+    def runner(scenario: Scenario) -> None:
+        complaints: list[dict[str, Any]] = []
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: complaints.append(context))
+            async with asyncio.timeout(20):
+                await scenario()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        with asyncio.Runner(loop_factory=request.param) as asyncio_runner:
+            asyncio_runner.run(main())
+        assert complaints == []
+
+    return runner
+
+
+ONE, TWO = minted.keys("stage-1"), minted.keys("stage-2")
+
+
+class Below(Ear):
+    """The end that listens, and what it was told of links that failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whys: list[str] = []
+
+    async def serve(
+        self, keys: Keys | None = TWO, at: str = "127.0.0.1:0", **more: Any
+    ) -> Listener:
+        options = {"admit": lambda _: None, "met": self.links.append, "refused": self.whys.append}
+        return await listen(at, card(2, 2), self, **options | more, keys=keys)
+
+
+async def call(
+    address: Address, keys: Keys | None = ONE, stage: int = 1, ear: Ear | None = None, **more: Any
+) -> Link:
+    options: dict[str, Any] = {"patience": 0.0, "waiting": lambda _: None, **more}
+    return await dial(
+        address, card(stage, 2), ear or Ear(), admit=lambda _: None, keys=keys, **options
+    )
+
+
+async def refused(
+    mine: Keys | None, theirs: Keys | None, stage: int = 1, **more: Any
+) -> tuple[str, str]:
+    """What the end that dials says, and the one that listens, of a link that does not open."""
+    below = Below()
+    listener = await below.serve(theirs)
+    with pytest.raises(PeerLost) as caught:
+        await call(listener.address, mine, stage, **more)
+    await until(lambda: below.whys)
+    await listener.close()
+    assert below.links == []
+    assert len(below.whys) == 1
+    return str(caught.value), below.whys[0]
+
+
+@contextlib.asynccontextmanager
+async def pair(
+    at: str = "127.0.0.1:0", **more: Any
+) -> AsyncIterator[tuple[Ear, Link, Below, Link]]:
+    """Both ends of a secured link, upstream first, each with its ear."""
+    above, below = Ear(), Below()
+    listener = await below.serve(at=at, **more)
+    up = await call(listener.address, ear=above, patience=10.0, **more)
+    await until(lambda: below.links)
+    await listener.close()
+    try:
+        yield above, up, below, below.links[0]
+    finally:
+        await up.close("the test is over")
+        await below.links[0].close("the test is over")
+
+
+# --- links that open -----------------------------------------------------------------------------
+
+
+def segment(floats: int) -> m.Segment:
+    data = bytes(range(256)) * (4 * floats // 256)
+    return m.Segment(1, 1, (1,), (0,), (0,), (7,), t.Tensor("float32", (1, floats), data), ())
+
+
+def test_both_ends_know_each_other_and_nobody_reads_along(run: Run) -> None:
+    async def scenario() -> None:
+        async with pair() as (above, up, below, down):
+            assert up.core.identity == TWO.identity
+            assert down.core.identity == ONE.identity
+            up.send(m.Close(7))
+            down.send(r.Lost(2, 1, 1, 1, "why"))
+            await until(lambda: below.messages and above.messages)
+            assert below.messages == [m.Close(7)]
+            assert above.messages == [r.Lost(2, 1, 1, 1, "why")]
+            assert up._tls is not None
+            assert up._tls._tls.version() == "TLSv1.3"
+            sealed = up._tls.give(encode(m.Bye("a secret")))
+            assert b"secret" not in sealed
+            up._transport.write(sealed)  # type: ignore[union-attr]
+            await until(lambda: below.errors)
+            assert str(below.errors[0]).endswith("left: a secret")
+
+    run(scenario)
+
+
+def test_large_frames_cross_whole_and_in_order(run: Run) -> None:
+    big = segment(2**21)  # 8 MB
+
+    async def scenario() -> None:
+        async with pair() as (_, up, below, down):
+            for _ in range(3):
+                up.send(big, m.Close(1))
+                await up.drain()
+            await until(lambda: len(below.messages) == 6)
+            assert below.messages == [big, m.Close(1)] * 3
+            assert down.received_bytes > 3 * 2**23
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("leaver", ["up", "down"])
+def test_a_bye_arrives_with_what_was_said_before_it(run: Run, leaver: str) -> None:
+    """Also where the one that leaves has not read all that has come."""
+
+    async def scenario() -> None:
+        async with pair() as (above, up, below, down):
+            mine, theirs, ear = (up, down, below) if leaver == "up" else (down, up, above)
+            for _ in range(50):
+                theirs.send(r.Lost(2, 1, 1, 1, "x" * 900))
+            mine.send(r.Lost(2, 1, 1, 1, "why"))
+            await mine.close("good night")
+            await until(lambda: ear.errors)
+            assert r.Lost(2, 1, 1, 1, "why") in ear.messages
+            assert str(ear.errors[0]).endswith("left: good night")
+
+    run(scenario)
+
+
+def test_two_that_leave_at_once_do_not_wait(run: Run) -> None:
+    async def scenario() -> None:
+        async with pair(times=Times(linger=15.0)) as (above, up, below, down):
+            async with asyncio.timeout(5.0):
+                await asyncio.gather(up.close("done"), down.close("done"))
+            assert above.errors == below.errors == []
+
+    run(scenario)
+
+
+def test_it_is_the_same_over_any_transport() -> None:
+    async def scenario() -> None:
+        async with pair("simulated:7001") as (above, up, below, down):
+            up.send(segment(2**18))
+            await until(lambda: below.messages)
+            await down.close("good night")
+            await until(lambda: above.errors)
+            assert str(above.errors[0]).endswith("left: good night")
+
+    simulated.run(scenario)
+
+
+# --- certificates that are refused ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("elm", "oak"), ("oak", "elm")])
+def test_another_cluster(run: Run, mine: str, theirs: str) -> None:
+    async def scenario() -> None:
+        near, far = await refused(minted.keys("stage-1", mine), minted.keys("stage-2", theirs))
+        assert "we refused the peer at 127.0.0.1:" in near
+        assert "its certificate is of another cluster, the CA in our ca.pem has not sign" in near
+        assert f"refused the link: our certificate, stage-2 of cluster {theirs}, is not of" in far
+
+    run(scenario)
+
+
+def test_the_end_that_dials_learns_that_it_is_of_another_cluster(run: Run) -> None:
+    """It has finished its handshake by then: the refusal is the first that it reads."""
+    foreign = minted.keys("stage-1", "elm")
+    foreign.dialling.load_verify_locations(cadata=minted.ca("oak").certificate_pem.decode())
+
+    async def scenario() -> None:
+        near, far = await refused(foreign, TWO)
+        assert "refused the link: our certificate, stage-1 of cluster elm, is not of its" in near
+        assert "we refused the peer at 127.0.0.1:" in far
+        assert "its certificate is of another cluster" in far
+
+    run(scenario)
+
+
+LATE, EARLY = {"begin": -5.0, "end": -1.0}, {"begin": 3.0, "end": 9.0}
+
+
+@pytest.mark.parametrize(("when", "said"), [(LATE, "expired at"), (EARLY, "is valid only from")])
+@pytest.mark.parametrize("whose", ["stage-1", "stage-2"])
+def test_a_certificate_out_of_its_time_is_refused_by_name(
+    run: Run, when: dict[str, float], said: str, whose: str
+) -> None:
+    async def scenario() -> None:
+        both = [
+            minted.keys(name, **when if name == whose else {}) for name in ("stage-1", "stage-2")
+        ]
+        near, far = await refused(both[0], both[1])
+        why = f"the certificate of {whose} of cluster oak {said}"
+        assert why in near
+        assert why in far
+        assert f"the clock of oak{2 if whose == 'stage-1' else 1} says" in near
+        by_us, by_it = (far, near) if whose == "stage-1" else (near, far)
+        assert "we refused the peer at" in by_us
+        assert "refused the link: the certificate" in by_it
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("names", "stage", "who"),
+    [
+        (("stage-2", "stage-2"), 1, "stage 1"),
+        (("holder", "stage-2"), 1, "stage 1"),
+        (("stage-1", "stage-2"), 0, "the holder"),
+        (("spare-1", "stage-2"), 0, "the holder"),
+        (("stage-1", "stage-1"), 1, "stage 2"),
+    ],
+)
+def test_the_certificate_of_another_stage(
+    run: Run, names: tuple[str, str], stage: int, who: str
+) -> None:
+    async def scenario() -> None:
+        near, far = await refused(minted.keys(names[0]), minted.keys(names[1]), stage)
+        name = names[1] if who == "stage 2" else names[0]
+        why = f"the certificate is that of {name} of cluster oak, and {who} has shown it: start"
+        assert why in near
+        assert why in far
+
+    run(scenario)
+
+
+def test_a_spare_stands_in_for_any_stage(run: Run) -> None:
+    async def scenario() -> None:
+        below = Below()
+        listener = await below.serve(minted.keys("spare-1"))
+        link = await call(listener.address, minted.keys("spare-2"))
+        await until(lambda: below.links)
+        await link.close("done")
+        await listener.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("whose", ["stage-1", "stage-2"])
+def test_a_certificate_of_no_part_of_a_ring(run: Run, whose: str) -> None:
+    """The CA has signed it, but for something else."""
+    other = minted.keys(whose, uri="https://oak.example")
+
+    async def scenario() -> None:
+        near, far = await refused(*((other, TWO) if whose == "stage-1" else (ONE, other)))
+        why = "the certificate is none of `gardener keys`"
+        assert why in near
+        assert why in far
+
+    run(scenario)
+
+
+def test_who_shows_no_certificate(run: Run) -> None:
+    async def scenario() -> None:
+        below = Below()
+        listener = await below.serve()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        reader, writer = await asyncio.open_connection(*listener.address, ssl=context)
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            await reader.read()
+        writer.close()
+        await until(lambda: below.whys)
+        assert "it has shown no certificate" in below.whys[0]
+        await listener.close()
+
+    run(scenario)
+
+
+# --- those who do not speak TLS, and those who do ------------------------------------------------
+
+
+def test_a_plain_peer_at_a_port_with_tls(run: Run) -> None:
+    async def scenario() -> None:
+        near, far = await refused(None, TWO)
+        assert "refused the link: this port speaks TLS: start with --keys DIR" in near
+        assert "does not speak TLS, it was started without --keys and we with" in far
+
+    run(scenario)
+
+
+def test_a_peer_with_tls_at_a_plain_port(run: Run) -> None:
+    async def scenario() -> None:
+        near, far = await refused(ONE, None)
+        assert "does not speak TLS, it was started without --keys and we with" in near
+        assert "speaks TLS, it was started with --keys and we without" in far
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("keys", [None, TWO], ids=["plain", "secured"])
+def test_http_at_the_ring_is_answered_in_http(run: Run, keys: Keys | None) -> None:
+    async def scenario() -> None:
+        below = Below()
+        listener = await below.serve(keys)
+        reader, writer = await asyncio.open_connection(*listener.address)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: oak\r\n\r\n" + bytes(10_000))
+        answer = (await reader.read()).decode()
+        writer.close()
+        assert answer.startswith("HTTP/1.1 400 Bad Request\r\n")
+        assert "its address is what `gardener serve` prints" in answer
+        await until(lambda: below.whys)
+        assert "speaks HTTP, and this is a port of the ring" in below.whys[0]
+        await listener.close()
+
+    run(scenario)
+
+
+@contextlib.asynccontextmanager
+async def answering(first: bytes) -> AsyncIterator[Address]:
+    """A server of something else, which says this to whoever says something."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(first)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield Address(*server.sockets[0].getsockname())
+    server.close()
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+
+
+HTTP = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "keys", "said"),
+    [
+        (HTTP, None, "answers in HTTP, so it is no stage of a ring: correct the address"),
+        (HTTP, ONE, "answers in HTTP, so it is no stage of a ring: correct the address"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", None, "answers in TLS, and is no stage of a ring"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", ONE, "it gave TLS up (protocol version)"),
+        (b"SSH-2.0-x\r\n", ONE, "does not speak TLS (it begins with 53 53 48 2d)"),
+        (b"\x16\x03\x03\x00\x05hello", ONE, "what it says is no proper TLS"),
+    ],
+)
+def test_a_dialled_stranger(run: Run, first: bytes, keys: Keys | None, said: str) -> None:
+    async def scenario() -> None:
+        async with answering(first) as address:
+            with pytest.raises(PeerLost) as caught:
+                await call(address, keys)
+            assert said in str(caught.value)
+
+    run(scenario)
+
+
+# --- bytes as they come --------------------------------------------------------------------------
+
+
+async def read(sock: socket.socket, size: int = 65536) -> bytes:
+    return await asyncio.get_running_loop().sock_recv(sock, size)
+
+
+def test_records_may_come_byte_by_byte(run: Run) -> None:
+    async def scenario() -> None:
+        below, loop = Below(), asyncio.get_running_loop()
+        listener = await below.serve()
+        with socket.create_connection(listener.address) as sock:
+            sock.setblocking(False)
+            tls, decoder = Tls(ONE, dials=True), Decoder()
+            tls.begin()
+            heard: list[m.Message] = []
+
+            async def say(data: bytes) -> None:
+                for byte in tls.give(data):
+                    await loop.sock_sendall(sock, bytes([byte]))
+                    await asyncio.sleep(0)
+
+            await say(b"")
+            while not tls.established:
+                tls.take(await read(sock, 1))
+            await say(encode(m.Hello(m.PROTOCOL, card(1, 2), bytes(16))))
+            while not heard:
+                heard += decoder.feed(tls.take(await read(sock, 1)))
+            assert isinstance(heard.pop(), m.Welcome)
+            await say(encode(m.Ping(1)) + encode(m.Close(7)))
+            await until(lambda: below.messages)
+            assert below.messages == [m.Close(7)]
+            await say(encode(m.Bye("done")))
+            await until(lambda: below.errors)
+        await listener.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("first", [b"", b"\x16", b"G"])
+def test_the_deadline_of_a_greeting_counts_from_the_connection_on(run: Run, first: bytes) -> None:
+    async def scenario() -> None:
+        below = Below()
+        listener = await below.serve(times=Times(greeting=0.1))
+        with socket.create_connection(listener.address) as sock:
+            sock.sendall(first)
+            await until(lambda: below.whys)
+        assert below.whys[0].endswith("the handshake of TLS was not finished within 0.1 s")
+        await listener.close()
+
+    run(scenario)
+
+
+def test_who_never_answers_the_handshake_is_given_up(run: Run) -> None:
+    async def scenario() -> None:
+        async with answering(b"") as address:
+            with pytest.raises(PeerLost, match=r"handshake of TLS was not finished within 0\.1"):
+                await call(address, times=Times(greeting=0.1))
+
+    run(scenario)
+
+
+def test_a_changed_byte_ends_the_link(run: Run) -> None:
+    async def scenario() -> None:
+        async with pair() as (above, up, below, _):
+            assert up._tls is not None
+            assert up._transport is not None
+            sealed = bytearray(up._tls.give(encode(m.Close(7))))
+            sealed[-1] ^= 1
+            up._transport.write(bytes(sealed))
+            await until(lambda: below.errors)
+            assert below.messages == []
+            assert "is no proper TLS (decryption failed or bad record mac)" in str(below.errors[0])
+            await until(lambda: above.errors)
+            assert "it gave TLS up (bad record mac)" in str(above.errors[0])
+
+    run(scenario)
+
+
+def test_a_connection_that_is_cut_is_no_bye(run: Run) -> None:
+    async def scenario() -> None:
+        async with pair() as (above, _, _, down):
+            await down.abort("as if killed")
+            await until(lambda: above.errors)
+            assert "closed the connection without saying why" in str(above.errors[0])
+
+    run(scenario)
