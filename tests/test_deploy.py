@@ -138,3 +138,11 @@ def test_compose_asks_the_server_how_it_is() -> None:
     (url,) = re.findall(r"http://127\.0\.0\.1:(\d+)(/\w+)", server["healthcheck"]["test"][-1])
     assert url[0] == server["ports"][0].split(":")[-1] == "8000"
     assert url[1] in OPEN_PATHS, "without a key"
+
+
+def test_files_that_the_docs_show_can_be_read(tmp_path: Path) -> None:
+    shown = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "cluster.md").read_text(), re.DOTALL)
+    assert len(shown) == 2
+    for text in shown:
+        (tmp_path / "shown.toml").write_text(text)
+        assert len(read_cluster(tmp_path / "shown.toml").stages) == 2

@@ -61,7 +61,7 @@ def from_cluster(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
     if "stage" in known:
         values = _of_node(cluster, given)
     elif "peer" in known and commands[-1:] != ("doctor",):  # which looks at the file itself
-        values = _of_holder(cluster, given)
+        values = _of_holder(cluster, given, anywhere=commands[-1:] == ("plan",))
     else:
         values = {}
     values["cluster"] = str(cluster.path)
@@ -97,6 +97,8 @@ def _file(given: Given) -> Path | None:
 
 def _of_node(cluster: Cluster, given: Given) -> dict[str, Any]:
     """The options of a node, as far as nothing goes before them."""
+    if "spare" in given and "stage" not in given:
+        return _of_spare(cluster, given)
     number = given.get("stage", [""])[-1]
     if not number.isdecimal():  # somebody else says so
         return {}
@@ -123,15 +125,36 @@ def _of_node(cluster: Cluster, given: Given) -> dict[str, Any]:
     }
 
 
-def _of_holder(cluster: Cluster, given: Given) -> dict[str, Any]:
-    """The options of a command that holds the ring, as far as nothing goes before them."""
+def _of_spare(cluster: Cluster, given: Given) -> dict[str, Any]:
+    """The same of a spare: what a stage computes in, whoever it steps in for tells it."""
+    number = given["spare"][-1]
+    if not number.isdecimal():  # somebody else says so
+        return {}
+    spare = cluster.spare(int(number))
+    if "listen" not in given:
+        check_here(cluster, f"spare.{number}", spare)
+    note(f"{cluster}: {spare}")
+    return {
+        **_told(cluster, given),
+        **_secured(cluster, given),
+        "listen": spare.listens_at,
+        "model": spare.model,
+        "device": spare.device,
+        "threads": spare.threads,
+        "kv-memory": spare.kv_memory,
+    }
+
+
+def _of_holder(cluster: Cluster, given: Given, anywhere: bool) -> dict[str, Any]:
+    """The options of a command that holds the ring, as far as nothing goes before them.
+    `anywhere`: it may have no ring to hold, and then can be asked on any machine."""
     note(str(cluster))
     options = {**_told(cluster, given), **_drafts(cluster, given), "model": cluster.model}
     if {"local", "simulate"} & given.keys():  # its stages are here, and on loopback
         first = cluster.stage(1)
         alike = {"dtype": first.dtype, "quant": first.quant, "quant-head": first.quant_head}
         return {**options, **alike}
-    if "listen" not in given:
+    if "listen" not in given and not anywhere:
         check_here(cluster, "holder", cluster.holder)
     return {
         **options,
@@ -142,9 +165,10 @@ def _of_holder(cluster: Cluster, given: Given) -> dict[str, Any]:
 
 
 def _told(cluster: Cluster, given: Given) -> dict[str, Any]:
-    """What is known of the model. A revision is one of the model in the file."""
+    """What is known of the model and of spares. A revision is one of the model in the file."""
     return {
         "context": cluster.context,
+        "spares": ",".join(str(each.address) for each in cluster.spares) or None,
         "revision": None if "model" in given else cluster.revision,
     }
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -13,8 +13,18 @@ from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.groups import RING
 from gardener.cli.leash import wear
 from gardener.cli.logs import begin_logs
-from gardener.cli.program import Interrupted, application, command_line, note, program, run
+from gardener.cli.program import (
+    CLUSTER_SAYS,
+    Interrupted,
+    Misuse,
+    application,
+    command_line,
+    note,
+    program,
+    run,
+)
 from gardener.cli.security_options import SecurityOptions
+from gardener.cli.spare_options import SpareOptions
 from gardener.cli.stage_options import StageOptions
 from gardener.errors import UserError
 from gardener.runtime.logs import few
@@ -35,22 +45,32 @@ class PlaceOptions:
     """Where the stage stands in the ring, and what it holds."""
 
     stage: Annotated[
-        int,
+        int | None,
         Parameter(
             env_var="GARDENER_STAGE",
             validator=Number(gte=1),
             metavar="N",
             help="Which stage this is; the first is 1.",
         ),
-    ]
+    ] = None
+    spare: Annotated[
+        int | None,
+        Parameter(
+            env_var="GARDENER_SPARE",
+            validator=Number(gte=1),
+            metavar="N",
+            help="Instead of --stage: stand by, and step in the place of a stage that stays away. "
+            "Spares count from 1.",
+        ),
+    ] = None
     peer: Annotated[
-        str,
+        str | None,
         Parameter(
             env_var="GARDENER_PEER",
             metavar="HOST:PORT",
             help="Where the next stage listens; for the last stage, the holder.",
         ),
-    ]
+    ] = None
     listen: o.Listen = "127.0.0.1:7000"
     stages: Annotated[
         int | None,
@@ -74,13 +94,27 @@ class PlaceOptions:
         int, Parameter(show=False, help="Stages on this machine, which share its memory.")
     ] = 1
 
+    def place(self) -> dict[str, Any]:
+        """As settings of a node. Raises Misuse unless it is said where it stands."""
+        if (self.stage is None) == (self.spare is None):
+            raise Misuse(
+                "say which stage this is with --stage N, or --spare N of one that stands by"
+            )
+        if self.stage is not None and self.peer is None:
+            raise Misuse(
+                "say where the next stage listens with --peer HOST:PORT; for the last stage, "
+                f"where the holder does{CLUSTER_SAYS}"
+            )
+        return {**asdict(self), "stage": self.stage or 0, "peer": self.peer or ""}
+
 
 @app.default
 def node(
     *,
-    place: PlaceOptions,
+    place: PlaceOptions = PlaceOptions(),
     model: o.ModelOptions = o.ModelOptions(),
     security: SecurityOptions = SecurityOptions(),
+    spares: SpareOptions = SpareOptions(),
     computing: StageOptions = StageOptions(),
     metrics: Annotated[
         str | None,
@@ -108,11 +142,13 @@ def node(
     from gardener.rings.cores import threads_for
     from gardener.stages.settings import NodeSettings
 
-    begin_logs(log_format, stage=place.stage)
+    where = place.place()
+    begin_logs(log_format, stage=where["stage"])
     computing = replace(computing, threads=computing.threads or threads_for(1))
     settings = NodeSettings(
-        **asdict(place),
+        **where,
         **asdict(security),
+        **asdict(spares),
         **asdict(model),
         **asdict(computing),
         command="" if leash else command_line("gardener-node"),
@@ -121,7 +157,7 @@ def node(
     try:
         run(_serve(settings, on_leash=leash, view=view, metrics=metrics))
     except Interrupted:
-        note(f"stage {settings.stage} ends")
+        note(f"{settings.who} ends")
 
 
 async def _serve(settings: "NodeSettings", on_leash: bool, view: bool, metrics: str | None) -> None:
@@ -130,11 +166,11 @@ async def _serve(settings: "NodeSettings", on_leash: bool, view: bool, metrics: 
     from gardener.stages.phases import Phases
     from gardener.stages.serve import serve
 
-    say = few(lambda line: note(f"stage {settings.stage}: {line}"))
+    say = few(lambda line: note(f"{settings.who}: {line}"))
 
     if on_leash:
         wear()
-    phases = Phases(settings.stage)
+    phases = Phases(settings.stage, spare=settings.spare)
     async with contextlib.AsyncExitStack() as stack:
         watchers: list[Callable[[StageNode], None]] = []
         if metrics is not None:

@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 from gardener.cli.groups import DRAFTING, MODEL, POLICY, RING
 from gardener.cli.program import Misuse, flag, note, text_of
 from gardener.cli.security_options import SecurityOptions
+from gardener.cli.spare_options import SpareOptions
 from gardener.cli.stage_options import StageOptions
 from gardener.decoding.limits import MAX_REQUESTS, PATIENCE_LOST
 from gardener.decoding.policy import FLOOR, POLICIES, Bounds
@@ -331,6 +332,7 @@ class HolderOptions:
 
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     security: SecurityOptions = field(default_factory=SecurityOptions)
+    spares: SpareOptions = field(default_factory=SpareOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     chat: ChatOptions = field(default_factory=ChatOptions)
     stages: StageOptions = field(default_factory=StageOptions)
@@ -339,7 +341,8 @@ class HolderOptions:
 
     def settings(self, ring: RingOptions, draft: DraftSettings) -> RingSettings:
         """A ring with these options. Raises UserError."""
-        groups = (self.connection, self.security, self.model, self.chat, self.stages, ring)
+        places = (self.connection, self.security, self.spares, ring)
+        groups = (*places, self.model, self.chat, self.stages)
         given: dict[str, Any] = {}
         for group in groups:
             given |= asdict(group)

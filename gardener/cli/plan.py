@@ -66,8 +66,6 @@ def plan(
 
     gardener plan --peer HOST:PORT
     """
-    if run and ring.simulate is not None:
-        raise Misuse("--run measures a real ring, and a simulated one is what it foretells")
     holder.chat.tell_raw(raw)
     settings = holder.settings(ring, holder.drafting.settings(draft))
     if cluster is not None and settings.peer is not None:

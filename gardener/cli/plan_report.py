@@ -91,7 +91,7 @@ def _drift(plan: Plan, drift: Drift) -> list[str]:
     numbers = zip(plan.now.numbers, drift.levels, strict=True)
     return [
         *(f"{named(number)}  {level:.2f}" for number, level in numbers),
-        f"and a round trip took {1e3 * drift.beyond:.3g} ms beside passes and links",
+        f"and a round trip took {max(1e3 * drift.beyond, 0):.3g} ms beside passes and links",
     ]
 
 

@@ -36,6 +36,7 @@ from gardener.errors import GardenerError, UserError
 from gardener.runtime.wording import check_text
 
 __all__ = [
+    "CLUSTER_SAYS",
     "Interrupted",
     "Misuse",
     "application",
@@ -170,8 +171,7 @@ def _complaint(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.argument.name
         given = name in (error.root_input_tokens or ())
-        out = CLUSTER_SAYS if name == "--peer" and not given else ""
-        return f"{name} requires an argument{'' if given else ', and is not given at all'}{out}"
+        return f"{name} requires an argument{'' if given else ', and is not given at all'}"
     text = str(error).strip().rstrip(".")
     return text[:1].lower() + text[1:]
 

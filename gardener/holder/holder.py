@@ -23,6 +23,7 @@ from gardener.holder.advice import Advice
 from gardener.holder.drafters import Drafters
 from gardener.holder.kept import KeptPrefixes
 from gardener.holder.outage import LossReport, mended, ring_broke, stage_failed
+from gardener.holder.patience import Patience
 from gardener.holder.prepare import Prepare, nothing
 from gardener.holder.progress import Progress
 from gardener.holder.ring import Ring
@@ -32,6 +33,7 @@ from gardener.holder.text import TextStream
 from gardener.holder.totals import Totals
 from gardener.net.address import Address, Inherited
 from gardener.net.keys import Keys
+from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.features import received
 from gardener.protocol.messages import Card, Message, Verdict
 from gardener.protocol.reports import Busy, Failed
@@ -65,6 +67,7 @@ class Holder:
         advise: Callable[[int], str] | None = None,
         make_worker: Callable[[str], AnyWorker] = Worker,
         keys: Keys | None = None,
+        spares: Spares = NO_SPARES,
     ) -> None:
         """`say` is told what the ring waits for while it closes, `news` that it broke and that it
         stands again; `advise`, given a lost stage, says what to do. `patience_lost`: seconds for
@@ -85,15 +88,21 @@ class Holder:
         self._departing = False
         self._timer: asyncio.TimerHandle | None = None
         self.ring = Ring(
-            card, self, listen_at=listen_at, peer=peer, patience=patience, say=say, keys=keys
+            card,
+            self,
+            listen_at=listen_at,
+            peer=peer,
+            patience=patience,
+            say=say,
+            keys=keys,
+            spares=spares,
         )
         self._stall = stall
         self._advice = Advice(lambda: (self.ring.card, *self.cards), advise)
-        self._news, self._patience = news, patience_lost
+        self._news, self._patience = news, Patience(patience_lost)
         self.progress = Progress()
         self._broke = ""  # what broke the ring, as long as it is broken
         self._since = 0.0  # when it broke
-        self._impatience: asyncio.TimerHandle | None = None
         self._refusal: GardenerError | None = None  # for who asks now: nobody waits any more
         self._failure: GardenerError | None = None  # of the ring, for good
         self._failed = asyncio.Event()
@@ -165,7 +174,7 @@ class Holder:
         self._fail_for_good(UserError("this ring was closed: open another one"))
         self.admission.close()
         self._set_timer(None)
-        self._be_patient(None)
+        self._patience.end()
         self.drafters.close()
         await self.ring.close()
 
@@ -338,7 +347,7 @@ class Holder:
         """See `RingOwner`. Requests wait for the ring, those that run with what they have."""
 
         def why(advice: Advice, asked: Speculation | None, waits: bool = False) -> str:
-            stages, patience = len(self.cards), self._patience
+            stages, patience = len(self.cards), self._patience.seconds
             return ring_broke(reports, stages, asked, advice.about, patience, waits, advice.called)
 
         def lost(asked: Speculation | None) -> PeerLost:
@@ -352,16 +361,16 @@ class Holder:
         self._set_timer(None)
         self.totals.rests_from(self._since)
         self.totals.breaks += 1
-        self._broke = why(self._advice.brief, newest, waits=self._patience > 0)
+        self._broke = why(self._advice.brief, newest, waits=self._patience.seconds > 0)
         refusal = lost(newest)
-        self._be_patient(lambda: self._end_waiting(refusal, lost))
-        if self._patience:
+        self._patience.begin(lambda: self._end_waiting(refusal, lost))
+        if self._patience.seconds:
             self._news(why(self._advice, newest, waits=True))
 
     def mended(self) -> None:
         """See `RingOwner`."""
         self.lost, self._broke, self._refusal = frozenset(), "", None
-        self._be_patient(None)
+        self._patience.end()
         self._reckon()
         self._news(mended(clock.now() - self._since, self.admission.suspended))
         self.admission.resume(self._renew)
@@ -369,17 +378,6 @@ class Holder:
 
     def _renew(self, session: Session) -> None:
         session.renew(self._next_request(), self.costs)
-
-    def _be_patient(self, over: Callable[[], None] | None) -> None:
-        """From now on, and call this when it is over; None: no longer."""
-        if self._impatience is not None:
-            self._impatience.cancel()
-            self._impatience = None
-        if over is not None and not self._patience:
-            over()
-        elif over is not None:
-            loop = asyncio.get_running_loop()
-            self._impatience = loop.call_later(self._patience, over)
 
     def _end_waiting(self, refusal: PeerLost, lost: Callable[[Speculation], PeerLost]) -> None:
         """Whoever waits for the ring has waited long enough. `refusal`: of those to come. `lost`:

@@ -21,6 +21,7 @@ from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices
+from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.cards import SERVED, mismatch, other_ring, ring_problem
 from gardener.protocol.messages import (
     Card,
@@ -81,11 +82,13 @@ class Ring:
         patience: float,
         say: Callable[[str], None],
         keys: Keys | None = None,
+        spares: Spares = NO_SPARES,
     ) -> None:
+        """`spares` stand by for stage 1."""
         self.card = card  # ours; once the ring stands, with what our own link takes
         self.cards: tuple[Card, ...] = ()  # of the stages, once the ring stood
         self.state = RingState.CLOSING
-        self._neighbours = Neighbours(card, self, keys)
+        self._neighbours = Neighbours(card, self, keys, spares)
         self._keys = keys
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience

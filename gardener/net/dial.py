@@ -3,13 +3,14 @@
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gardener.errors import GardenerError, PeerLost
 from gardener.net.address import Address, failure, parse_peer
 from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link, Terms
 from gardener.net.probe import measure_link
+from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.connection import TIMES, Times
 from gardener.protocol.greeting import Admit
 from gardener.protocol.messages import Card
@@ -36,24 +37,30 @@ async def dial(
     nudge: asyncio.Event | None = None,
     times: Times = TIMES,
     keys: Keys | None = None,
+    spares: Spares = NO_SPARES,
 ) -> Link:
     """Connect to `whom`, trying again for `patience` seconds (None: for ever); measure the link.
 
-    `waiting` is told why, after every attempt that failed. Setting `nudge` ends the wait before
-    the next attempt; it is cleared here. Raises PeerLost when patience runs out.
+    `waiting` is told why, after every attempt that failed. Where it stays away, `spares` are asked
+    to step in its place; whoever is there first counts. Setting `nudge` ends the wait before the
+    next attempt; it is cleared here. Raises PeerLost when patience runs out.
     Await it directly: an open link may end in the moment before a task that wraps this is done.
     """
     place = address if isinstance(address, Address) else parse_peer(address)
     terms = Terms(card, handler, admit, times, keys)
     loop = asyncio.get_running_loop()
-    deadline = None if patience is None else loop.time() + patience
-    delay = FIRST_DELAY
+    began, delay = loop.time(), FIRST_DELAY
+    deadline = None if patience is None else began + patience
     while True:
         outcome = await _attempt(place, terms, deadline)
         if isinstance(outcome, Link):
-            outcome.adopt()
             return outcome
-        why = outcome.why.removeprefix(f"the peer at {place} ")
+        why = outcome.told(place)
+        for spare in spares.due(loop.time() - began):
+            other = await _attempt(spare, replace(terms, missed=spares.missed), deadline)
+            if isinstance(other, Link):
+                return other
+            why += f"; the spare at {spare}: {other.told(spare)}"
         waiting(f"waiting for {whom} at {place}: {why}")
         left = float("inf") if deadline is None else deadline - loop.time()
         if left <= 0:
@@ -70,6 +77,10 @@ class _Failure:
     why: str
     answered: bool
 
+    def told(self, place: Address) -> str:
+        """Said of a peer that has been named."""
+        return self.why.removeprefix(f"the peer at {place} ")
+
 
 async def _attempt(place: Address, terms: Terms, deadline: float | None) -> Link | _Failure:
     """One try, until `deadline` of the loop's clock: an open link, or why there is none."""
@@ -77,9 +88,12 @@ async def _attempt(place: Address, terms: Terms, deadline: float | None) -> Link
         deadline = max(deadline, asyncio.get_running_loop().time() + ATTEMPT)
     try:
         async with asyncio.timeout_at(deadline):
-            return await _connect(place, terms)
+            outcome = await _connect(place, terms)
     except TimeoutError:
         return _Failure(failure(TimeoutError()), answered=False)
+    if isinstance(outcome, Link):
+        outcome.adopt()
+    return outcome
 
 
 async def _connect(place: Address, terms: Terms) -> Link | _Failure:

@@ -13,7 +13,7 @@ from gardener.net.carrier import Carrier
 from gardener.net.keys import Keys
 from gardener.net.tls import Tls
 from gardener.protocol.connection import Answered, Connection, LinkEvent, Opened, Times
-from gardener.protocol.greeting import Admit
+from gardener.protocol.greeting import Admit, Replace
 from gardener.protocol.link_state import End
 from gardener.protocol.messages import Card, Message
 from gardener.protocol.parting import Parting
@@ -43,6 +43,10 @@ class Terms:
     times: Times
     keys: Keys | None = None
     """With which links are secured."""
+    missed: Card | None = None
+    """The stage in whose place a spare is asked to step."""
+    replace: Replace | None = None
+    """Of a spare: what it does when it is asked so."""
 
 
 class Link(Carrier):
@@ -61,7 +65,15 @@ class Link(Carrier):
         peer only looks: then it is to be sent what there is to see."""
         end = End.DOWNSTREAM if upstream else End.UPSTREAM
         keys = terms.keys
-        core = Connection(end, terms.card, terms.admit, terms.times, secured=keys is not None)
+        core = Connection(
+            end,
+            terms.card,
+            terms.admit,
+            terms.times,
+            secured=keys is not None,
+            missed=terms.missed,
+            replace=terms.replace,
+        )
         super().__init__(core, None if keys is None else Tls(keys, dials=not upstream))
         self.card = terms.card  # ours
         self.upstream = upstream  # the peer is our upstream: it dialled, we accepted

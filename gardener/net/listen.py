@@ -6,8 +6,9 @@ never finds it closed.
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from gardener.errors import GardenerError, RemoteError, UserError
@@ -15,7 +16,7 @@ from gardener.net.address import Address, Inherited, bind_problem, every, inheri
 from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link, Terms
 from gardener.protocol.connection import TIMES, Times
-from gardener.protocol.greeting import Admit
+from gardener.protocol.greeting import Admit, Replace
 from gardener.protocol.messages import PROTOCOL, Card, Looked, Message
 from gardener.protocol.parting import BROKE
 from gardener.protocol.sight import Sight
@@ -83,7 +84,7 @@ class Listener:
             next(iter(self._greetings)).push_out()
         host = self.host
         link = Link(
-            replace(host.terms, card=host.card()),
+            dataclasses.replace(host.terms, card=host.card()),
             upstream=True,
             opened=partial(self._opened, host),
             failed=partial(self._failed, host),
@@ -124,16 +125,24 @@ async def listen(
     sight: Callable[[], Sight] | None = None,
     times: Times = TIMES,
     keys: Keys | None = None,
+    replace: Replace | None = None,
 ) -> Listener:
     """Accept links from upstream at `address`; `met` gets each one that is open, and may still
     raise RemoteError to refuse it. A `Listener` goes on as this one.
 
     A greeting that fails ends only its own connection; `refused` is told why, in a sentence that is
     the same for all connections from one machine, unless the peer went without a word.
-    Those who only look are shown `sight`. Raises UserError if the address cannot be had.
+    Those who only look are shown `sight`. `replace`: see `Greeting`. Raises UserError if the
+    address cannot be had.
     """
     show = card if callable(card) else lambda: card
-    host = Host(Terms(show(), handler, admit, times, keys), show, met, refused, sight or _sight)
+    host = Host(
+        Terms(show(), handler, admit, times, keys, replace=replace),
+        show,
+        met,
+        refused,
+        sight or _sight,
+    )
     if isinstance(address, Listener):
         address.host = host
         return address
@@ -148,17 +157,27 @@ def _sight() -> Sight:
 
 
 async def refuse_all(
-    address: Address | Inherited,
+    address: Address | Inherited | Listener,
     card: Card,
     why: Admit,
     sight: Callable[[], Sight],
     keys: Keys | None = None,
+    replace: Replace | None = None,
 ) -> Listener:
     """Listen at `address`, but refuse whoever dials, for what `why` says then, until `listen` is
-    given the listener. Only those who look are shown `card`. Raises UserError if the address
-    cannot be had."""
+    given the listener. Only those who look are shown `card`. `replace`: see `Greeting`. Raises
+    UserError if the address cannot be had."""
     nobody = _Nobody()
-    return await listen(address, card, nobody, admit=why, met=nobody.met, sight=sight, keys=keys)
+    return await listen(
+        address,
+        card,
+        nobody,
+        admit=why,
+        met=nobody.met,
+        sight=sight,
+        keys=keys,
+        replace=replace,
+    )
 
 
 class _Nobody:

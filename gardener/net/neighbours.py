@@ -7,12 +7,14 @@ may be missing. What is sent to a missing peer is dropped, since its loss is rep
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from gardener.errors import PeerLost, RemoteError
 from gardener.net.address import Address
 from gardener.net.dial import dial
 from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link
+from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.cards import mismatch, with_link
 from gardener.protocol.messages import (
     Card,
@@ -31,23 +33,31 @@ NONE = (0, -1)
 class Neighbours:
     """Who stands before and after the peer with this card; `handler` hears what they say."""
 
-    def __init__(self, card: Card, handler: Handler, keys: Keys | None = None) -> None:
+    def __init__(
+        self,
+        card: Card,
+        handler: Handler,
+        keys: Keys | None = None,
+        spares: Spares = NO_SPARES,
+    ) -> None:
+        """`spares` stand by for the peer after us."""
         self.upstream: Link | None = None
         self.downstream: Link | None = None
         self._card = card
         self._dialled = ""  # the address of the peer after us
         self._handler = handler
         self._keys = keys
+        self._spares = spares
+        self._missed: Card | None = None  # the peer after us, since it was lost
         self._ended = {True: (0, 0), False: (0, 0)}  # bytes of links that have, if upstream
         self._given = NONE  # the newest segment that went downstream
 
     @property
     def card(self) -> Card:
-        """Our card, with what is known of our link downstream."""
+        """Our card, with what is known of our way downstream."""
         link = self.downstream
-        if link is None:
-            return self._card
-        return with_link(self._card, link.round_trip, link.bandwidth, self._dialled)
+        known = (None, None) if link is None else (link.round_trip, link.bandwidth)
+        return with_link(self._card, *known, self._dialled)
 
     def traffic(self, upstream: bool) -> tuple[int, int]:
         """Bytes that were received from one side and sent to it, over all its links."""
@@ -74,7 +84,9 @@ class Neighbours:
             whom=whom,
             nudge=nudge,
             keys=self._keys,
+            spares=replace(self._spares, missed=self._missed),
         )
+        self._missed = None
         return self.downstream
 
     def take(self, link: Link) -> None:
@@ -106,7 +118,7 @@ class Neighbours:
         if link is self.upstream:
             self.upstream, newest = None, had
         elif link is self.downstream:
-            self.downstream, newest = None, self._given
+            self.downstream, newest, self._missed = None, self._given, link.peer
         else:
             return None
         self._ended[link.upstream] = _plus(self._ended[link.upstream], link)

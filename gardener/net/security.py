@@ -18,13 +18,14 @@ def secure(
     name: str,
     *,
     listen_at: Address | Inherited,
-    peer: Address,
+    peer: Address | None,
     say: Callable[[str], None],
 ) -> Keys | None:
     """The keys of `name` (`holder`, `stage-2`, `spare-1`) in a folder; None: links without.
 
     Without keys `listen_at` and `peer` have to be this machine, unless `insecure`: then `say` is
-    told what that means. May wait for a name to be looked up. Raises UserError with one sentence.
+    told what that means. A spare has no `peer` yet. May wait for a name to be looked up. Raises
+    UserError with one sentence.
     """
     if folder is None:
         _check_exposed(insecure, listen_at, peer, say)
@@ -42,13 +43,16 @@ def secure(
 
 
 def _check_exposed(
-    insecure: bool, listen_at: Address | Inherited, peer: Address, say: Callable[[str], None]
+    insecure: bool,
+    listen_at: Address | Inherited,
+    peer: Address | None,
+    say: Callable[[str], None],
 ) -> None:
     """Without keys: raise UserError, or say what it means, if others come near the link."""
     if not within(listen_at):
         where, what = listen_at, f"--listen {listen_at} can be reached from other machines"
         way_out = "listen at 127.0.0.1"
-    elif not within(peer):
+    elif peer is not None and not within(peer):
         where, what = peer, f"--peer {peer} is not known to be this machine"
         way_out = "take a --peer on this machine"
     else:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from gardener.errors import RemoteError
 from gardener.protocol import parting
 from gardener.protocol.certificates import Identity
-from gardener.protocol.greeting import GREETING_FRAME, Admit, Greeting
+from gardener.protocol.greeting import GREETING_FRAME, Admit, Greeting, Replace
 from gardener.protocol.heartbeat import Heartbeat
 from gardener.protocol.link_state import End, LinkState, State
 from gardener.protocol.messages import (
@@ -84,10 +84,12 @@ class Connection:
         secured: bool = False,
         *,
         looks: bool = False,
+        missed: Card | None = None,
+        replace: Replace | None = None,
     ) -> None:
         """`secured`: the peer has to prove who it is, and the link to become private, before
         either end says a word. `looks`: we want no link, only to see who is there (upstream end
-        alone)."""
+        alone). `missed` and `replace`: see `Greeting`."""
         self.end = end
         self.is_open = False
         self.parting: Parting | None = None
@@ -102,7 +104,7 @@ class Connection:
         self._times = times
         self._where = "an unknown address"
         self._state = LinkState(end)
-        self._greeting = Greeting(card, admit, times.greeting)
+        self._greeting = Greeting(card, admit, times.greeting, missed, replace)
         self._looks = looks
         self._begun = False
         self._head = b""  # the first bytes from a peer that has not shown its card

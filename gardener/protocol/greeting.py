@@ -16,10 +16,24 @@ Admit = Callable[[Card], str | None]
 """Takes the peer's card; returns why the link is refused, or None."""
 
 
+Replace = Callable[[Card, Card], str]
+"""Of a spare: takes the card of the peer and that of the stage in whose place it is to step;
+returns what it does about it, as a sentence."""
+
+
 class Greeting:
     """Our half of a greeting, which must be finished within `seconds`."""
 
-    def __init__(self, card: Card, admit: Admit, seconds: float) -> None:
+    def __init__(
+        self,
+        card: Card,
+        admit: Admit,
+        seconds: float,
+        missed: Card | None = None,
+        replace: Replace | None = None,
+    ) -> None:
+        """`missed`: we ask a spare to step in its place. `replace`: we are a spare, which has no
+        links as long as it is one."""
         self.peer: Card | None = None
         """The card of the other end, once it has shown it."""
         self.identity: Identity | None = None
@@ -27,6 +41,7 @@ class Greeting:
         self._card = card
         self._admit = admit
         self._seconds = seconds
+        self._missed, self._replace = missed, replace
 
     def due(self, now: float) -> float:
         """When a greeting that begins now must be finished."""
@@ -40,12 +55,15 @@ class Greeting:
 
     def hello(self) -> Hello:
         """The first message of the end that dialled."""
-        return Hello(PROTOCOL, self._card, secrets.token_bytes(16))
+        return Hello(PROTOCOL, self._card, secrets.token_bytes(16), self._missed)
 
     def refusal(self, message: Hello | Welcome) -> str | None:
         """The peer has shown its card. Returns why we refuse it, or None."""
         self.peer = message.card
         why = self.identity and stage_problem(self.identity, message.card.stage)
+        missed = message.missed if isinstance(message, Hello) else None
+        if why is None and self._replace is not None and missed is not None:
+            return self._replace(message.card, missed)
         return why or self._admit(message.card)
 
     def welcome(self, hello: Hello) -> Welcome:

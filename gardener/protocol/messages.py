@@ -113,11 +113,13 @@ Breaks: TypeAlias = Annotated[tuple[Broken, ...], Meta(max_length=MAX_ROWS)]
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1):
-    """First message of the end that dialled: who it is."""
+    """First message of the end that dialled: who it is, and the card of the stage that it misses,
+    in whose place it asks a spare to step."""
 
     protocol: Count
     card: Card
     nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    missed: Card | None = None
 
 
 class Welcome(Struct, frozen=True, array_like=True, tag=2):

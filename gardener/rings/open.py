@@ -16,6 +16,7 @@ from gardener.holder.prompter import Prompter
 from gardener.model.checkpoint.resolve import resolve
 from gardener.net.address import parse, parse_peer
 from gardener.net.security import secure
+from gardener.net.spares import parse_spares
 from gardener.protocol.certificates import HOLDER
 from gardener.rings.context import agreed_context, tell_short_drafters
 from gardener.rings.cores import FEW_SPINS, SPINS, share_cores
@@ -143,6 +144,7 @@ async def _joined(
         peer=stage_1,
         patience=settings.patience,
         keys=keys,
+        spares=parse_spares(settings.spares, settings.spare_after),
         patience_lost=settings.patience_lost,
         say=say,
         news=say,

@@ -15,6 +15,7 @@ from gardener.draft.factory import DraftSettings
 from gardener.errors import UserError
 from gardener.holder.templates import read as read_template
 from gardener.model.quants import AUTO, HEAD_QUANTS, QUANTS
+from gardener.net.spares import SPARE_AFTER
 from gardener.protocol.room import MOST_CONTEXT
 from gardener.rings.cores import SPARE, crowded, threads_for
 
@@ -52,6 +53,8 @@ class RingSettings:
     keep_prefixes keep what was computed of a request, for those that begin with the same tokens
     keys      folder of the keys with which the links of a `peer` ring are secured
     insecure  without keys, such links may leave this machine
+    spares    host:port,... of spares that step in the place of stage 1 of a `peer` ring, if it
+              stays away for `spare_after` seconds
     """
 
     local: int | None = None
@@ -77,6 +80,8 @@ class RingSettings:
     max_requests: int = MAX_REQUESTS
     keep_prefixes: bool = True
     keys: Path | None = None
+    spares: str = ""
+    spare_after: float = SPARE_AFTER
     insecure: bool = False
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices
+from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.cards import busy, mismatch, not_the_first
 from gardener.protocol.messages import (
     Advance,
@@ -63,11 +64,15 @@ class StageNode:
         say: Callable[[str], None],
         machine: Machine = UNKNOWN,
         keys: Keys | None = None,
+        spares: Spares = NO_SPARES,
     ) -> None:
+        """`spares` stand by for the stage after this one."""
         self.card = card
         self.trace = trace
         self._stage = stage
-        self.neighbours = Neighbours(card, self, keys)
+        # Nobody steps in the place of the holder.
+        spares = NO_SPARES if stage.slice.is_last else spares
+        self.neighbours = Neighbours(card, self, keys, spares)
         self.scheduler = Scheduler(
             stage,
             worker,

@@ -18,6 +18,7 @@ LONG = 10.0
 class Phase(StrEnum):
     """In the order in which a stage passes them. Each is said of the stage: `stage 2 is ...`."""
 
+    STANDING_BY = "stands by for a stage that stays away"
     STARTING = "is starting"
     IN_LINE = "waits for its turn to load"
     FINDING = "is looking for its model"
@@ -52,10 +53,19 @@ class Moment:
 class Phases:
     """Those of one stage, which is told at the beginning of each."""
 
-    def __init__(self, stage: int, now: Callable[[], float] = clock.now) -> None:
+    def __init__(
+        self, stage: int, now: Callable[[], float] = clock.now, spare: int | None = None
+    ) -> None:
+        """`spare`: its number, of one that is no stage yet."""
         self.stage = stage
+        self._spare = spare
         self._now = now
         self.moment = Moment(Phase.STARTING, now())
+
+    @property
+    def who(self) -> str:
+        """`stage 2`, or `spare 1` as long as that is no stage."""
+        return f"stage {self.stage}" if self.stage else f"spare {self._spare}"
 
     def begin(self, phase: Phase, words: str = "") -> None:
         """The next phase; see `Moment`."""
@@ -86,4 +96,4 @@ class Phases:
 
     def refusal(self, peer: Card) -> str:
         """Why no peer, whoever it is, can have a link yet."""
-        return f"stage {self.stage} {self.doing or 'is about to serve'}"
+        return f"{self.who} {self.doing or 'is about to serve'}"

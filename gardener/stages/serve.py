@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import gardener
 from gardener.net.address import check_free, parse, parse_peer
-from gardener.net.listen import refuse_all
+from gardener.net.keys import Keys
+from gardener.net.listen import Listener, refuse_all
 from gardener.net.security import secure
+from gardener.net.spares import parse_spares
 from gardener.protocol.certificates import name_of
 from gardener.protocol.messages import Card
 from gardener.runtime.memory import kept
@@ -22,6 +24,7 @@ from gardener.runtime.worker import Worker
 from gardener.stages.phases import Phase, Phases
 from gardener.stages.settings import NodeSettings
 from gardener.stages.sight import Machine
+from gardener.stages.spare import StandBy
 from gardener.stages.startup_lock import in_turn
 
 if TYPE_CHECKING:  # they import torch
@@ -39,24 +42,49 @@ async def serve(
     phases: Phases | None = None,
 ) -> None:
     """Listen, load the slice, then serve until cancelled. `say` is given lines for the user,
-    `watch` the node once it serves; `phases` tells what it does until then. Raises UserError or
-    PeerLost."""
-    phases = phases or Phases(settings.stage)
-    listen_at, peer = parse(settings.listen), parse_peer(settings.peer)
+    `watch` the node once it serves; `phases` tells what it does until then. A spare waits for the
+    stage in whose place it steps. Raises UserError or PeerLost."""
+    phases = phases or Phases(settings.stage, spare=settings.spare)
+    listen_at = parse(settings.listen)
     keys = secure(
         settings.keys,
         settings.insecure,
-        name_of(settings.stage),
+        name_of(settings.stage) if settings.stage else f"spare-{settings.spare}",
         listen_at=listen_at,
-        peer=peer,
+        peer=parse_peer(settings.peer) if settings.stage else None,
         say=say,
     )
     check_free(listen_at, f"stage {settings.stage - 1}" if settings.stage > 1 else "the holder")
     machine = Machine(settings.device)
+    by = None if settings.stage else StandBy(settings, phases)
     listener = await refuse_all(
-        listen_at, _stranger(settings), phases.refusal, lambda: machine.sight(phases.doing), keys
+        listen_at,
+        _stranger(settings),
+        phases.refusal,
+        lambda: machine.sight(phases.doing),
+        keys,
+        None if by is None else by.asked,
     )
     say(f"listening at {listener.address}")
+    try:
+        if by is not None:
+            say("stands by for a stage that stays away")
+            settings = await by.place()
+            say(f"steps in the place of stage {settings.stage}, layers {settings.layers}")
+        await _serve_at(listener, settings, keys, phases, say, watch)
+    finally:
+        await listener.close()
+
+
+async def _serve_at(
+    listener: Listener,
+    settings: NodeSettings,
+    keys: Keys | None,
+    phases: Phases,
+    say: Say,
+    watch: Callable[["StageNode"], None],
+) -> None:
+    """The same, once it listens and is a stage."""
     worker = Worker("stage")
     try:
         made = await worker.run(_made, settings, phases, say)
@@ -68,18 +96,18 @@ async def serve(
             worker,
             Trace(),
             listen_at=listener,
-            peer=peer,
+            peer=parse_peer(settings.peer),
             patience=settings.patience,
             say=say,
             machine=made.machine,
             keys=keys,
+            spares=parse_spares(settings.spares, settings.spare_after),
         )
         phases.begin(Phase.SERVING)
         watch(this)
         with kept():
             await this.run()
     finally:
-        await listener.close()
         worker.close(CLOSING)
 
 

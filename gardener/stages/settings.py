@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gardener.errors import UserError
 from gardener.model.quants import AUTO
+from gardener.net.spares import SPARE_AFTER
 
 MOST_KV_MEMORY = 2**20
 """GiB for keys and values, so that the bytes are a number that a card can name."""
@@ -14,11 +15,15 @@ MOST_KV_MEMORY = 2**20
 class NodeSettings:
     """Where one stage stands and what it holds. Raises UserError for memory that cannot be.
 
+    stage      counts from 1; 0: it is a spare, whose place others will name
+    spare      its number, of a spare
     kv_memory  GiB that keys and values may take; None: half of what is free once it is loaded
     context    most tokens of one request, prompt and answer together; None: what memory takes
     beside     stages on this machine, this one among them, that share all that
     keys       folder of the keys with which links are secured
     insecure   without keys, links may leave this machine
+    spares     host:port,... of spares that step in the place of the stage after this one, if it
+               stays away for `spare_after` seconds
     command    the command line that started it, for who has to start it again; "": not known
     """
 
@@ -40,7 +45,15 @@ class NodeSettings:
     beside: int = 1
     keys: Path | None = None
     insecure: bool = False
+    spares: str = ""
+    spare_after: float = SPARE_AFTER
+    spare: int | None = None
     command: str = ""
+
+    @property
+    def who(self) -> str:
+        """`stage 2`, or `spare 1`."""
+        return f"stage {self.stage}" if self.stage else f"spare {self.spare}"
 
     def __post_init__(self) -> None:
         if self.kv_memory is not None and not 0 < self.kv_memory <= MOST_KV_MEMORY:

@@ -264,6 +264,13 @@ def test_a_place_that_is_not_here(alone: Path) -> None:
     assert gardener("chat")["peer"] == "192.0.2.7:7001", "the holder listens at all addresses"
 
 
+def test_a_plan_can_be_made_on_any_machine(alone: Path) -> None:
+    (alone / NAME).write_text("insecure = true\n" + AWAY.replace('listen = "0.0.0.0:7000"', ""))
+    assert gardener("plan")["peer"] == "192.0.2.7:7001"
+    with pytest.raises(UserError, match=r"\[holder\] is at 192.0.2.7, which is no address of"):
+        gardener("chat")
+
+
 def test_lines_about_it_are_json_where_all_are(alone: Path) -> None:
     (alone / NAME).write_text(f"insecure = true\n{AWAY}")
     words = ["--stage", "2", "--listen", "127.0.0.1:0", "--log-format", "json", "--threads", "x"]

@@ -17,7 +17,7 @@ SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
 HOLDER = {
     *SHARED,
     *("--local", "--simulate", "--profile", "--peer", "--listen", "--patience"),
-    *("--keys", "--insecure", "--cluster", "--patience-lost"),
+    *("--keys", "--insecure", "--cluster", "--patience-lost", "--spares", "--spare-after"),
     *(
         "--dtype",
         "--quant",
@@ -73,7 +73,8 @@ NAMES = {
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
     | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"}
-    | {"--metrics", "--log-format", "--keys", "--insecure", "--cluster"},
+    | {"--metrics", "--log-format", "--keys", "--insecure", "--cluster"}
+    | {"--spare", "--spares", "--spare-after"},
 }
 ONE_CALL = {
     "--json",

@@ -103,17 +103,21 @@ def test_of_a_ring_that_does_not_run_the_file_tells_what_it_can(
     assert found["silent"] == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        (("--simulate", "2", "--run"), "--run measures a real ring"),
-        (("--simulate", "2", "--policy", "plain"), "is always reckoned"),
-    ],
-)
-def test_what_makes_no_plan_is_said(options: tuple[str, ...], why: str) -> None:
-    told = gardener("plan", *options)
+def test_a_ring_that_was_simulated_does_what_was_foretold(model: Path) -> None:
+    """The plan knows of it what its cards say, as of any ring."""
+    ring = ("--simulate", "3", "--profile", "jetson-7b", "--model", model, "--raw", *FEW)
+    off = facts(gardener("plan", *ring, "--run", "--json"))["foretold_to_measured"]
+    for trial in ("now", "seen"):
+        assert off[trial] == {
+            "plain": pytest.approx(1, abs=0.03),
+            "guessing": pytest.approx(1, abs=0.1),
+        }
+
+
+def test_plain_decoding_alone_makes_no_plan() -> None:
+    told = gardener("plan", "--simulate", "2", "--policy", "plain")
     assert told.status == 2
-    assert why in told.err
+    assert "--policy plain is always reckoned" in told.err
 
 
 def test_answers_of_one_token_tell_nothing(model: Path) -> None:

@@ -319,3 +319,20 @@ def test_home_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     gguf_models.make(tmp_path / "a.gguf", LlamaConfig(**tiny.SIZES), "F16")
     with pytest.raises(UserError, match="set GARDENER_HOME"):
         models.resolve(str(tmp_path / "a.gguf"))
+
+
+def test_who_waits_for_another_process_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "DOWNLOAD_SECONDS", 0.05)
+    monkeypatch.setattr(models, "_LOOK", 0.01)
+    target, said = tmp_path / "some.gguf", list[str]()
+    with (
+        models._lock(target, said.append),
+        pytest.raises(UserError, match=r"has been preparing some\.gguf for more than 0 s: end it"),
+        models._lock(target, said.append),
+    ):
+        pass
+    assert said == ["another process is preparing some.gguf: waiting for it"]
+    with models._lock(target, said.append):  # it is free again
+        assert len(said) == 1

