@@ -332,11 +332,12 @@ class Holder:
             self.depart()
 
     def failed(self, report: Failed) -> None:
-        """See `RingOwner`."""
+        """See `RingOwner`. Where a stage is lost, others have given all up, what is kept too, and
+        refuse what begins with it: such a request goes on."""
         session = self.admission.running.get(report.request)
         if session is None:
             self.admission.forget(report.request)  # if it was kept: it can be no more
-        else:
+        elif self.stands:
             session.fail(StageFailed(stage_failed(report, session.speculation)))
 
     def busy(self, report: Busy) -> None:
@@ -355,11 +356,11 @@ class Holder:
 
         newest = None if self.session is None else self.session.speculation
         self.lost = frozenset(report.lost.stage for report in reports)
-        self._since = clock.now()
+        self._since = min(report.at for report in reports)
         self.admission.suspend()
         self.dispatch = Dispatch(self.costs)  # nothing is under way any more
         self._set_timer(None)
-        self.totals.rests_from(self._since)
+        self.totals.rests_from(clock.now())
         self.totals.breaks += 1
         self._broke = why(self._advice.brief, newest, waits=self._patience.seconds > 0)
         refusal = lost(newest)

@@ -28,23 +28,26 @@ class LossReport:
     before  the neighbour stands before the lost stage, not after it
     still   seconds that the holder stood still, if it is the holder that says so, and lost its
             neighbour because of that
+    at      when the holder heard of it, in seconds of `runtime.clock`
     """
 
     lost: Lost
     before: bool
     still: float = 0.0
+    at: float = 0.0
 
     def by(self, stages: int) -> int:
         """The neighbour, in a ring of this many stages and the holder, stage 0."""
         return (self.lost.stage + (-1 if self.before else 1)) % (stages + 1)
 
 
-def complete(reports: Sequence[LossReport]) -> bool:
-    """Whether both neighbours of a stage have reported its loss: there is no more to learn."""
+def complete(reports: Sequence[LossReport], stages: int) -> bool:
+    """Whether there is no more to learn: both neighbours of a stage have reported its loss, or two
+    neighbours that of each other."""
     told: dict[int, set[bool]] = {}
     for report in reports:
         told.setdefault(report.lost.stage, set()).add(report.before)
-    return any(len(sides) == 2 for sides in told.values())
+    return any(len(sides) == 2 for sides in told.values()) or _apart(reports, stages) is not None
 
 
 def ring_broke(

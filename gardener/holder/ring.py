@@ -20,7 +20,7 @@ from gardener.net.keys import Keys
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
-from gardener.net.notices import LASTS, Notices
+from gardener.net.notices import LASTS, Notices, Strangers
 from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.cards import SERVED, mismatch, other_ring, ring_problem
 from gardener.protocol.messages import (
@@ -30,14 +30,15 @@ from gardener.protocol.messages import (
     Verdict,
 )
 from gardener.protocol.reports import Busy, Failed, Lost, Waiting
+from gardener.runtime import clock
 from gardener.runtime.wording import printable
 
 GATHER = 0.75
 """Seconds to wait for the other neighbour's report of a loss: it notices a heartbeat later."""
 
 SETTLE = 0.1
-"""Seconds before a loss is told even if both neighbours have reported it: the loss of a second
-stage, or the end of a process, is noticed meanwhile."""
+"""Seconds before a loss is told even if all have reported it who will: the loss of a second stage,
+or the end of a process, is noticed meanwhile."""
 
 ASK = 1.0
 """Seconds between two Surveys while the ring is not closed: one may be lost with a link."""
@@ -92,7 +93,8 @@ class Ring:
         self._keys = keys
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience
-        self._notices, self._strangers = Notices(say), Notices(say)
+        self._notices = Notices(say)
+        self._strangers = Strangers(say)
         self._obstacle = ("", 0.0)  # what was in the way, and at which loop time
         self._missed: float | None = None  # since which loop time the last stage has missed us
         self._nonce = secrets.token_bytes(16)
@@ -141,7 +143,7 @@ class Ring:
                 self,
                 admit=self._admit,
                 met=self._met,
-                refused=self._strangers.tell,
+                distrusted=self._strangers.tell,
                 keys=self._keys,
             )
         except UserError as error:
@@ -266,7 +268,7 @@ class Ring:
             case Survey() if link.upstream:
                 self._round(message)
             case Lost():
-                self._lost(LossReport(message, before=not link.upstream))
+                self._lost(LossReport(message, before=not link.upstream, at=clock.now()))
             case Failed():
                 self._owner.failed(message)
             case Busy():
@@ -306,7 +308,7 @@ class Ring:
         if loss is None:
             return
         still = link.parting.stood_still
-        self._lost(LossReport(loss, before=not link.upstream, still=still))
+        self._lost(LossReport(loss, not link.upstream, still, clock.now()))
 
     def _lost(self, report: LossReport) -> None:
         if self.state is RingState.CLOSING:  # stages may still be starting, or starting again
@@ -317,7 +319,7 @@ class Ring:
         else:
             self._reports.append(report)
             self._lost_some.set()
-            if complete(self._reports):
+            if complete(self._reports, len(self.cards)):
                 self._lost_all.set()
         self._happened(RingEvent.LOST)
 

@@ -110,6 +110,7 @@ class Session:
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # None: there are no more
         self._drafters, self.drafts = drafters, Drafts(())
         self._ended = False  # the last piece is out
+        self._suspended = False  # the ring broke: no stage knows of it any more
         self._missed = 0  # tokens emitted so far that nobody had guessed
         self._policy = deepcopy(self.speculation.policy)  # as it was before it saw anything
 
@@ -223,11 +224,12 @@ class Session:
     def suspend(self) -> None:
         """The ring broke: what is under way is lost, and what is drafted is of no use."""
         self.drafts.close()
-        self.drafts = Drafts(())
+        self.drafts, self._suspended = Drafts(()), True
 
     def renew(self, request: int, costs: Costs) -> None:
         """The ring stands again: once it is begun, the answer goes on after its last token, as
         request `request`."""
+        self._suspended = False
         before, policy = self.speculation, deepcopy(self._policy)
         self.speculation = renewed(before, request, self.tokens, policy)
         self.requests.append(request)
@@ -344,6 +346,8 @@ class Session:
         return None
 
     def _send(self, message: Message) -> None:
+        if self._suspended:
+            return
         if isinstance(message, Segment):
             self._record("sent", message.seq, len(message.ids), items=message.ids)
         self._owner.send(message)

@@ -107,6 +107,11 @@ class Scheduler:
         return tuple(number for number, request in self._requests.items() if request.is_kept)
 
     @property
+    def unclosed(self) -> tuple[int, ...]:
+        """All of which something is known: those that were refused or given up among them."""
+        return tuple(self._requests)
+
+    @property
     def slots(self) -> int:
         """Slots that are set aside for all requests, running and kept."""
         return sum(request.slots for request in self._requests.values())

@@ -187,6 +187,50 @@ def test_a_consumer_may_leave_while_the_ring_is_broken() -> None:
     run(scenario)
 
 
+def test_what_begins_while_stages_have_forgotten_what_is_kept_goes_on_all_the_same() -> None:
+    """Stage 1 has lost stage 2 and given all up; the holder hears of the loss, and for a moment
+    still believes in what was kept."""
+
+    async def scenario() -> None:
+        news: list[str] = []
+        prompt = (*PROMPT, *truth(30))
+        async with ring(2) as made, holding(made, keep=True, **patient(news)) as holder:
+            assert await write(holder, 30) == truth(30)
+            await made.kill(2)
+            await until(lambda: holder.ring.state is RingState.BROKEN)
+            asked = asyncio.create_task(write(holder, 20, prompt=prompt))
+            await until(lambda: any("refused" in line for line in made.seats[1].said))
+            assert holder.ring.state is RingState.BROKEN
+            made.start(2)
+            assert await asked == truth(20, prompt)
+
+    run(scenario)
+
+
+def test_who_leaves_while_the_ring_is_broken_tells_stages_nothing_that_they_have_forgotten() -> (
+    None
+):
+    """An Advance of a request that a stage does not know would be a breach, and break the link."""
+
+    async def scenario() -> None:
+        news: list[str] = []
+        async with ring(2) as made, holding(made, keep=True, **patient(news)) as holder:
+            slowly(made)
+            session = holder.open(PROMPT, make("gardener", BOUNDS), limits(400), chunk=3)
+            await until(lambda: len(session.tokens) > 5)
+            await made.kill(2)
+            await until(lambda: news)
+            session.speculation._settled.append(session.speculation.tree.root)
+            session.close()
+            made.start(2)
+            await until(lambda: holder.stands)
+            assert await write(holder) == truth()
+            assert not any("broke the protocol" in line for line in made.seats[1].said)
+            assert len(news) == 2
+
+    run(scenario)
+
+
 def test_counts_and_numbers_are_those_of_the_whole_answer() -> None:
     async def scenario() -> None:
         news: list[str] = []

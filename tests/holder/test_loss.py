@@ -106,10 +106,16 @@ def test_neighbours_that_blame_each_other_live() -> None:
 
 
 def test_it_is_complete_when_both_neighbours_have_spoken() -> None:
-    assert not complete([])
-    assert not complete([before(2, 3)])
-    assert not complete([before(2, 3), after(1, 2)])
-    assert complete([before(2, 3), after(1, 2), after(2, 2)])
+    assert not complete([], 3)
+    assert not complete([before(2, 3)], 3)
+    assert not complete([before(2, 3), after(3, 2)], 3)
+    assert complete([before(2, 3), after(3, 2), after(2, 2)], 3)
+
+
+def test_it_is_complete_when_both_ends_of_a_link_have_spoken() -> None:
+    assert complete([before(2, 3), after(1, 2)], 3)
+    assert complete([before(0, 3), after(3, 2)], 3)
+    assert not complete([before(2, 3), after(1, 2)][1:], 3)
 
 
 def test_a_stage_that_could_not_compute() -> None:

@@ -40,6 +40,12 @@ class Library:
         """The recording of this prompt, picked like this, if there is one."""
         return self._held.get(what_counts(sampling), {}).get(tuple(prompt))
 
+    def beginning(self, text: Sequence[int], sampling: Sampling = GREEDY) -> Recording | None:
+        """One that begins with this text and is picked like this, if there is one."""
+        start = tuple(text)
+        every = self._held.get(what_counts(sampling), {}).values()
+        return next((r for r in every if r.tokens[: len(start)] == start), None)
+
     def play(
         self,
         request: int,
@@ -54,9 +60,7 @@ class Library:
         if whole:
             found = self.get(text[: len(text) - written], sampling)
         else:
-            beginning = tuple(text)
-            every = self._held.get(what_counts(sampling), {}).values()
-            found = next((r for r in every if r.tokens[: len(beginning)] == beginning), None)
+            found = self.beginning(text, sampling)
         if found is None:
             raise LocalError(
                 f"nothing was recorded for this prompt{_how(sampling)}: it must be prepared first"

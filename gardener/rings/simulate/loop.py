@@ -31,6 +31,11 @@ class Loop(async_solipsism.EventLoop):  # type: ignore[misc]  # the package has 
         self._tick: float = self._selector.clock.resolution
         self._clock_resolution = self._tick / 2  # asyncio runs a timer as much too early
 
+    @property
+    def timers(self) -> list[asyncio.TimerHandle]:
+        """Those that are set."""
+        return [timer for timer in self._scheduled if not timer.cancelled()]
+
     def run_forever(self) -> None:
         chance = random.getstate()
         random.seed(self._seed)

@@ -12,6 +12,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType, SimpleNamespace
@@ -64,6 +65,10 @@ class Wire:
         self._latest = max(self._latest, self._free + conditions.delay + late)
         return self._free, self._latest
 
+    def stall(self, until: float) -> None:
+        """What is sent from now on arrives at this loop time at the earliest."""
+        self._latest = max(self._latest, until)
+
 
 class Busy(Protocol):
     """The owner of an end of a connection, who is busy until the loop time `free`."""
@@ -79,6 +84,7 @@ class SimulatedTransport(asyncio.Transport):
         self.wire = wire
         self.peer: SimulatedTransport | None = None
         self.owner: Busy | None = None
+        self.context: Context | None = None  # in which its protocol is told; None: the caller's
         self._loop = asyncio.get_running_loop()
         self._protocol: asyncio.Protocol | None = None
         self._arrived: deque[bytes] = deque()  # not given to the protocol yet; b"" is the end
@@ -112,7 +118,7 @@ class SimulatedTransport(asyncio.Transport):
         self._waiting += len(data)
         assert self.peer is not None
         self.peer._due.append(data)
-        self._loop.call_at(arrives, self.peer._arrive)
+        self._loop.call_at(arrives, self.peer._arrive, context=self.peer.context)
         if self._protocol is None or self._paused or self._waiting <= self._high:
             return
         if self.get_write_buffer_size() > self._high:
@@ -216,11 +222,16 @@ class SimulatedTransport(asyncio.Transport):
             return
         self.write_eof()
         self._closing = self._over = True
-        self._loop.call_soon(self._lost, error)
+        self._loop.call_soon(self._lost, error, context=self.context)
 
     def _lost(self, error: Exception | None) -> None:
         if self._protocol is not None:
             self._protocol.connection_lost(error)
+
+    @property
+    def protocol(self) -> asyncio.BaseProtocol | None:
+        """Which is told of it; None: the connection was never made."""
+        return self._protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         assert self._protocol is not None
@@ -238,6 +249,11 @@ class SimulatedServer:
     ) -> None:
         self._network, self._address, self.factory = network, address, factory
         self.sockets = (SimpleNamespace(getsockname=lambda: address),)
+
+    @property
+    def is_open(self) -> bool:
+        """It still listens."""
+        return self._network.listens(self._address, self)
 
     def close(self) -> None:
         """Stop listening. Connections that were made go on."""
@@ -289,7 +305,7 @@ class SimulatedNetwork:
             await asyncio.sleep(delay)
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         near, far = self._pair((host, port))
-        far.begin(server.factory())
+        self._accept(server, far)
         try:
             await asyncio.sleep(delay)
         except asyncio.CancelledError:
@@ -302,10 +318,23 @@ class SimulatedNetwork:
     def _conditions(self, port: int) -> LinkConditions:
         return self._named.get(port, self.conditions)
 
+    def _accept(self, server: SimulatedServer, far: SimulatedTransport) -> None:
+        """Hand the end of a new connection to who listens."""
+        far.begin(server.factory())
+
     def _pair(self, there: tuple[str, int]) -> tuple[SimulatedTransport, SimulatedTransport]:
-        here = (there[0], EPHEMERAL + len(self.ends) // 2)
+        here = self._ephemeral(there)
         near = SimulatedTransport(self._wire(there[1]), there, here)
         far = SimulatedTransport(self._wire(there[1]), here, there)
+        return self._joined(near, far)
+
+    def _ephemeral(self, there: tuple[str, int]) -> tuple[str, int]:
+        """An address for the end that dials."""
+        return there[0], EPHEMERAL + len(self.ends) // 2
+
+    def _joined(
+        self, near: SimulatedTransport, far: SimulatedTransport
+    ) -> tuple[SimulatedTransport, SimulatedTransport]:
         near.peer, far.peer = far, near
         self.ends += [near, far]
         return near, far

@@ -21,7 +21,7 @@ from gardener.protocol.tensors import ITEM_SIZE
 from gardener.rings.simulate.drafter import meter_drafters
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.loop import Loop
-from gardener.rings.simulate.network import SimulatedNetwork, SimulatedTransport
+from gardener.rings.simulate.network import LinkConditions, SimulatedNetwork, SimulatedTransport
 from gardener.rings.simulate.processor import ChargingTrace, Processor
 from gardener.rings.simulate.profile import Profile
 from gardener.rings.simulate.stage import SimulatedStage
@@ -39,12 +39,14 @@ class SimulatedModel:
     layers: int
     width: int
     fingerprint: str = "made up"
+    slots: int = 0  # for which each stage has memory; 0: not bounded
 
 
 @dataclass(frozen=True)
 class Seat:
     """A running node, with its worker and its task."""
 
+    stage: SimulatedStage
     node: StageNode
     worker: VirtualWorker
     task: "asyncio.Task[None]"
@@ -83,22 +85,11 @@ async def simulated_ring(
     profile.check(stages)
     network = _network(profile, model, stages)
     seats: list[Seat] = []
-    for number, held in enumerate(_slices(model, stages), 1):
-        meter, curve = Meter(), profile.stage(number, stages)
-        costs = tuple((rows, microseconds(seconds)) for rows, seconds in curve.points)
-        stage = SimulatedStage(held, library, curve, meter, width=model.width)
-        worker = VirtualWorker("stage", meter)
-        node = StageNode(
-            stage,
-            _card(number, held.first, held.end, profile, model, costs),
-            worker,
-            Trace(),
-            listen_at=_address(number),
-            peer=_address((number + 1) % (stages + 1)),
-            patience=patience,
-            say=partial(_say_of, say, number),
+    for number in range(1, stages + 1):
+        say_so = partial(_say_of, say, number)
+        seats.append(
+            start_stage(number, stages, profile, library, model, patience=patience, say=say_so)
         )
-        seats.append(Seat(node, worker, asyncio.create_task(node.run())))
     try:
         processor = profile.processor()
         holder = _holder(profile, model, drafters, patience, processor)
@@ -112,6 +103,36 @@ async def simulated_ring(
     finally:
         for seat in seats:
             await seat.end()
+
+
+def start_stage(
+    number: int,
+    stages: int,
+    profile: Profile,
+    library: Library,
+    model: SimulatedModel,
+    *,
+    patience: float | None,
+    say: Say,
+    at: Address | None = None,
+) -> Seat:
+    """Start one of `stages` nodes, on the running loop. `at`: another address than its own."""
+    held = _slices(model, stages)[number - 1]
+    meter, curve = Meter(), profile.stage(number, stages)
+    costs = tuple((rows, microseconds(seconds)) for rows, seconds in curve.points)
+    stage = SimulatedStage(held, library, curve, meter, width=model.width)
+    worker = VirtualWorker("stage", meter)
+    node = StageNode(
+        stage,
+        card(number, profile, model, held=held, costs=costs),
+        worker,
+        Trace(),
+        listen_at=at or address(number),
+        peer=address((number + 1) % (stages + 1)),
+        patience=patience,
+        say=say,
+    )
+    return Seat(stage, node, worker, asyncio.create_task(node.run()))
 
 
 @asynccontextmanager
@@ -154,11 +175,19 @@ def _network(profile: Profile, model: SimulatedModel, stages: int) -> SimulatedN
             "a simulated ring needs a virtual clock: run it on a loop that RingSettings.loop() "
             "makes, as asyncio.Runner(loop_factory=settings.loop()) does"
         )
+    usual, named = conditions(profile, model, stages)
+    loop.network = SimulatedNetwork(usual, profile.seed, named)
+    return loop.network
+
+
+def conditions(
+    profile: Profile, model: SimulatedModel, stages: int
+) -> tuple[LinkConditions, dict[int, LinkConditions]]:
+    """Of the links of a ring: those of the first one, and of each by the port that is dialled."""
     row = model.width * ITEM_SIZE["float32"]
     hops = [profile.link_conditions(row, hop) for hop in range(stages + 1)]
-    named = {_address((hop + 1) % (stages + 1)).port: each for hop, each in enumerate(hops)}
-    loop.network = SimulatedNetwork(hops[0], profile.seed, named)
-    return loop.network
+    named = {address((hop + 1) % (stages + 1)).port: each for hop, each in enumerate(hops)}
+    return hops[0], named
 
 
 def _slices(model: SimulatedModel, stages: int) -> list[Slice]:
@@ -172,8 +201,8 @@ def _ends(network: SimulatedNetwork) -> list[SimulatedTransport]:
     ends = zip(network.ends[::2], network.ends[1::2], strict=True)
     dialled = [(near.get_extra_info("peername"), near, far) for near, far in ends]
     return [
-        *(near for there, near, _ in dialled if there == tuple(_address(1))),
-        *(far for there, _, far in dialled if there == tuple(_address(0))),
+        *(near for there, near, _ in dialled if there == tuple(address(1))),
+        *(far for there, _, far in dialled if there == tuple(address(0))),
     ]
 
 
@@ -187,18 +216,19 @@ def _holder(
     meter = Meter()
     meter_drafters(drafters, profile.draft(), meter)
     return Holder(
-        _card(0, 0, 0, profile, model, ()),
+        card(0, profile, model),
         drafters,
         ChargingTrace(processor),
-        listen_at=_address(0),
-        peer=_address(1),
+        listen_at=address(0),
+        peer=address(1),
         patience=patience,
         say=lambda line: None,
         make_worker=lambda name: VirtualWorker(name, meter, processor),
     )
 
 
-def _address(stage: int) -> Address:
+def address(stage: int) -> Address:
+    """Where a stage listens; 0: the holder."""
     return Address("simulated", 7000 + stage)
 
 
@@ -206,20 +236,21 @@ def _say_of(say: Callable[[str], None], stage: int, line: str) -> None:
     say(f"stage {stage}: {line}")
 
 
-def _card(
+def card(
     stage: int,
-    first: int,
-    end: int,
     profile: Profile,
     model: SimulatedModel,
-    costs: tuple[tuple[int, int], ...],
+    *,
+    held: Slice | None = None,
+    costs: tuple[tuple[int, int], ...] = (),
 ) -> Card:
+    """What a stage, or the holder, says about itself."""
     return Card(
         stage=stage,
         name=f"simulated {profile.name}",
         version=gardener.__version__,
-        first=first,
-        end=end,
+        first=held.first if held else 0,
+        end=held.end if held else 0,
         layers=model.layers,
         width=model.width,
         model=model.fingerprint,
@@ -227,9 +258,11 @@ def _card(
         quant="none",
         memory=0,
         costs=costs,
+        kv_slot=1 if held and model.slots else 0,
+        kv_room=model.slots if held else 0,
         head_quant="none",
-        layer=_alone(costs, end - first),
-        head=int(end == model.layers and bool(costs)),  # a profile has it in its layers
+        layer=_alone(costs, held.end - held.first) if held else 0,
+        head=int(held is not None and held.is_last and bool(costs)),  # it is in its layers
     )
 
 

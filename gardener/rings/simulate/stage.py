@@ -68,6 +68,11 @@ class SimulatedStage:
         self._texts: dict[int, _Text] = {}
         self.layer = held.first
 
+    @property
+    def texts(self) -> tuple[int, ...]:
+        """The requests of which it holds rows; none but at stage 1."""
+        return tuple(self._texts)
+
     def check_open(self, message: Open) -> None:
         """Raises StageFailed if log probabilities are wanted, which nobody has recorded."""
         if message.logprobs is not None:
