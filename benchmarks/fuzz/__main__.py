@@ -37,7 +37,7 @@ def wire(options: argparse.Namespace) -> None:
     pure.run(2_000)  # what is loaded late is loaded now
     before, began = Taken.now(), time.monotonic()
     tally = pure.run(options.frames)
-    report("frames to a link without a socket", options.frames, began, before, Taken.now(), tally)
+    report("frames to a link without a socket", pure.frames, began, before, Taken.now(), tally)
     uvloop.run(over_sockets(options))
 
 
@@ -84,7 +84,7 @@ def http(options: argparse.Namespace) -> None:
             before, began = _of(server), time.monotonic()
             asyncio.run(requests.run(options.requests, first=2_000))
             time.sleep(1)  # what was left is let go of
-            report("requests", options.requests, began, before, _of(server), requests.tally)
+            report("requests", requests.sent, began, before, _of(server), requests.tally)
             if server.fault:
                 sys.exit(f"FAULT: {server.fault}")
 

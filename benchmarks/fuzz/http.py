@@ -44,6 +44,7 @@ class Requests:
     seed: int
     tally: Tally = field(default_factory=Tally)
     right: str = ""
+    sent: int = 0
 
     async def run(self, requests: int, first: int = 0) -> Tally:
         """So many, and an honest one at the beginning and the end."""
@@ -75,6 +76,7 @@ class Requests:
             self.tally.fault(f"honestly asked, the server wrote {text!r}, not {self.right!r}")
 
     async def _one(self, number: int) -> None:
+        self.sent += 1
         sent = spoilt(random.Random(f"{self.seed} request {number}"))
         try:
             found, ended = await self._asked(sent)

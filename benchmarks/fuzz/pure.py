@@ -16,30 +16,32 @@ class Pure:
     """`run` it; the same seed does the same."""
 
     def __init__(self, seed: int) -> None:
+        self.frames = 0
+        """Those that were sent."""
         self.tally = Tally([body(sample) for sample in samples()])
         self._chance = random.Random(seed)
         self._spoiler = Spoiler(self._chance)
 
     def run(self, frames: int) -> Tally:
         """So many frames, some of them one after the other on the same link."""
-        sent = 0
-        while sent < frames and not self.tally.faults:
-            sent += self._one(min(frames - sent, self._chance.choice((1, 1, 2, 4))))
+        until = self.frames + frames
+        while self.frames < until and not self.tally.faults:
+            self._some(min(until - self.frames, self._chance.choice((1, 1, 2, 4))))
         return self.tally
 
-    def _one(self, frames: int) -> int:
+    def _some(self, frames: int) -> None:
         """A link in some state, and what it says to so many frames."""
         link = self._link()
         for _ in range(frames):
             given = self._chance.choice(self.tally.corpus)
             frame = self._spoiler.spoilt(given, self.tally.corpus)
+            self.frames += 1
             try:
                 said = self._said(link, frame)
             except Exception:
                 self.tally.fault(f"{traceback.format_exc()}\nframe {frame.hex()}")
-                return frames
+                return
             self.tally.hear(said, frame[4:])
-        return frames
 
     def _link(self) -> Connection:
         """In the greeting, or open, at either end."""
