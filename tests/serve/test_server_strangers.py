@@ -40,6 +40,18 @@ def test_what_is_no_http_is_told_so(sent: bytes, code: str) -> None:
     run(scenario)
 
 
+def test_who_asks_for_the_head_alone_gets_no_body_with_a_refusal() -> None:
+    async def scenario() -> None:
+        async with served() as made, listening_to(made) as port:
+            head = CHUNKED.replace(b"POST", b"HEAD") + b"g\r\n"
+            answer = await asked(Address("127.0.0.1", port), head)
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert answer.endswith(b"\r\n\r\n")
+            assert b" 200 " in await ask(port, post(max_tokens=8))
+
+    run(scenario)
+
+
 def test_a_thousand_idle_connections_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those beyond `--connections` are closed, the others when they have said nothing for a while;
     who has a connection is answered all the time."""
