@@ -69,7 +69,7 @@ def test_the_oracle_sees_a_wrong_text_and_what_is_left(monkeypatch: pytest.Monke
 
     def forgets(self: Holder) -> None:
         self.lost, self._broke, self._refusal = frozenset(), "", None
-        self._be_patient(None)
+        self._patience.end()
 
     monkeypatch.setattr(Holder, "mended", forgets)
     assert any("nothing happens" in each for each in play(case).wrong)
