@@ -189,6 +189,7 @@ class Connection(H11Protocol):
             self.transport.write(self._written(error))
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False  # nobody is told to go on any more
             self.cycle.message_event.set()
         self.flow.resume_reading()
         if self.transport.can_write_eof():

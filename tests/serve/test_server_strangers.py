@@ -52,6 +52,20 @@ def test_who_asks_for_the_head_alone_gets_no_body_with_a_refusal() -> None:
     run(scenario)
 
 
+def test_who_waits_to_go_on_and_does_not_is_only_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with served() as made, listening_to(made) as port:
+            waits = CHUNKED.replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n") + b"g\r\n"
+            answer = await asked(Address("127.0.0.1", port), waits)
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert b" 200 " in await ask(port, post(max_tokens=8))
+
+    run(scenario)
+    assert "Traceback" not in caplog.text
+
+
 def test_a_thousand_idle_connections_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those beyond `--connections` are closed, the others when they have said nothing for a while;
     who has a connection is answered all the time."""
