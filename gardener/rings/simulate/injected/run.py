@@ -19,7 +19,13 @@ from gardener.rings.simulate.injected import oracle
 from gardener.rings.simulate.injected.case import Ask, Case
 from gardener.rings.simulate.injected.faults import GUESTS
 from gardener.rings.simulate.injected.injector import Injector
-from gardener.rings.simulate.injected.machines import Death, MachineLoop, MachineNetwork, end
+from gardener.rings.simulate.injected.machines import (
+    Death,
+    Machine,
+    MachineLoop,
+    MachineNetwork,
+    end,
+)
 from gardener.rings.simulate.injected.oracle import Answer
 from gardener.rings.simulate.injected.written import EOS, TAP, Foreseeing, Unforgetting, recording
 from gardener.rings.simulate.library import Library
@@ -170,7 +176,7 @@ class Play:
             max_requests=case.most,
             keep=case.keep,
             patience_lost=case.patience,
-            news=self._hear,
+            news=partial(self._hear, self.injector.machines[0]),
             make_worker=lambda name: VirtualWorker(name, self._meter),
         )
 
@@ -187,8 +193,10 @@ class Play:
             made.append(Foreseeing(self._library, self._meter, chance, seconds, taps))
         return made
 
-    def _hear(self, line: str) -> None:
+    def _hear(self, machine: Machine, line: str) -> None:
         """The holder has news of the ring."""
+        if not machine.alive:
+            return
         if line.startswith("the ring stands again"):
             if line.endswith("on"):  # the request goes on, or requests go on
                 self.mended.append(self._loop.time())
