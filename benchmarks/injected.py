@@ -22,7 +22,8 @@ from collections.abc import Iterable, Iterator
 from gardener.rings.simulate.injected.boundaries import at_each_boundary
 from gardener.rings.simulate.injected.case import Case, draw
 from gardener.rings.simulate.injected.faults import CRASHES, KINDS, Fault, When
-from gardener.rings.simulate.injected.run import Outcome, play
+from gardener.rings.simulate.injected.outcome import Outcome
+from gardener.rings.simulate.injected.run import play
 
 
 def told(outcome: Outcome) -> str:
