@@ -38,6 +38,11 @@ class PeerLost(GardenerError):
     """A peer is gone: the connection broke, or nothing was heard for too long."""
 
 
+class Distrusted(PeerLost):
+    """Whoever is at the other end is not believed, does not believe us, or speaks no language of
+    ours: no loss, but something that people have to put right."""
+
+
 class StageFailed(GardenerError):
     """A stage could not compute a request, for instance for lack of memory. The ring stands."""
 

@@ -51,8 +51,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--stages", type=int, default=3)
     parser.add_argument("--tokens", type=int, help=f"of each answer: {TOKENS}")
     parser.add_argument("--kinds", type=kinds, default=KINDS, help=",".join(KINDS))
+    parser.add_argument("--keys", action="store_true", help="soak: all links in TLS")
     parser.add_argument("--requests", type=int, default=1000, help="flat")
     parser.add_argument("--victim", type=int, default=2, help="flat: the stage that is killed")
+    parser.add_argument("--verbose", action="store_true", help="what all processes said, each time")
     parser.add_argument("--json", help="a file for all figures")
     given = parser.parse_args()
     given.tokens = given.tokens or TOKENS[given.what]

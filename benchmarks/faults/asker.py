@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -92,12 +93,14 @@ def main() -> None:
     parser.add_argument("--peer", required=True)
     parser.add_argument("--listen", required=True)
     parser.add_argument("--keep-prefixes", action="store_true")
+    parser.add_argument("--keys", type=Path)
     parser.add_argument("--insecure", action="store_true")
     options = parser.parse_args()
     settings = gardener.RingSettings(
         peer=options.peer,
         listen=options.listen,
         keep_prefixes=options.keep_prefixes,
+        keys=options.keys,
         insecure=options.insecure,
     )
     with asyncio.Runner(loop_factory=settings.loop()) as runner:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.faults.holders import Question
 
@@ -23,6 +23,9 @@ LATEST = 0.7
 
 JOINS = 1.5
 """Most seconds from the end of a fault to one that comes while the ring closes again."""
+
+JOINING, TOGETHER = "joining", "together"
+MOMENTS = ("prefill", "prefill", "decoding", "decoding", JOINING, JOINING, TOGETHER)
 
 POLICIES = ("gardener", "plain", "serial", "chunked", "pipedec", "flowspec", "alternating")
 DEFAULT_POLICY, ACCOMPANIED = 0.7, 0.2
@@ -85,8 +88,8 @@ class Blow:
 class Fault:
     """What is asked, and what goes wrong meanwhile.
 
-    moment  prefill, decoding, or joining: then `again` strikes `gap` seconds after the first blow
-            is over, while the ring closes again
+    moment  prefill, decoding, joining: then `again` strikes `gap` seconds after the first blow is
+            over, while the ring closes again; or together: then it strikes with the first one
     share   how far prefill is, or the answer, when the first blow strikes
     beside  another question that is asked at the same time
     """
@@ -101,7 +104,8 @@ class Fault:
     beside: Question | None = None
 
     def __str__(self) -> str:
-        then = "" if self.again is None else f", {self.gap:.2f} s later {self.again}"
+        later = "with it" if self.moment == TOGETHER else f"{self.gap:.2f} s later"
+        then = "" if self.again is None else f", {later} {self.again}"
         beside = ", two questions" if self.beside else ""
         when = f"{self.moment} at {100 * self.share:.0f} %"
         return (
@@ -123,11 +127,12 @@ def draw(seed: int, number: int, stages: int, tokens: int, kinds: Sequence[str])
     """Fault `number` of this seed. Stages are killed in turn."""
     chance = random.Random(f"{seed}-{number}")
     blow = _blow(chance, stages, kinds, number % stages + 1)
-    moments = ("prefill", "decoding", "decoding", "joining")
-    moment = "decoding" if blow.kind == "holder" else chance.choice(moments)
+    moment = "decoding" if blow.kind == "holder" else chance.choice(MOMENTS)
     again = None
-    if moment == "joining":
+    if moment in (JOINING, TOGETHER):
         again = _blow(chance, stages, [k for k in kinds if k != "holder"] or ["kill"])
+        if (again.kind, again.place) == (blow.kind, blow.place):  # once is enough
+            again = replace(again, place=again.place % stages + 1)
     return Fault(
         number,
         _question(chance, tokens),

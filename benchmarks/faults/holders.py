@@ -116,13 +116,12 @@ class ApiHolder:
         listen: str,
         keep: bool,
         before: Sequence[str] = (),
-        insecure: bool = False,
+        security: Sequence[str] = (),
     ) -> None:
         """`peer` and `listen` as `RingSettings` has them, `keep`: prefixes. `before`: what goes
-        before the command."""
+        before the command; `security`: options of it."""
         command = [*before, *ASKER, "--peer", peer, "--listen", listen]
-        command += ["--keep-prefixes"] if keep else []
-        command += ["--insecure"] if insecure else []
+        command += [*(["--keep-prefixes"] if keep else []), *security]
         self.program = Told("the holder", command, heard=self._heard)
         self.closed: float | None = None
         self._answers: list[Answer] = []
@@ -193,8 +192,9 @@ class HttpHolder:
     how = "HTTP"
     key = ""
 
-    def __init__(self, peer: str, listen: str) -> None:
-        self.program = Program("the server", (*SERVER, "--peer", peer, "--listen", listen))
+    def __init__(self, peer: str, listen: str, security: Sequence[str] = ()) -> None:
+        command = (*SERVER, "--peer", peer, "--listen", listen, *security)
+        self.program = Program("the server", command)
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -224,7 +224,7 @@ class HttpHolder:
                 seed=question.seed,
                 ignore_eos=True,
             )
-        except OSError as error:
+        except (OSError, IndexError) as error:  # no status came
             heard.error = f"{type(error).__name__}: {error}"
         answer.comments = heard.comments
         if heard.done and not heard.error:

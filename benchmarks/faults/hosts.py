@@ -29,6 +29,9 @@ DOWN = 10.0
 """Seconds for which a wire is pulled."""
 
 PORT = 7000
+SECURITY = ("--insecure",)
+"""Nobody else is on these wires."""
+
 PULLED_AT = 0.3
 """Part of the answer after which that happens."""
 
@@ -65,7 +68,11 @@ class Ring:
         self.nodes = [self._node(stage) for stage in range(1, len(self.hosts) + 1)]
         first = self.hosts[0]
         self.holder = ApiHolder(
-            self._at(1), f"{first.address}:{PORT}", keep=False, before=first.inside(), insecure=True
+            self._at(1),
+            f"{first.address}:{PORT}",
+            keep=False,
+            before=first.inside(),
+            security=SECURITY,
         )
 
     def _at(self, stage: int) -> str:
@@ -77,7 +84,7 @@ class Ring:
         return Program(
             f"stage {stage}",
             (
-                *(*host.inside(), sys.executable, *NODE, "--threads", "1", "--insecure"),
+                *(*host.inside(), sys.executable, *NODE, "--threads", "1", *SECURITY),
                 *("--stage", str(stage), "--stages", str(stages)),
                 *("--listen", self._at(stage), "--peer", peer),
             ),

@@ -99,11 +99,11 @@ class Program:
         return at
 
     def state(self, lines: int = 12) -> str:
-        """Whether it lives, and what it printed last."""
+        """Whether it lives, and what it printed last, with seconds of one clock for all."""
         if self.process is None:
             return f"{self.name}: not started"
         fate = "alive" if self.alive else f"ended with status {self.process.returncode}"
-        said = [f"    {at - self.begun:8.2f} s  {line}" for at, line in self.lines[-lines:]]
+        said = [f"    {at % 1000:7.2f} s  {line}" for at, line in self.lines[-lines:]]
         return "\n".join((f"{self.name} (pid {self.pid}): {fate}, said", *said))
 
     def _said(self, line: str) -> None:

@@ -2,15 +2,18 @@
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks.faults.drawn import PROMPTS, Fault, draw, questions
 from benchmarks.faults.holders import Answer, ApiHolder, HttpHolder, Question
 from benchmarks.faults.nodes import Nodes
 from benchmarks.faults.trial import Outcome, Trial, take_over
+from gardener.keys.folder import init
 
 SPELL = 20
 """Faults after which another holder takes the ring: by the API with kept prefixes and without, and
@@ -69,8 +72,9 @@ async def prefills(holder: ApiHolder) -> dict[str, float]:
 class Run:
     """The ring, and whoever asks it now."""
 
-    def __init__(self, nodes: Nodes) -> None:
-        self.nodes = nodes
+    def __init__(self, nodes: Nodes, security: Sequence[str]) -> None:
+        """`security`: options that all who are in the ring get."""
+        self.nodes, self._security = nodes, security
         self.holder: ApiHolder | HttpHolder | None = None
         self._spell = -1
 
@@ -86,11 +90,13 @@ class Run:
 
     def _made(self) -> ApiHolder | HttpHolder:
         if self._spell % 3 == 2:
-            return HttpHolder(self.nodes.peer, self.nodes.listen)
-        return self._api(keep=self._spell % 3 == 0)
+            return HttpHolder(self.nodes.peer, self.nodes.listen, self._security)
+        return self.by_api(keep=self._spell % 3 == 0)
 
-    def _api(self, keep: bool) -> ApiHolder:
-        return ApiHolder(self.nodes.peer, self.nodes.listen, keep)
+    def by_api(self, keep: bool) -> ApiHolder:
+        """A holder that is not open yet."""
+        nodes = self.nodes
+        return ApiHolder(nodes.peer, nodes.listen, keep, security=self._security)
 
     async def leave(self) -> None:
         """End the present holder."""
@@ -104,7 +110,7 @@ class Run:
         answer = self.holder.ask(fault.question)
         right = trial.expected(fault.question)
         await answer.reaches(1 + int(fault.share * right.count))
-        new = self._api(keep=True)
+        new = self.by_api(keep=True)
         closed = await take_over(self.holder, new)
         self.holder = new
         outcome = Outcome(fault, new.how, closed=closed)
@@ -131,21 +137,36 @@ class Run:
 
 async def soak(options: argparse.Namespace) -> Soak:
     """All faults that were asked for."""
+    with tempfile.TemporaryDirectory() as folder:
+        return await struck(options, secured(options, Path(folder)))
+
+
+def secured(options: argparse.Namespace, folder: Path) -> Sequence[str]:
+    """Options for all in the ring, whose keys are made in this folder if it is to have some."""
+    if not options.keys:
+        return ()
+    init(folder, "faults", options.stages, spares=0, days=1)
+    return ("--keys", str(folder))
+
+
+async def struck(options: argparse.Namespace, security: Sequence[str]) -> Soak:
+    """The same with these options for all in the ring."""
     found, began = Soak(), time.monotonic()
-    nodes = Nodes(options.stages)
-    run = Run(nodes)
+    nodes = Nodes(options.stages, security)
+    run = Run(nodes, security)
     try:
         await nodes.start()
-        run.holder = first = ApiHolder(nodes.peer, nodes.listen, keep=False)
+        run.holder = first = run.by_api(keep=False)
         await first.open()
         trial = Trial(nodes, await reference(first, options.tokens), await prefills(first))
-        print(f"references after {time.monotonic() - began:.0f} s", flush=True)
+        first_tokens = ", ".join(f"{seconds:.2f} s" for seconds in trial.prefill.values())
+        print(f"the first token of each prompt alone: {first_tokens}", flush=True)
         await run.leave()
         for number in chosen(options):
             fault = draw(options.seed, number, options.stages, options.tokens, options.kinds)
             outcome = await one(run, trial, fault)
             found.outcomes.append(outcome)
-            report(outcome, options.seed, run)
+            report(outcome, options, run)
             if outcome.wrong:
                 await run.recover()
     finally:
@@ -171,8 +192,8 @@ async def one(run: Run, trial: Trial, fault: Fault) -> Outcome:
         return Outcome(fault, "" if run.holder is None else run.holder.how, wrong=[str(error)])
 
 
-def report(outcome: Outcome, seed: int, run: Run) -> None:
-    """A line as it goes, and all there is to know if something is wrong."""
+def report(outcome: Outcome, options: argparse.Namespace, run: Run) -> None:
+    """A line as it goes, and all there is to know if something is wrong, or if it is asked for."""
     fault = outcome.fault
     took = f"resumed {outcome.resumed:5.2f} s, outage {outcome.outage:5.2f} s"
     if outcome.closed is not None:
@@ -180,9 +201,10 @@ def report(outcome: Outcome, seed: int, run: Run) -> None:
     verdict = "WRONG" if outcome.wrong else "right"
     print(f"{fault.number:4d} {verdict} {outcome.how:4s} {took}: {fault}", flush=True)
     if outcome.wrong:
-        print(f"     again: --seed {seed} --only {fault.number}")
+        print(f"     again: --seed {options.seed} --only {fault.number}")
         for why in outcome.wrong:
             print(f"     {why}")
+    if outcome.wrong or options.verbose:
         print(run.states(), flush=True)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.faults.drawn import Blow, Fault
+from benchmarks.faults.drawn import TOGETHER, Blow, Fault
 from benchmarks.faults.holders import Answer, ApiHolder, Holder, HttpHolder, Question
 from benchmarks.faults.nodes import READY, Nodes
 
@@ -75,10 +75,7 @@ class Trial:
         began = time.monotonic()
         if answers[0].finish is not None:
             outcome.wrong.append(f"it ended too early: {answers[0].error or answers[0].finish}")
-        whole = await self.strike(fault.blow, holder)
-        if fault.again is not None:
-            await asyncio.sleep(fault.gap)
-            whole = await self.strike(fault.again, holder)
+        whole = await self._blows(fault, holder)
         deadline = time.monotonic() + ENDS_WITHIN
         for question, answer in zip(asked, answers, strict=True):
             outcome.wrong += await self._verdict(question, answer, deadline)
@@ -88,6 +85,17 @@ class Trial:
         outcome.outage, outcome.resumed = gaps(answers[0], began, whole)
         outcome.said = sum(len(answer.comments) for answer in answers)
         return outcome
+
+    async def _blows(self, fault: Fault, holder: Holder) -> float:
+        """All that goes wrong; returns when all was whole again."""
+        if fault.again is None:
+            return await self.strike(fault.blow, holder)
+        if fault.moment == TOGETHER:
+            both = (self.strike(fault.blow, holder), self.strike(fault.again, holder))
+            return max(await asyncio.gather(*both))
+        await self.strike(fault.blow, holder)
+        await asyncio.sleep(fault.gap)
+        return await self.strike(fault.again, holder)
 
     async def _moment(self, fault: Fault, answer: Answer) -> None:
         """Wait for when the first blow is to strike."""

@@ -50,7 +50,7 @@ class Condition:
         """As `tc` takes it."""
         return (
             *("delay", f"{1e3 * self.delay:g}ms", "loss", f"{100 * self.loss:g}%"),
-            *(("rate", f"{self.rate:g}bit") if self.rate else ()),
+            *(("rate", f"{self.rate:.0f}bit") if self.rate else ()),
         )
 
 

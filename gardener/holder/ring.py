@@ -20,7 +20,7 @@ from gardener.net.keys import Keys
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
-from gardener.net.notices import LASTS, Notices
+from gardener.net.notices import LASTS, Notices, Strangers
 from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.cards import SERVED, mismatch, other_ring, ring_problem
 from gardener.protocol.messages import (
@@ -94,6 +94,7 @@ class Ring:
         self._owner = owner
         self._listen_at, self._peer, self._patience = listen_at, peer, patience
         self._notices = Notices(say)
+        self._strangers = Strangers(say)
         self._obstacle = ("", 0.0)  # what was in the way, and at which loop time
         self._missed: float | None = None  # since which loop time the last stage has missed us
         self._nonce = secrets.token_bytes(16)
@@ -142,6 +143,7 @@ class Ring:
                 self,
                 admit=self._admit,
                 met=self._met,
+                distrusted=self._strangers.tell,
                 keys=self._keys,
             )
         except UserError as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from gardener.errors import GardenerError, RemoteError, UserError
+from gardener.errors import Distrusted, GardenerError, RemoteError, UserError
 from gardener.net.address import Address, Inherited, bind_problem, every, inherited, parse
 from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link, Terms
@@ -28,6 +28,10 @@ LOOKERS = 8
 """Those who only look, likewise. They push out no greeting."""
 
 
+def ignore(sentence: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Host:
     """Who takes the links of a listening socket; see `listen`."""
@@ -36,6 +40,7 @@ class Host:
     card: Callable[[], Card]
     met: Callable[[Link], None]
     refused: Callable[[str], None]
+    distrusted: Callable[[str], None]
     sight: Callable[[], Sight]
 
 
@@ -110,6 +115,8 @@ class Listener:
             return  # to leave is what they came for
         self._greetings.pop(link, None)
         host.refused(str(error))
+        if isinstance(error, Distrusted | RemoteError) or not link.parting.cause:
+            host.distrusted(str(error))  # all but those who have just left
 
 
 async def listen(
@@ -119,7 +126,8 @@ async def listen(
     *,
     admit: Admit,
     met: Callable[[Link], None],
-    refused: Callable[[str], None] = lambda sentence: None,
+    refused: Callable[[str], None] = ignore,
+    distrusted: Callable[[str], None] = ignore,
     sight: Callable[[], Sight] | None = None,
     times: Times = TIMES,
     keys: Keys | None = None,
@@ -128,9 +136,9 @@ async def listen(
     """Accept links from upstream at `address`; `met` gets each one that is open, and may still
     raise RemoteError to refuse it. A `Listener` goes on as this one.
 
-    A greeting that fails ends only its own connection; `refused` is told why, in a sentence.
-    Those who only look are shown `sight`. `replace`: see `Greeting`. Raises UserError if the
-    address cannot be had.
+    A greeting that fails ends only its own connection; `refused` is told why, in a sentence,
+    and `distrusted` if it is not just that the peer has left. Those who only look are
+    shown `sight`. `replace`: see `Greeting`. Raises UserError if the address cannot be had.
     """
     show = card if callable(card) else lambda: card
     host = Host(
@@ -138,6 +146,7 @@ async def listen(
         show,
         met,
         refused,
+        distrusted,
         sight or _sight,
     )
     if isinstance(address, Listener):
@@ -160,6 +169,8 @@ async def refuse_all(
     sight: Callable[[], Sight],
     keys: Keys | None = None,
     replace: Replace | None = None,
+    *,
+    distrusted: Callable[[str], None] = ignore,
 ) -> Listener:
     """Listen at `address`, but refuse whoever dials, for what `why` says then, until `listen` is
     given the listener. Only those who look are shown `card`. `replace`: see `Greeting`. Raises
@@ -171,6 +182,7 @@ async def refuse_all(
         nobody,
         admit=why,
         met=nobody.met,
+        distrusted=distrusted,
         sight=sight,
         keys=keys,
         replace=replace,

@@ -15,8 +15,14 @@ AGAIN = 5.0
 LASTS = 3.0
 """Seconds for which a stage may miss the holder, which has only just come, until that is told."""
 
-_MOVES = re.compile(r"\d+(?= %)|(, for \d+ s)$")
+_MOVES = re.compile(r"\d+(?= %)|(, for \d+ s)$|\d\d:\d\d(?= UTC\))")
 """What moves in a notice that is the same otherwise."""
+
+_PORT = re.compile(r"( at \S*[^\s:]):\d+(?=[ :,])")
+"""The port of a peer in a sentence: with every attempt it is another one."""
+
+KNOCKS = 2.0
+"""Seconds after a notice of a stranger in which no other one is told, whoever that is."""
 
 KEPT = 64
 """Most notices that are remembered: their words may come from a peer."""
@@ -49,3 +55,22 @@ class Notices:
         """The wait is over: whatever comes is news."""
         self._newest = ""
         self._quiet.clear()
+
+
+class Strangers:
+    """Those who come to a port and cannot be talked to: `say` is told, but nobody who knocks again
+    and again, or in many shapes, floods a terminal or fills a disk."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._notices = Notices(self._told)
+        self._quiet = 0.0  # loop time until which nothing is told
+
+    def tell(self, sentence: str) -> None:
+        """This one has come, and is gone."""
+        if asyncio.get_running_loop().time() >= self._quiet:
+            self._notices.tell(_PORT.sub(r"\1", sentence, count=1))
+
+    def _told(self, notice: str) -> None:
+        self._quiet = asyncio.get_running_loop().time() + KNOCKS
+        self._say(notice)

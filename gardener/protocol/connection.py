@@ -184,7 +184,7 @@ class Connection:
         self.private = True
         why = self._greeting.disbelief(identity, wall)
         if why is not None:
-            self._end(parting.refused(self, why), now)
+            self._end(parting.disbelieved(self, why), now)
         elif self.parting is None:
             self._introduce()
 
@@ -274,14 +274,17 @@ class Connection:
         elif isinstance(message, Hello | Welcome):
             yield from self._meet(message, now)
         elif isinstance(message, Bye):
-            self._end(parting.left(self, message, was_open=self.is_open), now)
+            left = parting.left(self, message, was_open=self.is_open, secured=self._secured)
+            self._end(left, now)
         else:
             yield message
 
     def _meet(self, message: Hello | Welcome, now: float) -> Iterator[LinkEvent]:
         """The peer has shown its card: refuse it, or take our next step of the greeting."""
         why = self._greeting.refusal(message)
-        if why is not None:
+        if (pretence := self._greeting.pretence()) is not None:
+            self._end(parting.disbelieved(self, pretence), now)
+        elif why is not None:
             self._end(parting.refused(self, why), now)
         elif isinstance(message, Hello):
             self.send(self._greeting.welcome(message))

@@ -60,11 +60,18 @@ class Greeting:
     def refusal(self, message: Hello | Welcome) -> str | None:
         """The peer has shown its card. Returns why we refuse it, or None."""
         self.peer = message.card
-        why = self.identity and stage_problem(self.identity, message.card.stage)
+        if why := self.pretence():
+            return why
         missed = message.missed if isinstance(message, Hello) else None
-        if why is None and self._replace is not None and missed is not None:
+        if self._replace is not None and missed is not None:
             return self._replace(message.card, missed)
-        return why or self._admit(message.card)
+        return self._admit(message.card)
+
+    def pretence(self) -> str | None:
+        """Why the peer, which has shown its card, is not what that says; or None."""
+        if self.identity is None or self.peer is None:
+            return None
+        return stage_problem(self.identity, self.peer.stage)
 
     def welcome(self, hello: Hello) -> Welcome:
         """The answer of the end that accepted to a peer that it does not refuse."""

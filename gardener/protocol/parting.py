@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gardener.errors import GardenerError, PeerLost, RemoteError
+from gardener.errors import Distrusted, GardenerError, PeerLost, RemoteError
 from gardener.protocol.messages import Bye
 from gardener.protocol.names import as_name
 from gardener.protocol.strangers import Stranger
@@ -56,26 +56,33 @@ def refused(peer: object, why: str) -> Parting:
     return Parting(PeerLost(f"we refused {peer}: {printable(why)}"), bye=_bye(why))
 
 
-def left(peer: object, bye: Bye, *, was_open: bool) -> Parting:
-    """The peer has said Bye."""
+def disbelieved(peer: object, why: str) -> Parting:
+    """We do not take this peer for what it says it is."""
+    return Parting(Distrusted(f"we refused {peer}: {printable(why)}"), bye=_bye(why))
+
+
+def left(peer: object, bye: Bye, *, was_open: bool, secured: bool = False) -> Parting:
+    """The peer has said Bye. `secured`: it may not believe us."""
     said = f"{'left' if was_open else 'refused the link'}: {printable(bye.why)}"
-    return Parting(PeerLost(f"{peer} {said}"), f"it {said}")
+    kind = Distrusted if secured and not was_open else PeerLost
+    return Parting(kind(f"{peer} {said}"), f"it {said}")
 
 
 def stranger(peer: object, found: Stranger) -> Parting:
     """The peer does not talk as we do."""
-    error = PeerLost(f"{peer} {found.said}")
-    return Parting(error, f"it {found.said}", found.bye, found.answer)
+    error = Distrusted(f"{peer} {found.said}")
+    bye = None if found.answer else found.bye
+    return Parting(error, f"it {found.said}", bye, found.answer)
 
 
 def untrusted(peer: object, why: str) -> Parting:
     """TLS does not let us believe the peer, or what comes from it; and tells it so."""
-    return Parting(PeerLost(f"we refused {peer}: {why}"), why, alerted=True)
+    return Parting(Distrusted(f"we refused {peer}: {why}"), why, alerted=True)
 
 
 def distrusted(peer: object, why: str) -> Parting:
     """TLS does not let the peer believe us."""
-    return Parting(PeerLost(f"{peer} refused the link: {why}"), f"it refused the link: {why}")
+    return Parting(Distrusted(f"{peer} refused the link: {why}"), f"it refused the link: {why}")
 
 
 def breach(peer: object, error: RemoteError) -> Parting:

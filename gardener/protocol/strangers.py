@@ -12,6 +12,7 @@ _TLS = (b"\x14\x03", b"\x15\x03", b"\x16\x03", b"\x17\x03")  # the records that 
 
 WITHOUT = "this port does not speak TLS, its owner was started without --keys: start both with it"
 WITH = "this port speaks TLS: start with --keys DIR, the files of `gardener keys init` for you"
+OTHERWISE = Bye("this end of the connection is one of a ring of Gardener, and the other is not")
 NOT_HTTP = (
     "Here a ring of Gardener talks to itself, not in HTTP. "
     "Ask the server instead: its address is what `gardener serve` prints.\n"
@@ -23,12 +24,12 @@ class Stranger:
     """Somebody who does not talk as we do.
 
     said    what it does, with the way out: follows on its name
-    bye     what it is told, if it is a Gardener, or may be
-    answer  what it is told otherwise, as bytes
+    bye     what it is told, since it may be a Gardener
+    answer  what it is told instead, as bytes, if it is none
     """
 
     said: str
-    bye: Bye | None = None
+    bye: Bye = OTHERWISE
     answer: bytes = b""
 
 
@@ -57,7 +58,7 @@ def _without_tls(head: bytes, accepted: bool) -> Stranger:
     if head[:1] != b"\0":  # with which every greeting begins: the length of a small frame
         return Stranger(f"does not speak TLS (it begins with {head[:HEAD].hex(' ')})")
     said = "does not speak TLS, it was started without --keys and we with: start both with it"
-    return Stranger(said, bye=Bye(WITH) if accepted else None)
+    return Stranger(said, bye=Bye(WITH)) if accepted else Stranger(said)
 
 
 def _http(text: str) -> bytes:

@@ -204,9 +204,11 @@ class Connection(H11Protocol):
             (b"x-request-id", mark.encode()),
             (b"connection", b"close"),
         ]
+        # A request that was read may have been one for the head alone.
+        bare = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
         events = (
             h11.Response(status_code=error.status, headers=headers),
-            h11.Data(data=bytes(response.body)),
+            h11.Data(data=b"" if bare else bytes(response.body)),
             h11.EndOfMessage(),
         )
         return b"".join(self.conn.send(event) or b"" for event in events)

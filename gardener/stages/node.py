@@ -18,7 +18,7 @@ from gardener.net.keys import Keys
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
 from gardener.net.neighbours import Neighbours
-from gardener.net.notices import LASTS, Notices
+from gardener.net.notices import LASTS, Notices, Strangers
 from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.cards import busy, mismatch, not_the_first
 from gardener.protocol.messages import (
@@ -107,6 +107,7 @@ class StageNode:
             self,
             admit=self._admit,
             met=self._met,
+            distrusted=Strangers(self._say).tell,
             sight=self.sight,
             keys=self._keys,
         )

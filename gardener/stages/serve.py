@@ -13,6 +13,7 @@ import gardener
 from gardener.net.address import check_free, parse, parse_peer
 from gardener.net.keys import Keys
 from gardener.net.listen import Listener, refuse_all
+from gardener.net.notices import Strangers
 from gardener.net.security import secure
 from gardener.net.spares import parse_spares
 from gardener.protocol.certificates import name_of
@@ -64,6 +65,7 @@ async def serve(
         lambda: machine.sight(phases.doing),
         keys,
         None if by is None else by.asked,
+        distrusted=Strangers(say).tell,
     )
     say(f"listening at {listener.address}")
     try:

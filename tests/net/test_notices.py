@@ -17,7 +17,7 @@ from gardener.holder import ring as ring_module
 from gardener.holder.holder import Holder
 from gardener.net.address import Address
 from gardener.net.listen import listen
-from gardener.net.notices import AGAIN, KEPT, Notices
+from gardener.net.notices import AGAIN, KEPT, KNOCKS, Notices, Strangers
 from gardener.stages.phases import Phases
 
 
@@ -285,3 +285,34 @@ def test_a_ring_of_one_stage_is_ready_at_once() -> None:
             )
 
     run(scenario)
+
+
+def test_strangers_are_told_whatever_their_ports_but_not_again_and_again() -> None:
+    async def scenario() -> list[str]:
+        told: list[str] = []
+        strangers = Strangers(told.append)
+        for attempt in range(100):
+            strangers.tell(f"we refused the peer at 10.0.0.3:{50_000 + attempt}: it is late")
+            strangers.tell(f"the peer at [fe80::3]:{50_000 + attempt} speaks TLS")
+            await asyncio.sleep(0.25)
+        return told
+
+    told = simulated.run(scenario)
+    assert told[:2] == [
+        "we refused the peer at 10.0.0.3: it is late",
+        "the peer at [fe80::3] speaks TLS",
+    ]
+    assert set(told) == set(told[:2])
+    assert len(told) <= 6
+
+
+def test_a_stranger_in_many_shapes_is_told_now_and_then() -> None:
+    async def scenario() -> int:
+        told: list[str] = []
+        strangers = Strangers(told.append)
+        for attempt in range(1000):
+            strangers.tell(f"the peer at 10.0.0.3:50000 begins with {attempt}")
+            await asyncio.sleep(0.01)
+        return len(told)
+
+    assert 2 <= simulated.run(scenario) <= 10 / KNOCKS + 1

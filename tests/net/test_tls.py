@@ -19,11 +19,12 @@ from gardener.net.dial import dial
 from gardener.net.keys import Keys
 from gardener.net.link import Link
 from gardener.net.listen import Listener, listen
+from gardener.net.look import Unseen, View, look
 from gardener.net.tls import Tls
 from gardener.protocol import messages as m
-from gardener.protocol import reports as r
 from gardener.protocol import tensors as t
 from gardener.protocol.connection import Times
+from gardener.protocol.reports import Lost
 from gardener.protocol.wire import Decoder, encode
 
 Scenario = Callable[[], Awaitable[None]]
@@ -60,21 +61,22 @@ class Below(Ear):
     def __init__(self) -> None:
         super().__init__()
         self.whys: list[str] = []
+        self.told: list[str] = []  # to people
 
     async def serve(
         self, keys: Keys | None = TWO, at: str = "127.0.0.1:0", **more: Any
     ) -> Listener:
-        options = {"admit": lambda _: None, "met": self.links.append, "refused": self.whys.append}
+        options = {"admit": lambda _: None, "met": self.links.append}
+        options |= {"refused": self.whys.append, "distrusted": self.told.append}
         return await listen(at, card(2, 2), self, **options | more, keys=keys)
 
 
 async def call(
     address: Address, keys: Keys | None = ONE, stage: int = 1, ear: Ear | None = None, **more: Any
 ) -> Link:
-    options: dict[str, Any] = {"patience": 0.0, "waiting": lambda _: None, **more}
-    return await dial(
-        address, card(stage, 2), ear or Ear(), admit=lambda _: None, keys=keys, **options
-    )
+    options: dict[str, Any] = {"admit": lambda _: None, "patience": 0.0}
+    options |= {"waiting": lambda _: None, **more}
+    return await dial(address, card(stage, 2), ear or Ear(), keys=keys, **options)
 
 
 async def refused(
@@ -89,6 +91,7 @@ async def refused(
     await listener.close()
     assert below.links == []
     assert len(below.whys) == 1
+    assert below.told == below.whys
     return str(caught.value), below.whys[0]
 
 
@@ -123,10 +126,10 @@ def test_both_ends_know_each_other_and_nobody_reads_along(run: Run) -> None:
             assert up.core.identity == TWO.identity
             assert down.core.identity == ONE.identity
             up.send(m.Close(7))
-            down.send(r.Lost(2, 1, 1, 1, "why"))
+            down.send(Lost(2, 1, 1, 1, "why"))
             await until(lambda: below.messages and above.messages)
             assert below.messages == [m.Close(7)]
-            assert above.messages == [r.Lost(2, 1, 1, 1, "why")]
+            assert above.messages == [Lost(2, 1, 1, 1, "why")]
             assert up._tls is not None
             assert up._tls._tls.version() == "TLSv1.3"
             sealed = up._tls.give(encode(m.Bye("a secret")))
@@ -161,11 +164,11 @@ def test_a_bye_arrives_with_what_was_said_before_it(run: Run, leaver: str) -> No
         async with pair() as (above, up, below, down):
             mine, theirs, ear = (up, down, below) if leaver == "up" else (down, up, above)
             for _ in range(50):
-                theirs.send(r.Lost(2, 1, 1, 1, "x" * 900))
-            mine.send(r.Lost(2, 1, 1, 1, "why"))
+                theirs.send(Lost(2, 1, 1, 1, "x" * 900))
+            mine.send(Lost(2, 1, 1, 1, "why"))
             await mine.close("good night")
             await until(lambda: ear.errors)
-            assert r.Lost(2, 1, 1, 1, "why") in ear.messages
+            assert Lost(2, 1, 1, 1, "why") in ear.messages
             assert str(ear.errors[0]).endswith("left: good night")
 
     run(scenario)
@@ -209,7 +212,7 @@ def test_another_cluster(run: Run, mine: str, theirs: str) -> None:
 
 def test_the_end_that_dials_learns_that_it_is_of_another_cluster(run: Run) -> None:
     """It has finished its handshake by then: the refusal is the first that it reads."""
-    foreign = minted.keys("stage-1", "elm")
+    foreign = minted.keys.__wrapped__("stage-1", "elm")  # one of our own, since it is changed
     foreign.dialling.load_verify_locations(cadata=minted.ca("oak").certificate_pem.decode())
 
     async def scenario() -> None:
@@ -307,6 +310,45 @@ def test_who_shows_no_certificate(run: Run) -> None:
         writer.close()
         await until(lambda: below.whys)
         assert "it has shown no certificate" in below.whys[0]
+        await listener.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("refuses", ["listener", "dialler"])
+def test_a_refusal_for_another_reason_arrives_too(run: Run, refuses: str) -> None:
+    """From either end, which has greeted by then."""
+
+    def late(_: m.Card) -> str:
+        return "it is late"
+
+    async def scenario() -> None:
+        below = Below()
+        here: dict[str, Any] = {"admit": late} if refuses == "listener" else {}
+        there: dict[str, Any] = {} if here else {"admit": late}
+        listener = await below.serve(**here)
+        with pytest.raises(PeerLost, match="it is late"):
+            await call(listener.address, **there)
+        await until(lambda: below.whys)
+        assert "it is late" in below.whys[0]
+        await listener.close()
+
+    run(scenario)
+
+
+def test_a_secured_peer_can_be_looked_at(run: Run) -> None:
+    async def scenario() -> None:
+        below = Below()
+        listener = await below.serve()
+        seen = await look(listener.address, minted.keys("holder"))
+        assert isinstance(seen, View)
+        assert seen.looked.card == card(2, 2)
+        unseen = await look(listener.address)
+        assert isinstance(unseen, Unseen)
+        assert "this port speaks TLS: start with --keys DIR" in unseen.detail
+        foreign = await look(listener.address, minted.keys("holder", "elm"))
+        assert isinstance(foreign, Unseen)
+        assert "its certificate is of another cluster" in foreign.detail
         await listener.close()
 
     run(scenario)

@@ -3,7 +3,7 @@
 import pytest
 
 from gardener.protocol.messages import Bye
-from gardener.protocol.strangers import WITH, WITHOUT, recognised
+from gardener.protocol.strangers import OTHERWISE, WITH, WITHOUT, recognised
 
 HELLO = bytes((0, 0, 0, 90))
 TLS = b"\x16\x03\x01\x02"
@@ -14,7 +14,6 @@ TLS = b"\x16\x03\x01\x02"
 def test_a_client_of_http_is_answered_so(word: bytes, secured: bool) -> None:
     found = recognised(word, secured=secured, accepted=True)
     assert found is not None
-    assert found.bye is None
     head, _, text = found.answer.partition(b"\r\n\r\n")
     assert f"content-length: {len(text)}".encode() in head
     assert b"gardener serve" in text
@@ -24,16 +23,22 @@ def test_a_client_of_http_is_answered_so(word: bytes, secured: bool) -> None:
     ("head", "secured", "accepted", "said", "bye"),
     [
         (HELLO, True, True, "does not speak TLS, it was started without --keys", Bye(WITH)),
-        (HELLO, True, False, "does not speak TLS, it was started without --keys", None),
+        (HELLO, True, False, "does not speak TLS, it was started without --keys", OTHERWISE),
         (TLS, False, True, "speaks TLS, it was started with --keys", Bye(WITHOUT)),
-        (b"\x15\x03\x03\x00", False, False, "answers in TLS, and is no stage", None),
-        (b"HTTP/1.1", False, False, "answers in HTTP, so it is no stage", None),
-        (b"HTTP/1.1", True, False, "answers in HTTP, so it is no stage", None),
-        (b"SSH-2.0", True, False, "does not speak TLS (it begins with 53 53 48 2d)", None),
+        (b"\x15\x03\x03\x00", False, False, "answers in TLS, and is no stage", OTHERWISE),
+        (b"HTTP/1.1", False, False, "answers in HTTP, so it is no stage", OTHERWISE),
+        (b"HTTP/1.1", True, False, "answers in HTTP, so it is no stage", OTHERWISE),
+        (
+            b"SSH-2.0",
+            True,
+            False,
+            "does not speak TLS (it begins with 53 53 48 2d)",
+            OTHERWISE,
+        ),
     ],
 )
 def test_each_has_its_sentence(
-    head: bytes, secured: bool, accepted: bool, said: str, bye: Bye | None
+    head: bytes, secured: bool, accepted: bool, said: str, bye: Bye
 ) -> None:
     found = recognised(head, secured=secured, accepted=accepted)
     assert found is not None
