@@ -7,21 +7,23 @@ error, no hang, nothing left.
 
 Each run is a case (`rings/simulate/injected/case.py`) that its seed reproduces. `--one` plays one
 and tells all of it. `--boundaries` lets each machine of small rings die in each way before each of
-its writes, and before each piece that it hears, of a short request. Ends with 1 if anything was
-wrong.
+its writes, and before each piece that it hears, of a short request; and again while the ring is
+broken. Ends with 1 if anything was wrong.
 """
 
 import argparse
+import contextlib
 import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from gardener.rings.simulate.injected.boundaries import at_each_boundary
-from gardener.rings.simulate.injected.case import draw
-from gardener.rings.simulate.injected.faults import CRASHES, KINDS
-from gardener.rings.simulate.injected.run import Outcome, play
+from gardener.rings.simulate.injected.case import Case, draw
+from gardener.rings.simulate.injected.faults import CRASHES, KINDS, Fault, When
+from gardener.rings.simulate.injected.outcome import Outcome
+from gardener.rings.simulate.injected.run import play
 
 
 def told(outcome: Outcome) -> str:
@@ -86,21 +88,36 @@ class Tally:
 
 
 def run_all(outcomes: Iterable[Outcome], progress: int) -> int:
-    """Play them; returns how many were wrong."""
+    """Play them, or as many as there are until Ctrl-C; returns how many were wrong."""
     tally, wrong, begin = Tally(), 0, time.monotonic()
     virtual = 0.0
-    for number, outcome in enumerate(outcomes, 1):
-        tally.add(outcome)
-        virtual += outcome.seconds
-        if outcome.wrong:
-            wrong += 1
-            print(told(outcome), flush=True)
-        if number % progress == 0:
-            print(f"{number} runs, {wrong} wrong", file=sys.stderr, flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        for number, outcome in enumerate(outcomes, 1):
+            tally.add(outcome)
+            virtual += outcome.seconds
+            if outcome.wrong:
+                wrong += 1
+                print(told(outcome), flush=True)
+            if number % progress == 0:
+                print(f"{number} runs, {wrong} wrong", file=sys.stderr, flush=True)
     print("\n".join(tally.lines()))
-    wall = time.monotonic() - begin
-    print(f"\n{tally.runs['all']} runs, {wrong} wrong; {virtual:.0f} virtual s in {wall:.0f} s")
+    wall, cores = time.monotonic() - begin, time.process_time()
+    print(
+        f"\n{tally.runs['all']} runs, {wrong} wrong; {virtual:.0f} virtual s in {wall:.0f} s, "
+        f"{cores:.0f} s of one core"
+    )
     return wrong
+
+
+def boundaries() -> Iterator[Case]:
+    """Deaths of each kind in rings of one to three; then second ones, in rings that are broken."""
+    for stages in (1, 2, 3):
+        for kind in CRASHES:
+            yield from at_each_boundary(stages, kind)
+    for stages in (1, 2, 3):
+        for lost in range(1, stages + 1):
+            first = Fault("crash", lost, 0.3, When("send", 6, lost))
+            yield from at_each_boundary(stages, first=first)
 
 
 def main() -> int:
@@ -115,9 +132,7 @@ def main() -> int:
         print(everything(outcome))
         return bool(outcome.wrong)
     if options.boundaries:
-        kinds = [(stages, kind) for stages in (1, 2, 3) for kind in CRASHES]
-        cases = (case for each in kinds for case in at_each_boundary(*each))
-        return bool(run_all(map(play, cases), 100))
+        return bool(run_all(map(play, boundaries()), 100))
     seeds = range(options.seed, options.seed + options.runs)
     return bool(run_all((play(draw(seed)) for seed in seeds), 500))
 

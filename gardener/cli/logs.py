@@ -4,7 +4,7 @@ import logging
 from typing import Literal
 
 from gardener.cli import output
-from gardener.runtime.logs import AboutRequest, TextFormatter, json_formatter, noted
+from gardener.runtime.logs import AboutRequest, FewLines, TextFormatter, json_formatter, noted
 
 
 def begin_logs(form: Literal["text", "json"], **fields: object) -> None:
@@ -19,6 +19,7 @@ def begin_logs(form: Literal["text", "json"], **fields: object) -> None:
     handler = _Lines()
     handler.setFormatter(formatter)
     handler.addFilter(AboutRequest())
+    handler.addFilter(FewLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("gardener").setLevel(logging.INFO)
 

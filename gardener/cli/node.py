@@ -27,6 +27,7 @@ from gardener.cli.security_options import SecurityOptions
 from gardener.cli.spare_options import SpareOptions
 from gardener.cli.stage_options import StageOptions
 from gardener.errors import UserError
+from gardener.runtime.logs import few
 
 if TYPE_CHECKING:  # it imports torch
     from gardener.stages.node import StageNode
@@ -165,8 +166,7 @@ async def _serve(settings: "NodeSettings", on_leash: bool, view: bool, metrics: 
     from gardener.stages.phases import Phases
     from gardener.stages.serve import serve
 
-    def say(line: str) -> None:
-        note(f"{settings.who}: {line}")
+    say = few(lambda line: note(f"{settings.who}: {line}"))
 
     if on_leash:
         wear()

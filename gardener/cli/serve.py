@@ -18,6 +18,7 @@ from gardener.cli.view.server_watch import ServerWatch
 from gardener.decoding.policy import Bounds
 from gardener.errors import UserError
 from gardener.rings.settings import RingSettings
+from gardener.runtime.logs import few
 
 WITHOUT = "the server needs packages that are not installed: pip install 'gardener-node[serve]'"
 
@@ -207,6 +208,6 @@ def _serve(
     async def watched() -> None:
         async with view:
             begun = view.follow if ring.simulate is None else nobody
-            await serve_ring(settings, ring, note, heard, begun)
+            await serve_ring(settings, ring, few(note), heard, begun)
 
     run(watched(), patience=1)

@@ -165,9 +165,9 @@ class SlotTable:
         if root <= self.root:
             return
         path = [i for i in settled if i >= self._prompt and i not in self._certain]
-        self._check_path(path)
         if root in self._rows:
             path.append(root)
+        self._check_path(path)
         settling = [self._rows.pop(row).slot for row in path]
         self._certain.update(path)
         below = descendants(root, ((row, record.parent) for row, record in self._rows.items()))

@@ -156,6 +156,8 @@ def bind_problem(place: Address, error: OSError, dials: str = "what dials it") -
         return f"{place} is no address of this machine: choose one of its own, or 127.0.0.1"
     if error.errno == errno.EACCES:
         return f"{place} needs privileges: choose a port from 1024 on"
+    if isinstance(error, socket.gaierror):
+        return f"{place.host} is no name that is known: give --listen an address of this machine"
     return f"cannot listen at {place}: {failure(error)}"
 
 
@@ -170,7 +172,7 @@ def failure(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer"
     if isinstance(error, socket.gaierror):
-        return "the name of the machine is not known"
+        return "no machine of this name is known: correct it (--peer, or host in the cluster file)"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__

@@ -115,8 +115,8 @@ class Listener:
             return  # to leave is what they came for
         self._greetings.pop(link, None)
         host.refused(str(error))
-        if isinstance(error, Distrusted):
-            host.distrusted(str(error))
+        if isinstance(error, Distrusted | RemoteError) or not link.parting.cause:
+            host.distrusted(str(error))  # all but those who have just left
 
 
 async def listen(
@@ -137,7 +137,7 @@ async def listen(
     raise RemoteError to refuse it. A `Listener` goes on as this one.
 
     A greeting that fails ends only its own connection; `refused` is told why, in a sentence,
-    and `distrusted` if that is something which people have to put right. Those who only look are
+    and `distrusted` if it is not just that the peer has left. Those who only look are
     shown `sight`. `replace`: see `Greeting`. Raises UserError if the address cannot be had.
     """
     show = card if callable(card) else lambda: card

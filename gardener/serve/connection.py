@@ -189,6 +189,7 @@ class Connection(H11Protocol):
             self.transport.write(self._written(error))
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False  # nobody is told to go on any more
             self.cycle.message_event.set()
         self.flow.resume_reading()
         if self.transport.can_write_eof():
@@ -204,9 +205,11 @@ class Connection(H11Protocol):
             (b"x-request-id", mark.encode()),
             (b"connection", b"close"),
         ]
+        # A request that was read may have been one for the head alone.
+        bare = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
         events = (
             h11.Response(status_code=error.status, headers=headers),
-            h11.Data(data=bytes(response.body)),
+            h11.Data(data=b"" if bare else bytes(response.body)),
             h11.EndOfMessage(),
         )
         return b"".join(self.conn.send(event) or b"" for event in events)

@@ -7,6 +7,7 @@ reused by a younger one.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -34,6 +35,14 @@ MOST_UNCLOSED = 2**16
 """Most requests that are not closed: of those that were refused or given up, only the number is
 known, so that what still comes of them is ignored."""
 
+LESS = (
+    "it has no memory left: fewer requests at a time (--max-requests) or a shorter --context help"
+)
+"""What to do about a stage that runs out of memory."""
+
+_NO_MEMORY = re.compile(r"(?i)out ?of ?memory|not enough memory|can't allocate memory")
+"""How torch says so, on one device or another."""
+
 
 class Refused(StageFailed):
     """A request could not be opened."""
@@ -43,7 +52,9 @@ def in_words(error: BaseException) -> str:
     """Why something failed: as `StageFailed` says it, or with the kind of the error."""
     if isinstance(error, StageFailed):
         return str(error)
-    return f"{type(error).__name__}: {error}"
+    said = f"{type(error).__name__}: {error}"
+    lacks_memory = isinstance(error, MemoryError) or _NO_MEMORY.search(said)
+    return f"{said.partition(chr(10))[0]} ({LESS})" if lacks_memory else said
 
 
 class Scheduler:

@@ -29,7 +29,7 @@ from gardener.stages.computes import Computes
 from gardener.stages.ends import Pick
 from gardener.stages.forward import NO_PICK, ComputedSegment, PlacedSegment
 from gardener.stages.load import load_stage
-from gardener.stages.scheduler import Refused, Scheduler
+from gardener.stages.scheduler import LESS, Refused, Scheduler
 
 PROMPT = (3, 1, 4)
 
@@ -92,7 +92,8 @@ def test_a_request_that_cannot_be_opened_takes_nobody_along(order: tuple[int, ..
         others = [request for request in order if request != 7]
         assert [(each.request, len(each.ids)) for each in harness.out] == [(o, 1) for o in others]
         assert [each.more for each in harness.out] == [True, False]
-        assert (harness.failures, harness.refused) == ([(7, 0, "MemoryError: no")], [7])
+        why = f"MemoryError: no ({LESS})"
+        assert (harness.failures, harness.refused) == ([(7, 0, why)], [7])
         # Closed, its number is as good as any other.
         harness.scheduler.close(7)
         stage.open_trouble = lambda: None

@@ -289,14 +289,14 @@ def test_a_request_before_the_next_stage_was_there_is_given_up() -> None:
 
 def test_a_pass_that_fails_is_told_both_ways_and_survived() -> None:
     def fail() -> None:
-        raise RuntimeError("out of memory")
+        raise RuntimeError("no kernel for this")
 
     async def scenario() -> None:
         async with between() as it:
             it.stage.trouble = fail
             it.up.send(OPEN, segment(4))
             await until(lambda: it.below.of(r.Failed) and it.above.of(r.Failed))
-            told = r.Failed(2, 9, 4, "RuntimeError: out of memory")
+            told = r.Failed(2, 9, 4, "RuntimeError: no kernel for this")
             assert (it.above.messages, it.below.messages) == ([told], [OPEN, told])
             line = f"segment 4 of request 9 could not be computed: {told.why}"
             assert line in it.seat.said

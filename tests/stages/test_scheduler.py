@@ -14,7 +14,7 @@ from gardener.runtime.trace import Trace
 from gardener.runtime.worker import Worker
 from gardener.stages import queue, scheduler
 from gardener.stages.batching import SEPARATE, BatchingPolicy
-from gardener.stages.scheduler import Scheduler
+from gardener.stages.scheduler import LESS, Scheduler
 
 
 class Harness:
@@ -214,7 +214,7 @@ def test_a_request_that_cannot_be_opened_is_told() -> None:
         harness.stage.open_trouble = fail
         harness.scheduler.open(Open(9, 1, 64))
         await until(lambda: harness.failures)
-        assert harness.failures == [(9, 0, "Refused('MemoryError: no')")]
+        assert harness.failures == [(9, 0, f"Refused('MemoryError: no ({LESS})')")]
         assert harness.scheduler.gave_up(9)
         harness.worker.close()
 

@@ -28,4 +28,23 @@ def history(say: Say) -> History:
     except OSError as error:
         say(f"{path} cannot be written ({reason(error)}): what is typed is not kept")
         return InMemoryHistory()
-    return FileHistory(str(path))
+    return _Kept(path, say)
+
+
+class _Kept(FileHistory):
+    """In a file, as long as that can be written: a full disk ends no chat."""
+
+    def __init__(self, path: Path, say: Say) -> None:
+        super().__init__(str(path))
+        self._say = say
+        self._full = False
+
+    def store_string(self, string: str) -> None:
+        """Add it to the file."""
+        try:
+            super().store_string(string)
+        except OSError as error:
+            if not self._full:
+                why = f"{self.filename!s} cannot be written ({reason(error)})"
+                self._say(f"{why}: what is typed is not kept; make room there")
+            self._full = True

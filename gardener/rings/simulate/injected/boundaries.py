@@ -36,14 +36,16 @@ def undisturbed(stages: int = STAGES, faults: Sequence[Fault] = ()) -> Case:
 
 
 def at_each_boundary(
-    stages: int = STAGES, kind: str = "crash", away: float = 0.25
+    stages: int = STAGES, kind: str = "crash", away: float = 0.25, first: Fault | None = None
 ) -> Iterator[Case]:
-    """One case for each boundary: a stage dies and is back after `away`
-    seconds; as many for the holder, of whom another one takes the place."""
-    counts = play(undisturbed(stages))
+    """One case for each boundary: a stage dies and is back after `away` seconds; as many for the
+    holder, of whom another one takes the place. `first`: what has happened before, so that the
+    ring is broken at many of the boundaries, and is closed again."""
+    before = () if first is None else (first,)
+    counts = play(undisturbed(stages, before))
     for what, passed in (("send", counts.sends), ("hear", counts.hears)):
         for who in range(stages + 1):
             mine = kind if who else "holder crash"
             for number in range(1, passed[who] + 1):
                 fault = Fault(mine, who, away, When(what, number, who))
-                yield undisturbed(stages, [fault])
+                yield undisturbed(stages, (*before, fault))

@@ -55,9 +55,9 @@ def breaches(ends: Iterable[SimulatedTransport]) -> list[str]:
     found: dict[str, None] = {}
     for end in ends:
         link = end.protocol
-        breach = isinstance(link, Link) and isinstance(link.ended, RemoteError)
-        if breach and RACE not in str(link.ended):
-            found[f"breach: {link.ended}"] = None
+        why = link.ended if isinstance(link, Link) else None
+        if isinstance(why, RemoteError) and RACE not in str(why):
+            found[f"breach: {why}"] = None
     return list(found)
 
 

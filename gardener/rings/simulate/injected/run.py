@@ -1,9 +1,7 @@
 """Plays a case: a ring of real nodes under a virtual clock, its requests, and what goes wrong."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any
@@ -17,10 +15,16 @@ from gardener.holder.holder import Holder
 from gardener.holder.session import Session
 from gardener.rings.simulate.injected import oracle
 from gardener.rings.simulate.injected.case import Ask, Case
-from gardener.rings.simulate.injected.faults import GUESTS
 from gardener.rings.simulate.injected.injector import Injector
-from gardener.rings.simulate.injected.machines import Death, MachineLoop, MachineNetwork, end
+from gardener.rings.simulate.injected.machines import (
+    Death,
+    Machine,
+    MachineLoop,
+    MachineNetwork,
+    end,
+)
 from gardener.rings.simulate.injected.oracle import Answer
+from gardener.rings.simulate.injected.outcome import STANDS_AGAIN, Outcome, summed_up
 from gardener.rings.simulate.injected.written import EOS, TAP, Foreseeing, Unforgetting, recording
 from gardener.rings.simulate.library import Library
 from gardener.rings.simulate.ring import address, card, conditions
@@ -43,42 +47,6 @@ NOTICED = 9.0
 """Seconds after which every connection on which nothing arrives is known to be lost."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a case.
-
-    wrong     sentences; empty: nothing
-    struck    the kinds of faults that took place, and when
-    right     requests of which all was written
-    lost      those that ended with an honest error
-    other     those whose consumer left, or whose holder died
-    goes_on   for each time that the ring stood again: the kind of fault that was over last, and
-              the seconds from then to the next token
-    breaks    how often it broke
-    restarts  processes that were started again
-    seconds   virtual ones
-    digest    of all that was written, said, and when
-    story     what happened, for people: when, and what
-    sends     writes of each machine until its requests were over, from the moment the ring stood
-    hears     and pieces that it heard
-    """
-
-    case: Case
-    wrong: list[str]
-    struck: list[str]
-    right: int
-    lost: int
-    other: int
-    goes_on: list[tuple[str, float]]
-    breaks: int
-    restarts: int
-    seconds: float
-    digest: str
-    story: list[tuple[float, str]]
-    sends: dict[int, int]
-    hears: dict[int, int]
-
-
 class Play:
     """One run of a case, on a running `MachineLoop`."""
 
@@ -87,8 +55,6 @@ class Play:
         self.wrong: list[str] = []
         self.complaints: list[str] = []  # of the loop
         self.answers = [Answer(ask) for ask in case.asks]
-        self.broke: list[float] = []
-        self.mended: list[float] = []  # with requests that wait for it
         self.news: list[tuple[float, str]] = []
         self._loop = asyncio.get_running_loop()
         assert isinstance(self._loop, MachineLoop)
@@ -170,7 +136,7 @@ class Play:
             max_requests=case.most,
             keep=case.keep,
             patience_lost=case.patience,
-            news=self._hear,
+            news=partial(self._hear, self.injector.machines[0]),
             make_worker=lambda name: VirtualWorker(name, self._meter),
         )
 
@@ -187,13 +153,11 @@ class Play:
             made.append(Foreseeing(self._library, self._meter, chance, seconds, taps))
         return made
 
-    def _hear(self, line: str) -> None:
+    def _hear(self, machine: Machine, line: str) -> None:
         """The holder has news of the ring."""
-        if line.startswith("the ring stands again"):
-            if line.endswith("on"):  # the request goes on, or requests go on
-                self.mended.append(self._loop.time())
-        else:
-            self.broke.append(self._loop.time())
+        if not machine.alive:
+            return
+        if not line.startswith(STANDS_AGAIN):
             self.injector.broke()
         self.news.append((self._loop.time(), line))
         self._moved = self._loop.time()
@@ -329,52 +293,9 @@ class Play:
         self.wrong += [*oracle.unwell(injector.said), *self.complaints]
         for task in (*self._consumers, self._connecting):
             self.wrong += oracle.failed(task)
-        over = [answer for answer in self.answers if answer.over]
-        return Outcome(
-            self.case,
-            self.wrong,
-            [fault.kind for _, fault in injector.struck],
-            sum(answer.right for answer in over),
-            sum(answer.error is not None for answer in over),
-            sum(answer.left or answer.gone for answer in self.answers),
-            list(self._going_on()),
-            len(self.broke),
-            injector.restarts,
-            self._loop.time(),
-            self._digest(),
-            self._story(),
-            {n: injector.boundaries.count("send", n) for n in range(self.case.stages + 1)},
-            {n: injector.boundaries.count("hear", n) for n in range(self.case.stages + 1)},
+        return summed_up(
+            self.case, self.wrong, self.answers, injector, self.news, self._loop.time()
         )
-
-    def _story(self) -> list[tuple[float, str]]:
-        story = [(at, f"stage {number} says: {line}") for at, number, line in self.injector.said]
-        story += [(at, f"injected: {fault}") for at, fault in self.injector.struck]
-        story += [(at, f"over: {kind}") for at, kind in self.injector.ends]
-        story += [(at, f"the holder says: {line}") for at, line in self.news]
-        for number, answer in enumerate(self.answers, 1):
-            story += [(at, f"request {number} has a piece") for at in answer.times]
-            story.append(
-                (answer.ended, f"request {number} is over: {answer.error or answer.reason}")
-            )
-        return sorted(story)
-
-    def _going_on(self) -> list[tuple[str, float]]:
-        found = []
-        times = sorted(at for answer in self.answers for at in answer.times)
-        for mended in self.mended:
-            after = next((at for at in times if at >= mended), None)
-            ends = self.injector.ends
-            causes = [(at, kind) for at, kind in ends if at <= mended and kind not in GUESTS]
-            if after is not None and causes:
-                at, kind = max(causes)
-                found.append((kind, after - at))
-        return found
-
-    def _digest(self) -> str:
-        answers = [(a.tokens, a.times, a.reason, str(a.error)) for a in self.answers]
-        told = repr((answers, self.injector.said, self.broke, self.mended, self._loop.time()))
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def play(case: Case) -> Outcome:
