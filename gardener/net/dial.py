@@ -42,8 +42,8 @@ async def dial(
     """Connect to `whom`, trying again for `patience` seconds (None: for ever); measure the link.
 
     `waiting` is told why, after every attempt that failed. Where it stays away, `spares` are asked
-    to step in its place, in their order; whoever is there first counts. Setting `nudge` ends the wait before the
-    next attempt; it is cleared here. Raises PeerLost when patience runs out.
+    to step in its place, one at a time; whoever is there first counts. Setting `nudge` ends the
+    wait before the next attempt; it is cleared here. Raises PeerLost when patience runs out.
     Await it directly: an open link may end in the moment before a task that wraps this is done.
     """
     place = address if isinstance(address, Address) else parse_peer(address)

@@ -9,10 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from loopback import FakeStage, Ring, card, holding, ring, run, slow, truth, until, write
+import tiny
+from loopback import Ear, FakeStage, Ring, card, holding, ring, run, slow, truth, until, write
 from processes import free_ports
 
-from gardener.errors import PeerLost
+from gardener.errors import PeerLost, UserError
+from gardener.holder import ring as holder_ring
+from gardener.net import dial
 from gardener.net.address import Address
 from gardener.net.link import Link
 from gardener.net.listen import refuse_all
@@ -23,6 +26,7 @@ from gardener.runtime.worker import Worker
 from gardener.stages import turn
 from gardener.stages.node import StageNode
 from gardener.stages.phases import Phase, Phases
+from gardener.stages.serve import serve
 from gardener.stages.settings import NodeSettings
 from gardener.stages.sight import UNKNOWN
 from gardener.stages.spare import StandBy
@@ -193,6 +197,13 @@ def where(link: Link | None) -> str:
     return "" if link is None else link.where
 
 
+def blip(node: StageNode) -> None:
+    """Its link to the next peer breaks."""
+    assert node.downstream is not None
+    assert node.downstream._transport is not None
+    node.downstream._transport.abort()
+
+
 def lets_go(stage: int) -> str:
     return f"nobody stands before stage {stage}: the link is free for another"
 
@@ -214,13 +225,12 @@ def test_a_spare_lets_go_when_the_stage_before_it_has_the_old_one_again(
             assert spare.said[1].startswith("waiting for stage 1, and then for stage 3 at ")
             late = made.start(2)
             await until(lambda: "stage 3 already serves stage 2" in "".join(late.said))
-            assert first.downstream is not None
-            await first.downstream.abort("one blip")
-            first.lost(first.downstream, PeerLost("one blip"))
+            blip(first)
             await until(lambda: not holder.stands)
             await until(lambda: holder.stands)
             assert where(first.downstream) == str(made.address(2))
-            assert third.upstream is late.node.downstream or late.node.downstream is not None
+            assert late.node.downstream is not None
+            assert third.upstream is not None
             assert lets_go(2) in "".join(spare.said)
             assert spare.node.downstream is None
             assert f"it left: {lets_go(2)}" not in "".join(made.said)
@@ -259,11 +269,8 @@ def test_a_stage_whose_place_is_taken_waits_until_it_is_dialled(number: int) -> 
             second = made.start(number, seat=22, listen_at=place)
             before = f"stage {number - 1}" if number > 1 else "a holder"
             waits = f"waiting for {before}, and then for stage {number + 1} at "
-            await until(lambda: second.said[-1].startswith(waits))
-            serves = made.seats[number].node
-            assert serves.downstream is not None
-            await serves.downstream.abort("one blip")
-            serves.lost(serves.downstream, PeerLost("one blip"))
+            await until(lambda: second.said and second.said[-1].startswith(waits))
+            blip(made.seats[number].node)
             await until(lambda: not holder.stands)
             await until(lambda: holder.stands)
             assert second.node.downstream is None
@@ -277,21 +284,51 @@ def test_stages_that_have_let_go_link_again_at_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(turn, "YIELD", 0.1)
 
     async def scenario() -> None:
-        async with ring(5) as made, holding(made, patience_lost=20.0) as holder:
+        news: list[str] = []
+        options = {"patience_lost": 20.0, "news": news.append}
+        async with ring(5) as made, holding(made, **options) as holder:
             assert await write(holder) == truth()
             await made.kill(1)
             last = made.seats[5].node
             await until(lambda: last.downstream is None and last.upstream is None)
             for number in range(2, 6):
-                said = "".join(made.seats[number].said)
-                assert lets_go(number) in said
-                assert said.count("ready: ") == (1 if number < 5 else 1)
+                assert lets_go(number) in "".join(made.seats[number].said)
             back = made.start(1)
             await until(lambda: back.node.upstream)
-            began = asyncio.get_running_loop().time()
+            monkeypatch.setattr(dial, "FIRST_DELAY", 60.0)  # from here on nobody waits
+            monkeypatch.setattr(holder_ring, "ASK", 60.0)
             await until(lambda: holder.stands)
-            print("closed in", asyncio.get_running_loop().time() - began)
             assert await write(holder) == truth()
-            print(made.said, made.seats[3].said)
+            for stage in range(2, 5):  # they were not lost
+                assert f"stage {stage} was lost" not in "".join(news + made.said)
+            for number in range(2, 6):
+                said = made.seats[number].said
+                assert sum(line.startswith("ready: ") for line in said) == 2  # and once again
+
+    run(scenario)
+
+
+def test_a_spare_whose_model_lacks_the_layers_ends_with_a_sentence(tmp_path: Path) -> None:
+    tiny.make("llama", tmp_path / "model")
+
+    async def scenario() -> None:
+        port, nobody = free_ports(2)
+        lacked = missed(first=90, end=92, layers=99, dtype="float32")
+        mine = replace(settings(f"127.0.0.1:{port}"), model=str(tmp_path / "model"))
+        said: list[str] = []
+        serving = asyncio.create_task(serve(mine, said.append))
+        await until(lambda: "stands by for a stage that stays away" in said)
+        with pytest.raises(PeerLost, match=r"the spare at .*: refused the link: spare 1 steps in"):
+            await dial.dial(
+                Address("127.0.0.1", nobody),
+                msgspec.structs.replace(card(1, 99), end=90),
+                Ear(),
+                admit=lambda peer: None,
+                patience=0.0,
+                waiting=lambda why: None,
+                spares=Spares((Address("127.0.0.1", port),), 0.0, lacked),
+            )
+        with pytest.raises(UserError, match=r"^there is no layer 91: the model has layers 0-"):
+            await serving
 
     run(scenario)
