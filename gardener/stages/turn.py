@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 
 YIELD = 5.0
 """Seconds for which a stage that is dialled by nobody any more keeps its link to the next one: the
-one before it may have lost its own only for a moment."""
+one before it may have lost its own only for a moment. And seconds for which it is refused for
+another one before it dials no more: the next one may not know yet that our own link has ended."""
 
 TAKEN = " already serve"
 """In what a peer says that refuses a stage because another one came first (`cards.busy`)."""
@@ -29,6 +30,7 @@ class Turn:
         self._lasting = stage == 1 and not stepped_in
         self._allowed = asyncio.Event()
         self._limit: asyncio.Timeout | None = None  # of the link, or of dialling
+        self._refused: float | None = None  # since when, in loop time, for another one's sake
         if not stepped_in:
             self._allowed.set()
 
@@ -47,7 +49,7 @@ class Turn:
             async with asyncio.timeout(None) as self._limit:
                 yield
         finally:
-            self._limit = None
+            self._limit = self._refused = None
 
     def met(self) -> None:
         """Somebody stands before the stage."""
@@ -61,9 +63,14 @@ class Turn:
             self._end_in(YIELD if linked else 0.0)
 
     def refused(self, why: str) -> None:
-        """Nobody stands before it, and the next one refuses it. If that has another one, the stage
-        is not needed until somebody dials it."""
-        if TAKEN in why:
+        """Nobody stands before it, and it cannot reach the next one. If that keeps to another one,
+        the stage is not needed until somebody dials it."""
+        now = asyncio.get_running_loop().time()
+        if TAKEN not in why:
+            self._refused = None
+        elif self._refused is None:
+            self._refused = now
+        elif now - self._refused >= YIELD:
             self._allowed.clear()
             self._end_in(0.0)
 

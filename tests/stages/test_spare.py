@@ -260,8 +260,11 @@ def test_a_spare_that_nobody_dials_takes_nobody(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_stage_whose_place_is_taken_waits_until_it_is_dialled(number: int) -> None:
+def test_a_stage_whose_place_is_taken_waits_until_it_is_dialled(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It would take the next one from whoever serves as soon as that link broke."""
+    monkeypatch.setattr(turn, "YIELD", 0.3)
 
     async def scenario() -> None:
         async with doubled() as (made, _), holding(made, patience_lost=20.0) as holder:
@@ -330,5 +333,21 @@ def test_a_spare_whose_model_lacks_the_layers_ends_with_a_sentence(tmp_path: Pat
             )
         with pytest.raises(UserError, match=r"^there is no layer 91: the model has layers 0-"):
             await serving
+
+    run(scenario)
+
+
+def test_a_stage_that_the_next_one_still_has_goes_on_dialling() -> None:
+    """The next one has not noticed yet that the link has ended."""
+
+    async def scenario() -> None:
+        async with ring(3) as made:
+            await until(lambda: all(seat.node.ready for seat in made.seats.values()))
+            first, second = (made.seats[number].node for number in (1, 2))
+            second.lost = lambda link, error: None  # type: ignore[method-assign]
+            blip(first)
+            await until(lambda: "stage 2 already serves stage 1" in "".join(made.seats[1].said))
+            second.neighbours.upstream = None
+            await until(lambda: first.ready)
 
     run(scenario)
