@@ -79,7 +79,7 @@ def flattened(found: flat.Flat) -> tuple[dict[str, Any], list[str]]:
     """The figures of many requests, and what is wrong."""
     flat.table(found)
     trends = [trend.figures() for trend in found.trends()]
-    grown = [f"{trend.name} grew" for trend in found.trends() if not trend.flat]
+    grown = [f"{trend.name} grew" for trend in found.trends() if not (trend.flat or trend.young)]
     return {"trends": trends}, found.wrong + grown
 
 

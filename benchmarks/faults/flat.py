@@ -19,8 +19,9 @@ from benchmarks.faults.nodes import Nodes, Program
 from benchmarks.faults.trial import Trial
 
 ONE_FAULT_IN = 20
-KINDS = ("kill", "stop", "drop", "reset", "stall")
-"""Of faults, in turns."""
+EARLY, LATE = ("kill", "stop", "kill", "drop", "reset"), ("stop", "drop", "reset", "stall")
+"""Of faults, in turns: in the first half of a run, and in the second. So whoever was killed shows a
+long trend, too."""
 
 STOP, STALL, RESTART = 5.0, 5.0, 0.5
 """Seconds: the first two are longer than the silence after which a link is lost."""
@@ -35,7 +36,10 @@ WARM = 0.2
 """Part of the life of a process in which it may grow: caches fill."""
 
 FEWEST = 20
-"""Samples of a process that say something about a trend."""
+"""Samples of a process that are worth a line."""
+
+YOUNG = 200
+"""Requests that a process must have seen to be judged: before, its memory comes to its size."""
 
 GROWTH, SPARE = 0.02, 2.0
 """What it may grow from the first tenth after that to the last: a part, and MiB besides."""
@@ -103,6 +107,11 @@ class Trend:
         return 100 * statistics.linear_regression(requests, memory).slope
 
     @property
+    def young(self) -> bool:
+        """Whether it has not lived long enough to be judged."""
+        return self.samples[-1].request - self.samples[0].request < (1 - WARM) * YOUNG
+
+    @property
     def flat(self) -> bool:
         """Whether it holds no more at the end than at the beginning."""
         before, after = self.memory
@@ -123,6 +132,7 @@ class Trend:
             "slope_mib_per_100_requests": round(self.slope, 3),
             "files": list(self.files),
             "flat": self.flat,
+            "young": self.young,
         }
 
 
@@ -142,14 +152,15 @@ async def watch(found: Flat, programs: list[Program]) -> None:
         await asyncio.sleep(1.0)
 
 
-def blow(number: int, stages: int, victim: int, chance: random.Random) -> Blow:
+def blow(number: int, options: argparse.Namespace, chance: random.Random) -> Blow:
     """Fault `number`. Only the victim is ever killed, so that the others show a long trend."""
-    kind = KINDS[number % len(KINDS)]
+    kinds = EARLY if 2 * number * ONE_FAULT_IN < options.requests else LATE
+    kind = kinds[number % len(kinds)]
     if kind == "kill":
-        return Blow("kill", victim, chance.uniform(0.0, RESTART))
+        return Blow("kill", options.victim, chance.uniform(0.0, RESTART))
     if kind == "stop":
-        return Blow("stop", chance.randint(1, stages), STOP)
-    return Blow("cut", chance.randint(0, stages), STALL if kind == "stall" else 0.0, kind)
+        return Blow("stop", chance.randint(1, options.stages), STOP)
+    return Blow("cut", chance.randint(0, options.stages), STALL if kind == "stall" else 0.0, kind)
 
 
 async def flat(options: argparse.Namespace) -> Flat:
@@ -193,7 +204,7 @@ async def _request(
     """One request, and its fault if it is its turn for one."""
     number = found.requests
     if number % ONE_FAULT_IN == ONE_FAULT_IN - 1:
-        struck = blow(found.faults, options.stages, options.victim, chance)
+        struck = blow(found.faults, options, chance)
         found.faults += 1
         fault = Fault(number, question, struck, "decoding", chance.uniform(0.0, 0.8))
         outcome = await trial.run(fault, holder)
@@ -219,10 +230,11 @@ def table(found: Flat) -> None:
     """A line for each process that lived long enough."""
     for trend in found.trends():
         (before, after), (opened, last) = trend.memory, trend.files
+        verdict = "young" if trend.young else "flat" if trend.flat else "NOT FLAT"
         print(
             f"{trend.name:12s} pid {trend.pid:7d}  {len(trend.samples):5d} samples  "
             f"{before:7.1f} MiB, then {after:7.1f} ({trend.slope:+.2f} MiB for 100 requests)  "
-            f"files {opened}, then {last}  {'flat' if trend.flat else 'NOT FLAT'}"
+            f"files {opened}, then {last}  {verdict}"
         )
     print(
         f"{found.requests + 1} requests, {found.faults} faults, {found.seconds:.0f} s; medians of "
