@@ -12,11 +12,12 @@ def renewed(
 ) -> Speculation:
     """The same request under another number, for stages that know nothing of it: its prompt is the
     old one with the `answer` so far, and the limits and counts are those of the whole answer.
-    `policy`: one that has seen nothing yet.
+    `policy`: one that has seen nothing yet. Guesses that were under way are lost.
 
     The tokens that follow are the same: what is picked depends on the tokens before it, and the
     noise on seed and place (`model/noise.py`), not on the number or on what was sent before.
     """
+    speculation.counts.wasted += sum(flight.tree_rows for flight in speculation.flights)
     prompt = (*speculation.prompt[: speculation.asked], *answer)
     return replace(
         speculation,

@@ -8,7 +8,7 @@ overtakes: a long request is not put off for ever by short ones.
 from collections import deque
 from collections.abc import Callable
 
-from gardener.errors import Busy, GardenerError, UserError
+from gardener.errors import Busy, GardenerError, our_fault
 from gardener.holder.drafters import Drafts
 from gardener.holder.kept import KeptPrefixes, Start
 from gardener.holder.session import Session
@@ -134,13 +134,13 @@ class Admission:
         those that had begun; whoever does not fit any more ends."""
         self._blocked, prefixes = None, self.prefixes
         for session in tuple(self.waiting):
-            if session.waited is not None:
-                renew(session)
-            asked = session.speculation
             try:
+                if session.waited is not None:
+                    renew(session)
+                asked = session.speculation
                 prefixes.check(asked.asked, asked.context - asked.asked, asked.spare)
-            except UserError as error:
-                session.fail(error)
+            except Exception as error:  # one that does not fit, or a bug: the others go on
+                session.fail(our_fault(error))
         self._suspended = False
 
     def fail(self, error: Callable[[Session], GardenerError], reason: str) -> None:

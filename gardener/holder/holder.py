@@ -20,10 +20,11 @@ from gardener.draft.drafter import Drafter
 from gardener.errors import GardenerError, LocalError, PeerLost, StageFailed, UserError
 from gardener.holder.admission import Admission
 from gardener.holder.advice import Advice
+from gardener.holder.downtime import Downtime
 from gardener.holder.drafters import Drafters
 from gardener.holder.kept import KeptPrefixes
-from gardener.holder.outage import LossReport, mended, ring_broke, stage_failed
-from gardener.holder.patience import Patience
+from gardener.holder.lives import MOST_FRUITLESS
+from gardener.holder.outage import LossReport, fruitless, stage_failed
 from gardener.holder.prepare import Prepare, nothing
 from gardener.holder.progress import Progress
 from gardener.holder.ring import Ring
@@ -82,7 +83,6 @@ class Holder:
         self.dispatch = Dispatch(Costs.flat(1))  # a guess until the ring stands
         self.keeps = keep
         self.totals = Totals()
-        self.lost: frozenset[int] = frozenset()  # stages that were, when the ring broke
         self.admission = Admission(self.send, max_requests)
         self._ended: list[Session] = []  # since something left last
         self._departing = False
@@ -99,11 +99,9 @@ class Holder:
         )
         self._stall = stall
         self._advice = Advice(lambda: (self.ring.card, *self.cards), advise)
-        self._news, self._patience = news, Patience(patience_lost)
+        self.downtime = Downtime(patience_lost, self._advice, news)
+        self._news = news
         self.progress = Progress()
-        self._broke = ""  # what broke the ring, as long as it is broken
-        self._since = 0.0  # when it broke
-        self._refusal: GardenerError | None = None  # for who asks now: nobody waits any more
         self._failure: GardenerError | None = None  # of the ring, for good
         self._failed = asyncio.Event()
         self._sessions = 0  # requests that were opened
@@ -124,7 +122,8 @@ class Holder:
 
     @property
     def stands(self) -> bool:
-        """Whether the ring can take requests, even if one has failed."""
+        """Whether the ring stands, even if a request has failed. While it is broken it takes
+        requests, too, which wait."""
         return self.ring.state is RingState.STANDING
 
     @property
@@ -135,8 +134,7 @@ class Holder:
     @property
     def condition(self) -> str:
         """What the ring waits for since it broke, in a sentence; empty: it is not broken."""
-        obstacle = self.ring.obstacle if self._broke else ""
-        return f"{self._broke}; now: {obstacle}" if obstacle else self._broke
+        return self.downtime.condition(self.ring.obstacle)
 
     async def failure(self) -> GardenerError:
         """Waits until the ring can take requests no more, and never will; why."""
@@ -174,7 +172,7 @@ class Holder:
         self._fail_for_good(UserError("this ring was closed: open another one"))
         self.admission.close()
         self._set_timer(None)
-        self._patience.end()
+        self.downtime.leave()
         self.drafters.close()
         await self.ring.close()
 
@@ -198,7 +196,7 @@ class Holder:
         it any more, Busy if too many wait already, and UserError if it was closed or if the stages
         have not enough memory for it.
         """
-        refusal = self._failure or self._refusal
+        refusal = self._failure or self.downtime.refusal
         if refusal is not None:
             raise refusal.anew()
         self.check_room()
@@ -346,45 +344,31 @@ class Holder:
 
     def broke(self, reports: Sequence[LossReport]) -> None:
         """See `RingOwner`. Requests wait for the ring, those that run with what they have."""
-
-        def why(advice: Advice, asked: Speculation | None, waits: bool = False) -> str:
-            stages, patience = len(self.cards), self._patience.seconds
-            return ring_broke(reports, stages, asked, advice.about, patience, waits, advice.called)
-
-        def lost(asked: Speculation | None) -> PeerLost:
-            return self._lost(lambda advice: why(advice, asked))
-
         newest = None if self.session is None else self.session.speculation
-        self.lost = frozenset(report.lost.stage for report in reports)
-        self._since = min(report.at for report in reports)
+        several = len(self.admission.running) > 1
         self.admission.suspend()
         self.dispatch = Dispatch(self.costs)  # nothing is under way any more
         self._set_timer(None)
         self.totals.rests_from(clock.now())
         self.totals.breaks += 1
-        self._broke = why(self._advice.brief, newest, waits=self._patience.seconds > 0)
-        refusal = lost(newest)
-        self._patience.begin(lambda: self._end_waiting(refusal, lost))
-        if self._patience.seconds:
-            self._news(why(self._advice, newest, waits=True))
+        self.downtime.begin(reports, newest, several, self._end_waiting)
 
     def mended(self) -> None:
         """See `RingOwner`."""
-        self.lost, self._broke, self._refusal = frozenset(), "", None
-        self._patience.end()
+        self.downtime.mended(self.admission.suspended)
         self._reckon()
-        self._news(mended(clock.now() - self._since, self.admission.suspended))
         self.admission.resume(self._renew)
         self.depart()
 
     def _renew(self, session: Session) -> None:
-        session.renew(self._next_request(), self.costs)
+        if session.lives.fruitless >= MOST_FRUITLESS:
+            session.fail(PeerLost(fruitless(session.lives.fruitless, session.speculation)))
+        else:
+            session.renew(self._next_request(), self.costs)
 
-    def _end_waiting(self, refusal: PeerLost, lost: Callable[[Speculation], PeerLost]) -> None:
-        """Whoever waits for the ring has waited long enough. `refusal`: of those to come. `lost`:
-        for one of the requests."""
-        self._refusal = refusal
-        self.admission.fail(lambda session: lost(session.speculation), "lost")
+    def _end_waiting(self) -> None:
+        """Whoever waits for the ring has waited long enough."""
+        self.admission.fail(lambda session: self.downtime.error(session.speculation), "lost")
 
     def give_up(self, error: GardenerError) -> None:
         """The ring will never stand again, because of `error`: see `RingOwner`; or whoever started

@@ -58,18 +58,32 @@ def ring_broke(
     patience: float = 0.0,
     waits: bool = False,
     called: Callable[[int], str] = _name,
+    own: bool = True,
 ) -> str:
     """The sentence for a ring that broke. `advise` says what to do about a stage, `called` which
     one it is.
 
     patience  seconds for which those who ask wait for it
     waits     they still do; otherwise they have waited, and this request ends
+    own       it is told to who asked `speculation`, and says how much there is of the answer
     """
+    written = _written(speculation) if own else []
     what, advice = _loss(reports, stages, speculation, advise, called)
     if not waits:
         waited = [f"the ring was not whole again within {patience:g} s"] if patience else []
-        return "; ".join((what, *_written(speculation), *waited, _repeat(advice)))
-    return "; ".join((what, *_written(speculation), f"{advice}: up to {patience:g} s are waited"))
+        return "; ".join((what, *written, *waited, _repeat(advice)))
+    return "; ".join((what, *written, f"{advice}: up to {patience:g} s are waited"))
+
+
+def fruitless(times: int, speculation: Speculation) -> str:
+    """The sentence for a request that may be what breaks the ring."""
+    return "; ".join(
+        (
+            f"the ring broke {times} times without another token of this answer, which may be why",
+            *_written(speculation),
+            STAGES_PRINTED,
+        )
+    )
 
 
 def mended(seconds: float, going_on: int) -> str:

@@ -125,6 +125,8 @@ class Ring:
 
     def _happened(self, event: RingEvent) -> None:
         self.state = NEXT[self.state, event]
+        if self.state is RingState.STANDING:
+            self._obstacle = ("", 0.0)
         self._changed.set()
 
     # --- closing it --------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from typing import Protocol, Self
 
 from gardener.decoding.costs import Costs
@@ -25,11 +24,11 @@ from gardener.decoding.events import (
     Judged,
     Send,
 )
-from gardener.decoding.renewal import renewed
 from gardener.decoding.round import Round
 from gardener.decoding.stage_times import StageTimes
 from gardener.errors import GardenerError, LocalError, RemoteError, StageFailed, our_fault
 from gardener.holder.drafters import Drafters, Drafts, Guesses
+from gardener.holder.lives import Lives
 from gardener.holder.outage import not_numbers
 from gardener.holder.piece import Piece
 from gardener.holder.text import TextStream
@@ -52,7 +51,7 @@ class SessionOwner(Protocol):
 
     @property
     def stands(self) -> bool:
-        """The ring can take requests."""
+        """The ring stands."""
 
     @property
     def oldest(self) -> float | None:
@@ -80,9 +79,9 @@ class SessionOwner(Protocol):
 class Session:
     """`async for piece in session`, inside `async with session`, which ends it early if need be.
 
-    Iterating raises PeerLost when the ring breaks, StageFailed when a stage cannot compute the
-    request, LocalError when a drafter or this house itself fails; after all pieces accepted until
-    then.
+    Iterating raises PeerLost when the ring stays broken for too long, StageFailed when a stage
+    cannot compute the request, LocalError when a drafter or this house itself fails; after all
+    pieces accepted until then.
     """
 
     def __init__(
@@ -103,16 +102,14 @@ class Session:
         self.error: GardenerError | None = None
         self.tokens: list[int] = []  # of the answer, so far
         self.waited: float | None = None  # seconds until its turn came
-        self.requests = [self.request]  # all numbers that it had in the ring
+        self.lives = Lives(self.speculation)
         self.cached_tokens = 0  # of the prompt, not computed again: another request had begun so
         self._asked = clock.now()
         self._owner, self._text, self._stall = owner, text, stall
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # None: there are no more
         self._drafters, self.drafts = drafters, Drafts(())
         self._ended = False  # the last piece is out
-        self._suspended = False  # the ring broke: no stage knows of it any more
         self._missed = 0  # tokens emitted so far that nobody had guessed
-        self._policy = deepcopy(self.speculation.policy)  # as it was before it saw anything
 
     @property
     def request(self) -> int:
@@ -122,7 +119,7 @@ class Session:
     @property
     def interruptions(self) -> int:
         """How often the ring broke while it was written, and it went on."""
-        return len(self.requests) - 1
+        return len(self.lives.requests) - 1
 
     @property
     def prompt(self) -> Sequence[int]:
@@ -224,15 +221,13 @@ class Session:
     def suspend(self) -> None:
         """The ring broke: what is under way is lost, and what is drafted is of no use."""
         self.drafts.close()
-        self.drafts, self._suspended = Drafts(()), True
+        self.drafts = Drafts(())
+        self.lives.suspend(len(self.tokens))
 
     def renew(self, request: int, costs: Costs) -> None:
         """The ring stands again: once it is begun, the answer goes on after its last token, as
         request `request`."""
-        self._suspended = False
-        before, policy = self.speculation, deepcopy(self._policy)
-        self.speculation = renewed(before, request, self.tokens, policy)
-        self.requests.append(request)
+        self.speculation = self.lives.renew(self.speculation, request, self.tokens)
         self.round = Round(self.speculation, costs, self.round.stage_times)
 
     def leave_drafts(self) -> Drafts:
@@ -346,7 +341,7 @@ class Session:
         return None
 
     def _send(self, message: Message) -> None:
-        if self._suspended:
+        if self.lives.suspended:
             return
         if isinstance(message, Segment):
             self._record("sent", message.seq, len(message.ids), items=message.ids)

@@ -160,7 +160,7 @@ def _ring(holder: Holder) -> Iterator[Metric]:
         "gardener_peer_up", "0: the stage is known to be lost.", labels=("stage", "name")
     )
     for card in cards:
-        up.add_metric((str(card.stage), card.name), card.stage not in holder.lost)
+        up.add_metric((str(card.stage), card.name), card.stage not in holder.downtime.lost)
     yield up
     facts = {
         "stages": str(len(cards)),

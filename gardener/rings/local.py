@@ -92,7 +92,7 @@ class LocalRing:
             deaths, now = self._deaths[stage - 1], asyncio.get_running_loop().time()
             deaths.append(now)
             self._fates[stage] = (_fate(process), now)
-            fate = f"stage {stage} {_fate(process)}: {await self._last_words(stage)}"
+            fate = await self._told(stage, process)
             if len(deaths) == DEATHS and now - deaths[0] < WITHIN:
                 return f"{fate}; that was the {DEATHS}rd time within {WITHIN:.0f} s"
             self.processes[stage - 1] = process = await self._start(stage)
@@ -100,8 +100,7 @@ class LocalRing:
 
     async def died(self) -> str:
         """Wait until any stage ends, and say which and why."""
-        stage, process = await self._next_death()
-        return f"stage {stage} {_fate(process)}: {await self._last_words(stage)}"
+        return await self._told(*await self._next_death())
 
     async def _next_death(self) -> tuple[int, asyncio.subprocess.Process]:
         """Wait until any stage ends; which one."""
@@ -113,9 +112,11 @@ class LocalRing:
                 wait.cancel()
         return next((s, p) for s, p in enumerate(self.processes, 1) if p.returncode is not None)
 
-    async def _last_words(self, stage: int) -> str:
+    async def _told(self, stage: int, process: asyncio.subprocess.Process) -> str:
+        """How it ended, with its last words."""
         await asyncio.wait([self._readers[stage - 1]], timeout=LAST_WORDS)
-        return self._lines[stage - 1][-1] if self._lines[stage - 1] else "it printed nothing"
+        last = self._lines[stage - 1][-1] if self._lines[stage - 1] else "it printed nothing"
+        return f"stage {stage} {_fate(process)}: {last}"
 
     def advise(self, stage: int) -> str:
         """What became of the process of a lost stage, and what is done about it."""

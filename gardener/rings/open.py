@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from gardener.decoding.policy import default_policy
 from gardener.draft.drafter import Drafter
-from gardener.errors import PeerLost
+from gardener.errors import PeerLost, reason
 from gardener.holder.holder import Holder
 from gardener.holder.prompter import Prompter
 from gardener.model.checkpoint.resolve import resolve
@@ -196,7 +196,10 @@ async def _kept_up(holder: Holder, local: LocalRing) -> AsyncIterator[None]:
     """Inside, stages that end are started again."""
 
     async def keep() -> None:
-        holder.give_up(PeerLost(await local.keep()))
+        try:
+            holder.give_up(PeerLost(await local.keep()))
+        except Exception as error:  # no process can be started, for want of memory for instance
+            holder.give_up(PeerLost(f"a stage cannot be started again: {reason(error)}"))
 
     keeping = asyncio.create_task(keep())
     try:

@@ -92,7 +92,7 @@ class OpenRing:
         ignore_eos  go on where the model would end, up to `max_new_tokens` or a stop
 
         Raises UserError for what cannot be asked, when too many requests wait already, or after the
-        ring was closed, and PeerLost if it is broken.
+        ring was closed, and PeerLost if it has been broken for too long.
         """
         if raw and system is not None:
             raise UserError("a raw text has no system message: leave raw or system out")

@@ -1,4 +1,5 @@
-"""Keeps a ring open: opens it, and opens it again after it broke."""
+"""Keeps a ring open: opens it, and opens another one when its holder has given it up. One that only
+broke goes on by itself."""
 
 import asyncio
 import logging

@@ -110,7 +110,7 @@ class HolderReader:
             tree=speculation.tree,
             sent=speculation.view().sent,
             flights=tuple(speculation.flights),
-            news=tuple(one for each in session.requests for one in news.get(each, ())),
+            news=tuple(one for each in session.lives.requests for one in news.get(each, ())),
             prompt=session.prompt,
             plain=plain_seconds(1, speculation.moment.costs),
             depths=speculation.depths.pairs(),

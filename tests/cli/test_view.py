@@ -48,6 +48,7 @@ from gardener.decoding.policy import Bounds, make
 from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess, Tree
 from gardener.holder.holder import Holder
+from gardener.holder.lives import Lives
 from gardener.protocol.messages import Card, Segment
 from gardener.runtime.trace import Record, Trace, What
 from gardener.runtime.wording import harmless
@@ -620,8 +621,8 @@ class Watched:
         return self.speculation.request
 
     @property
-    def requests(self) -> list[int]:
-        return [self.speculation.request]
+    def lives(self) -> Lives:
+        return Lives(self.speculation)
 
     @property
     def prompt(self) -> Sequence[int]:

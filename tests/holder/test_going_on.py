@@ -284,3 +284,62 @@ def test_a_ring_that_was_left_stays_so() -> None:
                 await write(holder)
 
     run(scenario)
+
+
+def test_who_asks_from_elsewhere_hears_of_nobody_else() -> None:
+    async def scenario() -> None:
+        news: list[str] = []
+        async with ring(3) as made, holding(made, **patient(news)) as holder:
+            slowly(made)
+
+            async def strike(so_far: list[int]) -> None:
+                if len(so_far) >= 8 and not news:
+                    await made.kill(2)
+                    await until(lambda: "now: " in holder.condition)
+                    assert "tokens were written" in news[0]
+                    assert "tokens were written" not in holder.condition
+                    assert "127.0.0.1" not in holder.condition
+                    made.start(2)
+
+            assert await write(holder, 30, each=strike) == truth(30)
+            assert holder.condition == holder.ring.obstacle == ""
+
+    run(scenario)
+
+
+def test_a_request_that_breaks_the_ring_each_time_ends() -> None:
+    async def scenario() -> None:
+        news: list[str] = []
+        async with ring(2) as made, holding(made, **patient(news)) as holder:
+            poison = (*PROMPT, 9, 9)
+
+            def dies() -> None:
+                if any(session.prompt == poison for session in holder.admission.sessions):
+                    link = made.seats[1].node.downstream
+                    if link is not None and link._transport is not None:
+                        loop.call_soon_threadsafe(link._transport.abort)
+
+            loop = asyncio.get_running_loop()
+            made.seats[2].stage.trouble = dies
+            with pytest.raises(PeerLost, match="the ring broke 5 times without another tok"):
+                await write(holder, 40, prompt=poison)
+            assert await write(holder) == truth()
+
+    run(scenario)
+
+
+def test_a_bug_in_one_request_ends_that_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        news: list[str] = []
+        async with ring(2) as made, holding(made, **patient(news)) as holder:
+            slowly(made)
+            bad = holder.open(PROMPT, make("gardener", BOUNDS), limits(400), chunk=3)
+            monkeypatch.setattr(bad, "renew", None)
+            good = asyncio.create_task(write(holder, 40))
+            await until(lambda: len(bad.tokens) > 5)
+            await cut(made, 1)
+            assert await good == truth(40)
+            with pytest.raises(LocalError, match="TypeError at the holder"):
+                await bad.read()
+
+    run(scenario)
