@@ -259,7 +259,7 @@ def test_a_spare_that_nobody_dials_takes_nobody(monkeypatch: pytest.MonkeyPatch)
     run(scenario)
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_stage_whose_place_is_taken_waits_until_it_is_dialled(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +271,8 @@ def test_a_stage_whose_place_is_taken_waits_until_it_is_dialled(
             place = Address("127.0.0.1", free_ports(1)[0])
             second = made.start(number, seat=22, listen_at=place)
             before = f"stage {number - 1}" if number > 1 else "a holder"
-            waits = f"waiting for {before}, and then for stage {number + 1} at "
+            after = f"stage {number + 1}" if number < 3 else "the holder"
+            waits = f"waiting for {before}, and then for {after} at "
             await until(lambda: second.said and second.said[-1].startswith(waits))
             blip(made.seats[number].node)
             await until(lambda: not holder.stands)
