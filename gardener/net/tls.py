@@ -99,6 +99,9 @@ class Tls:
         """Take note of what is wrong; that more bytes are needed is not."""
         if isinstance(error, ssl.SSLWantReadError):
             return
+        if isinstance(error, ssl.SSLZeroReturnError):
+            self.ended = True
+            return
         reason = error.reason or str(error)
         if isinstance(error, ssl.SSLCertVerificationError):
             self.broken = untrusted(error.verify_code, str(error.verify_message))

@@ -420,6 +420,7 @@ HTTP = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         (HTTP, ONE, "answers in HTTP, so it is no stage of a ring: correct the address"),
         (b"\x15\x03\x03\x00\x02\x02\x46", None, "answers in TLS, and is no stage of a ring"),
         (b"\x15\x03\x03\x00\x02\x02\x46", ONE, "it gave TLS up (protocol version)"),
+        (b"\x15\x03\x03\x00\x02\x01\x00", ONE, "ended TLS without a Bye"),
         (b"SSH-2.0-x\r\n", ONE, "does not speak TLS (it begins with 53 53 48 2d)"),
         (b"\x16\x03\x03\x00\x05hello", ONE, "what it says is no proper TLS"),
     ],
