@@ -148,7 +148,7 @@ def test_an_end_that_is_near_is_told(made: Path, left: float, said: str | None) 
         ),
         (
             9,
-            ", and with it the CA of the cluster: make new keys for all machines with `gardener keys",
+            ", and with it the CA of the cluster: make new keys for all machines with `gardener",
         ),
     ],
 )
