@@ -155,7 +155,9 @@ def _described(path: Path | None) -> Cluster | None:
 
 def _folder(named: Path | None, cluster: Cluster | None, question: str) -> Path:
     """The folder of the keys. Raises Misuse, with the question, if nobody names one."""
-    folder = named or (cluster and cluster.keys)
+    folder = named
+    if folder is None and cluster is not None:
+        folder = cluster.keys
     if folder is None:
         out = (
             'add keys = "keys" to the cluster file' if cluster else "write a cluster.toml that does"
