@@ -32,6 +32,7 @@ from gardener.protocol.messages import (
 from gardener.protocol.reports import Busy, Failed, Lost, Waiting
 from gardener.runtime import clock
 from gardener.runtime.wording import printable
+from gardener.stages.turn import FREE
 
 GATHER = 0.75
 """Seconds to wait for the other neighbour's report of a loss: it notices a heartbeat later."""
@@ -315,7 +316,7 @@ class Ring:
     def _lost(self, report: LossReport) -> None:
         if self.state is RingState.CLOSING:  # stages may still be starting, or starting again
             self._forget_survey()
-            if report.lost.stage:
+            if report.lost.stage and not report.lost.why.endswith(FREE):
                 why = printable(report.lost.why)
                 self._say(f"stage {report.lost.stage} was lost while the ring closed: {why}")
         else:
