@@ -78,7 +78,7 @@ def test_keys_that_do_not_fit_are_not_waited_for(
             await holder.close()
             fits = None if theirs is None else minted.keys("holder")
             holder = made.holder(patience=0.5, keys=fits)
-            with pytest.raises(PeerLost, match="did not close within 0.5 s: .* it loads"):
+            with pytest.raises(PeerLost, match=r"did not close within 0\.5 s: .* it loads"):
                 await holder.connect()
             await holder.close()
             await listener.close()
