@@ -2,8 +2,10 @@
 folders, ports. Whether they run is for systemd and Docker to say."""
 
 import configparser
+import os
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -131,6 +133,31 @@ def test_compose_puts_file_and_keys_where_the_image_looks() -> None:
         assert mounts.get(str(keys)) == f"keys:{keys}" + ("" if name == "keys" else ":ro")
         assert name == "keys" or mounts[place] == f"./cluster.toml:{place}:ro"
         assert service["build"]["dockerfile"] == "deploy/Containerfile"
+
+
+@pytest.mark.parametrize(
+    ("there", "left"),
+    [
+        ((), {"made"}),
+        (("holder.key",), {"made"}),
+        (("holder.key", "ca.pem"), {"holder.key", "ca.pem"}),
+    ],
+)
+def test_compose_makes_keys_until_they_are_whole(
+    tmp_path: Path, there: tuple[str, ...], left: set[str]
+) -> None:
+    """As `gardener keys init` does it, which writes ca.pem last and nothing over."""
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    for name in there:
+        (keys / name).touch()
+    made = tmp_path / "gardener"
+    made.write_text('#!/bin/sh\ntest "$*" = "keys init" && touch keys/made\n')
+    made.chmod(0o755)
+    command = shlex.split(services()["keys"]["command"])
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(command, cwd=tmp_path, env={"PATH": path}, check=True)
+    assert {each.name for each in keys.iterdir()} == left
 
 
 def test_compose_asks_the_server_how_it_is() -> None:

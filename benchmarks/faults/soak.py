@@ -112,6 +112,8 @@ class Run:
         await answer.reaches(1 + int(fault.share * right.count))
         new = self.by_api(keep=True)
         closed = await take_over(self.holder, new)
+        if not isinstance(self.holder, ApiHolder):
+            self._spell = -1  # the next fault gets the server that this spell asks
         self.holder = new
         outcome = Outcome(fault, new.how, closed=closed)
         again = new.ask(fault.question)

@@ -13,6 +13,7 @@ from gardener.cli.cluster_options import ClusterFile
 from gardener.cli.program import Misuse, note, result
 from gardener.cluster.file import read_cluster
 from gardener.cluster.places import Cluster
+from gardener.protocol.certificates import NAME
 from gardener.runtime.wording import printable
 
 if TYPE_CHECKING:  # it imports cryptography
@@ -22,14 +23,16 @@ DAYS = 825
 """Days that a certificate is valid unless it is said otherwise: some two years, the longest that
 makers of software still trust."""
 
-FolderArgument = Annotated[
-    Path, Parameter(metavar="DIR", allow_leading_hyphen=False, help="The folder of the keys.")
-]
-NamesArgument = Annotated[
+WordsArgument = Annotated[
     tuple[str, ...],
-    Parameter(metavar="NAME...", allow_leading_hyphen=False, help="stage-4, spare-1, holder"),
+    Parameter(
+        metavar="[DIR] NAME...",
+        allow_leading_hyphen=False,
+        help="The folder of the keys, if it is not the one that the cluster file names; and who "
+        "needs some: stage-4, spare-1, holder",
+    ),
 ]
-NewFolderArgument = Annotated[
+FolderArgument = Annotated[
     Path | None,
     Parameter(
         metavar="DIR",
@@ -77,7 +80,7 @@ app = App(
 
 @app.command
 def init(
-    folder: NewFolderArgument = None,
+    folder: FolderArgument = None,
     /,
     *,
     stages: StagesOption = None,
@@ -92,47 +95,75 @@ def init(
     """
     from gardener.keys.folder import init as make  # late: it imports cryptography
 
-    found = None
-    if cluster is not None and (folder is None or stages is None):
-        found = read_cluster(cluster)
-        note(str(found))
-        folder = folder or found.keys
+    found = _described(cluster)
+    folder = _folder(folder, found, "say which folder to make: gardener keys init DIR")
+    if found is not None:
         stages = stages or len(found.stages)
         spares = len(found.spares) if spares is None else spares
         name = name or found.name
-    if folder is None:
-        out = 'add keys = "keys" to the cluster file' if found else "write a cluster.toml that does"
-        raise Misuse(f"say which folder to make: gardener keys init DIR, or {out}")
     if stages is None:
         raise Misuse("say how many stages there are: --stages N, or write a cluster.toml that does")
     names = make(folder, name or "gardener", stages, spares or 0, days)
     result(_made(folder, names, found))
 
 
-@app.command
-def add(folder: FolderArgument, names: NamesArgument, /, *, days: DaysOption = DAYS) -> None:
+@app.command(usage="Usage: gardener keys add [OPTIONS] [DIR] NAME...")
+def add(words: WordsArgument, /, *, days: DaysOption = DAYS, cluster: ClusterFile = None) -> None:
     """Make certificates for further machines of a cluster, by the CA in its folder.
 
     gardener keys add keys stage-4 spare-1
     """
     from gardener.keys.folder import add as make  # late: it imports cryptography
 
-    result(_made(folder, make(folder, names, days)))
+    named = None if NAME.fullmatch(words[0]) else Path(words[0])
+    names = words if named is None else words[1:]
+    if not names:
+        raise Misuse(f"say who needs keys: gardener keys add {words[0]} stage-4")
+    found = _described(cluster)
+    folder = _folder(named, found, f"say which folder it is: gardener keys add DIR {names[0]}")
+    result(_made(folder, make(folder, names, days), found))
 
 
 @app.command
-def show(folder: FolderArgument, /, *, as_json: o.Json = False) -> None:
+def show(
+    folder: FolderArgument = None, /, *, as_json: o.Json = False, cluster: ClusterFile = None
+) -> None:
     """Say whose certificates are in a folder, and until when they are valid.
 
     gardener keys show keys
     """
     from gardener.keys.folder import look  # late: it imports cryptography
 
+    if folder is None:
+        question = "say which folder to look at: gardener keys show DIR"
+        folder = _folder(None, _described(cluster), question)
     found = look(folder)
     if as_json:
         result(json.dumps([_record(each) for each in found]) + "\n")
         return
     result("".join(f"{line}\n" for each in found for line in _lines(each)))
+
+
+def _described(path: Path | None) -> Cluster | None:
+    """What the cluster file says, if there is one. Raises UserError."""
+    if path is None:
+        return None
+    found = read_cluster(path)
+    note(str(found))
+    return found
+
+
+def _folder(named: Path | None, cluster: Cluster | None, question: str) -> Path:
+    """The folder of the keys. Raises Misuse, with the question, if nobody names one."""
+    folder = named
+    if folder is None and cluster is not None:
+        folder = cluster.keys
+    if folder is None:
+        out = (
+            'add keys = "keys" to the cluster file' if cluster else "write a cluster.toml that does"
+        )
+        raise Misuse(f"{question}, or {out}")
+    return folder
 
 
 def _made(folder: Path, names: list[str], cluster: Cluster | None = None) -> str:
@@ -166,7 +197,9 @@ def _machine(name: str, described: bool) -> str:
     option = "" if described else " --keys DIR"
     if kind == "stage":
         return f"gardener-node --stage {number}{option}"
-    return f"gardener chat{option}, or serve" if name == "holder" else "a spare machine"
+    if kind == "spare":
+        return f"gardener-node --spare {number}{option}"
+    return f"gardener chat{option}, or serve"
 
 
 def _lines(each: "Shown") -> list[str]:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,21 +46,18 @@ class Shown:
 
 def init(folder: Path, cluster: str, stages: int, spares: int, days: float) -> list[str]:
     """Make the CA of a cluster, and a certificate for each of its parts; returns their names.
-    Raises UserError, and then has written nothing over."""
+
+    The CA's certificate is written last: where it is, all is there. Raises UserError; then, or if
+    it is interrupted, nothing was written over and nothing is left."""
     names = [HOLDER, *map(name_of, range(1, stages + 1))]
     names += [f"spare-{number}" for number in range(1, spares + 1)]
     for name in names:
         check(name, days)
     _refuse_existing(folder, (CA, *names))
     ca = new_ca(cluster)
-    signed = {CA: ca, **{name: sign(ca, name, days) for name in names}}
-    try:
-        folder.mkdir(mode=FOLDER, parents=True, exist_ok=True)
-        folder.chmod(FOLDER)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made: {reason(error)}") from error
-    for name, pair in signed.items():
-        _write(folder, name, pair)
+    signed = {**{name: sign(ca, name, days) for name in names}, CA: ca}
+    _make(folder)
+    _write_all(folder, signed)
     return names
 
 
@@ -72,8 +69,7 @@ def add(folder: Path, names: Sequence[str], days: float) -> list[str]:
         check(name, days)
     ca = _read_ca(folder)
     _refuse_existing(folder, names)
-    for name in names:
-        _write(folder, name, sign(ca, name, days))
+    _write_all(folder, {name: sign(ca, name, days) for name in names})
     return names
 
 
@@ -157,12 +153,39 @@ def _refuse_existing(folder: Path, names: Iterable[str]) -> None:
                 )
 
 
-def _write(folder: Path, name: str, pair: Pair) -> None:
-    """Both files, readable by nobody else from the first byte on. Raises UserError."""
-    for suffix, data in ((".key", pair.key_pem), (".pem", pair.certificate_pem)):
-        path = folder / f"{name}{suffix}"
-        try:
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb") as file:
-                file.write(data)
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {reason(error)}") from error
+def _make(folder: Path) -> None:
+    """For its owner alone; one that is there stays as it is. Raises UserError."""
+    try:
+        folder.mkdir(mode=FOLDER, parents=True)
+    except OSError as error:
+        if not folder.is_dir():
+            raise UserError(f"{folder} cannot be made: {reason(error)}") from error
+
+
+def _write_all(folder: Path, pairs: Mapping[str, Pair]) -> None:
+    """Of each its key and its certificate, in this order; all of them or, as far as that is ours to
+    say, none. Raises UserError."""
+    files = {}
+    for name, pair in pairs.items():
+        files[folder / f"{name}.key"] = pair.key_pem
+        files[folder / f"{name}.pem"] = pair.certificate_pem
+    made: list[Path] = []
+    try:
+        for path, data in files.items():
+            _write(path, data, made)
+    except BaseException:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _write(path: Path, data: bytes, made: list[Path]) -> None:
+    """A file that is new, readable by nobody else from the first byte on; `made` has it as soon as
+    it is there. Raises UserError."""
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+        made.append(path)
+        with open(number, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {reason(error)}") from error

@@ -62,9 +62,16 @@ def new_ca(cluster: str, now: datetime | None = None) -> Pair:
 
 def sign(ca: Pair, name: str, days: float, now: datetime | None = None) -> Pair:
     """A certificate for `name` (`holder`, `stage-2`, `spare-1`), valid for `days` from `now` on but
-    no longer than its CA. Raises UserError for a name or days that cannot be."""
+    no longer than its CA. Raises UserError for a name or days that cannot be, and for a CA that has
+    expired."""
     check(name, days)
     cluster = cluster_of(ca.certificate)
+    now, end = now or datetime.now(UTC), ca.certificate.not_valid_after_utc
+    if end <= now:
+        raise UserError(
+            f"the CA of cluster {cluster} expired at {end:%Y-%m-%d %H:%M} UTC, and can sign no "
+            "more: make new keys for all machines with `gardener keys init`, in a new folder"
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _begun(
         _subject(cluster, name),
@@ -72,7 +79,7 @@ def sign(ca: Pair, name: str, days: float, now: datetime | None = None) -> Pair:
         key,
         now,
         timedelta(days=days),
-        ca.certificate.not_valid_after_utc,
+        end,
     )
     whose = x509.UniformResourceIdentifier(uri(cluster, name))
     builder = builder.add_extension(x509.SubjectAlternativeName([whose]), critical=False)

@@ -75,13 +75,16 @@ def parse_peer(text: str) -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it means the very machine that says it."""
+    """Whether it means the very machine that says it: `localhost`, or an address in figures;
+    `::ffff:127.0.0.1` is one of IPv4."""
     if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:  # another name
         return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def of_peer(peername: object) -> str:

@@ -103,11 +103,16 @@ class Carrier(ABC, asyncio.Protocol):
             self.core.in_the_clear(tls.foreign, clock.now())
         elif tls.established and not self.core.private:
             self.core.proved(tls.peer, time.time(), clock.now())
-        self._hear(said)  # be it nothing: the peer was heard
+        if said:
+            self._hear(said)
+        else:
+            self.core.stirred(clock.now())
         if tls.refused:
             self.core.distrusted(tls.refused, clock.now())
         elif tls.broken:
             self.core.untrusted(tls.broken, clock.now())
+        elif tls.ended:
+            self.core.fell_mute(clock.now())
 
     def pause_writing(self) -> None:
         self._flowing.clear()

@@ -5,6 +5,7 @@ certificate and key, `stage-2.pem` and `stage-2.key`. Only the standard library 
 `gardener.keys` makes the files.
 """
 
+import math
 import os
 import ssl
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gardener.errors import UserError, reason
-from gardener.protocol.certificates import ONE_CLUSTER, Identity, named, problem
+from gardener.protocol.certificates import ONE_CLUSTER, Identity, again, named, problem
 
 SOON = 30
 """Days before a certificate expires from which on that is told."""
@@ -34,10 +35,15 @@ Certificate: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Keys:
-    """Who we are on secured links, and by what we know the others."""
+    """Who we are on secured links, and by what we know the others.
+
+    authority_until  when our CA expires, in seconds since 1970; nothing that it has signed is valid
+                     for longer
+    """
 
     folder: Path
     identity: Identity
+    authority_until: float
     dialling: ssl.SSLContext
     accepting: ssl.SSLContext
 
@@ -46,10 +52,13 @@ class Keys:
         left = (self.identity.until - wall) / DAY
         if left > SOON:
             return None
-        return (
-            f"the certificate of {self.identity} expires in {left:.0f} days: make new files with "
-            "`gardener keys init`, and change them on all machines before"
-        )
+        what = f"the certificate of {self.identity} expires in {left:.0f} days"
+        if self.identity.until >= self.authority_until:
+            return (
+                f"{what}, and with it the CA of the cluster: make new keys for all machines with "
+                "`gardener keys init`, in a new folder, and change them before"
+            )
+        return f"{what}: {again(self.identity.name)} before"
 
 
 def read_keys(folder: Path, name: str, wall: float) -> Keys:
@@ -75,7 +84,13 @@ def read_keys(folder: Path, name: str, wall: float) -> Keys:
     if why := problem(identity, wall, "this machine"):
         raise UserError(f"{certificate} cannot be used: {why}")
     assert identity is not None
-    return Keys(folder, identity, dialling, accepting)
+    return Keys(folder, identity, _authority_until(dialling), dialling, accepting)
+
+
+def _authority_until(context: ssl.SSLContext) -> float:
+    """When the CA that this trusts expires, in seconds since 1970; of several, the last one."""
+    found = [ssl.cert_time_to_seconds(str(ca["notAfter"])) for ca in context.get_ca_certs()]
+    return max(found, default=math.inf)
 
 
 def identity_of(certificate: Certificate | None) -> Identity | None:

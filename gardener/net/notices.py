@@ -7,6 +7,7 @@ moves, or the time that it has taken.
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Callable
 
 AGAIN = 5.0
@@ -21,8 +22,8 @@ _MOVES = re.compile(r"\d+(?= %)|(, for \d+ s)$|\d\d:\d\d(?= UTC\))")
 _PORT = re.compile(r"( at \S*[^\s:]):\d+(?=[ :,])")
 """The port of a peer in a sentence: with every attempt it is another one."""
 
-KNOCKS = 2.0
-"""Seconds after a notice of a stranger in which no other one is told, whoever that is."""
+KNOCKS, AT_ONCE = 2.0, 3
+"""Seconds for each stranger that is told, in the mean, and how many may be told at once."""
 
 KEPT = 64
 """Most notices that are remembered: their words may come from a peer."""
@@ -64,13 +65,14 @@ class Strangers:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._notices = Notices(self._told)
-        self._quiet = 0.0  # loop time until which nothing is told
+        self._lately: deque[float] = deque(maxlen=AT_ONCE)  # loop times at which one was told
 
     def tell(self, sentence: str) -> None:
         """This one has come, and is gone."""
-        if asyncio.get_running_loop().time() >= self._quiet:
+        now, told = asyncio.get_running_loop().time(), self._lately
+        if len(told) < AT_ONCE or now - told[0] >= AT_ONCE * KNOCKS:
             self._notices.tell(_PORT.sub(r"\1", sentence, count=1))
 
     def _told(self, notice: str) -> None:
-        self._quiet = asyncio.get_running_loop().time() + KNOCKS
+        self._lately.append(asyncio.get_running_loop().time())
         self._say(notice)

@@ -1,14 +1,13 @@
 """What links are secured with, and where they may go without: only within this machine, unless
 somebody says that all the others are trusted."""
 
-import ipaddress
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gardener.errors import UserError
-from gardener.net.address import Address, Inherited, inherited
+from gardener.net.address import Address, Inherited, inherited, is_loopback
 from gardener.net.keys import Keys, read_keys
 
 
@@ -19,16 +18,19 @@ def secure(
     *,
     listen_at: Address | Inherited,
     peer: Address | None,
+    spares: Iterable[Address],
     say: Callable[[str], None],
 ) -> Keys | None:
     """The keys of `name` (`holder`, `stage-2`, `spare-1`) in a folder; None: links without.
 
-    Without keys `listen_at` and `peer` have to be this machine, unless `insecure`: then `say` is
-    told what that means. A spare has no `peer` yet. May wait for a name to be looked up. Raises
-    UserError with one sentence.
+    Without keys `listen_at` and all that may be dialled (`peer`, `spares`) have to be this machine,
+    unless `insecure`: then `say` is told what that means. A spare has no `peer` yet. May wait for a
+    name to be looked up, which counts as it is now. Raises UserError with one sentence.
     """
     if folder is None:
-        _check_exposed(insecure, listen_at, peer, say)
+        dialled = [] if peer is None else [("--peer", peer)]
+        dialled += [("--spares", spare) for spare in spares]
+        _check_exposed(insecure, listen_at, dialled, say)
         return None
     if insecure:
         raise UserError(
@@ -45,16 +47,19 @@ def secure(
 def _check_exposed(
     insecure: bool,
     listen_at: Address | Inherited,
-    peer: Address | None,
+    dialled: Iterable[tuple[str, Address]],
     say: Callable[[str], None],
 ) -> None:
-    """Without keys: raise UserError, or say what it means, if others come near the link."""
+    """Without keys: raise UserError, or say what it means, if others come near the link. `dialled`:
+    with the options that name them."""
+    where: Address | Inherited
     if not within(listen_at):
         where, what = listen_at, f"--listen {listen_at} can be reached from other machines"
         way_out = "listen at 127.0.0.1"
-    elif peer is not None and not within(peer):
-        where, what = peer, f"--peer {peer} is not known to be this machine"
-        way_out = "take a --peer on this machine"
+    elif away := next(((option, each) for option, each in dialled if not within(each)), None):
+        option, where = away
+        what = f"{option} {where} is not known to be this machine"
+        way_out = f"name one on this machine with {option}"
     else:
         return
     if not insecure:
@@ -75,21 +80,11 @@ def within(place: Address | Inherited) -> bool:
     if isinstance(place, Inherited):
         sock = inherited(place)
         try:
-            return _is_loopback(str(sock.getsockname()[0]))
+            return is_loopback(str(sock.getsockname()[0]))
         finally:
             sock.detach()  # it is used later
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return False
-    return bool(found) and all(_is_loopback(str(address[0])) for *_, address in found)
-
-
-def _is_loopback(host: str) -> bool:
-    """Of an address in figures; `::ffff:127.0.0.1` is one of IPv4."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
+    return bool(found) and all(is_loopback(str(address[0])) for *_, address in found)

@@ -34,12 +34,14 @@ class Tls:
         """Why the peer does not believe us."""
         self.broken = ""
         """Why we do not believe the peer, or what comes from it."""
+        self.ended = False
+        """The peer has said that it will say no more; nothing that comes after that counts."""
         self._ours = keys.identity
         self._head: bytes | None = b""  # of what has come, until it is known to be TLS
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         context = keys.dialling if dials else keys.accepting
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=not dials)
-        self._ended = False
+        self._left = False  # we have said the same
 
     def begin(self) -> None:
         """There is a connection: the end that dialled has something to say at once."""
@@ -48,7 +50,7 @@ class Tls:
 
     def take(self, data: bytes) -> bytes:
         """These bytes have come; returns what they carry, which may be nothing yet."""
-        if self.refused or self.broken or self.foreign:
+        if self.refused or self.broken or self.foreign or self.ended:
             return b""
         if self._head is not None:
             data = self._head + data
@@ -68,15 +70,15 @@ class Tls:
 
     def give(self, data: bytes) -> bytes:
         """Bytes to send now: `data`, sealed, and what TLS has to say itself."""
-        if data and self.established and not self._ended:
+        if data and self.established and not self._left:
             self._tls.write(data)
         return self._outgoing.read() if self._outgoing.pending else b""
 
     def end(self) -> bytes:
         """We shall say no more: the last bytes to send, which tell the peer that. Only once."""
-        if self._ended:
+        if self._left:
             return b""
-        self._ended = True
+        self._left = True
         if self.established:
             with suppress(ssl.SSLError):
                 self._tls.unwrap()  # to wait for its answer is not for us
@@ -86,10 +88,9 @@ class Tls:
         """All that is complete of what has come."""
         parts = []
         try:
-            while self._incoming.pending:
+            while self._incoming.pending and not self.ended:
                 parts.append(self._tls.read(RECORD))
-                if not parts[-1]:
-                    break  # the peer will say no more
+                self.ended = not parts[-1]
         except ssl.SSLError as error:
             self._failed(error)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -97,6 +98,9 @@ class Tls:
     def _failed(self, error: ssl.SSLError) -> None:
         """Take note of what is wrong; that more bytes are needed is not."""
         if isinstance(error, ssl.SSLWantReadError):
+            return
+        if isinstance(error, ssl.SSLZeroReturnError):
+            self.ended = True
             return
         reason = error.reason or str(error)
         if isinstance(error, ssl.SSLCertVerificationError):

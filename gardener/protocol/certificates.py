@@ -20,7 +20,6 @@ NAME = re.compile(r"holder|(?:stage|spare)-[1-9][0-9]{0,5}")
 
 _URI = re.compile(f"gardener://({CLUSTER.pattern})/({NAME.pattern})")
 
-AGAIN = "make new files with `gardener keys init`, and copy them to the machines"
 ONE_CLUSTER = "all machines of a ring need files that one `gardener keys init` has made"
 
 
@@ -73,7 +72,7 @@ def problem(identity: Identity | None, wall: float, clock: str) -> str | None:
     if wall >= identity.until:
         return (
             f"the certificate of {identity} expired at {moment(identity.until)} ({here}): if that "
-            f"clock is right, {AGAIN}"
+            f"clock is right, {again(identity.name)}"
         )
     if wall < identity.since:
         return (
@@ -91,6 +90,14 @@ def stage_problem(identity: Identity, stage: int) -> str | None:
     return (
         f"the certificate is that of {identity}, and {who} has shown it: start {who} with "
         f"{name_of(stage)}.pem and {name_of(stage)}.key in its --keys folder"
+    )
+
+
+def again(name: str) -> str:
+    """How to renew the certificate of this part of a ring; the others keep theirs."""
+    return (
+        f"move {name}.pem and {name}.key away where ca.key is, make new ones there with `gardener "
+        f"keys add DIR {name}`, and copy both to its machine"
     )
 
 

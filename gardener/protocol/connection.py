@@ -196,6 +196,14 @@ class Connection:
         """The peer does not believe us."""
         self._end(parting.distrusted(self, why), now)
 
+    def stirred(self, now: float) -> None:
+        """Bytes have come over a secured link, and do not yet show who has sent them."""
+        self.heartbeat.stirred(now)
+
+    def fell_mute(self, now: float) -> None:
+        """The peer has ended TLS: it will say no more, not even Bye, if it has not yet."""
+        self._end(parting.muted(self), now)
+
     def in_the_clear(self, head: bytes, now: float) -> None:
         """The link was to be secured, and the peer begins with these bytes, which are no TLS."""
         self.private = True  # there is nothing to be said that others may not hear

@@ -48,6 +48,15 @@ class Heartbeat:
         self.last_heard = now
         self._quiet = 0
 
+    def stirred(self, now: float) -> None:
+        """Something has come that anybody in between may have sent: a part of a sealed record.
+
+        Over a slow link a whole one takes seconds, so it counts as heard, but only for as long as
+        silence is allowed since the peer itself was: whoever holds up records, or feigns one that
+        never ends, delays the loss once by that."""
+        if now - self.last_heard < self._silence:
+            self._quiet = 0
+
     def beat(self, now: float) -> Ping | None:
         """A beat is due: the Ping to send, or None if the peer has been silent for too long.
 

@@ -91,6 +91,13 @@ def breach(peer: object, error: RemoteError) -> Parting:
     return Parting(RemoteError(f"{peer} {said}"), f"it {said}", _bye(str(error)))
 
 
+def muted(peer: object) -> Parting:
+    """The peer has ended its direction of the link, and has not said why."""
+    cause = "it ended TLS without a Bye"
+    bye = _bye("you ended TLS without a Bye")
+    return Parting(PeerLost(f"{peer} ended TLS without a Bye"), cause, bye)
+
+
 def silent(peer: object, seconds: float) -> Parting:
     """Nothing has come from the peer for too long."""
     return Parting(PeerLost(f"{peer} went silent, {_last_heard(seconds)}"), "it went silent")

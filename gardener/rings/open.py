@@ -128,11 +128,13 @@ async def _joined(
 ) -> AsyncIterator[tuple[Holder, Path, Prompter]]:
     share_cores(FEW_SPINS)
     listen_at, stage_1 = parse(settings.listen), parse_peer(peer)
+    spares = parse_spares(settings.spares, settings.spare_after)
     keys = await asyncio.to_thread(
         secure,
         *(settings.keys, settings.insecure, HOLDER),
         listen_at=listen_at,
         peer=stage_1,
+        spares=spares.places,
         say=say,
     )
     model = await asyncio.to_thread(holder_folder, settings, say)
@@ -144,7 +146,7 @@ async def _joined(
         peer=stage_1,
         patience=settings.patience,
         keys=keys,
-        spares=parse_spares(settings.spares, settings.spare_after),
+        spares=spares,
         patience_lost=settings.patience_lost,
         say=say,
         news=say,

@@ -36,7 +36,7 @@ async def survey(
         peer=stage_1,
         patience=patience,
         say=say,
-        keys=secure(keys, insecure, HOLDER, listen_at=listen_at, peer=stage_1, say=say),
+        keys=secure(keys, insecure, HOLDER, listen_at=listen_at, peer=stage_1, spares=(), say=say),
     )
     try:
         cards = await holder.connect()

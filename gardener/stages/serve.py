@@ -53,6 +53,7 @@ async def serve(
         name_of(settings.stage) if settings.stage else f"spare-{settings.spare}",
         listen_at=listen_at,
         peer=parse_peer(settings.peer) if settings.stage else None,
+        spares=parse_spares(settings.spares, settings.spare_after).places,
         say=say,
     )
     check_free(listen_at, f"stage {settings.stage - 1}" if settings.stage > 1 else "the holder")

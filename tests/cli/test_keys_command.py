@@ -32,6 +32,10 @@ def test_it_says_what_goes_where(
     assert status == 0
     for name in ("holder", "stage-1", "stage-2", "spare-1"):
         assert f"ca.pem, {name}.pem, {name}.key" in out
+    assert (
+        "  spare-1  ca.pem, spare-1.pem, spare-1.key  -> gardener-node --spare 1 --keys DIR\n"
+        in out
+    )
     assert "ca.key goes to none of them" in out
     status, out, _ = said(monkeypatch, capfd, "show", "keys", "--json")
     shown = {each["name"]: each for each in json.loads(out)}
@@ -43,6 +47,35 @@ def test_it_says_what_goes_where(
     assert "stage-2 of cluster oak: until " in out
     assert "OTHERS CAN READ ITS KEY: chmod 600 stage-2.key" in out
     assert f"SHA-256 {shown['holder']['sha256']}" in out
+
+
+CLUSTER = """
+name = "home"
+model = "smollm2-135m"
+keys = "keys"
+holder = { host = "127.0.0.1", port = 7000 }
+stage.1 = { host = "127.0.0.1", port = 7001 }
+stage.2 = { host = "127.0.0.1", port = 7002 }
+"""
+
+
+@pytest.mark.parametrize("folder", [(), ("keys",)])
+def test_they_are_added_and_shown_where_the_cluster_file_says(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], folder: tuple[str, ...]
+) -> None:
+    def out(*words: str) -> str:
+        status, out, err = said(monkeypatch, capfd, *words)
+        assert status == 0, err
+        return out
+
+    Path("cluster.toml").write_text(CLUSTER)
+    made = out("init", *folder, *(("--stages", "2") if folder else ()))
+    assert "  -> gardener-node --stage 2\n" in made
+    added = out("add", *folder, "stage-3", "spare-1")
+    assert "  -> gardener-node --stage 3\n" in added
+    assert "  -> gardener-node --spare 1\n" in added
+    assert "cluster.toml, and, into a folder keys beside it:\n" in added
+    assert "spare-1 of cluster home: until " in out("show", *folder)
 
 
 def test_what_is_there_stays_and_more_is_added(
@@ -72,7 +105,10 @@ def test_what_is_there_stays_and_more_is_added(
         (("init", "keys", "--stages", "1", "--name", "a b"), 1, "'a b' cannot be the name of a"),
         (("show", "keys"), 1, "keys holds no certificate: make some with `gardener keys init`"),
         (("add", "keys", "stage-2"), 1, "keys/ca.pem does not exist, and without it nothing can"),
-        (("show",), 2, "requires an argument"),
+        (("show",), 2, "say which folder to look at: gardener keys show DIR, or write a cluster."),
+        (("add", "stage-2"), 2, "say which folder it is: gardener keys add DIR stage-2, or write"),
+        (("add", "keys"), 2, "say who needs keys: gardener keys add keys stage-4"),
+        (("add",), 2, "requires an argument"),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -1,5 +1,6 @@
 """Keys are made once, for their owner alone, and nothing is written over."""
 
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,6 +51,38 @@ def test_nothing_is_written_over(tmp_path: Path, there: str) -> None:
         init(tmp_path, "oak", 2, 0, 30)
     assert [path.name for path in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "mine"
+
+
+def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    """It may be the one where one works, or one that others have to read."""
+    tmp_path.chmod(0o755)
+    init(tmp_path, "oak", 1, 0, 30)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_is_interrupted_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: BaseException
+) -> None:
+    """And can be begun anew. Until the end the folder has no ca.pem, by which who looks can tell
+    that all is there, even if we are killed."""
+    made: list[str] = []
+
+    def write(path: str | Path, *rest: int) -> int:
+        made.append(Path(path).name)
+        if made[-1] == "ca.pem":
+            raise trouble
+        return os_open(path, *rest)
+
+    os_open = os.open
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", write)
+        with pytest.raises((UserError, KeyboardInterrupt)):
+            init(tmp_path, "oak", 1, 0, 30)
+    assert made == ["holder.key", "holder.pem", "stage-1.key", "stage-1.pem", "ca.key", "ca.pem"]
+    assert list(tmp_path.iterdir()) == []
+    assert init(tmp_path, "oak", 1, 0, 30) == ["holder", "stage-1"]
 
 
 def test_not_even_through_a_link_to_nowhere(tmp_path: Path) -> None:
@@ -117,6 +150,17 @@ def test_no_certificate_outlives_its_ca() -> None:
     ca = new_ca("oak", then)
     pair = sign(ca, "stage-1", 825)
     assert pair.certificate.not_valid_after_utc == ca.certificate.not_valid_after_utc
+
+
+@pytest.mark.parametrize("hours", [0.5, 24.0])
+def test_a_ca_that_has_expired_signs_no_more(tmp_path: Path, hours: float) -> None:
+    """Not even within the hour by which a certificate begins earlier than it is made."""
+    ca = new_ca("oak", datetime.now(UTC) - timedelta(days=3650, hours=hours))
+    (tmp_path / "ca.pem").write_bytes(ca.certificate_pem)
+    (tmp_path / "ca.key").write_bytes(ca.key_pem)
+    with pytest.raises(UserError, match=r"the CA of cluster oak expired at .*`gardener keys init`"):
+        add(tmp_path, ["stage-3"], 30)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("days", [0.0, -1.0, 3651.0, float("nan"), float("inf")])

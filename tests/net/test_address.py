@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from gardener.errors import UserError
-from gardener.net.address import Address, check_free, every, of_peer, parse, parse_peer
+from gardener.net.address import Address, check_free, every, is_loopback, of_peer, parse, parse_peer
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,15 @@ def test_an_ipv4_peer_is_named_as_such_whatever_heard_it() -> None:
     assert of_peer(("::ffff:192.0.2.1", 7, 0, 0)) == of_peer(("192.0.2.1", 7)) == "192.0.2.1:7"
     assert of_peer(("2001:db8::1", 7, 0, 0)) == "[2001:db8::1]:7"
     assert of_peer(("fe80::1%eth0", 7, 0, 2)) == "[fe80::1%eth0]:7"
+
+
+@pytest.mark.parametrize(
+    ("host", "inside"),
+    [
+        *((each, True) for each in ("localhost", "LOCALHOST", "127.8.9.1", "::1", "::1%lo")),
+        ("::ffff:127.0.0.1", True),
+        *((each, False) for each in ("oak", "", "0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1")),
+    ],
+)
+def test_what_means_this_machine(host: str, inside: bool) -> None:
+    assert is_loopback(host) is inside

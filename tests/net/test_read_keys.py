@@ -10,7 +10,7 @@ import minted
 import pytest
 
 from gardener.errors import UserError
-from gardener.keys.mint import sign
+from gardener.keys.mint import CA_DAYS, new_ca, sign
 from gardener.net.keys import read_keys
 
 NOW = time.time()
@@ -137,3 +137,27 @@ def test_an_end_that_is_near_is_told(made: Path, left: float, said: str | None) 
     keys = read_keys(made, "holder", NOW)
     warning = keys.warning(keys.identity.until - left * 86400)
     assert warning is None if said is None else said in str(warning)
+
+
+@pytest.mark.parametrize(
+    ("ca_days", "said"),
+    [
+        (
+            400,
+            ": move holder.pem and holder.key away where ca.key is, make new ones there with `g",
+        ),
+        (
+            9,
+            ", and with it the CA of the cluster: make new keys for all machines with `gardener",
+        ),
+    ],
+)
+def test_only_the_end_of_the_ca_needs_new_keys_for_all(
+    tmp_path: Path, ca_days: float, said: str
+) -> None:
+    """What it signs ends with it."""
+    then = datetime.now(UTC) - timedelta(days=CA_DAYS - ca_days)
+    ca = new_ca("oak", then)
+    minted.write(tmp_path / "keys", "holder", ca, sign(ca, "holder", 825 if ca_days < 10 else 9))
+    warning = read_keys(tmp_path / "keys", "holder", NOW).warning(NOW)
+    assert f"the certificate of holder of cluster oak expires in 9 days{said}" in str(warning)

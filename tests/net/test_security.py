@@ -11,7 +11,7 @@ from gardener.errors import UserError
 from gardener.net.address import Address, Inherited, parse
 from gardener.net.security import secure, within
 
-HERE = Address("127.0.0.1", 7000)
+HERE, AWAY = Address("127.0.0.1", 7000), Address("10.0.0.3", 7001)
 
 
 def names(monkeypatch: pytest.MonkeyPatch, known: dict[str, list[str]]) -> None:
@@ -61,15 +61,19 @@ def test_an_inherited_socket_is_asked_where_it_listens(host: str, inside: bool) 
 
 
 @pytest.mark.parametrize(
-    ("listen_at", "peer", "said"),
+    ("listen_at", "peer", "spare", "said"),
     [
-        ("0.0.0.0:7000", "127.0.0.1:7001", "--listen 0.0.0.0:7000 can be reached from other mach"),
-        ("127.0.0.1:7000", "10.0.0.3:7001", "--peer 10.0.0.3:7001 is not known to be this machi"),
+        ("0.0.0.0:7000", HERE, HERE, "--listen 0.0.0.0:7000 can be reached from other mach"),
+        ("127.0.0.1:7000", AWAY, HERE, "--peer 10.0.0.3:7001 is not known to be this machi"),
+        ("127.0.0.1:7000", HERE, AWAY, "--spares 10.0.0.3:7001 is not known to be this mac"),
+        ("127.0.0.1:7000", None, AWAY, "--spares 10.0.0.3:7001 is not known to be this mac"),
     ],
 )
-def test_other_machines_need_keys_or_to_be_trusted(listen_at: str, peer: str, said: str) -> None:
+def test_other_machines_need_keys_or_to_be_trusted(
+    listen_at: str, peer: Address | None, spare: Address, said: str
+) -> None:
     told: list[str] = []
-    places = {"listen_at": parse(listen_at), "peer": Address(*parse(peer))}
+    places = {"listen_at": parse(listen_at), "peer": peer, "spares": (HERE, spare)}
     with pytest.raises(UserError) as caught:
         secure(None, False, "stage-1", say=told.append, **places)  # type: ignore[arg-type]
     assert str(caught.value).startswith(said)
@@ -84,7 +88,10 @@ def test_other_machines_need_keys_or_to_be_trusted(listen_at: str, peer: str, sa
 @pytest.mark.parametrize("insecure", [True, False])
 def test_within_this_machine_nothing_is_said(insecure: bool) -> None:
     told: list[str] = []
-    assert secure(None, insecure, "holder", listen_at=HERE, peer=HERE, say=told.append) is None
+    assert (
+        secure(None, insecure, "holder", listen_at=HERE, peer=HERE, spares=(HERE,), say=told.append)
+        is None
+    )
     assert told == []
 
 
@@ -93,17 +100,17 @@ def test_keys_are_read_and_their_end_is_told(
 ) -> None:
     folder, told = minted.made(tmp_path / "keys"), list[str]()
     far = Address("10.0.0.3", 7000)
-    keys = secure(folder, False, "stage-2", listen_at=far, peer=far, say=told.append)
+    keys = secure(folder, False, "stage-2", listen_at=far, peer=far, spares=(far,), say=told.append)
     assert keys is not None
     assert keys.identity.name == "stage-2"
     assert told == []
     soon = keys.identity.until - 5 * 86400
     monkeypatch.setattr(time, "time", lambda: soon)
-    secure(folder, False, "stage-2", listen_at=far, peer=far, say=told.append)
+    secure(folder, False, "stage-2", listen_at=far, peer=far, spares=(far,), say=told.append)
     assert len(told) == 1
     assert "expires in 5 days" in told[0]
 
 
 def test_keys_and_insecure_contradict_each_other(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--keys and --insecure contradict each other"):
-        secure(tmp_path, True, "holder", listen_at=HERE, peer=HERE, say=print)
+        secure(tmp_path, True, "holder", listen_at=HERE, peer=HERE, spares=(HERE,), say=print)

@@ -420,6 +420,7 @@ HTTP = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         (HTTP, ONE, "answers in HTTP, so it is no stage of a ring: correct the address"),
         (b"\x15\x03\x03\x00\x02\x02\x46", None, "answers in TLS, and is no stage of a ring"),
         (b"\x15\x03\x03\x00\x02\x02\x46", ONE, "it gave TLS up (protocol version)"),
+        (b"\x15\x03\x03\x00\x02\x01\x00", ONE, "ended TLS without a Bye"),
         (b"SSH-2.0-x\r\n", ONE, "does not speak TLS (it begins with 53 53 48 2d)"),
         (b"\x16\x03\x03\x00\x05hello", ONE, "what it says is no proper TLS"),
     ],
@@ -521,3 +522,110 @@ def test_a_connection_that_is_cut_is_no_bye(run: Run) -> None:
             assert "closed the connection without saying why" in str(above.errors[0])
 
     run(scenario)
+
+
+# --- a peer that says too little -----------------------------------------------------------------
+
+
+class Peer:
+    """The end that dials, of which each byte is ours to send."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.tls = Tls(ONE, dials=True)
+        self._decoder = Decoder()
+
+    def say(self, *messages: m.Message) -> None:
+        self.writer.write(self.tls.give(b"".join(map(encode, messages))))
+
+    async def hear(self, kind: type[m.Message]) -> m.Message:
+        """What comes next of this kind; all else is dropped."""
+        while data := await self.reader.read(2**16):
+            for message in self._decoder.feed(self.tls.take(data)):
+                if isinstance(message, kind):
+                    return message
+        raise AssertionError(f"it has closed the connection without a {kind.__name__}")
+
+    async def trickle(self, data: bytes, size: int, seconds: float) -> None:
+        """So many bytes each time."""
+        for at in range(0, len(data), size):
+            self.writer.write(data[at : at + size])
+            await asyncio.sleep(seconds)
+
+
+@contextlib.asynccontextmanager
+async def linked(below: Below, at: str = "127.0.0.1:0", **more: Any) -> AsyncIterator[Peer]:
+    """A link that is open, to a peer of our own."""
+    listener = await below.serve(at=at, **more)
+    peer = Peer(*await asyncio.open_connection(*listener.address))
+    peer.tls.begin()
+    peer.say()
+    while not peer.tls.established:
+        peer.tls.take(await peer.reader.read(2**16))
+    peer.say(m.Hello(m.PROTOCOL, card(1, 2), bytes(16)))
+    await peer.hear(m.Welcome)
+    peer.say(m.Ping(1))
+    await until(lambda: below.links)
+    await listener.close()
+    try:
+        yield peer
+    finally:
+        peer.writer.close()
+        await below.links[0].close("the test is over")
+
+
+@pytest.mark.parametrize("bye", [True, False])
+def test_what_comes_after_the_end_of_tls_is_dropped(run: Run, bye: bool) -> None:
+    async def scenario() -> None:
+        below = Below()
+        async with linked(below, times=Times(linger=15.0)) as peer:
+            tls = below.links[0]._tls
+            assert tls is not None
+            if bye:
+                peer.say(m.Bye("done"))
+            peer.writer.write(peer.tls.end())
+            await until(lambda: below.errors)
+            said = "left: done" if bye else "ended TLS without a Bye"
+            assert str(below.errors[0]).endswith(said)
+            if not bye:
+                for _ in range(20):
+                    peer.writer.write(bytes(2**16))
+                    await peer.writer.drain()
+                assert await peer.hear(m.Bye) == m.Bye("you ended TLS without a Bye")
+                await until(lambda: below.links[0].received_bytes > 20 * 2**16)
+            assert tls._incoming.pending == 0
+
+    run(scenario)
+
+
+def test_a_record_that_never_ends_is_silence(run: Run) -> None:
+    async def scenario() -> None:
+        below = Below()
+        async with linked(below, times=Times(heartbeat=0.05, silence=0.4)) as peer:
+            endless = b"\x17\x03\x03\x40\x00" + bytes(2**14 - 1)
+            trickling = asyncio.create_task(peer.trickle(endless, 1, 0.01))
+            await until(lambda: below.errors)
+            trickling.cancel()
+            await asyncio.wait([trickling])
+            assert "went silent, last heard" in str(below.errors[0])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("floats", "kilobits", "step"), [(2**21, 10_000, 0.005), (2**13, 64, 0.1), (2**12, 25, 0.4)]
+)
+def test_a_frame_over_a_slow_link_is_no_silence(floats: int, kilobits: int, step: float) -> None:
+    """Under a virtual clock: 7 s for 8 MB; 4 s for 32 KiB; and 5 s for one record."""
+    big = segment(floats)
+
+    async def scenario() -> None:
+        below = Below()
+        async with linked(below, "simulated:7001") as peer:
+            sealed = peer.tls.give(encode(big))
+            await peer.trickle(sealed, int(kilobits * 125 * step), step)
+            await until(lambda: below.messages or below.errors)
+            assert below.errors == []
+            assert below.messages == [big]
+
+    simulated.run(scenario)

@@ -14,6 +14,7 @@ from gardener.protocol.certificates import (
     untrusted,
     uri,
 )
+from gardener.protocol.names import MAX_NAME
 
 DAY = 86400.0
 
@@ -70,6 +71,13 @@ def test_what_it_may_stand_for(name: str, stages: set[int]) -> None:
 def test_when(wall: float, said: str | None) -> None:
     found = problem(identity(), wall, "elm")
     assert found is None if said is None else found is not None and said in found
+
+
+def test_who_has_expired_needs_a_new_certificate_and_nobody_else() -> None:
+    found = problem(identity(), 20 * DAY, "elm") or ""
+    assert "with `gardener keys add DIR stage-2`" in found
+    assert "keys init" not in found
+    assert len(found) < MAX_NAME - 100  # as the reason in a Bye
 
 
 def test_nobody() -> None:

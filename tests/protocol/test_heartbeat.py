@@ -48,6 +48,16 @@ def test_whatever_is_heard_begins_the_silence_anew() -> None:
     assert heartbeat.last_heard == 3.999
 
 
+def test_what_anybody_may_have_sent_puts_silence_off_once() -> None:
+    heartbeat = beating()
+    for count in range(1, 15):
+        heartbeat.stirred(count * INTERVAL - 0.1)
+        assert heartbeat.beat(count * INTERVAL) is not None
+    heartbeat.stirred(7.4)
+    assert heartbeat.beat(7.5) is None
+    assert heartbeat.last_heard == 0.0
+
+
 def test_who_stood_still_does_not_blame_its_peer() -> None:
     heartbeat = beating()
     assert heartbeat.beat(60.0) is not None  # one beat went by here, whatever the clock says

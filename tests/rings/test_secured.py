@@ -1,5 +1,6 @@
 """A ring of real processes whose links are secured: the same text, and no stranger gets in."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,13 @@ import pytest
 import tiny
 from processes import HandMade, Process, at, free_ports, hand_made
 
+from gardener.errors import UserError
 from gardener.evaluation.reference import plain_reference
 from gardener.holder.prompter import Prompter
+from gardener.rings.open import open_ring
+from gardener.rings.settings import RingSettings
+from gardener.stages.serve import serve
+from gardener.stages.settings import NodeSettings
 
 PROMPT = "w1 w2 w3 w4 w5"
 TOKENS = 12
@@ -84,3 +90,21 @@ def test_other_machines_are_not_let_near_without(command: str) -> None:
         last = process.err.splitlines()[-1]
         assert last.startswith(f"error: --listen 0.0.0.0:{here} can be reached from other machines")
         assert "--insecure" in last
+
+
+@pytest.mark.parametrize("who", ["node", "holder"])
+def test_nor_spares_on_other_machines(who: str) -> None:
+    """Nothing is dialled or loaded by then."""
+    here, spares = "127.0.0.1:0", "127.0.0.1:7001,10.9.9.9:7001"
+
+    async def start() -> None:
+        if who == "node":
+            place = (1, "127.0.0.1:7000", here, "no model", None, 1, None, "float32", "cpu", 1)
+            await serve(NodeSettings(*place, "none", 0.0, spares=spares), print)
+        else:
+            peer = RingSettings(model="no model", peer="127.0.0.1:7000", listen=here, spares=spares)
+            async with open_ring(peer):
+                pass
+
+    with pytest.raises(UserError, match=r"^--spares 10\.9\.9\.9:7001 is not known to be this mach"):
+        asyncio.run(start())
