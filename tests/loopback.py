@@ -142,8 +142,17 @@ class Ring:
     def address(self, stage: int) -> Address:
         return Address("127.0.0.1", self.ports[stage % (self.stages + 1)])
 
-    def start(self, number: int, shown: Card | None = None) -> Seat:
-        """`shown`: another card than the stage should have."""
+    def start(
+        self,
+        number: int,
+        shown: Card | None = None,
+        *,
+        seat: int | None = None,
+        listen_at: Address | None = None,
+        **options: Any,
+    ) -> Seat:
+        """`shown`: another card than the stage should have. `seat`, `listen_at`: a place of its
+        own, for a second one of a number. `options` of a `StageNode`."""
         stage = FakeStage(number, self.stages)
         worker, said = Worker("stage"), list[str]()
         node = StageNode(
@@ -151,13 +160,15 @@ class Ring:
             shown or card(number, self.stages),
             worker,
             Trace(),
-            listen_at=self.address(number),
+            listen_at=listen_at or self.address(number),
             peer=self.address(number + 1),
             patience=20.0,
             say=said.append,
+            **options,
         )
-        self.seats[number] = Seat(stage, node, asyncio.create_task(node.run()), worker, said)
-        return self.seats[number]
+        at = number if seat is None else seat
+        self.seats[at] = Seat(stage, node, asyncio.create_task(node.run()), worker, said)
+        return self.seats[at]
 
     async def end(self, number: int) -> None:
         """Politely."""

@@ -21,7 +21,7 @@ class SpareOptions:
             env_var="GARDENER_SPARES",
             metavar="HOST:PORT,...",
             help="Where spares listen, which step in the place of the next stage if it stays away "
-            "(for a command that asks, of stage 1).",
+            "(for a command that asks, of stage 1): one at a time, in this order.",
         ),
     ] = ""
     spare_after: Annotated[
@@ -30,7 +30,7 @@ class SpareOptions:
             env_var="GARDENER_SPARE_AFTER",
             validator=Number(gte=1.0),
             metavar="SECONDS",
-            help="How long a lost stage is waited for before the first spare is asked, and then "
-            "before each further one.",
+            help="How long a lost stage is waited for before the first spare is asked. While that "
+            "loads no other is; if it does not step in, the next one is asked so much later.",
         ),
     ] = SPARE_AFTER

@@ -10,7 +10,7 @@ from gardener.net.address import Address, failure, parse_peer
 from gardener.net.keys import Keys
 from gardener.net.link import Handler, Link, Terms
 from gardener.net.probe import measure_link
-from gardener.net.spares import NO_SPARES, Spares
+from gardener.net.spares import NO_SPARES, Spares, Turns
 from gardener.protocol.connection import TIMES, Times
 from gardener.protocol.greeting import Admit
 from gardener.protocol.messages import Card
@@ -42,25 +42,23 @@ async def dial(
     """Connect to `whom`, trying again for `patience` seconds (None: for ever); measure the link.
 
     `waiting` is told why, after every attempt that failed. Where it stays away, `spares` are asked
-    to step in its place; whoever is there first counts. Setting `nudge` ends the wait before the
-    next attempt; it is cleared here. Raises PeerLost when patience runs out.
+    to step in its place, one at a time; whoever is there first counts. Setting `nudge` ends the
+    wait before the next attempt; it is cleared here. Raises PeerLost when patience runs out.
     Await it directly: an open link may end in the moment before a task that wraps this is done.
     """
     place = address if isinstance(address, Address) else parse_peer(address)
     terms = Terms(card, handler, admit, times, keys)
     loop = asyncio.get_running_loop()
-    began, delay = loop.time(), FIRST_DELAY
-    deadline = None if patience is None else began + patience
+    deadline = None if patience is None else loop.time() + patience
+    turns, delay = Turns(spares, loop.time()), FIRST_DELAY
     while True:
         outcome = await _attempt(place, terms, deadline)
         if isinstance(outcome, Link):
             return outcome
-        why = outcome.told(place)
-        for spare in spares.due(loop.time() - began):
-            other = await _attempt(spare, replace(terms, missed=spares.missed), deadline)
-            if isinstance(other, Link):
-                return other
-            why += f"; the spare at {spare}: {other.told(spare)}"
+        other = await _ask(turns, replace(terms, missed=spares.missed), deadline)
+        if isinstance(other, Link):
+            return other
+        why = outcome.told(place) + other
         waiting(f"waiting for {whom} at {place}: {why}")
         left = float("inf") if deadline is None else deadline - loop.time()
         if left <= 0:
@@ -68,6 +66,19 @@ async def dial(
         nudged = await _pause(min(delay * random.uniform(0.5, 1.0), left), nudge)
         last = NEAR_DELAY if outcome.answered else LAST_DELAY
         delay = FIRST_DELAY if nudged else min(2 * delay, last)
+
+
+async def _ask(turns: Turns, terms: Terms, deadline: float | None) -> Link | str:
+    """A link to one of the spares whose turn it is, or what they have said."""
+    loop, said = asyncio.get_running_loop(), ""
+    for spare in turns.due(loop.time()):
+        outcome = await _attempt(spare, terms, deadline)
+        if isinstance(outcome, Link):
+            return outcome
+        said += f"; the spare at {spare}: {outcome.told(spare)}"
+        if turns.answered(spare, outcome.why, loop.time()):
+            break
+    return said
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,13 @@ class Neighbours:
         handler: Handler,
         keys: Keys | None = None,
         spares: Spares = NO_SPARES,
+        dials: str = "",
     ) -> None:
-        """`spares` stand by for the peer after us."""
+        """`spares` stand by for the peer after us, which is going to be dialled at `dials`."""
         self.upstream: Link | None = None
         self.downstream: Link | None = None
         self._card = card
-        self._dialled = ""  # the address of the peer after us
+        self._dialled = dials
         self._handler = handler
         self._keys = keys
         self._spares = spares
@@ -124,6 +125,14 @@ class Neighbours:
         self._ended[link.upstream] = _plus(self._ended[link.upstream], link)
         silent = microseconds(link.silent)
         return Lost(link.peer.stage, *newest, silent, as_name(link.parting.cause))
+
+    async def free(self, why: str) -> None:
+        """Close the link downstream politely: somebody else may need the peer after us."""
+        link, self.downstream = self.downstream, None
+        if link is not None:
+            self._missed = link.peer
+            self._ended[False] = _plus(self._ended[False], link)
+            await link.close(why)
 
     async def leave(self, why: str) -> None:
         """Close both links politely."""

@@ -42,6 +42,7 @@ from gardener.stages.liveness import LONG, every, long_pass
 from gardener.stages.room import Room
 from gardener.stages.scheduler import Refused, Scheduler, in_words
 from gardener.stages.sight import UNKNOWN, Machine, near
+from gardener.stages.turn import FREE, Turn
 
 
 class StageNode:
@@ -65,14 +66,17 @@ class StageNode:
         machine: Machine = UNKNOWN,
         keys: Keys | None = None,
         spares: Spares = NO_SPARES,
+        stepped_in: bool = False,
     ) -> None:
-        """`spares` stand by for the stage after this one."""
+        """`spares` stand by for the stage after this one. `stepped_in`: this one is a spare, in the
+        place of a stage that may come back."""
         self.card = card
         self.trace = trace
         self._stage = stage
         # Nobody steps in the place of the holder.
         spares = NO_SPARES if stage.slice.is_last else spares
-        self.neighbours = Neighbours(card, self, keys, spares)
+        self.neighbours = Neighbours(card, self, keys, spares, str(peer))
+        self._turn = Turn(card.stage, stepped_in=stepped_in)
         self.scheduler = Scheduler(
             stage,
             worker,
@@ -86,7 +90,7 @@ class StageNode:
         self._following = 0 if stage.slice.is_last else card.stage + 1
         self._listen_at = listen_at
         self._peer = peer
-        self._patience = patience
+        self._patience = patience if self._following else None
         self._say = say
         self._machine, self._keys = machine, keys
         self._nudge = asyncio.Event()
@@ -170,23 +174,47 @@ class StageNode:
     # --- downstream --------------------------------------------------------------------------
 
     async def _keep_downstream(self) -> None:
-        patience = self._patience if self._following else None
         while True:
-            self._broken.clear()
-            link = await self.neighbours.dial(
-                self._peer,
-                self._next_peer,
-                patience=patience,
-                waiting=self._note_obstacle,
-                nudge=self._nudge,
-            )
-            self._say(f"connected to {link}")
-            self._say_if_ready()
-            patience, self._obstacle = None, ""
-            self._notices.forget()
-            if self._pending is not None:
-                self._survey(self._pending)
-            await self._broken.wait()
+            if not self._turn.allowed:
+                self._notices.tell(self._alone)
+            try:
+                async with self._turn.taken():
+                    await self._hold_downstream()
+            except TimeoutError:
+                await self._let_go()
+
+    async def _hold_downstream(self) -> None:
+        """Link to the next peer, until that link has ended."""
+        self._broken.clear()
+        link = await self.neighbours.dial(
+            self._peer,
+            self._next_peer,
+            patience=self._patience,
+            waiting=self._note_obstacle,
+            nudge=self._nudge,
+        )
+        self._say(f"connected to {link}")
+        self._say_if_ready()
+        self._patience, self._obstacle = None, ""
+        self._notices.forget()
+        if self._pending is not None:
+            self._survey(self._pending)
+        await self._broken.wait()
+
+    async def _let_go(self) -> None:
+        """Nobody stands before this stage: another one in its place may need the next one."""
+        if self.downstream is None:
+            return
+        nobody = f"nobody stands before stage {self.card.stage}: {FREE}"
+        self._say(f"let go of {self.downstream}: {nobody}")
+        self._loss = Lost(self._following, 0, -1, 0, nobody)
+        await self.neighbours.free(nobody)
+
+    @property
+    def _alone(self) -> str:
+        """Why it does not dial."""
+        before = f"stage {self.card.stage - 1}" if self.card.stage > 1 else "a holder"
+        return f"waiting for {before}, and then for {self._next_peer} at {self._peer}"
 
     @property
     def _next_peer(self) -> str:
@@ -194,6 +222,8 @@ class StageNode:
 
     def _note_obstacle(self, sentence: str) -> None:
         """Another attempt to reach the next peer has failed."""
+        if self.upstream is None:
+            self._turn.refused(sentence)
         self._obstacle = sentence
         if self._pending is not None:
             self._report_obstacle()
@@ -254,6 +284,7 @@ class StageNode:
 
     def _met(self, link: Link) -> None:
         self.neighbours.take(link)
+        self._turn.met()
         self._say(f"connected from {link}")
         self._say_if_ready()
 
@@ -308,7 +339,9 @@ class StageNode:
     def _lost_upstream(self, loss: Lost) -> None:
         """All requests end, since whoever opened them can no longer be heard."""
         self._pending = None
-        if loss.stage:  # a holder needs no word of its own end
+        self._turn.alone(linked=self.downstream is not None)
+        # A holder needs no word of its own end, nor of a stage that had nobody before it.
+        if loss.stage and not loss.why.endswith(FREE):
             self.neighbours.send_down(loss)
         for request in self.scheduler.clear():
             self._forward(Close(request))

@@ -88,6 +88,7 @@ async def _serve_at(
     watch: Callable[["StageNode"], None],
 ) -> None:
     """The same, once it listens and is a stage."""
+    spares = parse_spares(settings.spares, settings.spare_after)
     worker = Worker("stage")
     try:
         made = await worker.run(_made, settings, phases, say)
@@ -104,7 +105,8 @@ async def _serve_at(
             say=say,
             machine=made.machine,
             keys=keys,
-            spares=parse_spares(settings.spares, settings.spare_after),
+            spares=spares,
+            stepped_in=settings.spare is not None,
         )
         phases.begin(Phase.SERVING)
         watch(this)

@@ -22,8 +22,8 @@ class NodeSettings:
     beside     stages on this machine, this one among them, that share all that
     keys       folder of the keys with which links are secured
     insecure   without keys, links may leave this machine
-    spares     host:port,... of spares that step in the place of the stage after this one, if it
-               stays away for `spare_after` seconds
+    spares     host:port,... of spares, one of which steps in the place of the stage after this
+               one, if that stays away for `spare_after` seconds
     command    the command line that started it, for who has to start it again; "": not known
     """
 

@@ -8,10 +8,17 @@ is the right one, its new neighbours find out as they always do.
 
 import asyncio
 from dataclasses import replace
+from typing import get_args
 
 from gardener.errors import UserError
+from gardener.model.quants import AUTO, HEAD_QUANTS, QUANTS
 from gardener.net.address import Address, is_loopback, parse, parse_peer
+from gardener.net.security import within
+from gardener.net.spares import steps_in
+from gardener.protocol.cards import mismatch
 from gardener.protocol.messages import Card
+from gardener.protocol.tensors import DType
+from gardener.runtime.wording import printable
 from gardener.stages.phases import Phase, Phases
 from gardener.stages.settings import NodeSettings
 
@@ -36,26 +43,31 @@ class StandBy:
             layers=f"{missed.first}-{missed.end - 1}",
             dtype=missed.dtype,
             quant=missed.quant,
-            quant_head=missed.head_quant,
+            quant_head=missed.head_quant or AUTO,
             context=missed.longest or self._settings.context,
         )
 
     def asked(self, asker: Card, missed: Card) -> str:
         """See `greeting.Replace`."""
-        who, whom = self._phases.who, f"stage {missed.stage}"
+        who, whom = self._settings.who, f"stage {missed.stage}"
         if self._missed.done():
-            return f"{who} {self._phases.doing}"
+            doing = self._phases.doing or "is about to serve"
+            return f"{who} {steps_in(self._missed.result().stage)}: it {doing}"
         if why := self._problem(asker, missed):
             return f"{who} cannot step in the place of {whom}: {why}"
         self._missed.set_result(missed)
-        self._phases.begin(Phase.STARTING, f"steps in the place of {whom}")
-        answer = f"{who} {self._phases.doing}"
+        self._phases.begin(Phase.STARTING)
         self._phases.stage = missed.stage
-        return answer
+        return f"{who} {steps_in(missed.stage)}"
 
     def _problem(self, asker: Card, missed: Card) -> str | None:
+        """Nothing that cannot be is taken: a spare is one only once."""
         if missed.stage != asker.stage + 1:
             return f"stage {asker.stage} does not stand before it"
+        return self._way_problem(missed) or _card_problem(missed) or mismatch(asker, missed)
+
+    def _way_problem(self, missed: Card) -> str | None:
+        """Why the next peer could not be dialled from here."""
         try:
             after = parse_peer(missed.peer)
         except UserError:
@@ -63,4 +75,26 @@ class StandBy:
         here = parse(self._settings.listen)
         if is_loopback(after.host) and isinstance(here, Address) and not is_loopback(here.host):
             return f"it dialled {after}, which only its own machine can reach"
+        secured = self._settings.keys is not None or self._settings.insecure
+        if not secured and not within(after):
+            return (
+                f"it dialled {after}, which is not known to be this machine, and without keys "
+                "links stay within this one: start the spare with --keys DIR, or with --insecure "
+                "if you trust every machine in between"
+            )
         return None
+
+
+def _card_problem(missed: Card) -> str | None:
+    """Why no stage can be what this card says."""
+    kinds = (
+        ("dtype", missed.dtype, get_args(DType)),
+        ("quant", missed.quant, QUANTS),
+        ("head_quant", missed.head_quant or AUTO, HEAD_QUANTS),
+    )
+    for name, value, known in kinds:
+        if value not in known:
+            return f"its {name} is {printable(value)!r}, and not one of {', '.join(known)}"
+    if missed.first == missed.end:
+        return "its card names no layers"
+    return None
