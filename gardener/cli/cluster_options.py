@@ -54,7 +54,7 @@ def from_cluster(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
     }
     if given.get("log-format", [""])[-1] == "json":
         begin_logs("json")  # or the line below would be the only one that is not
-    path = _file(given)
+    path = _file(given, aside=commands[-1:] == ("doctor",))
     if path is None:
         return
     cluster = read_cluster(path)
@@ -76,8 +76,9 @@ def usual_place() -> Path:
     return Path(platformdirs.user_config_dir("gardener")) / NAME
 
 
-def _file(given: Given) -> Path | None:
-    """The file that counts, if one does; a line says where one does not."""
+def _file(given: Given, aside: bool) -> Path | None:
+    """The file that counts, if one does; a line says where one does not. `aside`: there is nothing
+    else to take from it."""
     if "url" in given:
         return None
     if "cluster" in given:
@@ -88,10 +89,8 @@ def _file(given: Given) -> Path | None:
     if path is None or named is None:
         return path
     if path == here and "leash" not in given:
-        note(
-            f"{NAME} in this folder is left aside: --{named} says where the stages are "
-            f"(--cluster {NAME} takes all else from it)"
-        )
+        rest = "" if aside else f" (--cluster {NAME} takes all else from it)"
+        note(f"{NAME} in this folder is left aside: --{named} says where the stages are{rest}")
     return None
 
 

@@ -84,7 +84,8 @@ def where_from(seen: Seen) -> str:
 def _name(each: Examined) -> str:
     if each.target.role is Role.HOLDER:
         return "the holder"
-    return f"{each.target.role} {each.number or '?'}"
+    name = f"{each.target.role} {each.number or '?'}"
+    return f"{name} (spare {each.spare})" if each.spare else name
 
 
 def conclusion(findings: Sequence[Finding]) -> str:
@@ -153,12 +154,16 @@ def now(each: Examined) -> str:
     """What it does at this moment."""
     if each.unseen is not None:
         resting = each.target.role is Role.HOLDER and each.unseen.why == "nothing listens there"
+        if each.relieved_by:
+            return f"{each.unseen.why}; spare {each.relieved_by} is in its place"
         return "nobody asks" if resting else str(each.unseen.why)
     sight, card = each.sight, each.card
     if sight is None or card is None:
         return ""
     if sight.does:
         return sight.does
+    if each.relieved_by:
+        return f"waits; spare {each.relieved_by} is in its place"
     if sight.requests:
         return f"at work on {sight.requests} request{'s' * (sight.requests != 1)}"
     holder = sight.upstream if sight.upstream is not None and not sight.upstream.stage else None
@@ -186,6 +191,8 @@ def _record(each: Examined) -> dict[str, Any]:
     return {
         "role": each.target.role.value,
         "number": each.number or None,
+        "spare": each.spare or None,
+        "relieved_by": each.relieved_by or None,
         "address": str(each.target.address),
         "here": each.here,
         "unseen": None if unseen is None else {"why": unseen.why.value, "detail": unseen.detail},

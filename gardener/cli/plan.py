@@ -15,6 +15,7 @@ from gardener.cli.plan_look import Wish
 from gardener.cli.plan_report import report
 from gardener.cli.planning import planned
 from gardener.cli.program import Misuse, flag, note, result
+from gardener.cli.program import run as run_loop
 from gardener.cluster.file import read_cluster
 from gardener.decoding.policy import SHARING, default_policy
 from gardener.evaluation.datasets import read_conversations
@@ -70,14 +71,10 @@ def plan(
     settings = holder.settings(ring, holder.drafting.settings(draft))
     if cluster is not None and settings.peer is not None:
         described = read_cluster(cluster)
-        if missing := silent(described):
+        if missing := run_loop(silent(described, settings.keys)):
             tell_file(described, missing, settings, output.as_json)
             return
-    name = policy or default_policy(settings.crowded, holder.bounds.window)
-    if name == "plain":
-        raise Misuse("--policy plain is always reckoned: name one that guesses, beside it")
-    if policy is None and name == "alternating":
-        note(f"policy {name}, because {SHARING} (--policy changes that)")
+    name = _guessing(policy, default_policy(settings.crowded, holder.bounds.window))
     conversations = read_conversations((), 1)[:prompts]
     wish = Wish(
         replace(settings, policies=("plain", name)),
@@ -95,3 +92,12 @@ def plan(
         result(json.dumps(found.facts()) + "\n")
     else:
         report(found)
+
+
+def _guessing(policy: str | None, usual: str) -> str:
+    """The policy that is compared with plain decoding. Raises Misuse."""
+    if policy == "plain":
+        raise Misuse("--policy plain is always reckoned: name one that guesses, beside it")
+    if policy is None and usual == "alternating":
+        note(f"policy {usual}, because {SHARING} (--policy changes that)")
+    return policy or usual

@@ -3,20 +3,23 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from gardener.cli.program import result, run
+from gardener.cli.program import result
+from gardener.cluster.doctor.own_keys import own_keys
 from gardener.cluster.places import Cluster, StagePlace
 from gardener.cluster.plan.unmeasured import Needs, needs
-from gardener.net.address import Address
+from gardener.net.look import Unseen, View, Why, look
 from gardener.rings.equipment import holder_folder
 from gardener.rings.settings import RingSettings
 from gardener.runtime.wording import bare_span
 
-SOON = 2.0
-"""Seconds in which a stage that runs takes a connection."""
+AWAY = (Why.NAME, Why.REFUSED, Why.TIMEOUT, Why.NETWORK, Why.SILENT)
+"""Why a stage is not there. Where it, or another one, is there and will not be looked at, opening
+the ring says what is wrong with it."""
 
 GIB = 2**30
 
@@ -27,24 +30,19 @@ WIDE = 120
 """Columns."""
 
 
-def silent(cluster: Cluster) -> list[StagePlace]:
-    """The stages that nobody reaches."""
-
-    async def ask() -> list[bool]:
-        return await asyncio.gather(*(_answers(stage.address) for stage in cluster.stages))
-
-    pairs = zip(cluster.stages, run(ask()), strict=True)
-    return [stage for stage, answered in pairs if not answered]
-
-
-async def _answers(address: Address) -> bool:
-    try:
-        async with asyncio.timeout(SOON):
-            _, writer = await asyncio.open_connection(address.host, address.port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
+async def silent(cluster: Cluster, folder: Path | None) -> list[StagePlace]:
+    """The stages that nobody reaches, nor a spare in their place. `folder`: of the keys with which
+    they are looked at, whosever it has."""
+    keys = own_keys(folder, ()).keys
+    nodes = (*cluster.stages, *cluster.spares)
+    found = await asyncio.gather(*(look(each.address, keys, measure=False) for each in nodes))
+    count = len(cluster.stages)
+    replaced = {each.looked.card.stage for each in found[count:] if isinstance(each, View)}
+    return [
+        stage
+        for stage, seen in zip(cluster.stages, found[:count], strict=True)
+        if isinstance(seen, Unseen) and seen.why in AWAY and stage.number not in replaced
+    ]
 
 
 def tell_file(
@@ -59,8 +57,8 @@ def tell_file(
     if as_json:
         stages = [each.facts() for each in found]
         silent_ones = [each.number for each in missing]
-        result(json.dumps({"cluster": str(cluster.path), "stages": stages, "silent": silent_ones}))
-        result("\n")
+        record = {"measured": False, "cluster": str(cluster.path), "stages": stages}
+        result(json.dumps(record | {"silent": silent_ones}) + "\n")
         return
     console = Console(width=WIDE, highlight=False)
     console.print(_table(found))

@@ -12,6 +12,11 @@ from gardener.runtime.wording import bare_span, printable
 WIDE = 120
 """Columns where there is no terminal."""
 
+TIMED = (
+    "as each stage has timed itself when it started; one whose machine was busy then should be "
+    "started anew"
+)
+
 LEAST = 1e-3
 """Milliseconds below which nothing is said of a head: a profile has it in its layers."""
 
@@ -20,18 +25,23 @@ def report(plan: Plan) -> None:
     """Print all of it."""
     console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
     console.print(_stages(plan))
-    console.print()
+    console.print(f"{TIMED}\n", markup=False, soft_wrap=True)
     _lines(console, "links, for a row", _links(plan))
     console.print(_speeds(plan))
     console.print()
     if plan.drift is not None:
         title = "when it was asked, passes took so many times as long as the stages had measured"
         _lines(console, title, _drift(plan, plan.drift))
+    if plan.unsteady:
+        console.print(f"{_warning(plan.unsteady)}\n", markup=False, soft_wrap=True)
     _lines(console, "what limits it, with these layers: twice as fast would be", _limits(plan))
     _lines(console, "left out, with its layers shared among the others at best", _left_out(plan))
-    if plan.changes:
+    if plan.pays:
         title = "into the cluster file, or as --layers of gardener-node"
         _lines(console, title, _layers(plan))
+    elif plan.changes:
+        gain = _percent(plan.gain).strip()
+        console.print(f"other layers would bring nothing that can be told ({gain}): leave them\n")
     else:
         console.print("the layers are balanced as they are\n")
     _lines(console, "what is taken for granted", [f"- {each}" for each in plan.assumed])
@@ -63,11 +73,11 @@ def _stages(plan: Plan) -> Table:
             named(number),
             printable(now.name),
             bare_span(now.first, now.end),
-            f"{now.ms:.3g}",
+            figure(now.ms),
             bare_span(best.first, best.end),
-            f"{best.ms:.3g}",
-            f"{now.layer_ms:.3g}",
-            f"{now.head_ms:.3g}" if now.head_ms > LEAST else "-",
+            figure(best.ms),
+            figure(now.layer_ms),
+            figure(now.head_ms) if now.head_ms > LEAST else "-",
             f"{now.most} layers" if now.most else "not known",
         )
     return table
@@ -91,18 +101,33 @@ def _drift(plan: Plan, drift: Drift) -> list[str]:
     numbers = zip(plan.now.numbers, drift.levels, strict=True)
     return [
         *(f"{named(number)}  {level:.2f}" for number, level in numbers),
-        f"and a round trip took {max(1e3 * drift.beyond, 0):.3g} ms beside passes and links",
+        f"and a round trip took {figure(max(1e3 * drift.beyond, 0))} ms beside passes and links",
     ]
 
 
 def _links(plan: Plan) -> list[str]:
     links = plan.now.links()
     wide = max(len(name) for name, _ in links)
-    return [f"{name:{wide}}  {1e3 * seconds:.3g} ms" for name, seconds in links]
+    return [f"{name:{wide}}  {figure(1e3 * seconds)} ms" for name, seconds in links]
 
 
-def _rates(rates: Rates) -> tuple[str, str]:
-    return f"{rates.plain:.1f}", f"{rates.guessing:.1f}"
+def _rates(rates: Rates) -> tuple[str, ...]:
+    return tuple(figure(rate, 2 if rate < 10 else 3) for rate in rates)
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """With so many digits that say something, and no exponent: `5620`, `73`, `0.226`."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.0f}" if "e+" in text else text
+
+
+def _warning(unsteady: list[str]) -> str:
+    one = len(unsteady) == 1
+    return (
+        f"WARNING: {' and '.join(unsteady)} took far other times than {'it' if one else 'they'} "
+        f"had measured: start {'it' if one else 'them'} anew while nothing else runs there, and "
+        "plan again"
+    )
 
 
 def _limits(plan: Plan) -> list[str]:

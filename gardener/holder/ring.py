@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gardener.errors import GardenerError, PeerLost, RemoteError, UserError, our_fault
+from gardener.errors import Distrusted, GardenerError, PeerLost, RemoteError, UserError, our_fault
 from gardener.holder.outage import LossReport, complete
 from gardener.holder.ring_state import NEXT, RingEvent, RingState
 from gardener.net.address import Address, Inherited, is_taken
@@ -23,6 +23,7 @@ from gardener.net.neighbours import Neighbours
 from gardener.net.notices import LASTS, Notices, Strangers
 from gardener.net.spares import NO_SPARES, Spares
 from gardener.protocol.cards import SERVED, mismatch, other_ring, ring_problem
+from gardener.protocol.certificates import ONE_CLUSTER
 from gardener.protocol.messages import (
     Card,
     Message,
@@ -30,6 +31,7 @@ from gardener.protocol.messages import (
     Verdict,
 )
 from gardener.protocol.reports import Busy, Failed, Lost, Waiting
+from gardener.protocol.strangers import WITH
 from gardener.runtime import clock
 from gardener.runtime.wording import printable
 from gardener.stages.turn import FREE
@@ -47,6 +49,9 @@ ASK = 1.0
 STALE = 3.0
 """Seconds after which an obstacle that nobody has mentioned again no longer counts: every Survey is
 answered with what is in its way."""
+
+FOR_PEOPLE = (WITH, "was started without --keys", ONE_CLUSTER)
+"""Words of what people have to put right before stage 1 and this holder believe each other."""
 
 
 class RingOwner(Protocol):
@@ -191,10 +196,18 @@ class Ring:
                 self._peer,
                 "stage 1",
                 patience=None if math.isinf(left) else max(left, 0.0),
-                waiting=lambda why: self._say(_served(why) or why),
+                waiting=self._waits_for_stage_1,
             )
+        except Distrusted:
+            raise
         except PeerLost:
             raise self._overdue() from None
+
+    def _waits_for_stage_1(self, why: str) -> None:
+        """Raises Distrusted where waiting mends nothing: the keys of a ring that never stood."""
+        if not self.cards and any(words in why for words in FOR_PEOPLE):
+            raise Distrusted(why.removeprefix("waiting for "))
+        self._say(_served(why) or why)
 
     async def _taken(self, error: UserError) -> UserError:
         """What to say when we cannot listen: stage 1 knows whether another holder is there."""

@@ -2,17 +2,19 @@
 
 Stages that measured themselves together would find each other slow, and the sizes of segments are
 decided by what they find. On the cores of one machine, taking turns takes about as long.
+
+The lock is in the cache folder, which services and containers of one machine share, as they do not
+share /tmp, where besides anybody could put something of that name.
 """
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
+from gardener.model.checkpoint.resolve import home
 from gardener.runtime.wording import printable
 
 T = TypeVar("T")
@@ -22,13 +24,14 @@ PATIENCE = 10.0
 
 
 def in_turn(who: str, waits: Callable[[str], None], work: Callable[[], T]) -> T:
-    """What `work` returns, run while no other process of this user on this machine runs something
-    in turn; or after `PATIENCE` all the same. Who has to wait is told for `whom`: the `who` of the
+    """What `work` returns, run while no other process with this cache folder runs something in
+    turn; or after `PATIENCE` all the same. Who has to wait is told for `whom`: the `who` of the
     other process, "" if that is not known."""
-    folder = Path(tempfile.gettempdir())
-    lock = FileLock(folder / f"gardener-{os.getuid()}.lock")
-    turn = folder / f"gardener-{os.getuid()}.turn"  # whose it is; the lock itself is truncated
+    folder = home()
+    lock = FileLock(folder / "loading.lock")
+    turn = folder / "loading.turn"  # whose it is; the lock itself is truncated
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         _acquire(lock, turn, waits)
     except (OSError, NotImplementedError, Timeout):  # no lock is no reason not to work
         return work()

@@ -160,7 +160,9 @@ def test_a_file_that_nobody_named_stands_back(
     given = gardener("generate", "hi", *ring)
     assert (given["model"], given["quant"]) == ("smollm2-135m", "none")
     assert given["cluster"] is None
-    assert f"cluster.toml in this folder is left aside: {ring[0]} says" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"cluster.toml in this folder is left aside: {ring[0]} says" in said
+    assert "(--cluster cluster.toml takes all else from it)" in said
 
 
 def test_a_file_that_is_named_says_what_the_stages_started_here_are(alone: Path) -> None:

@@ -79,6 +79,17 @@ def test_a_file_and_addresses_exclude_each_other(folder: Path) -> None:
     assert "--cluster and --peer exclude each other" in said.err
 
 
+def test_a_file_that_is_left_aside_is_not_recommended_beside_addresses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the two exclude each other."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("GARDENER_CLUSTER", raising=False)
+    said = gardener("doctor", "--peer", f"127.0.0.1:{free_ports(1)[0]}")
+    assert "cluster.toml in this folder is left aside: --peer says where the stages are" in said.err
+    assert "takes all else from it" not in said.err
+
+
 # --- sentences -----------------------------------------------------------------------------------
 
 

@@ -10,63 +10,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planned import LAYERS, THREE, card, foretold, ring
 
 from gardener.cluster.file import read_cluster
 from gardener.cluster.plan.machines import DRAFTER, HOLDER, LINKS, Drift, HolderTime, Machines
-from gardener.cluster.plan.plan import BEST, NOW, SEEN, Plan, Rates, Trial, Trials
+from gardener.cluster.plan.plan import BEST, NOW, SEEN, Plan, Rates, Trials
 from gardener.cluster.plan.rates import rate
 from gardener.cluster.plan.unmeasured import needs
 from gardener.decoding.curves import Curve, Hop
 from gardener.errors import UserError
 from gardener.holder.figures import Figures
 from gardener.model.architecture import Architecture
-from gardener.protocol.messages import Card
-
-LAYERS = 12
-MS = 10**6
-"""Nanoseconds."""
-
-
-def card(
-    stage: int,
-    first: int,
-    end: int,
-    layer_ms: int = 0,
-    head_ms: int = 0,
-    *,
-    most: int = LAYERS,
-    delay: int = 250,
-    bandwidth: int = 0,
-) -> Card:
-    """Of a stage whose passes take twice as long with 16 rows, or of the holder (0). Its memory
-    takes `most` layers; `delay` in microseconds."""
-    held = end - first
-    alone = 1000 * (held * layer_ms + head_ms)
-    return Card(
-        *(stage, f"oak{stage}", "0.1", first, end, LAYERS, 64, "m", "bfloat16", "int4"),
-        100 * held,
-        costs=((1, alone), (16, 2 * alone)) if held else (),
-        delay=delay,
-        bandwidth=bandwidth,
-        kv_slot=1,
-        kv_room=200 * (most - held) or 1,
-        layer=layer_ms * MS,
-        head=head_ms * MS,
-        head_quant="int8" if held else "",
-    )
-
-
-def ring(*stages: Card, holder: int = 100) -> Machines:
-    """`holder`: microseconds to stage 1."""
-    return Machines.of((card(0, 0, 0, delay=holder), *stages), 16)
-
-
-THREE = ring(
-    card(1, 0, 4, 1, delay=200, bandwidth=10**6),
-    card(2, 4, 8, 2, delay=5000),
-    card(3, 8, 12, 2, 4, delay=300),
-)
-"""4, 8 and 12 ms a token; at best 8, 6 and 6."""
 
 
 def layers(machines: Machines) -> list[int]:
@@ -185,17 +139,6 @@ def test_a_ring_at_work_differs_from_what_it_has_measured() -> None:
     assert THREE.seen(Drift((1.0,) * 3, -0.003)).overhead == 0
 
 
-def foretold(trials: Trials, draft: float = 0.002) -> dict[Trial, Rates]:
-    """By formulas that are simple enough for a test: plain, a row goes through all; with guesses,
-    two tokens come with each tick."""
-    found = {}
-    for trial, each in trials.rings.items():
-        round_trip = sum(curve(1) for curve in each.curves) + sum(hop.delay for hop in each.hops)
-        tick = max(curve(1) for curve in each.curves)
-        found[trial] = Rates(1 / round_trip, 2 / max(tick, draft))
-    return found
-
-
 def test_a_plan_names_what_limits_and_who_slows() -> None:
     """Stage 2 is so far away that without it plain decoding is faster; but the others would be
     slower for each tick."""
@@ -244,9 +187,28 @@ def test_what_was_foretold_stands_beside_what_was_measured() -> None:
     assert seen is not None
     assert seen.guessing == pytest.approx(1.0)
     facts = plan.facts()
-    assert facts["measured"] == {"plain": 40.0, "guessing": 250 / 3}
+    assert facts["run"] == {"plain": 40.0, "guessing": 250 / 3}
     assert set(facts["foretold"]) == {"now", "seen", "best"}
     assert Plan(trials, rates, "gardener").off(BEST) is None
+
+
+def test_layers_that_bring_nothing_that_can_be_told_are_not_recommended() -> None:
+    """Whether guesses come true is chance: less than CHANCE says nothing."""
+    trials = Trials.of(THREE)
+    for gain, pays in ((0.99, False), (1.04, False), (1.06, True)):
+        rates = foretold(trials) | {NOW: Rates(10.0, 20.0), BEST: Rates(10.0, gain * 20.0)}
+        plan = Plan(trials, rates, "gardener")
+        assert (plan.changes, plan.pays, plan.facts()["pays"]) == (True, pays, pays)
+
+
+def test_a_stage_at_work_that_takes_other_times_than_it_had_measured_is_named() -> None:
+    drift = Drift((0.69, 1.39, 1.41), 0.0)
+    trials = Trials.of(THREE, drift)
+    assert Plan(trials, foretold(trials), "gardener", drift=drift).unsteady == [
+        "stage 1",
+        "stage 3",
+    ]
+    assert Plan(trials, foretold(trials), "gardener").unsteady == []
 
 
 def test_rates_count_from_the_end_of_one_prefill() -> None:

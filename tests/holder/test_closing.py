@@ -2,14 +2,17 @@
 
 import asyncio
 
+import minted
 import pytest
 from loopback import Ear, card, ring, run, until
 
-from gardener.errors import PeerLost
+from gardener.errors import Distrusted, PeerLost
 from gardener.holder import ring as ring_module
 from gardener.net.dial import dial
-from gardener.net.listen import listen
+from gardener.net.keys import Keys
+from gardener.net.listen import listen, refuse_all
 from gardener.protocol import messages as m
+from gardener.stages.sight import UNKNOWN
 
 
 def surveys(ear: Ear) -> list[m.Survey]:
@@ -46,6 +49,38 @@ def test_a_survey_is_sent_again_until_the_ring_is_closed(monkeypatch: pytest.Mon
             await holder.close()
             await home.close("the test is over")
             await ear.links[0].close("the test is over")
+            await listener.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "words"),
+    [
+        (minted.keys("stage-1"), None, "this port speaks TLS: start with --keys DIR"),
+        (None, minted.keys("holder"), "was started without --keys"),
+        (minted.keys("stage-1"), minted.keys("holder", "elm"), "is of another cluster"),
+    ],
+)
+def test_keys_that_do_not_fit_are_not_waited_for(
+    theirs: Keys | None, ours: Keys | None, words: str
+) -> None:
+    """Nor is a stage that loads given up, whose refusal comes through TLS as well."""
+
+    async def scenario() -> None:
+        async with ring(1, start=False) as made:
+            listener = await refuse_all(
+                made.address(1), card(1, 1), lambda _: "it loads", UNKNOWN.sight, theirs
+            )
+            holder = made.holder(patience=3600.0, keys=ours)
+            with pytest.raises(Distrusted, match=words):
+                await holder.connect()
+            await holder.close()
+            fits = None if theirs is None else minted.keys("holder")
+            holder = made.holder(patience=0.5, keys=fits)
+            with pytest.raises(PeerLost, match=r"did not close within 0\.5 s: .* it loads"):
+                await holder.connect()
+            await holder.close()
             await listener.close()
 
     run(scenario)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -27,13 +26,13 @@ in_turn("stage 7", lambda whom: print("waits for", whom, flush=True), work)
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("GARDENER_HOME", str(tmp_path / "cache"))
 
 
-def start(seconds: float) -> "subprocess.Popen[str]":
+def start(seconds: float, folder: Path | None = None) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", HOLDS, str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    private = os.environ if folder is None else {**os.environ, "TMPDIR": str(folder)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=private)
 
 
 def at_work(process: "subprocess.Popen[str]") -> None:
@@ -52,8 +51,12 @@ def test_it_returns_and_raises_what_the_work_does() -> None:
             in_turn("stage 1", alone, lambda: divmod(1, 0))
 
 
-def test_processes_take_turns() -> None:
-    running = [start(0.2) for _ in range(3)]
+def test_processes_take_turns(tmp_path: Path) -> None:
+    """Also those of which each has a /tmp of its own, as services and containers do."""
+    folders = [tmp_path / str(number) for number in range(3)]
+    for folder in folders:
+        folder.mkdir()
+    running = [start(0.2, folder) for folder in folders]
     told = [process.communicate()[0].splitlines()[-1].split() for process in running]
     spans = sorted((float(begin), float(end)) for begin, end in told)
     assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
@@ -82,5 +85,5 @@ def test_one_that_was_killed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_folder_without_locks_is_no_reason_not_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", os.devnull)
+    monkeypatch.setenv("GARDENER_HOME", "/dev/null")
     assert in_turn("stage 1", alone, lambda: 3) == 3

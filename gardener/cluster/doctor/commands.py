@@ -11,7 +11,8 @@ PACKAGE = "gardener-node"
 
 def start(seen: Seen, node: Examined, **options: str) -> str:
     """Starts this node, or starts it again. `options`: besides what it needs anyway."""
-    words = ["gardener-node", f"--{node.target.role}", str(node.number or "N")]
+    role, number = (Role.SPARE, node.spare) if node.spare else (node.target.role, node.number)
+    words = ["gardener-node", f"--{role}", str(number or "N")]
     if seen.cluster is not None:
         words += ["--cluster", seen.file] if seen.file else []
     elif node.target.role is Role.STAGE:

@@ -1,6 +1,7 @@
 """All checks over what was seen, and their findings in the order in which they are to be mended."""
 
 from gardener.cluster.doctor.finding import Finding
+from gardener.cluster.doctor.foreign import check_foreign
 from gardener.cluster.doctor.machines import check_clocks, check_memory
 from gardener.cluster.doctor.reach import check_holder, check_reach
 from gardener.cluster.doctor.ring import (
@@ -12,14 +13,17 @@ from gardener.cluster.doctor.ring import (
 )
 from gardener.cluster.doctor.secured import check_keys
 from gardener.cluster.doctor.seen import Seen
+from gardener.cluster.doctor.standing_in import check_spares
 
 CHECKS = (
     check_keys,
+    check_foreign,
     check_reach,
     check_versions,
     check_clocks,
     check_phases,
     check_places,
+    check_spares,
     check_seams,
     check_links,
     check_holder,

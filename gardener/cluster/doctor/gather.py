@@ -13,6 +13,7 @@ import psutil
 import gardener
 from gardener.cluster.doctor.own_keys import OwnKeys, own_keys
 from gardener.cluster.doctor.seen import Examined, Role, Seen, Target
+from gardener.cluster.doctor.standing_in import with_spares
 from gardener.cluster.places import Cluster
 from gardener.errors import GardenerError, UserError
 from gardener.model.architecture import Architecture
@@ -58,13 +59,13 @@ async def of_cluster(cluster: Cluster, wanted: Wanted) -> Seen:
     seen = Seen(
         await _settled(found[:stages], own),
         gardener.__version__,
-        spares=tuple(found[stages : stages + spares]),
         holder=found[-1],
         cluster=cluster,
         file=wanted.file,
         own=own,
         named=wanted.model or cluster.model,
     )
+    seen = with_spares(seen, found[stages : stages + spares])
     return await asyncio.to_thread(_at_the_holder, seen)
 
 
@@ -77,7 +78,7 @@ async def of_peers(peers: Sequence[Address], wanted: Wanted) -> Seen:
     while len(stages) < MOST_STAGES and (place := _next(stages[-1])) is not None:
         if any(place == node.target.address for node in stages):
             break
-        stages.append(await _examine(Target(Role.STAGE, stages[-1].number + 1, place), own))
+        stages.append(await _after(stages[-1], place, own))
     holder = _peer_of(stages[-1])
     seen = Seen(
         await _settled(stages, own),
@@ -87,6 +88,19 @@ async def of_peers(peers: Sequence[Address], wanted: Wanted) -> Seen:
         named=wanted.model,
     )
     return await asyncio.to_thread(_at_the_holder, seen)
+
+
+async def _after(before: Examined, place: Address, own: OwnKeys) -> Examined:
+    """The stage after this one: where that dials it, or else where it has its link to, as to a
+    spare."""
+    target = Target(Role.STAGE, before.number + 1, place)
+    found = await _examine(target, own)
+    near = before.sight.downstream if before.sight else None
+    if found.unseen is None or near is None or near.stage != target.number:
+        return found
+    other = _as_from_here(before, near.where)
+    spare = found if other is None else await _examine(replace(target, address=other), own)
+    return spare if spare.unseen is None else found
 
 
 async def _settled(stages: Sequence[Examined], own: OwnKeys) -> tuple[Examined, ...]:
@@ -116,10 +130,13 @@ def _next(node: Examined) -> Address | None:
 
 def _peer_of(node: Examined) -> Address | None:
     """Whom a stage dials, as it would be dialled from here."""
-    if node.sight is None or not node.sight.peer:
-        return None
+    return _as_from_here(node, node.sight.peer) if node.sight else None
+
+
+def _as_from_here(node: Examined, where: str) -> Address | None:
+    """An address that a node knows, as it would be dialled from here; None: it is none."""
     try:
-        place = parse_peer(node.sight.peer)
+        place = parse_peer(where)
     except UserError:
         return None
     # What is on its own machine, it may dial there by an address that means another one here.

@@ -1,6 +1,5 @@
 """The keys of this machine, for the parts that it has in the ring."""
 
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,22 +55,3 @@ def _there(folder: Path) -> list[str]:
     """For whom there are keys; the holder, if there are none at all."""
     names = sorted(path.stem for path in folder.glob("*.key") if NAME.fullmatch(path.stem))
     return names or ["holder"]
-
-
-def mended(folder: Path, name: str, problem: str, made_at: str, stages: int, spares: int) -> str:
-    """The command against a problem with the keys of `name`. `made_at`: the machine that has made
-    them; empty: this one."""
-    key = folder / f"{name}.key"
-    if "chmod 600" in problem:
-        return f"chmod 600 {shlex.quote(str(key))}"
-    if made_at:
-        files = f"{{ca.pem,{name}.pem,{name}.key}}"
-        return f"scp '{made_at}:{folder}/{files}' {shlex.quote(str(folder))}/"
-    new = folder if not folder.exists() else folder.with_name(f"{folder.name}-new")
-    return init(new, stages, spares)
-
-
-def init(folder: Path, stages: int, spares: int) -> str:
-    """Makes the keys of a ring, where there are none yet."""
-    more = f" --spares {spares}" if spares else ""
-    return f"gardener keys init {shlex.quote(str(folder))} --stages {stages}{more}"

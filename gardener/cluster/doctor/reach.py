@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from gardener.cluster.doctor import commands
 from gardener.cluster.doctor.finding import Finding, Severity, Subject
-from gardener.cluster.doctor.seen import Examined, Seen
+from gardener.cluster.doctor.foreign import foreign
+from gardener.cluster.doctor.seen import Examined, Role, Seen
+from gardener.cluster.doctor.standing_in import stepping_in
 from gardener.net.look import Unseen, Why
 
 _FAR = (Why.NAME, Why.REFUSED, Why.TIMEOUT, Why.NETWORK)
@@ -13,9 +15,11 @@ on the right side of a firewall."""
 
 
 def check_reach(seen: Seen) -> Iterator[Finding]:
-    """Everybody of whom nothing is to be seen, but for a holder: it comes and goes."""
+    """Everybody of whom nothing is to be seen, but for a holder, which comes and goes, and for
+    those of another cluster."""
+    others = foreign(seen)
     for node in (*seen.stages, *seen.spares):
-        if node.unseen is None:
+        if node.unseen is None or node in others:
             continue
         if seen.secured and seen.own.keys is None and node.unseen.why is Why.KEYS:
             yield _without_keys(node)
@@ -55,6 +59,11 @@ def _because(unseen: Unseen) -> str:
 
 def _unreached(seen: Seen, node: Examined, unseen: Unseen) -> Finding:
     subject, sentence, command, on = _MENDED[unseen.why](seen, node, unseen)
+    if node.target.role is Role.SPARE:  # the ring does without
+        return Finding(subject, Severity.WARNING, str(node), sentence, command, on)
+    if coming := stepping_in(seen.spares):
+        sentence += f"; {coming[0]} steps in for a stage that stays away: wait, and look again"
+        return Finding(subject, Severity.WAIT, str(node), sentence, commands.again(seen))
     return Finding(subject, Severity.WRONG, str(node), sentence, command, on)
 
 

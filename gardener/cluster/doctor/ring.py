@@ -7,7 +7,8 @@ from dataclasses import replace
 from gardener.cluster.checks import RANGE
 from gardener.cluster.doctor import commands
 from gardener.cluster.doctor.finding import Finding, Severity, Subject
-from gardener.cluster.doctor.seen import Examined, Role, Seen
+from gardener.cluster.doctor.seen import Examined, Seen
+from gardener.cluster.doctor.standing_in import stepping_in
 from gardener.cluster.places import StagePlace
 from gardener.net.look import Unseen, Why
 from gardener.protocol.cards import mismatch
@@ -35,8 +36,8 @@ def check_versions(seen: Seen) -> Iterator[Finding]:
 
 def check_phases(seen: Seen) -> Iterator[Finding]:
     """Who is still on the way."""
-    for node in (*seen.stages, *seen.spares):
-        if node.sight is not None and node.sight.does and node.target.role is Role.STAGE:
+    for node in (*seen.stages, *stepping_in(seen.spares)):
+        if node.sight is not None and node.sight.does:
             yield Finding(
                 Subject.PHASE,
                 Severity.WAIT,

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gardener.cluster.doctor.finding import Finding, Severity, Subject
-from gardener.cluster.doctor.own_keys import init, mended
-from gardener.cluster.doctor.seen import Examined, Seen
+from gardener.cluster.doctor.key_commands import init, mended, renewed
+from gardener.cluster.doctor.seen import Examined, Role, Seen
 from gardener.net.address import is_loopback
 from gardener.net.keys import DAY, SOON
 from gardener.protocol.certificates import Identity, moment, stage_problem
@@ -37,7 +37,7 @@ def _unsecured(seen: Seen) -> Iterator[Finding]:
         f"it names no keys, and {far[0]} is not only for this machine: nodes refuse links to other "
         'machines without. Make keys, write keys = "keys" above the tables, and copy to each '
         "machine what the command says (insecure = true does without, where all between is yours)",
-        init(cluster.path.parent / "keys", len(seen.stages), len(seen.spares)),
+        init(seen, cluster.path.parent / "keys"),
     )
 
 
@@ -45,39 +45,29 @@ def _own(seen: Seen) -> Iterator[Finding]:
     folder = seen.own.folder
     if folder is None:
         return
-    holder = seen.holder
-    made_at = "" if holder is None or holder.here else holder.machine
     alike: dict[str, list[str]] = {}
     for name, problem in seen.own.problems:
         alike.setdefault(problem, []).append(name)
     for problem, names in alike.items():
-        yield Finding(
-            Subject.KEYS,
-            Severity.WRONG,
-            f"{', '.join(names)} on this machine",
-            problem,
-            mended(folder, names[0], problem, made_at, len(seen.stages), len(seen.spares)),
-        )
+        more, command = mended(seen, folder, names[0], problem)
+        where = f"{', '.join(names)} on this machine"
+        yield Finding(Subject.KEYS, Severity.WRONG, where, problem + more, command)
     for name, warning in seen.own.warnings:
-        yield Finding(
-            Subject.KEYS, Severity.WARNING, f"{name} on this machine", warning, _anew(seen, folder)
-        )
-
-
-def _anew(seen: Seen, folder: Path) -> str:
-    return init(folder.with_name(f"{folder.name}-new"), len(seen.stages), len(seen.spares))
+        where = f"{name} on this machine"
+        yield Finding(Subject.KEYS, Severity.WARNING, where, warning, *renewed(folder, name))
 
 
 def _shown(seen: Seen, node: Examined, identity: Identity, stage: int) -> Iterator[Finding]:
     """What is wrong with a certificate that was believed."""
     folder = seen.own.folder or Path("keys")
-    if why := stage_problem(identity, stage):
+    spare = node.target.role is Role.SPARE and not stage and identity.name.startswith("spare-")
+    if not spare and (why := stage_problem(identity, stage)):
         yield Finding(
             Subject.KEYS,
             Severity.WRONG,
             str(node),
             why,
-            f"ls -l {folder}",
+            f"ls -l {folder if node.here else 'KEYS'}",
             node.machine,
         )
     left = (identity.until - time.time()) / DAY
@@ -87,6 +77,6 @@ def _shown(seen: Seen, node: Examined, identity: Identity, stage: int) -> Iterat
             Severity.WARNING,
             str(node),
             f"its certificate, {identity}, expires in {left:.0f} days, at "
-            f"{moment(identity.until)}: make new files, and change them on all machines before",
-            _anew(seen, folder),
+            f"{moment(identity.until)}: make new files, and copy them there before",
+            *renewed(folder, identity.name),
         )

@@ -47,11 +47,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Examined:
-    """What is at an address. `here`: it is one of this machine's."""
+    """What is at an address.
+
+    here        it is one of this machine's
+    spare       which spare it is, that is this stage now; 0: it is the stage itself
+    relieved_by which spare is this stage now, in its place; 0: none is
+    """
 
     target: Target
     seen: View | Unseen
     here: bool = False
+    spare: int = 0
+    relieved_by: int = 0
 
     @property
     def view(self) -> View | None:
@@ -80,8 +87,10 @@ class Examined:
 
     @property
     def number(self) -> int:
-        """Which stage it is: as it says itself, or else as was expected."""
-        return self.card.stage if self.card is not None else self.target.number
+        """Which stage it is, as it says itself or else as was expected; or which spare."""
+        if self.card is None or self.target.role is Role.SPARE:
+            return self.target.number
+        return self.card.stage
 
     @property
     def stage(self) -> StagePlace | None:
@@ -96,14 +105,17 @@ class Examined:
     def __str__(self) -> str:
         if self.target.role is Role.STAGE and not self.target.number and self.number:
             return f"stage {self.number} at {self.target.address}"
-        return str(self.target)
+        return f"{self.target} (spare {self.spare})" if self.spare else str(self.target)
 
 
 @dataclass(frozen=True)
 class Seen:
     """What was seen.
 
-    stages      in the order of the ring, as far as that is known
+    stages      in the order of the ring, as far as that is known; a spare that is a stage now is
+                among them
+    spares      those that are no stage now
+    relieved    the stages in whose place a spare is now
     holder      where the last stage dials it; None: nobody says where
     version     of the Gardener on this machine
     cluster     the file; None: there were only addresses
@@ -128,11 +140,17 @@ class Seen:
     made_for: int | None = None
     unread: str = ""
     taken: str = ""
+    relieved: tuple[Examined, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[Examined, ...]:
+        """All but the holder."""
+        return (*self.stages, *self.relieved, *self.spares)
 
     @property
     def everybody(self) -> tuple[Examined, ...]:
         """Nodes and holder."""
-        return (*self.stages, *self.spares, *([self.holder] if self.holder else []))
+        return (*self.nodes, *([self.holder] if self.holder else []))
 
     @property
     def secured(self) -> bool:

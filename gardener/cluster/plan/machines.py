@@ -1,6 +1,6 @@
 """A ring as it is or could be: what its stages hold, and what everything in it takes.
 
-What was not measured is reckoned from what was, and `Reckoned.notes` says so: the passes of a stage
+What was not measured is reckoned from what was, and `Plan.assumed` says so: the passes of a stage
 that holds other layers take longer or shorter by what a row alone takes there, whatever their rows;
 a link that was never there is taken to be as slow as the slower one of those in its place; and a
 machine that gets the head takes as much longer for it than the one that has it as for a layer.

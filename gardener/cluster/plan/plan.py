@@ -17,6 +17,10 @@ from gardener.runtime.wording import bare_span
 CHANCE = 1.05
 """A ring that is faster by less than this factor is as fast: guesses fall otherwise."""
 
+STEADY = (0.7, 1.4)
+"""Between these factors a stage at work takes what it has measured. A machine that was as busy when
+it measured as it is at work stays within them."""
+
 
 class Trial(NamedTuple):
     """A ring that is tried: as it is; as it is with the times that it was seen to take; at best; at
@@ -100,6 +104,25 @@ class Plan:
         return self.now.ring != self.best.ring
 
     @property
+    def gain(self) -> float:
+        """By which factor the ring would be faster with these layers, with guesses."""
+        return self.rates[BEST].guessing / self.rates[NOW].guessing
+
+    @property
+    def pays(self) -> bool:
+        """Whether other layers would bring something that can be told from chance."""
+        return self.changes and self.gain >= CHANCE
+
+    @property
+    def unsteady(self) -> list[str]:
+        """The stages that took other times, when they were asked, than they had measured."""
+        if self.drift is None:
+            return []
+        least, most = STEADY
+        pairs = zip(self.now.numbers, self.drift.levels, strict=True)
+        return [named(number) for number, level in pairs if not least <= level <= most]
+
+    @property
     def limits(self) -> list[Share]:
         """The parts of the ring at best, the one first whose speed brings most with guesses."""
         return self._shares("faster")
@@ -137,17 +160,20 @@ class Plan:
         """For `--json`: plain values."""
         both = (("now", self.now), ("best", self.best))
         return {
+            "measured": True,  # as opposed to what a file alone tells, see `cli/plan_file.py`
             "measured_ring": to_builtins(self.now.ring),
             "layers": [bare_span(each.first, each.end) for each in self.best.ring.stages],
             "stage_ms": {name: [stage.ms for stage in each.ring.stages] for name, each in both},
             "link_ms": {name: 1e3 * seconds for name, seconds in self.now.links()},
             "policy": self.policy,
             "foretold": {name: self.rates[trial]._asdict() for name, trial in self._told()},
-            "measured": self.measured and self.measured._asdict(),
-            "foretold_to_measured": {
+            "pays": self.pays,
+            "run": self.measured and self.measured._asdict(),
+            "foretold_to_run": {
                 name: off._asdict() for name, trial in self._told() if (off := self.off(trial))
             },
             "drift": self.drift and asdict(self.drift),
+            "unsteady": self.unsteady,
             "twice_as_fast": [share._asdict() for share in self.limits],
             "without": [share._asdict() for share in self.left_out],
             "needed": dict(self.trials.impossible),

@@ -322,7 +322,7 @@ def test_memory_that_somebody_else_has_taken_since() -> None:
 def test_a_file_without_keys_for_machines_that_need_them() -> None:
     found = only(ring(stage(1), stage(2), stage(3), of=cluster(insecure=False)))
     assert found.subject is Subject.KEYS
-    assert found.command == "gardener keys init /home/me/keys --stages 3"
+    assert found.command == "gardener keys init /home/me/keys --stages 3 --name home"
 
 
 def shows(node: Examined, name: str, days: float) -> Examined:
@@ -337,7 +337,8 @@ def test_certificates_of_others() -> None:
     soon = only(ring(*stages, of=cluster(), own=own))
     assert soon.severity is Severity.WARNING
     assert "its certificate, stage-2 of cluster home, expires in" in soon.sentence
-    assert soon.command == "gardener keys init /home/me/keys-new --stages 3"
+    assert soon.command.endswith(" && gardener keys add KEYS stage-2")
+    assert soon.on == "the machine that has ca.key"
     other = shows(stage(1), "stage-3", 400)
     wrong = only(ring(other, stage(2), stage(3), of=cluster(), own=own))
     assert "the certificate is that of stage-3 of cluster home" in wrong.sentence

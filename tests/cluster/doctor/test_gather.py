@@ -2,23 +2,30 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import minted
 import pytest
 from loopback import Ring, card, holding, ring, run, truth, until, write
+from processes import free_ports
 
 import gardener
 from gardener.cluster.doctor.examine import examine
 from gardener.cluster.doctor.finding import Finding, Severity, Subject, well
 from gardener.cluster.doctor.gather import Wanted, of_cluster, of_peers
 from gardener.cluster.doctor.seen import Seen
-from gardener.cluster.places import Cluster, DraftPart, HolderPlace, StagePlace
+from gardener.cluster.places import Cluster, DraftPart, HolderPlace, SparePlace, StagePlace
+from gardener.net.address import Address
+from gardener.net.keys import read_keys
 from gardener.net.listen import refuse_all
+from gardener.net.spares import Spares
 from gardener.protocol.messages import Card
 from gardener.protocol.sight import Sight
 from gardener.runtime.clock import wall_clock
+from gardener.stages.phases import Phase, Phases
 
 STAGES = 3
 
@@ -114,6 +121,61 @@ def test_a_stage_that_is_missing() -> None:
             assert (found.subject, found.severity) == (Subject.REACH, Severity.WRONG)
             assert found.where == f"stage 2 at {made.address(2)}"
             assert found.command == "gardener-node --stage 2"
+
+    run(scenario)
+
+
+def test_a_spare_in_the_place_of_a_stage() -> None:
+    """Also without a file: the stage before it has its link there."""
+
+    async def scenario() -> None:
+        (port,) = free_ports(1)
+        spare = Address("127.0.0.1", port)
+        async with ring(STAGES) as made:
+            await closed(made)
+            made.seats[1].node.neighbours._spares = Spares((spare,), after=0.0)
+            await made.end(2)
+            made.ports[2], own = port, made.ports[2]
+            made.start(2)  # at the spare's address
+            made.ports[2] = own
+            await closed(made)
+            described = replace(file(made), spares=(SparePlace("127.0.0.1", port, number=1),))
+            findings = examine(await of_cluster(described, Wanted()))
+            assert [each.severity for each in findings] == [Severity.WARNING]
+            assert findings[0].sentence.startswith("spare 1 is this stage now")
+            followed = await of_peers([made.address(1)], Wanted())
+            assert [each.number for each in followed.stages] == [1, 2, 3]
+            assert followed.stages[1].target.address == spare
+            assert examine(followed) == []
+
+    run(scenario)
+
+
+def test_a_spare_that_stands_by_is_seen_through_its_keys(tmp_path: Path) -> None:
+    """Its certificate is a spare's, and it is no stage yet."""
+    folder = minted.made(tmp_path / "keys")
+
+    async def scenario() -> None:
+        async with ring(1, start=False) as made:
+            phases = Phases(0, spare=1)
+            phases.begin(Phase.STANDING_BY)
+            listener = await refuse_all(
+                made.address(1),
+                Card(0, "oak", card(1, 1).version, 0, 0, 0, 0, "", "", "", 0),
+                phases.refusal,
+                lambda: Sight(wall_clock(), does=phases.doing),
+                read_keys(folder, "spare-1", time.time()),
+            )
+            spare = SparePlace("127.0.0.1", made.ports[1], number=1)
+            stages = (StagePlace("127.0.0.1", free_ports(1)[0], number=1),)
+            described = replace(file(made), keys=folder, stages=stages, spares=(spare,))
+            try:
+                seen = await of_cluster(described, Wanted())
+            finally:
+                await listener.close()
+            assert seen.spares[0].view is not None
+            assert str(seen.spares[0].view.identity) == "spare-1 of cluster oak"
+            assert [each.where for each in examine(seen)] == [str(seen.stages[0])]
 
     run(scenario)
 
