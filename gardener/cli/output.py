@@ -34,13 +34,14 @@ class Writer:
         self._queue: SimpleQueue[tuple[TextIO, str]] = SimpleQueue()
         self._written = Condition()
         self._left = 0  # pieces not yet written
-        self._error: OSError | None = None
+        self._failed: tuple[TextIO, OSError] | None = None  # what cannot be written to, and why
         self._thread: Thread | None = None
 
     def put(self, stream: TextIO, text: str) -> None:
-        """Write `text` soon. Raises what an earlier write raised, BrokenPipeError for instance."""
-        if self._error is not None:
-            raise self._error
+        """Write `text` soon. Raises what an earlier write to this stream raised, BrokenPipeError
+        for instance."""
+        if self._failed is not None and self._failed[0] is stream:
+            raise self._failed[1]
         if self._thread is None:
             self._thread = Thread(target=self._work, name="output", daemon=True)
             self._thread.start()
@@ -62,22 +63,29 @@ class Writer:
     def _work(self) -> None:
         while True:
             stream, text = self._queue.get()
-            try:
-                if self._error is None:
-                    stream.write(text)
-                    stream.flush()
-            except OSError as error:
-                self._error = error
-            except UnicodeError as error:
-                self._error = Unwritable(
-                    f"standard output cannot be written in {stream.encoding} ({error}): set "
-                    "PYTHONIOENCODING=utf-8"
-                )
-            except ValueError as error:  # it was closed
-                self._error = BrokenPipeError(str(error))
+            if self._failed is None or self._failed[0] is not stream:
+                error = _write(stream, text)
+                self._failed = self._failed if error is None else (stream, error)
             with self._written:
                 self._left -= 1
                 self._written.notify_all()
+
+
+def _write(stream: TextIO, text: str) -> OSError | None:
+    """What went wrong, if something did."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        return error
+    except UnicodeError as error:
+        return Unwritable(
+            f"standard output cannot be written in {stream.encoding} ({error}): set "
+            "PYTHONIOENCODING=utf-8"
+        )
+    except ValueError as error:  # it was closed
+        return BrokenPipeError(str(error))
+    return None
 
 
 _writer = Writer()
