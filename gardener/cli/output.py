@@ -40,14 +40,18 @@ class Writer:
     def put(self, stream: TextIO, text: str) -> None:
         """Write `text` soon. Raises what an earlier write to this stream raised, BrokenPipeError
         for instance."""
-        if self._failed is not None and self._failed[0] is stream:
-            raise self._failed[1]
+        self.check(stream)
         if self._thread is None:
             self._thread = Thread(target=self._work, name="output", daemon=True)
             self._thread.start()
         with self._written:
             self._left += 1
         self._queue.put((stream, text))
+
+    def check(self, stream: TextIO) -> None:
+        """Raise what a write to it raised."""
+        if self._failed is not None and self._failed[0] is stream:
+            raise self._failed[1]
 
     @property
     def left(self) -> int:
@@ -209,5 +213,4 @@ async def written() -> None:
 def finish() -> None:
     """Wait until the reader of stdout has taken all. Raises what writing raised."""
     _writer.wait(None)
-    if _writer._error is not None:
-        raise _writer._error
+    _writer.check(sys.stdout)
