@@ -18,7 +18,17 @@ from cyclopts.config import Dict
 
 from gardener.errors import UserError, reason
 
-SECTIONS = ("node", "generate", "chat", "serve", "verify", "eval", "plan", "train-draft")
+SECTIONS = (
+    "node",
+    "generate",
+    "chat",
+    "serve",
+    "verify",
+    "doctor",
+    "eval",
+    "plan",
+    "train-draft",
+)
 """The tables that a file may have."""
 
 
