@@ -22,7 +22,7 @@ from gardener.evaluation.runner import (
     rotated,
     weighed,
 )
-from gardener.holder.answer import Answer, answer
+from gardener.holder.answer import Answer, answer, uninterrupted
 from gardener.runtime import clock
 
 
@@ -100,7 +100,8 @@ async def _load(
         while left:
             question, asked = left.popleft(), clock.now() - began
             wanted = ring.wanted(question.tokens, plan.new_tokens)
-            got = await answer(ring.holder, ring.prompter, ring.policy(name), wanted)
+            policy = ring.policy(name)
+            got = uninterrupted(await answer(ring.holder, ring.prompter, policy, wanted))
             found.append((question, asked, got))
             listener.answered(str(ring.place), name, requests)
             if not got.stands:

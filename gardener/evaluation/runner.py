@@ -20,7 +20,7 @@ from gardener.evaluation.repeats import period
 from gardener.evaluation.results import Difference, Failure, Prompt, Results, Skipped, Written
 from gardener.evaluation.tally import MeasuredRun
 from gardener.evaluation.timeline import breakdown, timeline_of
-from gardener.holder.answer import Answer, Wanted, answer
+from gardener.holder.answer import Answer, Wanted, answer, uninterrupted
 from gardener.holder.holder import Holder
 from gardener.holder.prompter import Prompter
 from gardener.protocol.messages import Card
@@ -218,7 +218,7 @@ async def _run(
     holder = ring.holder
     holder.trace.restart(RECORDS)  # of this answer alone
     wanted = ring.wanted(question.tokens, plan.new_tokens)
-    got = await answer(holder, ring.prompter, ring.policy(name), wanted)
+    got = uninterrupted(await answer(holder, ring.prompter, ring.policy(name), wanted))
     timeline = timeline_of(holder.trace, link_weights(holder.cards))
     place = str(ring.place)
     if not got.error:

@@ -61,7 +61,7 @@ class Answer:
     sampling: how tokens were picked, with the seed. logprobs: of the tokens, if they were asked
     for. error: what went wrong, if something did; what had been written before is kept. stands: the
     ring can take another request, whatever became of this one. text_fault: why some of the text is
-    U+FFFD though the tokens are right.
+    U+FFFD though the tokens are right. interruptions: how often the ring broke meanwhile.
     """
 
     figures: Figures
@@ -73,6 +73,7 @@ class Answer:
     sampling: Sampling = GREEDY
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     text_fault: str | None = None
+    interruptions: int = 0
 
     def take(self, piece: Piece, seconds: float) -> None:
         """Add a piece that came this long after the request."""
@@ -157,6 +158,14 @@ async def answer(
     return await collect(session, show)
 
 
+def uninterrupted(got: Answer) -> Answer:
+    """The answer for whoever measures: one during which the ring broke counts as failed, though it
+    went on."""
+    if got.interruptions and got.error is None:
+        got.error = "the ring broke while it was written, so its times tell nothing"
+    return got
+
+
 async def collect(session: Session, show: Callable[[str], None] = lambda text: None) -> Answer:
     """What comes of a session that has just begun; see `answer`."""
     begin, speculation = clock.now(), session.speculation
@@ -171,6 +180,6 @@ async def collect(session: Session, show: Callable[[str], None] = lambda text: N
     except GardenerError as error:
         result.error, result.stands = str(error), session.ring_stands
     result.reason = session.finish_reason or "lost"
-    result.text_fault = session.text_fault
+    result.text_fault, result.interruptions = session.text_fault, session.interruptions
     figures.counts, figures.stage_times = session.speculation.counts, session.stage_times
     return result

@@ -202,7 +202,7 @@ def test_other_texts_and_a_lost_stage_fail_loudly(
     monkeypatch.setattr(runner, "answer", changed(spoil))
     out = tmp_path / "out"
     options = ("--max-new-tokens", "24", "--policies", "plain,serial", "--no-plots")
-    assert run(model, out, *options, str(data)) == 1
+    assert run(model, out, *options, "--patience-lost", "0", str(data)) == 1
     found, said = results(out), capsys.readouterr()
     assert (
         "THE TEXTS DIFFER: chat, line 1, turn 1: serial (local 2) left plain (local 2) at token 7"

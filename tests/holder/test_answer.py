@@ -9,7 +9,7 @@ from test_text import TOKENIZER, encode
 from tokenizers import Tokenizer, decoders, models
 
 from gardener.decoding.policy import Bounds, make
-from gardener.holder.answer import Answer, Wanted, answer, ask, completed
+from gardener.holder.answer import Answer, Wanted, answer, ask, completed, uninterrupted
 from gardener.holder.figures import Figures
 from gardener.holder.piece import Piece
 from gardener.holder.prompter import Prompter
@@ -165,3 +165,11 @@ def test_an_answer_says_with_which_settings_it_was_written() -> None:
             await asyncio.sleep(0)
 
     loopback.run(scenario)
+
+
+def test_who_measures_counts_no_answer_in_which_the_ring_broke() -> None:
+    figures = Figures("plain", 3)
+    assert uninterrupted(Answer(figures)).error is None
+    assert uninterrupted(Answer(figures, error="lost", interruptions=1)).error == "lost"
+    error = uninterrupted(Answer(figures, interruptions=1)).error
+    assert error == "the ring broke while it was written, so its times tell nothing"

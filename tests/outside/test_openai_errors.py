@@ -100,21 +100,17 @@ def test_a_full_queue_says_when_to_come_again(narrow: Server) -> None:
         assert client.chat.completions.create(**chat(max_tokens=2)).choices
 
 
-def test_a_ring_that_broke_says_so_and_stands_again(narrow: Server) -> None:
-    """The last test of this server: a stage of it dies under an answer."""
+def test_answers_go_on_in_a_ring_that_broke(narrow: Server) -> None:
+    """The last test of this server: a stage of it dies under an answer, and is started again."""
     with client_of(narrow) as client:
         before = client.chat.completions.create(**chat()).choices[0].message.content
-        endless = chat(max_tokens=4000, extra_body=WITHOUT_END, stream=True)
-        with client.chat.completions.create(**endless) as stream:
-            next(stream)
+        long = chat(max_tokens=40, extra_body=WITHOUT_END, stream=True)
+        with client.chat.completions.create(**long) as stream:
+            undisturbed = [chunk.choices[0].delta.content for chunk in stream if chunk.choices]
+        with client.chat.completions.create(**long) as stream:
+            told = [next(stream)]
             narrow.process.stages()[2].kill()
-            reasons: list[str | None] = []
-            with pytest.raises(openai.APIError, match="stage 2"):
-                reasons.extend(chunk.choices[0].finish_reason for chunk in stream)
-            assert "stop" not in reasons
-        with pytest.raises(openai.InternalServerError, match="stage") as raised:
-            client.chat.completions.create(**chat())
-        assert raised.value.status_code == 503
-        assert int(raised.value.response.headers["retry-after"]) >= 1
-        assert becomes_true(narrow.is_ready, seconds=60)
+            told += stream
+        pieces = [chunk.choices[0].delta.content for chunk in told if chunk.choices]
+        assert "".join(filter(None, pieces)) == "".join(filter(None, undisturbed))
         assert client.chat.completions.create(**chat()).choices[0].message.content == before
