@@ -259,6 +259,18 @@ def test_rows_that_do_not_fit_together_are_refused(
     assert (table.certain, table.free, table.high) == (4, 0, 4)
 
 
+def test_an_advance_whose_root_does_not_follow_on_what_is_settled_is_refused() -> None:
+    table = SlotTable(prompt=2, context=50)
+    _prompt(table, 2)
+    table.place([2, 3, 4], [1, 1, 3], [2, 2, 3])
+    with pytest.raises(RemoteError, match="row 4 is settled"):
+        table.advance([2], 4)  # which hangs below 3
+    with pytest.raises(RemoteError, match="row 2 is settled"):
+        table.advance([2], 2)
+    table.advance([3], 4)
+    assert table.certain == 4
+
+
 def test_an_advance_that_skips_rows_is_refused() -> None:
     table = SlotTable(prompt=2, context=50)
     with pytest.raises(RemoteError, match="before row 1 has come"):
