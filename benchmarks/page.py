@@ -2,8 +2,8 @@
 
     python -m benchmarks.page --out docs/captures
 
-At both widths, light and dark: a chat beside the ring as it works, and what the page says when a
-stage is killed. Needs the extras `serve` and `dev`, Pillow, and a Chromium.
+At both widths, light and dark: a chat beside the ring as it works. At the larger one, light: what
+the page says when a stage is killed. Needs the extras `serve` and `dev`, Pillow, and a Chromium.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 from PIL import Image
@@ -68,14 +68,18 @@ class Camera:
     def take(self, name: str, *views: str) -> None:
         """`page-NAME-WIDTH-SCHEME.png`; of these views where there is room for one at a time."""
         for scheme in ("light", "dark"):
-            self._page.emulate_media(color_scheme=scheme)
-            self._page.set_viewport_size(WIDE)
-            self._save(f"page-{name}-1440-{scheme}")
+            self.take_wide(name, scheme)
             self._page.set_viewport_size(NARROW)
             for view in views:
                 self._page.click(f".views [data-view={view}]")
                 self._save(f"page-{name}-390-{scheme}-{view}")
             self._page.set_viewport_size(WIDE)
+
+    def take_wide(self, name: str, scheme: Literal["light", "dark"]) -> None:
+        """`page-NAME-1440-SCHEME.png` alone."""
+        self._page.emulate_media(color_scheme=scheme)
+        self._page.set_viewport_size(WIDE)
+        self._save(f"page-{name}-1440-{scheme}")
 
     def _save(self, name: str) -> None:
         self._page.wait_for_timeout(700)  # everything has its new place
@@ -109,7 +113,7 @@ def take_all(browser: Browser, url: str, process: psutil.Process, stages: int, o
         page.wait_for_timeout(UNDER_WAY)
     kill_stage(process, stages)
     expect(page.locator("#trouble")).to_contain_text("lost", timeout=PATIENCE)
-    camera.take("killed", "chat", "ring")
+    camera.take_wide("killed", "light")  # the stage is back in a few seconds
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ class HolderReader:
             round_trips=(_round_trip(down), _round_trip(up)),
             requests=tuple(self._request(each, own) for each in running),
             running=len(admission.running),
-            waiting=len(admission.waiting),
+            waiting=sum(each not in running for each in admission.waiting),
             condition=self._holder.condition,
             slots=(admission.prefixes.used, admission.prefixes.room),
             news=tuple(news),

@@ -200,10 +200,11 @@ export class RingView {
     ]);
   }
 
-  requests({ request, state, policy, figures, others, running, stages }) {
+  requests({ request, state, trouble, policy, figures, others, running, stages }) {
     const rows = [];
     if (policy) {
-      const doing = running ? state : state.startsWith("done") ? "done" : state;
+      const done = !running && state.startsWith("done");
+      const doing = trouble ? "waits for the ring" : done ? "done" : state;
       rows.push([request, doing, policy, figures.counts.emitted, running ? figures.rate : figures.mean, true]);
     }
     for (const each of others) {
