@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from gardener.decoding.speculation import Speculation
 from gardener.errors import PeerLost
@@ -12,6 +13,12 @@ from gardener.runtime import clock
 
 ADDRESS = re.compile(r" at \S+:\d+")
 """In a sentence: for those who ask from elsewhere it is left out."""
+
+
+class Why(Protocol):
+    """Gives the sentence; see `outage.ring_broke`. `here`: with addresses and commands."""
+
+    def __call__(self, asked: Speculation | None, *, here: bool, own: bool, waits: bool) -> str: ...
 
 
 class Downtime:
@@ -28,7 +35,7 @@ class Downtime:
         self.refusal: PeerLost | None = None
         self.patience = patience
         self._advice, self._news = advice, news
-        self._why: Callable[[Advice, Speculation | None, bool, bool], str] | None = None
+        self._why: Why | None = None
         self._newest: Speculation | None = None  # when it broke
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -45,24 +52,18 @@ class Downtime:
         not wait at all."""
         stages = len(self._advice.cards()) - 1
         self.lost = frozenset(report.lost.stage for report in reports)
-        about = {stage: self._advice.about(stage) for stage in self.lost - {0}}  # as it is now
+        places = (self._advice, self._advice.brief)  # for who is here, and elsewhere
+        # What is to be done about a stage is asked now: later, another process may be there.
+        about = [{stage: each.about(stage) for stage in self.lost - {0}} for each in places]
 
-        def why(advice: Advice, asked: Speculation | None, own: bool, waits: bool) -> str:
-            return ring_broke(
-                reports,
-                stages,
-                asked,
-                advice.about if advice is not self._advice else about.__getitem__,
-                self.patience,
-                waits,
-                advice.called,
-                own,
-            )
+        def why(asked: Speculation | None, *, here: bool, own: bool, waits: bool) -> str:
+            advise, called = about[not here].__getitem__, places[not here].called
+            return ring_broke(reports, stages, asked, advise, self.patience, waits, called, own)
 
         self._why, self._newest = why, newest
         self._since = min(report.at for report in reports)
         if self.patience:
-            self._news(why(self._advice, newest, not several, True))
+            self._news(why(newest, here=True, own=not several, waits=True))
             self._timer = asyncio.get_running_loop().call_later(self.patience, self._end, over)
         else:
             self._end(over)
@@ -90,13 +91,13 @@ class Downtime:
 
     def _error(self, asked: Speculation | None, own: bool) -> PeerLost:
         assert self._why is not None
-        brief = self._why(self._advice.brief, asked, own, False)
-        return PeerLost(self._why(self._advice, asked, own, False), brief)
+        brief = self._why(asked, here=False, own=own, waits=False)
+        return PeerLost(self._why(asked, here=True, own=own, waits=False), brief)
 
     def condition(self, obstacle: str) -> str:
         """What broke it, and what is in the way now, for whoever asks from anywhere; empty: it is
         not broken."""
         if self._why is None:
             return ""
-        broke = self._why(self._advice.brief, self._newest, False, self.patience > 0)
+        broke = self._why(self._newest, here=False, own=False, waits=self.patience > 0)
         return f"{broke}; now: {ADDRESS.sub('', obstacle)}" if obstacle else broke

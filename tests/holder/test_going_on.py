@@ -343,3 +343,19 @@ def test_a_bug_in_one_request_ends_that_alone(monkeypatch: pytest.MonkeyPatch) -
                 await bad.read()
 
     run(scenario)
+
+
+def test_what_became_of_a_stage_is_told_as_it_was_when_it_was_lost() -> None:
+    fate = ["its process was killed"]
+
+    async def scenario() -> None:
+        news: list[str] = []
+        options = patient(news) | {"advise": lambda stage: fate[-1]}
+        async with ring(2) as made, holding(made, **options) as holder:
+            await made.kill(2)
+            await until(lambda: news)
+            fate.append("its process is there")  # another one, by now
+            assert "; its process was killed: up to 20 s are waited" in holder.condition
+            assert holder.condition.partition("; now")[0] in news[0]
+
+    run(scenario)
