@@ -12,6 +12,7 @@ import os
 import random
 import struct
 import subprocess
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -116,7 +117,7 @@ class Host:
 
 
 @dataclass
-class Wires:
+class Wires(ABC):
     """So many hosts. Used as a context, nothing is left of them."""
 
     count: int
@@ -139,9 +140,9 @@ class Wires:
         for number in range(1, self.count + 1):
             ip("netns", "del", Host(number).space)
 
+    @abstractmethod
     def plug(self, host: Host) -> None:
         """Give it its device."""
-        raise NotImplementedError
 
     def become(self, condition: Condition) -> None:
         """From now on."""
