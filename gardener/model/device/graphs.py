@@ -1,0 +1,102 @@
+"""Work on a device that is recorded once and replayed from then on: CUDA graphs.
+
+Whoever gives work to `Graphs` promises that it reads nothing that changes but tensors at fixed
+addresses, that all of its sizes follow from its key, that it never waits for the device, and that
+to do it twice does no harm.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+MOST = 96
+"""Recordings that are kept; those that were used least lately go first."""
+
+
+class Recording(NamedTuple):
+    """Recorded work: what it gave, at addresses that stay, and how to do it again."""
+
+    made: Any
+    replay: Callable[[], None]
+
+
+class Recorder(Protocol):
+    """How a device records work."""
+
+    def record(self, work: Callable[[], Any]) -> Recording:
+        """Do the work, and record it. Whether it was done once or twice by then is left open."""
+        ...
+
+
+class Graphs:
+    """Recordings by key."""
+
+    def __init__(self, recorder: Recorder | None, most: int = MOST) -> None:
+        """`recorder`: None: nothing is recorded, and all work is done anew."""
+        self._recorder, self._most = recorder, most
+        self._recordings: OrderedDict[Hashable, Recording] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._recordings)
+
+    @property
+    def record(self) -> bool:
+        """Whether work is recorded."""
+        return self._recorder is not None
+
+    def run(self, key: Hashable, work: Callable[[], T]) -> T:
+        """What the work gives. It stands where it stood before if this key was there before, and is
+        overwritten by the next run with this key."""
+        if self._recorder is None:
+            return work()
+        recording = self._recordings.get(key)
+        if recording is None:
+            recording = self._recordings[key] = self._recorder.record(work)
+            if len(self._recordings) > self._most:
+                self._recordings.popitem(last=False)
+        else:
+            self._recordings.move_to_end(key)
+        recording.replay()
+        made: T = recording.made
+        return made
+
+    def forget(self, stale: Callable[[Hashable], bool] = lambda key: True) -> None:
+        """Drop the recordings with such keys: some of their addresses hold something else now."""
+        for key in [key for key in self._recordings if stale(key)]:
+            del self._recordings[key]
+
+
+class CudaRecorder:
+    """CUDA graphs of one device, for one thread. They share the memory for what they compute on
+    their way."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._device = device
+        self._pool: Any = torch.cuda.graph_pool_handle()
+
+    def record(self, work: Callable[[], Any]) -> Recording:
+        """See `Recorder`. Done once before, so that libraries choose and load their kernels."""
+        outside = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(outside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self._stream):
+            work()
+            self._stream.synchronize()
+            # Another thread, a drafter's for instance, may go on meanwhile.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                made = work()
+            finally:
+                graph.capture_end()
+        outside.wait_stream(self._stream)
+        return Recording(made, graph.replay)
+
+
+def recorder(device: torch.device, wanted: bool = True) -> Recorder | None:
+    """How this device records; None: it cannot, or nobody wants it to."""
+    return CudaRecorder(device) if wanted and device.type == "cuda" else None
