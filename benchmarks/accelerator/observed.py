@@ -15,10 +15,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, TypeAlias
 
 from gardener.cli import main, verify
 from gardener.decoding.costs import Costs
@@ -27,13 +26,16 @@ from gardener.decoding.round import Round
 from gardener.evaluation.reference import Comparison, compare
 from gardener.protocol.messages import Timing
 
+Handle: TypeAlias = Callable[[Round, Event, Moment], list[Command]]
+Observe: TypeAlias = Callable[[Costs, int, float, Sequence[Timing]], None]
+
 
 class Observer:
-    """Writes lines to a file."""
+    """Writes lines. `policy`: that of the request whose verdict came last."""
 
-    def __init__(self, path: Path) -> None:
-        self._stream = path.open("a", buffering=1, encoding="utf-8")
-        self._policy = ""
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.policy = ""
 
     def write(self, what: str, found: object) -> None:
         """A line."""
@@ -41,26 +43,38 @@ class Observer:
 
     def install(self) -> None:
         """From now on, all that happens in this process is seen."""
-        handle, observe = Round.handle, Costs.observe
+        setattr(Round, "handle", self.handling(Round.handle))  # noqa: B010 - for mypy: a method
+        setattr(Costs, "observe", self.observing(Costs.observe))  # noqa: B010
+        setattr(verify, "compare", self.comparing(compare))  # noqa: B010
 
-        def handled(round_: Round, event: Event, moment: Moment) -> list[Command]:
-            self._policy = round_.speculation.policy.name
-            return handle(round_, event, moment)
+    def handling(self, inner: Handle) -> Handle:
+        """The same method of `Round`, watched."""
 
-        def observed(costs: Costs, rows: int, seconds: float, times: Sequence[Timing]) -> None:
-            self.write(
-                "passes", [self._policy, costs.context, [[t.rows, t.compute] for t in times]]
-            )
-            observe(costs, rows, seconds, times)
+        def handle(round_: Round, event: Event, moment: Moment) -> list[Command]:
+            self.policy = round_.speculation.policy.name
+            return inner(round_, event, moment)
 
-        def compared(*what: Any, **how: Any) -> Comparison:
-            found = compare(*what, **how)
+        return handle
+
+    def observing(self, inner: Observe) -> Observe:
+        """The same method of `Costs`, watched."""
+
+        def observe(costs: Costs, rows: int, seconds: float, times: Sequence[Timing]) -> None:
+            seen = [[each.rows, each.compute] for each in times]
+            self.write("passes", [self.policy, costs.context, seen])
+            inner(costs, rows, seconds, times)
+
+        return observe
+
+    def comparing(self, inner: Callable[..., Comparison]) -> Callable[..., Comparison]:
+        """The same function, watched."""
+
+        def compared(*texts: Any) -> Comparison:
+            found = inner(*texts)
             self.write("text", asdict(found))
             return found
 
-        setattr(Round, "handle", handled)  # noqa: B010 - a method of a class with slots, typed
-        setattr(Costs, "observe", observed)  # noqa: B010
-        setattr(verify, "compare", compared)  # noqa: B010
+        return compared
 
 
 def run() -> int:
@@ -76,8 +90,9 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    Observer(Path(sys.argv.pop(1))).install()
-    number = run()
+    with open(sys.argv.pop(1), "a", buffering=1, encoding="utf-8") as file:
+        Observer(file).install()
+        number = run()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(number)  # as `gardener` ends: it waits for no thread of a library

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.accelerator import stage
 from benchmarks.accelerator.budget import Budget
 from benchmarks.accelerator.curve import beside
+from benchmarks.accelerator.processes import stop
 from benchmarks.accelerator.report import Report
 from benchmarks.accelerator.rings import Evaluated, Ring, Verified, evaluated, verified
 from gardener.decoding.policy import POLICIES
@@ -85,13 +86,18 @@ def run_verify(asked: Asked, budget: Budget, report: Report) -> None:
 
     with ThreadPoolExecutor(at_once) as pool:
         futures = {pool.submit(one, kind): kind for kind in kinds}
-        for future in as_completed(futures):
-            found = future.result()
-            if found is None:
-                report.left_out["verify"].append(f"{futures[future]}: no time")
-            else:
-                report.verified.append(found)
-            report.save()
+        try:
+            for future in as_completed(futures):
+                found = future.result()
+                if found is None:
+                    report.left_out["verify"].append(f"{futures[future]}: no time")
+                else:
+                    report.verified.append(found)
+                report.save()
+        except BaseException:  # the pool would wait for them
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
 
 
 def run_speed(asked: Asked, budget: Budget, report: Report) -> None:

@@ -24,6 +24,8 @@ TREE = Path(__file__).parent.parent.parent
 GRACE = 8.0
 """Seconds that a command has to end and to write what it has, once it was told to."""
 
+_under_way: set["subprocess.Popen[str]"] = set()
+
 
 class Lost(Exception):
     """A process hung or ended. Its text is a sentence for people."""
@@ -147,6 +149,7 @@ def run(command: Sequence[str], seconds: float) -> Ran:
         start_new_session=True,  # Ctrl-C is for us, who then end it
     )
     status: int | None = None
+    _under_way.add(process)
     try:
         try:
             out, err = process.communicate(timeout=seconds)
@@ -156,8 +159,17 @@ def run(command: Sequence[str], seconds: float) -> Ran:
             out, err = _asked_to_end(process)
             error = f"it was not done after {seconds:.0f} s ({last(err.splitlines())})"
     finally:
-        end(process.pid)
+        _under_way.discard(process)
+        if process.poll() is None:  # one that is gone has a number that may be another's by now
+            end(process.pid)
     return Ran(status, out, time.monotonic() - begin, error)
+
+
+def stop() -> None:
+    """End all commands that other threads are running."""
+    for process in tuple(_under_way):
+        if process.poll() is None:
+            end(process.pid)
 
 
 def _asked_to_end(process: "subprocess.Popen[str]") -> tuple[str, str]:

@@ -97,14 +97,14 @@ class Report:
         what = f"bfloat16, 1 to {FEW} rows after the shortest text: times the bound"
         cells = self._cells("bfloat16")
         shortest = min((text for _, text in cells), default=0)
-        ratios = [cell.ratio for (_, text), cell in cells.items() if text == shortest]
+        ratios = {at: cell.ratio for at, cell in cells.items() if at[1] == shortest}
         return _at_most(what, BOUND, ratios)
 
     def _of_int4(self) -> Aim:
         what = f"int4, 1 to {FEW} rows: times bfloat16"
         wide = self._cells("bfloat16")
         few = self._cells("int4:bfloat16")
-        return _at_most(what, INT4, [few[at].ms / wide[at].ms for at in few if at in wide])
+        return _at_most(what, INT4, {at: few[at].ms / wide[at].ms for at in few if at in wide})
 
     def _of_gain(self) -> Aim:
         gains = [gain for each in self.evaluated if (gain := each.gain("gardener")) is not None]
@@ -128,7 +128,13 @@ class Report:
         return found
 
 
-def _at_most(what: str, most: float, found: list[float]) -> Aim:
+def _at_most(what: str, most: float, found: dict[tuple[int, int], float]) -> Aim:
+    """`found`: by rows and text."""
+    aim = f"at most {most}"
     if not found:
-        return Aim(what, f"at most {most}", None, None)
-    return Aim(what, f"at most {most}", f"{min(found):.2f} to {max(found):.2f}", max(found) <= most)
+        return Aim(what, aim, None, None)
+    above = sorted({rows for (rows, _), ratio in found.items() if ratio > most})
+    told = f"{min(found.values()):.2f} to {max(found.values()):.2f}"
+    if above:
+        told += f"; above it: {', '.join(map(str, above))} rows"
+    return Aim(what, aim, told, not above)

@@ -30,10 +30,8 @@ class Ring:
     draft_device: str = "cpu"
 
     def __str__(self) -> str:
-        return (
-            f"{self.kind} {'with' if self.graphs else 'without'} graphs, "
-            f"drafter on {self.draft_device}"
-        )
+        graphs = "" if self.graphs else ", no graphs"
+        return f"{self.kind}{graphs}, drafter on {self.draft_device}"
 
     def options(self, model: str, device: str) -> list[str]:
         """Of any command."""

@@ -9,6 +9,8 @@ The bound of a cell is the bytes of the stage's weights over the bandwidth that 
 the same run: keys and values of the text do not count in it, and are told beside it.
 """
 
+import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -23,6 +25,9 @@ from benchmarks.kinds import ITEM, Kind
 from benchmarks.shapes import SHAPES, Shape, write_folder
 
 LAYERS = 8
+MEMORY, ROOM = Path("/dev/shm"), 16 * 2**30
+"""A folder in memory, where Linux has one, and bytes that should be free there."""
+
 FIRST_ROWS = (1, 16)
 """That are measured before all others, after each text."""
 
@@ -149,17 +154,25 @@ def measure(wanted: Wanted, budget: Budget, found: Found, tell: Callable[[], Non
     """Into `found`, as it comes; `tell` is called after each unit. A process that hangs or ends
     takes its unit with it: the next one has a new process."""
     units = list(wanted.units)
-    with tempfile.TemporaryDirectory(prefix="gardener-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="gardener-", dir=memory()) as scratch:
         folder = Path(scratch) / "model"
         child = _child()  # imports for seconds, while the folder is written
         with child:
-            write_folder(folder, wanted.shape, max(wanted.texts) + 2 * max(wanted.rows))
+            context = max(wanted.texts) + 2 * max(wanted.rows)
+            write_folder(folder, wanted.shape, context, range(1, wanted.shape.layers - 1))
             _in_one(child, wanted, folder, units, budget, found, tell)
         while units and budget.left:
             with _child() as child:
                 _in_one(child, wanted, folder, units, budget, found, tell)
     found.left_out += [f"{unit}: no time" for unit in units]
     tell()
+
+
+def memory() -> Path | None:
+    """A folder whose files are kept in memory, if there is one with room; None: the usual one."""
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        return MEMORY
+    return None
 
 
 def _child() -> Child:
