@@ -130,8 +130,12 @@ def device_of(name: str) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of this device that nobody uses now."""
-    if device.type == "cuda":
+    """Bytes of this device that nobody uses now.
+
+    Of memory that a GPU shares with the processor, as on a Jetson, CUDA takes what caches files for
+    used (a model that was just read, for one), and it is not.
+    """
+    if device.type == "cuda" and not torch.cuda.get_device_properties(device).is_integrated:
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
