@@ -19,7 +19,6 @@ from torch import Tensor
 from gardener.model.architecture import Architecture
 from gardener.model.attention import CachedRows
 from gardener.model.block import Layer, run_blocks
-from gardener.model.checkpoint.slices import Slice
 from gardener.model.device.frame import COLUMNS, POSITION, Frame
 from gardener.model.device.graphs import Graphs
 from gardener.model.device.look import FilledRows
@@ -29,7 +28,7 @@ from gardener.model.device.tails import deep, order, table
 from gardener.model.kv_cache import KVCache
 from gardener.model.placement import Placement
 from gardener.model.rotary import Rotary
-from gardener.stages.passes import Stopped, Text, slice_windows
+from gardener.stages.passes import Stopped, Text
 
 _TURNS = 3
 """How often passes are timed to compare them."""
@@ -68,7 +67,6 @@ class DevicePasses:
     def __init__(
         self,
         architecture: Architecture,
-        held: Slice,
         blocks: Sequence[Layer],
         *,
         dtype: torch.dtype,
@@ -80,7 +78,6 @@ class DevicePasses:
         """`sizes`: of rows, ascending, see `device.sizes`. `spread`: of attention there."""
         self.blocks, self.spread = blocks, spread
         self._architecture, self._dtype, self._device = architecture, dtype, device
-        self._windows = slice_windows(architecture, held)
         self._sizes, self._graphs = sizes, graphs
         self._rotary = Rotary(architecture, dtype, device)
         self._frames: dict[int, Frame] = {}
@@ -225,7 +222,6 @@ class DevicePasses:
             piece.cache,
             piece.chunks,
             first=first,
-            windows=self._windows,
             order=piece.order,
         )
 
