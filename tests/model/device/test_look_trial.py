@@ -69,13 +69,11 @@ def no_number(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> tu
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("kv_heads", "group", "softcap"), [(2, 3, None), (1, 4, 5.0), (3, 1, None)]
-)
+@pytest.mark.parametrize(("heads", "softcap"), [((2, 3), None), ((1, 4), 5.0), ((3, 1), None)])
 def test_the_kernel_by_hand_tells_nothing(
-    kv_heads: int, group: int, softcap: float | None, dtype: torch.dtype
+    heads: tuple[int, int], softcap: float | None, dtype: torch.dtype
 ) -> None:
-    assert spread_of_attention(kv_heads, group, 16, dtype, CPU, softcap) == 0.0
+    assert spread_of_attention(*heads, 16, dtype, CPU, softcap) == 0.0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
