@@ -9,6 +9,7 @@ import pytest
 import torch
 from token_trees import TokenTree
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig
 
 from gardener.errors import LocalError
@@ -200,3 +201,53 @@ def test_which_kernel_a_device_has() -> None:
     assert kernel_for(cuda, plain) is efficient
     for device, scoring in ((CPU, plain), (cuda, capped), (torch.device("mps"), plain)):
         assert kernel_for(device, scoring) is not efficient
+
+
+class Launches(TorchDispatchMode):
+    """What would start a kernel on a device, in turn; views and empty memory do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        if not func.is_view and not name.startswith(("empty", "_unsafe_view")):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def no_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    batch, heads, lines, head_dim = q.shape
+    assert (k.shape, v.shape) == 2 * ((batch, heads, k.shape[2], head_dim),)
+    assert bias.shape == (batch, heads, lines, k.shape[2])
+    out = torch.empty(batch, lines, heads, head_dim).transpose(1, 2)  # as of the kernel on CUDA
+    return out, torch.empty(batch, heads, lines + 8)[..., :lines]
+
+
+WRITE, GATHER = ["index_copy_"] * 2, ["index_select"] * 2
+MERGE = ["cat", "_softmax", "mul"]
+
+
+@pytest.mark.parametrize(
+    ("group", "count", "names"),
+    [
+        (3, 2, [*WRITE, *GATHER, "clone", *MERGE, "sum", "addcmul"]),
+        (3, 1, [*WRITE, *GATHER, "clone", *MERGE, "addcmul"]),
+        (1, 2, [*WRITE, *GATHER, *MERGE, "sum", "addcmul"]),
+        (3, 0, [*WRITE, *GATHER, "clone"]),
+        (1, 0, [*WRITE, *GATHER]),
+    ],
+)
+def test_a_layer_starts_few_kernels(group: int, count: int, names: list[str]) -> None:
+    seen = Seen(Kind(group=group), 1, 16)
+    placement, _ = seen.tree.prompts(16)
+    ints = torch.from_numpy(table(placement, 16, SLOTS - 1))
+    span = FilledRows(ints, seen.cache, count, choose=lambda device, scoring: no_kernel)
+    numbers = [each[:16] for each in seen.numbers]
+    span.attend(0, seen.kind.attention, *numbers)
+    with Launches() as launches:
+        span.attend(1, seen.kind.attention, *numbers)
+    assert launches.names == names
