@@ -11,6 +11,7 @@ from gardener.model.checkpoint.quantised import agreed_head, agreed_quant
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.device.graphs import Graphs, recorder
+from gardener.model.device.look_trial import spread_of_attention
 from gardener.model.device.sizes import ROWS
 from gardener.model.loader import Loader, check_rotary, device_of, held_slice
 from gardener.model.progress import Progress, nowhere
@@ -96,6 +97,7 @@ def _passes(
     """How the layers are computed there."""
     if on_host(device):
         return HostPasses(architecture, held, blocks, dtype)
+    a = architecture
     return DevicePasses(
         architecture,
         blocks,
@@ -103,7 +105,9 @@ def _passes(
         device=device,
         sizes=ROWS,
         graphs=graphs,
-        spread=torch.finfo(dtype).eps,
+        spread=spread_of_attention(
+            a.kv_heads, a.heads // a.kv_heads, a.head_dim, dtype, device, a.softcap
+        ),
     )
 
 
