@@ -203,11 +203,11 @@ def test_which_kernel_a_device_has() -> None:
         assert kernel_for(device, scoring) is not efficient
 
 
-class Launches(TorchDispatchMode):
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What would start a kernel on a device, in turn; views and empty memory do not."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(
