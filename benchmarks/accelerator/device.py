@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from gardener.model.device.events import event
+
 BYTES = 2**31
 """That are read once: no cache of a device holds a tenth of them."""
 
@@ -40,7 +42,7 @@ def bandwidth(device: torch.device, size: int = BYTES, turns: int = TURNS) -> fl
 def seconds(device: torch.device, work: Callable[[], object]) -> float:
     """What the device takes for it, by its own clock where it has one."""
     if device.type == "cuda":
-        begin, end = (_event() for _ in range(2))
+        begin, end = event(timed=True), event(timed=True)
         begin.record()
         work()
         end.record()
@@ -51,10 +53,6 @@ def seconds(device: torch.device, work: Callable[[], object]) -> float:
     work()
     wait(device)
     return time.perf_counter() - at
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def wait(device: torch.device) -> None:

@@ -91,7 +91,7 @@ def units_of(graphs: bool) -> Iterator[Unit]:
 @dataclass(frozen=True)
 class Cell:
     """One entry of the table, times in milliseconds. `ms`: the median pass; `least`: the quickest;
-    `blocks`: the quickest of the blocks alone, as the stage tells; `first`: the very first pass.
+    `blocks`: the quickest of the blocks alone, see `passes`; `first`: the very first pass.
     `cache`: bytes of keys and values that a pass reads besides."""
 
     kind: str
