@@ -12,6 +12,7 @@ from gardener.model.loader import Loader, check_rotary, device_of, held_slice
 from gardener.model.progress import Progress, nowhere
 from gardener.model.quants import of_head
 from gardener.model.tensors import dtype_of
+from gardener.runtime.wording import Say
 from gardener.stages.ends import Embed, HandOn, Intake, Outlet, Pick, Receive
 from gardener.stages.executor import Executor
 
@@ -26,6 +27,7 @@ def load_stage(
     quant_head: str = "auto",
     threads: int | None = None,
     progress: Progress = nowhere,
+    say: Say = lambda line: None,
 ) -> Executor:
     """The stage that holds these layers of the model in `folder`.
 
@@ -38,6 +40,7 @@ def load_stage(
     quant_head  a kind in `quants.HEAD_QUANTS`: the output matrix
     threads  for torch on the CPU, process-wide; None: leave them
     progress is told how many bytes of the slice have been read, of how many
+    say      is told of weights that are held in another form than was asked for
 
     Raises UserError.
     """
@@ -53,6 +56,8 @@ def load_stage(
     with torch.inference_mode():
         blocks = [loader.block(layer, layer - held.first) for layer in range(held.first, held.end)]
         intake, outlet = _ends(loader, architecture, held, dtype_of(dtype), target)
+    for remark in loader.remarks:
+        say(remark)
     return Executor(
         architecture,
         held,

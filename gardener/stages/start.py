@@ -99,6 +99,7 @@ def load(settings: NodeSettings, phases: Phases, say: Say) -> Executor:
         quant_head=settings.quant_head,
         threads=settings.threads,
         progress=phases.progress,
+        say=say,
     )
 
 
