@@ -46,6 +46,15 @@ ContextTokens: TypeAlias = Annotated[
         "a node, whatever its memory takes.",
     ),
 ]
+Graphs: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        env_var="GARDENER_GRAPHS",
+        negative="--no-graphs",  # a cluster file may say no, and the command line yes
+        help="--no-graphs: on CUDA, start kernels one by one instead of as recorded graphs: "
+        "slower, for finding faults.",
+    ),
+]
 
 
 @Parameter(name="*", group=STAGES)
@@ -63,9 +72,10 @@ class StageOptions:
         QuantName,
         Parameter(
             env_var="GARDENER_QUANT",
-            help="Quantise the linear layers. int4, int8: on every CPU; what a file holds in such "
-            "numbers stays as it is. nf4, fp4, llm-int8: with bitsandbytes. auto: the fastest one "
-            "of 4 bits here; all stages of a ring need the same.",
+            help="Quantise the linear layers. int4, int8: on every CPU, and int4 on CUDA; what a "
+            "file holds in such numbers stays as it is. nf4, fp4, llm-int8: with bitsandbytes, on "
+            "CPUs and CUDA. auto: the fastest one of 4 bits here; all stages of a ring need the "
+            "same.",
         ),
     ] = "none"
     quant_head: Annotated[
@@ -78,3 +88,4 @@ class StageOptions:
     ] = "auto"
     kv_memory: KVMemory = None
     context: ContextTokens = None
+    graphs: Graphs = True

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from gardener.model.device.events import event
+
 _RUNS = 10  # that are started one after the other: the device need not wait for this machine
 _ROUNDS = 3  # of which the quickest counts: others may be disturbed
 
@@ -18,8 +20,7 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def _by_events(run: Callable[[], object], device: torch.device) -> float:
-    begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    begin, end = event(timed=True), event(timed=True)
     stream = torch.cuda.current_stream(device)
     begin.record(stream)
     for _ in range(_RUNS):
