@@ -100,6 +100,7 @@ def load(settings: NodeSettings, phases: Phases, say: Say) -> Executor:
         threads=settings.threads,
         graphs=settings.graphs,
         progress=phases.progress,
+        say=say,
     )
 
 

@@ -110,7 +110,11 @@ class FilledRows:
         first   row of the pass at which they begin
         order   [cut] or more, on the device: slots of the settled text of a lone row that does not
                 stand in order; None: it does
+
+        Raises LocalError if the chunks do not hold what is in order.
         """
+        if order is not None and len(order) > chunks * CHUNK:
+            raise LocalError(f"{len(order)} rows of text in {chunks} chunks of {CHUNK}")
         self.first, self.end = first, first + len(ints)
         self._cache, self._chunks, self._choose = cache, chunks, choose
         self._slots = ints[:, SLOT].contiguous()

@@ -194,6 +194,9 @@ def test_chunks_that_a_cache_does_not_hold_are_named() -> None:
     span = FilledRows(torch.from_numpy(table(placement, 16, 20)), seen.cache, 9)
     with pytest.raises(LocalError, match="2304 slots of a cache that has"):
         span.attend(0, seen.kind.attention, *(each[:16] for each in seen.numbers))
+    ints, slots = torch.from_numpy(table(placement.take([0]), 1, 20)), torch.arange(CHUNK + 1)
+    with pytest.raises(LocalError, match="257 rows of text in 1 chunks of 256"):
+        FilledRows(ints, seen.cache, 1, order=slots)
 
 
 def test_which_kernel_a_device_has() -> None:
