@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -19,13 +20,17 @@ from benchmarks.accelerator.budget import Budget
 from benchmarks.accelerator.curve import beside
 from benchmarks.accelerator.observed import Observer
 from benchmarks.accelerator.parts import Asked
+from benchmarks.accelerator.passes import BLOCKS, Passes
 from benchmarks.accelerator.processes import Child, Lost, environment, run
 from benchmarks.accelerator.report import Report
 from benchmarks.accelerator.rings import Evaluated, Pass, Ring, Verified, _take, lines, passes
 from benchmarks.accelerator.stage import Cell, Unit, Wanted, order, units_of
 from benchmarks.accelerator.tables import show
+from benchmarks.shapes import write_folder
 from gardener.decoding.costs import Costs
+from gardener.model.device.graphs import Recording
 from gardener.protocol.messages import Card, Timing
+from gardener.stages import load
 
 CARD: dict[str, Any] = {
     "stage": 1,
@@ -248,6 +253,38 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert missing(["stage"], "a.gguf") == ["msgspec"]
     assert missing(["stage", "speed"], "a.gguf") == ["msgspec", "gguf"]
+
+
+class Recorded:
+    """Stands for a device that records: counts how often what it recorded was replayed."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def record(self, work: Callable[[], Any]) -> Recording:
+        return Recording(work(), self.replay)
+
+    def replay(self) -> None:
+        self.replays += 1
+
+
+def test_what_is_timed_alone_is_the_graph_of_the_pass(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recorded = Recorded()
+    monkeypatch.setattr(load, "on_host", lambda device: False)
+    monkeypatch.setattr(load, "recorder", lambda device, wanted: recorded if wanted else None)
+    wanted = Wanted.of("cpu", quick=True)
+    write_folder(tmp_path / "model", wanted.shape, 64, range(1, wanted.shape.layers - 1))
+    timed = Passes()
+    first, end, layers = 1, wanted.shape.layers - 1, wanted.shape.layers
+    folder = str(tmp_path / "model")
+    for graphs, replays in ((True, 4 + BLOCKS), (False, 0)):
+        recorded.replays = 0
+        timed.load(folder, first, end, layers, "cpu", dtype="bfloat16", graphs=graphs)
+        found = timed.time(2, 16, 0.0, 3)
+        assert (len(found["passes"]), len(found["blocks"])) == (3, BLOCKS)
+        assert recorded.replays == replays
 
 
 def test_a_quick_run_on_the_cpu(tmp_path: Path) -> None:
