@@ -130,9 +130,7 @@ class IncrementalDraft:
             raise RemoteError(f"features of {len(features)} taps came, {due} were asked")
         if features and features[0].shape[0]:
             parts = [unpack(tensor) for tensor in features]
-            self._features.append(
-                torch.cat(parts, -1).to(self._network.device, self._network.dtype)
-            )
+            self._features.append(torch.cat(parts, -1).to(self._network.dtype))
         for node in nodes:
             self._predictions.learn(node)
         self._tokens += [node.token for node in nodes]
@@ -251,18 +249,16 @@ class IncrementalDraft:
         taps = self._network.taps
         ids = [node.id - self._lead for node, _ in missing]
         parents = [node.parent - self._lead for node, _ in missing]
-        features = self._rows.outputs_of(parents) if taps else torch.zeros(0)
         placement = self._rows.table.place(ids, parents, [row.position for row in missing])
         for row, parent in zip(ids, parents, strict=True):
             self._age[row] = self._age.get(parent, 0) + 1 if taps else 0
-        self._rows.run_tree([node.token for node, _ in missing], features, placement)
+        self._rows.run_tree([node.token for node, _ in missing], parents, placement)
 
     def _guess(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
         """Calibrated guesses after the last nodes of these paths, whose rows are computed."""
         nodes = [path[-1] for path in paths]
         rows = [node.id - self._lead for node in nodes]
-        logits = self._network.logits(self._rows.outputs_of(rows))
         below = [[node.token for node in path[1:]] for path in paths]
-        tokens, log_q = self._ranking.best(logits, self._width, self._tokens, below)
+        tokens, log_q = self._rows.best(rows, self._ranking, self._width, self._tokens, below)
         ages = [self._age.get(row, 0) for row in rows]
         return self._predictions.make(nodes, tokens, log_q, ages)

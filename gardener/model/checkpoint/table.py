@@ -28,6 +28,10 @@ class Table(ABC):
         CPU, stays as it is."""
         return self
 
+    def is_on(self, device: torch.device) -> bool:
+        """Whether rows for this device are read by it alone."""
+        return False
+
 
 class FloatTable(Table):
     """Of floats, in the dtype and on the device they have."""
@@ -43,6 +47,10 @@ class FloatTable(Table):
     def on(self, device: torch.device, dtype: torch.dtype) -> Table:
         """See `Table`."""
         return self if device.type == "cpu" else FloatTable(self._weights.to(device, dtype))
+
+    def is_on(self, device: torch.device) -> bool:
+        """See `Table`."""
+        return self._weights.device.type == device.type
 
 
 class GGUFTable(Table):
