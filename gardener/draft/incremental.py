@@ -11,7 +11,7 @@ nor guess after a prompt that is too short to have a row.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,15 +19,20 @@ from torch import Tensor
 from gardener.decoding.tree import Guess, Node, Opinion
 from gardener.draft.calibration import Calibration
 from gardener.draft.computed_rows import ComputedRows
+from gardener.draft.device.rows import Recorded, RecordedRows
 from gardener.draft.drafter import Draft
 from gardener.draft.network import DraftNetwork
 from gardener.draft.predictions import Predictions
 from gardener.draft.ranking import Ranking
 from gardener.errors import LocalError, RemoteError
+from gardener.model.device.graphs import Recorder
 from gardener.model.placement import Placement, merge
 from gardener.model.tensors import unpack
 from gardener.protocol import tensors
 from gardener.protocol.sampling import GREEDY, Sampling
+
+Rows: TypeAlias = ComputedRows | RecordedRows
+"""The rows of one text."""
 
 AT_ONCE = 256
 """Most rows in one pass: a long prompt is computed in pieces."""
@@ -36,16 +41,22 @@ AT_ONCE = 256
 class Incremental:
     """A drafter from a network, which all its drafts share, as they do the calibration. `width`:
     most guesses at one place. `numbers`: what its linear layers compute with, where that is not
-    the network's dtype."""
+    the network's dtype. `recorder`: how its device records work, None: all is done anew."""
 
     instant = False
 
     def __init__(
-        self, network: DraftNetwork, calibration: Calibration, width: int = 8, numbers: str = ""
+        self,
+        network: DraftNetwork,
+        calibration: Calibration,
+        width: int = 8,
+        numbers: str = "",
+        recorder: Recorder | None = None,
     ) -> None:
         self.name, self.taps = network.name, network.taps
         self.numbers = numbers or str(network.dtype).removeprefix("torch.")
         self.network, self.calibration, self._width = network, calibration, width
+        self._recorded = None if recorder is None else Recorded(network, recorder, width)
 
     @property
     def context(self) -> int:
@@ -62,7 +73,7 @@ class Incremental:
         """See `Drafter`."""
         if len(prompt) <= self.network.lead:
             return NoGuesses()
-        rows = ComputedRows(self.network, len(prompt) - self.network.lead)
+        rows = self._rows(len(prompt) - self.network.lead)
         if source is not None:
             from_there, tokens = source
             shared = self._shared(from_there, tokens)
@@ -72,7 +83,13 @@ class Incremental:
                 return NoGuesses()
         return IncrementalDraft(self.network, self.calibration, self._width, prompt, sampling, rows)
 
-    def _shared(self, source: Draft | None, tokens: int) -> ComputedRows | None:
+    def _rows(self, prompt: int) -> Rows:
+        """Of a new text. What is recorded is of the network that it was made with."""
+        if self._recorded is not None and self._recorded.network is self.network:
+            return self._recorded.open(prompt)
+        return ComputedRows(self.network, prompt)
+
+    def _shared(self, source: Draft | None, tokens: int) -> Rows | None:
         """The rows of another draft, if all of its first `tokens` that have one are among them."""
         if not isinstance(source, IncrementalDraft) or tokens <= self.network.lead:
             return None
@@ -108,7 +125,7 @@ class IncrementalDraft:
         width: int,
         prompt: Sequence[int],
         sampling: Sampling,
-        rows: ComputedRows,
+        rows: Rows,
     ) -> None:
         """`rows`: none, or those of the first tokens."""
         self._network, self._width, self._lead = network, width, network.lead
@@ -148,7 +165,7 @@ class IncrementalDraft:
             self._draft(paths)
             return self._guess(paths)
 
-    def computed(self, tokens: int) -> ComputedRows | None:
+    def computed(self, tokens: int) -> Rows | None:
         """Its rows, once those of the first `tokens` are computed; None: they cannot be yet."""
         with torch.inference_mode():
             self._catch_up()
