@@ -140,7 +140,7 @@ def ours(folder: Path, tokens: list[int]) -> Tensor:
     span = Span.of(placement, cache, cpu, quick_attention(cpu), windows=windows)
     rotations = whole.rotary.at(torch.tensor(rows), rows[-1])
     hidden = run_blocks(
-        whole.blocks, whole.embed(tokens), rotations, [span], lambda: False, taps={}
+        whole.blocks, whole.embed(tokens), rotations, [span], lambda index: False, taps={}
     )
     assert hidden is not None
     return whole.head.logits(hidden)

@@ -54,7 +54,7 @@ class Passes:
         self._stage = stage
         return {
             "seconds": seconds,
-            "layers": sum(block.nbytes for block in stage._blocks),
+            "layers": sum(block.nbytes for block in stage.passes.blocks),
             "head": stage._outlet.nbytes,
         }
 

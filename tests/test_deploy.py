@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -103,6 +104,43 @@ def test_a_container_file_takes_what_there_is_and_runs_as_nobody(path: Path) -> 
     assert users == ["10001"]
 
 
+def told(lines: Iterable[str]) -> list[list[str]]:
+    """Our commands at the ends of lines, as lists of words."""
+    whole = re.sub(r"\\\n", " ", "\n".join(lines))
+    found = re.findall(r"(?:^| )(gardener(?:-node)? [a-z-].*)$", whole, re.MULTILINE)
+    return [shlex.split(each, comments=True) for each in found]
+
+
+def in_code(text: str) -> Iterator[str]:
+    """The lines of a page that stand between fences of no language."""
+    fence = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("```"):
+            fence = "" if fence else line
+        elif fence == "```":
+            yield line
+
+
+@pytest.mark.parametrize("path", CONTAINERS, ids=lambda path: path.name)
+def test_a_container_file_says_how_it_is_run_and_knows_its_arguments(path: Path) -> None:
+    text = path.read_text()
+    for words in told(re.findall(r"^#(.*)$", text, re.MULTILINE)):
+        parsed(words)
+    given = dict(re.findall(r"^ARG (\w+)=(.*)$", text, re.MULTILINE))
+    assert set(re.findall(r"\$\{?([A-Z_]+)", text)) - {"PATH"} <= given.keys()
+    bases = re.findall(r"^FROM \$\{(\w+)\}", text, re.MULTILINE)
+    assert bases
+    assert all(given[each] for each in bases), "somebody who says nothing gets some image"
+
+
+@pytest.mark.parametrize("page", ["gpu.md", "jetson.md"])
+def test_commands_that_the_docs_show_can_be_given(page: str) -> None:
+    commands = told(in_code((ROOT / "docs" / page).read_text()))
+    assert {words[0] for words in commands} == {"gardener", "gardener-node"}
+    for words in commands:
+        parsed(words)
+
+
 def services() -> dict[str, dict[str, Any]]:
     whole: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(
         (DEPLOY / "compose.yaml").read_text()
@@ -167,9 +205,10 @@ def test_compose_asks_the_server_how_it_is() -> None:
     assert url[1] in OPEN_PATHS, "without a key"
 
 
-def test_files_that_the_docs_show_can_be_read(tmp_path: Path) -> None:
-    shown = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "cluster.md").read_text(), re.DOTALL)
-    assert len(shown) == 2
+@pytest.mark.parametrize(("page", "files"), [("cluster.md", 2), ("jetson.md", 1)])
+def test_files_that_the_docs_show_can_be_read(page: str, files: int, tmp_path: Path) -> None:
+    shown = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    assert len(shown) == files
     for text in shown:
         (tmp_path / "shown.toml").write_text(text)
         assert len(read_cluster(tmp_path / "shown.toml").stages) == 2

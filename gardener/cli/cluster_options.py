@@ -121,6 +121,7 @@ def _of_node(cluster: Cluster, given: Given) -> dict[str, Any]:
         "quant-head": stage.quant_head,
         "threads": stage.threads,
         "kv-memory": stage.kv_memory,
+        "graphs": stage.graphs,
     }
 
 
@@ -141,6 +142,7 @@ def _of_spare(cluster: Cluster, given: Given) -> dict[str, Any]:
         "device": spare.device,
         "threads": spare.threads,
         "kv-memory": spare.kv_memory,
+        "graphs": spare.graphs,
     }
 
 
@@ -183,7 +185,11 @@ def _secured(cluster: Cluster, given: Given) -> dict[str, Any]:
 def _drafts(cluster: Cluster, given: Given) -> dict[str, Any]:
     """Who chooses drafters on the command line chooses all of them."""
     draft = cluster.draft
-    options: dict[str, Any] = {"draft-dtype": draft.dtype, "draft-device": draft.device}
+    options: dict[str, Any] = {
+        "draft-dtype": draft.dtype,
+        "draft-device": draft.device,
+        "graphs": draft.graphs,
+    }
     if not {"draft", "head", "draft-model"} & given.keys():
         options |= {"draft": draft.kinds, "head": draft.head, "draft-model": draft.model}
     return options

@@ -37,7 +37,8 @@ def from_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection
     the file of `--config` has for them. Raises UserError."""
     given = [token.value for each in arguments if "--config" in each.names for token in each.tokens]
     if given:
-        options = {name for each in arguments for name in each.names if name.startswith("--")}
+        # A file sets `graphs = false`: it has no key for --no-graphs.
+        options = {name for each in arguments for name in each.positives if name.startswith("--")}
         known = {option.removeprefix("--") for option in options - {"--config"}}
         settings = load(Path(given[-1]), commands[-1] if commands else "node", known)
         give(settings, given[-1], app, commands, arguments)

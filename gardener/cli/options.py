@@ -4,7 +4,7 @@ A setting has a twin in the environment (`GARDENER_*`) and may stand in the file
 belongs to a single call (`--json`, `--verbose`) has no twin.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -350,7 +350,8 @@ class HolderOptions:
             given["system"] = text_of(given["system"], "--system")
         given["max_requests"] = given["max_requests"] or MAX_REQUESTS
         given["keep_prefixes"] = False  # a command asks once, or measures every answer for itself
-        return RingSettings(**given, draft=draft)
+        # One option for all that computes here, stages and drafters.
+        return RingSettings(**given, draft=replace(draft, graphs=self.stages.graphs))
 
 
 def kinds_in(draft: str) -> list[str]:

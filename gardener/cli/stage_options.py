@@ -46,6 +46,15 @@ ContextTokens: TypeAlias = Annotated[
         "a node, whatever its memory takes.",
     ),
 ]
+Graphs: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        env_var="GARDENER_GRAPHS",
+        negative="--no-graphs",  # a cluster file may say no, and the command line yes
+        help="--no-graphs: on CUDA, start kernels one by one instead of as recorded graphs: "
+        "slower, for finding faults.",
+    ),
+]
 
 
 @Parameter(name="*", group=STAGES)
@@ -78,3 +87,4 @@ class StageOptions:
     ] = "auto"
     kv_memory: KVMemory = None
     context: ContextTokens = None
+    graphs: Graphs = True

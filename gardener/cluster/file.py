@@ -50,11 +50,11 @@ from gardener.protocol.room import MOST_CONTEXT
 from gardener.protocol.tensors import ITEM_SIZE
 
 PLACE = ("host", "port", "listen")
-MACHINE = ("model", "device", "threads", "kv_memory")
+MACHINE = ("model", "device", "threads", "kv_memory", "graphs")
 ALIKE = ("dtype", "quant", "quant_head")
 CLUSTER = ("name", "revision", "context", "keys", "insecure", *MACHINE, *ALIKE)
 TABLES = ("holder", "draft", "stage", "spare")
-DRAFT = ("kinds", "head", "model", "dtype", "device")
+DRAFT = ("kinds", "head", "model", "dtype", "device", "graphs")
 """The keys of each kind of table. Those of MACHINE and ALIKE hold for all stages where they stand
 above the tables."""
 
@@ -177,6 +177,7 @@ def _machine(table: Table) -> dict[str, Any]:
         "device": table.text_or("device", "cpu", "cuda"),
         "threads": table.number_or("threads", 1),
         "kv_memory": table.amount_or("kv_memory"),
+        "graphs": table.yes_or("graphs"),
     }
 
 
@@ -188,6 +189,7 @@ def _draft(table: Table) -> DraftPart:
         model=None if model is None else _beside(table.path, model),
         dtype=table.one_of("dtype", DRAFT_DTYPES, "auto") if table.has("dtype") else None,
         device=table.text_or("device", None, "cuda"),
+        graphs=table.yes_or("graphs"),
     )
 
 

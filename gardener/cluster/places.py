@@ -9,14 +9,15 @@ from gardener.net.address import Address
 
 @dataclass(frozen=True)
 class DraftPart:
-    """What guesses, at the holder; as the options --draft, --head, --draft-model, --draft-dtype and
-    --draft-device. None: as these are without a file."""
+    """What guesses, at the holder; as the options --draft, --head, --draft-model, --draft-dtype,
+    --draft-device and --graphs. None: as these are without a file."""
 
     kinds: str | None = None
     head: str | None = None
     model: str | None = None
     dtype: str | None = None
     device: str | None = None
+    graphs: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ class HolderPlace(Place):
 @dataclass(frozen=True)
 class NodePlace(Place):
     """A node; `number` from 1. `model`: where it is on that machine. `threads` None: all cores;
-    `kv_memory`: GiB, None: half of what is free."""
+    `kv_memory`: GiB, None: half of what is free. `graphs` None: as --graphs is without a file."""
 
     number: int = 1
     model: str = ""
     device: str = "cpu"
     threads: int | None = None
     kv_memory: float | None = None
+    graphs: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,12 @@ class Table:
 
     def yes(self, key: str) -> bool:
         """Whether it is true; false if it is not there. Raises UserError."""
-        given = self._values.get(key, False)
-        if not isinstance(given, bool):
+        return self.yes_or(key) or False
+
+    def yes_or(self, key: str) -> bool | None:
+        """True, false, or None if it is not there. Raises UserError."""
+        given = self._values.get(key)
+        if given is not None and not isinstance(given, bool):
             raise self.error(f"{key} must be true or false, not {shown(given)}")
         return given
 

@@ -10,6 +10,7 @@ What this does not do: it does not guess beyond its block.
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,7 +86,7 @@ class Context:
     def beginning(self, tokens: int) -> "Context":
         """A copy of that of the first tokens."""
         copy = Context(self._network)
-        copy.cache.copy(self.cache, torch.arange(tokens, device=self._network.device))
+        copy.cache.copy(self.cache, np.arange(tokens))
         copy.known = tokens
         return copy
 

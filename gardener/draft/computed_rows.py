@@ -42,9 +42,9 @@ class ComputedRows:
         """A copy of the first `shared` certain rows, at least one, all of which are computed: for
         another text, of whose prompt of `prompt` rows they are the first."""
         rows = ComputedRows(self._network, prompt, shared)
-        slots = torch.from_numpy(self.table.first(shared)).to(self._network.device)
+        slots = self.table.first(shared)
         rows._cache.copy(self._cache, slots)
-        rows._outputs = self._outputs[slots]
+        rows._outputs = self._outputs[torch.from_numpy(slots).to(self._network.device)]
         rows._last = rows._outputs[-1:]
         return rows
 
@@ -87,9 +87,9 @@ class ComputedRows:
         moves = self.table.moves()
         if moves is not None:
             device = self._network.device
+            self._cache.move(moves)
+            self._reserve(int(moves.targets.max()) + 1)
             sources, targets = (torch.from_numpy(slots).to(device) for slots in moves)
-            self._cache.move(sources, targets)
-            self._reserve(int(targets.max()) + 1)
             self._outputs.index_copy_(0, targets, self._outputs.index_select(0, sources))
 
     def _outputs_of(self, rows: Sequence[int]) -> Tensor:

@@ -30,6 +30,7 @@ class DraftSettings:
     model   a small model with the same tokens
     dtype   what drafters compute in. int8: a head's linear layers in 8 bits, on the CPU. auto: that
             for a head where it is faster; otherwise the float type that this device is faster with
+    graphs  on CUDA, record the kernels of a drafter once and start them together from then on
     """
 
     kinds: tuple[str, ...] | None = None
@@ -37,6 +38,7 @@ class DraftSettings:
     model: str | None = None
     dtype: str = "auto"
     device: str = "cpu"
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         for kind in self.kinds or ():

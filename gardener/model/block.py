@@ -137,15 +137,16 @@ def run_blocks(
     x: Tensor,
     rotations: Rotations,
     spans: Sequence[CachedRows],
-    cancelled: Callable[[], bool],
+    stopped: Callable[[int], bool],
     taps: dict[int, Tensor | None],
 ) -> Tensor | None:
-    """Hidden states [rows, width] through all blocks; None if `cancelled` fires on the way.
+    """Hidden states [rows, width] through all blocks; None if `stopped`, which is asked with the
+    index of each block before it is computed, says so.
 
     What enters the blocks whose indices are in `taps` is put there.
     """
     for index, block in enumerate(blocks):
-        if cancelled():
+        if stopped(index):
             return None
         if index in taps:
             taps[index] = x

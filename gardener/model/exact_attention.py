@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gardener.model.attention import MOST_SCORES, Attention, Scoring
 from gardener.model.kv_cache import KVCache
-from gardener.model.placement import Ints, Mask, Placement
+from gardener.model.placement import Ints, Mask, Placement, out_of_order
 
 BLOCK = 64
 """Positions that are summed in one product, at the end of what is summed so."""
@@ -78,7 +78,7 @@ class Piece:
 def pieces(placement: Placement, window: int | None, most: int) -> list[Piece]:
     """The rows of a placement in pieces of at most `most` rows."""
     cuts = settled(placement.positions)
-    deep = _out_of_order(placement, cuts)
+    deep = out_of_order(placement, cuts)
     made = []
     for a, b in _runs(cuts, deep, most):
         part = placement.take(range(a, b))
@@ -87,17 +87,6 @@ def pieces(placement: Placement, window: int | None, most: int) -> list[Piece]:
         else:
             made.append(_piece(part, cuts[a:b], window, a))
     return made
-
-
-def _out_of_order(placement: Placement, cuts: Ints) -> Mask:
-    """Which rows sum more in blocks than what stands in order before them. [rows]"""
-    if int(cuts.max()) <= placement.base:
-        return np.zeros(len(cuts), np.bool_)
-    ordered = placement.slot_positions == np.arange(placement.base, placement.high)
-    fits = placement.tail & ordered
-    so_far = np.where(fits.all(1), placement.high - placement.base, fits.argmin(1))
-    deep: Mask = so_far < cuts - placement.base
-    return deep
 
 
 def _runs(cuts: Ints, deep: Mask, most: int) -> Iterator[tuple[int, int]]:

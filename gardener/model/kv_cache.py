@@ -4,11 +4,15 @@ Which slot a row is written to, which slots it sees and what is moved is decided
 (`kv_slots.SlotTable`).
 """
 
+from typing import Self
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from gardener.errors import LocalError
 from gardener.model.architecture import Architecture
+from gardener.model.placement import Ints, Moves
 
 _FIRST_SIZE = 256
 
@@ -26,7 +30,8 @@ def slot_bytes(layers: int, architecture: Architecture, kept: torch.dtype) -> in
 
 class KVCache:
     """Keys and values [layers, kv_heads, slots, head_dim]; they double when slots run out, but
-    never hold more than `most` slots (None: as many as are asked for)."""
+    never hold more than `most` slots (None: as many as are asked for). `fixed`: they have all of
+    them from the beginning, at addresses that stay."""
 
     def __init__(
         self,
@@ -35,10 +40,13 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
         most: int | None = None,
+        fixed: bool = False,
     ) -> None:
         """`dtype`: of the model."""
-        self._most = most
+        self._most, self._arguments = most, (layers, architecture, dtype, device)
         self._slots = _FIRST_SIZE if most is None else min(_FIRST_SIZE, most)
+        if fixed and most is not None:
+            self._slots = most
         size = (layers, architecture.kv_heads, self._slots, architecture.head_dim)
         # Zeros, not empty memory: a masked NaN would still poison the row that masks it.
         self._keys = torch.zeros(size, dtype=kept_dtype(dtype, device), device=device)
@@ -52,6 +60,11 @@ class KVCache:
     def nbytes(self) -> int:
         """Bytes held."""
         return self._keys.nbytes + self._values.nbytes
+
+    @property
+    def slots(self) -> int:
+        """Slots that there are now."""
+        return self._slots
 
     def reserve(self, slots: int, block: int = 1) -> None:
         """Make room for this many slots, in whole blocks of so many if there may be as many. Raises
@@ -81,52 +94,61 @@ class KVCache:
         grown[:, :, :slots] = old
         return grown
 
-    def copy(self, source: "KVCache", slots: Tensor) -> None:
+    def copy(self, source: Self, slots: Ints) -> None:
         """Take over the entries in `slots` [rows] of another cache of the same layers, as those of
         slots 0..rows-1 here."""
-        rows = len(slots)
+        rows, there = len(slots), source._there(slots)
         self.reserve(rows)
-        self._keys[:, :, :rows] = source._keys.index_select(2, slots)
-        self._values[:, :, :rows] = source._values.index_select(2, slots)
+        self._keys[:, :, :rows] = source._keys.index_select(2, there)
+        self._values[:, :, :rows] = source._values.index_select(2, there)
         self.broken = source._broken_of(slots)
 
-    def keep(self, slots: Tensor) -> None:
-        """Hold nothing but the entries in `slots` [rows], as those of slots 0..rows-1, and no
-        memory beyond them."""
-        self._keys = self._keys.index_select(2, slots)
-        self._values = self._values.index_select(2, slots)
-        self._slots = len(slots)
-        self._view()
-        self.broken = self._broken_of(slots)
+    def kept(self, slots: Ints) -> "KVCache":
+        """One that holds nothing but the entries in `slots` [rows], as those of slots 0..rows-1,
+        and no memory beyond them."""
+        kept = KVCache(*self._arguments, most=len(slots), fixed=True)
+        kept.copy(self, slots)
+        return kept
 
-    def move(self, sources: Tensor, targets: Tensor) -> None:
-        """Put what stands in slots `sources` [moves] into slots `targets`, all at once."""
-        self.reserve(int(targets.max()) + 1)
+    def move(self, moves: Moves) -> None:
+        """Put what stands in the sources into the targets, all at once."""
+        self.reserve(int(moves.targets.max()) + 1)
+        sources, targets = self._there(np.stack(moves))
         for entries in (self._keys, self._values):
             entries.index_copy_(2, targets, entries.index_select(2, sources))
         if self.broken:
-            moved = zip(targets.tolist(), map(self.broken.get, sources.tolist()), strict=True)
-            for slot, layer in moved:
+            sources_of = map(self.broken.get, moves.sources.tolist())
+            for slot, layer in zip(moves.targets.tolist(), sources_of, strict=True):
                 self.broken.pop(slot, None)
                 if layer is not None:
                     self.broken[slot] = layer
 
-    def _broken_of(self, slots: Tensor) -> dict[int, int]:
+    def _there(self, slots: Ints) -> Tensor:
+        """Slots as a tensor where the entries are."""
+        return torch.from_numpy(slots).to(self._keys.device)
+
+    def _broken_of(self, slots: Ints) -> dict[int, int]:
         """What is broken in `slots`, by the place in there."""
         if not self.broken:
             return {}
         places = enumerate(slots.tolist())
         return {place: self.broken[slot] for place, slot in places if slot in self.broken}
 
-    def clear(self, slots: Tensor) -> None:
+    def empty(self) -> None:
+        """Wipe out all that stands here."""
+        self._keys.zero_()
+        self._values.zero_()
+        self.broken = {}
+
+    def clear(self, slots: Ints) -> None:
         """Wipe out what stands in `slots` [rows]."""
         for entries in (self._keys, self._values):
-            entries.index_fill_(2, slots, 0.0)
+            entries.index_fill_(2, self._there(slots), 0.0)
 
-    def clear_broken(self, among: Tensor) -> None:
+    def clear_broken(self, among: Ints) -> None:
         """Wipe out those of the slots `among` [rows] whose values are no numbers at some layer."""
-        sound = self._values.index_select(2, among).isfinite().all(-1).all(0).all(0)
-        self.clear(among[~sound])
+        sound = self._values.index_select(2, self._there(among)).isfinite().all(-1).all(0).all(0)
+        self.clear(among[~sound.cpu().numpy()])
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Put keys and values [rows, kv_heads, head_dim] of one layer into `slots` [rows]."""

@@ -130,8 +130,12 @@ def device_of(name: str) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of this device that nobody uses now."""
-    if device.type == "cuda":
+    """Bytes of this device that nobody uses now.
+
+    Of memory that a GPU shares with the processor, as on a Jetson, CUDA takes what caches files for
+    used (a model that was just read, for one), and it is not.
+    """
+    if device.type == "cuda" and not torch.cuda.get_device_properties(device).is_integrated:
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
@@ -335,12 +339,12 @@ class Loader:
             EMBEDDING, (self._architecture.vocab, self._architecture.width)
         )
 
-    def embedding(self) -> Embedding:
-        """Stays in the mapped file, but on a device: only rows that are used get read."""
-        s = self._architecture
-        table = self._checkpoint.table(EMBEDDING, (s.vocab, s.width))
-        table = table.on(self._device, self._dtype)
-        return Embedding(table, self._dtype, self._device, s.embedding_scale)
+    def embedding(self, device: torch.device | None = None) -> Embedding:
+        """For rows that are wanted on `device`; None: where all else is. On the CPU it stays in the
+        mapped file: only rows that are used get read."""
+        s, device = self._architecture, device or self._device
+        table = self._checkpoint.table(EMBEDDING, (s.vocab, s.width)).on(device, self._dtype)
+        return Embedding(table, self._dtype, device, s.embedding_scale)
 
     def head(self) -> Head:
         norm = self._norm(NORM, self._architecture.width)

@@ -75,6 +75,18 @@ class Placement:
         )
 
 
+def out_of_order(placement: Placement, cuts: Ints) -> Mask:
+    """Which rows have more ancestors before their cuts [rows] than stand in order, from slot 0 on.
+    [rows]"""
+    if int(cuts.max()) <= placement.base:
+        return np.zeros(len(cuts), np.bool_)
+    ordered = placement.slot_positions == np.arange(placement.base, placement.high)
+    fits = placement.tail & ordered
+    so_far = np.where(fits.all(1), placement.high - placement.base, fits.argmin(1))
+    deep: Mask = so_far < cuts - placement.base
+    return deep
+
+
 def merge(placements: Sequence[Placement]) -> Placement:
     """Several placements of one request, made without an advance between them, as one."""
     if len(placements) == 1:

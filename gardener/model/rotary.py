@@ -63,6 +63,16 @@ class Rotary:
         """Of int64 `positions` [rows], whose largest is `highest`."""
         return [table.at(positions, highest) for table in self._tables]
 
+    def reserve(self, positions: int) -> bool:
+        """Make the tables long enough for so many positions. Whether one had to grow: what was
+        read stands elsewhere then."""
+        grown = [table.reserve(positions) for table in self._tables]
+        return any(grown)
+
+    def rows(self, positions: Tensor) -> Rotations:
+        """Of int64 `positions` [rows], for which there is room."""
+        return [table.rows(positions) for table in self._tables]
+
     @property
     def sound(self) -> bool:
         """Whether these are numbers, and as many as the heads need."""
@@ -93,9 +103,19 @@ class RotaryTable:
 
     def at(self, positions: Tensor, highest: int) -> Rotation:
         """See `Rotary.at`. The tables grow to `highest`."""
+        self.reserve(highest + 1)
+        return self.rows(positions)
+
+    def reserve(self, positions: int) -> bool:
+        """See `Rotary.reserve`."""
         known = len(self._cos)
-        if highest >= known:
-            self._grow(known, max(highest + 1, known + _STEP, min(2 * known, known + 8 * _STEP)))
+        if positions <= known:
+            return False
+        self._grow(known, max(positions, known + _STEP, min(2 * known, known + 8 * _STEP)))
+        return True
+
+    def rows(self, positions: Tensor) -> Rotation:
+        """See `Rotary.rows`."""
         cos, sin = (table.index_select(0, positions) for table in (self._cos, self._sin))
         return Rotation(cos.unsqueeze(1), sin.unsqueeze(1))
 

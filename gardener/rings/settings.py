@@ -41,7 +41,8 @@ class RingSettings:
               one that fits its name
     system    the system message of chats; empty: none, None: as the template has it
     listen    host:port where the last stage of a `peer` ring finds this holder
-    dtype, device, threads, quant, quant_head  how stages that are started here compute
+    dtype, device, threads, quant, quant_head, graphs  how stages that are started here compute;
+              graphs: on CUDA, whether kernels are recorded and started together
     kv_memory  GiB for the keys and values of all stages that are started here; None: half of what
               is free there
     context   most tokens of prompt and answer together; None: what the model was made for
@@ -83,6 +84,7 @@ class RingSettings:
     spares: str = ""
     spare_after: float = SPARE_AFTER
     insecure: bool = False
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         if sum(each is not None for each in (self.local, self.peer, self.simulate)) != 1:
@@ -154,6 +156,7 @@ class RingSettings:
             *("--patience", str(self.patience), "--beside", str(self.local)),
             *(() if self.kv_memory is None else ("--kv-memory", str(self.kv_memory))),
             *(() if self.context is None else ("--context", str(self.context))),
+            *(() if self.graphs else ("--no-graphs",)),
         )
 
     def facts(self) -> dict[str, str]:

@@ -11,21 +11,19 @@ import torch
 
 from gardener.errors import RemoteError
 from gardener.model.architecture import Architecture
-from gardener.model.attention import CachedRows, Span, fused_attention
-from gardener.model.attention_trial import least_lines
-from gardener.model.block import Layer, run_blocks
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.exact_attention import ExactSpan
+from gardener.model.device.fetch import Fetch
+from gardener.model.device.laps import Laps
 from gardener.model.finite import is_finite
 from gardener.model.kv_cache import KVCache, kept_dtype, slot_bytes
 from gardener.model.placement import Ints, Placement, merge
-from gardener.model.rotary import Rotary
 from gardener.model.tensors import DTYPES, dtype_of, pack
-from gardener.model.wide_attention import wide_attention
 from gardener.protocol import messages, tensors
 from gardener.stages import broken
-from gardener.stages.ends import Intake, Outlet, check_picking
+from gardener.stages.ends import Intake, Outlet
 from gardener.stages.forward import NO_PICK, ComputedSegment, PlacedSegment
+from gardener.stages.passes import Passes, Text
+from gardener.stages.picks import check_picking
 
 
 class Executor:
@@ -35,7 +33,7 @@ class Executor:
         self,
         architecture: Architecture,
         held: Slice,
-        blocks: Sequence[Layer],
+        passes: Passes,
         intake: Intake,
         outlet: Outlet,
         *,
@@ -46,23 +44,23 @@ class Executor:
         fingerprint: str,
         spread: float,
     ) -> None:
-        """`quant_head`: of the head, wherever it is. `spread`: that of the linear layers, see
-        `kernels.interface.Linear`."""
+        """`passes`: of the layers `held`. `quant_head`: of the head, wherever it is. `spread`: that
+        of the linear layers, see `kernels.interface.Linear`."""
         self.architecture, self.slice, self.width = architecture, held, architecture.width
         self.dtype, self.quant, self.fingerprint = dtype, quant, fingerprint
         self.quant_head = quant_head
-        self.memory = sum(block.nbytes for block in blocks) + intake.nbytes + outlet.nbytes
+        layers = sum(block.nbytes for block in passes.blocks)
+        self.memory = layers + intake.nbytes + outlet.nbytes
         self.device, self._torch_dtype = device, dtype_of(dtype)
-        self.kv_slot = slot_bytes(len(blocks), architecture, kept_dtype(self._torch_dtype, device))
+        kept = kept_dtype(self._torch_dtype, device)
+        self.kv_slot = slot_bytes(held.end - held.first, architecture, kept)
         """Bytes of keys and values that one slot takes."""
-        self._blocks, self._intake, self._outlet = blocks, intake, outlet
+        self.passes, self._intake, self._outlet = passes, intake, outlet
+        self._fetch = Fetch(device)
         self.layer = held.first
         """See `Computes.layer`."""
-        self.spread = max(spread, self._attention_spread)
+        self.spread = max(spread, passes.spread)
         """How far a row may be from itself in another batch, as a part of its size."""
-        self._lines = self._least_lines()
-        self._windows = {architecture.windows[layer] for layer in range(held.first, held.end)}
-        self._rotary = Rotary(architecture, self._torch_dtype, device)
         self._caches: dict[int, KVCache] = {}
 
     @property
@@ -71,11 +69,9 @@ class Executor:
         return torch.get_num_threads() if self.device.type == "cpu" else 0
 
     @property
-    def _attention_spread(self) -> float:
-        """How far attention takes a row from itself in another batch. On the CPU, by
-        `exact_attention` or in float64, not at all. Elsewhere nothing is known of its kernel, which
-        is taken to round once in another way."""
-        return 0.0 if self.device.type == "cpu" else torch.finfo(self._torch_dtype).eps
+    def loads_kernels(self) -> bool:
+        """Whether the first pass of each size takes much longer than those after it."""
+        return self.device.type != "cpu"
 
     @property
     def kv_memory(self) -> int:
@@ -91,25 +87,28 @@ class Executor:
     def open(self, message: messages.Open, shared: Ints | None = None) -> None:
         """A request begins. `shared`: where the rows of its prefix, if it has one, stand in the
         cache of the request that it takes them from. Raises RemoteError if that has none."""
-        cache = KVCache(
-            len(self._blocks), self.architecture, self._torch_dtype, self.device, message.slots
-        )
+        source = None
         if message.prefix is not None and shared is not None:
             source = self._caches.get(message.prefix[0])
             if source is None:
                 raise RemoteError(f"request {message.prefix[0]} has no keys and values here")
-            cache.copy(source, torch.from_numpy(shared).to(self.device))
-        self._caches[message.request] = cache
+        cache = self._caches[message.request] = self.passes.cache(message.slots)
+        if source is not None and shared is not None:
+            cache.copy(source, shared)
 
     @torch.inference_mode()
     def keep(self, request: int, slots: Ints) -> None:
         """A request ends, but the rows in these slots are kept, as slots 0, 1 and so on, until it
         is closed."""
-        self._caches[request].keep(torch.from_numpy(slots).to(self.device))
+        cache = self._caches[request]
+        self._caches[request] = cache.kept(slots)
+        self.passes.free(cache)
 
     def close(self, request: int) -> None:
         """A request ends: its cache is freed. Closing twice is no error."""
-        self._caches.pop(request, None)
+        cache = self._caches.pop(request, None)
+        if cache is not None:
+            self.passes.free(cache)
 
     def check(self, segment: messages.Segment) -> None:
         """Raise RemoteError for a segment that cannot be computed here. For the event loop: reads
@@ -159,13 +158,19 @@ class Executor:
     ) -> tuple[float, float]:
         """Compute a batch of which nobody wants taps; the seconds until it has left the blocks, and
         those of what follows (the head, at the last stage). `now` is a clock."""
-        begin = now()
+        laps = Laps(self.device, now)
         hidden = self._hidden(batch, lambda: False, {})
         assert hidden is not None  # nobody stops it
-        hidden[-1, -1].item()  # another device computes on its own: wait for it
-        middle = now()
+        laps.mark()
         self._results(hidden, batch, {})
-        return middle - begin, now() - middle
+        blocks, end = laps.split()
+        return blocks, end
+
+    @torch.inference_mode()
+    def weigh(self, placed: PlacedSegment, now: Callable[[], float]) -> None:
+        """Find out how passes of several requests are computed best, with the rows of this one."""
+        (text,) = self._texts([placed])
+        self.passes.weigh(text, self._intake([placed]), now)
 
     def _move(self, batch: Sequence[PlacedSegment]) -> None:
         """Put what has become certain where it belongs, even if nothing is computed then: later
@@ -173,8 +178,7 @@ class Executor:
         for placed in batch:
             moves = placed.placement.moves
             if moves is not None:
-                sources, targets = (torch.from_numpy(slots).to(self.device) for slots in moves)
-                self._caches[placed.request].move(sources, targets)
+                self._caches[placed.request].move(moves)
 
     def _hidden(
         self,
@@ -182,19 +186,14 @@ class Executor:
         cancelled: Callable[[], bool],
         taps: dict[int, torch.Tensor | None],
     ) -> torch.Tensor | None:
-        """What leaves the last block, [rows, width]; see `run_blocks`."""
-        spans, positions = self._spans(batch)
-        rotations = self._rotary.at(
-            torch.from_numpy(positions).to(self.device), int(positions.max())
-        )
-        self.layer = self.slice.first - 1
+        """What leaves the last block, [rows, width]; see `Passes.run`."""
 
-        def stopped() -> bool:  # before each block
-            self.layer += 1
+        def stopped(index: int) -> bool:
+            self.layer = self.slice.first + index
             return cancelled()
 
-        hidden = run_blocks(self._blocks, self._intake(batch), rotations, spans, stopped, taps)
-        self.layer += self.slice.is_last
+        hidden = self.passes.run(self._texts(batch), self._intake(batch), stopped, taps)
+        self.layer = self.slice.end if self.slice.is_last else self.slice.end - 1
         return hidden
 
     def _results(
@@ -225,7 +224,7 @@ class Executor:
         own: list[list[tensors.Tensor]] = [[] for _ in batch]
         for index, states in taps.items():
             assert states is not None  # all blocks have run
-            parts = torch.split(states.cpu(), rows)
+            parts = torch.split(self._fetch(states), rows)
             for placed, part, features in zip(batch, parts, own, strict=True):
                 if self.slice.first + index in placed.taps:
                     features.append(pack(part))
@@ -261,9 +260,8 @@ class Executor:
         for slot in slots.tolist():
             cache.broken.pop(slot, None)
         if wipe:
-            cache.clear(torch.from_numpy(slots).to(self.device))
-            others = np.flatnonzero(broken.unseen(batch))
-            cache.clear_broken(torch.from_numpy(others).to(self.device))
+            cache.clear(slots)
+            cache.clear_broken(np.flatnonzero(broken.unseen(batch)))
 
     def _again(self, placed: PlacedSegment) -> ComputedSegment:
         """A segment once more, in pieces: what is no number in one of them is seen by none of the
@@ -274,14 +272,15 @@ class Executor:
     def _probed(self, placed: PlacedSegment) -> ComputedSegment:
         """A piece of a segment, looked at behind every layer. What is no number leaves nothing in
         the cache, and goes on as ones."""
-        probes: dict[int, torch.Tensor | None] = dict.fromkeys(range(len(self._blocks)))
+        layers = self.slice.end - self.slice.first
+        probes: dict[int, torch.Tensor | None] = dict.fromkeys(range(layers))
         hidden = self._hidden([placed], lambda: False, probes)
         assert hidden is not None  # nobody stops it
         layer = self._first_broken([*probes.values(), hidden])
         if layer is not None:
             slots = placed.placement.slots
             cache = self._caches[placed.request]
-            cache.clear(torch.from_numpy(slots).to(self.device))
+            cache.clear(slots)
             cache.broken.update(dict.fromkeys(slots.tolist(), layer))
             hidden = torch.ones_like(hidden)
         taps = {index: probes[index] for index in self._taps([placed])}
@@ -311,36 +310,10 @@ class Executor:
         picks = tuple(NO_PICK if row in marks else pick for row, pick in picked)
         return replace(computed, picks=picks, broken=marks)
 
-    def _spans(self, batch: Sequence[PlacedSegment]) -> tuple[list[CachedRows], np.ndarray]:
-        """The batch as one span per request, and the positions [rows] of all rows."""
+    def _texts(self, batch: Sequence[PlacedSegment]) -> list[Text]:
+        """The rows of the batch, by request."""
         by_request: dict[int, list[Placement]] = {}
         for placed in batch:
-            by_request.setdefault(placed.request, []).append(placed.placement)
-        spans: list[CachedRows] = []
-        positions = []
-        first = 0
-        for request, placements in by_request.items():
-            placement = merge(placements)
-            if not len(placement.slots):
-                continue
-            spans.append(self._span(placement, self._caches[request], first))
-            positions.append(placement.positions)
-            first += len(placement.slots)
-        return spans, np.concatenate(positions)
-
-    def _span(self, placement: Placement, cache: KVCache, first: int) -> CachedRows:
-        """Rows of one request, which begin at row `first` of the pass."""
-        if self._lines is not None:
-            heads = self.architecture.heads
-            return ExactSpan(
-                placement, cache, heads, self._lines, first=first, windows=self._windows
-            )
-        kernel = wide_attention if self.device.type == "cpu" else fused_attention
-        return Span.of(placement, cache, self.device, kernel, first=first, windows=self._windows)
-
-    def _least_lines(self) -> int | None:
-        """See `attention_trial`; None: attention is computed in another way."""
-        if self.device.type != "cpu":
-            return None
-        a = self.architecture
-        return least_lines(a.kv_heads, a.heads // a.kv_heads, a.head_dim, torch.get_num_threads())
+            if placed.rows:
+                by_request.setdefault(placed.request, []).append(placed.placement)
+        return [Text(merge(own), self._caches[request]) for request, own in by_request.items()]

@@ -1,19 +1,27 @@
 """Build a stage from a checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from gardener.model.architecture import Architecture
+from gardener.model.block import Layer
 from gardener.model.checkpoint.quantised import agreed_head, agreed_quant
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import fingerprint
+from gardener.model.device.graphs import Graphs, recorder
+from gardener.model.device.sizes import ROWS
 from gardener.model.loader import Loader, check_rotary, device_of, held_slice
 from gardener.model.progress import Progress, nowhere
 from gardener.model.quants import of_head
 from gardener.model.tensors import dtype_of
-from gardener.stages.ends import Embed, HandOn, Intake, Outlet, Pick, Receive
+from gardener.stages.device_passes import DevicePasses
+from gardener.stages.device_picks import DevicePick
+from gardener.stages.ends import Embed, HandOn, Intake, Outlet, Receive
 from gardener.stages.executor import Executor
+from gardener.stages.passes import HostPasses, Passes
+from gardener.stages.picks import Pick
 
 
 def load_stage(
@@ -25,6 +33,7 @@ def load_stage(
     quant: str = "none",
     quant_head: str = "auto",
     threads: int | None = None,
+    graphs: bool = True,
     progress: Progress = nowhere,
 ) -> Executor:
     """The stage that holds these layers of the model in `folder`.
@@ -37,6 +46,7 @@ def load_stage(
              stored quantised, or "none"
     quant_head  a kind in `quants.HEAD_QUANTS`: the output matrix
     threads  for torch on the CPU, process-wide; None: leave them
+    graphs   record the work of passes where the device can, see `model.device.graphs`
     progress is told how many bytes of the slice have been read, of how many
 
     Raises UserError.
@@ -52,11 +62,13 @@ def load_stage(
     loader.tell(held, progress)
     with torch.inference_mode():
         blocks = [loader.block(layer, layer - held.first) for layer in range(held.first, held.end)]
-        intake, outlet = _ends(loader, architecture, held, dtype_of(dtype), target)
+        recorded = Graphs(recorder(target, graphs and architecture.mixture is None))
+        intake, outlet = _ends(loader, architecture, held, dtype_of(dtype), target, recorded)
+        passes = _passes(architecture, held, blocks, dtype_of(dtype), target, recorded)
     return Executor(
         architecture,
         held,
-        blocks,
+        passes,
         intake,
         outlet,
         dtype=dtype,
@@ -68,20 +80,49 @@ def load_stage(
     )
 
 
+def on_host(device: torch.device) -> bool:
+    """Whether a stage computes as processors do."""
+    return device.type == "cpu"
+
+
+def _passes(
+    architecture: Architecture,
+    held: Slice,
+    blocks: Sequence[Layer],
+    dtype: torch.dtype,
+    device: torch.device,
+    graphs: Graphs,
+) -> Passes:
+    """How the layers are computed there."""
+    if on_host(device):
+        return HostPasses(architecture, held, blocks, dtype)
+    return DevicePasses(
+        architecture,
+        blocks,
+        dtype=dtype,
+        device=device,
+        sizes=ROWS,
+        graphs=graphs,
+        spread=torch.finfo(dtype).eps,
+    )
+
+
 def _ends(
     loader: Loader,
     architecture: Architecture,
     held: Slice,
     dtype: torch.dtype,
     device: torch.device,
+    graphs: Graphs,
 ) -> tuple[Intake, Outlet]:
     """What the slice starts from and ends with."""
-    intake: Intake = Receive(architecture.width, dtype, device)
-    outlet: Outlet = HandOn()
+    intake: Intake = Receive(architecture.width, dtype)
+    outlet: Outlet = HandOn(device)
     if held.is_first:
-        intake = Embed(loader.embedding())
+        intake = Embed(loader.embedding(torch.device("cpu")))
     loader.release()
     if held.is_last:
-        outlet = Pick(loader.head(), architecture.layers)
+        head, layers = loader.head(), architecture.layers
+        outlet = Pick(head, layers) if on_host(device) else DevicePick(head, layers, graphs)
     loader.release()
     return intake, outlet

@@ -25,6 +25,7 @@ class NodeSettings:
     spares     host:port,... of spares, one of which steps in the place of the stage after this
                one, if that stays away for `spare_after` seconds
     command    the command line that started it, for who has to start it again; "": not known
+    graphs     on CUDA, record the kernels of a pass once and start them together from then on
     """
 
     stage: int
@@ -49,6 +50,7 @@ class NodeSettings:
     spare_after: float = SPARE_AFTER
     spare: int | None = None
     command: str = ""
+    graphs: bool = True
 
     @property
     def who(self) -> str:

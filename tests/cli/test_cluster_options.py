@@ -32,6 +32,7 @@ listen = "0.0.0.0:7000"
 kinds = ["ngram", "eagle"]
 head = "some/head"
 device = "cuda"
+graphs = false
 
 [stage.1]
 host = "127.0.0.1"
@@ -45,7 +46,13 @@ layers = "10-31"
 device = "cuda:1"
 threads = 3
 kv_memory = 1.5
+graphs = false
 model = "/models/vicuna"
+
+[spare.1]
+host = "127.0.0.1"
+port = 7003
+graphs = false
 """
 
 
@@ -100,6 +107,9 @@ def test_a_node_needs_only_its_number(alone: Path) -> None:
     assert (second["model"], second["layers"]) == ("/models/vicuna", "10-31")
     assert (second["device"], second["threads"], second["kv_memory"]) == ("cuda:1", 3, 1.5)
     assert (second["context"], second["revision"]) == (2048, "v1")
+    assert (first["graphs"], second["graphs"]) == (True, False)
+    assert node("--stage", "2", "--graphs")["graphs"] is True, "the command line goes first"
+    assert node("--spare", "1")["graphs"] is False
     assert second["cluster"] == alone / NAME
 
 
@@ -112,6 +122,7 @@ def test_a_command_of_the_holder_needs_nothing(alone: Path, command: list[str]) 
     assert given["draft"] == (["ngram,eagle"] if command == ["eval"] else "ngram,eagle")
     assert (given["head"], given["draft_device"]) == ("some/head", "cuda")
     assert given["device"] == "cpu", "that of a stage is none of the holder"
+    assert given["graphs"] is False, "of its drafter"
 
 
 def test_layers_are_shared_out_where_none_are_named(alone: Path) -> None:
@@ -227,7 +238,7 @@ def test_keys_are_made_for_those_who_are_in_the_file(
     (alone / NAME).write_text(f'name = "home"\nkeys = "keys"\n{FILE}')
     app(["keys", "init"], exit_on_error=False, result_action="return_value")
     made = {path.name for path in (alone / "keys").glob("*.pem")}
-    assert made == {"ca.pem", "holder.pem", "stage-1.pem", "stage-2.pem"}
+    assert made == {"ca.pem", "holder.pem", "stage-1.pem", "stage-2.pem", "spare-1.pem"}
     assert capsys.readouterr().err == f"cluster home ({alone / NAME})\n"
     app(
         ["keys", "init", "more", "--stages", "1"], exit_on_error=False, result_action="return_value"

@@ -11,6 +11,7 @@ from cyclopts import App
 import gardener
 from gardener.cli import main, node, options, program
 from gardener.cli.stage_options import StageOptions
+from gardener.errors import UserError
 
 COMMANDS = ("generate", "serve", "verify", "eval", "plan", "split", "train-draft")
 SHARED = {"--model", "--revision", "--device", "--threads", "--config"}
@@ -24,6 +25,7 @@ HOLDER = {
         "--quant-head",
         "--kv-memory",
         "--context",
+        "--graphs",
         "--rows",
         "--window",
         "--floor",
@@ -73,6 +75,7 @@ NAMES = {
     "node": SHARED
     | {"--stage", "--stages", "--layers", "--peer", "--listen", "--patience"}
     | {"--dtype", "--quant", "--quant-head", "--kv-memory", "--context", "--no-view", "--leash"}
+    | {"--graphs"}
     | {"--metrics", "--log-format", "--keys", "--insecure", "--cluster"}
     | {"--spare", "--spares", "--spare-after"},
 }
@@ -118,7 +121,7 @@ def test_every_option_has_its_name_and_most_have_a_twin_in_the_environment(comma
     assert set(found) == NAMES[command]
     twins = {
         name: found[name].parameter.env_var
-        for name in (SHARED | SAMPLING) & set(found)
+        for name in (SHARED | SAMPLING | {"--graphs"}) & set(found)
         if (name, command) != ("--seed", "train-draft")  # it has no settings in the environment
     }
     expected = {name: (f"GARDENER_{name[2:].upper().replace('-', '_')}",) for name in twins}
@@ -162,6 +165,34 @@ def test_one_option_of_a_group_leaves_the_others_as_they_are() -> None:
     assert holder == dataclasses.replace(options.HolderOptions(), stages=StageOptions(threads=2))
     place = parsed("--stage", "1", "--peer", "oak:7000")["place"]
     assert (place.stage, place.patience, place.listen) == (1, 600.0, "127.0.0.1:7000")
+
+
+def test_graphs_are_left_out_by_a_word_a_variable_or_a_file_and_the_last_word_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def graphs(*words: str) -> tuple[bool, ...]:
+        """Those of stages and of drafters."""
+        holder: options.HolderOptions = parsed("generate", "hi", "--local", "2", *words).get(
+            "holder", options.HolderOptions()
+        )
+        ring = holder.settings(options.RingOptions(local=2), holder.drafting.settings("auto"))
+        return ring.graphs, ring.draft.graphs
+
+    assert graphs() == (True, True)
+    assert graphs("--no-graphs") == (False, False)
+    assert graphs("--no-graphs", "--graphs") == (True, True)
+    file = tmp_path / "g.toml"
+    file.write_text("[generate]\ngraphs = false\n")
+    assert graphs("--config", str(file)) == (False, False)
+    assert graphs("--config", str(file), "--graphs") == (True, True)
+    file.write_text("[generate]\nno-graphs = true\n")
+    with pytest.raises(UserError, match=r"knows no 'no-graphs'; it knows .* graphs,"):
+        graphs("--config", str(file))
+    monkeypatch.setenv("GARDENER_GRAPHS", "false")
+    assert graphs() == (False, False)
+    place = ("--stage", "1", "--peer", "oak:7000")
+    assert parsed(*place)["computing"] == StageOptions(graphs=False)
+    assert parsed(*place, "--graphs")["computing"].graphs is True
 
 
 def test_options_may_be_repeated_and_their_values_may_look_like_options() -> None:

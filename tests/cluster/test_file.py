@@ -16,6 +16,7 @@ context = 4096
 keys = "keys"
 dtype = "bfloat16"
 threads = 4
+graphs = false
 
 [holder]
 host = "10.0.0.1"
@@ -25,6 +26,7 @@ port = 7000
 kinds = ["ngram", "eagle"]
 head = "heads/mine"
 dtype = "float32"
+graphs = false
 
 [stage.1]
 host = "10.0.0.2"
@@ -39,6 +41,7 @@ layers = "15-29"
 device = "cuda:1"
 threads = 2
 kv_memory = 1.5
+graphs = true
 model = "/models/here"
 
 [spare.1]
@@ -71,15 +74,24 @@ def test_all_that_a_file_can_say(tmp_path: Path) -> None:
     assert (cluster.name, cluster.model, cluster.revision) == ("home", "smollm2-135m", "main")
     assert (cluster.context, cluster.keys, cluster.insecure) == (4096, tmp_path / "keys", False)
     assert cluster.holder == HolderPlace("10.0.0.1", 7000)
-    assert cluster.draft == DraftPart("ngram,eagle", "heads/mine", None, "float32", None)
+    assert cluster.draft == DraftPart(
+        "ngram,eagle", "heads/mine", None, "float32", None, graphs=False
+    )
     assert cluster.stages[0] == StagePlace(
-        "10.0.0.2", 7001, None, 1, "smollm2-135m", threads=4, layers="0-14", dtype="bfloat16"
+        *("10.0.0.2", 7001, None, 1, "smollm2-135m"),
+        threads=4,
+        graphs=False,
+        layers="0-14",
+        dtype="bfloat16",
     )
     second = cluster.stage(2)
     assert (second.model, second.device, second.threads) == ("/models/here", "cuda:1", 2)
     assert (second.kv_memory, second.dtype, second.quant) == (1.5, "bfloat16", "none")
     assert (second.listens_at, str(second.address)) == ("0.0.0.0:7001", "box3.local:7001")
-    assert cluster.spares == (SparePlace("10.0.0.4", 7001, None, 1, "smollm2-135m", threads=4),)
+    assert second.graphs is True, "what a stage says itself goes before that"
+    assert cluster.spares == (
+        SparePlace("10.0.0.4", 7001, None, 1, "smollm2-135m", threads=4, graphs=False),
+    )
     assert str(cluster) == f"cluster home ({tmp_path / 'cluster.toml'})"
 
 
@@ -98,6 +110,7 @@ def test_what_is_not_said_is_as_without_a_file(tmp_path: Path) -> None:
     stage = cluster.stage(1)
     assert (stage.layers, stage.device, stage.dtype) == (None, "cpu", "float32")
     assert (stage.quant, stage.quant_head, stage.threads) == ("none", "auto", None)
+    assert stage.graphs is None
 
 
 @pytest.mark.parametrize(
@@ -156,6 +169,8 @@ def test_ipv6_with_and_without_brackets(tmp_path: Path) -> None:
         ("[stage.2]", "[stage.2]\nkv_memory = -1", "kv_memory is -1, and must be more than 0"),
         ("[stage.2]", '[stage.2]\nkv_memory = "2"', "kv_memory must be a number"),
         ('model = "', 'insecure = "yes"\nmodel = "', "insecure must be true or false"),
+        ("[stage.2]", "[stage.2]\ngraphs = 0", r"\[stage.2\]: graphs must be true or false, not 0"),
+        ("[stage.2]", '[draft]\ngraphs = "no"\n[stage.2]', r"\[draft\]: graphs must be true or f"),
         ('model = "', 'insecure = true\nkeys = "k"\nmodel = "', "exclude each other"),
         ('model = "', 'draft = "eagle"\nmodel = "', r"draft must be a table: write \[draft\]"),
         ('model = "', 'name = "my home"\nmodel = "', 'name "my home" cannot be one'),

@@ -27,10 +27,10 @@ from gardener.model.tensors import pack, unpack
 from gardener.model.wide_attention import wide_attention
 from gardener.protocol import tensors
 from gardener.protocol.messages import Open
-from gardener.stages.ends import Pick
 from gardener.stages.executor import Executor
 from gardener.stages.forward import ComputedSegment, PlacedSegment
 from gardener.stages.load import load_stage
+from gardener.stages.picks import Pick
 
 CUTS = {1: [4], 2: [1, 4], 3: [1, 3, 4]}
 KINDS = [*tiny.CONFIGS]

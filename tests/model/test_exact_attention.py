@@ -107,7 +107,7 @@ class Tree:
 
     def move(self, placement: Placement) -> None:
         if placement.moves is not None:
-            self.cache.move(*(torch.from_numpy(slots) for slots in placement.moves))
+            self.cache.move(placement.moves)
 
     def child(self, parent: int) -> int:
         row, self.next = self.next, self.next + 1
@@ -208,7 +208,7 @@ def test_a_text_that_is_kept_before_its_moves_are_made() -> None:
         first, second = tree.child(root), tree.child(root)
         tree.run([first, second])
         tree.table.advance([root], second)
-        tree.cache.keep(torch.from_numpy(tree.table.keep_certain()))
+        tree.cache = tree.cache.kept(tree.table.keep_certain())
         assert tree.table.first(91).tolist() == list(range(91))
         row = tree.child(second)
         shared = SlotTable(92, 2000, shared=91)  # of another request, that begins with these

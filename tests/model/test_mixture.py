@@ -149,7 +149,7 @@ def test_stage_folders_compute_what_the_source_computes(kind: str, tmp_path: Pat
     for number, stage in enumerate(chain.stages, 1):
         part = load_stage(tmp_path / "out" / f"stage-{number}")
         assert (part.slice, part.fingerprint) == (stage.slice, stage.fingerprint)
-        stage._blocks = part._blocks
+        stage.passes.blocks = part.passes.blocks
     (got,) = chain.run(request.prompt(0, 10))
     torch.testing.assert_close(got, tiny.logits(model, request.tokens), atol=1e-4, rtol=0)
 

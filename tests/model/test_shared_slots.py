@@ -82,24 +82,24 @@ def cache(shape: Architecture, most: int | None = None) -> KVCache:
 
 
 def test_entries_are_copied_and_kept_in_the_order_that_is_given(shape: Architecture) -> None:
-    source, slots = cache(shape), torch.tensor([7, 0, 255])
+    source, slots = cache(shape), np.array([7, 0, 255])
     entries = [torch.randn(3, 2, 8) for _ in range(2)]
     for layer, rows in enumerate(entries):
-        source.write(layer, slots, rows, -rows)
+        source.write(layer, torch.from_numpy(slots), rows, -rows)
     copied = cache(shape, 64)
     copied.copy(source, slots)
     before = copied.nbytes
     copied.reserve(64)
     assert copied.nbytes == before == 64 * slot_bytes(2, shape, torch.float32)
-    source.keep(slots)
-    assert source.nbytes == 3 * slot_bytes(2, shape, torch.float32)
-    for made in (copied, source):
+    kept = source.kept(slots)
+    assert kept.nbytes == 3 * slot_bytes(2, shape, torch.float32)
+    for made in (copied, kept):
         for layer, rows in enumerate(entries):
             keys, values = (tensor[:, :3] for tensor in made.read(layer))
             assert torch.equal(keys, rows.transpose(0, 1))
             assert torch.equal(values, -rows.transpose(0, 1))
     again = cache(shape)
-    again.copy(source, torch.tensor([2, 1]))
+    again.copy(kept, np.array([2, 1]))
     assert torch.equal(again.read(1)[0][:, :2], entries[1][[2, 1]].transpose(0, 1))
 
 
@@ -120,6 +120,4 @@ def test_a_cache_never_has_more_than_it_may(
 
 
 def test_what_is_kept_of_nothing_is_nothing(shape: Architecture) -> None:
-    made = cache(shape)
-    made.keep(torch.tensor([], dtype=torch.int64))
-    assert made.nbytes == 0
+    assert cache(shape).kept(np.zeros(0, np.int64)).nbytes == 0

@@ -574,6 +574,11 @@ def test_a_ring_is_local_or_there_or_simulated() -> None:
             settings(**given)
 
 
+def test_stages_of_a_local_ring_are_told_to_do_without_graphs() -> None:
+    assert "--no-graphs" in settings(local=2, graphs=False).node_options()
+    assert "--no-graphs" not in settings(local=2).node_options()
+
+
 def test_stages_of_a_local_ring_share_the_cores_if_they_compute_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

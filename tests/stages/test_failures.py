@@ -26,9 +26,9 @@ from gardener.runtime.worker import AnyWorker, Worker
 from gardener.stages import queue
 from gardener.stages.batching import BatchingPolicy
 from gardener.stages.computes import Computes
-from gardener.stages.ends import Pick
 from gardener.stages.forward import NO_PICK, ComputedSegment, PlacedSegment
 from gardener.stages.load import load_stage
+from gardener.stages.picks import Pick
 from gardener.stages.scheduler import LESS, Refused, Scheduler
 
 PROMPT = (3, 1, 4)

@@ -1,12 +1,16 @@
 """How much memory a stage gives to keys and values, and that its card says so."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import tiny
+import torch
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.slices import Slice
+from gardener.model.loader import free_memory
 from gardener.protocol.cards import kv_slots
 from gardener.rings.settings import RingSettings
 from gardener.stages import start
@@ -47,6 +51,18 @@ def test_the_memory_is_what_was_given_or_half_of_what_is_free(
     assert kv_room(stage, replace(SETTINGS, beside=3)) == 1000
     assert kv_room(stage, replace(SETTINGS, kv_memory=1.5)) == 3 * 2**29
     assert kv_room(stage, replace(SETTINGS, kv_memory=1.5, beside=3)) == 2**29
+
+
+@pytest.mark.parametrize(("integrated", "free"), [(0, 6000), (1, 9000)])
+def test_files_that_are_cached_leave_the_memory_free_that_a_gpu_shares(
+    integrated: int, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = SimpleNamespace(is_integrated=integrated)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6000, 10_000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=9000))
+    assert free_memory(torch.device("cuda")) == free
+    assert free_memory(torch.device("cpu")) == 9000
 
 
 @pytest.mark.parametrize("given", [0.0, -1.0, float("inf"), float("nan"), 1e12])

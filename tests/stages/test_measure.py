@@ -28,7 +28,7 @@ class Paced:
     def __init__(self, room: int = 4096, seconds: float = 1.0) -> None:
         self.slice = Slice(0, 1, 2)
         self.architecture = SimpleNamespace(context=room, vocab=10)
-        self.now, self.threads = 0.0, 2
+        self.now, self.threads, self.loads_kernels = 0.0, 2, False
         self.open_requests: set[int] = set()
         self.rows: list[int] = []
         self._seconds = seconds
@@ -38,6 +38,9 @@ class Paced:
 
     def close(self, request: int) -> None:
         self.open_requests.discard(request)
+
+    def weigh(self, placed: PlacedSegment, now: Callable[[], float]) -> None:
+        """There is nothing to weigh."""
 
     def timed(
         self, batch: Sequence[PlacedSegment], now: Callable[[], float]

@@ -13,7 +13,7 @@ from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
 from gardener.model.tensors import unpack
 from gardener.protocol.messages import Open
-from gardener.stages import executor
+from gardener.stages import passes
 from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
@@ -134,7 +134,7 @@ def test_without_an_order_of_sums_attention_is_computed_in_float64(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = stage_of(folder)
-    monkeypatch.setattr(executor, "least_lines", lambda *shape: None)
+    monkeypatch.setattr(passes, "least_lines", lambda *shape: None)
     stage, end = stage_of(folder), len(PROMPT)
     row = [end + 3], [end + 2], [end + 2], [14]
     wide = forked(stage).hidden(*row)

@@ -351,7 +351,7 @@ def test_a_pass_says_which_layer_it_is_at(folder: Path) -> None:
         seen.append(stage.layer)
         return outlet(*what)
 
-    stage._blocks = [watched(block) for block in stage._blocks]
+    stage.passes.blocks = [watched(block) for block in stage.passes.blocks]
     stage._outlet = head
     stage.open(Open(1, 1, 8))
     hidden = pack(torch.zeros(1, stage.width))

@@ -1,9 +1,9 @@
 """What a pass of one size reads, at fixed addresses: filled in here, and copied there in one go."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from gardener.model.device.events import event
 from gardener.model.device.sizes import TAIL
 from gardener.model.placement import Ints
 
@@ -40,7 +40,7 @@ class Frame:
         self.hidden, self.ints = parts(self._there)
         self.own_hidden, ints = parts(self._here)
         self.own_ints: Ints = ints.numpy()
-        self._sent = torch.cuda.Event() if pinned else None
+        self._sent = event() if pinned else None
 
     def wait(self) -> None:
         """Until what is here may be written to: a copy of it may still be under way."""
@@ -52,8 +52,3 @@ class Frame:
         self._there.copy_(self._here, non_blocking=True)
         if self._sent is not None:
             self._sent.record()
-
-
-def fill(frame: Frame, ints: Ints) -> None:
-    """Put these columns [rows of the frame, COLUMNS] into a frame."""
-    np.copyto(frame.own_ints, ints)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 
+from gardener.model.device.events import stream
+
 T = TypeVar("T")
 
 MOST = 96
@@ -78,7 +80,7 @@ class CudaRecorder:
     their way."""
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)
+        self._stream = stream(device)
         self._device = device
         self._pool: Any = torch.cuda.graph_pool_handle()
 

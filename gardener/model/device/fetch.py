@@ -1,0 +1,31 @@
+"""From a device to this machine's memory."""
+
+import torch
+from torch import Tensor
+
+from gardener.model.device.events import event
+
+_FIRST_SIZE = 2**16  # bytes
+
+
+class Fetch:
+    """Brings tensors here, one at a time: through memory that a device writes to by itself."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._pinned = device.type == "cuda"
+        self._here = torch.empty(0, dtype=torch.uint8)
+        self._came = event() if self._pinned else None
+
+    def __call__(self, there: Tensor) -> Tensor:
+        """The same numbers here, until the next call. Waits for what they are computed from, and
+        for nothing that was asked for later."""
+        if self._came is None:
+            return there.cpu()
+        if there.nbytes > self._here.nbytes:
+            size = max(there.nbytes, 2 * self._here.nbytes, _FIRST_SIZE)
+            self._here = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        here = self._here[: there.nbytes].view(there.dtype).view(there.shape)
+        here.copy_(there, non_blocking=True)
+        self._came.record()
+        self._came.synchronize()
+        return here
