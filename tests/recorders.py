@@ -4,7 +4,6 @@ have done the same."""
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -15,12 +14,12 @@ _WAITS = ("aten._local_scalar_dense", "aten.nonzero", "aten.is_nonzero", "aten._
 """Operations whose result, or its size, this machine would have to wait for."""
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each operation: its name, its numbers, and address and shape of what it reads that the
     work has not made itself."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[object] = []
         self._own: list[Tensor] = []  # kept, or their memory would be taken for something else
 

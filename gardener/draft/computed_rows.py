@@ -58,9 +58,7 @@ class ComputedRows:
         outputs = self._run(tokens, features.to(self._network.device), True, placement)
         self._last = outputs[-1:]
 
-    def run_tree(
-        self, tokens: Sequence[int], parents: Sequence[int], placement: Placement
-    ) -> None:
+    def run_tree(self, tokens: Sequence[int], parents: Sequence[int], placement: Placement) -> None:
         """Compute rows of the tree, on the outputs of their parents, which are computed."""
         features = self._outputs_of(parents) if self._network.taps else torch.zeros(0)
         self._run(tokens, features, False, placement)

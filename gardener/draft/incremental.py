@@ -73,14 +73,16 @@ class Incremental:
         """See `Drafter`."""
         if len(prompt) <= self.network.lead:
             return NoGuesses()
-        rows = self._rows(len(prompt) - self.network.lead)
+        rows: Rows | None = None
         if source is not None:
             from_there, tokens = source
             shared = self._shared(from_there, tokens)
             if shared is not None:
-                rows = shared.beginning(tokens - self.network.lead, rows.prompt)
+                lead = self.network.lead
+                rows = shared.beginning(tokens - lead, len(prompt) - lead)
             elif self.taps:  # features of what is shared will never come
                 return NoGuesses()
+        rows = rows or self._rows(len(prompt) - self.network.lead)
         return IncrementalDraft(self.network, self.calibration, self._width, prompt, sampling, rows)
 
     def _rows(self, prompt: int) -> Rows:

@@ -14,6 +14,7 @@ import torch
 from gardener.decoding.tree import Guess, Node, Tree
 from gardener.draft import computed_rows, incremental
 from gardener.draft.calibration import Calibration
+from gardener.draft.computed_rows import ComputedRows
 from gardener.draft.incremental import Incremental, IncrementalDraft
 from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, RemoteError, UserError
@@ -243,6 +244,7 @@ def test_a_draft_that_is_dropped_is_freed(play: Play) -> None:
     play.check(*play.graft(play.tree.root, 10, 11))
     play.accept(10)
     assert isinstance(play.draft, IncrementalDraft)
+    assert isinstance(play.draft._rows, ComputedRows)
     memory = weakref.ref(play.draft._rows._cache)
     play.draft = play.drafter.open(PROMPT)
     assert memory() is None

@@ -1,4 +1,4 @@
-"""Drafting on a device with kernels of its own: what is computed for a text is recorded and replayed.
+"""Drafting on a device with kernels of its own: what is computed is recorded and replayed.
 
 A step of drafting is dozens of small kernels, each of which takes longer to start than to run, and
 waits on top. So what a step reads stands at fixed addresses (`parcel`, `seats`), its sizes are few

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gardener.model.device.events import event
+
 _ALIGNED = 256  # bytes: kernels read whole vectors
 
 
@@ -34,7 +36,7 @@ class Parcel:
         pinned = device.type == "cuda"
         self._here = torch.zeros(size, dtype=torch.uint8, pin_memory=pinned)
         self._there = torch.zeros(size, dtype=torch.uint8, device=device)
-        self._sent = torch.cuda.Event() if pinned else None
+        self._sent = event() if pinned else None
 
         def cut(memory: Tensor) -> dict[str, Tensor]:
             return {

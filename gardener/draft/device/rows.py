@@ -11,9 +11,20 @@ from torch import Tensor
 from gardener.draft.computed_rows import SPARE
 from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import Seat, Seats
-from gardener.draft.device.steps import POSITION, SLOT, SOURCE, TOKEN, Size, Steps, filled, looked, move
+from gardener.draft.device.steps import (
+    POSITION,
+    SLOT,
+    SOURCE,
+    TOKEN,
+    Size,
+    Steps,
+    filled,
+    looked,
+    move,
+)
 from gardener.draft.network import DraftNetwork
 from gardener.draft.ranking import Ranking, apart, fetched
+from gardener.model.device.fetch import Fetch
 from gardener.model.device.graphs import Graphs, Recorder
 from gardener.model.kv_slots import SlotTable
 from gardener.model.placement import Moves, Placement
@@ -48,6 +59,7 @@ class Recorded:
         self.network, self._steps = network, Steps(network, width)
         self._graphs, self._moving = Graphs(recorder), Graphs(recorder)
         self.seats = Seats(network, self._graphs, self._moving)
+        self.fetch = Fetch(network.device)
         self._parcels: dict[Size, Parcel] = {}
         self._moved: dict[int, Parcel] = {}
 
@@ -135,7 +147,7 @@ class RecordedRows:
         """See `ComputedRows`."""
         self._flush()
         rows = RecordedRows(self._recorded, prompt, shared)
-        rows._seat.begin_as(self._seat, len(self.table.first(shared)))
+        rows._seat.begin_as(self._seat, self.table.first(shared))
         return rows
 
     @property
@@ -151,9 +163,7 @@ class RecordedRows:
         before = first - 1 if first else self._seat.slots
         return self._stage(_Due(tokens, [before], features, placement))
 
-    def run_tree(
-        self, tokens: Sequence[int], parents: Sequence[int], placement: Placement
-    ) -> None:
+    def run_tree(self, tokens: Sequence[int], parents: Sequence[int], placement: Placement) -> None:
         """See `ComputedRows`."""
         self._stage(_Due(tokens, self._slots(parents), None, placement))
 
@@ -174,7 +184,7 @@ class RecordedRows:
         made = self._recorded.step(self._seat, due, self._slots(rows), ranking.plain)
         assert made is not None
         if ranking.plain:
-            tokens, log_q = apart(made.cpu()[:, : len(rows), :count])
+            tokens, log_q = apart(self._recorded.fetch(made)[:, : len(rows), :count])
             return tokens, ranking.bounded(log_q)
         return fetched(*ranking.best(made[: len(rows)], count, text, paths))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from gardener.draft.network import DraftNetwork
 from gardener.model.device.graphs import Graphs
 from gardener.model.kv_cache import KVCache
+from gardener.model.placement import Ints
 from gardener.model.rotary import Rotation
 
 FIRST_SLOTS = 1024
@@ -20,23 +21,13 @@ MOST_FREE = 4
 """Seats without a text that are kept."""
 
 
-class FixedCache(KVCache):
-    """One whose tensors move in `reserve` only."""
+class ShiftingCache(KVCache):
+    """One in which a device that was told of them makes moves by itself."""
 
     def shift(self, sources: Tensor, targets: Tensor) -> None:
-        """See `KVCache.move`: the same, which waits for nothing."""
+        """Put what stands in slots `sources` [moves] into slots `targets`, all at once."""
         for entries in (self._keys, self._values):
             entries.index_copy_(2, targets, entries.index_select(2, sources))
-
-    def wipe(self) -> None:
-        """Zeros everywhere."""
-        self._keys.zero_()
-        self._values.zero_()
-
-    def begin_as(self, other: "FixedCache", slots: int) -> None:
-        """Take over the first slots of another cache of the same layers."""
-        self._keys[:, :, :slots] = other._keys[:, :, :slots]
-        self._values[:, :, :slots] = other._values[:, :, :slots]
 
 
 class Seat:
@@ -51,7 +42,7 @@ class Seat:
     def __init__(self, number: int, network: DraftNetwork, slots: int) -> None:
         self.number, self._network = number, network
         device = network.device
-        self.cache = FixedCache(network.layers, network.shape, network.dtype, device)
+        self.cache = ShiftingCache(network.layers, network.shape, network.dtype, device)
         self.slots = 0
         self.outputs = torch.zeros(1, network.outputs, dtype=network.dtype, device=device)
         self._turns: list[Rotation] = []
@@ -80,13 +71,13 @@ class Seat:
 
     def wipe(self) -> None:
         """Forget what a text has left: a masked NaN would poison the row that masks it."""
-        self.cache.wipe()
+        self.cache.empty()
         self.outputs.zero_()
 
-    def begin_as(self, other: "Seat", slots: int) -> None:
-        """Take over the first slots of another seat; there is room for them."""
-        self.cache.begin_as(other.cache, slots)
-        self.outputs[:slots] = other.outputs[:slots]
+    def begin_as(self, other: "Seat", slots: Ints) -> None:
+        """Take over what stands in these slots, 0 and so on, of another seat; there is room."""
+        self.cache.copy(other.cache, slots)
+        self.outputs[: len(slots)] = other.outputs[: len(slots)]
 
 
 class Seats:

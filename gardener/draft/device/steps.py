@@ -114,4 +114,3 @@ def move(seat: Seat, given: dict[str, Tensor]) -> None:
     sources, targets = given["sources"], given["targets"]
     seat.cache.shift(sources, targets)
     seat.outputs.index_copy_(0, targets, seat.outputs.index_select(0, sources))
-
