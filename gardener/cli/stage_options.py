@@ -72,9 +72,10 @@ class StageOptions:
         QuantName,
         Parameter(
             env_var="GARDENER_QUANT",
-            help="Quantise the linear layers. int4, int8: on every CPU; what a file holds in such "
-            "numbers stays as it is. nf4, fp4, llm-int8: with bitsandbytes. auto: the fastest one "
-            "of 4 bits here; all stages of a ring need the same.",
+            help="Quantise the linear layers. int4, int8: on every CPU, and int4 on CUDA; what a "
+            "file holds in such numbers stays as it is. nf4, fp4, llm-int8: with bitsandbytes, on "
+            "CPUs and CUDA. auto: the fastest one of 4 bits here; all stages of a ring need the "
+            "same.",
         ),
     ] = "none"
     quant_head: Annotated[

@@ -107,6 +107,7 @@ class KVCache:
         """One that holds nothing but the entries in `slots` [rows], as those of slots 0..rows-1,
         and no memory beyond them."""
         kept = KVCache(*self._arguments, most=len(slots), fixed=True)
+        kept._most = self._most
         kept.copy(self, slots)
         return kept
 

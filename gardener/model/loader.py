@@ -26,6 +26,7 @@ from gardener.model.feed_forward import Dense, FeedForward
 from gardener.model.finite import in_dtype
 from gardener.model.fused_block import FusedBlock
 from gardener.model.head import Head
+from gardener.model.kernels import machine
 from gardener.model.kernels.batch_invariant import batch_invariant
 from gardener.model.kernels.exact import Exact
 from gardener.model.kernels.interface import Linear, Make
@@ -203,6 +204,18 @@ class Loader:
         """The largest one of the linear layers that were built, see `kernels.interface.Linear`."""
         return max(self._linears.spread, self._head_linears.spread, self._spread)
 
+    @property
+    def few(self) -> bool:
+        """Whether, on a device, passes of `sizes.FEW` rows take less time than more: those of some
+        layers of the blocks."""
+        return self._linears.few
+
+    @property
+    def remarks(self) -> list[str]:
+        """What its user should know of weights that are held in another form than was asked for."""
+        found = (self._linears.remark, self._head_linears.remark)
+        return [remark for remark in found if remark is not None]
+
     def block(self, layer: int, index: int) -> Layer:
         """Layer `layer` of the model, the `index`th of the stage."""
         s, p = self._architecture, f"model.layers.{layer}."
@@ -218,7 +231,7 @@ class Loader:
         look = LookBack(s, index, s.windows[layer])
         mixed = s.mixture is not None and s.mixture.layers[layer]
         block: Layer
-        if self._quant in GROUPED and not mixed:
+        if self._quant in GROUPED and not mixed and not machine.has_own_kernels(self._device):
             linear = self._linears.grouped
             made = GroupedLayer(
                 qkv=linear(*self._qkv(p)),

@@ -1,6 +1,7 @@
 """How the weights of linear layers may be quantised. Read without torch, for options.
 
-int4, int8   in groups with a scale each (`kernels/grouped.py`), by ONNX Runtime, rows in 8 bits
+int4, int8   in groups with a scale each (`kernels/grouped.py`): on the CPU by ONNX Runtime, rows in
+             8 bits; int4 on CUDA by torch, rows in bfloat16; else widened when they are loaded
 nf4, fp4     in groups of 64, through bitsandbytes (QLoRA, Dettmers et al. 2305.14314)
 llm-int8     a scale per output, rows in 8 bits, through bitsandbytes (Dettmers et al. 2208.07339)
 """

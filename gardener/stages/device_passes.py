@@ -22,7 +22,7 @@ from gardener.model.block import Layer, run_blocks
 from gardener.model.device.frame import COLUMNS, POSITION, Frame
 from gardener.model.device.graphs import Graphs
 from gardener.model.device.look import FilledRows
-from gardener.model.device.seats import Seats, dump
+from gardener.model.device.seats import WASTE, Seats, dump
 from gardener.model.device.sizes import chunks, cut_of, filled
 from gardener.model.device.tails import deep, order, table
 from gardener.model.kv_cache import KVCache
@@ -63,6 +63,8 @@ class _Piece:
 
 class DevicePasses:
     """See `passes.Passes`."""
+
+    waste = WASTE
 
     def __init__(
         self,

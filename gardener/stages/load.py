@@ -11,11 +11,13 @@ from gardener.model.checkpoint.quantised import agreed_head, agreed_quant
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.device.graphs import Graphs, recorder
-from gardener.model.device.sizes import ROWS
+from gardener.model.device.look_trial import spread_of_attention
+from gardener.model.device.sizes import FEW, ROWS
 from gardener.model.loader import Loader, check_rotary, device_of, held_slice
 from gardener.model.progress import Progress, nowhere
 from gardener.model.quants import of_head
 from gardener.model.tensors import dtype_of
+from gardener.runtime.wording import Say
 from gardener.stages.device_passes import DevicePasses
 from gardener.stages.device_picks import DevicePick
 from gardener.stages.ends import Embed, HandOn, Intake, Outlet, Receive
@@ -35,6 +37,7 @@ def load_stage(
     threads: int | None = None,
     graphs: bool = True,
     progress: Progress = nowhere,
+    say: Say = lambda line: None,
 ) -> Executor:
     """The stage that holds these layers of the model in `folder`.
 
@@ -48,6 +51,7 @@ def load_stage(
     threads  for torch on the CPU, process-wide; None: leave them
     graphs   record the work of passes where the device can, see `model.device.graphs`
     progress is told how many bytes of the slice have been read, of how many
+    say      is told of weights that are held in another form than was asked for
 
     Raises UserError.
     """
@@ -64,7 +68,10 @@ def load_stage(
         blocks = [loader.block(layer, layer - held.first) for layer in range(held.first, held.end)]
         recorded = Graphs(recorder(target, graphs and architecture.mixture is None))
         intake, outlet = _ends(loader, architecture, held, dtype_of(dtype), target, recorded)
-        passes = _passes(architecture, held, blocks, dtype_of(dtype), target, recorded)
+        sizes = (*FEW, *ROWS) if loader.few else ROWS
+        passes = _passes(architecture, held, blocks, sizes, dtype_of(dtype), target, recorded)
+    for remark in loader.remarks:
+        say(remark)
     return Executor(
         architecture,
         held,
@@ -89,21 +96,25 @@ def _passes(
     architecture: Architecture,
     held: Slice,
     blocks: Sequence[Layer],
+    sizes: Sequence[int],
     dtype: torch.dtype,
     device: torch.device,
     graphs: Graphs,
 ) -> Passes:
-    """How the layers are computed there."""
+    """How the layers are computed there; `sizes`: of its passes, on a device."""
     if on_host(device):
         return HostPasses(architecture, held, blocks, dtype)
+    a = architecture
     return DevicePasses(
         architecture,
         blocks,
         dtype=dtype,
         device=device,
-        sizes=ROWS,
+        sizes=sizes,
         graphs=graphs,
-        spread=torch.finfo(dtype).eps,
+        spread=spread_of_attention(
+            a.kv_heads, a.heads // a.kv_heads, a.head_dim, dtype, device, a.softcap
+        ),
     )
 
 

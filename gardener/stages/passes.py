@@ -35,10 +35,12 @@ class Passes(Protocol):
 
     blocks  the layers, in order
     spread  how far attention takes a row from itself in another batch, as a part of its size
+    waste   how many times the slots that a request asks for its cache may have
     """
 
     blocks: Sequence[Layer]
     spread: float
+    waste: int
 
     def cache(self, slots: int) -> KVCache:
         """An empty one for a request that may come to need so many slots."""
@@ -76,6 +78,8 @@ class HostPasses:
 
     spread = 0.0
     """By `exact_attention` or in float64, attention does not take it anywhere."""
+
+    waste = 1
 
     def __init__(
         self, architecture: Architecture, held: Slice, blocks: Sequence[Layer], dtype: torch.dtype

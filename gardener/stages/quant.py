@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from gardener.errors import UserError
+from gardener.model.kernels import machine
 from gardener.model.kernels.quickest import quickest_of_4_bits, seconds
 from gardener.model.loader import device_of
 from gardener.model.quants import AUTO
@@ -16,25 +17,35 @@ _RIVALS = {"nf4": "int4", "fp4": "int4", "llm-int8": "int8"}
 _SLOW = 1.5
 """How many times as long as its rival a kind takes that one should know of."""
 
+_SLOW_THERE = 1.1
+"""The same on a device, where the rival is not to quantise."""
+
 
 def decided(quant: str, dtype: str, device: str, threads: int, say: Callable[[str], None]) -> str:
     """The kind that is meant by `--quant`, with so many threads on the CPU, which are set. Says
     what `auto` chose, and what is slow here. Raises UserError."""
     torch.set_num_threads(threads)
+    where, numbers = device_of(device), dtype_of(dtype)
     if quant == AUTO:
-        chosen = quickest_of_4_bits(device_of(device), dtype_of(dtype))
-        say(f"--quant auto: {chosen} is the fastest kind of 4 bits here")
-        return chosen
-    if quant in _RIVALS and device_of(device).type == "cpu":
-        times = _times(quant, _RIVALS[quant], dtype_of(dtype))
-        if times is not None and times > _SLOW:
+        quant = quickest_of_4_bits(where, numbers)
+        say(f"--quant auto: {quant} is the fastest kind of 4 bits here")
+    elif quant in _RIVALS and not machine.has_own_kernels(where):
+        times = _times(quant, _RIVALS[quant], numbers, where)
+        if times > _SLOW:
             say(f"{quant} takes {times:.1f} times what {_RIVALS[quant]} takes on this processor")
+    if quant != "none" and machine.has_own_kernels(where):
+        times = _times(quant, "none", numbers, where)
+        if times > _SLOW_THERE:
+            say(
+                f"{quant} takes {times:.1f} times what {dtype} takes on this device: its use is to "
+                "save memory"
+            )
     return quant
 
 
-def _times(quant: str, rival: str, dtype: torch.dtype) -> float | None:
-    """How many times as long as its rival a kind takes; None: the rival cannot be had."""
+def _times(quant: str, rival: str, dtype: torch.dtype, device: torch.device) -> float:
+    """How many times as long as its rival a kind takes; 0: one of them cannot be had."""
     try:
-        return seconds(quant, dtype) / seconds(rival, dtype)
+        return seconds(quant, dtype, device) / seconds(rival, dtype, device)
     except UserError:
-        return None
+        return 0.0

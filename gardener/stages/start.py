@@ -98,7 +98,9 @@ def load(settings: NodeSettings, phases: Phases, say: Say) -> Executor:
         quant=settings.quant,
         quant_head=settings.quant_head,
         threads=settings.threads,
+        graphs=settings.graphs,
         progress=phases.progress,
+        say=say,
     )
 
 
@@ -118,12 +120,12 @@ def choose_slice(shape: Architecture, settings: NodeSettings) -> Slice:
 
 
 def kv_room(stage: Executor, settings: NodeSettings) -> int:
-    """Bytes that keys and values may take at this stage."""
+    """Bytes of keys and values that requests may ask for at this stage."""
     if settings.kv_memory is not None:
         whole = settings.kv_memory * 2**30
     else:
         whole = free_memory(stage.device) / 2
-    return max(int(whole / settings.beside), 1)
+    return max(int(whole / settings.beside / stage.passes.waste), 1)
 
 
 def card_of(

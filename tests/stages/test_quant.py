@@ -9,7 +9,8 @@ import torch
 
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
-from gardener.model.kernels import quickest
+from gardener.model.kernels import machine, quickest
+from gardener.model.kernels.interface import Linear, Make
 from gardener.rings.settings import RingSettings
 from gardener.stages import quant, start
 from gardener.stages.load import load_stage
@@ -24,7 +25,7 @@ CPU = torch.device("cpu")
 def timed(monkeypatch: pytest.MonkeyPatch, **milliseconds: float) -> None:
     """Kinds take so long; others lack their package."""
 
-    def seconds(kind: str, dtype: torch.dtype) -> float:
+    def seconds(kind: str, dtype: torch.dtype, device: torch.device) -> float:
         if kind.replace("-", "_") not in milliseconds:
             raise UserError(f"{kind} needs a package")
         return milliseconds[kind.replace("-", "_")] / 1000
@@ -46,7 +47,7 @@ def test_the_fastest_exact_kind_of_4_bits_is_taken(
     int4: float, nf4: float, spread: float, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed(monkeypatch, int4=int4, nf4=nf4)
-    monkeypatch.setattr(quickest, "spread", lambda kind, dtype: spread)
+    monkeypatch.setattr(quickest, "spread", lambda kind, dtype, device: spread)
     said: list[str] = []
     assert decided("auto", "float32", "cpu", torch.get_num_threads(), said.append) == taken
     assert said == [f"--quant auto: {taken} is the fastest kind of 4 bits here"]
@@ -60,7 +61,83 @@ def test_a_kind_that_cannot_be_had_is_not_taken(monkeypatch: pytest.MonkeyPatch)
     timed(monkeypatch)
     with pytest.raises(UserError, match="nf4 needs a package"):
         quickest.quickest_of_4_bits(CPU, torch.float32)
-    assert quickest.quickest_of_4_bits(torch.device("cuda"), torch.float32) == "nf4"
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers that take no time."""
+    monkeypatch.setattr(quickest, "_OUTPUTS", 64)
+    monkeypatch.setattr(quickest, "_OUTPUTS_THERE", 64)
+    monkeypatch.setattr(quickest, "_INPUTS", 128)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU plays a device."""
+    monkeypatch.setattr(machine, "has_own_kernels", lambda device: True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken", "said"),
+    [
+        (
+            "auto",
+            "int4",
+            ["--quant auto: int4 is the fastest kind of 4 bits here"],
+        ),
+        (
+            "nf4",
+            "nf4",
+            ["nf4 takes 2.3 times what bfloat16 takes on this device: its use is to save memory"],
+        ),
+        ("fp4", "fp4", []),  # hardly slower
+        ("llm-int8", "llm-int8", []),  # cannot be had
+        ("int8", "int8", []),  # widened, as loading says
+        ("none", "none", []),
+    ],
+)
+def test_a_device_is_told_what_is_slower_than_16_bits(
+    kind: str, taken: str, said: list[str], monkeypatch: pytest.MonkeyPatch, elsewhere: None
+) -> None:
+    timed(monkeypatch, none=1.0, int4=0.5, nf4=2.3, fp4=1.05)
+    lines: list[str] = []
+    assert decided(kind, "bfloat16", "cpu", torch.get_num_threads(), lines.append) == taken
+    assert lines == said
+
+
+def test_a_device_takes_nf4_where_int4_has_no_kernel(
+    monkeypatch: pytest.MonkeyPatch, elsewhere: None
+) -> None:
+    timed(monkeypatch, none=1.0, nf4=2.0)
+    lines: list[str] = []
+    assert decided("auto", "float16", "cpu", torch.get_num_threads(), lines.append) == "nf4"
+    assert lines == [
+        "--quant auto: nf4 is the fastest kind of 4 bits here",
+        "nf4 takes 2.0 times what float16 takes on this device: its use is to save memory",
+    ]
+
+
+def test_a_device_on_which_bitsandbytes_does_not_work_says_so(
+    monkeypatch: pytest.MonkeyPatch, elsewhere: None, small: None
+) -> None:
+    def fails(quant: str) -> Make:
+        def make(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+            raise NotImplementedError("no operator for MPS\nand a long tale")
+
+        return make
+
+    monkeypatch.setattr(quickest, "quantised", fails)
+    quickest.seconds.cache_clear()
+    with pytest.raises(UserError, match=r"nf4 does not work on cpu \(no operator for MPS\): take"):
+        decided("auto", "float32", "cpu", torch.get_num_threads(), pytest.fail)
+    with pytest.raises(UserError, match="--quant int4 is widened on cpu"):
+        quickest.seconds("int4", torch.float32, CPU)
+
+
+@pytest.mark.parametrize("kind", ["none", "nf4"])
+def test_kinds_are_timed_on_a_device(kind: str, elsewhere: None, small: None) -> None:
+    pytest.importorskip("bitsandbytes")
+    assert quickest.seconds.__wrapped__(kind, torch.float32, CPU) > 0
 
 
 @pytest.mark.parametrize(
@@ -88,13 +165,11 @@ def test_nothing_is_said_where_there_is_no_rival(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("kind", ["int4", "int8", "nf4", "llm-int8"])
-def test_every_kind_can_be_timed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_can_be_timed(kind: str, small: None) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("bitsandbytes")
-    monkeypatch.setattr(quickest, "_OUTPUTS", 64)
-    monkeypatch.setattr(quickest, "_INPUTS", 128)
-    assert quickest.seconds.__wrapped__(kind, torch.float32) > 0
-    assert 0.0 <= quickest.spread(kind, torch.float32) < 1e-3
+    assert quickest.seconds.__wrapped__(kind, torch.float32, CPU) > 0
+    assert 0.0 <= quickest.spread(kind, torch.float32, CPU) < 1e-3
 
 
 def test_local_stages_are_told_both_kinds() -> None:

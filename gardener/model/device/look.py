@@ -32,8 +32,8 @@ number."""
 Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """Queries [batch, heads, lines, head_dim], keys and values [batch, heads, slots, head_dim], a bias
 [batch, heads, lines, slots] of their dtype, and the scale of scores, to what the queries see
-[batch, heads, lines, head_dim] and the lse [batch, heads, lines] in float32. Strides are free, but
-for the last of each."""
+[batch, heads, lines, head_dim] and the lse [batch, heads, lines] in float32, or both in float64.
+Strides are free, but for the last of each."""
 
 Choose: TypeAlias = Callable[[torch.device, Scoring], Kernel]
 
@@ -67,7 +67,7 @@ def by_hand(
     scores = Scoring(scale, softcap)(scores).add_(bias)
     lse = torch.logsumexp(scores, -1, keepdim=True)
     seen = torch.matmul(scores.sub_(lse).exp_(), v.to(wide))
-    return seen.float(), lse.squeeze(-1).float()
+    return seen, lse.squeeze(-1)
 
 
 def kernel_for(device: torch.device, scoring: Scoring) -> Kernel:
@@ -110,7 +110,11 @@ class FilledRows:
         first   row of the pass at which they begin
         order   [cut] or more, on the device: slots of the settled text of a lone row that does not
                 stand in order; None: it does
+
+        Raises LocalError if the chunks do not hold what is in order.
         """
+        if order is not None and len(order) > chunks * CHUNK:
+            raise LocalError(f"{len(order)} rows of text in {chunks} chunks of {CHUNK}")
         self.first, self.end = first, first + len(ints)
         self._cache, self._chunks, self._choose = cache, chunks, choose
         self._slots = ints[:, SLOT].contiguous()

@@ -6,16 +6,20 @@ from collections.abc import Callable
 from gardener.model.device.sizes import CHUNK
 from gardener.model.kv_cache import KVCache
 
-STEP = 4 * CHUNK
-"""Seats have a multiple of so many slots."""
+LEAST = 4 * CHUNK
+"""Slots of the smallest seat."""
 
-FREE = 2
-"""Most seats that are kept while nobody has them."""
+WASTE = 2
+"""A seat may have so many times the slots that whoever takes it asks for, and `LEAST` more."""
 
 
 class Seats:
-    """make: a cache of this many slots at an address that stays. gone: a cache will not be used
-    again: whatever knows its address is to forget it."""
+    """All seats of a stage, taken or free. Whenever one is made, there is no free one beside it: so
+    seats never hold more than `WASTE` says of what was asked for at some time.
+
+    make: a cache of this many slots at an address that stays. gone: a cache will not be used again:
+    whatever knows its address is to forget it.
+    """
 
     def __init__(self, make: Callable[[int], KVCache], gone: Callable[[KVCache], None]) -> None:
         self._make, self._gone = make, gone
@@ -24,24 +28,34 @@ class Seats:
 
     def take(self, slots: int) -> KVCache:
         """An empty seat with at least so many slots and one more, see `dump`."""
-        fitting = [seat for seat in self._free if dump(seat) >= slots]
+        most = WASTE * slots + LEAST
+        fitting = [seat for seat in self._free if slots <= dump(seat) <= most]
         if fitting:
             seat = min(fitting, key=dump)
             self._free.remove(seat)
             seat.empty()
         else:
-            seat = self._make(-(-(slots + 1) // STEP) * STEP)
+            for other in self._free:
+                self._gone(other)
+            self._free.clear()
+            seat = self._make(size_for(slots))
         self._taken.append(seat)
         return seat
 
     def give(self, cache: KVCache) -> None:
         """Whoever had this one is done with it; a cache that is no seat is nobody's business."""
-        if cache not in self._taken:
-            return
-        self._taken.remove(cache)
-        self._free.append(cache)
-        if len(self._free) > FREE:
-            self._gone(self._free.pop(0))
+        if cache in self._taken:
+            self._taken.remove(cache)
+            self._free.append(cache)
+
+
+def size_for(slots: int) -> int:
+    """Slots of a new seat for so many: one of few sizes, so that a text that grows a little from
+    request to request mostly finds the same seat."""
+    size = LEAST
+    while size <= slots:
+        size += size // 2 if size & (size - 1) == 0 else size // 3  # 1, 1.5, 2, 3, 4, 6, 8, ...
+    return size
 
 
 def dump(seat: KVCache) -> int:

@@ -2,10 +2,10 @@
 
 A row may be computed alone in one run and among others in the next. If its result depended on
 that, greedy text would depend on what was speculated. When a layer is built, its kernel is tried
-(`trial.py`) on a synthetic layer of the same shape, with the threads and on the device that it will
-have. Where it adds up in another order for some numbers of rows, rows are padded to a number where
-it does not, and passes of more rows than keep to the order are cut. `Linear.spread` tells what
-remains.
+(`trial.py`, `device_trial.py`) on a synthetic layer of the same shape, with the threads and on the
+device that it will have. Where it adds up in another order for some numbers of rows, rows are
+padded to a number where it does not, and passes of more rows than keep to the order are cut.
+`Linear.spread` tells what remains.
 """
 
 import functools
@@ -15,8 +15,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from gardener.model.device.sizes import FEW, ROWS
+from gardener.model.kernels import device_trial, machine
 from gardener.model.kernels.interface import Linear, Make
-from gardener.model.kernels.machine import device_name
 from gardener.model.kernels.synthetic import repeated, tile
 from gardener.model.kernels.trial import Trial, filled, tried
 from gardener.model.kernels.trials_kept import trials
@@ -53,20 +54,28 @@ def padded(
     device: torch.device,
     *,
     rounds: bool = False,
+    few: bool = False,
 ) -> "Padded":
     """A layer that was made already, padded where that makes it batch-invariant.
 
     kind       a name for this kind of kernel, with all that chooses what it runs but the shape
     synthetic  makes another one of this kind
     dtype      of the rows
-    rounds     whether rows are rounded, see `trial.tried`
+    rounds     whether rows are rounded, see `trial.tried`; on a device, all are tried as if so
+    few        whether passes of `sizes.FEW` rows take less time on a device, and are tried, too
     """
-    threads = torch.get_num_threads() if device.type == "cpu" else 0
-    what = f"{kind} {outputs}x{inputs} {dtype} {device_name(device)} {threads} threads"
-    trial = trials().of(
-        what, lambda: tried(synthetic(tile(inputs), outputs), inputs, dtype, device, rounds)
-    )
-    return Padded(layer, trial)
+    own = machine.has_own_kernels(device)
+    sizes = (*FEW, *ROWS) if few else ROWS
+
+    def attempt() -> Trial:
+        again = synthetic(tile(inputs), outputs)
+        if own:
+            return device_trial.tried(again, inputs, dtype, device, sizes)
+        return tried(again, inputs, dtype, device, rounds)
+
+    how = f"passes of {sizes}" if own else f"{torch.get_num_threads()} threads"
+    what = f"{kind} {outputs}x{inputs} {dtype} {machine.device_name(device)} {how}"
+    return Padded(layer, trials().of(what, attempt))
 
 
 def _name(make: Make) -> str:

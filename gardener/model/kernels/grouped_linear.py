@@ -1,7 +1,7 @@
-"""Linear layers of `Grouped` weights: how they are put together, and tried."""
+"""Linear layers of `Grouped` weights on the CPU: how they are put together, and tried."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,23 +50,19 @@ class _Kind:
 
     def __call__(self, part: Tensor, outputs: int) -> Linear:
         """With these weights [n, inputs] over and over."""
-        few = rounded(part, self.bits, self.group)
-        times = -(-outputs // len(part))
-
-        def repeated(each: Tensor) -> Tensor:
-            return each.repeat(times, 1)[:outputs]
-
-        assert few.zeros is not None  # whatever is rounded here has them
-        scales = repeated(few.scales)
-        weight = Grouped(
-            self.bits,
-            self.group,
-            repeated(few.steps),
-            scales,
-            repeated(few.zeros) if self.zeros else None,
-            scales if self.minima else None,
+        few = repeated_weight(part, outputs, self.bits, self.group)
+        weight = replace(
+            few,
+            zeros=few.zeros if self.zeros else None,
+            minima=few.scales if self.minima else None,
         )
         return OnnxLinear(weight, torch.zeros(outputs) if self.bias else None)
+
+
+def repeated_weight(part: Tensor, outputs: int, bits: int, group: int) -> Grouped:
+    """Weights [n, inputs] rounded, so many outputs of them: over and over."""
+    few = rounded(part, bits, group)
+    return few.rows(torch.arange(outputs) % len(part))
 
 
 def runs(parts: Sequence[Grouped]) -> list[Grouped]:

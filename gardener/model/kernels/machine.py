@@ -10,8 +10,21 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = ("torch", "onnxruntime", "bitsandbytes")
-_SETTINGS = ("ATEN_", "DNNL_", "KMP_", "MKL_", "ONEDNN_", "ORT_", "CUBLAS_", "NVIDIA_TF32_")
+from gardener.errors import UserError
+
+_PACKAGES = ("torch", "onnxruntime", "bitsandbytes", "nvidia-cublas", "nvidia-cublas-cu12")
+_SETTINGS = (
+    "ATEN_",
+    "CUBLAS_",
+    "CUBLASLT_",
+    "DNNL_",
+    "KMP_",
+    "MKL_",
+    "NVIDIA_TF32_",
+    "ONEDNN_",
+    "ORT_",
+    "TORCH_BLAS_",
+)
 """Beginnings of environment variables by which people choose kernels."""
 
 
@@ -28,11 +41,50 @@ def fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
+def has_own_kernels(device: torch.device) -> bool:
+    """Whether a device computes with kernels of its own, for passes of few sizes (`model/device`);
+    else it is this machine's processor."""
+    return device.type != "cpu"
+
+
 def device_name(device: torch.device) -> str:
-    """The kind of a device; two of one kind have the same kernels."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return device.type
+    """The kind of a device, and what chooses kernels there; two of one name have the same ones."""
+    if device.type != "cuda":
+        return device.type
+    what = torch.cuda.get_device_properties(device)
+    matmul = torch.backends.cuda.matmul
+    known = (
+        what.name,
+        f"sm {what.major}.{what.minor}",
+        f"{what.multi_processor_count} multiprocessors",  # a part of a device may have fewer
+        f"cuda {torch.version.cuda or torch.version.hip}",
+        f"driver {_driver()}",
+        f"blas {torch.backends.cuda.preferred_blas_library()}",
+        f"sums of halves {matmul.allow_bf16_reduced_precision_reduction}"
+        f" {matmul.allow_fp16_reduced_precision_reduction}",
+    )
+    return ", ".join(known)
+
+
+def forbid_tf32(device: torch.device) -> None:
+    """Let float32 be computed in float32 there in this process, whatever torch was told: TF32 keeps
+    10 bits of a number instead of 23. Raises UserError where only its user can."""
+    if device.type != "cuda":
+        return
+    if os.environ.get("NVIDIA_TF32_OVERRIDE", "0") not in ("", "0"):
+        raise UserError(
+            f"NVIDIA_TF32_OVERRIDE={os.environ['NVIDIA_TF32_OVERRIDE']} lets {device} compute "
+            "float32 with 10 bits instead of 23: unset it, or take --dtype bfloat16"
+        )
+    torch.set_float32_matmul_precision("highest")
+
+
+def _driver() -> str:
+    """The first line of what NVIDIA's driver says of itself, where the system tells it."""
+    try:
+        return Path("/proc/driver/nvidia/version").read_text().partition("\n")[0]
+    except OSError:
+        return "unknown"
 
 
 def _processor() -> list[str]:

@@ -2,19 +2,21 @@
 
 Kernels work on blocks of rows, and a block of few may have an order of its own, as may a pass of
 many; which ones they take depends on the shape, the dtype, the number of threads and the device.
-So the very layer is tried, see `batch_invariant.py`.
+So the very layer is tried, see `batch_invariant.py`. What is here is for the CPU, but for what
+`device_trial.py` has in common with it.
 """
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, product
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from gardener.model.kernels.interface import Linear
+from gardener.model.kernels.interface import UNTRIED, Linear
 from gardener.model.kernels.synthetic import cancelling, ordinary
 
 _FEW = (*range(1, 18), 20)
@@ -30,6 +32,9 @@ _MOST = 16  # least rows that must be left in one pass
 _SAMPLE = (1, 2, 3, 5, 8, 16)  # numbers of rows that tell how far a row may be from itself
 _ROUNDS, _TIMING = 6, 0.3  # most rounds of timing, in turns, and seconds after which it ends
 _DEARER = 1.1  # in float32, filling up may make a row alone take so much longer
+
+Compute: TypeAlias = Callable[[Tensor], Tensor]
+"""Rows [n, inputs] to rows [n, outputs], as `interface.Linear` does."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def tried(
     found: list[Trial] = []
     for order in _ORDERS:
         if order <= counts[-1]:
-            good = set.intersection(*(_agreeing(layer, each, counts, order) for each in given))
+            good = set.intersection(*(agreeing(layer, each, counts, order) for each in given))
             if max(good, default=0) >= _MOST:
                 found.append(Trial(tuple(sorted(good)), 0.0))
         if found and found[-1].rows[0] <= _CHEAP:
@@ -87,11 +92,11 @@ def _affordable(layer: Linear, rows: Tensor) -> list[int]:
     return sorted((*_FEW, *more))
 
 
-def _agreeing(layer: Linear, rows: Tensor, counts: Sequence[int], order: int) -> set[int]:
+def agreeing(layer: Compute, rows: Tensor, counts: Sequence[int], order: int) -> set[int]:
     """The numbers of rows that give every row the bits which it has in passes of `order` rows, at
     any place there: none if it is not the same at all. `rows`: one more than the largest number,
     for few are tried from the second one on, too, whose terms cancel out in another way."""
-    expected = _whole(layer, rows, order)
+    expected = in_passes(layer, rows, order)
     if not torch.equal(layer(rows[:order].roll(1, 0)), expected[:order].roll(1, 0)):
         return set()
 
@@ -120,21 +125,30 @@ def _dear(layer: Linear, rows: Tensor, trial: Trial) -> bool:
 
 
 def _not_exact(layer: Linear, inputs: int, rows: Tensor, trial: Trial) -> Trial:
-    """The trial with the difference that remains: that of ordinary sums, and that of `rows`, whose
-    terms cancel out, as a part of what ordinary rows come to."""
+    """The trial with the difference that remains."""
     counts = sorted({filled(count, trial) for count in _SAMPLE})
+    return Trial(trial.rows, spread(layer, inputs, rows, counts))
+
+
+def spread(layer: Compute, inputs: int, rows: Tensor, counts: Sequence[int]) -> float:
+    """How far a row may be from itself in passes of so many rows, ascending, see `Trial`: that of
+    ordinary sums, and that of `rows`, of which there is one more than in the largest pass, and
+    whose terms cancel out, as a part of what ordinary rows come to."""
     rows = rows[: counts[-1] + 1]
     usual = ordinary(len(rows), inputs).to(rows.device, rows.dtype)
-    size = torch.linalg.vector_norm(_whole(layer, usual, _MOST).float(), dim=1)
-    expected = [(given, _whole(layer, given, _MOST)) for given in (usual, rows)]
-    spread = 0.0
+    size = torch.linalg.vector_norm(in_passes(layer, usual, _MOST).float(), dim=1)
+    expected = [(given, in_passes(layer, given, _MOST)) for given in (usual, rows)]
+    found = 0.0
     for count in counts:
         for (given, wanted), first in product(expected, (0, 1)):
             part = slice(first, first + count)
             apart = layer(given[part]).float() - wanted[part].float()
             ratios = torch.linalg.vector_norm(apart, dim=1) / size[part]
-            spread = max(spread, float(ratios.max()))
-    return replace(trial, spread=spread if math.isfinite(spread) else 1.0)
+            ratio = float(ratios.max())
+            if not math.isfinite(ratio):  # it gives no numbers
+                return UNTRIED
+            found = max(found, ratio)
+    return found
 
 
 def filled(rows: int, trial: Trial) -> int:
@@ -142,7 +156,7 @@ def filled(rows: int, trial: Trial) -> int:
     return next(count for count in trial.rows if count >= rows)
 
 
-def _whole(layer: Linear, rows: Tensor, order: int) -> Tensor:
+def in_passes(layer: Compute, rows: Tensor, order: int) -> Tensor:
     """All rows, in passes of `order`; the last one is filled up."""
     short = -len(rows) % order
     full = torch.cat((rows, rows[:1].expand(short, -1)))
