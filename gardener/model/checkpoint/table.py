@@ -94,5 +94,5 @@ def near(table: Table, vocab: int, device: torch.device, dtype: torch.dtype) -> 
     first = table.rows(torch.arange(1)).to(dtype)
     if vocab * first.nbytes > LARGEST_NEAR:
         return moved
-    parts = torch.arange(vocab).split(_AT_ONCE)
+    parts = torch.split(torch.arange(vocab), _AT_ONCE)
     return FloatTable(torch.cat([table.rows(part).to(device, dtype) for part in parts]))
