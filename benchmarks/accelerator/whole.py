@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from types import FrameType
 
 from rich.console import Console
@@ -42,6 +43,9 @@ def measure(asked: Asked, parts: list[str], whole: Budget, report: Report) -> No
         print(f"{part}: {budget.seconds:.0f} s at most", file=sys.stderr, flush=True)
         try:
             PARTS[part](asked, budget, report)
+        except Exception as error:  # the other parts shall still be measured
+            traceback.print_exc()
+            report.left_out[part].append(f"the rest: {type(error).__name__}: {error}")
         finally:
             report.seconds[part] = budget.spent
             report.save()
