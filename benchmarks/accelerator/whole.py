@@ -30,6 +30,8 @@ def run(given: argparse.Namespace, begin: float) -> None:
     report = Report({"machine": machine(), "device": given.device}, given.json)
     try:
         measure(asked, given.parts, whole, report)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
     finally:
         report.save()
         show(report, Console(width=None if sys.stdout.isatty() else WIDE))
