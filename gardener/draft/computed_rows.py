@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gardener.draft.network import DraftNetwork, DraftRows
+from gardener.draft.ranking import Ranking, fetched
 from gardener.model.attention import Span, quick_attention
 from gardener.model.kv_cache import KVCache
 from gardener.model.kv_slots import SlotTable
@@ -54,12 +55,25 @@ class ComputedRows:
 
     def run_certain(self, tokens: Sequence[int], features: Tensor, placement: Placement) -> None:
         """Compute rows that follow one another in the certain text, on the target's features."""
-        outputs = self._run(tokens, features, True, placement)
+        outputs = self._run(tokens, features.to(self._network.device), True, placement)
         self._last = outputs[-1:]
 
-    def run_tree(self, tokens: Sequence[int], features: Tensor, placement: Placement) -> None:
-        """Compute rows of the tree, on the outputs of their parents."""
+    def run_tree(self, tokens: Sequence[int], parents: Sequence[int], placement: Placement) -> None:
+        """Compute rows of the tree, on the outputs of their parents, which are computed."""
+        features = self._outputs_of(parents) if self._network.taps else torch.zeros(0)
         self._run(tokens, features, False, placement)
+
+    def best(
+        self,
+        rows: Sequence[int],
+        ranking: Ranking,
+        count: int,
+        text: Sequence[int],
+        paths: Sequence[Sequence[int]],
+    ) -> tuple[Tensor, Tensor]:
+        """Guesses after the root or rows of the tree, see `Ranking.best`; on the CPU."""
+        logits = self._network.logits(self._outputs_of(rows))
+        return fetched(*ranking.best(logits, count, text, paths))
 
     def take_over(self, slot: int) -> None:
         """The row in this slot, computed as a row of the tree, is the last certain one now."""
@@ -76,7 +90,7 @@ class ComputedRows:
             sources, targets = (torch.from_numpy(slots).to(device) for slots in moves)
             self._outputs.index_copy_(0, targets, self._outputs.index_select(0, sources))
 
-    def outputs_of(self, rows: Sequence[int]) -> Tensor:
+    def _outputs_of(self, rows: Sequence[int]) -> Tensor:
         """Outputs [rows, outputs] of the root or of rows of the tree."""
         root = self.table.root
         if all(row == root for row in rows):
@@ -103,7 +117,8 @@ class ComputedRows:
         positions = torch.from_numpy(placement.positions).to(device)
         rotations = network.rotary.at(positions, int(placement.positions.max()))
         before = self._last if true else None
-        rows = DraftRows(tokens, features, true, before, rotations, [span])
+        embedded = network.embed(torch.tensor(tokens))
+        rows = DraftRows(embedded, features, true, before, rotations, [span])
         outputs = network.run(rows).clamp_(-LARGEST, LARGEST)
         if not len(self._outputs):
             self._outputs = outputs.new_zeros(1, outputs.shape[1])

@@ -8,7 +8,6 @@ Heads that `train-draft` made may have induction heads (see `train.head`): the k
 those of the row before. A row hands its own on to the rows that follow it, with its output.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,11 +78,16 @@ class _Eagle:
         self._parts = parts
         self.shape, self.taps, self.rotary = parts.shape, parts.taps, parts.rotary
         self.dtype, self.device, self.tokens = parts.dtype, parts.device, parts.tokens
-        self.features = len(parts.taps)
+        self.features, self.outputs = len(parts.taps), parts.shape.width
 
-    def _embed(self, tokens: Sequence[int]) -> Tensor:
-        rows = self._parts.table.rows(torch.tensor(tokens))
-        return rows.to(self.device, self.dtype)
+    @property
+    def embeds_there(self) -> bool:
+        """See `DraftNetwork`."""
+        return self._parts.table.is_on(self.device)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """See `DraftNetwork`."""
+        return self._parts.table.rows(tokens).to(self.device, self.dtype)
 
     def logits(self, outputs: Tensor) -> Tensor:
         """See `DraftNetwork`."""
@@ -95,7 +99,7 @@ class Eagle1(_Eagle):
 
     def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, width]."""
-        x = self._parts.fc(torch.cat((self._embed(rows.tokens), rows.features), -1))
+        x = self._parts.fc(torch.cat((rows.embedded, rows.features), -1))
         return self._parts.block(x, rows.rotations, rows.spans)
 
     def logits(self, outputs: Tensor) -> Tensor:
@@ -111,12 +115,13 @@ class Eagle3(_Eagle):
         super().__init__(parts)
         self._norms = norms
         self._plain = self.shape.kv_heads - induction  # key heads
+        self.outputs += induction * self.shape.head_dim
 
     def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, width + induction * head_dim]: the feature, and keys to hand on."""
         parts, norms, eps, width = self._parts, self._norms, self.shape.eps, self.shape.width
         g = self._fused(rows.features) if rows.true else rows.features[:, :width]
-        embedded = rms_norm(self._embed(rows.tokens), norms.input, eps)
+        embedded = rms_norm(rows.embedded, norms.input, eps)
         normed = rms_norm(g, norms.hidden, eps)
         x = torch.cat((embedded, normed), -1)
         if norms.before_residual:

@@ -11,6 +11,8 @@ from gardener.errors import UserError
 from gardener.runtime.wording import Say
 
 if TYPE_CHECKING:  # it imports torch
+    from gardener.draft.network import DraftNetwork
+    from gardener.model.device.graphs import Recorder
     from gardener.model.kernels.interface import Make
 
 KINDS = ("ngram", "eagle", "model")
@@ -143,7 +145,8 @@ def _of_head(head: Path, model: Path, settings: DraftSettings) -> Drafter:
         block = load_block(head, model, dtype=dtype, device=settings.device, make=make)
         return BlockDrafter(block, calibration, numbers=numbers)
     eagle = load_eagle(head, model, dtype=dtype, device=settings.device, make=make)
-    return Incremental(eagle, calibration, numbers=numbers)
+    recorder = _recorder(eagle, settings)
+    return Incremental(eagle, calibration, numbers=numbers, recorder=recorder)
 
 
 def _computing(settings: DraftSettings) -> tuple[str, "Make"]:
@@ -173,7 +176,14 @@ def _small_model(folder: Path, model: Path, settings: DraftSettings, say: Say) -
 
     dtype = _float_dtype(settings)
     network = SmallModel(folder, model, dtype=dtype, device=settings.device, say=say)
-    return Incremental(network, Calibration())
+    return Incremental(network, Calibration(), recorder=_recorder(network, settings))
+
+
+def _recorder(network: "DraftNetwork", settings: DraftSettings) -> "Recorder | None":
+    """How the work of a network is recorded. Which experts are read, nobody knows beforehand."""
+    from gardener.model.device.graphs import recorder
+
+    return recorder(network.device, settings.graphs and network.shape.mixture is None)
 
 
 def names(found: Sequence[Drafter]) -> str:

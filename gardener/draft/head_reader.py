@@ -17,7 +17,7 @@ from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.block import BlockWeights
 from gardener.model.checkpoint.config import unreadable
-from gardener.model.checkpoint.table import FloatTable, Table
+from gardener.model.checkpoint.table import FloatTable, Table, near
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, Checkpoint
 from gardener.model.feed_forward import Dense
 from gardener.model.kernels.interface import Linear, Make
@@ -134,7 +134,10 @@ class HeadReader:
         return rotary
 
     def table(self) -> Table:
-        """The head's own embedding, else the target's, which stays in the mapped file."""
+        """The head's own embedding, else the target's; on the CPU it stays in the mapped file."""
+        return near(self._table(), self.target.vocab, self.device, self.dtype)
+
+    def _table(self) -> Table:
         width = self.shape.width
         if self.has("embed_tokens.weight"):
             return FloatTable(self.weight("embed_tokens.weight", (self.target.vocab, width)))

@@ -11,7 +11,7 @@ nor guess after a prompt that is too short to have a row.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,15 +19,20 @@ from torch import Tensor
 from gardener.decoding.tree import Guess, Node, Opinion
 from gardener.draft.calibration import Calibration
 from gardener.draft.computed_rows import ComputedRows
+from gardener.draft.device.rows import Recorded, RecordedRows
 from gardener.draft.drafter import Draft
 from gardener.draft.network import DraftNetwork
 from gardener.draft.predictions import Predictions
 from gardener.draft.ranking import Ranking
 from gardener.errors import LocalError, RemoteError
+from gardener.model.device.graphs import Recorder
 from gardener.model.placement import Placement, merge
 from gardener.model.tensors import unpack
 from gardener.protocol import tensors
 from gardener.protocol.sampling import GREEDY, Sampling
+
+Rows: TypeAlias = ComputedRows | RecordedRows
+"""The rows of one text."""
 
 AT_ONCE = 256
 """Most rows in one pass: a long prompt is computed in pieces."""
@@ -36,16 +41,22 @@ AT_ONCE = 256
 class Incremental:
     """A drafter from a network, which all its drafts share, as they do the calibration. `width`:
     most guesses at one place. `numbers`: what its linear layers compute with, where that is not
-    the network's dtype."""
+    the network's dtype. `recorder`: how its device records work, None: all is done anew."""
 
     instant = False
 
     def __init__(
-        self, network: DraftNetwork, calibration: Calibration, width: int = 8, numbers: str = ""
+        self,
+        network: DraftNetwork,
+        calibration: Calibration,
+        width: int = 8,
+        numbers: str = "",
+        recorder: Recorder | None = None,
     ) -> None:
         self.name, self.taps = network.name, network.taps
         self.numbers = numbers or str(network.dtype).removeprefix("torch.")
         self.network, self.calibration, self._width = network, calibration, width
+        self._recorded = None if recorder is None else Recorded(network, recorder, width)
 
     @property
     def context(self) -> int:
@@ -62,17 +73,25 @@ class Incremental:
         """See `Drafter`."""
         if len(prompt) <= self.network.lead:
             return NoGuesses()
-        rows = ComputedRows(self.network, len(prompt) - self.network.lead)
+        rows: Rows | None = None
         if source is not None:
             from_there, tokens = source
             shared = self._shared(from_there, tokens)
             if shared is not None:
-                rows = shared.beginning(tokens - self.network.lead, rows.prompt)
+                lead = self.network.lead
+                rows = shared.beginning(tokens - lead, len(prompt) - lead)
             elif self.taps:  # features of what is shared will never come
                 return NoGuesses()
+        rows = rows or self._rows(len(prompt) - self.network.lead)
         return IncrementalDraft(self.network, self.calibration, self._width, prompt, sampling, rows)
 
-    def _shared(self, source: Draft | None, tokens: int) -> ComputedRows | None:
+    def _rows(self, prompt: int) -> Rows:
+        """Of a new text. What is recorded is of the network that it was made with."""
+        if self._recorded is not None and self._recorded.network is self.network:
+            return self._recorded.open(prompt)
+        return ComputedRows(self.network, prompt)
+
+    def _shared(self, source: Draft | None, tokens: int) -> Rows | None:
         """The rows of another draft, if all of its first `tokens` that have one are among them."""
         if not isinstance(source, IncrementalDraft) or tokens <= self.network.lead:
             return None
@@ -108,7 +127,7 @@ class IncrementalDraft:
         width: int,
         prompt: Sequence[int],
         sampling: Sampling,
-        rows: ComputedRows,
+        rows: Rows,
     ) -> None:
         """`rows`: none, or those of the first tokens."""
         self._network, self._width, self._lead = network, width, network.lead
@@ -130,9 +149,7 @@ class IncrementalDraft:
             raise RemoteError(f"features of {len(features)} taps came, {due} were asked")
         if features and features[0].shape[0]:
             parts = [unpack(tensor) for tensor in features]
-            self._features.append(
-                torch.cat(parts, -1).to(self._network.device, self._network.dtype)
-            )
+            self._features.append(torch.cat(parts, -1).to(self._network.dtype))
         for node in nodes:
             self._predictions.learn(node)
         self._tokens += [node.token for node in nodes]
@@ -150,7 +167,7 @@ class IncrementalDraft:
             self._draft(paths)
             return self._guess(paths)
 
-    def computed(self, tokens: int) -> ComputedRows | None:
+    def computed(self, tokens: int) -> Rows | None:
         """Its rows, once those of the first `tokens` are computed; None: they cannot be yet."""
         with torch.inference_mode():
             self._catch_up()
@@ -251,18 +268,16 @@ class IncrementalDraft:
         taps = self._network.taps
         ids = [node.id - self._lead for node, _ in missing]
         parents = [node.parent - self._lead for node, _ in missing]
-        features = self._rows.outputs_of(parents) if taps else torch.zeros(0)
         placement = self._rows.table.place(ids, parents, [row.position for row in missing])
         for row, parent in zip(ids, parents, strict=True):
             self._age[row] = self._age.get(parent, 0) + 1 if taps else 0
-        self._rows.run_tree([node.token for node, _ in missing], features, placement)
+        self._rows.run_tree([node.token for node, _ in missing], parents, placement)
 
     def _guess(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
         """Calibrated guesses after the last nodes of these paths, whose rows are computed."""
         nodes = [path[-1] for path in paths]
         rows = [node.id - self._lead for node in nodes]
-        logits = self._network.logits(self._rows.outputs_of(rows))
         below = [[node.token for node in path[1:]] for path in paths]
-        tokens, log_q = self._ranking.best(logits, self._width, self._tokens, below)
+        tokens, log_q = self._rows.best(rows, self._ranking, self._width, self._tokens, below)
         ages = [self._age.get(row, 0) for row in rows]
         return self._predictions.make(nodes, tokens, log_q, ages)

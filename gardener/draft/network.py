@@ -16,7 +16,7 @@ from gardener.model.rotary import Rotary, Rotations
 class DraftRows:
     """Rows for one pass of a network.
 
-    tokens    one per row
+    embedded  [rows, width] of their tokens, see `DraftNetwork.embed`
     features  [rows, taps * width] of the target if `true`, else [rows, outputs] of the network
               itself for the tokens before
     before    [1, outputs] of the network for the token before the first, if these are `true` (such
@@ -25,7 +25,7 @@ class DraftRows:
     spans     what they write and see
     """
 
-    tokens: Sequence[int]
+    embedded: Tensor
     features: Tensor
     true: bool
     before: Tensor | None
@@ -41,10 +41,20 @@ class DraftNetwork(Protocol):
     layers: int
     shape: Architecture
     taps: tuple[int, ...]
+    outputs: int  # numbers that a row hands on
     rotary: Rotary
     dtype: torch.dtype
     device: torch.device
     tokens: Tensor | None  # [places] int64, the token of each logit; None: numbered as the target's
+
+    @property
+    def embeds_there(self) -> bool:
+        """Whether `embed` reads what is on the device only, and never waits for it."""
+        ...
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """[rows] int64 to [rows, width], on the device."""
+        ...
 
     def run(self, rows: DraftRows) -> Tensor:
         """Outputs [rows, outputs]: what guesses and later rows need of these."""

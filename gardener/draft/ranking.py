@@ -62,8 +62,16 @@ class Ranking:
             self._add(logits, places, rows)
         log_q, best = torch.log_softmax(logits, -1).topk(min(count, logits.shape[-1]), -1)
         best = best if places is None else places.gather(1, best)
-        named = best if self._tokens is None else self._tokens[best]
-        return named, log_q if self._sampling.changes_nothing else log_q.clamp_(min=LEAST)
+        return named(best, self._tokens), self.bounded(log_q)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the best guesses are those that are likeliest under the network's own law."""
+        return self._noise is None and not LogitChanges.needed(self._sampling)
+
+    def bounded(self, log_q: Tensor) -> Tensor:
+        """What `likeliest` says to what `best` says. In place."""
+        return log_q if self._sampling.changes_nothing else log_q.clamp_(min=LEAST)
 
     def _changed(self, logits: Tensor) -> LogitChanges:
         if self._changes is None:
@@ -107,3 +115,30 @@ class Ranking:
         if self._numbers is None:
             return torch.from_numpy(noise.row(position, places))
         return torch.from_numpy(noise.row(position, int(self._numbers.max()) + 1)[self._numbers])
+
+
+def likeliest(logits: Tensor, count: int, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What `Ranking.best` gives where it is `plain`, but for `Ranking.bounded`. `tokens`: of the
+    logits, see `Ranking`. It waits for nothing."""
+    log_q, best = torch.log_softmax(logits.float(), -1).topk(min(count, logits.shape[-1]), -1)
+    return named(best, tokens), log_q
+
+
+def named(places: Tensor, tokens: Tensor | None) -> Tensor:
+    """The tokens of these logits."""
+    return places if tokens is None else tokens[places]
+
+
+def fetched(tokens: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in this machine's memory. From a device in one copy, for each waits for it."""
+    return (tokens, log_q) if log_q.device.type == "cpu" else apart(together(tokens, log_q).cpu())
+
+
+def together(tokens: Tensor, log_q: Tensor) -> Tensor:
+    """[2, rows, count] float32, in which numbers of tokens are whole up to 2**24."""
+    return torch.stack((tokens.float(), log_q))
+
+
+def apart(both: Tensor) -> tuple[Tensor, Tensor]:
+    """What was put `together`."""
+    return both[0].long(), both[1]

@@ -31,17 +31,25 @@ class SmallModel:
         """`say` gets notes for the user. Raises UserError for a model that does not fit."""
         self._whole = load_whole(folder, dtype=dtype, device=device)
         self.shape, self.rotary = self._whole.architecture, self._whole.rotary
-        self.layers = self.shape.layers
+        self.layers, self.outputs = self.shape.layers, self.shape.width
         self.dtype, self.device = self._whole.head.dtype, self._whole.head.device
         self._places = tokens_to_draft(
             folder, self.shape.vocab, target, Architecture.read(target).vocab, say
         )
 
+    @property
+    def embeds_there(self) -> bool:
+        """See `DraftNetwork`."""
+        return self._whole.embed.is_there
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """See `DraftNetwork`. A token that the target alone has is read as the last one here: what
+        is guessed after it is worse, no more."""
+        return self._whole.embed(tokens.clamp(max=self.shape.vocab - 1))
+
     def run(self, rows: DraftRows) -> Tensor:
-        """Outputs [rows, width] of the last norm. A token that the target alone has is read as the
-        last one here: what is guessed after it is worse, no more."""
-        whole = self._whole
-        x = whole.embed([min(token, self.shape.vocab - 1) for token in rows.tokens])
+        """Outputs [rows, width] of the last norm."""
+        whole, x = self._whole, rows.embedded
         for block in whole.blocks:
             x = block(x, rows.rotations, rows.spans)
         return whole.head.normed(x)

@@ -20,7 +20,12 @@ class Embedding:
         self._scale = None if scale == 1.0 else torch.tensor(scale, dtype=dtype, device=device)
         self.nbytes = table.nbytes
 
-    def __call__(self, tokens: Sequence[int]) -> Tensor:
+    @property
+    def is_there(self) -> bool:
+        """Whether the table is on the device, so that to read it there waits for nothing."""
+        return self._table.is_on(self._device)
+
+    def __call__(self, tokens: Sequence[int] | Tensor) -> Tensor:
         """[rows, width] of these tokens."""
-        rows = self._table.rows(torch.tensor(tokens)).to(self._device, self._dtype)
+        rows = self._table.rows(torch.as_tensor(tokens)).to(self._device, self._dtype)
         return rows if self._scale is None else rows * self._scale

@@ -14,8 +14,8 @@ import torch
 from gardener.decoding.tree import Guess, Node, Tree
 from gardener.draft import computed_rows, incremental
 from gardener.draft.calibration import Calibration
+from gardener.draft.computed_rows import ComputedRows
 from gardener.draft.incremental import Incremental, IncrementalDraft
-from gardener.draft.network import DraftRows
 from gardener.draft.small_model import SmallModel
 from gardener.errors import LocalError, RemoteError, UserError
 from gardener.protocol import tensors
@@ -52,7 +52,7 @@ class Play:
         )
         self.computed: list[int] = []  # tokens of the rows, in order
         self.passes: list[int] = []  # rows in each
-        self.network.run = self._counted(self.network.run)  # type: ignore[method-assign]
+        self.network.embed = self._counted(self.network.embed)  # type: ignore[method-assign]
         self.drafter = Incremental(self.network, Calibration(), width=WIDTH)
         self.begin(prompt)
 
@@ -61,11 +61,11 @@ class Play:
         self.tree = Tree(len(prompt) - 1, prompt[-1])
         self.draft = self.drafter.open(prompt)
 
-    def _counted(self, run: Any) -> Any:
-        def counted(rows: DraftRows) -> torch.Tensor:
-            self.computed += rows.tokens
-            self.passes.append(len(rows.tokens))
-            out: torch.Tensor = run(rows)
+    def _counted(self, embed: Any) -> Any:
+        def counted(tokens: torch.Tensor) -> torch.Tensor:
+            self.computed += tokens.tolist()
+            self.passes.append(len(tokens))
+            out: torch.Tensor = embed(tokens)
             return out
 
         return counted
@@ -244,6 +244,7 @@ def test_a_draft_that_is_dropped_is_freed(play: Play) -> None:
     play.check(*play.graft(play.tree.root, 10, 11))
     play.accept(10)
     assert isinstance(play.draft, IncrementalDraft)
+    assert isinstance(play.draft._rows, ComputedRows)
     memory = weakref.ref(play.draft._rows._cache)
     play.draft = play.drafter.open(PROMPT)
     assert memory() is None

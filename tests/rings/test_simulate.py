@@ -270,7 +270,7 @@ def test_every_pass_of_a_drafter_is_charged_and_the_ring_does_not_wait(folder: P
 
     class Counted(SmallModel):
         def run(self, rows: DraftRows) -> torch.Tensor:
-            passes.append(len(rows.tokens))
+            passes.append(len(rows.embedded))
             return super().run(rows)
 
     profile = msgspec.structs.replace(PROFILE, drafter=((1, 5.0), (11, 15.0)))

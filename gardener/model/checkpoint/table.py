@@ -28,6 +28,10 @@ class Table(ABC):
         CPU, stays as it is."""
         return self
 
+    def is_on(self, device: torch.device) -> bool:
+        """Whether rows for this device are read by it alone."""
+        return False
+
 
 class FloatTable(Table):
     """Of floats, in the dtype and on the device they have."""
@@ -43,6 +47,10 @@ class FloatTable(Table):
     def on(self, device: torch.device, dtype: torch.dtype) -> Table:
         """See `Table`."""
         return self if device.type == "cpu" else FloatTable(self._weights.to(device, dtype))
+
+    def is_on(self, device: torch.device) -> bool:
+        """See `Table`."""
+        return self._weights.device.type == device.type
 
 
 class GGUFTable(Table):
@@ -69,3 +77,22 @@ class GroupedTable(Table):
     def rows(self, tokens: Tensor) -> Tensor:
         """See `Table`."""
         return self._weights.rows(tokens.cpu()).widened()
+
+
+LARGEST_NEAR = 1 << 29
+"""Bytes on a device at most, of a table that is kept there widened."""
+
+_AT_ONCE = 4096
+
+
+def near(table: Table, vocab: int, device: torch.device, dtype: torch.dtype) -> Table:
+    """The table for rows that are wanted on this device at once, so: in memory of its own unless
+    that is the CPU's, and one that is quantised as floats if that is not too much."""
+    moved = table.on(device, dtype)
+    if device.type == "cpu" or moved.is_on(device):
+        return moved
+    first = table.rows(torch.arange(1)).to(dtype)
+    if vocab * first.nbytes > LARGEST_NEAR:
+        return moved
+    parts = torch.split(torch.arange(vocab), _AT_ONCE)
+    return FloatTable(torch.cat([table.rows(part).to(device, dtype) for part in parts]))

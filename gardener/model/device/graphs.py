@@ -45,6 +45,9 @@ class Graphs:
     def __len__(self) -> int:
         return len(self._recordings)
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._recordings
+
     @property
     def record(self) -> bool:
         """Whether work is recorded."""

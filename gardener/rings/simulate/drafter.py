@@ -29,14 +29,20 @@ class Metered:
         self.layers: int = network.layers
         self.shape: Architecture = network.shape
         self.taps: tuple[int, ...] = network.taps
+        self.outputs: int = network.outputs
         self.rotary: Rotary = network.rotary
         self.dtype: torch.dtype = network.dtype
         self.device: torch.device = network.device
         self.tokens: Tensor | None = network.tokens
+        self.embeds_there: bool = network.embeds_there
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Part of the pass after, and free."""
+        return self.bare.embed(tokens)
 
     def run(self, rows: DraftRows) -> Tensor:
         """One pass, which is charged by its number of rows."""
-        self._meter.charge(self._curve(len(rows.tokens)))
+        self._meter.charge(self._curve(len(rows.embedded)))
         return self.bare.run(rows)
 
     def logits(self, outputs: Tensor) -> Tensor:
