@@ -4,6 +4,7 @@ takes the same scales and zeros; what is packed for the device is looked at with
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -206,6 +207,18 @@ def test_a_stage_in_4_bits_is_computed_operation_by_operation(folder: Path) -> N
         "all 0.00195 million weights in int8 were widened to bfloat16, and take its memory: cpu "
         "has no kernel for them"
     ]
+
+
+def test_what_trials_took_is_given_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = Loader(folder, Architecture.read(folder), torch.bfloat16, CPU, "int4")
+    given: list[str] = []
+    module = SimpleNamespace(empty_cache=lambda: given.append("back"))
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    loader.release()
+    assert given == []
+    monkeypatch.setattr(loader, "_device", torch.device("cuda"))
+    loader.release()
+    assert given == ["back"]
 
 
 def test_it_says_what_it_widened(folder: Path) -> None:
