@@ -5,7 +5,7 @@ do as well as the model itself.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,10 +64,13 @@ SHAPES = {
 }
 
 
-def write_folder(folder: Path, shape: Shape, context: int) -> None:
+def write_folder(
+    folder: Path, shape: Shape, context: int, layers: Sequence[int] | None = None
+) -> None:
     """A random model in bfloat16, without a tokenizer, that takes texts of `context` tokens.
 
     All layers have the same weights, each in a file of its own: a stage reads all of them.
+    `layers`: those that are written; None: all.
     """
     folder.mkdir()
     config = {
@@ -105,7 +108,7 @@ def write_folder(folder: Path, shape: Shape, context: int) -> None:
     for norm in ("input_layernorm", "post_attention_layernorm"):
         layer[f"{norm}.weight"] = torch.ones(shape.width, dtype=torch.bfloat16)
     files = {"ends.safetensors": ends}
-    for number in range(shape.layers):
+    for number in range(shape.layers) if layers is None else layers:
         files[f"layer-{number}.safetensors"] = {
             f"model.layers.{number}.{name}": weight for name, weight in layer.items()
         }

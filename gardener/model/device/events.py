@@ -1,4 +1,4 @@
-"""Events and streams of CUDA devices, of which torch does not tell the types."""
+"""Events and streams of CUDA devices: of a given one, whichever is this thread's current one."""
 
 import torch
 
@@ -7,6 +7,11 @@ def event(timed: bool = False) -> torch.cuda.Event:
     """One that can be recorded, and waited for; and if `timed`, compared with others."""
     made: torch.cuda.Event = torch.cuda.Event(enable_timing=timed)  # type: ignore[no-untyped-call]
     return made
+
+
+def record(marked: torch.cuda.Event, device: torch.device) -> None:
+    """It happens once the device has done all that it was told so far."""
+    marked.record(torch.cuda.current_stream(device))
 
 
 def stream(device: torch.device) -> torch.cuda.Stream:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gardener.model.device.events import event
+from gardener.model.device.events import event, record
 
 _FIRST_SIZE = 2**16  # bytes
 
@@ -26,6 +26,6 @@ class Fetch:
             self._here = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         here = self._here[: there.nbytes].view(there.dtype).view(there.shape)
         here.copy_(there, non_blocking=True)
-        self._came.record()
+        record(self._came, there.device)
         self._came.synchronize()
         return here

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gardener.model.device.events import event
+from gardener.model.device.events import event, record
 from gardener.model.device.sizes import TAIL
 from gardener.model.placement import Ints
 
@@ -51,4 +51,4 @@ class Frame:
         """Copy what stands here to the device, in turn with its other work."""
         self._there.copy_(self._here, non_blocking=True)
         if self._sent is not None:
-            self._sent.record()
+            record(self._sent, self._there.device)

@@ -35,11 +35,15 @@ class Recorder(Protocol):
 
 
 class Graphs:
-    """Recordings by key."""
+    """Recordings by key.
+
+    trouble  why nothing is recorded any more, for people; "": nothing went wrong
+    """
 
     def __init__(self, recorder: Recorder | None, most: int = MOST) -> None:
         """`recorder`: None: nothing is recorded, and all work is done anew."""
         self._recorder, self._most = recorder, most
+        self.trouble = ""
         self._recordings: OrderedDict[Hashable, Recording] = OrderedDict()
 
     def __len__(self) -> int:
@@ -59,15 +63,24 @@ class Graphs:
         if self._recorder is None:
             return work()
         recording = self._recordings.get(key)
-        if recording is None:
-            recording = self._recordings[key] = self._recorder.record(work)
+        if recording is not None:
+            self._recordings.move_to_end(key)
+        else:
+            try:
+                recording = self._recordings[key] = self._recorder.record(work)
+            except RuntimeError as error:  # a kernel that cannot be recorded: do without
+                self._give_up(error)
+                return work()
             if len(self._recordings) > self._most:
                 self._recordings.popitem(last=False)
-        else:
-            self._recordings.move_to_end(key)
         recording.replay()
         made: T = recording.made
         return made
+
+    def _give_up(self, error: RuntimeError) -> None:
+        self._recorder = None
+        self._recordings.clear()
+        self.trouble = f"kernels are started one by one: {str(error).partition(chr(10))[0]}"
 
     def forget(self, stale: Callable[[Hashable], bool] = lambda key: True) -> None:
         """Drop the recordings with such keys: some of their addresses hold something else now."""

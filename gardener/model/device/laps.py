@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from gardener.model.device.events import event
+from gardener.model.device.events import event, record
 
 
 class Laps:
@@ -44,7 +44,7 @@ class Laps:
     def _event(self) -> None:
         if self._device.type == "cuda":
             marked = event(timed=True)
-            marked.record()
+            record(marked, self._device)
             self._events.append(marked)
 
     def _wait(self) -> None:

@@ -13,7 +13,7 @@ there are no chunks).
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -72,9 +72,20 @@ def by_hand(
 
 def kernel_for(device: torch.device, scoring: Scoring) -> Kernel:
     """The kernel that keeps to one order of sums, as far as it is known: see `look_trial`."""
-    if device.type == "cuda" and scoring.softcap is None:
+    if device.type == "cuda" and scoring.softcap is None and _has_efficient(device):
         return efficient
     return partial(by_hand, scoring.softcap)
+
+
+@cache
+def _has_efficient(device: torch.device) -> bool:
+    """Whether this build of torch has the kernel for this device. Tried out, not guessed."""
+    few = torch.zeros(1, 1, 16, 64, dtype=torch.float16, device=device)
+    try:
+        efficient(few, few, few, few[..., :16].contiguous(), 1.0)
+    except (RuntimeError, AttributeError):
+        return False
+    return True
 
 
 class _Biases(NamedTuple):

@@ -1,0 +1,269 @@
+"""What a pass of a middle stage takes on a device, beside the time of reading its weights once.
+
+Eight layers of a shape, all kinds of weights, with and without graphs, numbers of rows and lengths
+of the text, the important ones first. The stage is loaded as a node loads it, so that the kernels
+are those that a ring would run, and each layer has weights of its own: what a cache of the device
+holds of one, the next seven have pushed out.
+
+The bound of a cell is the bytes of the stage's weights over the bandwidth that the device shows in
+the same run: keys and values of the text do not count in it, and are told beside it.
+"""
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accelerator.budget import Budget
+from benchmarks.accelerator.processes import Child, Lost
+from benchmarks.kinds import ITEM, Kind
+from benchmarks.shapes import SHAPES, Shape, write_folder
+
+LAYERS = 8
+MEMORY, ROOM = Path("/dev/shm"), 16 * 2**30
+"""A folder in memory, where Linux has one, and bytes that should be free there."""
+
+FIRST_ROWS = (1, 16)
+"""That are measured before all others, after each text."""
+
+LOADING = 60.0
+"""Most seconds that a stage may load, its kernels tried out."""
+
+ONE = 30.0
+"""And that a cell may take, its graph captured."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be measured. `size`: bytes that are read to find the bandwidth; `seconds` and
+    `least`: how long a cell is timed, and how many passes at least."""
+
+    device: str
+    shape: Shape
+    units: Sequence["Unit"]
+    rows: Sequence[int]
+    texts: Sequence[int]
+    size: int
+    seconds: float = 0.1
+    least: int = 10
+
+    @classmethod
+    def of(cls, device: str, quick: bool) -> "Wanted":
+        """All of it; or, to see that it runs, a shape that takes no time."""
+        graphs = device.partition(":")[0] == "cuda"
+        if quick:
+            tiny = Shape(LAYERS + 2, 64, 128, 4, 4, 64, 0)
+            units = [Unit("bfloat16", graphs)]
+            return cls(device, tiny, units, (1, 16), (16, 300), 2**20, 0.0, 2)
+        shape = replace(SHAPES["llama-2-7b"].with_layers(LAYERS + 2), vocab=64)
+        rows = (1, 2, 4, 8, 16, 32, 64, 128)
+        return cls(device, shape, list(units_of(graphs)), rows, (16, 1024, 4096), 2**31)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is loaded at a time. kind: as in `benchmarks.kinds`."""
+
+    kind: str
+    graphs: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind} {'with' if self.graphs else 'without'} graphs"
+
+
+def units_of(graphs: bool) -> Iterator[Unit]:
+    """The important ones first. `graphs`: whether the device has any."""
+    groups = (
+        ("bfloat16", "int4:bfloat16"),
+        ("float32", "float16", "nf4"),
+        ("int8:bfloat16", "fp4"),
+    )
+    for kinds in groups:
+        for own in (True, False) if graphs else (False,):
+            yield from (Unit(kind, own) for kind in kinds)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of the table, times in milliseconds. `ms`: the median pass; `least`: the quickest;
+    `blocks`: the quickest of the blocks alone, see `passes`; `first`: the very first pass.
+    `cache`: bytes of keys and values that a pass reads besides."""
+
+    kind: str
+    graphs: bool
+    rows: int
+    text: int
+    bound_ms: float
+    cache: int
+    ms: float
+    least_ms: float
+    blocks_ms: float
+    first_ms: float
+    passes: int
+
+    @property
+    def ratio(self) -> float:
+        """Times the bound."""
+        return self.ms / self.bound_ms
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A stage that was measured. `bytes`: of its weights; `held`: as many as it keeps; `peak` and
+    `reserved`: the most on the device meanwhile, 0 where it does not tell."""
+
+    kind: str
+    graphs: bool
+    seconds: float
+    bytes: float
+    held: int
+    peak: int = 0
+    reserved: int = 0
+
+
+@dataclass
+class Found:
+    """`device`: what it is, with its bandwidth. `left_out`: sentences."""
+
+    device: dict[str, Any] = field(default_factory=dict)
+    loaded: list[Loaded] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        found = asdict(self)
+        for told, cell in zip(found["cells"], self.cells, strict=True):
+            told["ratio"] = cell.ratio
+        return found
+
+
+def order(rows: Sequence[int], texts: Sequence[int]) -> list[tuple[int, int]]:
+    """All pairs of rows and texts: the important ones first, then by texts."""
+    early = [(each, text) for text in texts for each in rows if each in FIRST_ROWS]
+    late = [(each, text) for text in texts for each in rows if each not in FIRST_ROWS]
+    return early + late
+
+
+def measure(wanted: Wanted, budget: Budget, found: Found, tell: Callable[[], None]) -> None:
+    """Into `found`, as it comes; `tell` is called after each unit. A process that hangs or ends
+    takes its unit with it: the next one has a new process."""
+    units = list(wanted.units)
+    with tempfile.TemporaryDirectory(prefix="gardener-", dir=memory()) as scratch:
+        folder = Path(scratch) / "model"
+        child = _child()  # imports for seconds, while the folder is written
+        with child:
+            context = max(wanted.texts) + 2 * max(wanted.rows)
+            write_folder(folder, wanted.shape, context, range(1, wanted.shape.layers - 1))
+            _in_one(child, wanted, folder, units, budget, found, tell)
+        while units and budget.left:
+            with _child() as child:
+                _in_one(child, wanted, folder, units, budget, found, tell)
+    found.left_out += [f"{unit}: no time" for unit in units]
+    tell()
+
+
+def memory() -> Path | None:
+    """A folder whose files are kept in memory, if there is one with room; None: the usual one."""
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        return MEMORY
+    return None
+
+
+def _child() -> Child:
+    command = (sys.executable, "-P", "-m", "benchmarks.accelerator.passes")
+    return Child("the process that computes", command)
+
+
+def _in_one(
+    child: Child,
+    wanted: Wanted,
+    folder: Path,
+    units: list[Unit],
+    budget: Budget,
+    found: Found,
+    tell: Callable[[], None],
+) -> None:
+    """As many units as one process does; those that were begun are taken off the list."""
+    try:
+        told = child.ask("device", LOADING, device=wanted.device, size=wanted.size)
+    except Lost as lost:
+        told = {"error": str(lost)}
+    if "error" in told:
+        found.left_out.append(f"all that follows: {told['error']}")
+        units.clear()
+        return
+    found.device = {**told, "bytes_per_second": _faster(found.device, told)}
+    while units and budget.left:
+        unit = units.pop(0)
+        try:
+            _unit(child, unit, wanted, folder, budget.share(2, len(units) + 2), found)
+        except Lost as lost:
+            found.left_out.append(f"{unit}: {lost}")
+            return
+        finally:
+            tell()
+
+
+def _faster(before: dict[str, Any], now: dict[str, Any]) -> float:
+    """What else a device does makes it only ever slower."""
+    return float(max(before.get("bytes_per_second", 0.0), now["bytes_per_second"]))
+
+
+def _unit(
+    child: Child, unit: Unit, wanted: Wanted, folder: Path, budget: Budget, found: Found
+) -> None:
+    """All of its cells for which there is time. Raises Lost."""
+    kind, shape = Kind.read(unit.kind), wanted.shape
+    held = {"first": 1, "end": shape.layers - 1, "layers": shape.layers}
+    told = child.ask(
+        "load",
+        LOADING,
+        folder=str(folder),
+        device=wanted.device,
+        graphs=unit.graphs,
+        **held,
+        **kind.how(),
+    )
+    if "error" in told:
+        found.left_out.append(f"{unit}: {told['error']}")
+        return
+    layers = shape.layers - 2
+    size = min(float(told["bytes"]), kind.bytes * shape.layer_weights * layers)
+    found.loaded.append(Loaded(unit.kind, unit.graphs, told["seconds"], size, told["bytes"]))
+    bound = size / found.device["bytes_per_second"] * 1e3
+    left = order(wanted.rows, wanted.texts)
+    while left and budget.left:
+        rows, text = left.pop(0)
+        told = child.ask(
+            "time", ONE, rows=rows, text=text, seconds=wanted.seconds, least=wanted.least
+        )
+        if "error" in told:  # what follows on this device cannot be trusted
+            raise Lost(f"{rows} rows after {text} tokens: {told['error']}")
+        cache = 2 * shape.kv_width * layers * (text + rows) * ITEM[kind.dtype]
+        found.cells.append(_cell(unit, rows, text, bound, cache, told))
+    if left:
+        found.left_out.append(f"{unit}: {len(left)} of its cells: no time")
+    found.loaded[-1] = replace(found.loaded[-1], **child.ask("memory", ONE))
+
+
+def _cell(unit: Unit, rows: int, text: int, bound: float, cache: int, told: dict[str, Any]) -> Cell:
+    passes = told["passes"]
+    return Cell(
+        unit.kind,
+        unit.graphs,
+        rows,
+        text,
+        bound,
+        cache,
+        ms=statistics.median(passes) * 1e3,
+        least_ms=min(passes) * 1e3,
+        blocks_ms=min(told["blocks"]) * 1e3,
+        first_ms=told["first"] * 1e3,
+        passes=len(passes),
+    )

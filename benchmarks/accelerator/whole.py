@@ -1,0 +1,53 @@
+"""A run: its parts, one after the other, and what came of them."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from rich.console import Console
+
+from benchmarks.accelerator.budget import Budget
+from benchmarks.accelerator.parts import PARTS, WEIGHTS, Asked
+from benchmarks.accelerator.report import Report
+from benchmarks.accelerator.tables import WIDE, show
+from benchmarks.machine import machine
+
+SHORT = 2
+"""Tokens of each text in a quick run, and prompts."""
+
+
+def run(given: argparse.Namespace, begin: float) -> None:
+    """All that is asked for. `begin`: when it began, on the monotonic clock."""
+    signal.signal(signal.SIGTERM, _stopped)
+    whole = Budget(given.seconds - (time.monotonic() - begin))
+    asked = Asked(given.device, given.model, given.data, given.quick)
+    if given.quick:
+        asked = Asked(given.device, given.model, given.data, True, 4 * SHORT, SHORT)
+    report = Report({"machine": machine(), "device": given.device}, given.json)
+    try:
+        measure(asked, given.parts, whole, report)
+    finally:
+        report.save()
+        show(report, Console(width=None if sys.stdout.isatty() else WIDE))
+
+
+def measure(asked: Asked, parts: list[str], whole: Budget, report: Report) -> None:
+    """Each of the parts with what is due to it of what the others have left."""
+    for number, part in enumerate(parts):
+        report.left_out[part] = []
+        budget = whole.share(WEIGHTS[part], sum(WEIGHTS[each] for each in parts[number:]))
+        print(f"{part}: {budget.seconds:.0f} s at most", file=sys.stderr, flush=True)
+        try:
+            PARTS[part](asked, budget, report)
+        finally:
+            report.seconds[part] = budget.spent
+            report.save()
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C does: what was begun is ended, and what was found is shown."""
+    signal.signal(number, lambda *again: os._exit(128 + number))
+    raise KeyboardInterrupt
