@@ -1,8 +1,6 @@
 """Stages that compute as on a device, on the processor: filled up, at fixed addresses, and replayed
 by a stand-in that holds recordings to what they promise."""
 
-from collections.abc import Iterator
-
 import pytest
 from recorders import Replaying
 
@@ -27,7 +25,8 @@ def compute_on(place: str, monkeypatch: pytest.MonkeyPatch) -> Replaying:
 
 
 @pytest.fixture(params=PLACES)
-def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Stages compute everywhere once."""
-    compute_on(request.param, monkeypatch)
-    yield request.param
+    place: str = request.param
+    compute_on(place, monkeypatch)
+    return place
