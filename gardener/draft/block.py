@@ -22,7 +22,7 @@ from gardener.model.checkpoint.table import Table
 from gardener.model.kernels.interface import Linear
 from gardener.model.kv_cache import KVCache
 from gardener.model.norm import rms_norm
-from gardener.model.rotary import Rotary, rotate
+from gardener.model.rotary import Rotary, Rotations, rotate
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,8 @@ class BlockNetwork:
         self.parts = parts
         self.name, self.taps, self.tokens = parts.name, parts.taps, parts.tokens
         self.dtype, self.device = parts.dtype, parts.device
+        self.shape, self.rotary, self.layers = parts.shape, parts.rotary, len(parts.layers)
+        self.outputs = parts.shape.width  # numbers that a row gives
         self.levels = parts.size if parts.follows else parts.size - 1
 
     def cache(self) -> KVCache:
@@ -97,13 +99,26 @@ class BlockNetwork:
         parts = self.parts
         return KVCache(len(parts.layers), parts.shape, parts.dtype, parts.device)
 
+    @property
+    def embeds_there(self) -> bool:
+        """Whether `embed` reads what is on the device only, and never waits for it."""
+        return self.parts.table.is_on(self.device)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """[rows] int64 to [rows, width], on the device."""
+        return self.parts.table.rows(tokens).to(self.device, self.dtype)
+
     def context(self, cache: KVCache, features: Tensor, first: int) -> None:
         """Put into the cache what the layers see of the tokens at places `first` and so on, from
         the target's features [tokens, taps * width]."""
-        parts, shape = self.parts, self.parts.shape
+        places = self._places(cache, first, len(features))
+        rotations = self.parts.rotary.at(places, first + len(features) - 1)
+        self.see(cache, features, places, rotations)
+
+    def see(self, cache: KVCache, features: Tensor, places: Tensor, rotations: Rotations) -> None:
+        """The same at any places [tokens] that the cache has, with their rotations."""
+        parts, shape, [rotation] = self.parts, self.parts.shape, rotations
         x = rms_norm(parts.fc(features), parts.hidden_norm, shape.eps)
-        places = self._places(cache, first, len(x))
-        [rotation] = parts.rotary.at(places, first + len(x) - 1)
         for index, layer in enumerate(parts.layers):
             kv = layer.kv(x).view(len(x), 2, shape.kv_heads, shape.head_dim)
             keys = rotate(rms_norm(kv[:, 0], layer.k_norm, shape.eps), rotation)
@@ -115,20 +130,32 @@ class BlockNetwork:
         parts, end = self.parts, place + self.parts.size
         places = self._places(cache, place, parts.size)
         rotations = parts.rotary.at(places, end - 1)
-        tokens = torch.tensor([anchor, *[parts.mask] * (parts.size - 1)])
-        x = parts.table.rows(tokens).to(self.device, self.dtype)
         kernel = quick_attention(self.device)
         span = Span(0, parts.size, cache, kernel, places, end, {None: None})
-        for layer in parts.layers:
-            x = layer.block(x, rotations, [span])
-        return rms_norm(x if parts.follows else x[1:], parts.norm, parts.shape.eps)
+        x = self.run(self.embed(torch.tensor(self.tokens_of(anchor))), rotations, span)
+        return self.normed(x if parts.follows else x[1:])
 
-    def logits(self, outputs: Tensor, before: Sequence[int]) -> Tensor:
-        """[rows, width] to [rows, places], where `before` is the token before each guess."""
+    def tokens_of(self, anchor: int) -> list[int]:
+        """The tokens of a block."""
+        return [anchor, *[self.parts.mask] * (self.parts.size - 1)]
+
+    def run(self, embedded: Tensor, rotations: Rotations, span: Span) -> Tensor:
+        """The layers over a block, [size, width] to the same."""
+        x = embedded
+        for layer in self.parts.layers:
+            x = layer.block(x, rotations, [span])
+        return x
+
+    def normed(self, x: Tensor) -> Tensor:
+        """What the layers give to outputs, [rows, width]."""
+        return rms_norm(x, self.parts.norm, self.parts.shape.eps)
+
+    def logits(self, outputs: Tensor, before: Tensor) -> Tensor:
+        """[rows, width] to [rows, places], where `before` [rows] is the token before each guess."""
         parts = self.parts
         logits = parts.head(outputs)
         if parts.markov is not None:
-            rows = F.embedding(torch.tensor(before).to(self.device), parts.markov.before)
+            rows = F.embedding(before.to(self.device), parts.markov.before)
             logits = logits + parts.markov.after(rows)
         return logits
 

@@ -9,37 +9,48 @@ What this does not do: it does not guess beyond its block.
 
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gardener.decoding.tree import Guess, Node, Opinion
 from gardener.draft.block import BlockNetwork
+from gardener.draft.block_context import Context
 from gardener.draft.calibration import Calibration
+from gardener.draft.device.blocks import RecordedBlocks, RecordedContext
 from gardener.draft.drafter import Draft
 from gardener.draft.incremental import AT_ONCE, NoGuesses
 from gardener.draft.predictions import Predictions
 from gardener.draft.ranking import Ranking
 from gardener.errors import LocalError, RemoteError
-from gardener.model.kv_cache import KVCache
+from gardener.model.device.graphs import Recorder
 from gardener.model.tensors import unpack
 from gardener.protocol import tensors
 from gardener.protocol.sampling import GREEDY, Sampling
 
+AnyContext: TypeAlias = Context | RecordedContext
+"""What is computed of one text."""
+
 
 class BlockDrafter:
     """A drafter from a network, which all its drafts share, as they do the calibration. `width`:
-    most guesses at one place. `numbers`: see `Incremental`."""
+    most guesses at one place. `numbers`, `recorder`: see `Incremental`."""
 
     instant = False
 
     def __init__(
-        self, network: BlockNetwork, calibration: Calibration, width: int = 8, numbers: str = ""
+        self,
+        network: BlockNetwork,
+        calibration: Calibration,
+        width: int = 8,
+        numbers: str = "",
+        recorder: Recorder | None = None,
     ) -> None:
         self.name, self.taps = network.name, network.taps
         self.numbers = numbers or str(network.dtype).removeprefix("torch.")
         self.network, self.calibration, self._width = network, calibration, width
+        self._recorded = None if recorder is None else RecordedBlocks(network, recorder, width)
 
     @property
     def context(self) -> int:
@@ -54,41 +65,25 @@ class BlockDrafter:
         source: tuple[Draft | None, int] | None = None,
     ) -> Draft:
         """See `Drafter`."""
-        known = self._known(source)
+        known = self._known(source, len(prompt))
         if known is None:  # features of what is shared will never come
             return NoGuesses()
         return BlockDraft(self.network, self.calibration, self._width, prompt, sampling, known)
 
-    def _known(self, source: tuple[Draft | None, int] | None) -> "Context | None":
+    def _known(self, source: tuple[Draft | None, int] | None, prompt: int) -> AnyContext | None:
         """What is known of a text to begin with: all but the last of the tokens that it shares
         with another one, with which its own features begin. None: it cannot be had."""
         there, tokens = source or (None, 1)
         if tokens == 1:
-            return Context(self.network)
+            return self._begun(prompt)
         known = there.context(tokens - 1) if isinstance(there, BlockDraft) else None
         return known and known.beginning(tokens - 1)
 
-
-class Context:
-    """What the layers see of the first `known` tokens of one text."""
-
-    def __init__(self, network: BlockNetwork) -> None:
-        self._network = network
-        self.cache: KVCache = network.cache()
-        self.known = 0
-
-    def add(self, features: Tensor) -> None:
-        """Of the next tokens, [tokens, taps * width]."""
-        self._network.context(self.cache, features, self.known)
-        self.known += len(features)
-
-    @torch.inference_mode()
-    def beginning(self, tokens: int) -> "Context":
-        """A copy of that of the first tokens."""
-        copy = Context(self._network)
-        copy.cache.copy(self.cache, np.arange(tokens))
-        copy.known = tokens
-        return copy
+    def _begun(self, prompt: int) -> AnyContext:
+        """Of a text with so many tokens, of which nothing is known."""
+        if self._recorded is not None and self._recorded.network is self.network:
+            return self._recorded.open(prompt)
+        return Context(self.network)
 
 
 class BlockDraft:
@@ -101,7 +96,7 @@ class BlockDraft:
         width: int,
         prompt: Sequence[int],
         sampling: Sampling,
-        context: Context,
+        context: AnyContext,
     ) -> None:
         self._network, self._width = network, width
         self._tokens = list(prompt)  # the certain text
@@ -110,7 +105,7 @@ class BlockDraft:
         self._predictions = Predictions(calibration)
         self._context = context
         self._features: list[Tensor] = []  # of tokens that are not in the context yet
-        self._outputs: Tensor | None = None  # [levels, width], below the root
+        self._blocked = False  # whether the block behind the root is computed
 
     # --- the protocol ------------------------------------------------------------------------
 
@@ -121,14 +116,14 @@ class BlockDraft:
             raise RemoteError(f"features of {len(features)} taps came, {due} were asked")
         if features[0].shape[0]:
             parts = [unpack(tensor) for tensor in features]
-            wide = torch.cat(parts, -1).to(self._network.device, self._network.dtype)
+            wide = torch.cat(parts, -1).to(self._network.dtype)
             self._features += torch.split(wide, AT_ONCE)
         for node in nodes:
             self._predictions.learn(node)
             self._tokens.append(node.token)
             self._root = node.id
         if nodes:
-            self._outputs = None
+            self._blocked = False
             self._predictions.keep(range(self._root, sys.maxsize))  # older ones are dead
 
     def expand(self, paths: Sequence[Sequence[Node]]) -> Sequence[Opinion]:
@@ -144,7 +139,7 @@ class BlockDraft:
             guesses = iter(self._guess(near) if near else ())
             return [next(guesses) if len(path) <= self._network.levels else () for path in paths]
 
-    def context(self, tokens: int) -> Context | None:
+    def context(self, tokens: int) -> AnyContext | None:
         """Its context, once that of the first `tokens` is there; None: it cannot be yet."""
         with torch.inference_mode():
             self._catch_up()
@@ -162,12 +157,14 @@ class BlockDraft:
 
     def _guess(self, paths: Sequence[Sequence[Node]]) -> list[tuple[Guess, ...]]:
         """Calibrated guesses after the last nodes of these paths."""
-        if self._outputs is None:
-            place = len(self._tokens) - 1
-            self._outputs = self._network.block(self._context.cache, self._tokens[-1], place)
+        if not self._blocked:
+            self._context.block(self._tokens[-1])
+            self._blocked = True
         nodes = [path[-1] for path in paths]
         depths = [len(path) - 1 for path in paths]
-        logits = self._network.logits(self._outputs[depths], [node.token for node in nodes])
+        before = [node.token for node in nodes]
         below = [[node.token for node in path[1:]] for path in paths]
-        tokens, log_q = self._ranking.best(logits, self._width, self._tokens, below)
+        tokens, log_q = self._context.best(
+            depths, before, self._ranking, self._width, self._tokens, below
+        )
         return self._predictions.make(nodes, tokens, log_q, depths)

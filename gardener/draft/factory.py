@@ -11,6 +11,7 @@ from gardener.errors import UserError
 from gardener.runtime.wording import Say
 
 if TYPE_CHECKING:  # it imports torch
+    from gardener.draft.block import BlockNetwork
     from gardener.draft.network import DraftNetwork
     from gardener.model.device.graphs import Recorder
     from gardener.model.kernels.interface import Make
@@ -143,7 +144,8 @@ def _of_head(head: Path, model: Path, settings: DraftSettings) -> Drafter:
     numbers = "" if make is untried_linear else "int8"
     if is_one_pass(head):
         block = load_block(head, model, dtype=dtype, device=settings.device, make=make)
-        return BlockDrafter(block, calibration, numbers=numbers)
+        recorder = _recorder(block, settings)
+        return BlockDrafter(block, calibration, numbers=numbers, recorder=recorder)
     eagle = load_eagle(head, model, dtype=dtype, device=settings.device, make=make)
     recorder = _recorder(eagle, settings)
     return Incremental(eagle, calibration, numbers=numbers, recorder=recorder)
@@ -179,7 +181,7 @@ def _small_model(folder: Path, model: Path, settings: DraftSettings, say: Say) -
     return Incremental(network, Calibration(), recorder=_recorder(network, settings))
 
 
-def _recorder(network: "DraftNetwork", settings: DraftSettings) -> "Recorder | None":
+def _recorder(network: "DraftNetwork | BlockNetwork", settings: DraftSettings) -> "Recorder | None":
     """How the work of a network is recorded. Which experts are read, nobody knows beforehand."""
     from gardener.model.device.graphs import recorder
 

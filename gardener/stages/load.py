@@ -99,6 +99,7 @@ def _passes(
     sizes: Sequence[int],
     dtype: torch.dtype,
     device: torch.device,
+    sizes: Sequence[int],
     graphs: Graphs,
 ) -> Passes:
     """How the layers are computed there; `sizes`: of its passes, on a device."""

@@ -21,9 +21,10 @@ from gardener.draft.device.steps import (
     filled,
     looked,
     move,
+    said,
 )
 from gardener.draft.network import DraftNetwork
-from gardener.draft.ranking import Ranking, apart, fetched
+from gardener.draft.ranking import Ranking
 from gardener.model.device.fetch import Fetch
 from gardener.model.device.graphs import Graphs, Recorder
 from gardener.model.kv_slots import SlotTable
@@ -183,10 +184,7 @@ class RecordedRows:
         due, self._due = self._due, None
         made = self._recorded.step(self._seat, due, self._slots(rows), ranking.plain)
         assert made is not None
-        if ranking.plain:
-            tokens, log_q = apart(self._recorded.fetch(made)[:, : len(rows), :count])
-            return tokens, ranking.bounded(log_q)
-        return fetched(*ranking.best(made[: len(rows)], count, text, paths))
+        return said(made, self._recorded.fetch, ranking, count, text, paths)
 
     def take_over(self, slot: int) -> None:
         """See `ComputedRows`: its output stands in its slot, which is the root's."""

@@ -4,21 +4,39 @@ Texts come and go, and what is recorded for one serves the next one that takes i
 """
 
 from collections import deque
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from gardener.draft.network import DraftNetwork
+from gardener.model.architecture import Architecture
 from gardener.model.device.graphs import Graphs
 from gardener.model.kv_cache import KVCache
 from gardener.model.placement import Ints
-from gardener.model.rotary import Rotation
+from gardener.model.rotary import Rotary, Rotation
 
 FIRST_SLOTS = 1024
 """Slots of a seat at least, a power of two."""
 
 MOST_FREE = 4
 """Seats without a text that are kept."""
+
+
+class Seated(Protocol):
+    """What a seat must know of a network."""
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def outputs(self) -> int: ...
+    @property
+    def shape(self) -> Architecture: ...
+    @property
+    def rotary(self) -> Rotary: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def device(self) -> torch.device: ...
 
 
 class ShiftingCache(KVCache):
@@ -39,7 +57,7 @@ class Seat:
     outputs  [slots + 1, outputs of the network] by slot, the last one is zero for good
     """
 
-    def __init__(self, number: int, network: DraftNetwork, slots: int) -> None:
+    def __init__(self, number: int, network: Seated, slots: int) -> None:
         self.number, self._network = number, network
         device = network.device
         self.cache = ShiftingCache(network.layers, network.shape, network.dtype, device)
@@ -84,7 +102,7 @@ class Seats:
     """All seats of a network. What is recorded in `graphs` has keys that begin with the number of a
     seat, and is forgotten with its addresses. For one thread, but for `give_back`."""
 
-    def __init__(self, network: DraftNetwork, *graphs: Graphs) -> None:
+    def __init__(self, network: Seated, *graphs: Graphs) -> None:
         self._network, self._graphs = network, graphs
         self._free: list[Seat] = []
         self._returned: deque[Seat] = deque()

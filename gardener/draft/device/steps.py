@@ -3,6 +3,7 @@
 All of it reads fixed addresses only and never waits, and may be done twice: so it can be recorded.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,8 +13,9 @@ from gardener.draft.computed_rows import LARGEST
 from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import Seat
 from gardener.draft.network import DraftNetwork, DraftRows
-from gardener.draft.ranking import likeliest, together
+from gardener.draft.ranking import Ranking, apart, fetched, likeliest, together
 from gardener.model.attention import Span, quick_attention
+from gardener.model.device.fetch import Fetch
 
 ROWS = (4, 16, 64, 256)
 """Sizes of a step: fewer rows are filled up. More are filled up to a multiple of the last one."""
@@ -81,11 +83,8 @@ class Steps:
             self._compute(seat, size, given)
         if not size.asked:
             return None
-        network = self.network
-        logits = network.logits(seat.outputs.index_select(0, given["asked"]))
-        if not size.best:
-            return logits.float()
-        return together(*likeliest(logits, self._width, network.tokens))
+        logits = self.network.logits(seat.outputs.index_select(0, given["asked"]))
+        return guessed(logits, size.best, self._width, self.network.tokens)
 
     def _compute(self, seat: Seat, size: Size, given: dict[str, Tensor]) -> None:
         """Rows that are new, or computed anew."""
@@ -98,15 +97,39 @@ class Steps:
             before = seat.outputs.index_select(0, ints[SOURCE][:1])
         elif network.taps:
             features = seat.outputs.index_select(0, ints[SOURCE])
-        nothing = torch.zeros(given["hidden"].shape, dtype=network.dtype, device=network.device)
-        biases = dict(
-            zip(self.windows, nothing.masked_fill_(given["hidden"], -torch.inf), strict=True)
-        )
+        biases = dict(zip(self.windows, bias(given["hidden"], network.dtype), strict=True))
         span = Span(0, size.rows, seat.cache, self._kernel, slots, size.look, biases)
         rotations = seat.rotations(ints[POSITION])
         rows = DraftRows(embedded, features, size.true, before, rotations, [span])
         outputs = network.run(rows).nan_to_num(0.0).clamp_(-LARGEST, LARGEST)
         seat.outputs.index_copy_(0, slots, outputs)
+
+
+def bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores, where bool `hidden` says which are not seen."""
+    nothing = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return nothing.masked_fill_(hidden, -torch.inf)
+
+
+def guessed(logits: Tensor, best: bool, width: int, tokens: Tensor | None) -> Tensor:
+    """What work says of logits [asked, places]: the best guesses, put `together`, or all of them in
+    float32. `width` and `tokens`: see `ranking.likeliest`."""
+    return together(*likeliest(logits, width, tokens)) if best else logits.float()
+
+
+def said(
+    made: Tensor,
+    fetch: Fetch,
+    ranking: Ranking,
+    count: int,
+    text: Sequence[int],
+    paths: Sequence[Sequence[int]],
+) -> tuple[Tensor, Tensor]:
+    """What work has `guessed` as `Ranking.best` says it; on the CPU."""
+    if ranking.plain:
+        tokens, log_q = apart(fetch(made)[:, : len(paths), :count])
+        return tokens, ranking.bounded(log_q)
+    return fetched(*ranking.best(made[: len(paths)], count, text, paths))
 
 
 def move(seat: Seat, given: dict[str, Tensor]) -> None:
