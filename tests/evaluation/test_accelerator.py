@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from device_stages import compute_on
 from rich.console import Console
 
 from benchmarks.accelerator import parts, processes
@@ -28,9 +28,7 @@ from benchmarks.accelerator.stage import Cell, Unit, Wanted, order, units_of
 from benchmarks.accelerator.tables import show
 from benchmarks.shapes import write_folder
 from gardener.decoding.costs import Costs
-from gardener.model.device.graphs import Recording
 from gardener.protocol.messages import Card, Timing
-from gardener.stages import load
 
 CARD: dict[str, Any] = {
     "stage": 1,
@@ -260,25 +258,10 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing(["stage", "speed"], "a.gguf") == ["msgspec", "gguf"]
 
 
-class Recorded:
-    """Stands for a device that records: counts how often what it recorded was replayed."""
-
-    def __init__(self) -> None:
-        self.replays = 0
-
-    def record(self, work: Callable[[], Any]) -> Recording:
-        return Recording(work(), self.replay)
-
-    def replay(self) -> None:
-        self.replays += 1
-
-
 def test_what_is_timed_alone_is_the_graph_of_the_pass(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    recorded = Recorded()
-    monkeypatch.setattr(load, "on_host", lambda device: False)
-    monkeypatch.setattr(load, "recorder", lambda device, wanted: recorded if wanted else None)
+    recorded = compute_on("a device", monkeypatch)
     wanted = Wanted.of("cpu", quick=True)
     write_folder(tmp_path / "model", wanted.shape, 64, range(1, wanted.shape.layers - 1))
     timed = Passes()
