@@ -5,6 +5,7 @@ import pytest
 from recorders import Replaying
 
 from gardener.model.device.graphs import Recorder
+from gardener.model.kernels import machine
 from gardener.stages import load
 
 PLACES = ["a processor", "a device", "a device without graphs"]
@@ -19,7 +20,7 @@ def compute_on(place: str, monkeypatch: pytest.MonkeyPatch) -> Replaying:
         return replaying if wanted and place == "a device" else None
 
     if place != PLACES[0]:
-        monkeypatch.setattr(load, "on_host", lambda device: False)
+        monkeypatch.setattr(machine, "has_own_kernels", lambda device: True)
         monkeypatch.setattr(load, "recorder", recorder)
     return replaying
 
