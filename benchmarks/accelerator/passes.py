@@ -68,6 +68,7 @@ class Passes:
         self._stage = stage
         return {"seconds": seconds, "bytes": stage.memory, "spread": stage.spread}
 
+    @torch.inference_mode()
     def time(self, rows: int, text: int, seconds: float, least: int) -> dict[str, Any]:
         """Passes of `rows` rows after `text` tokens, for about so many seconds, `least` at
         least."""
@@ -125,9 +126,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is no answer
     passes = Passes()
-    with torch.inference_mode():
-        for line in sys.stdin:
-            print(json.dumps(answer(passes, line)), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(passes, line)), file=answers, flush=True)
 
 
 if __name__ == "__main__":
