@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gardener.draft.block import BlockNetwork
+from gardener.draft.device.lane import Lane
 from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import Seat, Seats
 from gardener.draft.device.steps import bias, filled, guessed, looked, said
@@ -49,12 +50,14 @@ class _Question(NamedTuple):
 
 
 class RecordedBlocks:
-    """What all texts of a network share: seats, recordings, and what is sent."""
+    """What all texts of a network share: seats, recordings, and what is sent. All of their work is
+    given to the device in its `lane`."""
 
     def __init__(self, network: BlockNetwork, recorder: Recorder, width: int) -> None:
         """`width`: most guesses at one place."""
         self.network, self._width = network, width
         self._graphs, self.fetch = Graphs(recorder), Fetch(network.device)
+        self.lane = Lane(network.device)
         self.seats = Seats(network, self._graphs)
         self._kernel = quick_attention(network.device)
         self._parcels: dict[_Size, Parcel] = {}
@@ -152,7 +155,7 @@ class RecordedContext:
     in the slots of its places."""
 
     def __init__(self, recorded: RecordedBlocks, prompt: int) -> None:
-        self._recorded = recorded
+        self._recorded, self.lane = recorded, recorded.lane
         self._seat = recorded.seats.take(prompt + AHEAD)
         self.known = 0
         self._joining: tuple[int, Tensor] | None = None  # to be computed with what comes next

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gardener.draft.computed_rows import SPARE
+from gardener.draft.device.lane import Lane
 from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import Seat, Seats
 from gardener.draft.device.steps import (
@@ -53,11 +54,13 @@ class _Due(NamedTuple):
 
 
 class Recorded:
-    """What all texts of a network share: seats, recordings, and what is sent."""
+    """What all texts of a network share: seats, recordings, and what is sent. All of their work is
+    given to the device in its `lane`, except where it is said to be from any thread."""
 
     def __init__(self, network: DraftNetwork, recorder: Recorder, width: int) -> None:
         """`width`: most guesses at one place."""
         self.network, self._steps = network, Steps(network, width)
+        self.lane = Lane(network.device)
         self._graphs, self._moving = Graphs(recorder), Graphs(recorder)
         self.seats = Seats(network, self._graphs, self._moving)
         self.fetch = Fetch(network.device)
@@ -137,7 +140,7 @@ class RecordedRows:
     """See `ComputedRows`, which does the same anew each time."""
 
     def __init__(self, recorded: Recorded, prompt: int, shared: int = 0) -> None:
-        self._recorded, self.prompt = recorded, prompt
+        self._recorded, self.prompt, self.lane = recorded, prompt, recorded.lane
         self.table = SlotTable(prompt, MOST_CONTEXT, SPARE, shared)
         self._seat = recorded.seats.take(prompt + AHEAD)
         self._due: _Due | None = None
