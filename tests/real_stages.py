@@ -19,6 +19,7 @@ from gardener.decoding.policy import Bounds, make
 from gardener.decoding.speculation import Speculation
 from gardener.decoding.tree import Guess
 from gardener.model.checkpoint.slices import Slice
+from gardener.model.device.seats import LEAST
 from gardener.model.kv_slots import SlotTable
 from gardener.protocol.messages import Advance, Close, Open, Segment, Verdict
 from gardener.protocol.reports import Failed
@@ -165,7 +166,9 @@ class RealStages:
             return False
         self.chance.choice(choices)()
         for executor, scheduler in zip(self.executors, self.schedulers, strict=True):
-            assert executor.kv_memory <= scheduler.slots * executor.kv_slot
+            waste = executor.passes.waste
+            most = waste * scheduler.slots + (LEAST * len(self.asked) if waste > 1 else 0)
+            assert executor.kv_memory <= most * executor.kv_slot
         return True
 
     def _choices(self) -> list[Callable[[], object]]:

@@ -183,8 +183,9 @@ class Loader:
         self._quant = quant
         self._linears = LinearReader(self._checkpoint, dtype, device, quant)
         self._head_linears = LinearReader(self._checkpoint, dtype, device, quant_head)
-        # What a router says decides how later layers round, so it must be as exact as attention.
-        wide = rounds and dtype == torch.float32
+        # What a router says decides how later layers round, so it must be as exact as attention. On
+        # a device, float32 is so as well: whatever the time, rows take numbers that agree.
+        wide = rounds and dtype == torch.float32 and not machine.has_own_kernels(device)
         self._gate: Make = partial(batch_invariant, Exact) if wide else linear
         self._spread = 0.0
         self._nothing_else()
@@ -336,9 +337,11 @@ class Loader:
             )
 
     def release(self) -> None:
-        """Give back the memory of what was read, see `Checkpoint.release`."""
+        """Give back the memory of what was read, see `Checkpoint.release`, and of trials."""
         self._checkpoint.release()
         give_back()
+        if self._device.type in ("cuda", "mps"):  # others have none to give back
+            torch.get_device_module(self._device).empty_cache()
 
     def table(self) -> Tensor:
         """The embedding, all of it. On the CPU it stays in the mapped file if it is not quantised

@@ -34,6 +34,8 @@ def decided(quant: str, dtype: str, device: str, threads: int, say: Callable[[st
         if times > _SLOW:
             say(f"{quant} takes {times:.1f} times what {_RIVALS[quant]} takes on this processor")
     if quant != "none" and machine.has_own_kernels(where):
+        if quant in _RIVALS:
+            seconds(quant, numbers, where)  # raises what it lacks
         times = _times(quant, "none", numbers, where)
         if times > _SLOW_THERE:
             say(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from device_stages import compute_on
 from real_stages import RealStages
 
 from gardener.decoding.tree import Guess
@@ -77,11 +78,13 @@ def ring(
     return RealStages(folder, cut, random.Random(2))
 
 
+@pytest.mark.parametrize("place", ["a processor", "a device without graphs"])
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_guess_that_overflows_changes_nothing(
-    cut: str, how: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    cut: str, how: str, place: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    compute_on(place, monkeypatch)
     sampling, best = HOW[how]
     plain = ring(folder, CUTS[cut], monkeypatch)
     asked = plain.ask(PROMPT, 24, sampling=sampling, logprobs=best)

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from device_stages import anywhere as anywhere
 
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.kv_slots import SlotTable
 from gardener.model.tensors import unpack
 from gardener.protocol.messages import Open
-from gardener.stages import passes
+from gardener.stages import load, passes
 from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
+
+pytestmark = pytest.mark.usefixtures("anywhere")
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 ROOT = len(PROMPT) - 1
@@ -134,6 +137,7 @@ def test_without_an_order_of_sums_attention_is_computed_in_float64(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = stage_of(folder)
+    monkeypatch.setattr(load, "on_host", lambda device: True)
     monkeypatch.setattr(passes, "least_lines", lambda *shape: None)
     stage, end = stage_of(folder), len(PROMPT)
     row = [end + 3], [end + 2], [end + 2], [14]

@@ -91,7 +91,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
             ["nf4 takes 2.3 times what bfloat16 takes on this device: its use is to save memory"],
         ),
         ("fp4", "fp4", []),  # hardly slower
-        ("llm-int8", "llm-int8", []),  # cannot be had
+        ("llm-int8", "llm-int8", []),
         ("int8", "int8", []),  # widened, as loading says
         ("none", "none", []),
     ],
@@ -99,7 +99,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_device_is_told_what_is_slower_than_16_bits(
     kind: str, taken: str, said: list[str], monkeypatch: pytest.MonkeyPatch, elsewhere: None
 ) -> None:
-    timed(monkeypatch, none=1.0, int4=0.5, nf4=2.3, fp4=1.05)
+    timed(monkeypatch, none=1.0, int4=0.5, nf4=2.3, fp4=1.05, llm_int8=0.9)
     lines: list[str] = []
     assert decided(kind, "bfloat16", "cpu", torch.get_num_threads(), lines.append) == taken
     assert lines == said
@@ -122,14 +122,15 @@ def test_a_device_on_which_bitsandbytes_does_not_work_says_so(
 ) -> None:
     def fails(quant: str) -> Make:
         def make(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
-            raise NotImplementedError("no operator for MPS\nand a long tale")
+            raise AssertionError("no operator for MPS\nand a long tale")
 
         return make
 
     monkeypatch.setattr(quickest, "quantised", fails)
     quickest.seconds.cache_clear()
-    with pytest.raises(UserError, match=r"nf4 does not work on cpu \(no operator for MPS\): take"):
-        decided("auto", "float32", "cpu", torch.get_num_threads(), pytest.fail)
+    for kind in ("auto", "nf4"):
+        with pytest.raises(UserError, match=r"nf4 does not work on cpu \(no operator for MPS\): t"):
+            decided(kind, "float32", "cpu", torch.get_num_threads(), pytest.fail)
     with pytest.raises(UserError, match="--quant int4 is widened on cpu"):
         quickest.seconds("int4", torch.float32, CPU)
 

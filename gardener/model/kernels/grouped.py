@@ -54,6 +54,14 @@ class Grouped:
         parts = (self.steps, self.scales, self.zeros, self.minima)
         return sum(part.nbytes for part in parts if part is not None)
 
+    def on(self, device: torch.device) -> "Grouped":
+        """The same there."""
+        zeros, minima = (
+            part if part is None else part.to(device) for part in (self.zeros, self.minima)
+        )
+        steps, scales = self.steps.to(device), self.scales.to(device)
+        return Grouped(self.bits, self.group, steps, scales, zeros, minima)
+
     def rows(self, outputs: Tensor) -> "Grouped":
         """Only these outputs, by number. Raises IndexError for one that is not there."""
 

@@ -77,8 +77,10 @@ def _one(
 
 
 def _widened(name: str, weight: Grouped, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The weights [outputs, inputs] there and so, a part after the other: not all of them are there
-    in float32."""
+    """The weights [outputs, inputs] there and so. They are widened there, a part after the other:
+    not all of them are there in float32."""
     outputs, inputs = weight.shape
     parts = torch.split(torch.arange(outputs), max(_PART // inputs, 1))
-    return torch.cat([in_dtype(name, weight.rows(part).widened(), device, dtype) for part in parts])
+    return torch.cat(
+        [in_dtype(name, weight.rows(part).on(device).widened(), device, dtype) for part in parts]
+    )

@@ -4,7 +4,7 @@ from functools import cache, partial
 
 import torch
 
-from gardener.errors import UserError
+from gardener.errors import GardenerError, UserError
 from gardener.model.kernels import device_clock, int4_device, machine
 from gardener.model.kernels.bitsandbytes_linear import quantised
 from gardener.model.kernels.grouped_device import on_device
@@ -56,7 +56,9 @@ def seconds(quant: str, dtype: torch.dtype, device: torch.device) -> float:
         if machine.has_own_kernels(device):
             return sum(device_clock.seconds(run, device) for run in runs)
         return sum(least_seconds(run) for run in runs)
-    except (RuntimeError, ValueError, AttributeError) as error:
+    except GardenerError:
+        raise
+    except Exception as error:  # whatever a package comes to on a device that it was not made for
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"--quant {quant} does not work on {device} ({reason}): take another kind, or none"

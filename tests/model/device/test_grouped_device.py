@@ -1,19 +1,24 @@
 """Layers in 4 and 8 bits on a device. Its kernel is played by that of torch for the CPU, which
 takes the same scales and zeros; what is packed for the device is looked at without one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
+from real_stages import decoded
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
 from gardener.model.block import Block
+from gardener.model.checkpoint.quantised import Quantised
+from gardener.model.checkpoint.slices import parse_layers
+from gardener.model.checkpoint.split import Stored, split
 from gardener.model.device.sizes import FEW, ROWS
 from gardener.model.kernels import int4_device, machine
 from gardener.model.kernels.batch_invariant import Padded
@@ -22,10 +27,15 @@ from gardener.model.kernels.grouped import Grouped
 from gardener.model.kernels.grouped_device import on_device
 from gardener.model.kernels.int4_device import Int4Linear, Kernel, takes
 from gardener.model.kernels.rounding import rounded
+from gardener.model.kv_slots import SlotTable
 from gardener.model.loader import Loader
+from gardener.protocol.messages import Open
+from gardener.stages import load
+from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
 
 CPU = torch.device("cpu")
+PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 
 
 def _packed_here(steps: Tensor, inner: int) -> Tensor:
@@ -199,6 +209,18 @@ def test_a_stage_in_4_bits_is_computed_operation_by_operation(folder: Path) -> N
     ]
 
 
+def test_what_trials_took_is_given_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = Loader(folder, Architecture.read(folder), torch.bfloat16, CPU, "int4")
+    given: list[str] = []
+    module = SimpleNamespace(empty_cache=lambda: given.append("back"))
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    loader.release()
+    assert given == []
+    monkeypatch.setattr(loader, "_device", torch.device("cuda"))
+    loader.release()
+    assert given == ["back"]
+
+
 def test_it_says_what_it_widened(folder: Path) -> None:
     said: list[str] = []
     small = load_stage(folder, quant="int4", quant_head="none", say=said.append)
@@ -211,3 +233,40 @@ def test_it_says_what_it_widened(folder: Path) -> None:
     )
     assert small.memory < wide.memory
     assert small.spread == wide.spread == 0.0
+
+
+def test_a_stage_in_4_bits_writes_in_few_rows_what_it_would_in_many(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From folders that `split` wrote, of which the CPU reads the same numbers."""
+    split(folder, parse_layers("0-1,2-3", 4), tmp_path, stored=Stored(quantised=Quantised("int4")))
+    monkeypatch.setattr(load, "on_host", lambda device: False)
+    sizes: list[int] = []
+    monkeypatch.setattr(int4_device, "KERNELS", {"cpu": STAND_IN._replace(multiply=_noted(sizes))})
+    stages = [load.load_stage(tmp_path / f"stage-{number}") for number in (1, 2)]
+    assert {stage.quant for stage in stages} == {"int4"}
+    sizes.clear()
+    text = decoded(stages, PROMPT, 12)
+    assert set(sizes) == {1, 8}
+    sizes.clear()
+    placement = SlotTable(20, 50).place(range(20), range(-1, 19), range(20))
+    placed = PlacedSegment(1, placement, [*PROMPT, *text])
+    picks: tuple[int, ...] = ()
+    for stage in stages:
+        stage.open(Open(1, 1, 1))
+        done = stage.run([placed])
+        assert done is not None
+        picks = done[0].picks
+        placed = PlacedSegment(1, placement, hidden=done[0].hidden, pick_rows=range(7, 19))
+    assert list(picks) == text
+    assert set(sizes) == {32}
+
+
+def _noted(sizes: list[int]) -> Callable[[Tensor, Tensor, int, Tensor], Tensor]:
+    """The stand-in, which tells how many rows it was given."""
+
+    def multiply(x: Tensor, packed: Tensor, group: int, scales: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return STAND_IN.multiply(x, packed, group, scales)
+
+    return multiply
