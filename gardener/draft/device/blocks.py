@@ -12,8 +12,8 @@ from gardener.draft.block import BlockNetwork
 from gardener.draft.device.lane import Lane
 from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import Seat, Seats
-from gardener.draft.device.steps import bias, filled, guessed, looked, said
-from gardener.draft.ranking import Ranking
+from gardener.draft.device.steps import bias, filled, looked
+from gardener.draft.ranking import Ranking, apart, fetched, likeliest, together
 from gardener.errors import LocalError
 from gardener.model.attention import Span, quick_attention
 from gardener.model.device.fetch import Fetch
@@ -26,7 +26,7 @@ AHEAD = 256
 class _Size(NamedTuple):
     """What a piece of work is: first so many tokens join the context, with those that fill up; then
     a block over so many slots is computed (0: none); then so many rows of it are asked about, for
-    the best guesses or for logits."""
+    the best guesses or for their outputs, as in `steps.Steps.work`."""
 
     joining: int
     look: int
@@ -74,7 +74,7 @@ class RecordedBlocks:
         question: _Question | None,
     ) -> Tensor | None:
         """Let features [tokens, taps * width] join the context from a place on, compute a block,
-        and see what follows rows of it, as `guessed`: as far as that is due."""
+        and see what follows rows of it, as far as that is due. See `Steps.work`."""
         size = _Size(
             0 if joining is None else filled(len(joining[1])),
             0 if block is None else looked(block.place + self.network.parts.size),
@@ -146,8 +146,10 @@ class RecordedBlocks:
         if not size.asked:
             return None
         outputs = seat.outputs.index_select(0, given["asked"])
+        if not size.best:
+            return outputs
         logits = network.logits(outputs, given["before"])
-        return guessed(logits, size.best, self._width, network.tokens)
+        return together(*likeliest(logits, self._width, network.tokens))
 
 
 class RecordedContext:
@@ -192,7 +194,12 @@ class RecordedContext:
         question = _Question([first + level for level in levels], before, ranking.plain)
         made = self._flush(question)
         assert made is not None
-        return said(made, self._recorded.fetch, ranking, count, text, paths)
+        asked, recorded = len(levels), self._recorded
+        if ranking.plain:
+            tokens, log_q = apart(recorded.fetch(made)[:, :asked, :count])
+            return tokens, ranking.bounded(log_q)
+        logits = recorded.network.logits(made[:asked], torch.tensor(before))
+        return fetched(*ranking.best(logits, count, text, paths))
 
     @torch.inference_mode()
     def beginning(self, tokens: int) -> "RecordedContext":

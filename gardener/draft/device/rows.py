@@ -22,10 +22,9 @@ from gardener.draft.device.steps import (
     filled,
     looked,
     move,
-    said,
 )
 from gardener.draft.network import DraftNetwork
-from gardener.draft.ranking import Ranking
+from gardener.draft.ranking import Ranking, apart, fetched
 from gardener.model.device.fetch import Fetch
 from gardener.model.device.graphs import Graphs, Recorder
 from gardener.model.kv_slots import SlotTable
@@ -187,7 +186,12 @@ class RecordedRows:
         due, self._due = self._due, None
         made = self._recorded.step(self._seat, due, self._slots(rows), ranking.plain)
         assert made is not None
-        return said(made, self._recorded.fetch, ranking, count, text, paths)
+        asked, recorded = len(rows), self._recorded
+        if ranking.plain:
+            tokens, log_q = apart(recorded.fetch(made)[:, :asked, :count])
+            return tokens, ranking.bounded(log_q)
+        logits = recorded.network.logits(made[:asked])
+        return fetched(*ranking.best(logits, count, text, paths))
 
     def take_over(self, slot: int) -> None:
         """See `ComputedRows`: its output stands in its slot, which is the root's."""
