@@ -1,12 +1,11 @@
 """Stages that compute as on a device, on the processor: filled up, at fixed addresses, and replayed
 by a stand-in that holds recordings to what they promise."""
 
-from collections.abc import Iterator
-
 import pytest
 from recorders import Replaying
 
 from gardener.model.device.graphs import Recorder
+from gardener.model.kernels import machine
 from gardener.stages import load
 
 PLACES = ["a processor", "a device", "a device without graphs"]
@@ -21,13 +20,14 @@ def compute_on(place: str, monkeypatch: pytest.MonkeyPatch) -> Replaying:
         return replaying if wanted and place == "a device" else None
 
     if place != PLACES[0]:
-        monkeypatch.setattr(load, "on_host", lambda device: False)
+        monkeypatch.setattr(machine, "has_own_kernels", lambda device: True)
         monkeypatch.setattr(load, "recorder", recorder)
     return replaying
 
 
 @pytest.fixture(params=PLACES)
-def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Stages compute everywhere once."""
-    compute_on(request.param, monkeypatch)
-    yield request.param
+    place: str = request.param
+    compute_on(place, monkeypatch)
+    return place

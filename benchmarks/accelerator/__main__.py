@@ -31,7 +31,7 @@ one sentence) and the model, for there is no hub to ask:
 """
 
 STAGE = ("torch", "transformers", "numpy", "safetensors", "msgspec", "platformdirs", "psutil")
-RING = (*STAGE, "tokenizers", "msgpack", "uvloop", "rich", "cyclopts", "filelock", "cryptography")
+RING = (*STAGE, "tokenizers", "msgpack", "uvloop", "rich", "cyclopts", "filelock")
 """Packages that the parts need; a model in GGUF needs `gguf` too."""
 
 

@@ -126,13 +126,13 @@ def last(lines: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of a command. status: None if it had to be ended. error: why there is no `out`, or
-    not all of it; "": it is whole."""
+    """What came of a command. status: None if it had to be ended. said: its last line to people;
+    where it had to be ended, that too."""
 
     status: int | None
     out: str
     seconds: float
-    error: str = ""
+    said: str
 
 
 def run(command: Sequence[str], seconds: float) -> Ran:
@@ -154,15 +154,15 @@ def run(command: Sequence[str], seconds: float) -> Ran:
         try:
             out, err = process.communicate(timeout=seconds)
             status = process.returncode
-            error = "" if out.strip() else last(err.splitlines())
+            said = last(err.splitlines())
         except subprocess.TimeoutExpired:
             out, err = _asked_to_end(process)
-            error = f"it was not done after {seconds:.0f} s ({last(err.splitlines())})"
+            said = f"it was not done after {seconds:.0f} s ({last(err.splitlines())})"
     finally:
         _under_way.discard(process)
         if process.poll() is None:  # one that is gone has a number that may be another's by now
             end(process.pid)
-    return Ran(status, out, time.monotonic() - begin, error)
+    return Ran(status, out, time.monotonic() - begin, said)
 
 
 def stop() -> None:

@@ -126,12 +126,13 @@ def verified(
         asked = ["--count", str(count), "--max-new-tokens", str(tokens)]
         asked += ["--policies", ",".join(policies), "--reference", "plain", "--json"]
         ran = run(_command(seen, "verify", [*ring.options(model, device), *asked]), time)
-        found = Verified(ring, ran.seconds, error=ran.error)
+        found = Verified(ring, ran.seconds)
         told = _json(ran.out)
         if told:
             found.exactness = told["exactness"]
             texts: list[dict[str, Any]] = told["comparisons"]
         else:
+            found.error = ran.said
             texts = [each["text"] for each in lines(seen) if "text" in each]
     for outcome in ("same", "tie", "different"):
         setattr(found, outcome, sum(each["outcome"] == outcome for each in texts))
@@ -157,10 +158,9 @@ def evaluated(
         asked += [] if data is None else ["--data", str(data)]
         ran = run(_command(seen, "eval", [*ring.options(model, device), *asked]), time)
         told = _json(ran.out) or _kept(out / "results.json")
-        found = Evaluated(ring, ran.seconds, error=ran.error)
-        found.passes = list(passes(lines(seen)))
-    if not told and not found.error:
-        found.error = "it told nothing"
+        found = Evaluated(ring, ran.seconds, passes=list(passes(lines(seen))))
+    if told.get("ended") != "done":
+        found.error = ran.said
     _take(found, told)
     return found
 

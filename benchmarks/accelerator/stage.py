@@ -34,7 +34,7 @@ FIRST_ROWS = (1, 16)
 LOADING = 60.0
 """Most seconds that a stage may load, its kernels tried out."""
 
-ONE = 30.0
+ONE = 20.0
 """And that a cell may take, its graph captured."""
 
 
@@ -191,7 +191,9 @@ def _in_one(
 ) -> None:
     """As many units as one process does; those that were begun are taken off the list."""
     try:
-        told = child.ask("device", LOADING, device=wanted.device, size=wanted.size)
+        told = child.ask(
+            "device", min(LOADING, budget.left), device=wanted.device, size=wanted.size
+        )
     except Lost as lost:
         told = {"error": str(lost)}
     if "error" in told:
@@ -202,7 +204,10 @@ def _in_one(
     while units and budget.left:
         unit = units.pop(0)
         try:
-            _unit(child, unit, wanted, folder, budget.share(2, len(units) + 2), found)
+            bound = _load(child, unit, wanted, folder, budget, found)
+            if bound is not None:
+                share = budget.share(2, len(units) + 2)
+                _cells(child, unit, wanted, bound, share, found)
         except Lost as lost:
             found.left_out.append(f"{unit}: {lost}")
             return
@@ -215,28 +220,36 @@ def _faster(before: dict[str, Any], now: dict[str, Any]) -> float:
     return float(max(before.get("bytes_per_second", 0.0), now["bytes_per_second"]))
 
 
-def _unit(
+def _load(
     child: Child, unit: Unit, wanted: Wanted, folder: Path, budget: Budget, found: Found
-) -> None:
-    """All of its cells for which there is time. Raises Lost."""
+) -> float | None:
+    """Its bound in milliseconds; None: it cannot be loaded. Raises Lost."""
     kind, shape = Kind.read(unit.kind), wanted.shape
-    held = {"first": 1, "end": shape.layers - 1, "layers": shape.layers}
     told = child.ask(
         "load",
-        LOADING,
+        min(LOADING, budget.left),
         folder=str(folder),
+        first=1,
+        end=shape.layers - 1,
+        layers=shape.layers,
         device=wanted.device,
         graphs=unit.graphs,
-        **held,
         **kind.how(),
     )
     if "error" in told:
         found.left_out.append(f"{unit}: {told['error']}")
-        return
-    layers = shape.layers - 2
-    size = min(float(told["bytes"]), kind.bytes * shape.layer_weights * layers)
+        return None
+    size = min(float(told["bytes"]), kind.bytes * shape.layer_weights * (shape.layers - 2))
     found.loaded.append(Loaded(unit.kind, unit.graphs, told["seconds"], size, told["bytes"]))
-    bound = size / found.device["bytes_per_second"] * 1e3
+    return size / float(found.device["bytes_per_second"]) * 1e3
+
+
+def _cells(
+    child: Child, unit: Unit, wanted: Wanted, bound: float, budget: Budget, found: Found
+) -> None:
+    """All of its cells for which there is time. Raises Lost."""
+    shape = wanted.shape
+    row = 2 * shape.kv_width * (shape.layers - 2) * ITEM[Kind.read(unit.kind).dtype]
     left = order(wanted.rows, wanted.texts)
     while left and budget.left:
         rows, text = left.pop(0)
@@ -245,8 +258,7 @@ def _unit(
         )
         if "error" in told:  # what follows on this device cannot be trusted
             raise Lost(f"{rows} rows after {text} tokens: {told['error']}")
-        cache = 2 * shape.kv_width * layers * (text + rows) * ITEM[kind.dtype]
-        found.cells.append(_cell(unit, rows, text, bound, cache, told))
+        found.cells.append(_cell(unit, rows, text, bound, row * (text + rows), told))
     if left:
         found.left_out.append(f"{unit}: {len(left)} of its cells: no time")
     found.loaded[-1] = replace(found.loaded[-1], **child.ask("memory", ONE))

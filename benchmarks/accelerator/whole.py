@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from types import FrameType
 
 from rich.console import Console
@@ -29,6 +30,8 @@ def run(given: argparse.Namespace, begin: float) -> None:
     report = Report({"machine": machine(), "device": given.device}, given.json)
     try:
         measure(asked, given.parts, whole, report)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
     finally:
         report.save()
         show(report, Console(width=None if sys.stdout.isatty() else WIDE))
@@ -42,6 +45,9 @@ def measure(asked: Asked, parts: list[str], whole: Budget, report: Report) -> No
         print(f"{part}: {budget.seconds:.0f} s at most", file=sys.stderr, flush=True)
         try:
             PARTS[part](asked, budget, report)
+        except Exception as error:  # the other parts shall still be measured
+            traceback.print_exc()
+            report.left_out[part].append(f"the rest: {type(error).__name__}: {error}")
         finally:
             report.seconds[part] = budget.spent
             report.save()

@@ -15,6 +15,7 @@ from gardener.model.checkpoint.slices import Slice
 from gardener.model.device.fetch import Fetch
 from gardener.model.device.laps import Laps
 from gardener.model.finite import is_finite
+from gardener.model.kernels import machine
 from gardener.model.kv_cache import KVCache, kept_dtype, slot_bytes
 from gardener.model.placement import Ints, Placement, merge
 from gardener.model.tensors import DTYPES, dtype_of, pack
@@ -76,7 +77,7 @@ class Executor:
     @property
     def loads_kernels(self) -> bool:
         """Whether the first pass of each size takes much longer than those after it."""
-        return self.device.type != "cpu"
+        return machine.has_own_kernels(self.device)
 
     @property
     def kv_memory(self) -> int:

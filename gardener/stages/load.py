@@ -13,6 +13,7 @@ from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.device.graphs import Graphs, recorder
 from gardener.model.device.look_trial import spread_of_attention
 from gardener.model.device.sizes import FEW, ROWS
+from gardener.model.kernels import machine
 from gardener.model.loader import Loader, check_rotary, device_of, held_slice
 from gardener.model.progress import Progress, nowhere
 from gardener.model.quants import of_head
@@ -87,11 +88,6 @@ def load_stage(
     )
 
 
-def on_host(device: torch.device) -> bool:
-    """Whether a stage computes as processors do."""
-    return device.type == "cpu"
-
-
 def _passes(
     architecture: Architecture,
     held: Slice,
@@ -102,7 +98,7 @@ def _passes(
     graphs: Graphs,
 ) -> Passes:
     """How the layers are computed there; `sizes`: of its passes, on a device."""
-    if on_host(device):
+    if not machine.has_own_kernels(device):
         return HostPasses(architecture, held, blocks, dtype)
     a = architecture
     return DevicePasses(
@@ -134,6 +130,7 @@ def _ends(
     loader.release()
     if held.is_last:
         head, layers = loader.head(), architecture.layers
-        outlet = Pick(head, layers) if on_host(device) else DevicePick(head, layers, graphs)
+        own = machine.has_own_kernels(device)
+        outlet = DevicePick(head, layers, graphs) if own else Pick(head, layers)
     loader.release()
     return intake, outlet

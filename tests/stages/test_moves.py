@@ -11,10 +11,11 @@ import torch
 from device_stages import anywhere as anywhere
 
 from gardener.model.checkpoint.slices import Slice
+from gardener.model.kernels import machine
 from gardener.model.kv_slots import SlotTable
 from gardener.model.tensors import unpack
 from gardener.protocol.messages import Open
-from gardener.stages import load, passes
+from gardener.stages import passes
 from gardener.stages.executor import Executor
 from gardener.stages.forward import PlacedSegment
 from gardener.stages.load import load_stage
@@ -137,7 +138,7 @@ def test_without_an_order_of_sums_attention_is_computed_in_float64(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = stage_of(folder)
-    monkeypatch.setattr(load, "on_host", lambda device: True)
+    monkeypatch.setattr(machine, "has_own_kernels", lambda device: False)
     monkeypatch.setattr(passes, "least_lines", lambda *shape: None)
     stage, end = stage_of(folder), len(PROMPT)
     row = [end + 3], [end + 2], [end + 2], [14]

@@ -15,6 +15,7 @@ from transformers import LlamaConfig
 from gardener.errors import LocalError
 from gardener.model.architecture import Architecture
 from gardener.model.attention import Attention, Scoring
+from gardener.model.device import look
 from gardener.model.device.look import FilledRows, efficient, kernel_for
 from gardener.model.device.sizes import CHUNK, ROWS, chunks, cut_of, filled
 from gardener.model.device.tails import deep, order, table
@@ -199,7 +200,9 @@ def test_chunks_that_a_cache_does_not_hold_are_named() -> None:
         FilledRows(ints, seen.cache, 1, order=slots)
 
 
-def test_which_kernel_a_device_has() -> None:
+def test_which_kernel_a_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kernel_for(torch.device("cuda"), Scoring(0.4)) is not efficient, "it is not here"
+    monkeypatch.setattr(look, "_has_efficient", lambda device: True)
     cuda, plain, capped = torch.device("cuda"), Scoring(0.4), Scoring(0.4, 3.0)
     assert kernel_for(cuda, plain) is efficient
     for device, scoring in ((CPU, plain), (cuda, capped), (torch.device("mps"), plain)):

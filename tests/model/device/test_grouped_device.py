@@ -240,7 +240,6 @@ def test_a_stage_in_4_bits_writes_in_few_rows_what_it_would_in_many(
 ) -> None:
     """From folders that `split` wrote, of which the CPU reads the same numbers."""
     split(folder, parse_layers("0-1,2-3", 4), tmp_path, stored=Stored(quantised=Quantised("int4")))
-    monkeypatch.setattr(load, "on_host", lambda device: False)
     sizes: list[int] = []
     monkeypatch.setattr(int4_device, "KERNELS", {"cpu": STAND_IN._replace(multiply=_noted(sizes))})
     stages = [load.load_stage(tmp_path / f"stage-{number}") for number in (1, 2)]
