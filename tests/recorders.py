@@ -63,8 +63,11 @@ class Replaying:
         """See `Recorder`. The work is done twice by the first replay, as on a real device."""
         self.recordings += 1
         watch = _Watch()
-        with watch:
-            made = work()
+        try:
+            with watch:
+                made = work()
+        except RuntimeError as error:  # `Graphs` would go on without
+            raise AssertionError(f"recorded work fails: {error}") from error
 
         def replay() -> None:
             self.replays += 1

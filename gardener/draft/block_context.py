@@ -1,6 +1,7 @@
 """What a one-pass head has computed of one text: the context, and the last block behind it."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ class Context:
         self.cache: KVCache = network.cache()
         self.known = 0
         self._outputs: Tensor | None = None  # [levels, width], of the last block
+
+    def lane(self) -> AbstractContextManager[object]:
+        """See `ComputedRows`."""
+        return nullcontext()
 
     def add(self, features: Tensor) -> None:
         """Of the next tokens, [tokens, taps * width], on the CPU."""

@@ -9,6 +9,7 @@ What this does not do: it does not guess beyond its block.
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TypeAlias
 
 import torch
@@ -65,7 +66,8 @@ class BlockDrafter:
         source: tuple[Draft | None, int] | None = None,
     ) -> Draft:
         """See `Drafter`."""
-        known = self._known(source, len(prompt))
+        with nullcontext() if self._recorded is None else self._recorded.lane():
+            known = self._known(source, len(prompt))
         if known is None:  # features of what is shared will never come
             return NoGuesses()
         return BlockDraft(self.network, self.calibration, self._width, prompt, sampling, known)
@@ -128,7 +130,7 @@ class BlockDraft:
 
     def expand(self, paths: Sequence[Sequence[Node]]) -> Sequence[Opinion]:
         """See `Draft`."""
-        with torch.inference_mode():
+        with self._context.lane(), torch.inference_mode():
             self._catch_up()
             if self._context.known < len(self._tokens) - 1:
                 return [None for _ in paths]

@@ -1,6 +1,7 @@
 """The rows of one text that a draft network has computed: keys, values and outputs, by slot."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -36,6 +37,10 @@ class ComputedRows:
         self._cache = KVCache(network.layers, network.shape, network.dtype, network.device)
         self._outputs = torch.zeros(0, 0)  # by slot
         self._last: Tensor | None = None  # [1, outputs], of the last certain row
+
+    def lane(self) -> AbstractContextManager[object]:
+        """The context in which to work: work is given to the device as everywhere else."""
+        return nullcontext()
 
     @torch.inference_mode()
     def beginning(self, shared: int, prompt: int) -> "ComputedRows":

@@ -11,6 +11,7 @@ nor guess after a prompt that is too short to have a row.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -73,19 +74,26 @@ class Incremental:
         """See `Drafter`."""
         if len(prompt) <= self.network.lead:
             return NoGuesses()
+        with nullcontext() if self._recorded is None else self._recorded.lane():
+            rows = self._rows(prompt, source)
+        if rows is None:  # features of what is shared will never come
+            return NoGuesses()
+        return IncrementalDraft(self.network, self.calibration, self._width, prompt, sampling, rows)
+
+    def _rows(self, prompt: Sequence[int], source: tuple[Draft | None, int] | None) -> Rows | None:
+        """Of a text that may begin with another one's; None: they cannot be had."""
+        lead = self.network.lead
         rows: Rows | None = None
         if source is not None:
             from_there, tokens = source
             shared = self._shared(from_there, tokens)
             if shared is not None:
-                lead = self.network.lead
                 rows = shared.beginning(tokens - lead, len(prompt) - lead)
-            elif self.taps:  # features of what is shared will never come
-                return NoGuesses()
-        rows = rows or self._rows(len(prompt) - self.network.lead)
-        return IncrementalDraft(self.network, self.calibration, self._width, prompt, sampling, rows)
+            elif self.taps:
+                return None
+        return rows or self._begun(len(prompt) - lead)
 
-    def _rows(self, prompt: int) -> Rows:
+    def _begun(self, prompt: int) -> Rows:
         """Of a new text. What is recorded is of the network that it was made with."""
         if self._recorded is not None and self._recorded.network is self.network:
             return self._recorded.open(prompt)
@@ -157,7 +165,7 @@ class IncrementalDraft:
 
     def expand(self, paths: Sequence[Sequence[Node]]) -> Sequence[Opinion]:
         """See `Draft`."""
-        with torch.inference_mode():
+        with self._rows.lane(), torch.inference_mode():
             self._catch_up()
             if not self._at_root:
                 return [None for _ in paths]

@@ -99,8 +99,8 @@ class Ranking:
 
     def _add(self, logits: Tensor, places: Tensor | None, noise: Sequence[Tensor]) -> None:
         """Add its noise to each row, and multiply by the temperature."""
-        for row, drawn in enumerate(noise):  # a matrix of all of them would take longer
-            logits[row] += drawn if places is None else drawn[places[row]]
+        add = row_by_row if logits.device.type == "cpu" else at_once
+        add(logits, places, noise)
         if self._sampling.temperature != 1:
             logits *= self._sampling.temperature
 
@@ -108,13 +108,28 @@ class Ranking:
         """The noise of the token of each logit, at these positions. Whole rows take as long as
         fifty tokens would, and are kept for other nodes at the same position."""
         places, device = logits.shape[-1], logits.device
-        rows = {each: self._row(noise, each, places).to(device) for each in set(positions)}
+        rows = {each: self._row(noise, each, places) for each in set(positions)}
+        if device.type != "cpu":  # in one copy, for each would wait
+            rows = dict(zip(rows, torch.stack(list(rows.values())).to(device), strict=True))
         return [rows[position] for position in positions]
 
     def _row(self, noise: Noise, position: int, places: int) -> Tensor:
         if self._numbers is None:
             return torch.from_numpy(noise.row(position, places))
         return torch.from_numpy(noise.row(position, int(self._numbers.max()) + 1)[self._numbers])
+
+
+def row_by_row(logits: Tensor, places: Tensor | None, noise: Sequence[Tensor]) -> None:
+    """Add to each row of logits its noise, one for each token, or that of the tokens in `places`.
+    On the CPU a matrix of all of it would take longer."""
+    for row, drawn in enumerate(noise):
+        logits[row] += drawn if places is None else drawn[places[row]]
+
+
+def at_once(logits: Tensor, places: Tensor | None, noise: Sequence[Tensor]) -> None:
+    """The same in few operations: on a device, it is their number that takes time."""
+    drawn = torch.stack(list(noise))
+    logits += drawn if places is None else drawn.gather(1, places)
 
 
 def likeliest(logits: Tensor, count: int, tokens: Tensor | None) -> tuple[Tensor, Tensor]:

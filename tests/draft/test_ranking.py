@@ -15,7 +15,7 @@ from gardener.decoding.tree import Tree
 from gardener.draft import ranking
 from gardener.draft.calibration import Calibration
 from gardener.draft.incremental import Incremental
-from gardener.draft.ranking import Ranking
+from gardener.draft.ranking import Ranking, at_once, row_by_row
 from gardener.draft.small_model import SmallModel
 from gardener.model.noise import Noise
 from gardener.protocol.sampling import GREEDY, Sampling
@@ -175,3 +175,15 @@ def test_a_drafter_that_is_the_target_is_always_right(name: str, tmp_path: Path)
             tree.advance(each.token)
             text.append(each.token)
         draft.settle(accepted, ())
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_noise_is_added_at_once_as_row_by_row(some: bool) -> None:
+    source = torch.Generator().manual_seed(1)
+    noise = torch.randn(3, 9, generator=source)
+    places = torch.randint(9, (3, 4), generator=source) if some else None
+    logits = torch.randn(3, 4 if some else 9, generator=source)
+    other = logits.clone()
+    row_by_row(logits, places, list(noise))
+    at_once(other, places, list(noise))
+    assert torch.equal(logits, other)

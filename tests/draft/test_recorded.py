@@ -15,6 +15,7 @@ import pytest
 import recorders
 import test_draft_model
 import test_eagle
+import tiny
 import torch
 from torch import Tensor
 
@@ -23,6 +24,8 @@ from gardener.draft.calibration import Calibration
 from gardener.draft.device import seats, steps
 from gardener.draft.device.rows import RecordedRows
 from gardener.draft.drafter import Draft
+from gardener.draft.eagle_files import load_eagle
+from gardener.draft.factory import DraftSettings, drafters
 from gardener.draft.incremental import Incremental, IncrementalDraft
 from gardener.draft.network import DraftNetwork
 from gardener.model.checkpoint.table import FloatTable
@@ -150,14 +153,14 @@ def test_heads_equal_the_plain_reference(kind: str, tmp_path: Path) -> None:
 
 
 def test_texts_one_after_the_other_and_two_at_once(network: DraftNetwork) -> None:
-    drafters, recorder = pair(network)
-    Story.begun(drafters, 12, seed=1).go_on(3)
+    both, recorder = pair(network)
+    Story.begun(both, 12, seed=1).go_on(3)
     gc.collect()
     known = recorder.recordings
-    Story.begun(drafters, 12, seed=1).go_on(3)
+    Story.begun(both, 12, seed=1).go_on(3)
     gc.collect()
     assert recorder.recordings == known, "the second text sits where the first one did"
-    stories = [Story.begun(drafters, length, seed=length) for length in (5, 20)]
+    stories = [Story.begun(both, length, seed=length) for length in (5, 20)]
     for _ in range(2):
         for story in stories:
             story.go_on(1)
@@ -170,8 +173,8 @@ def test_a_text_that_grows_out_of_its_seat(
     monkeypatch.setattr(seats, "FIRST_SLOTS", 16)
     monkeypatch.setattr("gardener.draft.device.rows.AHEAD", 0)
     monkeypatch.setattr(steps, "LOOK", 16)
-    drafters, _ = pair(network)
-    story = Story.begun(drafters, 8, seed=3)
+    both, _ = pair(network)
+    story = Story.begun(both, 8, seed=3)
     story.go_on(12)
     (draft, _) = story.drafts
     assert isinstance(draft, IncrementalDraft)
@@ -179,12 +182,12 @@ def test_a_text_that_grows_out_of_its_seat(
     assert draft._rows._seat.slots >= 64
     del draft, story
     gc.collect()
-    Story.begun(drafters, 9, seed=4).go_on(3)
+    Story.begun(both, 9, seed=4).go_on(3)
 
 
 def test_a_long_prompt_comes_in_pieces(network: DraftNetwork) -> None:
-    drafters, _ = pair(network)
-    story = Story.begun(drafters, 600, seed=5)
+    both, _ = pair(network)
+    story = Story.begun(both, 600, seed=5)
     story.ask(story.tree.root)
     story.go_on(2)
 
@@ -201,18 +204,18 @@ def test_a_long_prompt_comes_in_pieces(network: DraftNetwork) -> None:
     ids=["noise", "unknown noise", "cut", "penalties", "minimum"],
 )
 def test_however_the_target_picks(head: DraftNetwork, sampling: Sampling) -> None:
-    drafters, _ = pair(head)
-    Story.begun(drafters, 12, seed=6, sampling=sampling).go_on(4)
+    both, _ = pair(head)
+    Story.begun(both, 12, seed=6, sampling=sampling).go_on(4)
 
 
 def test_texts_that_begin_with_another_one(network: DraftNetwork) -> None:
-    drafters, _ = pair(network)
-    story = Story.begun(drafters, 12, seed=7)
+    both, _ = pair(network)
+    story = Story.begun(both, 12, seed=7)
     story.go_on(3)
     text = [story.chance.randrange(61) for _ in range(15)]
     drafts = [
         drafter.open(text, source=(draft, 10))
-        for drafter, draft in zip(drafters, story.drafts, strict=True)
+        for drafter, draft in zip(both, story.drafts, strict=True)
     ]
     begun = Story(drafts, text, story.taps, seed=8)
     begun.settle([], 5)  # from the last shared token on
@@ -224,8 +227,8 @@ def test_a_table_that_is_not_on_the_device(
     head: DraftNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FloatTable, "is_on", lambda self, device: False)
-    drafters, recorder = pair(head)
-    Story.begun(drafters, 12, seed=9).go_on(4)
+    both, recorder = pair(head)
+    Story.begun(both, 12, seed=9).go_on(4)
     assert recorder.replays
 
 
@@ -239,22 +242,60 @@ def test_accepted_rows_find_their_places(
         "gardener.draft.device.rows.move",
         lambda seat, given: made.append(1) or move(seat, given),  # type: ignore[func-returns-value]
     )
-    drafters, _ = pair(head)
-    Story.begun(drafters, 12, seed=10).go_on(8)
+    both, _ = pair(head)
+    Story.begun(both, 12, seed=10).go_on(8)
     assert len(made) > 3
+
+
+def test_in_types_of_16_bits(tmp_path: Path) -> None:
+    """Rounding takes another way where there are other rows beside one, so much and no more."""
+    test_eagle.build("induction", tmp_path)
+    network = load_eagle(tmp_path / "head", tmp_path / "model", dtype="bfloat16", device="cpu")
+    both, recorder = pair(network)
+    mine, theirs = (Story.begun([drafter], 12, seed=12) for drafter in both)
+    for _ in range(4):
+        for story in (mine, theirs):
+            story.ask(story.tree.root)
+        for (first, *_), (second, *_) in zip(mine.last, theirs.last, strict=True):
+            assert first.probability == pytest.approx(second.probability, abs=0.05)
+        for story in (mine, theirs):
+            story.advance()
+    assert recorder.replays
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_the_factory_has_work_recorded_unless_nobody_wants_it(
+    graphs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_eagle.build("eagle3", tmp_path)
+    tiny.make("mixtral", tmp_path / "small")
+    asked: list[bool] = []
+
+    def recorder(device: torch.device, wanted: bool) -> recorders.Replaying | None:
+        asked.append(wanted)
+        return recorders.Replaying() if wanted else None
+
+    monkeypatch.setattr("gardener.model.device.graphs.recorder", recorder)
+    settings = DraftSettings(("eagle", "model"), "head", "small", dtype="float32", graphs=graphs)
+    head, small = drafters(settings, tmp_path / "model", *[lambda name: tmp_path / name] * 2)
+    assert asked == [graphs, False], "nobody knows beforehand which experts are read"
+    for drafter, due in ((head, graphs), (small, False)):
+        draft = drafter.open([1, 2, 3])
+        assert isinstance(draft, IncrementalDraft)
+        assert isinstance(draft._rows, RecordedRows) == due
 
 
 # --- seats ---------------------------------------------------------------------------------------
 
 
 def test_what_is_no_number_goes_with_its_text(head: DraftNetwork) -> None:
-    drafters, _ = pair(head)
-    draft = drafters[0].open([1, 2, 3, 4])
+    both, _ = pair(head)
+    draft = both[0].open([1, 2, 3, 4])
     draft.settle((), [pack(torch.full((3, 32), torch.nan))])
     draft.expand([Tree(3, 4).lineage(3)])
     del draft
     gc.collect()
-    Story.begun(drafters, 6, seed=11).go_on(2)
+    Story.begun(both, 6, seed=11).go_on(2)
 
 
 def test_few_seats_are_kept_and_recordings_go_with_the_others(

@@ -36,13 +36,15 @@ def test_floats_go_to_the_device() -> None:
     assert table.nbytes == 2 * VOCAB * WIDTH
 
 
-def test_what_is_quantised_is_widened_there_if_that_is_not_too_much(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_is_quantised_is_widened_there() -> None:
     table = near(Quantised(), VOCAB, THERE, torch.float16)
     assert table.is_on(THERE)
     assert table.nbytes == 2 * VOCAB * WIDTH
+
+
+def test_what_is_too_large_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "LARGEST_NEAR", 2 * VOCAB * WIDTH - 1)
-    large = Quantised()
-    assert near(large, VOCAB, THERE, torch.float16) is large
-    assert large.asked == 1
+    quantised, floats = Quantised(), FloatTable(torch.zeros(VOCAB, WIDTH))
+    for table in (quantised, floats):
+        assert near(table, VOCAB, THERE, torch.float16) is table
+    assert quantised.asked == 1

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from gardener.draft.block import BlockNetwork
+from gardener.draft.device.lane import Lane
 from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import Seat, Seats
-from gardener.draft.device.steps import bias, filled, guessed, looked, said
-from gardener.draft.ranking import Ranking
+from gardener.draft.device.steps import bias, filled, looked
+from gardener.draft.ranking import Ranking, apart, fetched, likeliest, together
 from gardener.errors import LocalError
 from gardener.model.attention import Span, quick_attention
 from gardener.model.device.fetch import Fetch
@@ -25,7 +26,7 @@ AHEAD = 256
 class _Size(NamedTuple):
     """What a piece of work is: first so many tokens join the context, with those that fill up; then
     a block over so many slots is computed (0: none); then so many rows of it are asked about, for
-    the best guesses or for logits."""
+    the best guesses or for their outputs, as in `steps.Steps.work`."""
 
     joining: int
     look: int
@@ -49,12 +50,14 @@ class _Question(NamedTuple):
 
 
 class RecordedBlocks:
-    """What all texts of a network share: seats, recordings, and what is sent."""
+    """What all texts of a network share: seats, recordings, and what is sent. All of their work is
+    given to the device in its `lane`."""
 
     def __init__(self, network: BlockNetwork, recorder: Recorder, width: int) -> None:
         """`width`: most guesses at one place."""
         self.network, self._width = network, width
         self._graphs, self.fetch = Graphs(recorder), Fetch(network.device)
+        self.lane = Lane(network.device)
         self.seats = Seats(network, self._graphs)
         self._kernel = quick_attention(network.device)
         self._parcels: dict[_Size, Parcel] = {}
@@ -71,7 +74,7 @@ class RecordedBlocks:
         question: _Question | None,
     ) -> Tensor | None:
         """Let features [tokens, taps * width] join the context from a place on, compute a block,
-        and see what follows rows of it, as `guessed`: as far as that is due."""
+        and see what follows rows of it, as far as that is due. See `Steps.work`."""
         size = _Size(
             0 if joining is None else filled(len(joining[1])),
             0 if block is None else looked(block.place + self.network.parts.size),
@@ -143,8 +146,10 @@ class RecordedBlocks:
         if not size.asked:
             return None
         outputs = seat.outputs.index_select(0, given["asked"])
+        if not size.best:
+            return outputs
         logits = network.logits(outputs, given["before"])
-        return guessed(logits, size.best, self._width, network.tokens)
+        return together(*likeliest(logits, self._width, network.tokens))
 
 
 class RecordedContext:
@@ -152,7 +157,7 @@ class RecordedContext:
     in the slots of its places."""
 
     def __init__(self, recorded: RecordedBlocks, prompt: int) -> None:
-        self._recorded = recorded
+        self._recorded, self.lane = recorded, recorded.lane
         self._seat = recorded.seats.take(prompt + AHEAD)
         self.known = 0
         self._joining: tuple[int, Tensor] | None = None  # to be computed with what comes next
@@ -189,7 +194,12 @@ class RecordedContext:
         question = _Question([first + level for level in levels], before, ranking.plain)
         made = self._flush(question)
         assert made is not None
-        return said(made, self._recorded.fetch, ranking, count, text, paths)
+        asked, recorded = len(levels), self._recorded
+        if ranking.plain:
+            tokens, log_q = apart(recorded.fetch(made)[:, :asked, :count])
+            return tokens, ranking.bounded(log_q)
+        logits = recorded.network.logits(made[:asked], torch.tensor(before))
+        return fetched(*ranking.best(logits, count, text, paths))
 
     @torch.inference_mode()
     def beginning(self, tokens: int) -> "RecordedContext":

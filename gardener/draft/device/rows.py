@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gardener.draft.computed_rows import SPARE
+from gardener.draft.device.lane import Lane
 from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import Seat, Seats
 from gardener.draft.device.steps import (
@@ -21,10 +22,9 @@ from gardener.draft.device.steps import (
     filled,
     looked,
     move,
-    said,
 )
 from gardener.draft.network import DraftNetwork
-from gardener.draft.ranking import Ranking
+from gardener.draft.ranking import Ranking, apart, fetched
 from gardener.model.device.fetch import Fetch
 from gardener.model.device.graphs import Graphs, Recorder
 from gardener.model.kv_slots import SlotTable
@@ -53,11 +53,13 @@ class _Due(NamedTuple):
 
 
 class Recorded:
-    """What all texts of a network share: seats, recordings, and what is sent."""
+    """What all texts of a network share: seats, recordings, and what is sent. All of their work is
+    given to the device in its `lane`, except where it is said to be from any thread."""
 
     def __init__(self, network: DraftNetwork, recorder: Recorder, width: int) -> None:
         """`width`: most guesses at one place."""
         self.network, self._steps = network, Steps(network, width)
+        self.lane = Lane(network.device)
         self._graphs, self._moving = Graphs(recorder), Graphs(recorder)
         self.seats = Seats(network, self._graphs, self._moving)
         self.fetch = Fetch(network.device)
@@ -137,7 +139,7 @@ class RecordedRows:
     """See `ComputedRows`, which does the same anew each time."""
 
     def __init__(self, recorded: Recorded, prompt: int, shared: int = 0) -> None:
-        self._recorded, self.prompt = recorded, prompt
+        self._recorded, self.prompt, self.lane = recorded, prompt, recorded.lane
         self.table = SlotTable(prompt, MOST_CONTEXT, SPARE, shared)
         self._seat = recorded.seats.take(prompt + AHEAD)
         self._due: _Due | None = None
@@ -184,7 +186,12 @@ class RecordedRows:
         due, self._due = self._due, None
         made = self._recorded.step(self._seat, due, self._slots(rows), ranking.plain)
         assert made is not None
-        return said(made, self._recorded.fetch, ranking, count, text, paths)
+        asked, recorded = len(rows), self._recorded
+        if ranking.plain:
+            tokens, log_q = apart(recorded.fetch(made)[:, :asked, :count])
+            return tokens, ranking.bounded(log_q)
+        logits = recorded.network.logits(made[:asked])
+        return fetched(*ranking.best(logits, count, text, paths))
 
     def take_over(self, slot: int) -> None:
         """See `ComputedRows`: its output stands in its slot, which is the root's."""

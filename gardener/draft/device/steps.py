@@ -3,7 +3,6 @@
 All of it reads fixed addresses only and never waits, and may be done twice: so it can be recorded.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,9 +12,8 @@ from gardener.draft.computed_rows import LARGEST
 from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import Seat
 from gardener.draft.network import DraftNetwork, DraftRows
-from gardener.draft.ranking import Ranking, apart, fetched, likeliest, together
+from gardener.draft.ranking import likeliest, together
 from gardener.model.attention import Span, quick_attention
-from gardener.model.device.fetch import Fetch
 
 ROWS = (4, 16, 64, 256)
 """Sizes of a step: fewer rows are filled up. More are filled up to a multiple of the last one."""
@@ -35,7 +33,7 @@ class Size(NamedTuple):
     look   over so many slots
     true   on features of the target
     asked  so many are asked about, with those that fill up
-    best   the likeliest guesses are wanted, not logits
+    best   the likeliest guesses are wanted, not outputs
     """
 
     rows: int
@@ -77,14 +75,20 @@ class Steps:
         return Parcel(parts, network.device)
 
     def work(self, seat: Seat, size: Size, given: dict[str, Tensor]) -> Tensor | None:
-        """One step on what was sent. Returns guesses as `ranking.together` puts them or logits
-        [asked, places], if anything is asked."""
+        """One step on what was sent. Returns guesses as `ranking.together` puts them, or outputs
+        [asked, outputs], if anything is asked.
+
+        Logits are not handed out: all that is recorded keeps what it gives, and these are many.
+        """
         if size.rows:
             self._compute(seat, size, given)
         if not size.asked:
             return None
-        logits = self.network.logits(seat.outputs.index_select(0, given["asked"]))
-        return guessed(logits, size.best, self._width, self.network.tokens)
+        outputs = seat.outputs.index_select(0, given["asked"])
+        if not size.best:
+            return outputs
+        logits = self.network.logits(outputs)
+        return together(*likeliest(logits, self._width, self.network.tokens))
 
     def _compute(self, seat: Seat, size: Size, given: dict[str, Tensor]) -> None:
         """Rows that are new, or computed anew."""
@@ -109,27 +113,6 @@ def bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     """What is added to scores, where bool `hidden` says which are not seen."""
     nothing = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
     return nothing.masked_fill_(hidden, -torch.inf)
-
-
-def guessed(logits: Tensor, best: bool, width: int, tokens: Tensor | None) -> Tensor:
-    """What work says of logits [asked, places]: the best guesses, put `together`, or all of them in
-    float32. `width` and `tokens`: see `ranking.likeliest`."""
-    return together(*likeliest(logits, width, tokens)) if best else logits.float()
-
-
-def said(
-    made: Tensor,
-    fetch: Fetch,
-    ranking: Ranking,
-    count: int,
-    text: Sequence[int],
-    paths: Sequence[Sequence[int]],
-) -> tuple[Tensor, Tensor]:
-    """What work has `guessed` as `Ranking.best` says it; on the CPU."""
-    if ranking.plain:
-        tokens, log_q = apart(fetch(made)[:, : len(paths), :count])
-        return tokens, ranking.bounded(log_q)
-    return fetched(*ranking.best(made[: len(paths)], count, text, paths))
 
 
 def move(seat: Seat, given: dict[str, Tensor]) -> None:

@@ -80,19 +80,20 @@ class GroupedTable(Table):
 
 
 LARGEST_NEAR = 1 << 29
-"""Bytes on a device at most, of a table that is kept there widened."""
+"""Bytes on a device at most, of a table that is there for the sake of speed."""
 
 _AT_ONCE = 4096
 
 
 def near(table: Table, vocab: int, device: torch.device, dtype: torch.dtype) -> Table:
-    """The table for rows that are wanted on this device at once, so: in memory of its own unless
-    that is the CPU's, and one that is quantised as floats if that is not too much."""
+    """The table for rows that are wanted on this device at once, so: in memory of its own, as
+    floats however it is stored, unless that is too much. On the CPU it stays as it is."""
+    if device.type == "cpu":
+        return table
+    if vocab * table.rows(torch.arange(1)).to(dtype).nbytes > LARGEST_NEAR:
+        return table
     moved = table.on(device, dtype)
-    if device.type == "cpu" or moved.is_on(device):
-        return moved
-    first = table.rows(torch.arange(1)).to(dtype)
-    if vocab * first.nbytes > LARGEST_NEAR:
+    if moved.is_on(device):
         return moved
     parts = torch.split(torch.arange(vocab), _AT_ONCE)
     return FloatTable(torch.cat([table.rows(part).to(device, dtype) for part in parts]))
