@@ -6,6 +6,8 @@ not want it), and where many requests come together, all pieces go through the l
 kernel by kernel, in the same sizes: a row comes to the same bits.
 
 A pass that is replayed cannot be stopped between its layers: it is looked at before each piece.
+Where a device is so slow that this machine starts kernels fast enough, nothing is replayed: then it
+can be stopped before each layer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,7 @@ from gardener.model.block import Layer, run_blocks
 from gardener.model.device.frame import COLUMNS, POSITION, Frame
 from gardener.model.device.graphs import Graphs
 from gardener.model.device.look import FilledRows
+from gardener.model.device.pace import Pace
 from gardener.model.device.seats import WASTE, Seats, dump
 from gardener.model.device.sizes import chunks, cut_of, filled
 from gardener.model.device.tails import deep, order, table
@@ -29,6 +32,9 @@ from gardener.model.kv_cache import KVCache
 from gardener.model.placement import Placement
 from gardener.model.rotary import Rotary
 from gardener.stages.passes import Stopped, Text
+
+_PAYS = 0.97
+"""To replay a pass is worth while if it takes at most this part of the time."""
 
 _TURNS = 3
 """How often passes are timed to compare them."""
@@ -84,9 +90,9 @@ class DevicePasses:
         self._rotary = Rotary(architecture, dtype, device)
         self._frames: dict[int, Frame] = {}
         self._seats = Seats(self._seat, self._gone)
-        self.together = inf
+        self.together: float = inf
         """Rows of so many requests are computed kernel by kernel, all at once; of fewer, one
-        request after the other is replayed."""
+        request after the other is replayed. 1: nothing is."""
 
     @property
     def trouble(self) -> str:
@@ -160,7 +166,8 @@ class DevicePasses:
         one, first, both = (
             _least(work, now) for work in (alone, partial(beside, 1), partial(beside, 2))
         )
-        self.together = together_from(one, first, both - first)
+        pays = one < _PAYS * first
+        self.together = together_from(one, first, both - first) if pays else 1
 
     def _pieces(self, texts: Sequence[Text]) -> list[_Piece]:
         pieces: list[_Piece] = []
@@ -218,7 +225,13 @@ class DevicePasses:
         spans: list[CachedRows] = []
         for piece in pieces:
             spans.append(self._span(there, piece, spans[-1].end if spans else 0))
-        made = self._through(hidden.to(self._device), there, spans, stopped, taps)
+        pace = Pace(self._device)
+
+        def paced(index: int) -> bool:
+            pace.step()
+            return stopped(index)
+
+        made = self._through(hidden.to(self._device), there, spans, paced, taps)
         if made is None:
             return None
         return [torch.cat([each[own] for own in real]) for each in made]

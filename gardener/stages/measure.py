@@ -13,6 +13,7 @@ layers a stage should hold (`cluster/plan/balance.py`).
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from math import inf
 
 import numpy as np
@@ -37,6 +38,9 @@ LONG_SIZES = (1, 16, 64)
 
 TURNS = 4
 """How often all sizes are timed, if there is time; the quickest pass of each counts."""
+
+AWAKE = 0.2
+"""Seconds for which a device is timed at least, if there is time: it may have slept before."""
 
 REQUEST = -1
 """A request that no holder has, whose cache is used."""
@@ -134,8 +138,10 @@ class _Timer:
             elif self.now() + best[max(best)] > deadline:
                 break
             best[rows] = self.time(context, rows, 0)
-        for turn in range(1, TURNS):
-            if self.now() + sum(best.values()) > deadline:
+        awake = self.now() + (AWAKE if self.stage.loads_kernels else 0.0)
+        for turn in count(1):
+            enough = turn >= TURNS and self.now() >= awake
+            if enough or self.now() + sum(best.values()) > deadline:
                 break
             for rows, least in best.items():
                 best[rows] = min(least, self.time(context, rows, turn))
