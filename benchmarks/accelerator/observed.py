@@ -24,11 +24,7 @@ from gardener.decoding.costs import Costs
 from gardener.decoding.events import Command, Event, Moment
 from gardener.decoding.round import Round
 from gardener.evaluation.reference import Comparison, compare
-from gardener.protocol.cards import near_tie
-from gardener.protocol.messages import Card, Timing
-
-NEVER = -1.0
-"""No two scores are as near as that."""
+from gardener.protocol.messages import Timing
 
 Handle: TypeAlias = Callable[[Round, Event, Moment], list[Command]]
 Observe: TypeAlias = Callable[[Costs, int, float, Sequence[Timing]], None]
@@ -50,7 +46,6 @@ class Observer:
         setattr(Round, "handle", self.handling(Round.handle))  # noqa: B010 - for mypy: a method
         setattr(Costs, "observe", self.observing(Costs.observe))  # noqa: B010
         setattr(verify, "compare", self.comparing(compare))  # noqa: B010
-        setattr(verify, "near_tie", near)  # noqa: B010
 
     def handling(self, inner: Handle) -> Handle:
         """The same method of `Round`, watched."""
@@ -80,12 +75,6 @@ class Observer:
             return found
 
         return compared
-
-
-def near(cards: Sequence[Card]) -> float:
-    """See `near_tie`. In an exact ring, less than any two scores are apart: no difference is a tie
-    there, but `gardener verify` looks how far apart the scores of each were."""
-    return near_tie(cards) or NEVER
 
 
 def run() -> int:

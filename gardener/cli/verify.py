@@ -195,7 +195,7 @@ async def _compare(
     texts = {name: await write(name) for name in policies}
     tie = max(check.near, TIE)
     found = [compare(number, name, truth, text, tie) for name, text in texts.items()]
-    if check.reference is None and check.near:
+    if check.reference is None:
         found = [await _weighed(holder, prompter, check, each, truth[0]) for each in found]
     return found
 

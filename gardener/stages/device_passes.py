@@ -94,11 +94,6 @@ class DevicePasses:
         """Rows of so many requests are computed kernel by kernel, all at once; of fewer, one
         request after the other is replayed. 1: nothing is."""
 
-    @property
-    def trouble(self) -> str:
-        """See `Passes`."""
-        return self._graphs.trouble
-
     # --- caches ------------------------------------------------------------------------------
 
     def cache(self, slots: int) -> KVCache:

@@ -70,11 +70,6 @@ class Executor:
         return torch.get_num_threads() if self.device.type == "cpu" else 0
 
     @property
-    def trouble(self) -> str:
-        """What goes slower here than it should, for people; "": nothing is known to."""
-        return self.passes.trouble
-
-    @property
     def loads_kernels(self) -> bool:
         """Whether the first pass of each size takes much longer than those after it."""
         return machine.has_own_kernels(self.device)

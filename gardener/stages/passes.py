@@ -36,15 +36,11 @@ class Passes(Protocol):
     blocks  the layers, in order
     spread  how far attention takes a row from itself in another batch, as a part of its size
     waste   how many times the slots that a request asks for its cache may have
-    trouble what goes slower than it should, for people; "": nothing is known to
     """
 
     blocks: Sequence[Layer]
     spread: float
     waste: int
-
-    @property
-    def trouble(self) -> str: ...
 
     def cache(self, slots: int) -> KVCache:
         """An empty one for a request that may come to need so many slots."""
@@ -83,7 +79,7 @@ class HostPasses:
     spread = 0.0
     """By `exact_attention` or in float64, attention does not take it anywhere."""
 
-    waste, trouble = 1, ""
+    waste = 1
 
     def __init__(
         self, architecture: Architecture, held: Slice, blocks: Sequence[Layer], dtype: torch.dtype

@@ -56,8 +56,6 @@ def ready(settings: NodeSettings, phases: Phases, say: Say) -> Ready:
     )
     say(exactness([card], "this stage"))
     say(str(measured))
-    if stage.trouble:
-        say(stage.trouble)
     say(f"keys and values may take {room / 2**30:.3g} GiB: {room // stage.kv_slot} tokens")
     free = partial(free_memory, stage.device)
     return Ready(stage, card, Machine(settings.device, free, str(torch.__version__)))

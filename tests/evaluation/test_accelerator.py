@@ -18,7 +18,7 @@ from benchmarks.accelerator import parts, processes
 from benchmarks.accelerator.__main__ import missing
 from benchmarks.accelerator.budget import Budget
 from benchmarks.accelerator.curve import beside
-from benchmarks.accelerator.observed import Observer, near
+from benchmarks.accelerator.observed import Observer
 from benchmarks.accelerator.parts import Asked
 from benchmarks.accelerator.passes import BLOCKS, Passes
 from benchmarks.accelerator.processes import Child, Lost, environment, run
@@ -142,11 +142,6 @@ def test_passes_are_seen_with_their_policy(tmp_path: Path) -> None:
     assert list(passes(found)) == [Pass("gardener", 40, 0, 3, 1200)]
     assert found[0] == {"text": {"policy": "plain"}}
     assert costs.stage(0, 3) > Costs.of([Card(**CARD)]).stage(0, 3)  # the ring has learned from it
-
-
-def test_scores_of_differences_are_looked_at_in_an_exact_ring_too() -> None:
-    assert near([Card(**CARD)]) < 0  # no two scores are as near
-    assert near([Card(**CARD, spread=0.1)]) > 0
 
 
 def test_passes_stand_beside_the_curve_for_their_rows_and_text() -> None:

@@ -5,6 +5,7 @@ addresses, that all of its sizes follow from its key, that it never waits for th
 to do it twice does no harm.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 
 from gardener.model.device.events import stream
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -35,15 +38,12 @@ class Recorder(Protocol):
 
 
 class Graphs:
-    """Recordings by key.
-
-    trouble  why nothing is recorded any more, for people; "": nothing went wrong
-    """
+    """Recordings by key. Where something cannot be recorded, a warning says so, and nothing is from
+    then on."""
 
     def __init__(self, recorder: Recorder | None, most: int = MOST) -> None:
         """`recorder`: None: nothing is recorded, and all work is done anew."""
         self._recorder, self._most = recorder, most
-        self.trouble = ""
         self._recordings: OrderedDict[Hashable, Recording] = OrderedDict()
 
     def __len__(self) -> int:
@@ -80,7 +80,8 @@ class Graphs:
     def _give_up(self, error: RuntimeError) -> None:
         self._recorder = None
         self._recordings.clear()
-        self.trouble = f"kernels are started one by one: {str(error).partition(chr(10))[0]}"
+        why = str(error).partition("\n")[0]
+        log.warning("kernels are started one by one from now on, which is slower: %s", why)
 
     def forget(self, stale: Callable[[Hashable], bool] = lambda key: True) -> None:
         """Drop the recordings with such keys: some of their addresses hold something else now."""
