@@ -223,9 +223,9 @@ class Executor:
         width], which stand before what the outlet may have added."""
         rows = [placed.rows for placed in batch]
         own: list[list[tensors.Tensor]] = [[] for _ in batch]
-        for index, states in taps.items():
-            assert states is not None  # all blocks have run
-            parts = torch.split(self._fetch(states), rows)
+        here = self._fetch.all([states for states in taps.values() if states is not None])
+        for index, states in zip(taps, here, strict=True):  # all blocks have run
+            parts = torch.split(states, rows)
             for placed, part, features in zip(batch, parts, own, strict=True):
                 if self.slice.first + index in placed.taps:
                     features.append(pack(part))

@@ -1,5 +1,7 @@
 """From a device to this machine's memory."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,3 +31,9 @@ class Fetch:
         record(self._came, there.device)
         self._came.synchronize()
         return here
+
+    def all(self, there: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The same for several of one shape and dtype, with one copy."""
+        if self._came is None or not there:
+            return [each.cpu() for each in there]
+        return self(torch.stack(tuple(there))).unbind()
