@@ -1,6 +1,7 @@
 """A stand-in for recorded work: it does the work again, and sees to it that a real recording would
 have done the same."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,12 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._own += [each for each in outputs if _memory(each) not in taken]
         return out
 
+    def own_among(self, made: Any) -> list[Tensor]:
+        """What the work has made itself of what it gave."""
+        own = {_memory(each) for each in self._own}
+        parts = [each for each in tree_flatten(made)[0] if isinstance(each, Tensor)]
+        return [each for each in parts if _memory(each) in own]
+
 
 def _told(part: object, made: set[int]) -> object:
     if not isinstance(part, Tensor):
@@ -54,10 +61,15 @@ def _memory(tensor: Tensor) -> int:
 
 
 class Replaying:
-    """A `Recorder` that counts. `replays`: how often it has replayed."""
+    """A `Recorder` that counts. `replays`: how often it has replayed.
+
+    As recordings share the memory that they compute in, what one gave is spoilt as soon as another
+    one is replayed.
+    """
 
     def __init__(self) -> None:
         self.recordings = self.replays = 0
+        self._given: list[list[Tensor]] = []  # by recording
 
     def record(self, work: Callable[[], Any]) -> Recording:
         """See `Recorder`. The work is done twice by the first replay, as on a real device."""
@@ -68,9 +80,15 @@ class Replaying:
                 made = work()
         except RuntimeError as error:  # `Graphs` would go on without
             raise AssertionError(f"recorded work fails: {error}") from error
+        given = watch.own_among(made)
+        self._given.append(given)
 
         def replay() -> None:
             self.replays += 1
+            for others in self._given:
+                if others is not given:
+                    for tensor in others:
+                        tensor.fill_(math.nan if tensor.is_floating_point() else -1)
             again = _Watch()
             with again:
                 now = work()

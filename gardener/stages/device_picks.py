@@ -37,20 +37,29 @@ class DevicePick:
 
     def __call__(self, hidden: Tensor, batch: Sequence[PlacedSegment]) -> list[ComputedSegment]:
         wanted = Wanted.of(batch, self._tap)
-        finite = hidden.isfinite().all(-1)
-        if not wanted.rows:
-            sound = self._fetch(finite)
-            return [ComputedSegment(sound=each) for each in _by_segment(sound, batch)]
-        normed = self._head.normed(taken(hidden, wanted.rows))
-        if not wanted.picked:
-            sound, scored = self._fetch(finite), None
-        else:
-            scored = self._scored(taken(normed, wanted.picked))
+        finite, scored, tokens = hidden.isfinite().all(-1), None, []
+        normed = hidden
+        if any(part is not None for part in wanted.tapped):
+            normed = self._fetch(self._normed(taken(hidden, wanted.rows))).clone()
+        if wanted.picked:
+            rows = [wanted.rows[place] for place in wanted.picked]
+            scored = self._scored(taken(hidden, rows))
             together = self._fetch(torch.cat((finite.long(), scored.likeliest)))
-            sound = together[: len(hidden)] != 0
-        tokens = [] if scored is None else together[len(hidden) :].tolist()
+            finite, tokens = together[: len(hidden)] != 0, together[len(hidden) :].tolist()
+        else:
+            finite = self._fetch(finite)
         picks = self._picks(scored, tokens, batch)
-        return wanted.told(normed, picks, _by_segment(sound, batch))
+        return wanted.told(normed, picks, _by_segment(finite, batch))
+
+    def _normed(self, rows: Tensor) -> Tensor:
+        """What the last norm gives, [rows, width]: of passes as large as those of the layers, for a
+        norm may have an order of sums for few rows, too."""
+        parts = []
+        for part in torch.split(rows, ROWS[-1]):
+            full = part.new_zeros(filled(len(part), ROWS), part.shape[1])
+            full[: len(part)] = part
+            parts.append(self._head.normed(full)[: len(part)])
+        return torch.cat(parts)
 
     def _picks(
         self, scored: _Scored | None, likeliest: Sequence[int], batch: Sequence[PlacedSegment]
@@ -71,30 +80,30 @@ class DevicePick:
             )
         return picks
 
-    def _scored(self, normed: Tensor) -> _Scored:
-        """Of rows [n, width] that come out of the norm."""
+    def _scored(self, hidden: Tensor) -> _Scored:
+        """Of rows [n, width] that leave the last layer."""
         most = ROWS[-1]
-        if len(normed) <= most:
-            return self._scored_at_once(normed)
+        if len(hidden) <= most:
+            return self._scored_at_once(hidden)
         parts = []
-        for part in torch.split(normed, most):
+        for part in torch.split(hidden, most):
             scored = self._scored_at_once(part)  # stands where the next one will
             parts.append(_Scored(*(each.clone() for each in scored)))
         return _Scored(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
-    def _scored_at_once(self, normed: Tensor) -> _Scored:
-        size = filled(len(normed), ROWS)
+    def _scored_at_once(self, hidden: Tensor) -> _Scored:
+        count = len(hidden)
+        size = filled(count, ROWS)
         rows = self._inputs.get(size)
         if rows is None:
-            rows = self._inputs[size] = normed.new_zeros(size, normed.shape[1])
-        rows[: len(normed)] = normed
+            rows = self._inputs[size] = hidden.new_zeros(size, hidden.shape[1])
+        rows[:count] = hidden
         scored = self._graphs.run(("head", size), lambda: self._likeliest(rows))
-        return _Scored(*(each[: len(normed)] for each in scored))
+        return _Scored(*(each[:count] for each in scored))
 
-    def _likeliest(self, normed: Tensor) -> _Scored:
-        logits = self._head.project(normed)
-        wide = logits.float()
-        best, tokens = wide.max(-1)
+    def _likeliest(self, hidden: Tensor) -> _Scored:
+        logits = self._head.logits(hidden)
+        best, tokens = logits.float().max(-1)
         return _Scored(logits, tokens.where(best.isfinite(), NO_PICK))
 
 

@@ -74,6 +74,10 @@ class Executor:
         """Whether the first pass of each size takes much longer than those after it."""
         return machine.has_own_kernels(self.device)
 
+    def filled(self, rows: int) -> int:
+        """How many rows are computed in the place of so few."""
+        return self.passes.filled(rows)
+
     @property
     def kv_memory(self) -> int:
         """Bytes of keys and values that are held now. For the worker thread."""
@@ -204,8 +208,15 @@ class Executor:
         taps: Mapping[int, torch.Tensor | None],
     ) -> Sequence[ComputedSegment]:
         """What becomes of the hidden states."""
+        # Taps first: what the outlet does may stand where they do.
+        features = self._features(taps, batch)
         done = self._outlet(hidden, batch)
-        return self._add_taps(taps, batch, done) if taps else done
+        if not taps:
+            return done
+        return [
+            replace(computed, features=(*own, *computed.features))
+            for computed, own in zip(done, features, strict=True)
+        ]
 
     def _taps(self, batch: Sequence[PlacedSegment]) -> dict[int, torch.Tensor | None]:
         """The blocks before which somebody wants the hidden states, by index, ascending."""
@@ -213,26 +224,19 @@ class Executor:
         wanted = {tap for placed in batch for tap in placed.taps if first <= tap < end}
         return {tap - first: None for tap in sorted(wanted)}
 
-    def _add_taps(
-        self,
-        taps: Mapping[int, torch.Tensor | None],
-        batch: Sequence[PlacedSegment],
-        done: Sequence[ComputedSegment],
-    ) -> list[ComputedSegment]:
-        """The outlet's results with what each segment asked for of `taps`, [rows of the batch,
-        width], which stand before what the outlet may have added."""
+    def _features(
+        self, taps: Mapping[int, torch.Tensor | None], batch: Sequence[PlacedSegment]
+    ) -> list[list[tensors.Tensor]]:
+        """What each segment asked for of `taps`, [rows of the batch, width]. It stands before what
+        the outlet may add."""
         rows = [placed.rows for placed in batch]
         own: list[list[tensors.Tensor]] = [[] for _ in batch]
         here = self._fetch.all([states for states in taps.values() if states is not None])
         for index, states in zip(taps, here, strict=True):  # all blocks have run
-            parts = torch.split(states, rows)
-            for placed, part, features in zip(batch, parts, own, strict=True):
+            for placed, part, features in zip(batch, torch.split(states, rows), own, strict=True):
                 if self.slice.first + index in placed.taps:
                     features.append(pack(part))
-        return [
-            replace(computed, features=(*features, *computed.features))
-            for computed, features in zip(done, own, strict=True)
-        ]
+        return own
 
     # --- what is no number: see `broken` -----------------------------------------------------
 
@@ -262,7 +266,9 @@ class Executor:
             cache.broken.pop(slot, None)
         if wipe:
             cache.clear(slots)
-            cache.clear_broken(np.flatnonzero(broken.unseen(batch)))
+            unseen = broken.unseen(batch)
+            rest = max(cache.slots - len(unseen), 0)  # a device reads whole blocks of slots
+            cache.clear_broken(np.flatnonzero(np.pad(unseen, (0, rest), constant_values=True)))
 
     def _again(self, placed: PlacedSegment) -> ComputedSegment:
         """A segment once more, in pieces: what is no number in one of them is seen by none of the

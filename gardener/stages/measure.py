@@ -39,6 +39,9 @@ LONG_SIZES = (1, 16, 64)
 TURNS = 4
 """How often all sizes are timed, if there is time; the quickest pass of each counts."""
 
+_LOADING = 5
+"""How many passes it takes about to load and record one, and to time it."""
+
 AWAKE = 0.2
 """Seconds for which a device is timed at least, if there is time: it may have slept before."""
 
@@ -88,17 +91,15 @@ def measure(
     context, settled = min(LONG, room // 2), min(SHORT, room // 2)
     sizes = [rows for rows in SIZES if settled + rows <= room]
     long_sizes = [rows for rows in LONG_SIZES if context + rows <= room] if context > SHORT else []
+    deadline = begin + budget
+    short_end = deadline - (FOR_LONG * budget if long_sizes else 0.0)
     most = max(settled + sizes[-1], context + max(long_sizes, default=0))
     stage.open(Open(REQUEST, 1, most))
     try:
         timer = _Timer(stage, now)
-        timer.load(settled, sizes)
-        timer.load(context, long_sizes)
-        stage.weigh(chain(stage, settled, sizes[-1], 0), now)
-        deadline = now() + budget
-        short_end = deadline - (FOR_LONG * budget if long_sizes else 0.0)
         short = timer.points(settled, sizes, short_end)
         long = timer.points(context, long_sizes, deadline)
+        stage.weigh(chain(stage, settled, sizes[0], 0), now)
     finally:
         stage.close(REQUEST)
     held = stage.slice
@@ -131,12 +132,16 @@ class _Timer:
         with meanwhile, another stage that is loading for instance, slows all sizes alike or not
         at all. What matters is how they compare; the level is learned from real passes.
         """
-        best: dict[int, float] = {}
+        by_size: dict[int, int] = {}  # what is timed for all that take the same pass
         for rows in sizes:
-            if not best:
-                self.time(context, rows, TURNS)  # the very first pass does what is done once
-            elif self.now() + best[max(best)] > deadline:
+            by_size.setdefault(self.stage.filled(rows), rows)
+        best: dict[int, float] = {}
+        for rows in by_size.values():
+            loads = _LOADING if self.stage.loads_kernels else 1
+            if best and self.now() + loads * best[max(best)] > deadline:
                 break
+            if not best or self.stage.loads_kernels:
+                self.time(context, rows, TURNS)  # the very first pass does what is done once
             best[rows] = self.time(context, rows, 0)
         awake = self.now() + (AWAKE if self.stage.loads_kernels else 0.0)
         for turn in count(1):
@@ -145,13 +150,8 @@ class _Timer:
                 break
             for rows, least in best.items():
                 best[rows] = min(least, self.time(context, rows, turn))
-        return tuple(best.items())
-
-    def load(self, context: int, sizes: Sequence[int]) -> None:
-        """Where it takes long to load kernels, a first pass of each size is not timed at all."""
-        if self.stage.loads_kernels:
-            for rows in sizes:
-                self.stage.timed([chain(self.stage, context, rows, TURNS)], self.now)
+        timed = ((rows, by_size[self.stage.filled(rows)]) for rows in sizes)
+        return tuple((rows, best[at]) for rows, at in timed if at in best)
 
     def time(self, context: int, rows: int, turn: int) -> float:
         blocks, end = self.stage.timed([chain(self.stage, context, rows, turn)], self.now)

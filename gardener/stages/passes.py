@@ -48,6 +48,9 @@ class Passes(Protocol):
     def free(self, cache: KVCache) -> None:
         """Nobody needs this one any more."""
 
+    def filled(self, rows: int) -> int:
+        """How many rows are computed in the place of so few."""
+
     def run(
         self,
         texts: Sequence[Text],
@@ -55,8 +58,8 @@ class Passes(Protocol):
         stopped: Stopped,
         taps: dict[int, Tensor | None],
     ) -> Tensor | None:
-        """What leaves the last layer, on the device of the layers: [rows, width], until the next
-        pass. None if it was stopped.
+        """What leaves the last layer, on the device of the layers: [rows, width], until
+        anything else is computed. None if it was stopped.
 
         rows  what enters the first layer, in this machine's memory: those of one text after those
               of the other
@@ -100,6 +103,10 @@ class HostPasses:
 
     def free(self, cache: KVCache) -> None:
         """See `Passes`."""
+
+    def filled(self, rows: int) -> int:
+        """See `Passes`."""
+        return rows
 
     def run(
         self,

@@ -82,8 +82,9 @@ class Wanted:
 
 
 def taken(there: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """These rows, in ascending order: without a copy if there are no others."""
-    return there if len(rows) == len(there) else there[rows]
+    """These rows, at least one, in ascending order: without a copy if there are none between."""
+    first, end = rows[0], rows[-1] + 1
+    return there[first:end] if len(rows) == end - first else there[rows]
 
 
 class Pick:

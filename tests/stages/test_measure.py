@@ -39,6 +39,9 @@ class Paced:
     def close(self, request: int) -> None:
         self.open_requests.discard(request)
 
+    def filled(self, rows: int) -> int:
+        return rows
+
     def weigh(self, placed: PlacedSegment, now: Callable[[], float]) -> None:
         """There is nothing to weigh."""
 

@@ -8,6 +8,7 @@ to do it twice does no harm.
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -23,7 +24,11 @@ MOST = 96
 
 
 class Recording(NamedTuple):
-    """Recorded work: what it gave, at addresses that stay, and how to do it again."""
+    """Recorded work: what it gave, at addresses that stay, and how to do it again.
+
+    What is recorded later may have its results where earlier recordings compute: `made` holds until
+    anything else is replayed.
+    """
 
     made: Any
     replay: Callable[[], None]
@@ -58,8 +63,8 @@ class Graphs:
         return self._recorder is not None
 
     def run(self, key: Hashable, work: Callable[[], T]) -> T:
-        """What the work gives. It stands where it stood before if this key was there before, and is
-        overwritten by the next run with this key."""
+        """What the work gives, until the next run. It stands where it stood before if this key was
+        there before."""
         if self._recorder is None:
             return work()
         recording = self._recordings.get(key)
@@ -68,6 +73,8 @@ class Graphs:
         else:
             try:
                 recording = self._recordings[key] = self._recorder.record(work)
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:  # a kernel that cannot be recorded: do without
                 self._give_up(error)
                 return work()
@@ -97,23 +104,44 @@ class CudaRecorder:
         self._stream = stream(device)
         self._device = device
         self._pool: Any = torch.cuda.graph_pool_handle()
+        # The memory they share cannot be used any more once the last one of them is dropped.
+        self._keeper = self._recorded(lambda: torch.zeros(1, device=device))
 
     def record(self, work: Callable[[], Any]) -> Recording:
-        """See `Recorder`. Done once before, so that libraries choose and load their kernels."""
+        """See `Recorder`."""
+        try:
+            return self._recorded(work)
+        except torch.OutOfMemoryError:  # what is kept for later is not given up while recording
+            torch.cuda.empty_cache()
+            return self._recorded(work)
+
+    def _recorded(self, work: Callable[[], Any]) -> Recording:
+        """Done once before, so that libraries choose and load their kernels."""
         outside = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(outside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self._stream):
-            work()
-            self._stream.synchronize()
-            # Another thread, a drafter's for instance, may go on meanwhile.
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-            try:
-                made = work()
-            finally:
-                graph.capture_end()
-        outside.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                work()
+                self._stream.synchronize()
+                # Another thread, a drafter's for instance, may go on meanwhile.
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+                made = self._captured(graph, work)
+        finally:
+            outside.wait_stream(self._stream)
         return Recording(made, graph.replay)
+
+    @staticmethod
+    def _captured(graph: torch.cuda.CUDAGraph, work: Callable[[], Any]) -> Any:
+        """Raises what the work raises, not that the graph is spoilt by it."""
+        try:
+            made = work()
+        except BaseException:
+            with suppress(RuntimeError):
+                graph.capture_end()
+            raise
+        graph.capture_end()
+        return made
 
 
 def recorder(device: torch.device, wanted: bool = True) -> Recorder | None:

@@ -27,7 +27,7 @@ class Seats:
         self._free: list[KVCache] = []
 
     def take(self, slots: int) -> KVCache:
-        """An empty seat with at least so many slots and one more, see `dump`."""
+        """An empty seat with at least so many slots, and a `dump` behind them."""
         most = WASTE * slots + LEAST
         fitting = [seat for seat in self._free if slots <= dump(seat) <= most]
         if fitting:
@@ -38,7 +38,8 @@ class Seats:
             for other in self._free:
                 self._gone(other)
             self._free.clear()
-            seat = self._make(size_for(slots))
+            # The dump lies behind all chunks: whatever stands there, no row of a text reads it.
+            seat = self._make(size_for(slots) + 1)
         self._taken.append(seat)
         return seat
 
@@ -53,7 +54,7 @@ def size_for(slots: int) -> int:
     """Slots of a new seat for so many: one of few sizes, so that a text that grows a little from
     request to request mostly finds the same seat."""
     size = LEAST
-    while size <= slots:
+    while size < slots:
         size += size // 2 if size & (size - 1) == 0 else size // 3  # 1, 1.5, 2, 3, 4, 6, 8, ...
     return size
 

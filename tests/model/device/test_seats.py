@@ -90,13 +90,13 @@ def test_seats_hold_no_more_than_was_ever_asked_for(steps: list[int]) -> None:
 @given(st.integers(1, 10**6))
 def test_sizes_of_seats_are_few_and_not_far_from_what_is_asked(slots: int) -> None:
     size = size_for(slots)
-    assert size > slots
+    assert size >= slots
     assert size % CHUNK == 0
-    assert size <= max(LEAST, 1.5 * (slots + 1))
+    assert size <= max(LEAST, 1.5 * slots)
 
 
 def test_sizes_of_passes() -> None:
     assert [filled(rows, (16, 32, 64)) for rows in (1, 16, 17, 64)] == [16, 16, 32, 64]
     assert [cut_of(position) for position in (0, 63, 64, 95, 96, 1000)] == [0, 0, 32, 32, 64, 960]
     assert [chunks(cut, 8 * CHUNK) for cut in (0, 1, 256, 257, 513, 1100)] == [0, 1, 1, 2, 4, 8]
-    assert chunks(5 * CHUNK, 6 * CHUNK) == 6, "there are no more than the cache has"
+    assert chunks(5 * CHUNK, 6 * CHUNK + 1) == 6, "there are no more than the cache has"
