@@ -11,9 +11,9 @@ What a stage on a GPU is worth, shown in one run of less than eight minutes.
 
     python -m benchmarks.accelerator [--device cuda] [--json FILE] [--parts stage,verify,...]
 
-  stage   a middle stage of 8 layers of Llama-2-7B shape: all kinds of weights, with and without
-          graphs, 1 to 128 rows, texts of 16, 1,024 and 4,096 tokens, beside the time of reading its
-          weights at the bandwidth that the device shows
+  stage   a middle stage of 8 layers of Llama-2-7B shape: all kinds of weights but llm-int8, with
+          and without graphs, 1 to 128 rows, texts of 16, 1,024 and 4,096 tokens, beside the time of
+          reading its weights at the bandwidth that the device shows
   verify  two stages of a model on the device, as processes: what all policies write, against plain
   speed   how fast policies are in such rings, drafters on the CPU and on the device, with graphs
           and without
@@ -30,9 +30,35 @@ one sentence) and the model, for there is no hub to ask:
     PYTHONPATH=more python -m benchmarks.accelerator --model smollm2-135m.gguf --json out.json
 """
 
-STAGE = ("torch", "transformers", "numpy", "safetensors", "msgspec", "platformdirs", "psutil")
-RING = (*STAGE, "tokenizers", "msgpack", "uvloop", "rich", "cyclopts", "filelock")
-"""Packages that the parts need; a model in GGUF needs `gguf` too."""
+STAGE = (
+    "torch",
+    "transformers",
+    "numpy",
+    "safetensors",
+    "msgspec",
+    "platformdirs",
+    "psutil",
+    "rich",
+    "tqdm",
+)
+RING = (
+    *STAGE,
+    "tokenizers",
+    "huggingface_hub",
+    "msgpack",
+    "uvloop",
+    "cyclopts",
+    "attrs",
+    "filelock",
+    "packaging",
+    "regex",
+    "pyyaml",
+)
+"""Packages that the parts import, also those that others bring with them unless they are carried
+with `--no-deps`; a model in GGUF needs `gguf` too."""
+
+MODULES = {"pyyaml": "yaml"}
+"""What a package is imported as, where that is not its name."""
 
 
 def missing(parts: list[str], model: str) -> list[str]:
@@ -40,7 +66,7 @@ def missing(parts: list[str], model: str) -> list[str]:
     needed = list(STAGE if parts == ["stage"] else RING)
     if parts != ["stage"] and (model.endswith(".gguf") or not Path(model).exists()):
         needed.append("gguf")
-    return [name for name in needed if find_spec(name) is None]
+    return [name for name in needed if find_spec(MODULES.get(name, name)) is None]
 
 
 def options() -> argparse.Namespace:

@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import torch
 
-from gardener.model.device.events import event
+from gardener.model.device.events import event, record
 
 BYTES = 2**31
 """That are read once: no cache of a device holds a tenth of them."""
 
-TURNS = 8
+LASTING = 0.3
+"""Seconds for which they are read again and again: a device that has slept is slow at first."""
 
 
 def facts(device: torch.device) -> dict[str, Any]:
@@ -29,23 +31,27 @@ def facts(device: torch.device) -> dict[str, Any]:
     return found
 
 
-def bandwidth(device: torch.device, size: int = BYTES, turns: int = TURNS) -> float:
-    """Bytes per second that are read from the memory of a device: the best of several sums of
-    float32 numbers, and of the largest ones, of which none writes anything."""
+def bandwidth(device: torch.device, size: int = BYTES, lasting: float = LASTING) -> float:
+    """Bytes per second that are read from the memory of a device: the best of all sums of float32
+    numbers in `lasting` seconds, and of the largest ones, of which none writes anything."""
     numbers = torch.ones(size // 4, device=device)
     ways: tuple[Callable[[], object], ...] = (numbers.sum, numbers.amax)
     for way in ways:
         way()  # kernels are loaded when they are first called
-    return size / min(seconds(device, way) for _ in range(turns) for way in ways)
+    best, end = inf, time.perf_counter() + lasting
+    while True:
+        best = min(best, *(seconds(device, way) for way in ways))
+        if time.perf_counter() >= end:
+            return size / best
 
 
 def seconds(device: torch.device, work: Callable[[], object]) -> float:
     """What the device takes for it, by its own clock where it has one."""
     if device.type == "cuda":
         begin, end = event(timed=True), event(timed=True)
-        begin.record()
+        record(begin, device)
         work()
-        end.record()
+        record(end, device)
         end.synchronize()
         return float(begin.elapsed_time(end)) / 1e3
     wait(device)

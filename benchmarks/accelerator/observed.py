@@ -5,6 +5,7 @@ killed:
 
     {"passes": [policy, tokens of the text, [[rows, microseconds], ... by stage]]}
     {"text": {...}}      a text that `gardener verify` has compared, see `reference.Comparison`
+    {"heard": LINE}      a line that a stage has printed
 
 Passes are those from which the holder learns what its stages cost: rows and times of the whole
 pass, as each stage's verdict tells them; not those of prompts. Writing one takes some ten
@@ -25,9 +26,11 @@ from gardener.decoding.events import Command, Event, Moment
 from gardener.decoding.round import Round
 from gardener.evaluation.reference import Comparison, compare
 from gardener.protocol.messages import Timing
+from gardener.rings.local import LocalRing
 
 Handle: TypeAlias = Callable[[Round, Event, Moment], list[Command]]
 Observe: TypeAlias = Callable[[Costs, int, float, Sequence[Timing]], None]
+Hear: TypeAlias = Callable[[LocalRing, int, str], None]
 
 
 class Observer:
@@ -45,6 +48,7 @@ class Observer:
         """From now on, all that happens in this process is seen."""
         setattr(Round, "handle", self.handling(Round.handle))  # noqa: B010 - for mypy: a method
         setattr(Costs, "observe", self.observing(Costs.observe))  # noqa: B010
+        setattr(LocalRing, "_line", self.hearing(LocalRing._line))  # noqa: B010
         setattr(verify, "compare", self.comparing(compare))  # noqa: B010
 
     def handling(self, inner: Handle) -> Handle:
@@ -65,6 +69,15 @@ class Observer:
             inner(costs, rows, seconds, times)
 
         return observe
+
+    def hearing(self, inner: Hear) -> Hear:
+        """The same method of `LocalRing`, watched."""
+
+        def hear(ring: LocalRing, stage: int, line: str) -> None:
+            self.write("heard", line)
+            inner(ring, stage, line)
+
+        return hear
 
     def comparing(self, inner: Callable[..., Comparison]) -> Callable[..., Comparison]:
         """The same function, watched."""

@@ -65,8 +65,10 @@ def run_stage(asked: Asked, budget: Budget, report: Report) -> None:
     wanted = stage.Wanted.of(asked.device, asked.quick)
     if not any(unit.graphs for unit in wanted.units):
         report.left_out["stage"].append(f"with graphs: {asked.device} has none")
-    stage.measure(wanted, budget, report.stage, report.save)
-    report.left_out["stage"] += report.stage.left_out
+    try:
+        stage.measure(wanted, budget, report.stage, report.save)
+    finally:  # what was left out until it failed is told too
+        report.left_out["stage"] += report.stage.left_out
 
 
 def run_verify(asked: Asked, budget: Budget, report: Report) -> None:
@@ -120,7 +122,7 @@ def run_curve(asked: Asked, budget: Budget, report: Report) -> None:
         only = Speed(Ring("bfloat16"), ("plain", "gardener"), 1)
         report.evaluated.append(_evaluated(only, asked, budget.left))
     for each in report.evaluated:
-        report.curve += [(str(each.ring), found) for found in beside(each.passes, each.cards)]
+        report.curve += [(each.name, found) for found in beside(each.passes, each.cards)]
         if not each.passes:
             report.left_out["curve"].append(f"{each.ring}: no passes; {each.error}")
 

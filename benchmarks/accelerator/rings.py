@@ -19,6 +19,12 @@ from benchmarks.kinds import Kind
 OBSERVED = Path(__file__).with_name("observed.py")
 STAGES = 2
 
+GAVE_UP = "kernels are started one by one"
+"""What a stage logs where it cannot record its passes, see `device.graphs`."""
+
+SETS = 6
+"""Of prompts, in those of the package."""
+
 
 @dataclass(frozen=True)
 class Ring:
@@ -62,7 +68,7 @@ class Pass:
 @dataclass
 class Verified:
     """What was compared. error: why that is not all; "": it is. exactness: what the ring says of
-    itself. differences: as `gardener verify` tells them."""
+    itself. differences: as `gardener verify` tells them. gave_up: as in `Evaluated`."""
 
     ring: Ring
     seconds: float
@@ -72,24 +78,48 @@ class Verified:
     exactness: str = ""
     differences: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
+    gave_up: bool = False
+
+    @property
+    def inexact(self) -> bool:
+        """Whether the ring says that its near ties may differ, see `cards.exactness`."""
+        return self.exactness.startswith("near ties may differ")
 
 
 @dataclass
 class Evaluated:
     """What `gardener eval` found. policies: figures by name, see `tally.summary`. prompts: that
-    all of them have answered. differences: texts that differ. passes: not in JSON, for there are
-    thousands. error: why that is not all; "": it is."""
+    all of them have answered, of how many were `wanted`; 0: nobody knows. differences: texts that
+    differ, near ties among them. passes: not in JSON, for there are thousands. error: why that is
+    not all; "": it is. gave_up: whether a stage had to go on without graphs."""
 
     ring: Ring
     seconds: float
     prompts: int = 0
+    wanted: int = 0
     policies: dict[str, Any] = field(default_factory=dict)
     cards: list[dict[str, Any]] = field(default_factory=list)
     exactness: str = ""
     differences: list[dict[str, Any]] = field(default_factory=list)
     near_ties: int = 0
     error: str = ""
+    gave_up: bool = False
     passes: list[Pass] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Of the ring, as it was in fact."""
+        return f"{self.ring}, graphs failed" if self.gave_up else str(self.ring)
+
+    @property
+    def different(self) -> int:
+        """Texts that differ where the ring does not say that they may."""
+        return len(self.differences) - self.near_ties
+
+    @property
+    def whole(self) -> bool:
+        """Whether all prompts were answered that were asked for."""
+        return not self.error and self.prompts >= self.wanted
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -134,6 +164,7 @@ def verified(
         else:
             found.error = ran.said
             texts = [each["text"] for each in lines(seen) if "text" in each]
+        found.gave_up = gave_up(lines(seen))
     for outcome in ("same", "tie", "different"):
         setattr(found, outcome, sum(each["outcome"] == outcome for each in texts))
     found.differences = [each for each in texts if each["outcome"] != "same"]
@@ -158,7 +189,9 @@ def evaluated(
         asked += [] if data is None else ["--data", str(data)]
         ran = run(_command(seen, "eval", [*ring.options(model, device), *asked]), time)
         told = _json(ran.out) or _kept(out / "results.json")
-        found = Evaluated(ring, ran.seconds, passes=list(passes(lines(seen))))
+        known = lines(seen)
+        found = Evaluated(ring, ran.seconds, passes=list(passes(known)), gave_up=gave_up(known))
+        found.wanted = prompts * SETS if data is None else 0
     if told.get("ended") != "done":
         found.error = ran.said
     _take(found, told)
@@ -195,6 +228,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
     """Those that are whole: the last one of a process that was killed may not be."""
     text = path.read_text() if path.exists() else ""
     return [found for line in text.splitlines() if (found := _json(line))]
+
+
+def gave_up(seen: Sequence[dict[str, Any]]) -> bool:
+    """Whether a stage had to go on without graphs."""
+    return any(GAVE_UP in each.get("heard", "") for each in seen)
 
 
 def passes(seen: Sequence[dict[str, Any]]) -> Iterator[Pass]:

@@ -1,12 +1,13 @@
 """What a pass of a middle stage takes on a device, beside the time of reading its weights once.
 
-Eight layers of a shape, all kinds of weights, with and without graphs, numbers of rows and lengths
-of the text, the important ones first. The stage is loaded as a node loads it, so that the kernels
-are those that a ring would run, and each layer has weights of its own: what a cache of the device
-holds of one, the next seven have pushed out.
+Eight layers of a shape, kinds of weights (all but llm-int8), with and without graphs, numbers of
+rows and lengths of the text, the important ones first. The stage is loaded as a node loads it, so
+that the kernels are those that a ring would run, and each layer has weights of its own: what a
+cache of the device holds of one, the next seven have pushed out.
 
-The bound of a cell is the bytes of the stage's weights over the bandwidth that the device shows in
-the same run: keys and values of the text do not count in it, and are told beside it.
+The bound of a cell is the bytes of the stage's weights over the best bandwidth that the device has
+shown in the whole run, before and after the passes: keys and values of the text do not count in it,
+and are told beside it.
 """
 
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accelerator.budget import Budget
+from benchmarks.accelerator.device import LASTING
 from benchmarks.accelerator.processes import Child, Lost
 from benchmarks.kinds import ITEM, Kind
 from benchmarks.shapes import SHAPES, Shape, write_folder
@@ -37,11 +39,13 @@ LOADING = 60.0
 ONE = 20.0
 """And that a cell may take, its graph captured."""
 
+UNMEASURED = "llm-int8: it is not among the kinds that are measured"
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be measured. `size`: bytes that are read to find the bandwidth; `seconds` and
-    `least`: how long a cell is timed, and how many passes at least."""
+    """What is to be measured. `size`: bytes that are read to find the bandwidth, for `lasting`
+    seconds; `seconds` and `least`: how long a cell is timed, and how many passes at least."""
 
     device: str
     shape: Shape
@@ -51,6 +55,7 @@ class Wanted:
     size: int
     seconds: float = 0.1
     least: int = 10
+    lasting: float = LASTING
 
     @classmethod
     def of(cls, device: str, quick: bool) -> "Wanted":
@@ -59,7 +64,7 @@ class Wanted:
         if quick:
             tiny = Shape(LAYERS + 2, 64, 128, 4, 4, 64, 0)
             units = [Unit("bfloat16", graphs)]
-            return cls(device, tiny, units, (1, 16), (16, 300), 2**20, 0.0, 2)
+            return cls(device, tiny, units, (1, 16), (16, 300), 2**20, 0.0, 2, 0.01)
         shape = replace(SHAPES["llama-2-7b"].with_layers(LAYERS + 2), vocab=64)
         rows = (1, 2, 4, 8, 16, 32, 64, 128)
         return cls(device, shape, list(units_of(graphs)), rows, (16, 1024, 4096), 2**31)
@@ -67,7 +72,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is loaded at a time. kind: as in `benchmarks.kinds`."""
+    """What is loaded at a time. kind: as in `benchmarks.kinds`. graphs: whether they are asked
+    for."""
 
     kind: str
     graphs: bool
@@ -77,28 +83,39 @@ class Unit:
 
 
 def units_of(graphs: bool) -> Iterator[Unit]:
-    """The important ones first. `graphs`: whether the device has any."""
-    groups = (
-        ("bfloat16", "int4:bfloat16"),
-        ("float32", "float16", "nf4"),
-        ("int8:bfloat16", "fp4"),
+    """The important ones first. `graphs`: whether the device has any. Without them, a stage that
+    has just been measured with them need not be loaded again."""
+    first, second, *others = (
+        "bfloat16",
+        "int4:bfloat16",
+        "float32",
+        "float16",
+        "nf4",
+        "int8:bfloat16",
+        "fp4",
     )
-    for kinds in groups:
-        for own in (True, False) if graphs else (False,):
-            yield from (Unit(kind, own) for kind in kinds)
+    if not graphs:
+        yield from (Unit(kind, False) for kind in (first, second, *others))
+        return
+    yield Unit(first, True)
+    yield from (Unit(second, own) for own in (True, False))
+    yield Unit(first, False)
+    yield from (Unit(kind, own) for kind in others for own in (True, False))
 
 
 @dataclass(frozen=True)
 class Cell:
     """One entry of the table, times in milliseconds. `ms`: the median pass; `least`: the quickest;
-    `blocks`: the quickest of the blocks alone, see `passes`; `first`: the very first pass.
-    `cache`: bytes of keys and values that a pass reads besides."""
+    `blocks`: the median of the blocks alone, see `passes`; `first`: the first pass of that size.
+    `asked`: whether graphs were asked for; `graphs`: whether passes were replayed. `weights`: their
+    bytes; `cache`: those of keys and values that a pass reads besides."""
 
     kind: str
+    asked: bool
     graphs: bool
     rows: int
     text: int
-    bound_ms: float
+    weights: float
     cache: int
     ms: float
     least_ms: float
@@ -106,40 +123,57 @@ class Cell:
     first_ms: float
     passes: int
 
-    @property
-    def ratio(self) -> float:
-        """Times the bound."""
-        return self.ms / self.bound_ms
-
 
 @dataclass(frozen=True)
 class Loaded:
-    """A stage that was measured. `bytes`: of its weights; `held`: as many as it keeps; `peak` and
-    `reserved`: the most on the device meanwhile, 0 where it does not tell."""
+    """A stage that was measured. `asked`: for graphs. `seconds`: 0: it was there. `bytes`: of its
+    weights; `held`: as many as it keeps. `spread`: how far a row may be from itself in another
+    batch, as a part of its size. `replayed`: see `passes.replayed`, when it was loaded. `first_ms`:
+    its very first pass. `peak` and `reserved`: the most on the device meanwhile, 0 where it does
+    not tell."""
 
     kind: str
-    graphs: bool
+    asked: bool
     seconds: float
     bytes: float
     held: int
+    spread: float
+    replayed: int | None
+    first_ms: float
     peak: int = 0
     reserved: int = 0
 
 
 @dataclass
 class Found:
-    """`device`: what it is, with its bandwidth. `left_out`: sentences."""
+    """`device`: what it is, with its best bandwidth, and in `readings` all that were read of it.
+    `left_out`: sentences. `said`: what stages warned of."""
 
     device: dict[str, Any] = field(default_factory=dict)
+    readings: list[float] = field(default_factory=list)
     loaded: list[Loaded] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def read(self, told: dict[str, Any]) -> None:
+        """A bandwidth. What else a device does makes it only ever slower: the best one counts."""
+        self.readings.append(float(told["bytes_per_second"]))
+        self.device = {**self.device, **told, "bytes_per_second": max(self.readings)}
+
+    def bound_ms(self, cell: Cell) -> float:
+        """Milliseconds of reading the weights once."""
+        return cell.weights / float(self.device["bytes_per_second"]) * 1e3
+
+    def ratio(self, cell: Cell) -> float:
+        """The median pass: times the bound."""
+        return cell.ms / self.bound_ms(cell)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         found = asdict(self)
         for told, cell in zip(found["cells"], self.cells, strict=True):
-            told["ratio"] = cell.ratio
+            told |= {"bound_ms": self.bound_ms(cell), "ratio": self.ratio(cell)}
         return found
 
 
@@ -154,6 +188,7 @@ def measure(wanted: Wanted, budget: Budget, found: Found, tell: Callable[[], Non
     """Into `found`, as it comes; `tell` is called after each unit. A process that hangs or ends
     takes its unit with it: the next one has a new process."""
     units = list(wanted.units)
+    found.left_out.append(UNMEASURED)
     with tempfile.TemporaryDirectory(prefix="gardener-", dir=memory()) as scratch:
         folder = Path(scratch) / "model"
         child = _child()  # imports for seconds, while the folder is written
@@ -192,38 +227,57 @@ def _in_one(
     """As many units as one process does; those that were begun are taken off the list."""
     try:
         told = child.ask(
-            "device", min(LOADING, budget.left), device=wanted.device, size=wanted.size
+            "device",
+            min(LOADING, budget.left),
+            device=wanted.device,
+            size=wanted.size,
+            lasting=wanted.lasting,
         )
+        _hear(told, "the device", found)
     except Lost as lost:
         told = {"error": str(lost)}
     if "error" in told:
         found.left_out.append(f"all that follows: {told['error']}")
         units.clear()
         return
-    found.device = {**told, "bytes_per_second": _faster(found.device, told)}
+    found.read(told)
     while units and budget.left:
         unit = units.pop(0)
         try:
-            bound = _load(child, unit, wanted, folder, budget, found)
-            if bound is not None:
+            weights = _load(child, unit, wanted, folder, budget, found)
+            if weights is not None:
                 share = budget.share(2, len(units) + 2)
-                _cells(child, unit, wanted, bound, share, found)
+                _cells(child, unit, wanted, weights, share, found)
         except Lost as lost:
             found.left_out.append(f"{unit}: {lost}")
             return
         finally:
             tell()
+    _read_again(child, wanted, found)
 
 
-def _faster(before: dict[str, Any], now: dict[str, Any]) -> float:
-    """What else a device does makes it only ever slower."""
-    return float(max(before.get("bytes_per_second", 0.0), now["bytes_per_second"]))
+def _read_again(child: Child, wanted: Wanted, found: Found) -> None:
+    """The bandwidth, of a device that has worked. It takes a second, also where none is left."""
+    try:
+        told = child.ask("bandwidth", ONE, size=wanted.size, lasting=wanted.lasting)
+        _hear(told, "the device", found)
+    except Lost as lost:
+        told = {"error": str(lost)}
+    if "error" in told:
+        found.left_out.append(f"the bandwidth after all passes: {told['error']}")
+    else:
+        found.read(told)
+
+
+def _hear(told: dict[str, Any], whose: str, found: Found) -> None:
+    """Keep what was warned of."""
+    found.said += [f"{whose}: {line}" for line in told.pop("said", ())]
 
 
 def _load(
     child: Child, unit: Unit, wanted: Wanted, folder: Path, budget: Budget, found: Found
 ) -> float | None:
-    """Its bound in milliseconds; None: it cannot be loaded. Raises Lost."""
+    """The bytes of its weights; None: it cannot be loaded. Raises Lost."""
     kind, shape = Kind.read(unit.kind), wanted.shape
     told = child.ask(
         "load",
@@ -236,46 +290,77 @@ def _load(
         graphs=unit.graphs,
         **kind.how(),
     )
+    _hear(told, str(unit), found)
     if "error" in told:
+        if not told["sound"]:
+            raise Lost(told["error"])
         found.left_out.append(f"{unit}: {told['error']}")
         return None
+    if unit.graphs and told["replayed"] == 0:
+        found.left_out.append(
+            f"{unit}: no graphs are used: a node would replay no pass here, and so do its cells"
+        )
     size = min(float(told["bytes"]), kind.bytes * shape.layer_weights * (shape.layers - 2))
-    found.loaded.append(Loaded(unit.kind, unit.graphs, told["seconds"], size, told["bytes"]))
-    return size / float(found.device["bytes_per_second"]) * 1e3
+    found.loaded.append(
+        Loaded(
+            unit.kind,
+            unit.graphs,
+            told["seconds"],
+            size,
+            told["bytes"],
+            told["spread"],
+            told["replayed"],
+            told["first"] * 1e3,
+        )
+    )
+    return size
 
 
 def _cells(
-    child: Child, unit: Unit, wanted: Wanted, bound: float, budget: Budget, found: Found
+    child: Child, unit: Unit, wanted: Wanted, weights: float, budget: Budget, found: Found
 ) -> None:
     """All of its cells for which there is time. Raises Lost."""
     shape = wanted.shape
     row = 2 * shape.kv_width * (shape.layers - 2) * ITEM[Kind.read(unit.kind).dtype]
-    left = order(wanted.rows, wanted.texts)
+    left, replays = order(wanted.rows, wanted.texts), found.loaded[-1].replayed != 0
     while left and budget.left:
         rows, text = left.pop(0)
         told = child.ask(
             "time", ONE, rows=rows, text=text, seconds=wanted.seconds, least=wanted.least
         )
+        _hear(told, str(unit), found)
         if "error" in told:  # what follows on this device cannot be trusted
             raise Lost(f"{rows} rows after {text} tokens: {told['error']}")
-        found.cells.append(_cell(unit, rows, text, bound, row * (text + rows), told))
+        if replays and not told["graphs"]:
+            replays = False
+            found.left_out.append(
+                f"{unit}: no graphs are used from {rows} rows after {text} tokens on: they failed"
+            )
+        found.cells.append(_cell(unit, rows, text, weights, row * (text + rows), told))
     if left:
         found.left_out.append(f"{unit}: {len(left)} of its cells: no time")
-    found.loaded[-1] = replace(found.loaded[-1], **child.ask("memory", ONE))
+    told = child.ask("memory", ONE)
+    _hear(told, str(unit), found)
+    if "error" in told:
+        raise Lost(f"its memory: {told['error']}")
+    found.loaded[-1] = replace(found.loaded[-1], **told)
 
 
-def _cell(unit: Unit, rows: int, text: int, bound: float, cache: int, told: dict[str, Any]) -> Cell:
+def _cell(
+    unit: Unit, rows: int, text: int, weights: float, cache: int, told: dict[str, Any]
+) -> Cell:
     passes = told["passes"]
     return Cell(
         unit.kind,
         unit.graphs,
+        told["graphs"],
         rows,
         text,
-        bound,
+        weights,
         cache,
         ms=statistics.median(passes) * 1e3,
         least_ms=min(passes) * 1e3,
-        blocks_ms=min(told["blocks"]) * 1e3,
+        blocks_ms=statistics.median(told["blocks"]) * 1e3,
         first_ms=told["first"] * 1e3,
         passes=len(passes),
     )

@@ -15,6 +15,7 @@ from benchmarks.accelerator.parts import PARTS, WEIGHTS, Asked
 from benchmarks.accelerator.report import Report
 from benchmarks.accelerator.tables import WIDE, show
 from benchmarks.machine import machine
+from gardener.errors import reason
 
 SHORT = 2
 """Tokens of each text in a quick run, and prompts."""
@@ -27,14 +28,19 @@ def run(given: argparse.Namespace, begin: float) -> None:
     asked = Asked(given.device, given.model, given.data, given.quick)
     if given.quick:
         asked = Asked(given.device, given.model, given.data, True, 4 * SHORT, SHORT)
-    report = Report({"machine": machine(), "device": given.device}, given.json)
+    about = {"machine": machine(), "device": given.device, "quick": given.quick}
+    report = Report(about, given.json)
+    try:
+        report.save()  # what cannot be written is not worth measuring first
+    except OSError as error:
+        sys.exit(f"error: --json {given.json}: {reason(error)}: name a file that can be written")
     try:
         measure(asked, given.parts, whole, report)
     except KeyboardInterrupt:
         sys.exit("interrupted")
     finally:
-        report.save()
         show(report, Console(width=None if sys.stdout.isatty() else WIDE))
+        report.save()
 
 
 def measure(asked: Asked, parts: list[str], whole: Budget, report: Report) -> None:

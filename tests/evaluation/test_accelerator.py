@@ -1,32 +1,36 @@
-"""The benchmark of stages on a GPU (`benchmarks/accelerator`): all of it but the GPU."""
+"""The benchmark of stages on a GPU (`benchmarks/accelerator`): its rings, processes and parts."""
 
 import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
-from io import StringIO
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from device_stages import compute_on
-from rich.console import Console
 
-from benchmarks.accelerator import parts, processes
+from benchmarks.accelerator import parts, processes, whole
 from benchmarks.accelerator.__main__ import missing
 from benchmarks.accelerator.budget import Budget
 from benchmarks.accelerator.curve import beside
 from benchmarks.accelerator.observed import Observer
 from benchmarks.accelerator.parts import Asked
-from benchmarks.accelerator.passes import BLOCKS, Passes
 from benchmarks.accelerator.processes import Child, Lost, environment, run
 from benchmarks.accelerator.report import Report
-from benchmarks.accelerator.rings import Evaluated, Pass, Ring, Verified, _take, lines, passes
-from benchmarks.accelerator.stage import Cell, Unit, Wanted, order, units_of
-from benchmarks.accelerator.tables import show
-from benchmarks.shapes import write_folder
+from benchmarks.accelerator.rings import (
+    Evaluated,
+    Pass,
+    Ring,
+    _take,
+    gave_up,
+    lines,
+    passes,
+)
+from benchmarks.accelerator.stage import (
+    UNMEASURED,
+)
 from gardener.decoding.costs import Costs
 from gardener.protocol.messages import Card, Timing
 
@@ -48,10 +52,6 @@ CARD: dict[str, Any] = {
 }
 HANG = "import sys, time; sys.stdin.readline(); print('tired', file=sys.stderr); time.sleep(60)"
 """A program that takes what it is told and never answers."""
-
-
-def cell(kind: str, rows: int, ms: float, text: int = 16) -> Cell:
-    return Cell(kind, True, rows, text, 1.0, 0, ms, ms, ms, ms, 10)
 
 
 def gone(pid: int) -> bool:
@@ -81,18 +81,6 @@ def test_what_a_part_leaves_the_others_have() -> None:
     assert whole.share(2, 1).seconds == 90  # never more than there is
     clock.now = 200.0
     assert whole.left == whole.share(1, 1).seconds == 0
-
-
-def test_the_important_cells_come_first() -> None:
-    units = list(units_of(True))
-    assert units[:2] == [Unit("bfloat16", True), Unit("int4:bfloat16", True)]
-    assert len(set(units)) == len(units) == 14
-    assert {unit.graphs for unit in units_of(False)} == {False}
-    pairs = order((1, 2, 16), (16, 1024))
-    assert pairs == [(1, 16), (16, 16), (1, 1024), (16, 1024), (2, 16), (2, 1024)]
-    wanted = Wanted.of("cuda:1", quick=False)
-    assert (wanted.shape.width, wanted.shape.inner, wanted.shape.layers) == (4096, 11008, 10)
-    assert not any(unit.graphs for unit in Wanted.of("mps", quick=False).units)
 
 
 def test_a_child_that_hangs_or_ends_is_told_and_gone() -> None:
@@ -137,10 +125,17 @@ def test_passes_are_seen_with_their_policy(tmp_path: Path) -> None:
         observed = observer.observing(Costs.observe)
         observer.policy = "gardener"
         observed(costs.at(40), 3, 0.5, [Timing(5, 1200, 3), Timing(5, 0, 0)])
+        heard: list[str] = []
+        ring: Any = None
+        hear = observer.hearing(lambda ring, stage, line: heard.append(line))
+        hear(ring, 1, "kernels are started one by one from now on, which is slower: no")
         stream.write('{"passes": ["gard')  # it was killed here
     found = lines(path)
     assert list(passes(found)) == [Pass("gardener", 40, 0, 3, 1200)]
     assert found[0] == {"text": {"policy": "plain"}}
+    assert gave_up(found)
+    assert not gave_up(found[:2])
+    assert len(heard) == 1
     assert costs.stage(0, 3) > Costs.of([Card(**CARD)]).stage(0, 3)  # the ring has learned from it
 
 
@@ -194,35 +189,27 @@ def test_options_of_a_ring() -> None:
     assert (pairs["--local"], pairs["--draft-device"]) == ("2", "cuda")
 
 
-def test_aims_are_met_missed_or_not_measured(tmp_path: Path) -> None:
-    report = Report({}, tmp_path / "found.json")
-    assert {aim.met for aim in report.aims()} == {None}
-    report.stage.device = {"device": "cuda", "bytes_per_second": 3e12}
-    report.stage.cells = [
-        cell("bfloat16", 1, 1.5),
-        cell("bfloat16", 16, 1.6),
-        cell("bfloat16", 32, 9.0),  # more rows than the aim is about
-        cell("bfloat16", 16, 9.0, text=4096),  # and a longer text
-        cell("int4:bfloat16", 1, 0.6),
-        cell("int4:bfloat16", 16, 1.5),
-    ]
-    difference = {"policy": "serial", "position": 3, "prompt": 1, "outcome": "tie", "gap": 0.01}
-    tied = Verified(Ring("float16"), 1.0, 107, 1, 0, "not exact", [difference])
-    report.verified = [tied, replace(tied, ring=Ring("bfloat16"), different=1)]
-    figures = {"speedup": {"plain": {"median": 1.4}}}
-    report.evaluated = [Evaluated(Ring("bfloat16"), 1.0, 6, {"gardener": figures})]
-    met = {aim.what.split(",")[0] + aim.what.split(",")[-1]: aim for aim in report.aims()}
-    assert [aim.met for aim in report.aims()] == [True, False, True, False, False, None]
-    assert "above it: 16 rows" in (met["int4 1 to 16 rows: times bfloat16"].found or "")
-    report.save()
-    kept = json.loads((tmp_path / "found.json").read_text())
-    assert [each["met"] for each in kept["aims"]] == [aim.met for aim in report.aims()]
-    assert kept["stage"]["cells"][0]["ratio"] == 1.5
-    console = Console(width=170, record=True, file=StringIO())
-    show(report, console)
-    told = console.export_text()
-    assert "float16: serial left plain at token 3 of prompt 1, tie" in told
-    assert "1.50 (1.50) 1.50" in told
+def test_a_file_that_cannot_be_written_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[object] = []
+
+    def one(asked: Asked, budget: Budget, report: Report) -> None:
+        begun.append(report)
+        report.stage.said.append("it was slow")
+        (tmp_path / "there").rename(tmp_path / "gone")  # nothing can be written any more
+
+    monkeypatch.setitem(parts.PARTS, "stage", one)
+    monkeypatch.setattr("signal.signal", lambda *how: None)
+    given = Namespace(seconds=9.0, device="cpu", model="m", data=None, quick=True, parts=["stage"])
+    given.json = tmp_path / "there" / "found.json"
+    with pytest.raises(SystemExit, match=r"--json .*: no such file or directory: name a file"):
+        whole.run(given, time.monotonic())
+    assert not begun
+    (tmp_path / "there").mkdir()
+    with pytest.raises(FileNotFoundError):
+        whole.run(given, time.monotonic())
+    assert "stage: it was slow" in capsys.readouterr().out
 
 
 def test_rings_for_which_there_is_no_time_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,23 +238,9 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert missing(["stage"], "a.gguf") == ["msgspec"]
     assert missing(["stage", "speed"], "a.gguf") == ["msgspec", "gguf"]
-
-
-def test_what_is_timed_alone_is_the_graph_of_the_pass(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    recorded = compute_on("a device", monkeypatch)
-    wanted = Wanted.of("cpu", quick=True)
-    write_folder(tmp_path / "model", wanted.shape, 64, range(1, wanted.shape.layers - 1))
-    timed = Passes()
-    first, end, layers = 1, wanted.shape.layers - 1, wanted.shape.layers
-    folder = str(tmp_path / "model")
-    for graphs, replays in ((True, 4 + BLOCKS), (False, 0)):
-        recorded.replays = 0
-        timed.load(folder, first, end, layers, "cpu", dtype="bfloat16", graphs=graphs)
-        found = timed.time(2, 16, 0.0, 3)
-        assert (len(found["passes"]), len(found["blocks"])) == (3, BLOCKS)
-        assert recorded.replays == replays
+    monkeypatch.setattr("benchmarks.accelerator.__main__.find_spec", lambda name: None)
+    assert "rich" in missing(["stage"], "a.gguf")
+    assert {"attrs", "pyyaml"} <= set(missing(["speed"], "a.gguf"))
 
 
 def test_a_quick_run_on_the_cpu(tmp_path: Path) -> None:
@@ -284,7 +257,8 @@ def test_a_quick_run_on_the_cpu(tmp_path: Path) -> None:
     found = json.loads(path.read_text())
     cells = [(each["rows"], each["text"]) for each in found["stage"]["cells"]]
     assert cells == [(1, 16), (16, 16), (1, 300), (16, 300)]
-    assert found["left_out"]["stage"] == ["with graphs: cpu has none"]
+    assert found["left_out"]["stage"] == ["with graphs: cpu has none", UNMEASURED]
+    assert len(found["stage"]["readings"]) == 2
     assert found["stage"]["loaded"][0]["bytes"] == 2 * 8 * 64 * (4 * 64 + 3 * 128)
     assert found["seconds"]["stage"] < time.monotonic() - began
     assert "texts" in done.stdout
