@@ -33,7 +33,8 @@ KVMemory: TypeAlias = Annotated[
         validator=Number(gt=0),
         metavar="GIB",
         help="Memory for keys and values, of stages that are started here all together. Default: "
-        "half of what is free on their device once they are loaded.",
+        "half of what is free on their device once they are loaded. On a GPU, requests may ask for "
+        "half of it (docs/gpu.md).",
     ),
 ]
 ContextTokens: TypeAlias = Annotated[

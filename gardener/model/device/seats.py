@@ -6,7 +6,7 @@ from collections.abc import Callable
 from gardener.model.device.sizes import CHUNK
 from gardener.model.kv_cache import KVCache
 
-LEAST = 4 * CHUNK
+LEAST = CHUNK
 """Slots of the smallest seat."""
 
 WASTE = 2
@@ -53,9 +53,11 @@ class Seats:
 def size_for(slots: int) -> int:
     """Slots of a new seat for so many: one of few sizes, so that a text that grows a little from
     request to request mostly finds the same seat."""
-    size = LEAST
-    while size < slots:
-        size += size // 2 if size & (size - 1) == 0 else size // 3  # 1, 1.5, 2, 3, 4, 6, 8, ...
+    if slots <= LEAST:
+        return LEAST
+    size = 2 * LEAST
+    while size < slots:  # 2, 3, 4, 6, 8, 12, ... times the least
+        size += size // 2 if size & (size - 1) == 0 else size // 3
     return size
 
 
