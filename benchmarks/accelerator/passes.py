@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.accelerator import device as devices
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.loader import device_of
+from gardener.model.device.named import device_of
 from gardener.protocol.messages import Open
 from gardener.stages.device_passes import DevicePasses
 from gardener.stages.executor import Executor
