@@ -83,6 +83,17 @@ def test_no_free_seat_is_beside_one_that_is_made_or_grown(head: DraftNetwork) ->
     assert pool.take(3000) is not large
 
 
+def test_a_short_text_does_not_keep_a_long_ones_memory(head: DraftNetwork) -> None:
+    pool = seats.Seats(head)
+    large = pool.take(seats.WASTE * seats.FIRST_SLOTS + 1)
+    pool.give_back(large)
+    assert pool.take(10).slots == seats.FIRST_SLOTS
+    medium = pool.take(seats.WASTE * seats.FIRST_SLOTS)
+    assert medium is not large
+    pool.give_back(medium)
+    assert pool.take(10) is medium
+
+
 @given(st.lists(st.tuples(st.sampled_from(["take", "give", "grow"]), st.integers(1, 9000))))
 def test_seats_hold_no_more_than_texts_ever_needed(turns: list[tuple[str, int]]) -> None:
     """Times what may be wasted."""
