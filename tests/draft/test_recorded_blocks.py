@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import heads
+import one_pass
 import pytest
 import recorders
 import test_one_pass
@@ -189,7 +190,7 @@ def test_features_that_are_no_numbers_leave_none_behind(
     for rows, value in ((3, wrong), (1, 1.0)):
         context = pool.open(4)
         with torch.inference_mode():
-            context.add(torch.full((rows, 3 * test_one_pass.one_pass.WIDTH), value))
+            context.add(torch.full((rows, 3 * one_pass.WIDTH), value))
             context.block(5)
             context._flush()
         for entries in context._seat.cache.read(0):
