@@ -39,7 +39,7 @@ from gardener.decoding.costs import SHORT
 from gardener.errors import UserError
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.device.graphs import Graphs
-from gardener.model.loader import device_of
+from gardener.model.device.named import device_of
 from gardener.protocol.messages import Open
 from gardener.stages.device_passes import DevicePasses
 from gardener.stages.executor import Executor

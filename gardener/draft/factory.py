@@ -164,8 +164,8 @@ def _computing(settings: DraftSettings) -> tuple[str, "Make"]:
 
 
 def _float_dtype(settings: DraftSettings) -> str:
+    from gardener.model.device.named import device_of
     from gardener.model.kernels.linear import quick_dtype
-    from gardener.model.loader import device_of
 
     device_of(settings.device)
     return quick_dtype(settings.device) if settings.dtype in ("auto", "int8") else settings.dtype

@@ -16,6 +16,10 @@ from gardener.model.placement import Ints, Moves
 
 _FIRST_SIZE = 256
 
+_SLOW_COPIES = ("mps",)
+"""Types of devices on which `index_copy_` is missing before torch 2.8, and slow for long after: it
+took 135 ms for 4096 rows of 4096 numbers."""
+
 
 def kept_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """What keys and values of a model of this dtype are kept in. On the CPU attention computes in
@@ -26,6 +30,16 @@ def kept_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 def slot_bytes(layers: int, architecture: Architecture, kept: torch.dtype) -> int:
     """Bytes that keys and values of one row take in this many layers; `kept`: see `kept_dtype`."""
     return 2 * layers * architecture.kv_heads * architecture.head_dim * kept.itemsize
+
+
+def _copied(entries: Tensor, dim: int, slots: Tensor, rows: Tensor) -> None:
+    """Put rows into some slots of this dimension."""
+    entries.index_copy_(dim, slots, rows)
+
+
+def _by_index(entries: Tensor, dim: int, slots: Tensor, rows: Tensor) -> None:
+    """The same, in another operation."""
+    entries.transpose(0, dim)[slots] = rows.transpose(0, dim)
 
 
 class KVCache:
@@ -52,6 +66,7 @@ class KVCache:
         self._keys = torch.zeros(size, dtype=kept_dtype(dtype, device), device=device)
         self._values = torch.zeros_like(self._keys)
         self._view()
+        self._put = _by_index if device.type in _SLOW_COPIES else _copied
         self.broken: dict[int, int] = {}
         """Slots of rows that are no numbers: nothing stands there. Each with the first layer of the
         model whose output was none."""
@@ -116,7 +131,7 @@ class KVCache:
         self.reserve(int(moves.targets.max()) + 1)
         sources, targets = self._there(np.stack(moves))
         for entries in (self._keys, self._values):
-            entries.index_copy_(2, targets, entries.index_select(2, sources))
+            self._put(entries, 2, targets, entries.index_select(2, sources))
         if self.broken:
             sources_of = map(self.broken.get, moves.sources.tolist())
             for slot, layer in zip(moves.targets.tolist(), sources_of, strict=True):
@@ -154,8 +169,8 @@ class KVCache:
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Put keys and values [rows, kv_heads, head_dim] of one layer into `slots` [rows]."""
         own_keys, own_values = self._layers[layer]
-        own_keys.index_copy_(1, slots, keys.transpose(0, 1).to(own_keys.dtype))
-        own_values.index_copy_(1, slots, values.transpose(0, 1).to(own_values.dtype))
+        self._put(own_keys, 1, slots, keys.transpose(0, 1).to(own_keys.dtype))
+        self._put(own_values, 1, slots, values.transpose(0, 1).to(own_values.dtype))
 
     def read(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of all slots there are, [kv_heads, slots, head_dim], without a copy."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from gardener.model.block import Block, BlockWeights, Layer
 from gardener.model.checkpoint.config import part_of, unreadable
 from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import EMBEDDING, HEAD, NORM, Checkpoint
+from gardener.model.device.named import device_of
 from gardener.model.embedding import Embedding
 from gardener.model.families import Mixture, Norms
 from gardener.model.feed_forward import Dense, FeedForward
@@ -34,7 +34,7 @@ from gardener.model.kernels.linear import linear
 from gardener.model.kernels.onnx_halves import GroupedLayer
 from gardener.model.linear_reader import LinearReader
 from gardener.model.look_back import LookBack
-from gardener.model.mixture import Experts, Router
+from gardener.model.mixture import Experts, Router, check_device
 from gardener.model.progress import Progress, Reading
 from gardener.model.quants import GROUPED
 from gardener.model.rotary import Rotary
@@ -119,28 +119,6 @@ def held_slice(folder: Path, architecture: Architecture, held: Slice | None) -> 
     return held
 
 
-def device_of(name: str) -> torch.device:
-    """Raises UserError if this machine does not have it."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"device '{name}' cannot be used here: {reason}") from error
-    return device
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes of this device that nobody uses now.
-
-    Of memory that a GPU shares with the processor, as on a Jetson, CUDA takes what caches files for
-    used (a model that was just read, for one), and it is not.
-    """
-    if device.type == "cuda" and not torch.cuda.get_device_properties(device).is_integrated:
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
 _GATE_UP = ("gate_proj", "up_proj")
 
 _NORMS: dict[Norms, dict[str, str]] = {
@@ -176,6 +154,8 @@ class Loader:
     ) -> None:
         """`quant`, `quant_head`: kinds in `quants.QUANTS`, of the layers and of the head. Raises
         UserError."""
+        if architecture.mixture is not None:
+            check_device(device)
         self._checkpoint = Checkpoint(folder, dtype)
         self._checkpoint.how_quantised()  # raises where the weights are stored otherwise than said
         self._architecture, self._dtype, self._device = architecture, dtype, device

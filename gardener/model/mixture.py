@@ -11,8 +11,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gardener.errors import UserError
 from gardener.model.feed_forward import FeedForward
 from gardener.model.kernels.interface import Linear
+
+
+def check_device(device: torch.device) -> None:
+    """Raises UserError where the sums of a mixture cannot be computed."""
+    if device.type == "mps":
+        raise UserError(
+            "a mixture of experts is summed up in float64, which mps does not compute: take "
+            "another device, cpu for one"
+        )
 
 
 class Routes(NamedTuple):

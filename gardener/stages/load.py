@@ -12,9 +12,11 @@ from gardener.model.checkpoint.slices import Slice
 from gardener.model.checkpoint.tensors import fingerprint
 from gardener.model.device.graphs import Graphs, recorder
 from gardener.model.device.look_trial import spread_of_attention
+from gardener.model.device.named import device_of
+from gardener.model.device.norm_trial import norms_keep
 from gardener.model.device.sizes import FEW, ROWS
 from gardener.model.kernels import machine
-from gardener.model.loader import Loader, check_rotary, device_of, held_slice
+from gardener.model.loader import Loader, check_rotary, held_slice
 from gardener.model.progress import Progress, nowhere
 from gardener.model.quants import of_head
 from gardener.model.tensors import dtype_of
@@ -69,7 +71,7 @@ def load_stage(
         blocks = [loader.block(layer, layer - held.first) for layer in range(held.first, held.end)]
         recorded = Graphs(recorder(target, graphs and architecture.mixture is None))
         intake, outlet = _ends(loader, architecture, held, dtype_of(dtype), target, recorded)
-        sizes = (*FEW, *ROWS) if loader.few else ROWS
+        sizes, apart = _sizes(loader.few, architecture, dtype_of(dtype), target)
         passes = _passes(architecture, held, blocks, sizes, dtype_of(dtype), target, recorded)
     for remark in loader.remarks:
         say(remark)
@@ -84,8 +86,21 @@ def load_stage(
         quant=quant,
         quant_head=quant_head,
         fingerprint=fingerprint(folder),
-        spread=loader.spread,
+        spread=max(loader.spread, apart),
     )
+
+
+def _sizes(
+    few: bool, architecture: Architecture, dtype: torch.dtype, device: torch.device
+) -> tuple[Sequence[int], float]:
+    """Of passes on a device, and how far norms may be from themselves in them, as a part of their
+    size. `few`: those of few rows take less time; they are left out where norms tell of them."""
+    if not machine.has_own_kernels(device):
+        return ROWS, 0.0
+    if few and norms_keep(architecture, dtype, device, (*FEW, *ROWS)):
+        return (*FEW, *ROWS), 0.0
+    keep = norms_keep(architecture, dtype, device, ROWS)
+    return ROWS, 0.0 if keep else torch.finfo(dtype).eps
 
 
 def _passes(

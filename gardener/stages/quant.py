@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 
 from gardener.errors import UserError
+from gardener.model.device.named import device_of
 from gardener.model.kernels import machine
 from gardener.model.kernels.quickest import quickest_of_4_bits, seconds
-from gardener.model.loader import device_of
 from gardener.model.quants import AUTO
 from gardener.model.tensors import dtype_of
 
@@ -26,6 +26,20 @@ def decided(quant: str, dtype: str, device: str, threads: int, say: Callable[[st
     what `auto` chose, and what is slow here. Raises UserError."""
     torch.set_num_threads(threads)
     where, numbers = device_of(device), dtype_of(dtype)
+    if numbers == torch.float32:  # before anything is tried in it
+        machine.forbid_tf32(where)
+    try:
+        return _decided(quant, dtype, where, say)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{device} has too little memory left to try out --quant {quant}: free some, or take "
+            "--quant none"
+        ) from error
+
+
+def _decided(quant: str, dtype: str, where: torch.device, say: Callable[[str], None]) -> str:
+    """See `decided`. Raises torch.OutOfMemoryError, too."""
+    numbers = dtype_of(dtype)
     if quant == AUTO:
         quant = quickest_of_4_bits(where, numbers)
         say(f"--quant auto: {quant} is the fastest kind of 4 bits here")

@@ -15,7 +15,8 @@ from gardener.model.checkpoint.parts import check_stages
 from gardener.model.checkpoint.quantised import agreed_quant, stored_quant
 from gardener.model.checkpoint.resolve import resolve
 from gardener.model.checkpoint.slices import Slice, parse_range
-from gardener.model.loader import free_memory, stored_slice
+from gardener.model.device.named import free_memory
+from gardener.model.loader import stored_slice
 from gardener.protocol.cards import arithmetic, exactness, memory_problem
 from gardener.protocol.messages import Card, CostPoints, microseconds, nanoseconds
 from gardener.protocol.names import as_name

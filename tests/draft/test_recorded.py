@@ -285,46 +285,6 @@ def test_the_factory_has_work_recorded_unless_nobody_wants_it(
         assert isinstance(draft._rows, RecordedRows) == due
 
 
-# --- seats ---------------------------------------------------------------------------------------
-
-
-def test_what_is_no_number_goes_with_its_text(head: DraftNetwork) -> None:
-    both, _ = pair(head)
-    draft = both[0].open([1, 2, 3, 4])
-    draft.settle((), [pack(torch.full((3, 32), torch.nan))])
-    draft.expand([Tree(3, 4).lineage(3)])
-    del draft
-    gc.collect()
-    Story.begun(both, 6, seed=11).go_on(2)
-
-
-def test_few_seats_are_kept_and_recordings_go_with_the_others(
-    head: DraftNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(seats, "MOST_FREE", 1)
-    graphs = Graphs(recorders.Replaying())
-    pool = seats.Seats(head, graphs)
-    three = [pool.take(10) for _ in range(3)]
-    for seat in three:
-        graphs.run((seat.number, "work"), lambda: None)
-        pool.give_back(seat)
-    again = pool.take(10)
-    assert again is three[2]
-    assert [(seat.number, "work") in graphs for seat in three] == [False, False, True]
-    pool.reserve(again, 5000)
-    assert again.slots == 8192
-    assert len(graphs) == 0
-
-
-def test_a_smaller_seat_grows_rather_than_that_there_is_another(head: DraftNetwork) -> None:
-    pool = seats.Seats(head)
-    seat = pool.take(10)
-    pool.give_back(seat)
-    assert pool.take(3000) is seat
-    assert seat.slots == 4096
-    assert pool.take(3000) is not seat
-
-
 # --- sizes ---------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import heads
+import one_pass
 import pytest
 import recorders
 import test_one_pass
@@ -177,3 +178,24 @@ def test_without_a_block_there_is_nothing_to_ask(model: Path, tmp_path: Path) ->
         assert isinstance(draft, BlockDraft)
         with pytest.raises(LocalError, match="a block that is not there"):
             draft._context.best([0], [1], draft._ranking, 5, PROMPT, [[]])
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_features_that_are_no_numbers_leave_none_behind(
+    wrong: float, model: Path, tmp_path: Path
+) -> None:
+    """Nor do those of another text get into rows that fill up."""
+    network = test_one_pass.Play(tmp_path, model).network
+    pool = blocks.RecordedBlocks(network, recorders.Replaying(), 4)
+    for rows, value in ((3, wrong), (1, 1.0)):
+        context = pool.open(4)
+        with torch.inference_mode():
+            context.add(torch.full((rows, 3 * one_pass.WIDTH), value))
+            context.block(5)
+            context._flush()
+        for entries in context._seat.cache.read(0):
+            assert entries.isfinite().all()
+            assert entries.abs().max() < 1e4
+    [parcel] = pool._parcels.values()
+    assert parcel.here["features"][0].all()
+    assert not parcel.here["features"][1:].any()

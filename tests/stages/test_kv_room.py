@@ -10,7 +10,7 @@ import torch
 
 from gardener.errors import UserError
 from gardener.model.checkpoint.slices import Slice
-from gardener.model.loader import free_memory
+from gardener.model.device.named import free_memory
 from gardener.protocol.cards import kv_slots
 from gardener.rings.settings import RingSettings
 from gardener.stages import start

@@ -220,3 +220,34 @@ def test_the_card_of_every_stage_names_the_kind_of_the_head(
         stage = load_stage(tmp_path, held, quant=kind, quant_head=head)
         card = start.card_of(stage, 1, Measured((), (), 0, 0, 0.0))
         assert (card.quant, card.head_quant) == (kind, shown)
+
+
+@pytest.mark.parametrize(("dtype", "forbidden"), [("float32", 1), ("bfloat16", 0)])
+def test_float32_has_all_its_bits_before_anything_is_tried(
+    dtype: str, forbidden: int, monkeypatch: pytest.MonkeyPatch, elsewhere: None
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(machine, "forbid_tf32", lambda device: done.append("forbidden"))
+
+    def seconds(kind: str, dtype: torch.dtype, device: torch.device) -> float:
+        done.append("tried")
+        return 1.0
+
+    monkeypatch.setattr(quant, "seconds", seconds)
+    decided("nf4", dtype, "cpu", torch.get_num_threads(), pytest.fail)
+    assert done[: forbidden + 1] == ["forbidden"] * forbidden + ["tried"]
+
+
+@pytest.mark.parametrize("kind", ["auto", "nf4"])
+def test_a_device_without_memory_is_not_taken_for_one_without_the_kernel(
+    kind: str, monkeypatch: pytest.MonkeyPatch, elsewhere: None, small: None
+) -> None:
+    def layer(quant: str, dtype: torch.dtype, device: torch.device) -> Linear:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(quickest, "_layer", layer)
+    quickest.seconds.cache_clear()
+    with pytest.raises(
+        UserError, match=f"cpu has too little memory left to try out --quant {kind}"
+    ):
+        decided(kind, "float32", "cpu", torch.get_num_threads(), pytest.fail)

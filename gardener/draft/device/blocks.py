@@ -11,7 +11,7 @@ from torch import Tensor
 from gardener.draft.block import BlockNetwork
 from gardener.draft.device.lane import Lane
 from gardener.draft.device.parcel import Parcel, Part
-from gardener.draft.device.seats import Seat, Seats
+from gardener.draft.device.seats import MOST_RECORDED, Seat, Seats
 from gardener.draft.device.steps import bias, filled, looked
 from gardener.draft.ranking import Ranking, apart, fetched, likeliest, together
 from gardener.errors import LocalError
@@ -56,7 +56,7 @@ class RecordedBlocks:
     def __init__(self, network: BlockNetwork, recorder: Recorder, width: int) -> None:
         """`width`: most guesses at one place."""
         self.network, self._width = network, width
-        self._graphs, self.fetch = Graphs(recorder), Fetch(network.device)
+        self._graphs, self.fetch = Graphs(recorder, MOST_RECORDED), Fetch(network.device)
         self.lane = Lane(network.device)
         self.seats = Seats(network, self._graphs)
         self._kernel = quick_attention(network.device)
@@ -106,6 +106,7 @@ class RecordedBlocks:
         here["joining"][:count] = torch.arange(place, place + count)
         here["joining"][count:] = dump
         here["features"][:count] = features
+        here["features"][count:] = 0.0
 
     def _fill_block(self, here: dict[str, Tensor], block: _Block) -> None:
         end = block.place + self.network.parts.size
@@ -133,7 +134,8 @@ class RecordedBlocks:
         """It reads fixed addresses only, never waits, and may be done twice."""
         network = self.network
         if size.joining:
-            places, features = given["joining"], given["features"].nan_to_num()
+            places, features = given["joining"], given["features"]
+            features = features.nan_to_num(0.0, 0.0, 0.0)  # else it would get into keys for good
             network.see(seat.cache, features, places, seat.rotations(places))
         if size.look:
             places = given["places"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from gardener.draft.computed_rows import SPARE
 from gardener.draft.device.lane import Lane
 from gardener.draft.device.parcel import Parcel, Part
-from gardener.draft.device.seats import Seat, Seats
+from gardener.draft.device.seats import MOST_RECORDED, Seat, Seats
 from gardener.draft.device.steps import (
     POSITION,
     SLOT,
@@ -60,7 +60,7 @@ class Recorded:
         """`width`: most guesses at one place."""
         self.network, self._steps = network, Steps(network, width)
         self.lane = Lane(network.device)
-        self._graphs, self._moving = Graphs(recorder), Graphs(recorder)
+        self._graphs, self._moving = (Graphs(recorder, MOST_RECORDED) for _ in range(2))
         self.seats = Seats(network, self._graphs, self._moving)
         self.fetch = Fetch(network.device)
         self._parcels: dict[Size, Parcel] = {}
@@ -114,6 +114,7 @@ class Recorded:
         hidden[:, rows:, 0] = False  # nothing at all would not be a number
         if due.features is not None:
             parcel.here["features"][:rows] = due.features
+            parcel.here["features"][rows:] = 0.0
 
     def move(self, seat: Seat, moves: Moves) -> None:
         """Let what stands in some slots find its place."""
@@ -163,7 +164,7 @@ class RecordedRows:
         if not self._recorded.network.taps:
             return self._stage(_Due(tokens, [], None, placement))
         first = int(placement.positions[0])
-        before = first - 1 if first else self._seat.slots
+        before = first - 1 if first else self._seat.nothing
         return self._stage(_Due(tokens, [before], features, placement))
 
     def run_tree(self, tokens: Sequence[int], parents: Sequence[int], placement: Placement) -> None:

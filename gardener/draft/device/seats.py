@@ -21,6 +21,12 @@ FIRST_SLOTS = 1024
 MOST_FREE = 4
 """Seats without a text that are kept."""
 
+MOST_RECORDED = 384
+"""Recordings that are kept: a text needs seven or eight, so these are for about fifty at once."""
+
+WASTE = 4
+"""A text may get a seat that is there, of up to so many times the size that it needs."""
+
 
 class Seated(Protocol):
     """What a seat must know of a network."""
@@ -42,37 +48,49 @@ class Seated(Protocol):
 class ShiftingCache(KVCache):
     """One in which a device that was told of them makes moves by itself."""
 
+    def grow(self, slots: int) -> None:
+        """Have so many slots, no fewer than there are, and none beyond them."""
+        self._most = slots
+        self.reserve(slots)
+
     def shift(self, sources: Tensor, targets: Tensor) -> None:
         """Put what stands in slots `sources` [moves] into slots `targets`, all at once."""
         for entries in (self._keys, self._values):
-            entries.index_copy_(2, targets, entries.index_select(2, sources))
+            self._put(entries, 2, targets, entries.index_select(2, sources))
 
 
 class Seat:
     """Room for one text.
 
     number   of this seat alone
-    slots    a power of two; the last one takes what rows without a meaning write
-    cache    keys and values
-    outputs  [slots + 1, outputs of the network] by slot, the last one is zero for good
+    slots    a power of two
+    cache    keys and values, of these and of the `dump` behind them
+    outputs  [slots + 2, outputs of the network] by slot, with that of the dump, and of `nothing`
     """
 
     def __init__(self, number: int, network: Seated, slots: int) -> None:
         self.number, self._network = number, network
         device = network.device
-        self.cache = ShiftingCache(network.layers, network.shape, network.dtype, device)
+        arguments = network.layers, network.shape, network.dtype, device
+        self.cache = ShiftingCache(*arguments, most=slots + 1, fixed=True)
         self.slots = 0
-        self.outputs = torch.zeros(1, network.outputs, dtype=network.dtype, device=device)
+        self.outputs = torch.zeros(2, network.outputs, dtype=network.dtype, device=device)
         self._turns: list[Rotation] = []
         self.grow(slots)
 
     @property
     def dump(self) -> int:
-        """The slot of rows without a meaning."""
-        return self.slots - 1
+        """The slot of rows without a meaning. It lies behind all that is looked at: whatever they
+        leave there, no row of a text sees it."""
+        return self.slots
+
+    @property
+    def nothing(self) -> int:
+        """The place of an output that is zero for good."""
+        return self.slots + 1
 
     def rotations(self, positions: Tensor) -> list[Rotation]:
-        """Of rows at these positions [rows], less than `slots`. It waits for nothing."""
+        """Of rows at these positions [rows], at most `dump`. It waits for nothing."""
         return [
             Rotation(turn.cos.index_select(0, positions), turn.sin.index_select(0, positions))
             for turn in self._turns
@@ -80,11 +98,12 @@ class Seat:
 
     def grow(self, slots: int) -> None:
         """Room for so many slots, a power of two. All addresses change."""
-        self.cache.reserve(slots)
-        grown = self.outputs.new_zeros(slots + 1, self.outputs.shape[1])
-        grown[: self.slots] = self.outputs[:-1]
+        self.cache.grow(slots + 1)
+        grown = self.outputs.new_zeros(slots + 2, self.outputs.shape[1])
+        grown[: self.slots] = self.outputs[: self.slots]
         self.outputs, self.slots = grown, slots
-        places = torch.arange(slots, device=self._network.device)
+        # What is rotated for the dump has no meaning: no table need grow for it.
+        places = torch.arange(slots + 1, device=self._network.device).clamp_(max=slots - 1)
         self._turns = list(self._network.rotary.at(places, slots - 1))
 
     def wipe(self) -> None:
@@ -100,7 +119,11 @@ class Seat:
 
 class Seats:
     """All seats of a network. What is recorded in `graphs` has keys that begin with the number of a
-    seat, and is forgotten with its addresses. For one thread, but for `give_back`."""
+    seat, and is forgotten with its addresses. For one thread, but for `give_back`.
+
+    Whenever a seat is made or grown, no free one is beside it: so seats never hold more than
+    `WASTE` times what texts needed at some time.
+    """
 
     def __init__(self, network: Seated, *graphs: Graphs) -> None:
         self._network, self._graphs = network, graphs
@@ -110,24 +133,24 @@ class Seats:
 
     @torch.inference_mode()
     def take(self, slots: int) -> Seat:
-        """A seat with room for so many slots and the last one."""
-        self._tidy()
+        """A seat with room for so many slots."""
+        self._tidy(MOST_FREE)
         wanted = _whole(slots)
-        fitting = [seat for seat in self._free if seat.slots >= wanted]
-        if fitting or self._free:
-            seat = fitting[0] if fitting else self._free[-1]
-            self._free.remove(seat)
-            self.reserve(seat, slots)
-            seat.wipe()
-            return seat
+        fitting = [seat for seat in self._free if wanted <= seat.slots <= WASTE * wanted]
+        if fitting:
+            self._free.remove(fitting[0])
+            fitting[0].wipe()
+            return fitting[0]
+        self._tidy(0)
         self._made += 1
         return Seat(self._made, self._network, wanted)
 
     def reserve(self, seat: Seat, slots: int) -> bool:
-        """Make room in a seat for so many slots and the last one. Returns whether it has moved."""
+        """Make room in a seat for so many slots. Returns whether it has moved."""
         wanted = _whole(slots)
         if wanted <= seat.slots:
             return False
+        self._tidy(0)
         self._forget(seat)
         seat.grow(wanted)
         return True
@@ -136,11 +159,12 @@ class Seats:
         """Its text is over. From any thread."""
         self._returned.append(seat)
 
-    def _tidy(self) -> None:
+    def _tidy(self, most: int) -> None:
+        """Keep the largest free ones, at most so many."""
         while self._returned:
             self._free.append(self._returned.popleft())
         self._free.sort(key=lambda seat: seat.slots)
-        while len(self._free) > MOST_FREE:
+        while len(self._free) > most:
             self._forget(self._free.pop(0))
 
     def _forget(self, seat: Seat) -> None:
@@ -149,5 +173,5 @@ class Seats:
 
 
 def _whole(slots: int) -> int:
-    """Slots of a seat that has room for so many and the last one."""
-    return max(FIRST_SLOTS, 1 << slots.bit_length())
+    """Slots of a seat that has room for so many, at least one."""
+    return max(FIRST_SLOTS, 1 << (slots - 1).bit_length())

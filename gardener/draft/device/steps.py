@@ -97,7 +97,7 @@ class Steps:
         embedded = network.embed(ints[TOKEN]) if network.embeds_there else given["embedded"]
         features, before = torch.zeros(0), None
         if size.true:  # what is no number must not get into keys, which later rows mask only
-            features = given["features"].nan_to_num()
+            features = given["features"].nan_to_num(0.0, 0.0, 0.0)
             before = seat.outputs.index_select(0, ints[SOURCE][:1])
         elif network.taps:
             features = seat.outputs.index_select(0, ints[SOURCE])

@@ -83,6 +83,8 @@ def _has_efficient(device: torch.device) -> bool:
     few = torch.zeros(1, 1, 16, 64, dtype=torch.float16, device=device)
     try:
         efficient(few, few, few, few[..., :16].contiguous(), 1.0)
+    except torch.OutOfMemoryError:  # says nothing of the kernel
+        raise
     except (RuntimeError, AttributeError):
         return False
     return True

@@ -47,7 +47,7 @@ def on_device(
     whose."""
     found = runs(parts)
     if not any(int4_device.takes(run, device) for run in found):
-        whole = torch.cat([_widened(name, run, dtype, device) for run in found])
+        whole = _widened(name, found, dtype, device)
         return Made(linear(whole, bias), whole.numel(), few=False)
     heights = [run.shape[0] for run in found]
     biases = [None] * len(found) if bias is None else torch.split(bias, heights)
@@ -62,7 +62,7 @@ def _one(
     name: str, weight: Grouped, bias: Tensor | None, dtype: torch.dtype, device: torch.device
 ) -> Made:
     if not int4_device.takes(weight, device):
-        wide = _widened(name, weight, dtype, device)
+        wide = _widened(name, [weight], dtype, device)
         return Made(linear(wide, bias), wide.numel(), few=False)
     layer = Int4Linear(weight, bias, device)
     kind = f"int4 in groups of {weight.group}{'' if bias is None else ' biased'}"
@@ -76,11 +76,16 @@ def _one(
     return Made(found, 0, all(found.keeps(rows) for rows in FEW))
 
 
-def _widened(name: str, weight: Grouped, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The weights [outputs, inputs] there and so. They are widened there, a part after the other:
-    not all of them are there in float32."""
-    outputs, inputs = weight.shape
-    parts = torch.split(torch.arange(outputs), max(_PART // inputs, 1))
-    return torch.cat(
-        [in_dtype(name, weight.rows(part).on(device).widened(), device, dtype) for part in parts]
-    )
+def _widened(
+    name: str, weights: Sequence[Grouped], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The weights, their outputs one after the other, there and so: [outputs, inputs]. They are
+    widened there, a part after the other: not all of them are there in float32, and none twice."""
+    inputs, end = weights[0].shape[1], 0
+    whole = torch.empty(sum(each.shape[0] for each in weights), inputs, dtype=dtype, device=device)
+    for weight in weights:
+        for part in torch.split(torch.arange(weight.shape[0]), max(_PART // inputs, 1)):
+            wide = weight.rows(part).on(device).widened()
+            whole[end : end + len(part)] = in_dtype(name, wide, device, dtype)
+            end += len(part)
+    return whole

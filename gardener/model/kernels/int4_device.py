@@ -21,9 +21,10 @@ DTYPE = torch.bfloat16
 """What it computes in, whatever the dtype of the rows."""
 
 _GROUPS = (32, 64, 128, 256)
-_OUTPUTS = 8  # outputs of a tile
+_OUTPUTS, _WIDE = 8, 16  # outputs of a tile, and of one on some devices
 _INNER, _TILE = (8, 4, 2), 16  # tiles of inputs that may stand together, and the inputs of one
 _MIDDLE = 8  # the step whose weight is the zero of its group
+_PART = 4096  # outputs that are packed together: a multiple of all tiles
 _LEAST = (8, 0)  # compute capability
 
 
@@ -61,7 +62,7 @@ class Int4Linear:
     def __init__(self, weight: Grouped, bias: Tensor | None, device: torch.device) -> None:
         kernel, inner = KERNELS[device.type], _inner(weight.shape[1])
         assert inner is not None  # takes() says so
-        self._packed = kernel.pack(weight.steps.to(device), inner)
+        self._packed = _packed(weight.steps, kernel, inner, device)
         self._scales = scales_and_zeros(weight).to(device)
         self._group, self._multiply, self._bias = weight.group, kernel.multiply, bias
         tensors = (self._packed, self._scales, *([] if bias is None else [bias]))
@@ -71,6 +72,21 @@ class Int4Linear:
         """Rows [n, inputs] to rows [n, outputs]."""
         y = self._multiply(x.to(DTYPE), self._packed, self._group, self._scales).to(x.dtype)
         return y if self._bias is None else y + self._bias
+
+
+def _packed(steps: Tensor, kernel: Kernel, inner: int, device: torch.device) -> Tensor:
+    """A part after the other: packing one takes four times its own memory."""
+    parts = torch.split(steps, _PART)
+    first = kernel.pack(parts[0].to(device), inner)
+    if len(parts) == 1:
+        return first
+    rows = len(first) * len(steps) // len(parts[0])
+    packed = first.new_empty(rows, *first.shape[1:])
+    packed[: len(first)] = first
+    for number, part in enumerate(parts[1:], 1):
+        made = kernel.pack(part.to(device), inner)
+        packed[number * len(first) :][: len(made)] = made
+    return packed
 
 
 def scales_and_zeros(weight: Grouped) -> Tensor:
@@ -87,20 +103,26 @@ def scales_and_zeros(weight: Grouped) -> Tensor:
 def takes(weight: Grouped, device: torch.device) -> bool:
     """Whether the kernel computes such weights there."""
     outputs, inputs = weight.shape
-    fits = weight.group in _GROUPS and outputs % _OUTPUTS == 0 and _inner(inputs) is not None
-    return weight.bits == 4 and fits and works(device)
+    inner = _inner(inputs)
+    if inner is None or weight.bits != 4 or weight.group not in _GROUPS or outputs % _OUTPUTS:
+        return False
+    return works(device, inner, _WIDE + outputs % _WIDE)
 
 
 @cache
-def works(device: torch.device) -> bool:
-    """Whether this build of torch has the kernel for this device. Tried out, not guessed."""
+def works(device: torch.device, inner: int, outputs: int) -> bool:
+    """Whether this build of torch has the kernel for this device, for weights of so few outputs,
+    whose tiles stand together in so many. Tried out, not guessed."""
     if device.type not in KERNELS or not _capable(device):
         return False
     draw = torch.Generator().manual_seed(0)
-    weight = rounded(torch.randn(16, 64, generator=draw), 4, min(_GROUPS))
-    x = torch.randn(3, 64, generator=draw)
+    inputs = inner * _TILE
+    weight = rounded(torch.randn(outputs, inputs, generator=draw), 4, min(_GROUPS))
+    x = torch.randn(3, inputs, generator=draw)
     try:
         got = Int4Linear(weight, None, device)(x.to(device, DTYPE)).float().cpu()
+    except torch.OutOfMemoryError:  # says nothing of the kernel
+        raise
     except (RuntimeError, AttributeError):
         return False
     expected = x @ weight.widened().T

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gardener.model.kernels import device_clock, machine
 from gardener.model.kernels.batch_invariant import batch_invariant
 from gardener.model.kernels.interface import Linear, Make
 from gardener.model.kernels.packed import PACKED
@@ -56,10 +57,13 @@ def least_seconds(run: Callable[[], Tensor]) -> float:
 @cache
 def quick_dtype(device: str) -> str:
     """bfloat16 or float32: in which of them this device multiplies faster. Tried out: a processor
-    without instructions for 16 bits takes several times as long with them."""
-    seconds = {}
+    without instructions for 16 bits takes several times as long with them. Others take longer to
+    start than to run so little: they tell the time themselves."""
+    where, seconds = torch.device(device), {}
     for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
         x = torch.ones(256, 1024, device=device, dtype=dtype)
         weight = torch.ones(1024, 1024, device=device, dtype=dtype)
-        seconds[name] = least_seconds(partial(F.linear, x, weight))
+        run = partial(F.linear, x, weight)
+        own = machine.has_own_kernels(where)
+        seconds[name] = device_clock.seconds(run, where) if own else least_seconds(run)
     return min(seconds, key=lambda name: seconds[name])

@@ -15,14 +15,18 @@ from gardener.errors import UserError
 _PACKAGES = ("torch", "onnxruntime", "bitsandbytes", "nvidia-cublas", "nvidia-cublas-cu12")
 _SETTINGS = (
     "ATEN_",
+    "BNB_",
     "CUBLAS_",
     "CUBLASLT_",
+    "DISABLE_ADDMM_CUDA_LT",
     "DNNL_",
     "KMP_",
     "MKL_",
     "NVIDIA_TF32_",
     "ONEDNN_",
     "ORT_",
+    "PYTORCH_TUNABLEOP_",
+    "TORCH_ALLOW_TF32_",
     "TORCH_BLAS_",
 )
 """Beginnings of environment variables by which people choose kernels."""
@@ -62,8 +66,17 @@ def device_name(device: torch.device) -> str:
         f"blas {torch.backends.cuda.preferred_blas_library()}",
         f"sums of halves {matmul.allow_bf16_reduced_precision_reduction}"
         f" {matmul.allow_fp16_reduced_precision_reduction}",
+        f"float32 {_precision()}",
     )
     return ", ".join(known)
+
+
+def _precision() -> str:
+    """How torch may round float32 before it is multiplied."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # somebody has set it by torch's older and its newer way
+        return "mixed"
 
 
 def forbid_tf32(device: torch.device) -> None:

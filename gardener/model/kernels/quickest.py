@@ -49,14 +49,14 @@ def quickest_of_4_bits(device: torch.device, dtype: torch.dtype) -> str:
 @cache
 def seconds(quant: str, dtype: torch.dtype, device: torch.device) -> float:
     """That a layer of this kind takes there, for all of `_ROWS`. Raises UserError if a package is
-    missing, or the device does not compute it."""
+    missing, or the device does not compute it, and torch.OutOfMemoryError."""
     try:
         layer, x = _layer(quant, dtype, device), _drawn(max(_ROWS), 1).to(device, dtype)
         runs = [partial(layer, x[:rows]) for rows in _ROWS]
         if machine.has_own_kernels(device):
             return sum(device_clock.seconds(run, device) for run in runs)
         return sum(least_seconds(run) for run in runs)
-    except GardenerError:
+    except (GardenerError, torch.OutOfMemoryError):  # the latter says nothing of the kind
         raise
     except Exception as error:  # whatever a package comes to on a device that it was not made for
         reason = str(error).strip().partition("\n")[0]

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gardener.model.device.sizes import FEW, ROWS
-from gardener.model.kernels import device_trial, machine
+from gardener.model.kernels import device_clock, device_trial, machine
 from gardener.model.kernels.batch_invariant import Padded, batch_invariant, padded
 from gardener.model.kernels.interface import Linear
+from gardener.model.kernels.linear import quick_dtype
 from gardener.model.kernels.plain import Plain
 from gardener.model.kernels.synthetic import repeated, tile
 from gardener.model.kernels.trial import Trial
@@ -219,3 +220,25 @@ def test_filling_up_and_cutting_look_at_no_values(rows: int) -> None:
     meta = torch.device("meta")
     inner = Plain(torch.empty(8, 4, device=meta), None)
     assert Padded(inner, Trial((32, 64), 0.0))(torch.empty(rows, 4, device=meta)).shape == (rows, 8)
+
+
+def test_rows_that_happen_to_agree_are_not_said_to_be_exact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device_trial, "spread", lambda *given: 0.0)
+    weight = repeated(tile(INPUTS), 96)
+    found = device_trial.tried(planted.ByPlace(weight, None), INPUTS, torch.float32, CPU)
+    assert found == Trial(ROWS, torch.finfo(torch.float32).eps)
+
+
+@pytest.mark.parametrize("faster", ["bfloat16", "float32"])
+def test_a_device_itself_tells_in_which_dtype_it_multiplies_faster(
+    faster: str, monkeypatch: pytest.MonkeyPatch, elsewhere: None
+) -> None:
+    def clock(run: Callable[[], object], device: torch.device) -> float:
+        made = run()
+        assert isinstance(made, Tensor)
+        return float(made.dtype != getattr(torch, faster))
+
+    monkeypatch.setattr(device_clock, "seconds", clock)
+    assert quick_dtype.__wrapped__("cpu") == faster

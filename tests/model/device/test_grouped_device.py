@@ -158,6 +158,58 @@ def test_what_the_kernel_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not takes(weight(16, 64), CPU)
 
 
+@pytest.mark.parametrize(("outputs", "inputs"), [(16, 64), (24, 128), (24, 32)])
+def test_a_kernel_is_tried_with_tiles_like_those_of_the_weights(
+    outputs: int, inputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that fails for such tiles is not taken for them, and is for others."""
+
+    def pack(steps: Tensor, inner: int) -> Tensor:
+        if (len(steps) % 16, inner) == (outputs % 16, inputs // 16):
+            raise RuntimeError("no kernel for these")
+        return torch.zeros(len(steps), steps.shape[1])
+
+    def multiply(x: Tensor, packed: Tensor, group: int, scales: Tensor) -> Tensor:
+        weight = rounded(drawn(len(packed), x.shape[1]), 4, group)
+        return (x.float() @ weight.widened().T).bfloat16()
+
+    monkeypatch.setitem(int4_device.KERNELS, "cpu", Kernel(pack, multiply))
+    shapes = [(16, 64), (24, 64), (32, 128), (8, 128), (16, 32), (8, 32)]
+    found = {shape: takes(rounded(torch.ones(shape), 4, 32), CPU) for shape in shapes}
+    alike = [shape for shape in shapes if shape[0] % 16 == outputs % 16 and shape[1] == inputs]
+    assert [shape for shape in shapes if not found[shape]] == alike
+
+
+def test_a_lack_of_memory_is_not_taken_for_that_of_the_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(steps: Tensor, inner: int) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    weight = rounded(torch.ones(16, 64), 4, 32)
+    monkeypatch.setitem(int4_device.KERNELS, "cpu", STAND_IN._replace(pack=full))
+    with pytest.raises(torch.OutOfMemoryError):
+        takes(weight, CPU)
+    monkeypatch.setitem(int4_device.KERNELS, "cpu", STAND_IN)
+    assert takes(weight, CPU)
+
+
+def test_weights_are_packed_a_part_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = rounded(drawn(160, 128), 4, 32)
+    whole = Int4Linear(weight, None, CPU)
+    heights: list[int] = []
+
+    def pack(steps: Tensor, inner: int) -> Tensor:
+        heights.append(len(steps))
+        return STAND_IN.pack(steps, inner)
+
+    monkeypatch.setattr(int4_device, "_PART", 64)
+    monkeypatch.setitem(int4_device.KERNELS, "cpu", STAND_IN._replace(pack=pack))
+    layer = Int4Linear(weight, None, CPU)
+    assert heights == [64, 64, 32]
+    assert torch.equal(layer._packed, whole._packed)
+
+
 def test_a_layer_has_the_few_sizes_and_keeps_4_bits() -> None:
     weight = weights(32)
     made = on_device("w", [weight, weight], drawn(64), torch.float32, CPU)

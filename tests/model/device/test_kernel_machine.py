@@ -48,3 +48,42 @@ def test_float32_keeps_its_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     with pytest.raises(UserError, match="NVIDIA_TF32_OVERRIDE=1 lets cuda compute float32 with"):
         machine.forbid_tf32(CUDA)
+
+
+@pytest.mark.usefixtures("_precision")
+def test_what_was_tried_with_fewer_bits_is_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: H100)
+    names = []
+    for precision in ("highest", "high"):
+        torch.set_float32_matmul_precision(precision)
+        names.append(machine.device_name(CUDA))
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", _mixed)
+    names.append(machine.device_name(CUDA))
+    assert [name.rpartition(", ")[2] for name in names] == [
+        "float32 highest",
+        "float32 high",
+        "float32 mixed",
+    ]
+
+
+def _mixed() -> str:
+    """As torch does it once it was set in two ways."""
+    raise RuntimeError("PyTorch is checking the matmul precision without a specific backend name")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+        "DISABLE_ADDMM_CUDA_LT",
+        "PYTORCH_TUNABLEOP_ENABLED",
+        "BNB_CUDA_VERSION",
+    ],
+)
+def test_settings_that_choose_kernels_are_in_the_fingerprint(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(setting, raising=False)
+    without = machine.fingerprint.__wrapped__()
+    monkeypatch.setenv(setting, "1")
+    assert machine.fingerprint.__wrapped__() != without
