@@ -9,7 +9,7 @@ from torch import Tensor
 from gardener.draft.network import DraftNetwork, DraftRows
 from gardener.draft.ranking import Ranking, fetched
 from gardener.model.attention import Span, quick_attention
-from gardener.model.kv_cache import KVCache
+from gardener.model.kv_cache import KVCache, put_for
 from gardener.model.kv_slots import SlotTable
 from gardener.model.placement import Placement
 from gardener.protocol.room import MOST_CONTEXT
@@ -36,6 +36,7 @@ class ComputedRows:
         self.table = SlotTable(prompt, MOST_CONTEXT, SPARE, shared)
         self._cache = KVCache(network.layers, network.shape, network.dtype, network.device)
         self._outputs = torch.zeros(0, 0)  # by slot
+        self._put = put_for(network.device)
         self._last: Tensor | None = None  # [1, outputs], of the last certain row
 
     def lane(self) -> AbstractContextManager[object]:
@@ -93,7 +94,7 @@ class ComputedRows:
             self._cache.move(moves)
             self._reserve(int(moves.targets.max()) + 1)
             sources, targets = (torch.from_numpy(slots).to(device) for slots in moves)
-            self._outputs.index_copy_(0, targets, self._outputs.index_select(0, sources))
+            self._put(self._outputs, 0, targets, self._outputs.index_select(0, sources))
 
     def _outputs_of(self, rows: Sequence[int]) -> Tensor:
         """Outputs [rows, outputs] of the root or of rows of the tree."""
@@ -128,7 +129,7 @@ class ComputedRows:
         if not len(self._outputs):
             self._outputs = outputs.new_zeros(1, outputs.shape[1])
         self._reserve(placement.high)
-        self._outputs.index_copy_(0, span.slots, outputs)
+        self._put(self._outputs, 0, span.slots, outputs)
         return outputs
 
     def _reserve(self, high: int) -> None:

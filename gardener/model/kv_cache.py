@@ -4,7 +4,8 @@ Which slot a row is written to, which slots it sees and what is moved is decided
 (`kv_slots.SlotTable`).
 """
 
-from typing import Self
+from collections.abc import Callable
+from typing import Self, TypeAlias
 
 import numpy as np
 import torch
@@ -32,13 +33,22 @@ def slot_bytes(layers: int, architecture: Architecture, kept: torch.dtype) -> in
     return 2 * layers * architecture.kv_heads * architecture.head_dim * kept.itemsize
 
 
+Put: TypeAlias = Callable[[Tensor, int, Tensor, Tensor], None]
+"""Puts rows (the last argument) into some slots of a dimension of a tensor."""
+
+
+def put_for(device: torch.device) -> Put:
+    """How to do so on this device."""
+    return _by_index if device.type in _SLOW_COPIES else _copied
+
+
 def _copied(entries: Tensor, dim: int, slots: Tensor, rows: Tensor) -> None:
-    """Put rows into some slots of this dimension."""
+    """In one operation."""
     entries.index_copy_(dim, slots, rows)
 
 
 def _by_index(entries: Tensor, dim: int, slots: Tensor, rows: Tensor) -> None:
-    """The same, in another operation."""
+    """Without it."""
     entries.transpose(0, dim)[slots] = rows.transpose(0, dim)
 
 
@@ -66,7 +76,7 @@ class KVCache:
         self._keys = torch.zeros(size, dtype=kept_dtype(dtype, device), device=device)
         self._values = torch.zeros_like(self._keys)
         self._view()
-        self._put = _by_index if device.type in _SLOW_COPIES else _copied
+        self._put = put_for(device)
         self.broken: dict[int, int] = {}
         """Slots of rows that are no numbers: nothing stands there. Each with the first layer of the
         model whose output was none."""

@@ -82,9 +82,9 @@ class Wanted:
 
 
 def taken(there: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """These rows, at least one, in ascending order: without a copy if there are none between."""
-    first, end = rows[0], rows[-1] + 1
-    return there[first:end] if len(rows) == end - first else there[rows]
+    """These rows, at least one: without a copy if they are neighbours, in order."""
+    first, end = rows[0], rows[0] + len(rows)
+    return there[first:end] if list(rows) == list(range(first, end)) else there[rows]
 
 
 class Pick:

@@ -28,6 +28,7 @@ from gardener.draft.eagle_files import load_eagle
 from gardener.draft.factory import DraftSettings, drafters
 from gardener.draft.incremental import Incremental, IncrementalDraft
 from gardener.draft.network import DraftNetwork
+from gardener.model import kv_cache
 from gardener.model.checkpoint.table import FloatTable
 from gardener.model.device.graphs import Graphs
 from gardener.model.tensors import pack
@@ -332,3 +333,21 @@ def test_work_that_waits_is_not_recorded() -> None:
     x = torch.zeros(3)
     with pytest.raises(AssertionError, match="waits for the device"):
         Graphs(recorders.Replaying()).run("key", lambda: x.max().item())
+
+
+# --- devices that are slow in what others do fast ------------------------------------------------
+
+
+def test_rows_get_into_slots_in_another_way_where_that_is_faster(
+    head: DraftNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Incremental(head, Calibration(), WIDTH)
+    told = []
+    for slow in ((), ("cpu",)):
+        monkeypatch.setattr(kv_cache, "_SLOW_COPIES", slow)
+        if slow:
+            monkeypatch.setattr(Tensor, "index_copy_", None)
+        story = Story.begun([usual], 12, seed=10)
+        story.go_on(6)
+        told.append(story.last)
+    assert told[0] == told[1]
