@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gardener.draft.block import BlockNetwork
 from gardener.draft.device.lane import Lane
-from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import MOST_RECORDED, Seat, Seats
 from gardener.draft.device.steps import bias, filled, looked
 from gardener.draft.ranking import Ranking, apart, fetched, likeliest, together
@@ -18,6 +17,7 @@ from gardener.errors import LocalError
 from gardener.model.attention import Span, quick_attention
 from gardener.model.device.fetch import Fetch
 from gardener.model.device.graphs import Graphs, Recorder
+from gardener.model.device.parcel import Parcel, Part
 
 AHEAD = 256
 """Tokens beyond the prompt that a text has room for from the start."""

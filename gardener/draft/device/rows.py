@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gardener.draft.computed_rows import SPARE
 from gardener.draft.device.lane import Lane
-from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import MOST_RECORDED, Seat, Seats
 from gardener.draft.device.steps import (
     POSITION,
@@ -27,6 +26,7 @@ from gardener.draft.network import DraftNetwork
 from gardener.draft.ranking import Ranking, apart, fetched
 from gardener.model.device.fetch import Fetch
 from gardener.model.device.graphs import Graphs, Recorder
+from gardener.model.device.parcel import Parcel, Part
 from gardener.model.kv_slots import SlotTable
 from gardener.model.placement import Moves, Placement
 from gardener.protocol.room import MOST_CONTEXT

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from gardener.draft.computed_rows import LARGEST
-from gardener.draft.device.parcel import Parcel, Part
 from gardener.draft.device.seats import Seat
 from gardener.draft.network import DraftNetwork, DraftRows
 from gardener.draft.ranking import likeliest, together
 from gardener.model.attention import Span, quick_attention
+from gardener.model.device.parcel import Parcel, Part
 
 ROWS = (4, 16, 64, 256)
 """Sizes of a step: fewer rows are filled up. More are filled up to a multiple of the last one."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gardener.model.device.events import event
+from gardener.model.device.events import event, record
 
 _ALIGNED = 256  # bytes: kernels read whole vectors
 
@@ -55,4 +55,4 @@ class Parcel:
         """Copy what stands here to the device, in turn with its other work."""
         self._there.copy_(self._here, non_blocking=True)
         if self._sent is not None:
-            self._sent.record()
+            record(self._sent, self._there.device)
