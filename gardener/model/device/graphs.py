@@ -67,22 +67,28 @@ class Graphs:
         there before."""
         if self._recorder is None:
             return work()
-        recording = self._recordings.get(key)
-        if recording is not None:
-            self._recordings.move_to_end(key)
-        else:
-            try:
-                recording = self._recordings[key] = self._recorder.record(work)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:  # a kernel that cannot be recorded: do without
-                self._give_up(error)
-                return work()
-            if len(self._recordings) > self._most:
-                self._recordings.popitem(last=False)
+        recording = self._recordings.get(key) or self._recorded(key, work, self._recorder)
+        if recording is None:
+            return work()
+        self._recordings.move_to_end(key)
         recording.replay()
         made: T = recording.made
         return made
+
+    def _recorded(
+        self, key: Hashable, work: Callable[[], Any], recorder: Recorder
+    ) -> Recording | None:
+        """A new recording; None: it cannot be made."""
+        try:
+            recording = self._recordings[key] = recorder.record(work)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # a kernel that cannot be recorded: do without
+            self._give_up(error)
+            return None
+        if len(self._recordings) > self._most:
+            self._recordings.popitem(last=False)
+        return recording
 
     def _give_up(self, error: RuntimeError) -> None:
         self._recorder = None
@@ -109,12 +115,13 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], Any]) -> Recording:
         """See `Recorder`."""
-        try:
+        with suppress(torch.OutOfMemoryError):
             return self._recorded(work)
-        except torch.OutOfMemoryError:  # what is kept for later is not given up while recording
-            torch.cuda.empty_cache()
-            return self._recorded(work)
+        # What is kept for later is not given up while recording; nor is what the error holds.
+        torch.cuda.empty_cache()
+        return self._recorded(work)
 
+    @torch.inference_mode()  # whoever records first, for torch makes something once
     def _recorded(self, work: Callable[[], Any]) -> Recording:
         """Done once before, so that libraries choose and load their kernels."""
         outside = torch.cuda.current_stream(self._device)

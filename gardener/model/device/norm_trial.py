@@ -70,6 +70,8 @@ def _keeps(
     weight = (ordinary(1, normed.size)[0].abs() + 0.5).to(device, weights)
     for rows, least in _rows(normed, sizes[-1], dtype, eps):
         given = rows.to(device)
+        if rows.dim() == 3:  # heads stand beside others in the same row, as queries and keys do
+            given = torch.cat((given, given), 1)[:, : rows.shape[1]]
         whole = norm(given, weight, least)
         moved = norm(given.roll(_ELSEWHERE, 0), weight, least)
         if not torch.equal(moved, whole.roll(_ELSEWHERE, 0)):
@@ -95,5 +97,4 @@ def _rows(
     mean = float(numbers.double().square().mean())
     usual = ordinary(rows, heads * size).to(dtype).view(rows, heads, size)
     for kind, least in ((usual, eps), (numbers[orders], (_LEFT - 1) * mean)):
-        # Heads stand beside others in the same row, as queries and keys do.
-        yield kind[:, 0] if heads == 1 else torch.cat((kind, kind), 1)[:, :heads], least
+        yield kind[:, 0] if heads == 1 else kind, least
