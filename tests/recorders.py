@@ -1,5 +1,5 @@
 """A stand-in for recorded work: it does the work again, and sees to it that a real recording would
-have done the same."""
+have done the same; and what starts kernels."""
 
 import math
 from collections.abc import Callable
@@ -108,3 +108,19 @@ def _difference(then: list[object], now: list[object]) -> str:
         if before != after:
             return f"recorded {before}, but now it would be {after}"
     return f"{len(then)} operations were recorded, but now there are {len(now)}"
+
+
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What would start a kernel on a device, in turn; views and empty memory do not."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        if not func.is_view and not name.startswith(("empty", "_unsafe_view")):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))

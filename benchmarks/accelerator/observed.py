@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO, TypeAlias
+from unittest.mock import patch
 
 from gardener.cli import main, verify
 from gardener.decoding.costs import Costs
@@ -46,10 +47,10 @@ class Observer:
 
     def install(self) -> None:
         """From now on, all that happens in this process is seen."""
-        setattr(Round, "handle", self.handling(Round.handle))  # noqa: B010 - for mypy: a method
-        setattr(Costs, "observe", self.observing(Costs.observe))  # noqa: B010
-        setattr(LocalRing, "_line", self.hearing(LocalRing._line))  # noqa: B010
-        setattr(verify, "compare", self.comparing(compare))  # noqa: B010
+        patch.object(Round, "handle", self.handling(Round.handle)).start()
+        patch.object(Costs, "observe", self.observing(Costs.observe)).start()
+        patch.object(LocalRing, "_line", self.hearing(LocalRing._line)).start()
+        patch.object(verify, "compare", self.comparing(compare)).start()
 
     def handling(self, inner: Handle) -> Handle:
         """The same method of `Round`, watched."""

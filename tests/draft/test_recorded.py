@@ -238,11 +238,12 @@ def test_accepted_rows_find_their_places(
 ) -> None:
     """What is recorded is done twice: moves must not be."""
     made: list[int] = []
-    move = steps.move
-    monkeypatch.setattr(
-        "gardener.draft.device.rows.move",
-        lambda seat, given: made.append(1) or move(seat, given),  # type: ignore[func-returns-value]
-    )
+
+    def counted(seat: seats.Seat, given: dict[str, Tensor]) -> None:
+        made.append(1)
+        steps.move(seat, given)
+
+    monkeypatch.setattr("gardener.draft.device.rows.move", counted)
     both, _ = pair(head)
     Story.begun(both, 12, seed=10).go_on(8)
     assert len(made) > 3

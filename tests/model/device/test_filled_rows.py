@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from recorders import Launches
 from token_trees import TokenTree
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig
 
 from gardener.errors import LocalError
@@ -206,22 +206,6 @@ def test_which_kernel_a_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernel_for(cuda, plain) is efficient
     for device, scoring in ((CPU, plain), (cuda, capped), (torch.device("mps"), plain)):
         assert kernel_for(device, scoring) is not efficient
-
-
-class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What would start a kernel on a device, in turn; views and empty memory do not."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        name = func.overloadpacket.__name__
-        if not func.is_view and not name.startswith(("empty", "_unsafe_view")):
-            self.names.append(name)
-        return func(*args, **(kwargs or {}))
 
 
 def no_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> tuple[Tensor, Tensor]:
