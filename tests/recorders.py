@@ -82,6 +82,7 @@ class Replaying:
             raise AssertionError(f"recorded work fails: {error}") from error
         given = watch.own_among(made)
         self._given.append(given)
+        first = tree_map(_copied, made)
 
         def replay() -> None:
             self.replays += 1
@@ -95,7 +96,11 @@ class Replaying:
             assert again.seen == watch.seen, _difference(watch.seen, again.seen)
             tree_map(_overwrite, made, now)
 
-        return Recording(made, replay)
+        return Recording(made, replay, first)
+
+
+def _copied(made: object) -> object:
+    return made.clone() if isinstance(made, Tensor) else made
 
 
 def _overwrite(then: object, now: object) -> None:

@@ -7,11 +7,12 @@ to do it twice does no harm.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from gardener.model.device.events import stream
 
@@ -24,14 +25,17 @@ MOST = 96
 
 
 class Recording(NamedTuple):
-    """Recorded work: what it gave, at addresses that stay, and how to do it again.
+    """Recorded work: what it gives, at addresses that stay, and how to do it again.
 
     What is recorded later may have its results where earlier recordings compute: `made` holds until
     anything else is replayed.
+
+    first  what it gave when its kernels were started one by one, before it was recorded
     """
 
     made: Any
     replay: Callable[[], None]
+    first: Any
 
 
 class Recorder(Protocol):
@@ -43,8 +47,8 @@ class Recorder(Protocol):
 
 
 class Graphs:
-    """Recordings by key. Where something cannot be recorded, a warning says so, and nothing is from
-    then on."""
+    """Recordings by key. Where something cannot be recorded, or comes to other bits when it is
+    replayed, a warning says so, and nothing is recorded from then on."""
 
     def __init__(self, recorder: Recorder | None, most: int = MOST) -> None:
         """`recorder`: None: nothing is recorded, and all work is done anew."""
@@ -67,28 +71,31 @@ class Graphs:
         there before."""
         if self._recorder is None:
             return work()
-        recording = self._recordings.get(key) or self._recorded(key, work, self._recorder)
+        recording = self._recordings.get(key)
         if recording is None:
-            return work()
+            return self._first_run(key, work, self._recorder)
         self._recordings.move_to_end(key)
         recording.replay()
         made: T = recording.made
         return made
 
-    def _recorded(
-        self, key: Hashable, work: Callable[[], Any], recorder: Recorder
-    ) -> Recording | None:
-        """A new recording; None: it cannot be made."""
+    def _first_run(self, key: Hashable, work: Callable[[], T], recorder: Recorder) -> T:
+        """Record the work and replay it once, which must come to the same."""
         try:
-            recording = self._recordings[key] = recorder.record(work)
+            recording = recorder.record(work)
+            recording.replay()
+            if not _same(recording.made, recording.first):
+                raise RuntimeError("what was replayed is not what was computed")
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # a kernel that cannot be recorded: do without
             self._give_up(error)
-            return None
+            return work()
+        self._recordings[key] = recording._replace(first=None)
         if len(self._recordings) > self._most:
             self._recordings.popitem(last=False)
-        return recording
+        made: T = recording.made
+        return made
 
     def _give_up(self, error: RuntimeError) -> None:
         self._recorder = None
@@ -100,6 +107,21 @@ class Graphs:
         """Drop the recordings with such keys: some of their addresses hold something else now."""
         for key in [key for key in self._recordings if stale(key)]:
             del self._recordings[key]
+
+
+def _same(made: Any, first: Any) -> bool:
+    """Whether all tensors have the same numbers, or are no numbers in the same places."""
+    pairs = zip(_tensors(made), _tensors(first), strict=True)
+    return all(bool(((a == b) | (a != a) & (b != b)).all()) for a, b in pairs)
+
+
+def _tensors(made: Any) -> Iterator[Tensor]:
+    """Those of work that gives one, several or none."""
+    if isinstance(made, Tensor):
+        yield made
+    elif isinstance(made, (list, tuple)):
+        for each in made:
+            yield from _tensors(each)
 
 
 class CudaRecorder:
@@ -129,14 +151,14 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.stream(self._stream):
-                work()
+                first = work()
                 self._stream.synchronize()
                 # Another thread, a drafter's for instance, may go on meanwhile.
                 graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
                 made = self._captured(graph, work)
         finally:
             outside.wait_stream(self._stream)
-        return Recording(made, graph.replay)
+        return Recording(made, graph.replay, first)
 
     @staticmethod
     def _captured(graph: torch.cuda.CUDAGraph, work: Callable[[], Any]) -> Any:

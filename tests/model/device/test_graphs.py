@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from recorders import Replaying
+from torch import Tensor
 
 from gardener.model.device.graphs import CudaRecorder, Graphs, Recording, recorder
 
@@ -69,6 +70,37 @@ def test_what_cannot_be_recorded_is_done_one_by_one_from_then_on(
         "kernels are started one by one from now on, which is slower: operation not permitted when "
         "stream is capturing"
     ]
+
+
+def test_work_that_is_replayed_to_other_bits_is_done_one_by_one_from_then_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Stale:
+        """As if a kernel read an address that holds something else by now."""
+
+        def record(self, work: Callable[[], Any]) -> Recording:
+            first, made = work(), work()
+            return Recording(made, lambda: made[1].view(-1)[-1:].add_(2.0**-20), first)
+
+    made = Graphs(Stale())
+
+    def work() -> list[Tensor]:
+        return [torch.ones(2), torch.ones(2, 2)]
+
+    assert [each.tolist() for each in made.run("a", work)] == [[1.0] * 2, [[1.0] * 2] * 2]
+    assert not made.record
+    assert caplog.messages == [
+        "kernels are started one by one from now on, which is slower: what was replayed is not "
+        "what was computed"
+    ]
+
+
+def test_no_numbers_in_the_same_places_are_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    source = torch.tensor([1.0, torch.nan, torch.inf])
+    made = Graphs(Replaying())
+    made.run("a", lambda: (source * 2, source > 1))
+    assert made.record
+    assert not caplog.messages
 
 
 def test_recorded_work_that_waits_is_noticed_by_the_stand_in() -> None:
