@@ -7,6 +7,7 @@ from browsing import opened
 from serving import Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
 
 SHOW = """async (statuses) => {
   const { RingView } = await import("/page/ring.js");
@@ -71,3 +72,19 @@ def test_several_requests_are_told_apart(browser: Any, server: Server) -> None:
         assert gain.inner_text() == "–"
         hops = page.locator("#links > div", has_text="hops").locator("dd")
         assert "1→2" in hops.inner_text()
+
+
+def test_a_late_segment_stays_in_sight_until_its_verdict(browser: Any, server: Server) -> None:
+    rows = {"prompt": 0, "root": 1, "guesses": 2, "dead": 0}
+    segment = {"seq": 1, "stage": 2, "progress": 1.0, "request": 4, **rows}
+    state = {"request": 4, "running": 1, "policy": "gardener", "flight": 0.06}  # shown slower
+    late, judged = ({**state, "segments": segments} for segments in ([segment], []))
+    with opened(browser, server) as page:
+        shown(page, server, late)
+        page.wait_for_timeout(500)  # it would be gone by now
+        end = "chip => chip.parentNode.getBoundingClientRect().right"
+        chip = page.locator(".lane:last-child .chip")
+        box = chip.bounding_box()
+        assert box["x"] + box["width"] == pytest.approx(chip.evaluate(end), abs=1)
+        shown(page, server, late, judged)
+        expect(page.locator(".chip")).to_have_count(0)

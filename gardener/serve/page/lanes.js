@@ -169,13 +169,14 @@ export class Lanes {
     const pace = end / Math.max(this.flight, SHORTEST); // lanes a second
     for (const [name, chip] of this.chips) {
       if (this.slowed > 1 || chip.gone) {
-        chip.at += pace * passed * (this.slowed > 1 ? 1 : 3);
+        // At the end it waits for its verdict: a late one is what all wait for.
+        chip.at = Math.min(chip.at + pace * passed * (this.slowed > 1 ? 1 : 3), end);
       } else {
         // Towards where it should be by now, without a jump, and never back.
         const due = Math.min(chip.told + (pace * (now - chip.when)) / 1000, end - 0.001);
         chip.at += Math.max(due - chip.at, 0) * Math.min(8 * passed, 1);
       }
-      if (chip.at >= end && (chip.gone || this.slowed > 1)) this.remove(name);
+      if (chip.at >= end && chip.gone) this.remove(name);
       else this.put(chip);
     }
   }
