@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gardener.model.norm import rms_norm
+from gardener.model import norm as norms
+from gardener.model.norm import rms_norm, rounds_once
 
 META = torch.device("meta")
 
@@ -27,6 +28,7 @@ def test_what_one_operation_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whether the weight goes in, and whether rows of 16 bits go in as they are."""
+    monkeypatch.setattr(norms, "rounds_once", lambda dtype: True)
     whole, seen = torch.rms_norm, []
 
     def norm(x: Tensor, shape: list[int], weight: Tensor | None, eps: float) -> Tensor:
@@ -39,6 +41,40 @@ def test_what_one_operation_does(
     assert (y.shape, y.dtype) == (x.shape, rows)
     one = device == META and rows == weights
     assert seen == [(rows if one else torch.float32, weighted)]
+
+
+def in_16_bits(x: Tensor, shape: list[int], weight: Tensor | None, eps: float) -> Tensor:
+    """As torch 2.5 computes it."""
+    normed = x * x.pow(2).mean(-1, keepdim=True).add_(eps).rsqrt()
+    return normed if weight is None else normed * weight
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_torch_that_computes_in_16_bits_is_told_from_one_that_rounds_once(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(x: Tensor, shape: list[int], weight: Tensor | None, eps: float) -> Tensor:
+        return in_16_bits(x.double(), shape, weight, eps).to(x.dtype)
+
+    for norm, due in ((once, True), (in_16_bits, False)):
+        monkeypatch.setattr(torch, "rms_norm", norm)
+        rounds_once.cache_clear()
+        assert rounds_once(dtype) is due
+    rounds_once.cache_clear()
+
+
+def test_where_torch_computes_in_16_bits_rows_are_widened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(norms, "rounds_once", lambda dtype: False)
+    seen = []
+
+    def norm(x: Tensor, shape: list[int], weight: Tensor | None, eps: float) -> Tensor:
+        seen.append(x.dtype)
+        return in_16_bits(x, shape, weight, eps)
+
+    monkeypatch.setattr(torch, "rms_norm", norm)
+    x = torch.ones(3, 8, dtype=torch.bfloat16, device=META)
+    assert rms_norm(x, x.new_ones(8), 1e-5).dtype == torch.bfloat16
+    assert seen == [torch.float32]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
