@@ -6,6 +6,7 @@ to do it twice does no harm.
 """
 
 import logging
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
@@ -162,11 +163,13 @@ class CudaRecorder:
 
     @staticmethod
     def _captured(graph: torch.cuda.CUDAGraph, work: Callable[[], Any]) -> Any:
-        """Raises what the work raises, not that the graph is spoilt by it."""
+        """Raises what the work raises, not that the graph is spoilt by it; nor does torch warn that
+        it is empty where the work came to nothing."""
         try:
             made = work()
         except BaseException:
-            with suppress(RuntimeError):
+            with suppress(RuntimeError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 graph.capture_end()
             raise
         graph.capture_end()

@@ -35,7 +35,7 @@ Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, float], tuple[Tens
 [batch, heads, lines, head_dim] and the lse [batch, heads, lines] in float32, or both in float64.
 Strides are free, but for the last of each."""
 
-Choose: TypeAlias = Callable[[torch.device, Scoring], Kernel]
+Choose: TypeAlias = Callable[[torch.device, torch.dtype, Scoring], Kernel]
 
 
 class Kept(Protocol):
@@ -70,17 +70,18 @@ def by_hand(
     return seen, lse.squeeze(-1)
 
 
-def kernel_for(device: torch.device, scoring: Scoring) -> Kernel:
+def kernel_for(device: torch.device, dtype: torch.dtype, scoring: Scoring) -> Kernel:
     """The kernel that keeps to one order of sums, as far as it is known: see `look_trial`."""
-    if device.type == "cuda" and scoring.softcap is None and _has_efficient(device):
+    if device.type == "cuda" and scoring.softcap is None and _has_efficient(device, dtype):
         return efficient
     return partial(by_hand, scoring.softcap)
 
 
 @cache
-def _has_efficient(device: torch.device) -> bool:
-    """Whether this build of torch has the kernel for this device. Tried out, not guessed."""
-    few = torch.zeros(1, 1, 16, 64, dtype=torch.float16, device=device)
+def _has_efficient(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this build of torch has the kernel for this device, in this dtype: for GPUs before
+    Ampere it has none in bfloat16. Tried out, not guessed."""
+    few = torch.zeros(1, 1, 16, 64, dtype=dtype, device=device)
     try:
         efficient(few, few, few, few[..., :16].contiguous(), 1.0)
     except torch.OutOfMemoryError:  # says nothing of the kernel
@@ -140,7 +141,7 @@ class FilledRows:
         """See `CachedRows`. Raises LocalError if the cache does not hold the chunks."""
         self._cache.write(layer, self._slots, k, v)
         keys, values = self._cache.read(layer)
-        kernel = self._choose(q.device, attention.scoring)
+        kernel = self._choose(q.device, keys.dtype, attention.scoring)
         scale, dtype = attention.scoring.scale, q.dtype
         rows, heads, head_dim = q.shape
         kv_heads = len(keys)

@@ -201,11 +201,27 @@ def test_chunks_that_a_cache_does_not_hold_are_named() -> None:
 
 
 def test_which_kernel_a_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "_has_efficient", lambda device: True)
+    monkeypatch.setattr(look, "_has_efficient", lambda device, dtype: dtype == torch.float16)
     cuda, plain, capped = torch.device("cuda"), Scoring(0.4), Scoring(0.4, 3.0)
-    assert kernel_for(cuda, plain) is efficient
+    assert kernel_for(cuda, torch.float16, plain) is efficient
+    assert kernel_for(cuda, torch.bfloat16, plain) is not efficient
     for device, scoring in ((CPU, plain), (cuda, capped), (torch.device("mps"), plain)):
-        assert kernel_for(device, scoring) is not efficient
+        assert kernel_for(device, torch.float16, scoring) is not efficient
+
+
+def test_a_kernel_is_tried_in_the_dtype_in_which_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """GPUs before Ampere have none in bfloat16."""
+
+    def of_turing(q: Tensor, *others: object) -> None:
+        if q.dtype == torch.bfloat16:
+            raise RuntimeError("cutlassF: no kernel found to launch!")
+
+    monkeypatch.setattr(look, "efficient", of_turing)
+    has = look._has_efficient.__wrapped__
+    dtypes = torch.float32, torch.float16, torch.bfloat16
+    assert [has(CPU, dtype) for dtype in dtypes] == [True, True, False]
 
 
 def no_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -234,7 +250,7 @@ def test_a_layer_starts_few_kernels(group: int, count: int, names: list[str]) ->
     seen = Seen(Kind(group=group), 1, 16)
     placement, _ = seen.tree.prompts(16)
     ints = torch.from_numpy(table(placement, 16, SLOTS - 1))
-    span = FilledRows(ints, seen.cache, count, choose=lambda device, scoring: no_kernel)
+    span = FilledRows(ints, seen.cache, count, choose=lambda *asked: no_kernel)
     numbers = [each[:16] for each in seen.numbers]
     span.attend(0, seen.kind.attention, *numbers)
     with Launches() as launches:

@@ -1,5 +1,6 @@
 """Recordings by key, and how CUDA is told to make them."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -118,9 +119,9 @@ def test_who_records() -> None:
 class FakeCuda:
     """Tells what is asked of CUDA, in turn."""
 
-    def __init__(self, fails: bool = False) -> None:
+    def __init__(self) -> None:
         self.log: list[str] = []
-        self._fails = fails
+        self.end: Callable[[], object] = lambda: None
 
     def graph_pool_handle(self) -> str:
         return "pool"
@@ -151,6 +152,7 @@ class FakeCuda:
 
     def capture_end(self) -> None:
         self.log.append("end")
+        self.end()
 
     def replay(self) -> None:
         self.log.append("replay")
@@ -177,3 +179,32 @@ def test_cuda_records_on_a_stream_of_its_own_after_a_first_time(
         *("wait", "enter", "work", "synchronize", "begin pool thread_local", "work", "end"),
         *("leave", "wait", "replay"),
     ]
+
+
+def invalid() -> None:
+    raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+
+def empty() -> None:
+    warnings.warn("The CUDA Graph is empty", stacklevel=1)
+
+
+@pytest.mark.parametrize("end", [invalid, empty])
+def test_of_work_that_cannot_be_recorded_its_own_error_is_told(
+    end: Callable[[], object], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not what torch says of the graph when it is ended: that it is invalid, or empty."""
+    cuda = FakeCuda()
+    monkeypatch.setattr(torch, "cuda", cuda)
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: "kept")
+    graphs = Graphs(CudaRecorder(torch.device("cuda")))
+    cuda.end = end
+
+    def work() -> str:
+        if cuda.log[-1].startswith("begin"):
+            raise RuntimeError("this waits for the device")
+        return "made"
+
+    assert graphs.run("a", work) == "made"
+    assert [each.rpartition(": ")[2] for each in caplog.messages] == ["this waits for the device"]
+    assert cuda.log[-2:] == ["end", "wait"]

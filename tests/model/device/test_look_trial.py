@@ -16,7 +16,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 def spread(dtype: torch.dtype, kernel: Kernel, group: int = 3) -> float:
-    def choose(device: torch.device, scoring: Scoring) -> Kernel:
+    def choose(device: torch.device, dtype: torch.dtype, scoring: Scoring) -> Kernel:
         return kernel
 
     planted: Choose = choose
@@ -100,7 +100,7 @@ def test_what_is_no_number_is_as_far_off_as_can_be() -> None:
 def test_the_trial_takes_softcaps_from_its_caller() -> None:
     asked: list[Scoring] = []
 
-    def choose(device: torch.device, scoring: Scoring) -> Kernel:
+    def choose(device: torch.device, dtype: torch.dtype, scoring: Scoring) -> Kernel:
         asked.append(scoring)
         return partial(by_hand, scoring.softcap)
 

@@ -53,4 +53,4 @@ def test_a_lack_of_memory_says_nothing_of_the_kernel(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(look, "efficient", full)
     with pytest.raises(torch.OutOfMemoryError):
-        look._has_efficient.__wrapped__(torch.device("cpu"))
+        look._has_efficient.__wrapped__(torch.device("cpu"), torch.float16)

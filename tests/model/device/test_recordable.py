@@ -34,7 +34,7 @@ STATIC = [kind for kind in tiny.CONFIGS if kind not in ("mixtral", "qwen3-moe")]
 """Mixtures of experts wait for which experts there are, and are not recorded."""
 
 
-def as_on_cuda(device: torch.device, scoring: Scoring) -> Kernel:
+def as_on_cuda(device: torch.device, dtype: torch.dtype, scoring: Scoring) -> Kernel:
     """The kernels that a pass would take on CUDA."""
     return efficient if scoring.softcap is None else partial(by_hand, scoring.softcap)
 
