@@ -67,8 +67,9 @@ class Pass:
 
 @dataclass
 class Verified:
-    """What was compared. error: why that is not all; "": it is. exactness: what the ring says of
-    itself. differences: as `gardener verify` tells them. gave_up: as in `Evaluated`."""
+    """What was compared. error: why that is not all; "": it is. late: it is not for lack of time.
+    exactness: what the ring says of itself. differences: as `gardener verify` tells them.
+    gave_up: as in `Evaluated`."""
 
     ring: Ring
     seconds: float
@@ -78,6 +79,7 @@ class Verified:
     exactness: str = ""
     differences: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
+    late: bool = False
     gave_up: bool = False
 
     @property
@@ -162,7 +164,7 @@ def verified(
             found.exactness = told["exactness"]
             texts: list[dict[str, Any]] = told["comparisons"]
         else:
-            found.error = ran.said
+            found.error, found.late = ran.said, ran.status is None
             texts = [each["text"] for each in lines(seen) if "text" in each]
         found.gave_up = gave_up(lines(seen))
     for outcome in ("same", "tie", "different"):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gardener.errors import UserError
 from gardener.model.architecture import Architecture
+from gardener.model.device.events import keep_until_read
 
 SCALINGS = ("default", "linear", "llama3", "yarn", "dynamic", "longrope", "factors")
 """Kinds of scaling. `factors` is what GGUF files have: each frequency divided by its own factor."""
@@ -134,8 +135,12 @@ class RotaryTable:
         angles, scale = self._angles(first, end)
         cos, sin = angles.cos() * scale, angles.sin() * scale
         cos, sin = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
-        self._cos = torch.cat((self._cos, cos.to(self._device, self._dtype)))
-        self._sin = torch.cat((self._sin, sin.to(self._device, self._dtype)))
+        self._cos = self._longer(self._cos, cos)
+        self._sin = self._longer(self._sin, sin)
+
+    def _longer(self, table: Tensor, more: Tensor) -> Tensor:
+        keep_until_read(table)
+        return torch.cat((table, more.to(self._device, self._dtype)))
 
     def _angles(self, first: int, end: int) -> tuple[Tensor, float]:
         """Angles [end - first, head_dim / 2] in float32, and the factor on their cos and sin."""

@@ -76,6 +76,20 @@ def test_aims_are_met_missed_or_not_measured(tmp_path: Path) -> None:
     assert "12 of 12" in told
 
 
+def test_texts_for_which_there_was_no_time_say_nothing_unless_one_differs() -> None:
+    part = Verified(Ring("float16"), 49.0, same=3, tie=1, error="it was not done", late=True)
+    report = Report({})
+    for found, met in (
+        (part, None),
+        (replace(part, different=1), False),
+        (replace(part, late=False), False),  # it failed
+    ):
+        report.verified = [found]
+        said = aim(report, "texts")
+        assert said.met is met
+        assert "; not all of them" in (said.found or "")
+
+
 def test_an_aim_names_the_rows_for_which_it_holds() -> None:
     one = aim(measured(cell("bfloat16", 1, 1.6)), "bfloat16")
     assert one.met is None  # nothing speaks against it, but that is one row

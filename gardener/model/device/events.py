@@ -18,3 +18,10 @@ def stream(device: torch.device) -> torch.cuda.Stream:
     """A new one there."""
     made: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     return made
+
+
+def keep_until_read(tensor: torch.Tensor) -> None:
+    """Before it is given up: what this thread's stream has been told to read of it is read before
+    its memory is anybody's, also where it was made on another stream."""
+    if tensor.is_cuda:
+        tensor.record_stream(torch.cuda.current_stream(tensor.device))
