@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from serving import Server
 
-collect_ignore = ["outside"]  # programs of others, in .venv-clients: see bin/test
+collect_ignore = ["outside", "cuda"]  # in environments of their own: see bin/test, bin/test-cuda
 
 sys.path.insert(0, str(Path(__file__).parent))
 

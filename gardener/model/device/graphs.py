@@ -5,11 +5,13 @@ addresses, that all of its sizes follow from its key, that it never waits for th
 to do it twice does no harm.
 """
 
+import gc
 import logging
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
+from threading import Lock
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -154,9 +156,10 @@ class CudaRecorder:
             with torch.cuda.stream(self._stream):
                 first = work()
                 self._stream.synchronize()
-                # Another thread, a drafter's for instance, may go on meanwhile.
-                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-                made = self._captured(graph, work)
+                with _no_garbage:
+                    # Another thread, a drafter's for instance, may go on meanwhile.
+                    graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+                    made = self._captured(graph, work)
         finally:
             outside.wait_stream(self._stream)
         return Recording(made, graph.replay, first)
@@ -174,6 +177,30 @@ class CudaRecorder:
             raise
         graph.capture_end()
         return made
+
+
+class _NoGarbage:
+    """No garbage is collected while any thread is in here: a graph among it would be destroyed,
+    which CUDA refuses while something is recorded, and spoils that."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = gc.isenabled()
+                gc.disable()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._before:
+                gc.enable()
+
+
+_no_garbage = _NoGarbage()
 
 
 def recorder(device: torch.device, wanted: bool = True) -> Recorder | None:
