@@ -37,13 +37,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     where.module = item.path.stem
     before = runtime.kernels(), runtime.launched()
     done = yield
-    did = _did.setdefault(where.module, Counter())
-    did += Counter(
+    _did.setdefault(where.module, Counter()).update(
         tests=1,
         kernels=runtime.kernels() - before[0],
         graphs=runtime.launched() - before[1],
     )
-    _did[where.module] = did
     return done
 
 
